@@ -1,0 +1,5 @@
+import sys
+
+from tailrace_cli import main
+
+sys.exit(main())

@@ -1,0 +1,95 @@
+"""`tailrace dev`: the whole product in one command, on an embedded server whose data outlives it.
+
+    Valkey ── worker ── frontend ── (without an upstream) demo model
+
+Each is a process of its own, as in production: kill any of them and watch. One Ctrl-C ends all, readers and
+generations first.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+import urllib.error
+import urllib.request
+
+from tailrace.errors import Misconfigured
+from tailrace.settings import Settings
+from tailrace_cli.children import Child
+from tailrace_cli.embedded import EmbeddedServer, free_port
+
+READY_S = 60.0
+STOP_S = 15.0
+
+
+def main(settings: Settings) -> int:
+    """Run until Ctrl-C. Returns the exit status."""
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> int:
+    settings.check_frontend()
+    stopping = asyncio.Event()
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    server = EmbeddedServer(settings.data_dir)
+    server.start()
+    try:
+        return await _run_children(settings, server, stopping)
+    finally:
+        server.stop()
+
+
+async def _run_children(settings: Settings, server: EmbeddedServer, stopping: asyncio.Event) -> int:
+    environment = os.environ | {
+        "TAILRACE_REDIS_URL": server.url,
+        "TAILRACE_QUEUE_URL": "",
+        "TAILRACE_HOST": settings.host,
+        "TAILRACE_PORT": str(settings.port or free_port()),
+        "TAILRACE_DRAIN_S": os.environ.get("TAILRACE_DRAIN_S", "1"),
+    }
+    children = []
+    upstream = os.environ.get("OPENAI_BASE_URL")
+    if not upstream and not os.environ.get("OPENAI_API_KEY"):
+        port = free_port()
+        environment |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "demo"}
+        children.append(Child("demo-model", "--port", str(port), environment=environment))
+        upstream = "the built-in demo model (set OPENAI_API_KEY or OPENAI_BASE_URL for another)"
+    worker = Child("worker", environment=environment)
+    frontend = Child("frontend", environment=environment)
+    children += [worker, frontend]
+    running = [asyncio.create_task(child.keep_running(), name=child.name) for child in children]
+    waiting = asyncio.create_task(stopping.wait())
+    url = f"http://{settings.host}:{environment['TAILRACE_PORT']}"
+    ready = asyncio.create_task(_tell_when_ready(url, upstream or "api.openai.com", settings))
+    done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
+    ready.cancel()
+    if waiting in done:
+        print("\ndev: stopping", file=sys.stderr)
+    await asyncio.gather(frontend.stop(STOP_S), worker.stop(STOP_S))
+    await asyncio.gather(*(child.stop(STOP_S) for child in children))
+    await asyncio.gather(*running)
+    waiting.cancel()
+    return 0 if waiting in done else 1
+
+
+async def _tell_when_ready(url: str, upstream: str, settings: Settings) -> None:
+    deadline = asyncio.get_running_loop().time() + READY_S
+    while asyncio.get_running_loop().time() < deadline:
+        if await asyncio.to_thread(_is_ready, url):
+            print(
+                f"\n  Tailrace   {url}\n  upstream   {upstream}\n  answers    kept under {settings.data_dir}\n"
+                "\n  Ask something, reload the page in the middle of the answer. Ctrl-C ends everything.\n",
+                flush=True,
+            )
+            return
+        await asyncio.sleep(0.1)
+    raise Misconfigured(f"the frontend at {url} does not get ready")
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False

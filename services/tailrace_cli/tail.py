@@ -1,0 +1,33 @@
+"""`tailrace tail ID`: print a log as it grows, in any wire."""
+
+import asyncio
+import sys
+
+from tailrace import connection
+from tailrace.errors import Misconfigured
+from tailrace.ids import START, EntryId
+from tailrace.log import Log
+from tailrace.settings import Settings
+from tailrace.wire import WIRES
+
+
+def main(settings: Settings, *, generation: str, wire: str, after: str) -> None:
+    """Print until the end.
+
+    Raises:
+        TailraceError: there is no such generation, wire or cursor.
+    """
+    asyncio.run(_tail(settings, generation, wire, after))
+
+
+async def _tail(settings: Settings, generation: str, wire: str, after: str) -> None:
+    if wire not in WIRES:
+        raise Misconfigured(f"no wire is called {wire!r}; there are {', '.join(WIRES)}")
+    log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
+    try:
+        head = (await log.state(generation)).head
+        async for entry in log.tail(generation, EntryId.parse(after) if after else START):
+            sys.stdout.buffer.write(WIRES[wire].encode(head, entry))
+            sys.stdout.flush()
+    finally:
+        await log.redis.aclose()

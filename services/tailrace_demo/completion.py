@@ -1,0 +1,56 @@
+"""The fold of an answer's frames: what the same request is told without `stream`."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+TOLD_ONCE = {"role", "id", "type", "name", "index"}
+
+
+def completion(frames: bytes) -> dict[str, Any]:
+    folded: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    for chunk in chunks(frames):
+        for told in chunk.pop("choices", ()):
+            fold_choice(choices, told)
+        folded.update(chunk)
+    ordered = [choices[index] for index in sorted(choices)]
+    return {**folded, "object": "chat.completion", "choices": ordered}
+
+
+def chunks(frames: bytes) -> Iterator[dict[str, Any]]:
+    for frame in frames.split(b"\n\n"):
+        if frame.startswith(b"data: {"):
+            yield msgspec.json.decode(frame.removeprefix(b"data: "), type=dict[str, Any])
+
+
+def fold_choice(choices: dict[int, dict[str, Any]], told: dict[str, Any]) -> None:
+    index = told.get("index", 0)
+    message = {"role": "assistant", "content": None}
+    choice = choices.setdefault(index, {"index": index, "message": message, "finish_reason": None})
+    choice["finish_reason"] = told.get("finish_reason") or choice["finish_reason"]
+    fold(choice["message"], told.get("delta") or {})
+
+
+def fold(into: dict[str, Any], delta: dict[str, Any]) -> None:
+    for name, value in delta.items():
+        known = into.get(name)
+        if value is None or name in TOLD_ONCE or known is None:
+            into[name] = known if value is None else value
+        elif isinstance(value, dict):
+            fold(known, value)
+        elif isinstance(value, list):
+            fold_list(known, value)
+        else:
+            into[name] = known + value
+
+
+def fold_list(into: list[Any], items: list[Any]) -> None:
+    for item in items:
+        index = item.get("index") if isinstance(item, dict) else None
+        match = next((known for known in into if index is not None and known.get("index") == index), None)
+        if match is None:
+            into.append(item)
+        else:
+            fold(match, item)

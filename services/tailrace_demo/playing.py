@@ -1,0 +1,121 @@
+"""An answer on its way to one client.
+
+One task plays the steps while another waits in `receive()`, so a client that leaves is noticed at once, also
+in the middle of a pause. An answer without `stream` is the fold of the one with it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tailrace_demo.calls import Calls
+from tailrace_demo.chunks import Envelope, encode_json
+from tailrace_demo.completion import completion
+from tailrace_demo.script import EndOfFile, Reset, Step
+
+STREAM_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+]
+
+
+class Body(Protocol):
+    """How the frames of an answer become a response body."""
+
+    async def write(self, frame: bytes) -> None: ...
+
+    async def end(self) -> None: ...
+
+    async def abandon(self) -> None:
+        """Leave the response without its end; the server then closes the connection."""
+
+
+class StreamedBody:
+    def __init__(self, send: Send, calls: Calls) -> None:
+        self._send = send
+        self._calls = calls
+        self._begun = False
+
+    async def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+
+    async def write(self, frame: bytes) -> None:
+        if not self._begun:
+            await self.begin()
+            self._calls.first_byte()
+        await self._send({"type": "http.response.body", "body": frame, "more_body": True})
+
+    async def end(self) -> None:
+        await self.begin()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def abandon(self) -> None:
+        await self.begin()
+
+
+class FoldedBody:
+    def __init__(self, send: Send, calls: Calls) -> None:
+        self._send = send
+        self._calls = calls
+        self._frames = bytearray()
+
+    async def write(self, frame: bytes) -> None:
+        self._frames += frame
+
+    async def begin(self) -> None:
+        headers = [(b"content-type", b"application/json")]
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    async def end(self) -> None:
+        await self.begin()
+        self._calls.first_byte()
+        told: dict[str, Any] = completion(bytes(self._frames))
+        await self._send({"type": "http.response.body", "body": encode_json(told), "more_body": False})
+
+    async def abandon(self) -> None:
+        await self.begin()
+
+
+class Playing(Response):
+    def __init__(self, steps: Sequence[Step], envelope: Envelope, calls: Calls, *, stream: bool) -> None:
+        self._steps = steps
+        self._envelope = envelope
+        self._calls = calls
+        self._body_type: type[StreamedBody | FoldedBody] = StreamedBody if stream else FoldedBody
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        playing = asyncio.create_task(self._play(self._body_type(send, self._calls)))
+        leaving = asyncio.create_task(client_left(receive))
+        try:
+            await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if playing.done():
+                self._calls.finish()
+            else:
+                self._calls.close_by_client()
+            playing.cancel()
+            leaving.cancel()
+        await asyncio.gather(playing, leaving, return_exceptions=True)
+        if not playing.cancelled():
+            playing.result()
+
+    async def _play(self, body: Body) -> None:
+        try:
+            with contextlib.suppress(EndOfFile):
+                for step in self._steps:
+                    await step.play(self._envelope, body.write)
+            await body.end()
+        except Reset:
+            await body.abandon()
+
+
+async def client_left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,234 @@
+"""The script of an answer: its steps, and how each is played.
+
+A step is a JSON object known by one word, and tells on the wire exactly what it says: role, finish reason and
+`[DONE]` are steps too. The response head goes out with the first bytes, so a script that begins with a pause
+keeps its client waiting for the status. Behind its last step a script ends the response cleanly.
+
+    {"chunk": {…}}                                    a chat chunk; id, object, created, model are filled in
+    {"delta": {…}, "choice": 0, "finish_reason": …}   a chunk with one choice
+    {"deltas": [{…}, …], "rate": 40, "choices": 1}    a chunk for each delta and choice, `rate` deltas a second
+    {"tokens": {"count": 9, "rate": 50, "prefix": "t", "start": 0, "choice": 0, "stamp": false}}
+                                                      content deltas "t0 ", "t1 ", …; "t0@<epoch µs> " if stamped
+    {"usage": {…}}                                    the usage chunk: no choices
+    {"done": true}                                    data: [DONE]
+    {"comment": "ping"}                               : ping
+    {"raw": "…"}  {"raw_base64": "…"}                 these bytes, in one write
+    {"sleep": 0.5}                                    nothing, for so many seconds
+    {"status": 429, "headers": {…}, "json": {…}}      first step only: answer with this status
+    {"statuses": [429, 500], "headers": {…}}          first step only: the first calls of this model and
+                                                      script_id are answered so, later ones play on
+    {"eof": true}                                     end the response cleanly here
+    {"reset": true}                                   close the connection without the last chunk
+    {"hang": true}                                    wait until the client leaves
+
+Rates count from the first delta by the clock, so a late write delays none after it; null is as fast as it goes.
+"""
+
+# ruff: noqa: ARG002  (not every step needs both the envelope and the wire)
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from tailrace_demo.chunks import DONE, Envelope, encode_json
+
+Write = Callable[[bytes], Awaitable[None]]
+Count = Annotated[int, Meta(ge=0)]
+Rate = Annotated[float, Meta(gt=0)] | None
+StatusCode = Annotated[int, Meta(ge=200, le=599)]
+
+WRITES_BEFORE_YIELDING = 50
+
+
+class ScriptError(ValueError):
+    """The script cannot be played."""
+
+
+class EndOfFile(Exception):
+    """The script ends the response here."""
+
+
+class Reset(Exception):
+    """The script cuts the connection here."""
+
+
+class Step(Struct, frozen=True, forbid_unknown_fields=True):
+    only_first: ClassVar[bool] = False
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        raise NotImplementedError
+
+
+class Chunk(Step, frozen=True):
+    chunk: dict[str, Any]
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(envelope.chunk(self.chunk))
+
+
+class Delta(Step, frozen=True):
+    delta: dict[str, Any]
+    choice: Count = 0
+    finish_reason: str | None = None
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(envelope.delta(self.delta, self.choice, self.finish_reason))
+
+
+class Deltas(Step, frozen=True):
+    deltas: Sequence[dict[str, Any]]
+    rate: Rate = None
+    choices: Count = 1
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        async for k in paced(len(self.deltas), self.rate):
+            for choice in range(self.choices):
+                await write(envelope.delta(self.deltas[k], choice))
+
+
+class TokenRun(Struct, frozen=True, forbid_unknown_fields=True):
+    count: Count
+    rate: Rate = None
+    prefix: str = "t"
+    start: int = 0
+    choice: Count = 0
+    stamp: bool = False
+
+
+class Tokens(Step, frozen=True):
+    tokens: TokenRun
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        run = self.tokens
+        before, after = envelope.around_content(run.choice)
+        before += encode_json(run.prefix)[1:-1]
+        async for k in paced(run.count, run.rate):
+            stamp = b"@%d" % (time.time_ns() // 1000) if run.stamp else b""
+            await write(b"%b%d%b %b" % (before, run.start + k, stamp, after))
+
+
+class Usage(Step, frozen=True):
+    usage: dict[str, Any]
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(envelope.usage(self.usage))
+
+
+class Done(Step, frozen=True):
+    done: bool = True
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(DONE)
+
+
+class Comment(Step, frozen=True):
+    comment: str
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(f": {self.comment}\n\n".encode())
+
+
+class Raw(Step, frozen=True):
+    raw: str
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(self.raw.encode())
+
+
+class RawBase64(Step, frozen=True):
+    raw_base64: bytes  # msgspec reads bytes as base64
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await write(self.raw_base64)
+
+
+class Sleep(Step, frozen=True):
+    sleep: Annotated[float, Meta(ge=0)]
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await asyncio.sleep(self.sleep)
+
+
+class Status(Step, frozen=True):
+    only_first = True
+    status: StatusCode
+    headers: dict[str, str] = field(default_factory=dict)
+    json: Any = None
+
+
+class Statuses(Step, frozen=True):
+    only_first = True
+    statuses: list[StatusCode]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Eof(Step, frozen=True):
+    eof: bool = True
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        raise EndOfFile
+
+
+class ResetConnection(Step, frozen=True):
+    reset: bool = True
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        raise Reset
+
+
+class Hang(Step, frozen=True):
+    hang: bool = True
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await asyncio.Event().wait()
+
+
+STEPS: dict[str, type[Step]] = {
+    "chunk": Chunk,
+    "delta": Delta,
+    "deltas": Deltas,
+    "tokens": Tokens,
+    "usage": Usage,
+    "done": Done,
+    "comment": Comment,
+    "raw": Raw,
+    "raw_base64": RawBase64,
+    "sleep": Sleep,
+    "status": Status,
+    "statuses": Statuses,
+    "eof": Eof,
+    "reset": ResetConnection,
+    "hang": Hang,
+}
+
+
+def parse_script(script: Sequence[Any]) -> list[Step]:
+    return [parse_step(step, position) for position, step in enumerate(script)]
+
+
+def parse_step(step: Any, position: int) -> Step:
+    words = [word for word in step if word in STEPS] if isinstance(step, dict) else []
+    if len(words) != 1:
+        shown = encode_json(step)[:100].decode(errors="replace")
+        raise ScriptError(f"script[{position}] is no step: {shown} (one of {', '.join(STEPS)})")
+    kind = STEPS[words[0]]
+    if kind.only_first and position > 0:
+        raise ScriptError(f"script[{position}]: {words[0]} can only be the first step")
+    try:
+        return msgspec.convert(step, kind)
+    except msgspec.ValidationError as error:
+        raise ScriptError(f"script[{position}] ({words[0]}): {error}") from None
+
+
+async def paced(count: int, rate: float | None) -> AsyncIterator[int]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    for k in range(count):
+        wait = began + k / rate - loop.time() if rate else 0
+        if wait > 0 or k % WRITES_BEFORE_YIELDING == WRITES_BEFORE_YIELDING - 1:
+            await asyncio.sleep(max(wait, 0))
+        yield k

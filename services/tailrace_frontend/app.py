@@ -1,0 +1,270 @@
+"""The ASGI application that uvicorn runs.
+
+`GET /v1/generations/{id}/events` goes straight to a reader; everything else to FastAPI. (A reader costs 10.3 KB that
+way and 21.4 as a FastAPI route, measured.) FastAPI documents the route by a stub.
+"""
+
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from tailrace import json
+from tailrace.connection import PASSES, problems
+from tailrace.errors import (
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RateLimited,
+    TailraceError,
+    Unavailable,
+)  # fmt: skip
+from tailrace.ids import EntryId, is_generation_id
+from tailrace.settings import Settings
+from tailrace.wire import WIRES, Wire
+from tailrace_frontend import page, routes, schemas
+from tailrace_frontend.connection import SCOPE
+from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
+from tailrace_frontend.reader import HEADERS, Reader, come_again, is_ahead
+from tailrace_frontend.services import Services
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+EVENTS = re.compile(r"/v1/generations/([^/]{1,64})/events", re.ASCII)
+
+
+class Frontend:
+    """What uvicorn calls."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.services = Services(settings)
+        self.api = create_api(self.services)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "GET" and (match := EVENTS.fullmatch(scope["path"])):
+            await self._events(match[1], scope, send)
+        else:
+            await self.api(scope, receive, send)  # type: ignore[arg-type]
+
+    async def _events(self, generation: str, scope: Scope, send: Send) -> None:
+        """Tell a log, or say why not. What may pass never closes an `EventSource`."""
+        headers = Headers(scope=scope)
+        wire = wire_for(headers.get("accept", ""))
+        cors = self._cors(headers.get("origin"))
+        try:
+            reader = await self._reader(generation, headers, scope, wire, send)
+        except TailraceError as error:
+            await self._refuse(error, headers, cors, send)
+        except PASSES:
+            await self._refuse(Unavailable(), headers, cors, send)
+        else:
+            if reader is None:
+                await _answer(send, 204, cors)
+            else:
+                self.services.metrics.streams.inc()
+                await reader.run(cors)
+
+    async def _reader(self, generation: str, headers: Headers, scope: Scope, wire: Wire, send: Send) -> Reader | None:
+        """None at the end of a log: 204 stops an `EventSource`."""
+        services = self.services
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        owner = self._owner(generation, headers, query.get("ticket"))
+        cursor = _cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
+        if not is_generation_id(generation):
+            raise NotFound
+        if services.hub.draining:
+            raise Unavailable("This server is stopping.")
+        if len(services.hub.readers) >= services.settings.max_readers:
+            raise RateLimited("This server serves as many streams as it may.")
+        try:
+            state = await services.log.state(generation, owner)
+        except NotFound:
+            if await services.log.age() < services.settings.lease_s + 1:
+                raise Unavailable("The log's server has just started.") from None
+            raise
+        if cursor is not None:
+            services.metrics.resumed.inc()
+            if state.ended and cursor.n == state.n and not is_ahead(cursor, state):
+                return None
+        return Reader(services.hub, wire, state, cursor, scope[SCOPE], send, services.callers.may_read)
+
+    def _owner(self, generation: str, headers: Headers, ticket: str | None) -> str:
+        callers = self.services.callers
+        if ticket is not None and not callers.are_open and "authorization" not in headers:
+            return callers.redeem(ticket, generation)
+        return callers.identify(headers)
+
+    async def _refuse(
+        self, error: TailraceError, headers: Headers, cors: list[tuple[bytes, bytes]], send: Send
+    ) -> None:
+        metrics = self.services.metrics
+        if error.status in (429, 503) and routes.wants_events(headers.get("accept", "")):
+            metrics.told_to_return.inc()
+            event_stream = [(b"content-type", b"text/event-stream; charset=utf-8"), *HEADERS, *cors]
+            return await _answer(send, 200, event_stream, come_again(error.message))
+        metrics.refused.labels(error.status).inc()
+        told = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
+        body = json.dumps(error.as_json())
+        return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *cors], body)
+
+    def _cors(self, origin: str | None) -> list[tuple[bytes, bytes]]:
+        if origin is None or origin not in self.services.settings.origins:
+            return []
+        return [
+            (b"access-control-allow-origin", origin.encode()),
+            (b"access-control-expose-headers", b"location"),
+            (b"vary", b"origin"),
+        ]
+
+
+async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def wire_for(accept: str) -> Wire:
+    """SSE, unless the client accepts NDJSON or plain text alone."""
+    wanted = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
+    for name in ("ndjson", "text"):
+        if wanted == {WIRES[name].media_type}:
+            return WIRES[name]
+    return WIRES["native"]
+
+
+def _cursor(from_header: list[str], from_query: str | None) -> EntryId | None:
+    """`Last-Event-ID`, else `?last_event_id=`; an empty one is none.
+
+    Raises:
+        InvalidCursor: it is not an event id, or there are two of them.
+    """
+    given = ",".join(from_header) or from_query
+    return EntryId.parse(given) if given else None
+
+
+def create_api(services: Services) -> FastAPI:
+    """Everything but the event stream."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await services.start()
+        yield
+        await services.close()
+
+    api = FastAPI(
+        title="Tailrace",
+        description="LLM output that survives: create a generation, follow its log from any cursor.",
+        version="0.1.0",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    api.state.services = services
+    api.include_router(routes.router)
+    _document_events(api)
+    _add_operations(api, services)
+    page.mount(api)
+    for kind in (TailraceError, HTTPException, RequestValidationError, *PASSES, Exception):
+        api.add_exception_handler(kind, _told_error)
+    if services.settings.origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=services.settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            expose_headers=["location", "retry-after"],
+        )
+    return api
+
+
+def _document_events(api: FastAPI) -> None:
+    @api.get(
+        "/v1/generations/{generation}/events",
+        tags=["generations"],
+        responses=routes.ERRORS
+        | {
+            200: {
+                "description": "The log: SSE, or NDJSON or plain text where `Accept` asks for it alone.",
+                "content": {"text/event-stream": {}, "application/x-ndjson": {}, "text/plain": {}},
+            },
+            204: {"description": "The cursor is at the end: there is nothing more, ever."},
+        },
+        openapi_extra={
+            "parameters": [
+                {"name": name, "in": place, "required": place == "path", "schema": {"type": "string"}, "description": text}
+                for name, place, text in (
+                    ("generation", "path", "Its id."),
+                    ("Last-Event-ID", "header", "Go on after this event."),
+                    ("last_event_id", "query", "The same."),
+                    ("ticket", "query", "From `events_url`, instead of a key."),
+                )
+            ]
+        },
+    )
+    async def events() -> None:
+        """Follow the log from its beginning or from a cursor, live, until its end."""
+        raise NotFound  # answered by Frontend before FastAPI is asked
+
+
+def _add_operations(api: FastAPI, services: Services) -> None:
+    @api.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
+    async def readyz() -> dict[str, Any]:
+        """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this server stops."""
+        if services.hub.draining:
+            raise Unavailable("This server is stopping.")
+        wrong, warnings = await problems(services.log.redis)
+        if wrong:
+            raise Unavailable("; ".join(wrong))
+        return {"status": "ok", "warnings": warnings}
+
+    @api.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Counters and gauges for Prometheus."""
+        try:
+            services.metrics.queued.set(await services.queue.depth())
+            services.metrics.workers.set(await services.queue.workers())
+        except PASSES:
+            services.metrics.queued.set(float("nan"))
+            services.metrics.workers.set(float("nan"))
+        return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _told_error(request: Request, error: Exception) -> Response:
+    """Every error in the one shape."""
+    told = _as_tailrace_error(error)
+    request.app.state.services.metrics.refused.labels(told.status).inc()
+    return routes.Json200(told.as_json(), told.status, told.headers())
+
+
+def _as_tailrace_error(error: Exception) -> TailraceError:
+    match error:
+        case TailraceError():
+            return error
+        case RequestValidationError():
+            problem = error.errors()[0]
+            name = str(problem["loc"][-1])
+            return InvalidRequest(f"{name}: {problem['msg']}", param=name)
+        case HTTPException(status_code=404):
+            return NotFound()
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(allow=(error.headers or {}).get("Allow", ""))
+        case HTTPException():
+            return InvalidRequest(error.detail or HTTPStatus(error.status_code).phrase)
+    return Unavailable() if isinstance(error, PASSES) else TailraceError()

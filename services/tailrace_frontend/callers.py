@@ -1,0 +1,147 @@
+"""Who is calling, and what they may read.
+
+A caller is a name; its key is compared in constant time. A browser cannot send headers with `EventSource`, so the
+generation's JSON carries a ticket: an HMAC over the id, the owner and the expiry, good for reading that one log.
+Without keys (open mode, loopback only) everybody is the same caller; then the `Host` must be a loopback name and an
+`Origin` must be our own, or any web page could use the model through its visitor's browser.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from tailrace.errors import HostRefused, Misconfigured, OriginRefused, Unauthenticated
+from tailrace.settings import Settings
+
+OPEN = "open"
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+RELOAD_S = 1.0
+
+
+class Callers:
+    """The callers of this server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._secret = settings.secret.get_secret_value().encode()
+        given = settings.api_keys.get_secret_value().strip()
+        self._file = Path(given[1:]) if given.startswith("@") else None
+        self._looked_at = 0.0
+        self._stamp: tuple[int, int] | None = None
+        self._keys = {} if self._file else _parse_keys(given)
+        if self._file:
+            self._reload(first=True)
+
+    @property
+    def are_open(self) -> bool:
+        return not self._settings.has_callers
+
+    def identify(self, headers: Mapping[str, str]) -> str:
+        """The caller's name, by `Authorization: Bearer <key>`.
+
+        Raises:
+            Unauthenticated, HostRefused, OriginRefused.
+        """
+        if self.are_open:
+            self._check_local(headers)
+            return OPEN
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        digest = _digest(key.strip())
+        found = None
+        for name, known in self._current().items():  # all of them, so that time tells nothing
+            if hmac.compare_digest(known, digest):
+                found = name
+        if found is None or scheme.lower() != "bearer":
+            raise Unauthenticated
+        return found
+
+    def may_read(self, owner: str) -> bool:
+        """Whether the owner is still a caller: asked again on every beat of a stream."""
+        return self.are_open or owner in self._current()
+
+    def ticket(self, generation: str, owner: str, expires: int) -> str | None:
+        """What lets a browser read this log until `expires` (epoch seconds); None in open mode, which needs none."""
+        if self.are_open:
+            return None
+        signature = self._sign(generation, owner, expires)
+        return f"{owner}~{expires}~{signature}"
+
+    def redeem(self, ticket: str, generation: str) -> str:
+        """The owner whose ticket it is.
+
+        Raises:
+            Unauthenticated: it is not ours, for another log, or has expired.
+        """
+        owner, _, rest = ticket.partition("~")
+        expires, _, signature = rest.partition("~")
+        good = expires.isdecimal() and expires.isascii() and len(expires) < 16
+        expected = self._sign(generation, owner, int(expires) if good else 0)
+        if not hmac.compare_digest(expected.encode(), signature.encode()) or not good:
+            raise Unauthenticated("The ticket is not valid for this generation.")
+        if int(expires) < time.time() or not self.may_read(owner):
+            raise Unauthenticated("The ticket has expired.")
+        return owner
+
+    def _sign(self, generation: str, owner: str, expires: int) -> str:
+        message = "\n".join(("read", generation, owner, str(expires))).encode("utf-8", "replace")
+        digest = hmac.digest(self._secret, message, hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+    def _check_local(self, headers: Mapping[str, str]) -> None:
+        host = headers.get("host", "")
+        if _hostname(host) not in LOOPBACK:
+            raise HostRefused
+        origin = headers.get("origin")
+        if origin and origin not in self._settings.origins and urlsplit(origin).netloc != host:
+            raise OriginRefused
+
+    def _current(self) -> dict[str, bytes]:
+        if self._file and time.monotonic() - self._looked_at > RELOAD_S:
+            self._reload()
+        return self._keys
+
+    def _reload(self, *, first: bool = False) -> None:
+        """Read the file again if it has changed; an unreadable one leaves the keys as they were."""
+        assert self._file is not None  # noqa: S101 - callers have checked
+        self._looked_at = time.monotonic()
+        try:
+            stat = self._file.stat()
+            if (stat.st_mtime_ns, stat.st_size) != self._stamp:
+                self._keys = _parse_keys(",".join(self._file.read_text().split()))
+                self._stamp = (stat.st_mtime_ns, stat.st_size)
+        except (OSError, UnicodeDecodeError) as error:
+            if first:
+                raise Misconfigured(f"TAILRACE_API_KEYS: cannot read {self._file}: {error}") from None
+        except Misconfigured:
+            if first:
+                raise
+
+
+def _parse_keys(text: str) -> dict[str, bytes]:
+    keys = {}
+    for position, pair in enumerate(filter(None, map(str.strip, text.split(","))), 1):
+        name, separator, key = pair.partition(":")
+        if not separator or not NAME.fullmatch(name) or len(key) < 8:
+            raise Misconfigured(
+                f"TAILRACE_API_KEYS: entry {position} is not `name:key` "
+                "(name of letters, digits, `_.-`; key of at least 8 characters)"
+            )
+        keys[name] = _digest(key)
+    return keys
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _hostname(host: str) -> str:
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""

@@ -1,0 +1,62 @@
+"""What the server knows about a client's connection and ASGI does not say.
+
+uvicorn's `send` is silent after a disconnect, and returning from an application leaves a full socket and its buffer
+for ever. So the protocol puts this into the scope: whether the client is gone, whether its socket is full, and a way
+to cut it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+SCOPE = "tailrace.connection"
+
+
+class ClientConnection:
+    """One client's connection. `on_lost` is called once when it is gone."""
+
+    __slots__ = ("_flow", "_transport", "lost", "on_lost")
+
+    def __init__(self, transport: asyncio.Transport, flow: FlowControl) -> None:
+        self._transport = transport
+        self._flow = flow
+        self.lost = False
+        self.on_lost: Callable[[], None] | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the socket has not taken all that was handed over."""
+        return self._flow.write_paused
+
+    async def drained(self) -> None:
+        """Wait until the socket takes more, or is gone."""
+        await self._flow.drain()
+
+    def abort(self) -> None:
+        """Cut it, with whatever it still held."""
+        self._transport.abort()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's HTTP/1.1 protocol, with the connection in the scope of each of its requests."""
+
+    _client_connection: ClientConnection
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._client_connection = ClientConnection(transport, self.flow)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        connection = self._client_connection
+        connection.lost = True
+        if connection.on_lost:
+            connection.on_lost()
+
+    def on_headers_complete(self) -> None:
+        scope: Any = self.scope
+        scope[SCOPE] = self._client_connection
+        super().on_headers_complete()

@@ -1,0 +1,186 @@
+"""One hub a process: one subscriber connection, one tail a live log, readers that pull.
+
+Appends are published with their ids, so a live reader needs nothing else from Redis. The channel may lose messages;
+readers do not: a tail holds only entries that follow each other without a gap, and a reader whose cursor they do not
+continue looks into the log itself.
+
+The hub keeps no queue for anybody. A tail is bounded in bytes; who falls behind it pages through the log again.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from bisect import bisect_right
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from tailrace import keys
+from tailrace.codec import from_row, unpack
+from tailrace.errors import CorruptEntry
+from tailrace.events import Entry, Head
+from tailrace.ids import EntryId
+from tailrace.log import Log
+from tailrace.settings import Settings
+from tailrace.subscriber import Subscriber
+from tailrace.wire import Wire
+
+if TYPE_CHECKING:
+    from tailrace_frontend.reader import Reader
+
+TAIL_BYTES = 256 * 1024
+TICK_S = 0.5
+
+logger = logging.getLogger(__name__)
+_id = attrgetter("id")
+
+
+class Tail:
+    """The newest entries of one live log, dense, shared by its readers as encoded bytes a wire.
+
+    `doubts` counts how often something may have been missed: a reader that knows a lower number looks into the log.
+    """
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self.doubts = 0
+        self.readers: set[Reader] = set()
+        self._entries: list[Entry] = []
+        self._frames: dict[Wire, list[bytes]] = {}
+        self._bytes = 0
+
+    def hear(self, message: bytes | None) -> None:
+        """A message of the log's channel; None or an empty one: look for yourselves."""
+        if not message:
+            self.doubts += 1
+        else:
+            try:
+                entries = [from_row(row) for row in unpack(message)]
+            except CorruptEntry:
+                logger.warning("%s: unreadable message", self.head.id)
+                self.doubts += 1
+            else:
+                for entry in entries:
+                    self._add(entry)
+                self._trim(len(message))
+        for reader in self.readers:
+            reader.wake()
+
+    def _add(self, entry: Entry) -> None:
+        if self._entries:
+            last = self._entries[-1].id
+            if entry.id <= last:
+                return
+            if not entry.follows(last):
+                self._clear()
+        self._entries.append(entry)
+
+    def _trim(self, added: int) -> None:
+        """Keep the newer half when it has grown too large: who has not read the older one pages through the log."""
+        self._bytes += added
+        if self._bytes > TAIL_BYTES:
+            half = len(self._entries) // 2 + 1
+            del self._entries[:half]
+            for frames in self._frames.values():
+                del frames[:half]
+            self._bytes //= 2
+
+    def _clear(self) -> None:
+        self._entries.clear()
+        self._frames.clear()
+        self._bytes = 0
+
+    def after(self, cursor: EntryId, wire: Wire) -> "tuple[list[bytes], list[Entry]] | None":
+        """What follows the cursor: frames and their entries, both empty if nothing does. None if it cannot be told
+        from here."""
+        first = bisect_right(self._entries, cursor, key=_id)
+        entries = self._entries[first:]
+        if not entries:
+            return [], []
+        if not entries[0].follows(cursor):
+            return None
+        frames = self._frames.setdefault(wire, [])
+        frames += [wire.encode(self.head, entry) for entry in self._entries[len(frames) :]]
+        return frames[first:], entries
+
+
+class Hub:
+    """The live readers of this process."""
+
+    def __init__(self, settings: Settings, log: Log) -> None:
+        self.settings = settings
+        self.log = log
+        self.subscriber = Subscriber(log.redis)
+        self.draining = False
+        self._tails: dict[str, Tail] = {}
+        self._away_since: float | None = None
+        self._deserted: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self.subscriber.start()
+        self._task = asyncio.create_task(self._tick(), name="hub")
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.subscriber.close()
+
+    @property
+    def readers(self) -> "list[Reader]":
+        return [reader for tail in self._tails.values() for reader in tail.readers]
+
+    @property
+    def tails(self) -> int:
+        return len(self._tails)
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Redis has been silent for longer than a restart or a failover should take."""
+        patience = self.settings.lease_s + 1
+        return self._away_since is not None and time.monotonic() - self._away_since > patience
+
+    def join(self, reader: "Reader") -> Tail:
+        """Follow a log live. Its doubts rise once the server has confirmed that it listens."""
+        generation = reader.head.id
+        tail = self._tails.get(generation)
+        if tail is None:
+            tail = self._tails[generation] = Tail(reader.head)
+            self.subscriber.add(keys.events(generation), tail.hear)
+        tail.readers.add(reader)
+        return tail
+
+    def leave(self, reader: "Reader") -> None:
+        tail = self._tails[reader.head.id]
+        tail.readers.discard(reader)
+        if not tail.readers:
+            del self._tails[reader.head.id]
+            self.subscriber.remove(keys.events(reader.head.id))
+            if self._deserted and not self._tails:
+                self._deserted.set()
+
+    async def _tick(self) -> None:
+        """The one clock of all readers: keep-alives, write timeouts, Redis' absence."""
+        while True:
+            await asyncio.sleep(TICK_S)
+            now = time.monotonic()
+            if self.subscriber.connected:
+                self._away_since = None
+            elif self._away_since is None:
+                self._away_since = now
+            for reader in self.readers:
+                reader.tick(now)
+
+    async def drain(self, grace_s: float) -> None:
+        """Send every reader elsewhere, spread over the grace period."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        for reader in self.readers:
+            loop.call_later(random.uniform(0, 0.8 * grace_s), reader.leave)  # noqa: S311 - spreads load
+        if self._tails:
+            self._deserted = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._deserted.wait()

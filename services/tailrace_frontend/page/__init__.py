@@ -1,0 +1,35 @@
+"""The page at `/`: a chat in plain HTML and a small ES module, served as they are."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import FileResponse, Response
+
+HERE = Path(__file__).parent
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/tailrace.js": ("tailrace.js", "text/javascript; charset=utf-8"),
+    "/favicon.svg": ("favicon.svg", "image/svg+xml"),
+}
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def mount(api: FastAPI) -> None:
+    """Serve the page's files; `/tailrace.js` also to pages of other origins."""
+    for path, (name, media_type) in FILES.items():
+        headers = HEADERS | ({"Access-Control-Allow-Origin": "*"} if name == "tailrace.js" else {})
+        api.add_api_route(path, _file(HERE / name, media_type, headers), include_in_schema=False)
+
+
+def _file(file: Path, media_type: str, headers: dict[str, str]):  # type: ignore[no-untyped-def]
+    async def serve(_: Request) -> Response:
+        return FileResponse(file, media_type=media_type, headers=headers)
+
+    return serve

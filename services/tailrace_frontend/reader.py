@@ -1,0 +1,296 @@
+"""One client, reading one log at its own pace.
+
+    page through the log ──▶ meet the tail ──▶ follow it ──▶ done
+            ▲                                     │
+            └──── fell behind, or in doubt ───────┘
+
+The rule that makes it exact: ids at or below the cursor are ignored; the first entry above it must begin right after
+it. If it does not, and does not on a second look, the reader is told to forget what it has (`restarted`, without an
+id) and gets the log from its beginning. Resume, live reading and a server that came back with older data are one case.
+
+There is no queue: the next page is read when the socket has drained. One task a reader, no timer: the hub's tick
+wakes it, cuts it when its socket stays full, and ends it when Redis stays away.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from tailrace.connection import PASSES
+from tailrace.errors import Gone, NotFound
+from tailrace.events import NO_EXTRA, Delta, Done, Entry, Head, Restarted
+from tailrace.ids import START, EntryId
+from tailrace.log import FIRST_PAGE, State, page_size
+from tailrace.wire import WIRES, Wire, native
+from tailrace_frontend.connection import ClientConnection
+from tailrace_frontend.hub import Hub
+
+Send = Callable[[Any], Awaitable[None]]
+
+HEADERS = [
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class Cut(Exception):
+    """The client must not take this end for the end of the answer: the connection is cut."""
+
+
+class Ended(Exception):
+    """Nothing more is told on this connection."""
+
+
+class Reader:
+    """Tells a log to one connection until its end, or until the connection's."""
+
+    def __init__(
+        self, hub: Hub, wire: Wire, state: State, cursor: EntryId | None, connection: ClientConnection, send: Send,
+        may_read: Callable[[str], bool],
+    ) -> None:  # fmt: skip
+        self.hub = hub
+        self.wire = wire
+        self.head: Head = state.head
+        self._cursor = cursor or (START if wire.restarts else _after_last_restart(state))
+        self._connection = connection
+        self._send_message = send
+        self._may_read = may_read
+        self._limit = FIRST_PAGE
+        self._said = cursor is not None
+        self._seen_doubts = -1
+        self._waiter: asyncio.Future[None] | None = None
+        self._leaving = False
+        self._look_at = time.monotonic() + hub.settings.beat_s
+        self._told_at = time.monotonic()
+        self._blocked_since: float | None = None
+        self._missing_since: float | None = None
+        self._failing_since: float | None = None
+
+    async def run(self, extra_headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """Answer 200 and tell the log."""
+        media = f"{self.wire.media_type}; charset=utf-8".encode()
+        headers = [(b"content-type", media), *HEADERS, *extra_headers]
+        await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
+        self._connection.on_lost = self.wake
+        tail = self.hub.join(self)
+        try:
+            while not self._connection.lost:
+                await self._step(tail)
+        except Cut:
+            self._connection.abort()
+            await asyncio.sleep(0)  # the server learns of it before it sees an answer without an end
+        except Ended:
+            await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._connection.on_lost = None
+            self.hub.leave(self)
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def leave(self) -> None:
+        """End soon, with a hint to come again: this process is stopping."""
+        self._leaving = True
+        self.wake()
+
+    def tick(self, now: float) -> None:
+        """The hub's clock. Cuts a socket that stayed full; wakes whoever has something to look at."""
+        blocked = self._blocked_since
+        if blocked is not None:
+            if now - blocked > self.hub.settings.write_timeout_s:
+                self._connection.abort()
+        elif now >= self._look_at or self._missing_since or self._failing_since or self.hub.is_away:
+            self.wake()
+
+    async def _step(self, tail: Any) -> None:
+        """Tell what there is, or wait until there may be more.
+
+        Raises:
+            Ended, Cut: this was the last.
+        """
+        if self._leaving:
+            await self._come_again("this server is stopping")
+        ready = None if self._seen_doubts != tail.doubts else tail.after(self._cursor, self.wire)
+        try:
+            if ready is None:
+                await self._catch_up(tail)
+            elif ready[0]:
+                await self._tell(b"".join(ready[0]), ready[1])
+            else:
+                await self._idle()
+        except PASSES:
+            await self._server_away()
+
+    async def _catch_up(self, tail: Any) -> None:
+        """Page through the log up to its top; from there on the tail continues."""
+        doubts = tail.doubts
+        entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
+        if entries and not entries[0].follows(self._cursor):
+            entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
+            if entries and not entries[0].follows(self._cursor):
+                return await self._forget()
+        self._failing_since = None
+        if entries:
+            self._missing_since = None
+            told = merged(entries) if self.wire.merges else entries
+            await self._tell(b"".join([self.wire.encode(self.head, entry) for entry in told]), entries)
+        if len(entries) < self._limit:
+            self._seen_doubts = doubts
+            if not entries:
+                await self._look()
+        else:
+            self._limit = page_size(entries)
+        return None
+
+    async def _tell(self, data: bytes, entries: list[Entry]) -> None:
+        """Hand over bytes; they move the cursor to the last of the entries. Returns once the socket takes more."""
+        if not self.wire.restarts:
+            self._refuse_restart(entries)
+        if data:
+            await self._send(data)
+            self._said = True
+        self._cursor = entries[-1].id
+        last = entries[-1].event
+        if isinstance(last, Done):
+            raise Cut if last.status in self.wire.cuts else Ended
+
+    def _refuse_restart(self, entries: list[Entry]) -> None:
+        """A wire without a word for it cannot take back what it has said."""
+        if self._said and any(isinstance(e.event, Restarted) and not e.event.keep for e in entries):
+            raise Cut
+
+    async def _send(self, data: bytes) -> None:
+        self._told_at = time.monotonic()
+        await self._send_message({"type": "http.response.body", "body": data, "more_body": True})
+        if self._connection.is_full:
+            self._blocked_since = time.monotonic()
+            try:
+                await self._connection.drained()
+            finally:
+                self._blocked_since = None
+
+    async def _idle(self) -> None:
+        """Nothing to tell: wait to be woken; on the beat say that we live, and look whether the log does."""
+        now = time.monotonic()
+        if self.hub.is_away:
+            await self._come_again("the log's server is away")
+        if now >= self._look_at:
+            self._look_at = now + self.hub.settings.beat_s
+            if self.wire.keep_alive and now - self._told_at >= self.hub.settings.beat_s / 2:
+                await self._send(self.wire.keep_alive)
+            self._seen_doubts = -1  # a lost message costs a beat, not the stream
+            return
+        if self._missing_since:
+            self._seen_doubts = -1
+        await self._sleep()
+
+    async def _sleep(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    async def _look(self) -> None:
+        """Nothing follows the cursor: is that because it is the top, or because the log is not what it was?"""
+        try:
+            state = await self.hub.log.state(self.head.id, self.head.owner)
+        except (NotFound, Gone) as error:
+            return await self._missing("lost" if isinstance(error, NotFound) else str(error.code))
+        if not self._may_read(self.head.owner):
+            raise Cut
+        if is_ahead(self._cursor, state):
+            return await self._missing(None)
+        if state.ended and self._cursor.n == state.n:
+            raise Ended
+        self._missing_since = None
+        return None
+
+    async def _missing(self, reason: str | None) -> None:
+        """The log has vanished, or ends before the cursor: its worker may restore it within a lease."""
+        now = time.monotonic()
+        self._missing_since = self._missing_since or now
+        if reason != "deleted" and now - self._missing_since <= self.hub.settings.lease_s:
+            return None
+        if reason is None:
+            self._missing_since = None
+            return await self._forget()
+        await self._synthetic("gone", {"reason": reason})
+        raise Ended if self.wire.restarts else Cut
+
+    async def _forget(self) -> None:
+        """The log no longer continues what this client has."""
+        if not self.wire.restarts:
+            raise Cut
+        await self._synthetic("restarted", native.data(native.FORGET))
+        self._cursor = START
+        self._seen_doubts = -1
+
+    async def _synthetic(self, event: str, data: dict[str, Any]) -> None:
+        """Tell what is not in the log: without an id it moves no cursor."""
+        if self.wire is WIRES["native"]:
+            await self._send(native.frame(event, data))
+        elif self.wire is WIRES["ndjson"]:
+            await self._send(native.line(None, event, data))
+
+    async def _server_away(self) -> None:
+        """Redis did not answer: wait for it, but not for ever."""
+        now = time.monotonic()
+        self._failing_since = self._failing_since or now
+        if self.hub.is_away or now - self._failing_since > self.hub.settings.lease_s + 1:
+            await self._come_again("the log's server is away")
+        self._seen_doubts = -1
+        await self._sleep()
+
+    async def _come_again(self, why: str) -> None:
+        if self.wire.media_type != "text/event-stream":
+            raise Cut
+        await self._send(come_again(why))
+        raise Ended
+
+
+def merged(entries: list[Entry]) -> list[Entry]:
+    """The same log in fewer entries: adjacent deltas of one place become one, under the last one's id."""
+    told: list[Entry] = []
+    parts: list[str] = []
+    for entry in entries:
+        event = entry.event
+        if entry.extra is NO_EXTRA and isinstance(event, Delta):
+            if parts and event.continues(told[-1].event):
+                parts.append(event.text)
+                told[-1] = Entry(entry.id, event)
+                continue
+            _close(told, parts)
+            parts = [event.text]
+        else:
+            _close(told, parts)
+            parts = []
+        told.append(entry)
+    _close(told, parts)
+    return told
+
+
+def _close(told: list[Entry], parts: list[str]) -> None:
+    if len(parts) > 1:
+        last = told[-1]
+        assert isinstance(last.event, Delta)  # noqa: S101 - only deltas gather parts
+        told[-1] = Entry(last.id, last.event.with_text("".join(parts)))
+
+
+def come_again(why: str) -> bytes:
+    """The end of an event stream that a client should reopen: in one to three seconds, not all at once."""
+    return b"retry: %d\n: %b\n\n" % (random.randint(1000, 3000), why.encode())  # noqa: S311 - spreads load
+
+
+def is_ahead(cursor: EntryId, state: State) -> bool:
+    """Whether the log ends before the cursor: its server came back with older data, or the cursor is not of it."""
+    return cursor.n > state.n or cursor.attempt > state.attempt
+
+
+def _after_last_restart(state: State) -> EntryId:
+    """Where a wire without a word for `restarted` begins: with the last attempt, whose first entry it skips."""
+    if state.number <= 1:
+        return START
+    last = EntryId.parse(state.attempts.split()[-1])
+    return EntryId(last.attempt - 1, last.n)

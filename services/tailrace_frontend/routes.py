@@ -1,0 +1,210 @@
+"""The native API: everything but the event stream, which `app` answers itself.
+
+POST   /v1/generations              create; with `Accept: text/event-stream` the log itself
+GET    /v1/generations              list, newest first
+GET    /v1/generations/{id}         request, status, output so far; `?wait=30` until it ends
+GET    /v1/generations/{id}/events  (in `app`)
+POST   /v1/generations/{id}/cancel
+DELETE /v1/generations/{id}
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from tailrace import json
+from tailrace.ending import end
+from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge
+from tailrace.events import Head, Json
+from tailrace.ids import is_generation_id, new_generation_id
+from tailrace.log import State
+from tailrace.output import Output
+from tailrace_frontend import schemas
+from tailrace_frontend.services import Services, events_url
+
+MAX_WAIT_S = 60
+LOOK_S = 0.25  # while somebody waits for the end
+
+router = APIRouter(prefix="/v1/generations", tags=["generations"])
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {"model": schemas.ErrorResponse, "description": text}
+    for code, text in (
+        (400, "The request cannot be understood"), (401, "No valid API key"), (404, "There is no such generation"),
+        (410, "Deleted or expired"), (503, "Redis is away; `Retry-After` says when to come again"),
+    )
+}  # fmt: skip
+
+
+class Json200(Response):
+    """JSON, written once."""
+
+    media_type = "application/json"
+
+    def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__(json.dumps(value), status_code, headers)
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=schemas.GenerationJson,
+    responses=ERRORS | {413: {"model": schemas.ErrorResponse}, 429: {"model": schemas.ErrorResponse}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schemas.CreateGeneration.model_json_schema()}},
+        },
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "schema": {"type": "string", "maxLength": 255},
+                "description": "The same key and body again: the same generation.",
+            }
+        ],
+    },
+)
+async def create(request: Request) -> Response:
+    """Have a model answer in the background. 202 with the generation; with `Accept: text/event-stream` its log."""
+    services: Services = request.app.state.services
+    owner = services.callers.identify(request.headers)
+    body = await read_body(request, services.settings.max_body_bytes)
+    chat, options = schemas.parse_create(body, services.settings)
+    generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
+    await services.queue.submit(Head(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat)))
+    services.metrics.created.inc()
+    state = await services.log.state(generation, owner)
+    location = {"Location": f"/v1/generations/{generation}"}
+    if wants_events(request.headers.get("accept", "")):
+        return services.log_response(state, location)
+    return Json200(await _told(services, state, full=True), 202, location)
+
+
+async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
+    generation = new_generation_id()
+    if key is None:
+        return generation
+    if not 0 < len(key) <= 255:
+        raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
+    life_s = services.settings.deadline_s + 2 * retention_s
+    return await services.queue.claim(owner, key, json.canonical(body), generation, life_s)
+
+
+@router.get("", response_model=schemas.GenerationList, responses=ERRORS)
+async def list_generations(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """The caller's generations that are still kept, newest first."""
+    services: Services = request.app.state.services
+    owner = services.callers.identify(request.headers)
+    if after is not None:
+        after = _checked(after)
+    found: list[State] = []
+    async for page in services.queue.owned(owner, after):
+        states = await services.log.states(page)
+        await services.queue.forget(owner, [each for each, state in zip(page, states, strict=True) if state is None])
+        found += [state for state in states if state is not None]
+        if len(found) > limit:
+            break
+    data = [await _told(services, state) for state in found[:limit]]
+    return Json200(
+        {
+            "object": "list",
+            "data": data,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+            "has_more": len(found) > limit,
+        }
+    )
+
+
+@router.get("/{generation}", response_model=schemas.GenerationJson, responses=ERRORS)
+async def get(request: Request, generation: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
+    """The generation with its output so far. `wait`: seconds to wait for its end."""
+    services: Services = request.app.state.services
+    owner = services.callers.identify(request.headers)
+    generation = _checked(generation)
+    state = await services.log.state(generation, owner)
+    deadline = asyncio.get_running_loop().time() + wait
+    while not state.ended and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(LOOK_S)
+        if services.hub.draining or await request.is_disconnected():
+            break
+        state = await services.log.state(generation, owner)
+    return Json200(await _told(services, state, full=True))
+
+
+@router.post("/{generation}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
+async def cancel(request: Request, generation: str) -> Response:
+    """End it here and now. Also again, also when it has ended: the answer is the generation as it is."""
+    services: Services = request.app.state.services
+    owner = services.callers.identify(request.headers)
+    generation = _checked(generation)
+    state = await services.log.state(generation, owner)
+    if not state.ended:
+        await end(services.log, services.queue, generation, "cancelled")
+        state = await services.log.state(generation, owner)
+    return Json200(await _told(services, state, full=True))
+
+
+@router.delete("/{generation}", response_model=schemas.Deleted, responses=ERRORS)
+async def delete(request: Request, generation: str) -> Response:
+    """Take it away; what runs is cancelled first."""
+    services: Services = request.app.state.services
+    owner = services.callers.identify(request.headers)
+    generation = _checked(generation)
+    state = await services.log.state(generation, owner)
+    if not state.ended:
+        await end(services.log, services.queue, generation, "cancelled")
+    await services.log.delete(generation)
+    await services.queue.forget(owner, [generation])
+    return Json200({"id": generation, "deleted": True})
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """Raises RequestTooLarge as soon as more than `limit` bytes are announced or have come."""
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > limit:
+        raise RequestTooLarge(f"The body may have at most {limit} bytes.")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise RequestTooLarge(f"The body may have at most {limit} bytes.")
+    return bytes(body)
+
+
+def wants_events(accept: str) -> bool:
+    return "text/event-stream" in accept.lower()
+
+
+def _wants_usage(chat: Json) -> bool:
+    return bool((chat.get("stream_options") or {}).get("include_usage"))
+
+
+def _checked(generation: str) -> str:
+    if not is_generation_id(generation):
+        raise NotFound
+    return generation
+
+
+async def _told(services: Services, state: State, *, full: bool = False) -> Json:
+    """A generation as JSON; `full` with its request and output so far."""
+    url = events_url(services, state)
+    if not full:
+        return schemas.generation_json(state, url)
+    done = await services.log.end(state.head.id) if state.ended else None
+    if done is not None:
+        return schemas.generation_json(state, url, items=done.output, done=done, queue_position=None)
+    output = Output([entry async for entry in services.log.read_all(state.head.id)], logprobs=state.head.logprobs)
+    if output.done:
+        return schemas.generation_json(state, url, items=output.done.output, done=output.done, queue_position=None)
+    if output.top < 0:
+        raise Gone("lost")
+    position = await services.queue.position(state.dispatch) if state.status == "queued" else None
+    return schemas.generation_json(
+        state, url, items=output.items(), queue_position=position, worker_running=await services.queue.workers() > 0
+    )

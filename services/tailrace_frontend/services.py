@@ -1,0 +1,44 @@
+"""What one frontend process has: its settings, callers, log, queue, hub and counters."""
+
+from tailrace import connection
+from tailrace.log import Log, State
+from tailrace.queue import Queue
+from tailrace.settings import Settings
+from tailrace.wire import WIRES
+from tailrace_frontend.callers import Callers
+from tailrace_frontend.hub import Hub
+from tailrace_frontend.log_response import LogResponse
+from tailrace_frontend.metrics import Metrics
+
+
+class Services:
+    """Built without I/O; `start` and `close` belong to the server's lifespan."""
+
+    def __init__(self, settings: Settings) -> None:
+        settings.check_frontend()
+        self.settings = settings
+        self.callers = Callers(settings)
+        self.log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
+        self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
+        self.hub = Hub(settings, self.log)
+        self.metrics = Metrics(self.hub)
+
+    async def start(self) -> None:
+        self.hub.start()
+
+    async def close(self) -> None:
+        await self.hub.close()
+        await self.log.redis.aclose()
+        await self.queue.redis.aclose()
+
+    def log_response(self, state: State, headers: dict[str, str]) -> LogResponse:
+        """The log from its beginning, as the answer to the request that created it."""
+        return LogResponse(self.hub, WIRES["native"], state, self.callers.may_read, headers)
+
+
+def events_url(services: Services, state: State) -> str:
+    """Where a browser's `EventSource` reads this log; the ticket lives as long as the log may."""
+    options = state.head.options
+    expires = state.head.created // 1000 + options.deadline_s + options.retention_s + 60
+    ticket = services.callers.ticket(state.head.id, state.head.owner, expires)
+    return f"/v1/generations/{state.head.id}/events" + (f"?ticket={ticket}" if ticket else "")

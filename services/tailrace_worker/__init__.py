@@ -1,0 +1,1 @@
+"""Upstream in, log out. A worker never knows whether anybody reads."""

@@ -1,0 +1,153 @@
+"""A worker process: takes generations from the queue and runs up to MAX_JOBS of them.
+
+Three things go on beside the runs: appends are gathered (`appender`), leases are renewed in one round trip every
+third of a lease, and a control channel of the worker's own brings cancellations within milliseconds.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from typing import Any
+
+from arq.worker import func
+from redis.exceptions import RedisError
+
+from tailrace import connection, keys
+from tailrace.ids import new_token
+from tailrace.log import Log, Outcome
+from tailrace.queue import JOB, Queue, dump_job, load_job
+from tailrace.settings import Settings
+from tailrace.subscriber import Subscriber
+from tailrace_worker.appender import Appender
+from tailrace_worker.dispatcher import Dispatcher
+from tailrace_worker.generation import Generation
+from tailrace_worker.upstream.client import Upstream
+
+logger = logging.getLogger(__name__)
+
+
+class GenerationWorker:
+    """Everything one worker process has. `await run()` until it is told to stop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.name = new_token()
+        lease_ms = int(settings.lease_s * 1000)
+        self.log = Log(connection.connect(settings.redis_url), lease_ms)
+        self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
+        self.upstream = Upstream(settings)
+        self.appender = Appender(self.log)
+        self.running: dict[str, Generation] = {}
+        self.control = Subscriber(self.log.redis)
+        self.bell = Subscriber(self.queue.redis)
+        self.dispatcher = self._dispatcher()
+
+    def _dispatcher(self) -> Dispatcher:
+        longest = self.settings.deadline_s + self.settings.drain_s + 60
+        return Dispatcher(
+            [func(self.run_generation, name=JOB, timeout=longest, max_tries=1)],  # type: ignore[arg-type]
+            queue_name=keys.QUEUE,
+            redis_pool=self.queue.arq,
+            max_jobs=self.settings.max_jobs,
+            max_tries=1,
+            retry_jobs=False,
+            keep_result=0,
+            log_results=False,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
+        )
+
+    async def run_generation(self, _: dict[Any, Any], generation: str, dispatch: str) -> None:
+        """The one job."""
+        if generation in self.running:
+            return
+        run = Generation(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
+        self.running[generation] = run
+        try:
+            await run.run(generation, dispatch)
+        finally:
+            del self.running[generation]
+
+    async def run(self) -> None:
+        """Work until SIGTERM or SIGINT, then stop picking, drain, and hand the rest back."""
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sign, stopping.set)
+        self.control.start()
+        self.bell.start()
+        self.control.add(keys.worker(self.name), self._told)
+        self.bell.add(keys.WAKE, self.dispatcher.wake)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self.appender.run(), name="appender"),
+                tasks.create_task(self._renew(), name="renew"),
+                tasks.create_task(self.dispatcher.main(), name="dispatcher"),
+            ]
+            logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
+            await stopping.wait()
+            await self._drain()
+            for task in background:
+                task.cancel()
+        await self._close()
+
+    def _told(self, message: bytes | None) -> None:
+        """A generation of ours was taken from us."""
+        if message and (run := self.running.get(message.decode())):
+            run.stop(Outcome.FENCED)
+
+    async def _renew(self) -> None:
+        """Every third of a lease: say that we live, and learn what is no longer ours."""
+        while True:
+            try:
+                await self.queue.worker_seen(self.name)
+                held = [(name, run) for name, run in self.running.items() if run.attempt]
+                if held:
+                    answers = await self.log.renew([(name, run.attempt) for name, run in held])
+                    for (_, run), answer in zip(held, answers, strict=True):
+                        if isinstance(answer, Outcome) and answer is not Outcome.OK:
+                            run.stop(answer)
+            except (RedisError, OSError) as error:
+                logger.warning("renew: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(self.settings.lease_s / 3)
+
+    async def _drain(self) -> None:
+        """No new generation; the running ones have DRAIN_S. What still runs then is handed back to the queue."""
+        self.dispatcher.stop_picking()
+        jobs = list(self.dispatcher.tasks.values())
+        if jobs:
+            logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
+            await asyncio.wait(jobs, timeout=self.settings.drain_s)
+        rest = [(name, run.attempt) for name, run in self.running.items() if run.attempt]
+        for job in self.dispatcher.job_tasks.values():
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(5):
+                await self._hand_back(rest)
+                await self.queue.worker_left(self.name)
+
+    async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
+        """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
+        for generation, attempt in rest:
+            dispatch = new_token()
+            if await self.log.give_back(generation, attempt, dispatch) is Outcome.OK:
+                await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
+
+    async def _close(self) -> None:
+        await self.control.close()
+        await self.bell.close()
+        await self.upstream.close()
+        await self.log.redis.aclose()
+        await self.queue.redis.aclose()
+
+
+def main(settings: Settings) -> None:
+    """Run a worker in this process until it is told to stop."""
+    import uvloop
+
+    async def serve() -> None:
+        await GenerationWorker(settings).run()
+
+    uvloop.run(serve())

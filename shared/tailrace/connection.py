@@ -1,0 +1,80 @@
+"""Redis connections, told how to behave.
+
+redis-py 5 has no timeouts and no retries unless told, and what it raises while a server restarts is a plain `OSError`
+from the connect path: so both are named here, once (measured: without them 10 of 10 workers die with their server).
+Commands may be retried because each of ours is idempotent.
+"""
+
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import EqualJitterBackoff
+from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from tailrace.errors import Misconfigured
+
+COMMAND_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.0
+RETRIES = 3
+MINIMAL_VERSION = (7, 0)
+
+PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+"""What is raised when a server is away, loading or failing over: it passes."""
+
+
+def options() -> dict[str, Any]:
+    """Connection options of every client of ours: timeouts, keepalive, retries with backoff and jitter."""
+    return {
+        "socket_timeout": COMMAND_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.02), RETRIES),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError],
+    }
+
+
+def connect(url: str, *, max_connections: int = 64) -> Redis:
+    """A client whose callers wait for a connection instead of failing when all are busy.
+
+    Raises:
+        Misconfigured: the address is not a Redis URL.
+    """
+    try:
+        pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=10, **options())
+    except ValueError as error:
+        raise Misconfigured(f"TAILRACE_REDIS_URL is not a Redis address: {error}") from None
+    return Redis(connection_pool=pool)
+
+
+async def problems(redis: Redis) -> tuple[list[str], list[str]]:
+    """What is wrong with a server (its log would not be safe there), and what is merely worth a warning.
+
+    Raises:
+        RedisError, OSError: it cannot be reached.
+    """
+    info = await redis.info()
+    wrong, warnings = [], []
+    version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
+    if version < MINIMAL_VERSION:
+        wrong.append(f"version {info.get('redis_version')}: sharded pub/sub needs Redis >= 7 or Valkey")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        wrong.append(f"maxmemory-policy is {policy}: it would drop running logs; set noeviction")
+    if not info.get("aof_enabled"):
+        warnings.append("appendonly is off: a restart of the server loses what is running or kept")
+    return wrong, warnings
+
+
+async def server_age(redis: Redis) -> float:
+    """Seconds since the server started; infinite where it does not say (fakeredis)."""
+    try:
+        info = await redis.info("server")
+    except RedisError as error:
+        if isinstance(error, PASSES):
+            raise
+        return float("inf")
+    return float(info.get("uptime_in_seconds", "inf"))

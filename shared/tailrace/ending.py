@@ -1,0 +1,42 @@
+"""Ending what somebody else runs: cancel, delete, and whoever finds that a generation cannot go on.
+
+    take_over(end) ──▶ the worker is fenced and nudged, the log stands still ──▶ fold ──▶ finish
+
+It works from any node, with a dead worker, and while the generation still waits. If whoever does it dies half-way, the
+head's `ending` says what was begun.
+"""
+
+from tailrace.codec import from_row
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Failure, FinalStatus
+from tailrace.ids import new_token
+from tailrace.log import Log, Outcome
+from tailrace.output import Output
+from tailrace.queue import Queue
+
+
+async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, error: Failure | None = None) -> None:
+    """Write the one `done`, unless there is one already.
+
+    Raises:
+        NotFound, Gone: there is no such generation, or no longer.
+    """
+    while True:
+        taken = await log.take_over(generation, new_token(), ending=status)
+        if taken.state is None:
+            return _raise_unless_done(taken.outcome)
+        await log.nudge(taken.state)
+        output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
+        done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
+        answer = await log.finish(generation, taken.attempt, output.top, done)
+        if answer.outcome in (Outcome.OK, Outcome.DONE):
+            await queue.withdraw(taken.state.dispatch)
+            await queue.finished(generation)
+            return None
+
+
+def _raise_unless_done(outcome: Outcome) -> None:
+    if outcome is Outcome.GONE:
+        raise Gone("deleted")
+    if outcome is not Outcome.DONE:
+        raise NotFound

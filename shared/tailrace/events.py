@@ -1,0 +1,305 @@
+"""The vocabulary: ten kinds of event, as fine as the finest wire that tells them.
+
+    created      the generation exists; everything else may take its time
+    started      a worker has it, nothing is said yet
+    opened       an item begins: text, reasoning, a refusal or a tool call
+    text         ┐
+    reasoning    │ a piece of an item, as it came
+    refusal      │
+    arguments    ┘
+    closed       an item ends before the generation does; carries the whole item
+    restarted    a later attempt goes on (keep) or begins anew (forget what was said)
+    done         the end: status, finish reasons, usage, error and the whole output, once
+
+Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's
+`output_index`. It has exactly one part.
+Rule 2: an event takes as many *numbers* as the Responses wire tells frames for it: its `width`. An entry's id carries
+the last of them, so `entry.id.n - entry.width` is the `n` of the entry before it, in every log, for ever.
+Rule 3: what an upstream said beside these words rides in `extra` of the entry it came with; nothing is dropped.
+Rule 4: an end is one entry. `done` closes what is `open` and holds what whoever comes later needs.
+
+A new frame in the Responses wire changes widths: then `VERSION` grows, and `created` says by which one a log counts.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from tailrace.ids import EntryId
+
+VERSION = 1
+
+ItemType = Literal["text", "reasoning", "refusal", "call"]
+Status = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
+FinalStatus = Literal["completed", "incomplete", "failed", "cancelled"]
+Json = dict[str, Any]
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One item of the output, whole. `text` for text, reasoning and refusal; the last five for a call.
+
+    `logprobs` only where the generation's head asks for them. `status` is `incomplete` for what was cut short.
+    """
+
+    item: int
+    type: ItemType
+    choice: int = 0
+    text: str | None = None
+    annotations: list[Json] = []
+    logprobs: list[Json] = []
+    status: Literal["incomplete"] | None = None
+    tool: int | None = None
+    id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    call: Json | None = None
+
+    @property
+    def closings(self) -> int:
+        """Frames the Responses wire tells to close it."""
+        return 2 if self.type == "call" else 3
+
+
+class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What else the upstream's chunk had: on the chunk, the choice, the delta, the tool call.
+
+    `before` counts the annotations of this item told by earlier entries.
+    """
+
+    top: Json = {}
+    choice: Json = {}
+    delta: Json = {}
+    call: Json = {}
+    before: int = 0
+
+    @property
+    def annotations(self) -> list[Json]:
+        return self.delta.get("annotations") or []
+
+    @property
+    def logprobs(self) -> list[Json]:
+        return (self.choice.get("logprobs") or {}).get("content") or []
+
+
+NO_EXTRA = Extra()
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Base of the ten kinds."""
+
+    kind: ClassVar[str]
+
+
+class Created(Event, frozen=True, omit_defaults=False):
+    """`at`: epoch seconds by Redis' clock. `queued`: tell `response.queued` too (background)."""
+
+    kind = "created"
+    at: float
+    queued: bool = False
+    version: int = VERSION
+
+
+class Started(Event, frozen=True, omit_defaults=True):
+    """An attempt begins and nothing has been opened yet. `number` counts attempts from 1."""
+
+    kind = "started"
+    number: int
+    at: float
+
+
+class Opened(Event, frozen=True, omit_defaults=True):
+    """An item begins. `choices`: the choices that first appear with it, in index order.
+
+    A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`.
+    """
+
+    kind = "opened"
+    item: int
+    type: ItemType
+    choice: int = 0
+    choices: list[int] = []
+    tool: int = 0
+    id: str = ""
+    name: str = ""
+
+
+class Delta(Event, frozen=True, omit_defaults=True):
+    """Base of the four kinds that add text to an item."""
+
+    item: int
+    text: str
+    choice: int = 0
+
+    def with_text(self, text: str) -> "Delta":
+        """The same place, another text: how adjacent deltas merge."""
+        return msgspec.structs.replace(self, text=text)
+
+    def continues(self, other: Event) -> bool:
+        """Whether it stands at the same place. (An item has one; only the key of reasoning may change inside it.)"""
+        if type(other) is not type(self) or other.item != self.item:
+            return False
+        return not isinstance(self, Reasoning) or self.key == other.key  # type: ignore[attr-defined]
+
+
+class Text(Delta, frozen=True, omit_defaults=True):
+    kind = "text"
+
+
+class Reasoning(Delta, frozen=True, omit_defaults=True):
+    """`key`: what the upstream calls it on the chat wire."""
+
+    kind = "reasoning"
+    key: str = "reasoning_content"
+
+
+class Refusal(Delta, frozen=True, omit_defaults=True):
+    kind = "refusal"
+
+
+class Arguments(Delta, frozen=True, omit_defaults=True):
+    """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call on wires without items."""
+
+    kind = "arguments"
+    tool: int = 0
+    call: str = ""
+
+
+class Closed(Event, frozen=True, omit_defaults=True):
+    """An item is complete (never a call: calls may interleave, `done` closes them)."""
+
+    kind = "closed"
+    whole: Item
+
+
+class Restarted(Event, frozen=True, omit_defaults=True):
+    """A later attempt takes up what an earlier one left. Not `keep`: forget what was said, the text comes anew.
+
+    `open`: items it closes as incomplete (none if `keep`). `output`: every item told so far, discarded ones included.
+    """
+
+    kind = "restarted"
+    number: int = 0
+    keep: bool = False
+    reason: str = ""
+    at: float = 0.0
+    open: list[int] = []
+    output: list[Item] = []
+
+
+class Finish(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How one choice ended. `role` only where nothing was ever said in it."""
+
+    index: int
+    finish_reason: str | None
+    role: bool = False
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a generation did not complete."""
+
+    message: str
+    code: str
+    type: str = "server_error"
+    param: str | None = None
+
+
+class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Seconds. What was not observed is left out."""
+
+    queue: float | None = None
+    first_token: float | None = None
+    between_tokens_p50: float | None = None
+    between_tokens_p95: float | None = None
+    total: float | None = None
+
+
+class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the upstream called this answer and itself."""
+
+    id: str | None = None
+    model: str | None = None
+
+
+class Done(Event, frozen=True, omit_defaults=True):
+    """The one end. `open`: items it closes (none if failed: the Responses wire closes nothing then)."""
+
+    kind = "done"
+    status: FinalStatus
+    at: float
+    finish: list[Finish] = []
+    usage: Json | None = None
+    error: Failure | None = None
+    open: list[int] = []
+    output: list[Item] = []
+    upstream: Upstream = Upstream()
+    timings: Timings = Timings()
+
+
+KINDS: tuple[type[Event], ...] = (
+    Created, Started, Opened, Text, Reasoning, Refusal, Arguments, Closed, Restarted, Done,
+)  # fmt: skip
+
+
+def width(event: Event, extra: Extra = NO_EXTRA) -> int:
+    """Numbers the event takes: frames the Responses wire tells for it (rule 2)."""
+    match event:
+        case Text():
+            return 1 + len(extra.annotations) if extra.delta else 1
+        case Delta() | Started():
+            return 1
+        case Opened(type=type_):
+            return 1 if type_ == "call" else 2
+        case Closed():
+            return 3
+        case Created(queued=queued):
+            return 2 if queued else 1
+        case Done(status="failed"):
+            return 2
+        case Done(open=open_, output=output) | Restarted(open=open_, output=output):
+            return 1 + sum(item.closings for item in output if item.item in open_)
+    raise TypeError(f"not an event: {event!r}")
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """An event at its place in the log."""
+
+    id: EntryId
+    event: Event
+    extra: Extra = NO_EXTRA
+
+    @property
+    def width(self) -> int:
+        return width(self.event, self.extra)
+
+    def follows(self, cursor: EntryId) -> bool:
+        """Whether nothing lies between the cursor and this entry."""
+        return self.id.n - self.width == cursor.n
+
+
+class Options(msgspec.Struct, frozen=True):
+    """How a generation is kept, and what happens when it is interrupted. Times in seconds."""
+
+    deadline_s: int
+    retention_s: int
+    on_interrupt: Literal["restart", "fail"] = "restart"
+    on_disconnect: Literal["continue"] = "continue"
+
+
+class Head(msgspec.Struct, frozen=True):
+    """What is fixed at creation: the same cursor must give the same bytes, whoever tells them, whenever.
+
+    `request` is the Chat Completions body as it goes to the upstream. `created` is in ms of Redis' clock (the log's
+    `create` script sets it). The rest says how wires tell it: `include_usage` on chat, `background`,
+    `reasoning_summary` and `logprobs` on Responses.
+    """
+
+    id: str
+    owner: str
+    model: str
+    request: Json
+    options: Options
+    created: int = 0
+    include_usage: bool = False
+    background: bool = False
+    reasoning_summary: bool = False
+    logprobs: bool = False

@@ -1,0 +1,69 @@
+"""Every Redis key and channel of Tailrace.
+
+    key                                    type    written by        read by           lives
+    tailrace:{gen}:head                    hash    the scripts       everybody         deadline + lease + retention from
+                                                                                       create; retention from done
+    tailrace:{gen}:log                     stream  the scripts       readers           as the head
+    tailrace:{gen}:tombstone               hash    create, delete    readers, append   deadline + 2 × retention + 24 h
+    tailrace:{gen}:events                  channel append, finish    hubs              -
+    tailrace:worker:<worker>               channel frontends         that worker       -
+    tailrace:wake                          channel queue.submit      workers           -
+    tailrace:workers                       zset    workers (timer)   frontends         members age out after 3 leases
+    tailrace:unfinished:<0-15>             set     queue.submit      sweepers          a hint: an id leaves after done
+    tailrace:owner:<owner>:generations     zset    queue.submit      list              trimmed by age on each create
+    tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
+    tailrace:queue                         zset    arq               arq               a job leaves when it is taken
+    arq:job:<dispatch> and others          -       arq               arq               arq's own
+
+All keys of one generation carry its id as hash tag: one cluster slot, so its scripts stay legal there. The last five
+stand with the queue, which is a single node.
+"""
+
+import hashlib
+from zlib import crc32
+
+QUEUE = "tailrace:queue"
+WAKE = "tailrace:wake"
+WORKERS = "tailrace:workers"
+UNFINISHED_SETS = 16
+
+
+def head(generation: str) -> str:
+    return f"tailrace:{{{generation}}}:head"
+
+
+def log(generation: str) -> str:
+    return f"tailrace:{{{generation}}}:log"
+
+
+def tombstone(generation: str) -> str:
+    return f"tailrace:{{{generation}}}:tombstone"
+
+
+def events(generation: str) -> str:
+    return f"tailrace:{{{generation}}}:events"
+
+
+def of_generation(generation: str) -> list[str]:
+    """KEYS of every script, in this order."""
+    return [head(generation), log(generation), tombstone(generation), events(generation)]
+
+
+def worker(worker: str) -> str:
+    return f"tailrace:worker:{worker}"
+
+
+def unfinished(generation: str) -> str:
+    return f"tailrace:unfinished:{crc32(generation.encode()) % UNFINISHED_SETS}"
+
+
+def all_unfinished() -> list[str]:
+    return [f"tailrace:unfinished:{shard}" for shard in range(UNFINISHED_SETS)]
+
+
+def owned(owner: str) -> str:
+    return f"tailrace:owner:{owner}:generations"
+
+
+def idempotency(owner: str, key: str) -> str:
+    return f"tailrace:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"

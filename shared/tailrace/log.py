@@ -1,0 +1,306 @@
+"""The log: one generation is one ordered, finite list of entries, kept in a Redis Stream.
+
+What it promises, a test each in `tests/contract/test_log.py`:
+
+1. *Ordered.* Ids grow; numbers are dense over the whole log, across attempts.
+2. *Immutable.* An entry never changes until the generation expires or is deleted.
+3. *Finite.* There is exactly one `done`, and it is always last.
+4. *One writer.* Once a later attempt has taken over, nothing of an earlier one is added.
+5. *Exactly once.* Every call may be retried freely; a retried append adds nothing twice.
+6. *Resumable.* Reading after a cursor yields exactly what follows it; `tail` goes on until the end.
+7. *Honest.* What never existed, or is somebody else's, is `NotFound`; what was deleted or expired is `Gone`.
+
+Nothing outside this module and `queue` runs commands on Redis. Theory of the ids: `ids`, `events`. The rules that make
+the promises hold under failure stand on top of each script in `lua/`.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+
+from tailrace import connection, keys, scripts
+from tailrace.codec import Row, from_row, pack, to_row
+from tailrace.errors import Gone, NotFound
+from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
+from tailrace.ids import START, EntryId
+
+PAGE_BYTES = 64 * 1024
+FIRST_PAGE = 128  # entries; later pages are sized by what this one weighed
+BLOCK_MS = 2000  # below the command timeout, so that a dead server is noticed
+
+
+class Outcome(StrEnum):
+    """What a script answered; the scripts say when."""
+
+    OK = "OK"
+    HELD = "HELD"
+    ENDING = "ENDING"
+    FENCED = "FENCED"
+    DONE = "DONE"
+    RETAKE = "RETAKE"
+    BEHIND = "BEHIND"
+    CHANGED = "CHANGED"
+    LOST = "LOST"
+    GONE = "GONE"
+
+
+class State(msgspec.Struct, frozen=True):
+    """The head as it stands. Times in ms of Redis' clock; `n` is the last number taken."""
+
+    head: Head
+    status: Status
+    attempt: int
+    first_n: int
+    number: int
+    n: int
+    lease: int
+    deadline: int
+    dispatch: str
+    worker: str = ""
+    ending: str = ""
+    attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("queued", "running")
+
+    @property
+    def top(self) -> EntryId:
+        return EntryId(self.attempt, self.n)
+
+
+class TakeOver(NamedTuple):
+    """Answer to `take_over`: with OK, the attempt, Redis' time (ms), the head and every row."""
+
+    outcome: Outcome
+    attempt: int = 0
+    now: int = 0
+    state: State | None = None
+    rows: Sequence[Row] = ()
+
+
+class Append(NamedTuple):
+    """Rows to add: `after_n` is the number before the first of them, `first_n` the one before the attempt's first."""
+
+    generation: str
+    attempt: int
+    first_n: int
+    after_n: int
+    rows: Sequence[Row]
+
+
+class Answer(NamedTuple):
+    """Answer to `append` and `finish`: `n` with OK, BEHIND and CHANGED; `done` with DONE."""
+
+    outcome: Outcome
+    n: int = -1
+    done: Row | None = None
+
+
+class Log:
+    """The logs on one Redis server (or cluster node). `lease_ms` is what a take-over or an append grants."""
+
+    def __init__(self, redis: Redis, lease_ms: int) -> None:
+        self.redis = redis
+        self.lease_ms = lease_ms
+
+    async def create(self, head: Head, dispatch: str) -> int:
+        """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
+
+        Raises:
+            Gone: it existed and is no longer kept.
+        """
+        created = Created(0.0, head.background)
+        value = msgspec.to_builtins(created)
+        del value["at"]
+        outcome, *answer = await scripts.CREATE(
+            self.redis, head.id,
+            msgspec.json.encode(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
+            head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
+        )  # fmt: skip
+        if outcome == b"GONE":
+            raise Gone("expired")
+        return int(answer[0])
+
+    async def take_over(
+        self, generation: str, token: str, *, worker: str = "", ending: FinalStatus | None = None
+    ) -> TakeOver:
+        """Become the writer: to run it as `worker`, or (never refused) to end it with the status `ending`."""
+        outcome, *answer = await scripts.TAKE_OVER(self.redis, generation, token, ending or "", self.lease_ms, worker)
+        if outcome != b"OK":
+            return TakeOver(_outcome(outcome))
+        attempt, now, fields, rows = answer
+        state = _state(dict(zip(fields[::2], fields[1::2], strict=True)))
+        return TakeOver(Outcome.OK, int(attempt), int(now), state, [_row(row) for row in rows])
+
+    async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
+        """Add rows to many logs in one round trip. A log whose call failed yields its exception, alone.
+
+        Raises:
+            RedisError, OSError: the server could not be reached. Send the same calls again.
+        """
+        answers = await scripts.APPEND.gather(
+            self.redis,
+            [
+                (
+                    call.generation,
+                    [
+                        call.attempt,
+                        call.first_n,
+                        call.after_n,
+                        self.lease_ms,
+                        pack(call.rows),
+                        *_flat(call.rows),
+                    ],
+                )
+                for call in calls
+            ],
+        )
+        return [answer if isinstance(answer, Exception) else _answer(answer) for answer in answers]
+
+    async def renew(self, leases: Sequence[tuple[str, int]]) -> list[Outcome | Exception]:
+        """Renew many (generation, attempt) in one round trip.
+
+        Raises:
+            RedisError, OSError: the server could not be reached.
+        """
+        answers = await scripts.RENEW.gather(
+            self.redis, [(generation, [attempt, self.lease_ms, ""]) for generation, attempt in leases]
+        )
+        return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
+
+    async def give_back(self, generation: str, attempt: int, dispatch: str) -> Outcome:
+        """Stop holding it: it waits under another dispatch."""
+        return _outcome((await scripts.RENEW(self.redis, generation, attempt, 0, dispatch))[0])
+
+    async def finish(self, generation: str, attempt: int, top: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
+        """End it, if its top is still the one that was folded."""
+        row = to_row(Entry(EntryId(attempt, top + width(done)), done, extra))
+        answer = await scripts.FINISH(self.redis, generation, attempt, top, done.status, pack([row]), *_flat([row]))
+        return _answer(answer)
+
+    async def delete(self, generation: str) -> Outcome:
+        """Take it away. End it first if it runs."""
+        return _outcome((await scripts.DELETE(self.redis, generation))[0])
+
+    async def state(self, generation: str, owner: str | None = None) -> State:
+        """The head, for its owner (None: for whoever works here).
+
+        Raises:
+            NotFound: it never existed, or is another owner's.
+            Gone: it was deleted, or has expired.
+        """
+        fields = await self.redis.execute_command("HGETALL", keys.head(generation))
+        if not fields:
+            await self._raise_missing(generation, owner)
+        state = _state(fields)
+        if owner is not None and state.head.owner != owner:
+            raise NotFound
+        return state
+
+    async def states(self, generations: Sequence[str]) -> list[State | None]:
+        """Many heads in one round trip; None for those no longer kept."""
+        pipe = self.redis.pipeline(transaction=False)
+        for generation in generations:
+            pipe.hgetall(keys.head(generation))
+        return [_state(fields) if fields else None for fields in await pipe.execute()]
+
+    async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
+        """Up to `limit` entries that follow the cursor; none if nothing does, or the log is no longer there."""
+        start = "-" if after == START else f"({after}"
+        rows = await self.redis.xrange(keys.log(generation), start, "+", limit)
+        return [from_row(_row(row)) for row in rows]
+
+    async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
+        """What follows the cursor, read in pages of about 64 KiB."""
+        limit = FIRST_PAGE
+        while entries := await self.read(generation, after, limit):
+            for entry in entries:
+                yield entry
+            if len(entries) < limit:
+                return
+            after, limit = entries[-1].id, page_size(entries)
+
+    async def end(self, generation: str) -> Done | None:
+        """The `done` of a finished generation, with its whole output; None while there is none."""
+        rows = await self.redis.xrevrange(keys.log(generation), "+", "-", 1)
+        event = from_row(_row(rows[0])).event if rows else None
+        return event if isinstance(event, Done) else None
+
+    async def tail(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
+        """What follows the cursor, and then what is added, until the end: for one reader on a terminal.
+
+        (The web tier's hub serves thousands from one connection instead.)
+
+        Raises:
+            NotFound, Gone: as `state`; also when it vanishes under the reader.
+        """
+        key = keys.log(generation)
+        while True:
+            answer = await self.redis.xread({key: "0-0" if after == START else str(after)}, 256, BLOCK_MS)
+            for row in answer[0][1] if answer else ():
+                entry = from_row(_row(row))
+                yield entry
+                after = entry.id
+                if isinstance(entry.event, Done):
+                    return
+            if not answer and (await self.state(generation)).ended:
+                return
+
+    async def _raise_missing(self, generation: str, owner: str | None) -> None:
+        tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation))
+        if not tombstone or (owner is not None and tombstone[b"owner"] != owner.encode()):
+            raise NotFound
+        raise Gone("deleted" if b"deleted" in tombstone else "expired")
+
+    async def nudge(self, state: State) -> None:
+        """Tell the worker that holds it to look: it has been fenced. A lost nudge costs it one append or renewal."""
+        if state.worker:
+            await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.head.id)
+
+    async def age(self) -> float:
+        """Seconds since the server started: what is missing on a young one may yet come back."""
+        return await connection.server_age(self.redis)
+
+
+def page_size(entries: Sequence[Entry]) -> int:
+    """How many entries like these make a page of about 64 KiB."""
+    weight = sum(to_row(entry).size for entry in entries) + 1
+    return max(16, min(2000, PAGE_BYTES * len(entries) // weight))
+
+
+def _outcome(raw: bytes) -> Outcome:
+    return Outcome(raw.decode())
+
+
+def _answer(raw: list[Any]) -> Answer:
+    outcome, rest = _outcome(raw[0]), raw[1:]
+    if outcome is Outcome.DONE:
+        return Answer(outcome, done=_row(rest[0]) if rest else None)
+    return Answer(outcome, int(rest[0]) if rest else -1)
+
+
+def _state(fields: dict[bytes, bytes]) -> State:
+    text = {name.decode(): value.decode() for name, value in fields.items()}
+    head = msgspec.json.decode(text.pop("head"), type=Head)
+    text["head"] = msgspec.structs.replace(head, created=int(text["created"]))  # type: ignore[assignment]
+    return msgspec.convert(text, State, strict=False)
+
+
+def _row(raw: tuple[bytes, Any]) -> Row:
+    """A stream entry as redis-py gives it: a dict from XRANGE, a flat list from a script."""
+    attempt, _, n = raw[0].partition(b"-")
+    fields = raw[1]
+    if isinstance(fields, dict):
+        (field, value), *more = fields.items()
+        extra = more[0][1] if more else b""
+    else:
+        field, value, extra = fields[0], fields[1], fields[3] if len(fields) > 2 else b""
+    return Row(int(attempt), int(n), field.decode(), value.decode(), extra.decode())
+
+
+def _flat(rows: Sequence[Row]) -> list[str]:
+    return [part for row in rows for part in (f"{row.attempt}-{row.n}", row.field, row.value, row.extra)]

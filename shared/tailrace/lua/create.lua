@@ -1,0 +1,33 @@
+-- A generation comes into being: head, first entry, tombstone-to-be.
+--
+-- KEYS  head, log, tombstone, events
+-- ARGV  head (JSON), owner, dispatch, created (JSON without `at`), n of created,
+--       deadline, retention, lease (ms each)
+-- Answers  OK created_ms | GONE
+--
+-- Idempotent by id: an existing generation answers OK with its own time. Out of memory: refused (no flag here).
+local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
+local json, owner, dispatch, created, n = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local deadline, retention, lease = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+
+local known = redis.call('HGET', head, 'created')
+if known then return {'OK', known} end
+if redis.call('EXISTS', tombstone) == 1 then return {'GONE'} end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+
+redis.call('HSET', head,
+  'head', json, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
+  'retention', string.format('%.0f', retention), 'status', 'queued', 'dispatch', dispatch,
+  'attempt', now_text, 'first_n', n, 'number', 0, 'n', n, 'lease', 0)
+redis.call('XADD', log, now_text .. '-' .. n, 'created',
+  string.format('{"at":%.3f,', now / 1000) .. string.sub(created, 2))
+redis.call('HSET', tombstone, 'owner', owner)
+
+local life = deadline + lease + retention
+redis.call('PEXPIRE', head, life)
+redis.call('PEXPIRE', log, life)
+redis.call('PEXPIRE', tombstone, deadline + 2 * retention + 86400000)
+return {'OK', now_text}

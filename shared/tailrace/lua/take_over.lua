@@ -1,0 +1,41 @@
+#!lua flags=allow-oom
+-- The right to write passes to somebody else: a worker that runs it, or whoever ends it.
+--
+-- KEYS  head, log, tombstone, events
+-- ARGV  token, final status to end with ('' to run), lease (ms), worker
+-- Answers  OK attempt now head-fields rows | HELD | ENDING | DONE | LOST | GONE
+--
+-- The attempt is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
+-- same answer, so a lost reply is simply asked for again. To run is refused while another's lease lives (HELD) and
+-- once an end was begun (ENDING); to end is never refused. Rows and head are what the new owner folds and keeps.
+local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
+local token, ending, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+
+local known = redis.call('HMGET', head, 'attempt', 'status', 'token', 'lease', 'ending', 'n', 'number', 'attempts')
+if not known[1] then
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+end
+local attempt, status = tonumber(known[1]), known[2]
+if status ~= 'queued' and status ~= 'running' then return {'DONE'} end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_text = string.format('%.0f', now)
+
+if known[3] ~= token then
+  if ending == '' then
+    if known[5] then return {'ENDING'} end
+    if tonumber(known[4]) > now then return {'HELD'} end
+  end
+  attempt = math.max(now, attempt + 1)
+  local until_text = string.format('%.0f', now + lease)
+  local attempt_text = string.format('%.0f', attempt)
+  redis.call('HSET', head, 'attempt', attempt_text, 'first_n', known[6], 'token', token, 'lease', until_text)
+  if ending == '' then
+    redis.call('HSET', head, 'status', 'running', 'worker', worker, 'number', known[7] + 1,
+      'attempts', (known[8] or '') .. attempt_text .. '-' .. known[6] .. ' ')
+  else
+    redis.call('HSET', head, 'ending', ending)
+  end
+end
+return {'OK', string.format('%.0f', attempt), now_text, redis.call('HGETALL', head), redis.call('XRANGE', log, '-', '+')}

@@ -1,0 +1,212 @@
+"""The fold: a log's entries, one after another, become its output.
+
+One class for everybody: the worker on what it writes, and get, cancel, take-over and sweep on what they read. So
+whoever ends a generation can write its `done`, and fold(log) equals the output in that `done`.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from tailrace.events import (
+    Arguments,
+    Closed,
+    Created,
+    Delta,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    Failure,
+    FinalStatus,
+    Finish,
+    Item,
+    Json,
+    Opened,
+    Restarted,
+    Started,
+    Timings,
+)  # fmt: skip
+
+BYTES_A_TOKEN = 4
+"""Rule of thumb for English under today's tokenizers; only for usage that is marked `estimated`."""
+
+
+class OpenItem:
+    """An item in the making."""
+
+    __slots__ = ("annotations", "logprobs", "opened", "parts", "status", "call")  # noqa: RUF023 - by weight
+
+    def __init__(self, opened: Opened, call: Json) -> None:
+        self.opened = opened
+        self.parts: list[str] = []
+        self.annotations: list[Json] = []
+        self.logprobs: list[Json] = []
+        self.call = call
+        self.status: str | None = None
+
+    def whole(self) -> Item:
+        opened, text = self.opened, "".join(self.parts)
+        self.parts = [text]
+        if opened.type == "call":
+            return Item(
+                opened.item, "call", opened.choice, tool=opened.tool, id=opened.id, name=opened.name,
+                arguments=text, call=self.call or None, status="incomplete" if self.status else None,
+            )  # fmt: skip
+        return Item(
+            opened.item, opened.type, opened.choice, text=text, annotations=self.annotations,
+            logprobs=self.logprobs, status="incomplete" if self.status else None,
+        )  # fmt: skip
+
+
+class Output:
+    """What a log says so far.
+
+    `open` holds the numbers of open items in order of opening; `top` the last number taken; `said` whether any item
+    was opened since the log began or was last discarded.
+    """
+
+    def __init__(self, entries: Iterable[Entry] = (), *, logprobs: bool = False) -> None:
+        self.top = -1
+        self.open: list[int] = []
+        self.created_at: float | None = None
+        self.started_at: float | None = None
+        self.attempts = 0
+        self.done: Done | None = None
+        self._keep_logprobs = logprobs
+        self._items: dict[int, OpenItem] = {}
+        self._discarded: list[Item] = []
+        for entry in entries:
+            self.add(entry)
+
+    @property
+    def said(self) -> bool:
+        return bool(self._items)
+
+    @property
+    def next_item(self) -> int:
+        return len(self._discarded) + len(self._items)
+
+    def items(self) -> list[Item]:
+        """The output so far, without what a restart discarded."""
+        return self.done.output if self.done else [item.whole() for item in self._items.values()]
+
+    def all_items(self) -> list[Item]:
+        """Every item told, discarded ones first: numbers are dense in this list."""
+        return [*self._discarded, *(item.whole() for item in self._items.values())]
+
+    def add(self, entry: Entry) -> None:
+        """Fold one entry in; the caller has made sure that it follows."""
+        self.top = entry.id.n
+        self.apply(entry.event, entry.extra)
+
+    def apply(self, event: Event, extra: Extra) -> None:
+        match event:
+            case Delta():
+                item = self._items[event.item]
+                item.parts.append(event.text)
+                if extra.delta:
+                    item.annotations += extra.annotations
+                if self._keep_logprobs and extra.choice:
+                    item.logprobs += extra.logprobs
+                if extra.call and isinstance(event, Arguments):
+                    item.call = {**item.call, **extra.call}
+            case Opened():
+                self._items[event.item] = OpenItem(event, extra.call)
+                self.open.append(event.item)
+            case Closed(whole=whole):
+                self.open.remove(whole.item)
+            case Restarted():
+                self._restart(event)
+            case Created(at=at):
+                self.created_at = at
+            case Started(at=at):
+                self.started_at = self.started_at or at
+                self.attempts += 1
+            case Done():
+                self.done = event
+                self.open = []
+
+    def _restart(self, event: Restarted) -> None:
+        self.attempts += 1
+        if event.keep:
+            return
+        self._discarded = list(event.output)
+        self._items = {}
+        self.open = []
+
+    def restarted(self, number: int, reason: str, at: float) -> Restarted:
+        """The entry that discards what was said: closes what is open, and lists all of it."""
+        self._cut_open()
+        return Restarted(number, False, reason, at, open=list(self.open), output=self.all_items())
+
+    def ended(
+        self,
+        status: FinalStatus,
+        at: float,
+        *,
+        finish: list[Finish] | None = None,
+        usage: Json | None = None,
+        error: Failure | None = None,
+        request: Json | None = None,
+        **more: Any,
+    ) -> Done:
+        """The one entry that ends this log, whoever writes it.
+
+        `finish`: per choice, as the upstream said; without it every choice opened so far ends without a reason.
+        `usage`: as the upstream said; without it, and with the `request`, an estimate that says so.
+        """
+        if status in ("cancelled", "incomplete"):
+            self._cut_open()
+        if usage is None and request is not None and self.started_at is not None:
+            usage = self.estimated_usage(request)
+        return Done(
+            status, at, finish or [Finish(choice, None) for choice in self.choices()], usage, error,
+            open=[] if status == "failed" else list(self.open), output=self.items(),
+            **{"timings": self._timings(at), **more},
+        )  # fmt: skip
+
+    def choices(self) -> list[int]:
+        return sorted({choice for item in self._items.values() for choice in item.opened.choices})
+
+    def estimated_usage(self, request: Json) -> Json:
+        """Usage counted by length, marked `estimated`: upstreams report none for an answer that was cut."""
+        messages = request.get("messages")
+        prompt = math.ceil(_text_bytes(messages) / BYTES_A_TOKEN)
+        spoken = sum(len(part.encode()) for item in self._items.values() for part in item.parts)
+        completion = math.ceil(spoken / BYTES_A_TOKEN)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+            "estimated": True,
+        }
+
+    def _cut_open(self) -> None:
+        for number in self.open:
+            self._items[number].status = "incomplete"
+
+    def _timings(self, at: float) -> Timings:
+        created, started = self.created_at, self.started_at
+        if created is None:
+            return Timings()
+        queue = round(max(0.0, started - created), 4) if started else None
+        return Timings(queue=queue, total=round(max(0.0, at - created), 4))
+
+
+def text_of(items: Iterable[Item]) -> str:
+    """The spoken text of choice 0: text and refusals, in order."""
+    return "".join(item.text or "" for item in items if item.choice == 0 and item.type in ("text", "refusal"))
+
+
+def _text_bytes(value: Any) -> int:
+    match value:
+        case str():
+            return len(value.encode("utf-8", "replace"))
+        case list():
+            return sum(map(_text_bytes, value))
+        case {"content": content}:
+            return _text_bytes(content)
+        case {"text": text}:
+            return _text_bytes(text)
+    return 0

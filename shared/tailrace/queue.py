@@ -1,0 +1,180 @@
+"""Submitting a generation, and everything else that speaks to arq's queue.
+
+arq is the doorbell: a job carries the generation's id and nothing else, under a name of its own for each dispatch (a
+name used twice is blocked by a dead worker's lease: 42.5 s, measured). What runs, and who may write, is decided by the
+log's lease.
+
+The order of `submit` is what makes it safe to die anywhere in it: noted as unfinished, created, enqueued; each step
+idempotent by the generation's id, so that whoever finds the claim of an Idempotency-Key simply does all of it again.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from redis.asyncio import Redis
+
+from tailrace import json, keys
+from tailrace.errors import IdempotencyKeyReused, RateLimited
+from tailrace.events import Head
+from tailrace.ids import new_token
+from tailrace.log import Log
+
+JOB = "run_generation"
+CLOCK_SKEW_S = 3600
+"""Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
+
+CLAIM_GRACE_S = 60
+
+
+def dump_job(job: dict[str, Any]) -> bytes:
+    """arq's payload as JSON (its default is pickle: code execution for whoever can write to Redis)."""
+    return json.dumps({name: value if _plain(value) else repr(value) for name, value in job.items()})
+
+
+def load_job(payload: bytes) -> Any:
+    return json.loads(payload)
+
+
+def _plain(value: Any) -> bool:
+    return value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What an Idempotency-Key stands for."""
+
+    generation: str
+    body: str
+
+
+class Queue:
+    """The queue's server: jobs, who owns what, which workers live, which keys were used."""
+
+    def __init__(self, redis: Redis, log: Log, *, max_queued: int) -> None:
+        self.redis = redis
+        self.log = log
+        self.max_queued = max_queued
+        self.arq = ArqRedis(
+            redis.connection_pool,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
+            default_queue_name=keys.QUEUE,
+        )
+
+    async def claim(self, owner: str, key: str, body: bytes, generation: str, life_s: int) -> str:
+        """The generation that this Idempotency-Key stands for: the one given, unless it was used before.
+
+        Raises:
+            IdempotencyKeyReused: it was used with another body.
+        """
+        digest = hashlib.sha256(body).hexdigest()
+        name = keys.idempotency(owner, key)
+        claim = msgspec.json.encode(Claim(generation, digest))
+        if await self.redis.set(name, claim, nx=True, ex=life_s + CLAIM_GRACE_S):
+            return generation
+        held = await self.redis.get(name)
+        if held is None:  # expired between the two calls
+            return await self.claim(owner, key, body, generation, life_s)
+        known = msgspec.json.decode(held, type=Claim)
+        if known.body != digest:
+            raise IdempotencyKeyReused
+        return known.generation
+
+    async def submit(self, head: Head) -> None:
+        """Create the generation and have a worker run it. Idempotent by id.
+
+        Raises:
+            RateLimited: too many are waiting; nothing was stored.
+            Gone: it existed and is no longer kept.
+        """
+        if await self.redis.zcard(keys.QUEUE) >= self.max_queued:
+            raise RateLimited("The queue is full. Try again in a moment.")
+        dispatch = new_token()
+        await self.redis.execute_command("SADD", keys.unfinished(head.id), head.id)
+        created = await self.log.create(head, dispatch)
+        await self._note_owner(head, created)
+        state = await self.log.state(head.id)
+        if state.status == "queued" and not state.ending:
+            await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
+
+    async def dispatch(self, generation: str, dispatch: str, expires_s: int) -> None:
+        """Ask for a run. The same dispatch twice is one job."""
+        seconds, _ = await self.redis.time()
+        await self.arq.enqueue_job(
+            JOB,
+            generation,
+            dispatch,
+            _job_id=dispatch,
+            _defer_until=datetime.fromtimestamp(seconds - CLOCK_SKEW_S, UTC),
+            _expires=expires_s,
+        )
+        await self.redis.execute_command("SPUBLISH", keys.WAKE, b"")
+
+    async def withdraw(self, dispatch: str) -> None:
+        """Take a dispatch out of the queue; harmless if it is gone already."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zrem(keys.QUEUE, dispatch)
+        pipe.delete(*(prefix + dispatch for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))
+        await pipe.execute()
+
+    async def taken(self, dispatch: str) -> None:
+        """A worker has begun: running jobs left in arq's queue would hide the waiting ones behind them (measured:
+        11.8 s), so they leave it now."""
+        await self.redis.zrem(keys.QUEUE, dispatch)
+
+    async def finished(self, generation: str) -> None:
+        await self.redis.execute_command("SREM", keys.unfinished(generation), generation)
+
+    async def position(self, dispatch: str) -> int | None:
+        """Place in the queue, from 1; None once a worker has taken it."""
+        rank = await self.redis.zrank(keys.QUEUE, dispatch)
+        return None if rank is None else int(rank) + 1
+
+    async def depth(self) -> int:
+        return int(await self.redis.zcard(keys.QUEUE))
+
+    async def worker_seen(self, worker: str) -> None:
+        seconds, _ = await self.redis.time()
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zadd(keys.WORKERS, {worker: seconds})
+        pipe.zremrangebyscore(keys.WORKERS, "-inf", seconds - 60)
+        await pipe.execute()
+
+    async def worker_left(self, worker: str) -> None:
+        await self.redis.zrem(keys.WORKERS, worker)
+
+    async def workers(self) -> int:
+        """Workers heard of within three leases."""
+        seconds, _ = await self.redis.time()
+        return int(await self.redis.zcount(keys.WORKERS, seconds - 3 * self.log.lease_ms / 1000, "+inf"))
+
+    async def _note_owner(self, head: Head, created_ms: int) -> None:
+        name = keys.owned(head.owner)
+        life_s = head.options.deadline_s + head.options.retention_s
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zadd(name, {head.id: created_ms})
+        pipe.expire(name, life_s + CLAIM_GRACE_S, nx=True)
+        pipe.expire(name, life_s + CLAIM_GRACE_S, gt=True)
+        await pipe.execute()
+
+    async def owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
+        """The owner's generations, newest first, in pages; those after the given one. What is no longer kept is
+        dropped from the list by whoever meets it (`forget`)."""
+        name = keys.owned(owner)
+        rank = 0
+        if after is not None:
+            place = await self.redis.zrevrank(name, after)
+            if place is None:
+                return
+            rank = int(place) + 1
+        while page := await self.redis.zrevrange(name, rank, rank + 99):
+            yield [each.decode() for each in page]
+            rank += len(page)
+
+    async def forget(self, owner: str, generations: list[str]) -> None:
+        if generations:
+            await self.redis.zrem(keys.owned(owner), *generations)

@@ -1,0 +1,56 @@
+"""The Lua scripts of the log: one file each under `lua/`, the contract on top of it.
+
+Every script may be retried freely: that is what each of them is written for.
+"""
+
+from collections.abc import Sequence
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from tailrace import keys
+
+
+class Script:
+    """A script, called by its digest; a server that forgot it (restart, `SCRIPT FLUSH`) is sent the text."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (files("tailrace") / "lua" / f"{name}.lua").read_text()
+        self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, redis: Redis, generation: str, *args: Any) -> list[Any]:
+        on = keys.of_generation(generation)
+        try:
+            answer: list[Any] = await redis.execute_command("EVALSHA", self.sha, len(on), *on, *args)
+        except NoScriptError:
+            answer = await redis.execute_command("EVAL", self.text, len(on), *on, *args)
+        return answer
+
+    async def gather(self, redis: Redis, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Many calls, each on its own generation, in one round trip; a failed one yields its exception.
+
+        Raises:
+            RedisError, OSError: the server could not be reached; whether the calls were carried out is unknown.
+        """
+        pipe = redis.pipeline(transaction=False)
+        for generation, args in calls:
+            on = keys.of_generation(generation)
+            pipe.evalsha(self.sha, len(on), *on, *args)
+        answers = await pipe.execute(raise_on_error=False)
+        if any(isinstance(answer, NoScriptError) for answer in answers):
+            await redis.script_load(self.text)
+            again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            for i, answer in zip(again, await self.gather(redis, [calls[i] for i in again]), strict=True):
+                answers[i] = answer
+        return answers
+
+
+CREATE = Script("create")
+TAKE_OVER = Script("take_over")
+APPEND = Script("append")
+RENEW = Script("renew")
+FINISH = Script("finish")
+DELETE = Script("delete")

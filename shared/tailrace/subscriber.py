@@ -1,0 +1,124 @@
+"""One connection that listens to many channels.
+
+Sharded pub/sub (`SSUBSCRIBE`) works on a single node and on a cluster alike, and redis-py's asyncio client does not
+have it: so this speaks it over redis-py's own connection, which knows TLS, ACL users, databases and Sentinel.
+
+A message may be lost while the connection is down; nobody here pretends otherwise. After every (re)connect each
+listener is told `None`: look for yourself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from tailrace.connection import CONNECT_TIMEOUT_S
+
+Listener = Callable[[bytes | None], None]
+"""Called with each message, and with None when some may have been missed."""
+
+logger = logging.getLogger(__name__)
+
+BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+PING_S = 2.0  # a black-holed connection is noticed after two of these
+
+
+class Subscriber:
+    """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._pool = redis.connection_pool
+        self._connection: Any = None
+        self._listeners: dict[bytes, Listener] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._heard = False
+        self._pinging: asyncio.TimerHandle | None = None
+        self.connected = False
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="subscriber")
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._disconnect()
+
+    def add(self, channel: str, listener: Listener) -> None:
+        """Listen to a channel. The listener is told None once the server has confirmed it."""
+        self._listeners[channel.encode()] = listener
+        self._send("SSUBSCRIBE", channel)
+
+    def remove(self, channel: str) -> None:
+        if self._listeners.pop(channel.encode(), None):
+            self._send("SUNSUBSCRIBE", channel)
+
+    def _send(self, command: str, *channels: str | bytes) -> None:
+        """Write to the connection without waiting; a broken one is noticed by the reading side."""
+        if self.connected:
+            try:
+                for part in self._connection.pack_command(command, *channels):
+                    self._connection._writer.write(part)  # noqa: SLF001 - redis-py has no call that does not wait
+            except (OSError, RuntimeError, AttributeError):
+                self.connected = False
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._connect()
+                failures = 0
+                await self._listen()
+            except (RedisError, OSError, EOFError, TimeoutError) as error:
+                if failures == 0:
+                    logger.warning("subscriber: %s: %s", type(error).__name__, error)
+                await self._disconnect()
+                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+                failures += 1
+
+    async def _connect(self) -> None:
+        self._connection = self._pool.make_connection()
+        async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
+            await self._connection.connect()
+        self.connected = True
+        for channel in list(self._listeners):
+            self._send("SSUBSCRIBE", channel)
+
+    async def _listen(self) -> None:
+        self._connection.socket_timeout = None  # no timer a message: `_ping` notices a dead line
+        self._ping(heard=True)
+        while True:
+            message = await self._connection.read_response()
+            self._heard = True
+            self._dispatch(message)
+
+    def _ping(self, *, heard: bool = False) -> None:
+        """Every few seconds: ask for a sign of life, and cut a line that gave none to the last asking."""
+        if not self.connected:
+            return
+        if not (heard or self._heard):
+            self._connection._writer.transport.abort()  # noqa: SLF001 - makes the reading side raise
+            return
+        self._heard = False
+        self._send("PING")
+        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping)
+
+    def _dispatch(self, message: Any) -> None:
+        match message:
+            case [b"smessage", channel, payload]:
+                if listener := self._listeners.get(channel):
+                    listener(payload)
+            case [b"ssubscribe", channel, _]:
+                if listener := self._listeners.get(channel):
+                    listener(None)
+
+    async def _disconnect(self) -> None:
+        self.connected = False
+        if self._pinging:
+            self._pinging.cancel()
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            await connection.disconnect(nowait=True)

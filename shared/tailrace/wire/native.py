@@ -1,0 +1,64 @@
+"""The native wires: the log as it is, every one of the ten kinds told.
+
+    id: 1795235902664-4                 and as one line of NDJSON:
+    event: text
+    data: {"text":" the"}               {"id":"1795235902664-4","event":"text","data":{"text":" the"}}
+
+`data` is the event with its place: `item` and `choice` where they are not 0. `done` comes without the output, which
+the reader has. What is told without an `id` (a synthetic `restarted`, `gone`) is not in the log and moves no cursor.
+"""
+
+from typing import Any
+
+import msgspec
+
+from tailrace import json
+from tailrace.events import NO_EXTRA, Closed, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
+
+FORGET = Restarted(keep=False)
+"""Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
+
+
+def encode(_: Head, entry: Entry) -> bytes:
+    """One Server-Sent Event."""
+    if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
+        text = json.dumps(entry.event.text)
+        return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
+    return b"id: %d-%d\n%b" % (*entry.id, frame(entry.event.kind, data(entry.event, entry.extra)))
+
+
+def encode_line(_: Head, entry: Entry) -> bytes:
+    """One line of NDJSON."""
+    return line(str(entry.id), entry.event.kind, data(entry.event, entry.extra))
+
+
+def frame(event: str, value: Any) -> bytes:
+    """A Server-Sent Event without an id."""
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), json.dumps(value))
+
+
+def line(entry_id: str | None, event: str, value: Any) -> bytes:
+    named = {"id": entry_id} if entry_id else {}
+    return json.dumps(named | {"event": event, "data": value}) + b"\n"
+
+
+def data(event: Event, extra: Extra = NO_EXTRA) -> dict[str, Any]:
+    """The event as JSON tells it."""
+    value: dict[str, Any]
+    match event:
+        case Closed(whole=whole):
+            value = msgspec.to_builtins(whole)
+        case Done():
+            value = msgspec.to_builtins(event)
+            value.pop("output", None)
+        case Delta(item=0):
+            value = msgspec.to_builtins(event)
+            del value["item"]
+        case Restarted():
+            value = {"keep": event.keep} | msgspec.to_builtins(event)
+            value.pop("output", None)
+        case _:
+            value = msgspec.to_builtins(event)
+    if extra is not NO_EXTRA:
+        value["extra"] = msgspec.to_builtins(extra)
+    return value

@@ -1,0 +1,253 @@
+"""The Response object: what the lifecycle events of the Responses wire carry, and its items and parts.
+
+Every field that OpenAI's types or Open Responses require is there, always; what the request left out has OpenAI's
+default. Times come from the log, ids from the generation's id.
+
+The head holds a Chat Completions body. What both APIs call by one name is told as it is; what Chat Completions nests
+under its type (`{"type": "function", "function": {…}}`) Responses writes beside it: `_flat`.
+"""
+
+from typing import Any, NamedTuple
+
+from tailrace.events import Done, Failure, Head, Item, Json, Opened
+
+FAILED = Failure("The generation failed.", "server_error")
+
+ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
+"""Of the codes that OpenAI's types allow in a Response, those that a chat upstream can have."""
+
+DEFAULTS: Json = {
+    "frequency_penalty": 0.0,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "top_logprobs": 0,
+    "top_p": 1.0,
+}
+"""What both APIs call by one name, and what it is if the request does not say."""
+
+
+class Part(NamedTuple):
+    """How an item's one part is told: its type and field, the name of its index, its events and its text's events."""
+
+    type: str
+    field: str
+    index_name: str
+    event: str
+    text_event: str
+
+
+TEXT = Part("output_text", "text", "content_index", "content_part", "output_text")
+REFUSAL = Part("refusal", "refusal", "content_index", "content_part", "refusal")
+REASONING = Part("reasoning_text", "text", "content_index", "content_part", "reasoning_text")
+SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part", "reasoning_summary_text")
+
+PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
+
+
+def response_id(head: Head) -> str:
+    """The generation's id as the OpenAI routes call it."""
+    return "resp_" + head.id.removeprefix("gen_")
+
+
+def item_id(head: Head, item_type: str, item: int) -> str:
+    return f"{PREFIXES[item_type]}_{head.id.removeprefix('gen_')}_{item}"
+
+
+def response(head: Head, status: str, **told: Any) -> Json:
+    """The Response while it runs; `told` is what is known beyond that."""
+    request = head.request
+    return {
+        "id": response_id(head),
+        "object": "response",
+        "created_at": head.created // 1000,
+        "completed_at": None,
+        "status": status,
+        "background": head.background,
+        "model": head.model,
+        "output": [],
+        "error": None,
+        "incomplete_details": None,
+        "usage": None,
+        "instructions": None,
+        "previous_response_id": None,
+        "max_output_tokens": _first(request, "max_completion_tokens", "max_tokens"),
+        "max_tool_calls": None,
+        "reasoning": {"effort": request.get("reasoning_effort"), "summary": "auto" if head.reasoning_summary else None},
+        "text": _text_config(request),
+        "tools": [_tool(tool) for tool in _list(request.get("tools"))],
+        "tool_choice": _tool_choice(request.get("tool_choice")),
+        "truncation": "disabled",
+        **{name: _first(request, name, default=default) for name, default in DEFAULTS.items()},
+        **told,
+    }
+
+
+def ended(head: Head, done: Done) -> Json:
+    """The Response at its end. A cancelled one is no more incomplete than that: it has no details."""
+    return response(
+        head,
+        done.status,
+        completed_at=int(done.at) if done.status == "completed" else None,
+        output=[whole(head, item) for item in done.output],
+        error=_error(done),
+        incomplete_details=_incomplete_details(done),
+        usage=usage(done.usage or {}),
+    )
+
+
+def part_of(head: Head, item_type: str) -> Part:
+    match item_type:
+        case "text":
+            return TEXT
+        case "refusal":
+            return REFUSAL
+        case "reasoning":
+            return SUMMARY if head.reasoning_summary else REASONING
+    raise ValueError(f"an item without parts: {item_type}")
+
+
+def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
+    """An item's part: whole, or empty as it begins. `logprobs`: whether the request asked for them."""
+    told: Json = {"type": form.type, form.field: (item.text or "") if item else ""}
+    if form is not TEXT:
+        return told
+    told["annotations"] = [annotation(each) for each in item.annotations] if item else []
+    told["logprobs"] = [logprob(each) for each in item.logprobs] if item and logprobs else []
+    return told
+
+
+def begun(head: Head, opened: Opened) -> Json:
+    """An item as it begins."""
+    if opened.type == "call":
+        return _call(head, opened.item, opened.id, opened.name, "", "in_progress")
+    return _item(head, opened.item, opened.type, [], "in_progress")
+
+
+def whole(head: Head, item: Item) -> Json:
+    """An item with all that was said in it."""
+    status = item.status or "completed"
+    if item.type == "call":
+        call = _call(head, item.item, item.id or "", item.name or "", item.arguments or "", status)
+        return (item.call or {}) | call
+    return _item(head, item.item, item.type, [part(part_of(head, item.type), item, head.logprobs)], status)
+
+
+def _item(head: Head, item: int, item_type: str, parts: list[Json], status: str) -> Json:
+    told = {"id": item_id(head, item_type, item), "status": status}
+    if item_type != "reasoning":
+        return {"type": "message", **told, "role": "assistant", "content": parts}
+    if head.reasoning_summary:
+        return {"type": "reasoning", **told, "summary": parts}
+    return {"type": "reasoning", **told, "summary": [], "content": parts}
+
+
+def _call(head: Head, item: int, call: str, name: str, arguments: str, status: str) -> Json:
+    own = item_id(head, "call", item)
+    told = {"call_id": call or own, "name": name, "arguments": arguments}
+    return {"type": "function_call", "id": own, "status": status, **told}
+
+
+def usage(chat: Json) -> Json:
+    """Chat Completions' usage by Responses' names; zeros for what is not there, for clients cannot do without."""
+    read, written = _count(chat, "prompt_tokens"), _count(chat, "completion_tokens")
+    prompt, completion = _dict(chat.get("prompt_tokens_details")), _dict(chat.get("completion_tokens_details"))
+    told = {
+        "input_tokens": read,
+        "input_tokens_details": {
+            "cached_tokens": _count(prompt, "cached_tokens"),
+            "cache_write_tokens": _count(prompt, "cache_write_tokens"),
+        },
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": _count(completion, "reasoning_tokens")},
+        "total_tokens": _count(chat, "total_tokens") or read + written,
+    }
+    return told | {"estimated": True} if chat.get("estimated") else told
+
+
+def annotation(chat: Json) -> Json:
+    flat = _flat(chat)
+    if flat.get("type") != "url_citation":
+        return flat
+    return {"url": "", "title": "", "start_index": 0, "end_index": 0} | flat
+
+
+def logprob(chat: Json) -> Json:
+    """Told alike in deltas, which know no `bytes`, and in parts, which must have them."""
+    top = [_token(each) for each in _list(chat.get("top_logprobs"))]
+    return _token(chat) | {"top_logprobs": top}
+
+
+def _token(chat: Json) -> Json:
+    return {"token": chat.get("token", ""), "logprob": chat.get("logprob", 0.0), "bytes": chat.get("bytes") or []}
+
+
+def _error(done: Done) -> Json | None:
+    failure = done.error or (FAILED if done.status == "failed" else None)
+    if failure is None:
+        return None
+    code = next((name for name in (failure.code, failure.type) if name in ERROR_CODES), "server_error")
+    return {"code": code, "message": failure.message, "type": failure.type, "param": failure.param}
+
+
+def _incomplete_details(done: Done) -> Json | None:
+    if done.status != "incomplete":
+        return None
+    reasons = {finish.finish_reason for finish in done.finish}
+    if "length" in reasons or (done.error and done.error.code == "log_limit"):
+        return {"reason": "max_output_tokens"}
+    return {"reason": "content_filter"} if "content_filter" in reasons else None
+
+
+def _text_config(request: Json) -> Json:
+    form = _dict(request.get("response_format"))
+    told: Json = {"format": _flat(form) if form else {"type": "text"}}
+    verbosity = request.get("verbosity")
+    return told | {"verbosity": verbosity} if verbosity else told
+
+
+def _tool(tool: Json) -> Json:
+    flat = _flat(tool)
+    if flat.get("type") != "function":
+        return flat
+    return {"type": "function", "name": "", "description": None, "parameters": None, "strict": None} | flat
+
+
+def _tool_choice(choice: Any) -> Any:
+    if not isinstance(choice, dict):
+        return choice or "auto"
+    flat = _flat(choice)
+    return flat | {"tools": [_flat(tool) for tool in _list(flat["tools"])]} if "tools" in flat else flat
+
+
+def _flat(value: Json) -> Json:
+    """`{"type": "x", "x": {…}}` as `{"type": "x", …}`; anything else as it is."""
+    name = value.get("type")
+    nested = value.get(name) if isinstance(name, str) else None
+    if not isinstance(nested, dict):
+        return value
+    return {"type": name, **{key: each for key, each in value.items() if key not in ("type", name)}, **nested}
+
+
+def _first(values: Json, *names: str, default: Any = None) -> Any:
+    """The first of these that is there and not null."""
+    return next((values[name] for name in names if values.get(name) is not None), default)
+
+
+def _count(values: Json, name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) else 0
+
+
+def _dict(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> list[Json]:
+    """The objects in a list, for what clients and upstreams send is not always what it should be."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

@@ -1,0 +1,190 @@
+"""The Responses wire: as fine as the vocabulary, for the vocabulary is as fine as it.
+
+    created     response.created, response.queued (background)
+    started     response.in_progress
+    opened      output_item.added, and content_part.added or reasoning_summary_part.added (a call has no part)
+    text …      *.delta, and output_text.annotation.added for each annotation
+    closed      *.done, *part.done, output_item.done
+    restarted   what was open is closed as incomplete; response.in_progress with every item told so far
+    done        what is open is closed; response.completed or response.incomplete (also cancelled: there is no
+                `response.cancelled`), or error and response.failed, which close nothing; `data: [DONE]`
+
+Rule 1: an entry tells as many frames as it is wide, and frame k of w has `sequence_number` n - w + 1 + k. So numbers
+are dense from 0 over the whole generation, and a reader may begin after any of them, inside an entry too.
+Rule 2: an item's id is made of the generation's id and the item's number; it has one part, whose index is 0.
+Rule 3: reasoning is told as the model's own or as a summary, as the head says.
+Rule 4: no `id:` and no `retry:`, which break openai-python's reader, and no event that OpenAI does not know:
+openai-node throws on one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from tailrace import json
+from tailrace.events import (
+    Arguments,
+    Closed,
+    Created,
+    Delta,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    Failure,
+    Head,
+    Item,
+    Json,
+    Opened,
+    Reasoning,
+    Refusal,
+    Restarted,
+    Started,
+    Text,
+)  # fmt: skip
+from tailrace.wire.openai_response_object import (
+    FAILED,
+    annotation,
+    begun,
+    ended,
+    item_id,
+    logprob,
+    part,
+    part_of,
+    response,
+    whole,
+)  # fmt: skip
+
+END = b"data: [DONE]\n\n"
+
+
+def encode(head: Head, entry: Entry) -> bytes:
+    """An entry's frames, all of them."""
+    return encode_after(head, entry, -1)
+
+
+def encode_after(head: Head, entry: Entry, starting_after: int) -> bytes:
+    """An entry's frames with a `sequence_number` above `starting_after`; the stream's end is always told."""
+    events = TELL[type(entry.event)](head, entry.event, entry.extra)
+    first = entry.id.n - len(events) + 1
+    frames = [_frame(event, first + k) for k, event in enumerate(events) if first + k > starting_after]
+    return b"".join(frames) + (END if isinstance(entry.event, Done) else b"")
+
+
+def _frame(event: Json, number: int) -> bytes:
+    event["sequence_number"] = number
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event))
+
+
+def _created(head: Head, event: Created, _: Extra) -> list[Json]:
+    if not event.queued:
+        return [_lifecycle("created", response(head, "in_progress"))]
+    queued = response(head, "queued")
+    return [_lifecycle("created", queued), _lifecycle("queued", queued)]
+
+
+def _started(head: Head, _: Started, __: Extra) -> list[Json]:
+    return [_lifecycle("in_progress", response(head, "in_progress"))]
+
+
+def _opened(head: Head, event: Opened, _: Extra) -> list[Json]:
+    added = {"type": "response.output_item.added", "output_index": event.item, "item": begun(head, event)}
+    if event.type == "call":
+        return [added]
+    form = part_of(head, event.type)
+    place = _place(head, event.type, event.item) | {form.index_name: 0}
+    return [added, {"type": f"response.{form.event}.added", **place, "part": part(form)}]
+
+
+def _delta(head: Head, event: Delta, _: Extra) -> list[Json]:
+    form = part_of(head, event.kind)
+    place = _place(head, event.kind, event.item)
+    return [{"type": f"response.{form.text_event}.delta", **place, form.index_name: 0, "delta": event.text}]
+
+
+def _text(head: Head, event: Text, extra: Extra) -> list[Json]:
+    place = _place(head, "text", event.item) | {"content_index": 0}
+    logprobs = [logprob(each) for each in extra.logprobs] if head.logprobs and extra.choice else []
+    delta = {"type": "response.output_text.delta", **place, "delta": event.text, "logprobs": logprobs}
+    if not extra.delta:
+        return [delta]
+    return [delta] + [
+        {
+            "type": "response.output_text.annotation.added",
+            **place,
+            "annotation_index": extra.before + k,
+            "annotation": annotation(each),
+        }
+        for k, each in enumerate(extra.annotations)
+    ]
+
+
+def _arguments(head: Head, event: Arguments, _: Extra) -> list[Json]:
+    place = _place(head, "call", event.item)
+    return [{"type": "response.function_call_arguments.delta", **place, "delta": event.text}]
+
+
+def _closed(head: Head, event: Closed, _: Extra) -> list[Json]:
+    return _closings(head, event.whole)
+
+
+def _closings(head: Head, item: Item) -> list[Json]:
+    place = _place(head, item.type, item.item)
+    done = {"type": "response.output_item.done", "output_index": item.item, "item": whole(head, item)}
+    if item.type == "call":
+        said = {"name": item.name, "arguments": item.arguments}
+        return [{"type": "response.function_call_arguments.done", **place, **said}, done]
+    form = part_of(head, item.type)
+    place[form.index_name] = 0
+    full = part(form, item, head.logprobs)
+    said = {key: full[key] for key in (form.field, "logprobs") if key in full}
+    return [
+        {"type": f"response.{form.text_event}.done", **place, **said},
+        {"type": f"response.{form.event}.done", **place, "part": full},
+        done,
+    ]
+
+
+def _restarted(head: Head, event: Restarted, _: Extra) -> list[Json]:
+    output = [whole(head, item) for item in event.output]
+    return [*_all_closings(head, event), _lifecycle("in_progress", response(head, "in_progress", output=output))]
+
+
+def _done(head: Head, event: Done, _: Extra) -> list[Json]:
+    last = ended(head, event)
+    if event.status == "failed":
+        return [_error(event.error or FAILED), _lifecycle("failed", last)]
+    name = "completed" if event.status == "completed" else "incomplete"
+    return [*_all_closings(head, event), _lifecycle(name, last)]
+
+
+def _all_closings(head: Head, event: Restarted | Done) -> list[Json]:
+    items = {item.item: item for item in event.output}
+    return [closing for number in event.open for closing in _closings(head, items[number])]
+
+
+def _error(failure: Failure) -> Json:
+    """Flat as OpenAI documents it and nested as it sends it; every client reads one of the two."""
+    told = {"code": failure.code, "message": failure.message, "param": failure.param}
+    return {"type": "error", **told, "error": {"type": failure.type, **told}}
+
+
+def _lifecycle(name: str, told: Json) -> Json:
+    return {"type": f"response.{name}", "response": told}
+
+
+def _place(head: Head, item_type: str, item: int) -> Json:
+    return {"item_id": item_id(head, item_type, item), "output_index": item}
+
+
+TELL: dict[type[Event], Callable[[Head, Any, Extra], list[Json]]] = {
+    Created: _created,
+    Started: _started,
+    Opened: _opened,
+    Text: _text,
+    Reasoning: _delta,
+    Refusal: _delta,
+    Arguments: _arguments,
+    Closed: _closed,
+    Restarted: _restarted,
+    Done: _done,
+}

@@ -1,0 +1,345 @@
+"""Logs made by hand: events numbered, merged, folded and ended as a worker does it, without a worker.
+
+`LOGS` names one for every turn an answer can take; each is a function of the head, because a worker asks the head
+whether an end repeats logprobs. `HEADS` are the ways in which a head changes what wires tell.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from tailrace.codec import from_row, to_row
+from tailrace.events import (
+    NO_EXTRA,
+    Arguments,
+    Closed,
+    Created,
+    Delta,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    Failure,
+    FinalStatus,
+    Finish,
+    Head,
+    Json,
+    Opened,
+    Options,
+    Reasoning,
+    Refusal,
+    Restarted,
+    Started,
+    Text,
+    width,
+)  # fmt: skip
+from tailrace.ids import EntryId
+from tailrace.output import Output
+
+ATTEMPT = 1_795_235_902_123
+AT = ATTEMPT / 1000
+USAGE = {
+    "prompt_tokens": 12,
+    "completion_tokens": 7,
+    "total_tokens": 19,
+    "prompt_tokens_details": {"cached_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 3},
+}
+TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}}
+REQUEST: Json = {"model": "demo", "messages": [{"role": "user", "content": "Hello?"}], "tools": [TOOL]}
+
+HEADS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "summary": {"reasoning_summary": True, "background": True},
+    "asking": {"logprobs": True, "include_usage": True},
+}
+
+Said = Event | tuple[Event, Extra]
+
+
+def head(**changes: Any) -> Head:
+    fixed: dict[str, Any] = {
+        "id": "gen_abcdefghijklmnopqrstuvwxyz",
+        "owner": "anna",
+        "model": "demo",
+        "request": REQUEST,
+        "options": Options(deadline_s=3600, retention_s=3600),
+        "created": ATTEMPT - 123,
+    }
+    return Head(**(fixed | changes))
+
+
+class Book:
+    """A log in the making. `merge`: how many adjacent deltas of one place become one entry; 0 is without limit."""
+
+    def __init__(self, head: Head, merge: int = 1) -> None:
+        self.head = head
+        self.entries: list[Entry] = []
+        self.output = Output(logprobs=head.logprobs)
+        self._merge = merge
+        self._attempt = ATTEMPT
+        self._waiting: list[tuple[Event, Extra]] = []
+        self._merged = 0
+        self._number(Created(AT, head.background), NO_EXTRA)
+
+    def start(self, number: int = 1) -> "Book":
+        """An attempt begins, and nothing is said yet."""
+        self._attempt += number
+        return self.say(Started(number, AT + number))
+
+    def say(self, *said: Said) -> "Book":
+        for each in said:
+            event, extra = each if isinstance(each, tuple) else (each, NO_EXTRA)
+            last = self._waiting[-1] if self._waiting else None
+            if last and self._merged != self._merge and _adjacent(last, (event, extra)):
+                self._waiting[-1] = merged(last[0], event), NO_EXTRA
+                self._merged += 1
+            else:
+                self._waiting.append((event, extra))
+                self._merged = 1
+        return self
+
+    def close(self, item: int) -> "Book":
+        self._flush()
+        return self.say(Closed(next(whole for whole in self.output.items() if whole.item == item)))
+
+    def restart(self, number: int = 2, reason: str = "worker_lost") -> "Book":
+        """A later attempt begins anew."""
+        self._flush()
+        self._attempt += number
+        return self.say(self.output.restarted(number, reason, AT + number))
+
+    def take_up(self, number: int = 2, reason: str = "worker_lost") -> "Book":
+        """A later attempt goes on."""
+        self._flush()
+        self._attempt += number
+        return self.say(Restarted(number, True, reason, AT + number, output=self.output.items()))
+
+    def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
+        self._flush()
+        done = self.output.ended(status, AT + 9.5, finish=list(finish), request=self.head.request, **more)
+        self._number(done, extra)
+        return stored(self.entries)
+
+    def _flush(self) -> None:
+        for event, extra in self._waiting:
+            self._number(event, extra)
+        self._waiting.clear()
+
+    def _number(self, event: Event, extra: Extra) -> None:
+        entry = Entry(EntryId(self._attempt, self.output.top + width(event, extra)), event, extra)
+        self.output.add(entry)
+        self.entries.append(entry)
+
+
+def stored(entries: Iterable[Entry]) -> list[Entry]:
+    """The same entries as a reader gets them: through rows, sharing nothing."""
+    return [from_row(to_row(entry)) for entry in entries]
+
+
+def caught_up(entries: Iterable[Entry]) -> list[Entry]:
+    """Adjacent deltas of one place as one entry under the last one's id: how a reader who is behind is told them."""
+    told: list[Entry] = []
+    for entry in entries:
+        last = told[-1] if told else None
+        if last and _adjacent((last.event, last.extra), (entry.event, entry.extra)):
+            told[-1] = Entry(entry.id, merged(last.event, entry.event))
+        else:
+            told.append(entry)
+    return told
+
+
+def merged(one: Event, other: Event) -> Event:
+    assert isinstance(one, Delta)
+    assert isinstance(other, Delta)
+    return one.with_text(one.text + other.text)
+
+
+def _adjacent(one: tuple[Event, Extra], other: tuple[Event, Extra]) -> bool:
+    """Whether two deltas of one kind and place, without `extra`, stand side by side."""
+    (before, extra), (after, another) = one, other
+    if extra is not NO_EXTRA or another is not NO_EXTRA:
+        return False
+    return isinstance(before, Delta) and isinstance(after, Delta) and before.with_text("") == after.with_text("")
+
+
+def text_opened(item: int = 0, choice: int = 0, choices: Iterable[int] = (0,)) -> Opened:
+    return Opened(item, "text", choice, list(choices))
+
+
+def call_opened(item: int, tool: int = 0, choices: Iterable[int] = (), name: str = "search") -> Opened:
+    return Opened(item, "call", 0, list(choices), tool, f"functions.{name}:{tool}", name)
+
+
+def words(text: str, item: int = 0, choice: int = 0) -> list[Text]:
+    return [Text(item, part, choice) for part in text.split("|")]
+
+
+def _text(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Hello|,| world\u2028|."))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _empty(head: Head) -> list[Entry]:
+    return Book(head).start().end("completed", Finish(0, "stop", role=True), usage=USAGE)
+
+
+def _calls(head: Head) -> list[Entry]:
+    def said(item: int, text: str) -> Arguments:
+        return Arguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
+
+    book = Book(head).start().say(text_opened(), *words("Let me |look.")).close(0)
+    book.say(call_opened(1, 0), said(1, '{"q":'), call_opened(2, 1), said(2, '{"q":'), said(1, "1}"), said(2, "2}"))
+    return book.end("completed", Finish(0, "tool_calls"), usage=USAGE)
+
+
+def _call_alone(head: Head) -> list[Entry]:
+    signed = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
+    book = Book(head).start().say((call_opened(0, choices=[0]), Extra(top={"service_tier": "default"}, call=signed)))
+    return book.end("completed", Finish(0, "tool_calls"), usage=USAGE)
+
+
+def _reasoning(head: Head) -> list[Entry]:
+    book = Book(head).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
+    book.close(0).say(text_opened(1, choices=[]), *words("Yes|.", 1))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _reasoning_by_another_key(head: Head) -> list[Entry]:
+    book = Book(head).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
+    book.say(Reasoning(0, "m.", key="reasoning")).close(0).say(text_opened(1, choices=[]), *words("No.", 1)).close(1)
+    book.say(Opened(2, "reasoning"), Reasoning(2, "Or?", key="reasoning"))
+    return book.end("incomplete", Finish(0, "length"))
+
+
+def _refusal(head: Head) -> list[Entry]:
+    book = Book(head).start().say(Opened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _choices(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(0, 1, (0, 1, 2)), *words("one", 0, 1), text_opened(1, 0, ()))
+    book.say(*words("nought", 1), *words("!", 0, 1), *words("?", 1), text_opened(2, 2, ()), *words("two", 2, 2))
+    return book.end("incomplete", Finish(0, "stop"), Finish(1, "length"), Finish(2, "content_filter"), usage=USAGE)
+
+
+def _length(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once upon| a"))
+    return book.end("incomplete", Finish(0, "length"), usage=USAGE)
+
+
+def _filtered(head: Head) -> list[Entry]:
+    return Book(head).start().say(text_opened(), *words("Once")).end("incomplete", Finish(0, "content_filter"))
+
+
+def _truncated(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once upon"))
+    return book.end("incomplete", error=Failure("The upstream's answer breaks off.", "upstream_truncated"))
+
+
+def _failed(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once upon")).close(0)
+    book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0"))
+    return book.end("failed", error=Failure("Slow down.", "rate_limit_exceeded", "requests"))
+
+
+def _failed_at_once(head: Head) -> list[Entry]:
+    return Book(head).start().end("failed", error=Failure("No such model.", "model_not_found", "invalid_request_error"))
+
+
+def _cancelled(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once| upon")).close(0)
+    return book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0")).end("cancelled")
+
+
+def _cancelled_while_queued(head: Head) -> list[Entry]:
+    return Book(head).end("cancelled")
+
+
+def _restarted(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once| upon")).close(0)
+    book.say(Opened(1, "reasoning"), Reasoning(1, "Hm"), call_opened(2), Arguments(2, "{", call="functions.search:0"))
+    book.restart().say(text_opened(3), *words("Twice| upon", 3))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _restarted_twice(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once")).restart(2).restart(3)
+    return book.say(text_opened(1), *words("Thrice", 1)).end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _started_twice(head: Head) -> list[Entry]:
+    book = Book(head).start().start(2).say(text_opened(), *words("At last"))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _taken_up(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened(), *words("Once| upon")).take_up()
+    book.say(*words(" a| time"))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def citation(n: int) -> Json:
+    url = f"https://example.org/{n}"
+    return {
+        "type": "url_citation",
+        "url_citation": {"url": url, "title": f"Page {n}", "start_index": n, "end_index": n + 1},
+    }
+
+
+def _annotations(head: Head) -> list[Entry]:
+    book = Book(head).start().say((text_opened(), Extra(top={"system_fingerprint": "fp_1"})), *words("See"))
+    book.say((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})))
+    book.say((Text(0, ""), Extra(delta={"annotations": [citation(2)]}, before=2)), *words("."))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(top={"system_fingerprint": "fp_2"}))
+
+
+def token(text: str) -> Json:
+    same = {"token": text, "bytes": list(text.encode()), "logprob": -0.25}
+    return same | {"top_logprobs": [same, {"token": "?", "bytes": None, "logprob": -2.0}]}
+
+
+def _logprobs(head: Head) -> list[Entry]:
+    def extra(*texts: str) -> Extra:
+        return Extra(choice={"logprobs": {"content": [token(text) for text in texts], "refusal": None}})
+
+    book = Book(head).start().say(text_opened(), (Text(0, "Hi"), extra("Hi")), (Text(0, ""), extra("\ufffd")))
+    return book.say((Text(0, " there"), extra(" th", "ere"))).end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _unknown(head: Head) -> list[Entry]:
+    book = Book(head).start().say((text_opened(), Extra(top={"x_vendor": {"id": 1}}, choice={"seed": 7})))
+    book.say((Text(0, ""), Extra(delta={"audio": {"id": "a", "data": "AAAA"}})), *words("Hi|!"))
+    book.say((Text(0, "?"), Extra(top={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(top={"x_vendor": {"id": 3}}))
+
+
+LOGS: dict[str, Callable[[Head], list[Entry]]] = {
+    "text": _text,
+    "empty": _empty,
+    "calls": _calls,
+    "call-alone": _call_alone,
+    "reasoning": _reasoning,
+    "reasoning-by-another-key": _reasoning_by_another_key,
+    "refusal": _refusal,
+    "choices": _choices,
+    "length": _length,
+    "filtered": _filtered,
+    "truncated": _truncated,
+    "failed": _failed,
+    "failed-at-once": _failed_at_once,
+    "cancelled": _cancelled,
+    "cancelled-while-queued": _cancelled_while_queued,
+    "restarted": _restarted,
+    "restarted-twice": _restarted_twice,
+    "started-twice": _started_twice,
+    "taken-up": _taken_up,
+    "annotations": _annotations,
+    "logprobs": _logprobs,
+    "unknown": _unknown,
+}
+
+
+def done_of(entries: list[Entry]) -> Done:
+    done = entries[-1].event
+    assert isinstance(done, Done)
+    return done

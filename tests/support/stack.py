@@ -1,0 +1,146 @@
+"""The product as processes: Valkey, a scripted upstream, workers and frontends, each on a free port."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+import aiohttp
+from tailrace_cli.embedded import EmbeddedServer, free_port
+from tailrace_demo import running
+
+READY_S = 20.0
+
+
+class Process:
+    """A `tailrace` command."""
+
+    def __init__(self, *arguments: str, environment: Mapping[str, str], output: Path) -> None:
+        self._arguments = arguments
+        self._environment = dict(environment)
+        self._output = output
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text()
+
+    async def start(self) -> None:
+        with self._output.open("ab") as output:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tailrace_cli", *self._arguments,
+                env=self._environment, stdout=output, stderr=output,
+            )  # fmt: skip
+
+    def send(self, sign: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(sign)
+
+    async def wait(self) -> int:
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self, sign: signal.Signals = signal.SIGTERM) -> int | None:
+        """End it; None if it was not running."""
+        if self._process is None or self._process.returncode is not None:
+            return None
+        self._process.send_signal(sign)
+        return await self._process.wait()
+
+
+class Frontend(Process):
+    """A web node; the port is kept over restarts."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def ready(self) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_S
+        async with aiohttp.ClientSession() as http:
+            while asyncio.get_running_loop().time() < deadline:
+                with contextlib.suppress(aiohttp.ClientError):
+                    async with http.get(f"{self.url}/healthz") as answer:
+                        if answer.status == 200:
+                            return
+                await asyncio.sleep(0.02)
+        raise AssertionError(f"the frontend does not get ready:\n{self.output}")
+
+
+class Stack:
+    """Everything, with as many workers and frontends as asked for."""
+
+    def __init__(self, root: Path, upstream: str, settings: Mapping[str, str]) -> None:
+        self.root = root
+        self.upstream = upstream
+        self.redis = EmbeddedServer(root / "valkey")
+        self.workers: list[Process] = []
+        self.frontends: list[Frontend] = []
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "TAILRACE_REDIS_URL": self.redis.url,
+            "TAILRACE_DRAIN_S": "1",
+            "OPENAI_BASE_URL": upstream,
+            "OPENAI_API_KEY": "sk-upstream-secret",
+            **{f"TAILRACE_{name.upper()}": value for name, value in settings.items()},
+        }
+
+    @property
+    def url(self) -> str:
+        return self.frontends[0].url
+
+    async def add_worker(self, **settings: str) -> Process:
+        worker = Process(
+            "worker", environment=self._with(settings), output=self.root / f"worker-{len(self.workers)}.log"
+        )
+        self.workers.append(worker)
+        await worker.start()
+        return worker
+
+    async def add_frontend(self, **settings: str) -> Frontend:
+        port = free_port()
+        frontend = Frontend(
+            "frontend", "--port", str(port), environment=self._with(settings),
+            output=self.root / f"frontend-{len(self.frontends)}.log",
+        )  # fmt: skip
+        frontend.port = port
+        self.frontends.append(frontend)
+        await frontend.start()
+        await frontend.ready()
+        return frontend
+
+    def _with(self, settings: Mapping[str, str]) -> dict[str, str]:
+        return self.environment | {f"TAILRACE_{name.upper()}": value for name, value in settings.items()}
+
+    async def stop(self) -> None:
+        for process in [*self.frontends, *self.workers]:
+            await process.stop()
+        self.redis.stop()
+
+
+@contextlib.asynccontextmanager
+async def stack(*, workers: int = 1, frontends: int = 1, **settings: str) -> AsyncIterator[Stack]:
+    """A whole product that ends with the block."""
+    with tempfile.TemporaryDirectory(prefix="tailrace-", ignore_cleanup_errors=True) as folder:
+        async with running() as upstream:
+            product = Stack(Path(folder), upstream, settings)
+            product.redis.start()
+            try:
+                for _ in range(frontends):
+                    await product.add_frontend()
+                for _ in range(workers):
+                    await product.add_worker()
+                yield product
+            finally:
+                await product.stop()
