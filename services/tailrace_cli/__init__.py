@@ -26,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.DEBUG if arguments.verbose else logging.INFO, format=f"{arguments.command}: %(message)s"
     )
-    for noisy in ("arq", "httpx", "httpx2", "openai", "asyncio", "uvicorn"):
+    logging.getLogger("arq").setLevel(logging.DEBUG if arguments.verbose else logging.CRITICAL)  # we tell what matters
+    for noisy in ("httpx", "httpx2", "openai", "asyncio", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.DEBUG if arguments.verbose else logging.WARNING)
     module, _ = COMMANDS[arguments.command]
     try:

@@ -94,6 +94,6 @@ async def invalid(request: Request, problem: Exception) -> Response:  # noqa: AR
 
 
 async def refused(request: Request, problem: Exception) -> Response:
-    assert isinstance(problem, HTTPException)  # noqa: S101
+    assert isinstance(problem, HTTPException)
     message = f"{problem.detail}: {request.method} {request.url.path}"
     return JSONResponse(error(message, "invalid_request_error"), problem.status_code, problem.headers)

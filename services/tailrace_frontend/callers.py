@@ -108,7 +108,7 @@ class Callers:
 
     def _reload(self, *, first: bool = False) -> None:
         """Read the file again if it has changed; an unreadable one leaves the keys as they were."""
-        assert self._file is not None  # noqa: S101 - callers have checked
+        assert self._file is not None
         self._looked_at = time.monotonic()
         try:
             stat = self._file.stat()

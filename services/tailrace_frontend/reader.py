@@ -274,7 +274,7 @@ def merged(entries: list[Entry]) -> list[Entry]:
 def _close(told: list[Entry], parts: list[str]) -> None:
     if len(parts) > 1:
         last = told[-1]
-        assert isinstance(last.event, Delta)  # noqa: S101 - only deltas gather parts
+        assert isinstance(last.event, Delta)
         told[-1] = Entry(last.id, last.event.with_text("".join(parts)))
 
 

@@ -1,9 +1,12 @@
 """What one frontend process has: its settings, callers, log, queue, hub and counters."""
 
+import asyncio
+
 from tailrace import connection
 from tailrace.log import Log, State
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace.sweeper import Sweeper
 from tailrace.wire import WIRES
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.hub import Hub
@@ -22,11 +25,17 @@ class Services:
         self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
         self.hub = Hub(settings, self.log)
         self.metrics = Metrics(self.hub)
+        self._sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self.hub.start()
+        self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweeper")
 
     async def close(self) -> None:
+        if self._sweeping:
+            self._sweeping.cancel()
+            await asyncio.gather(self._sweeping, return_exceptions=True)
         await self.hub.close()
         await self.log.redis.aclose()
         await self.queue.redis.aclose()

@@ -6,9 +6,10 @@ generation in it, so no generation waits for another's failure.
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from tailrace.connection import PASSES
-from tailrace.log import Log
+from tailrace.log import Answer, Log
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
@@ -34,21 +35,25 @@ class Appender:
             await self._wake.wait()
             self._wake.clear()
             writers, self._ready = self._ready, {}
-            try:
-                await self._send(list(writers))
+            failed = await self._send(list(writers))
+            if failed is None:
                 failures = 0
-            except PASSES as error:
-                if failures == 0:
-                    logger.warning("append: %s: %s", type(error).__name__, error)
-                for writer in writers:
-                    self.wake(writer)  # the batch is frozen: the same rows go again
-                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-                failures += 1
+                continue
+            if failures == 0:
+                logger.warning("append: %s: %s", type(failed).__name__, failed)
+            await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            failures += 1
 
-    async def _send(self, writers: list[Writer]) -> None:
+    async def _send(self, writers: list[Writer]) -> Exception | None:
+        """What passed wrong, if anything: those batches are frozen, and the same rows go again."""
         calls = [(writer, batch) for writer in writers if (batch := writer.freeze())]
         if not calls:
-            return
-        answers = await self._log.append([batch for _, batch in calls])
+            return None
+        answers: Sequence[Answer | Exception]
+        try:
+            answers = await self._log.append([batch for _, batch in calls])
+        except PASSES as error:
+            answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
             writer.answered(answer)
+        return next((answer for answer in answers if isinstance(answer, PASSES)), None)

@@ -10,7 +10,6 @@ through `_finish`.
 
 import asyncio
 import logging
-import statistics
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -19,20 +18,29 @@ import openai
 
 from tailrace.connection import PASSES
 from tailrace.ending import end
-from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, Finish, Started, Timings
+from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, Finish, Started
 from tailrace.ids import new_token
-from tailrace.log import Log, Outcome
+from tailrace.log import Log, Outcome, TakeOver
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
+from tailrace_worker.pace import Pace
 from tailrace_worker.upstream.chat import ChatTranslator, status_of
-from tailrace_worker.upstream.client import ChatStream, Lost, Upstream, failure_of
+from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)
 
 RETRY_S = 0.2
 T = TypeVar("T")
+
+
+class Interrupted(Exception):
+    """The upstream failed in the middle of an answer that is to be told anew."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Generation:
@@ -54,16 +62,30 @@ class Generation:
 
     async def run(self, generation: str, dispatch: str) -> None:
         """Run it to its end, or until it is somebody else's."""
-        token = f"{dispatch}/{new_token()}"
-        taken = await _until_redis_answers(lambda: self._log.take_over(generation, token, worker=self._worker))
-        await _until_redis_answers(lambda: self._queue.taken(dispatch))
-        if taken.outcome is not Outcome.OK:
-            logger.info("%s: nothing to do: %s", generation, taken.outcome)
-            return
+        reason = "worker_lost"
+        while True:
+            taken = await self._take_over(generation, dispatch)
+            await _until_redis_answers(lambda: self._queue.taken(dispatch))
+            if taken.outcome is not Outcome.OK:
+                logger.info("%s: nothing to do: %s", generation, taken.outcome)
+                return None
+            try:
+                return await self._attempt(taken, reason)
+            except Interrupted as interruption:
+                reason = interruption.reason
+                logger.info("%s: interrupted: %s", generation, reason)
+
+    async def _take_over(self, generation: str, dispatch: str) -> TakeOver:
+        token = f"{dispatch}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
+        return await _until_redis_answers(lambda: self._log.take_over(generation, token, worker=self._worker))
+
+    async def _attempt(self, taken: TakeOver, reason: str) -> None:
+        """Raises Interrupted if it should be told anew."""
         self._redis_offset = taken.now / 1000 - time.time()
+        self._pace = Pace()
         self._writer = writer = Writer(taken, self._appender.wake)
         self.attempt = taken.attempt
-        telling = asyncio.create_task(self._tell(writer), name=f"telling {generation}")
+        telling = asyncio.create_task(self._tell(writer, reason), name=f"telling {writer.generation}")
         try:
             either: list[asyncio.Future[Any]] = [telling, writer.stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -80,7 +102,10 @@ class Generation:
     async def _leave(self, writer: Writer, telling: "asyncio.Task[None]") -> None:
         """What is left to do once nothing more is written: log why, and end what can neither go on nor has ended."""
         generation = writer.generation
-        if not telling.cancelled() and (error := telling.exception()) and not isinstance(error, Stopped):
+        error = None if telling.cancelled() else telling.exception()
+        if isinstance(error, Interrupted) and not writer.stopped.done():
+            raise error
+        if error and not isinstance(error, Stopped | Interrupted):
             logger.error("%s: the run failed", generation, exc_info=error)
             writer.stop("internal_error")
         if writer.output.done:
@@ -95,14 +120,14 @@ class Generation:
         """Epoch seconds by Redis' clock."""
         return time.time() + self._redis_offset
 
-    async def _tell(self, writer: Writer) -> None:
+    async def _tell(self, writer: Writer, reason: str) -> None:
         number, options = writer.state.number, writer.state.head.options
         if writer.output.said and options.on_interrupt == "fail":
             return await self._finish(writer, "failed", error=Failure("The worker was lost.", "worker_lost"))
-        if number > self._settings.max_attempts:
+        if writer.state.tries > self._settings.max_attempts:
             return await self._finish(writer, "failed", error=Failure("Too many attempts.", "attempts_exhausted"))
         if writer.output.said:
-            writer.add(writer.output.restarted(number, "worker_lost", self._now()))
+            writer.add(writer.output.restarted(number, reason, self._now()))
         else:
             writer.add(Started(number, self._now()))
         try:
@@ -116,18 +141,36 @@ class Generation:
         """Ask until there is an answer: what is lost before anything was said is asked for again."""
         for attempt in range(self._settings.upstream_retries + 1):
             stream = self._upstream.chat(writer.state.head.request)
-            translator = ChatTranslator(first_item=writer.output.next_item)
+            translator = ChatTranslator(first_item=writer.output.next_item, logprobs=writer.state.head.logprobs)
             try:
                 await self._consume(stream, translator, writer)
             except (Lost, openai.APIError, TimeoutError, ValueError) as error:
+                self._raise_if_told_anew(writer, error)
                 again = isinstance(error, Lost) and not self._pace.count and attempt < self._settings.upstream_retries
                 if again:
                     await asyncio.sleep(RETRY_S * 2**attempt)
                     continue
                 await self._finish(writer, "failed", translator, failure_of(error))
             else:
+                if self._breaks_off(stream, translator):
+                    self._raise_if_told_anew(writer, Lost("the answer breaks off"))
                 await self._finish(writer, *self._end_of(stream, translator))
             return
+
+    def _raise_if_told_anew(self, writer: Writer, error: Exception) -> None:
+        """An interruption of what was said: with `restart`, another attempt tells it anew."""
+        if self._pace.count and writer.state.head.options.on_interrupt == "restart":
+            silent = isinstance(error, TimeoutError)
+            raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
+
+    def _breaks_off(self, stream: ChatStream, translator: ChatTranslator) -> bool:
+        """Whether the stream ended cleanly and the answer did not."""
+        complete = stream.complete or translator.finished or translator.failure is not None
+        return not complete and not self._is_too_long()
+
+    def _is_too_long(self) -> bool:
+        """`done` holds the text once more, so half of what a log may weigh."""
+        return self._writer is not None and self._writer.size > self._settings.max_log_bytes // 2
 
     async def _consume(self, stream: ChatStream, translator: ChatTranslator, writer: Writer) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
@@ -142,10 +185,12 @@ class Generation:
                 if content:
                     self._pace.heard(loop.time(), content)
                     patience.reschedule(loop.time() + settings.idle_timeout_s)
-                if translator.failure or writer.size > settings.max_log_bytes // 2:  # `done` holds the text once more
-                    return
-        if not (stream.complete or translator.finished or translator.failure or self._pace.count):
-            raise Lost("nothing was said")
+                if translator.failure or self._is_too_long():
+                    break
+        for event, extra in translator.close():
+            writer.add(event, extra)
+        if self._breaks_off(stream, translator) and not self._pace.count:
+            raise Empty
 
     def _end_of(
         self, stream: ChatStream, translator: ChatTranslator
@@ -155,7 +200,7 @@ class Generation:
             return "failed", translator, translator.failure
         if stream.complete or translator.finished:
             return status_of(translator.finish), translator, None
-        if self._writer and self._writer.size > self._settings.max_log_bytes // 2:
+        if self._is_too_long():
             return "incomplete", translator, Failure("The answer is longer than a log may be.", "log_limit")
         return "incomplete", translator, Failure("The upstream's answer breaks off.", "upstream_truncated")
 
@@ -188,39 +233,6 @@ class Generation:
             writer.ended(done)
             await _until_redis_answers(lambda: self._queue.finished(writer.generation))
         logger.info("%s: %s: %s", writer.generation, status, answer.outcome)
-
-
-class Pace:
-    """When content came: for the timings in `done`. Times of the loop's clock, seconds."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._began = time.monotonic()
-        self._first: float | None = None
-        self._last = 0.0
-        self._gaps: list[float] = []
-
-    def heard(self, now: float, pieces: int) -> None:
-        if self._first is None:
-            self._first = now
-        else:
-            self._gaps.append((now - self._last) / pieces)
-        self._last = now
-        self.count += pieces
-
-    def timings(self, created_at: float | None, started_at: float | None, now: float) -> Timings:
-        """Seconds: queue, from creation to the first content, between pieces of content, in all."""
-        created = created_at or now
-        queue = max(0.0, (started_at or now) - created)
-        first = None if self._first is None else round(queue + self._first - self._began, 4)
-        cuts = statistics.quantiles(self._gaps, n=20) if len(self._gaps) > 1 else []
-        return Timings(
-            queue=round(queue, 4),
-            first_token=first,
-            between_tokens_p50=round(cuts[9], 5) if cuts else None,
-            between_tokens_p95=round(cuts[18], 5) if cuts else None,
-            total=round(max(0.0, now - created), 4),
-        )
 
 
 async def _until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:

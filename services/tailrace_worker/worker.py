@@ -19,6 +19,7 @@ from tailrace.log import Log, Outcome
 from tailrace.queue import JOB, Queue, dump_job, load_job
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
+from tailrace.sweeper import Sweeper
 from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
@@ -38,6 +39,7 @@ class GenerationWorker:
         self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
         self.upstream = Upstream(settings)
         self.appender = Appender(self.log)
+        self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, Generation] = {}
         self.control = Subscriber(self.log.redis)
         self.bell = Subscriber(self.queue.redis)
@@ -83,6 +85,7 @@ class GenerationWorker:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),
                 tasks.create_task(self._renew(), name="renew"),
+                tasks.create_task(self.sweeper.run(), name="sweeper"),
                 tasks.create_task(self.dispatcher.main(), name="dispatcher"),
             ]
             logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)

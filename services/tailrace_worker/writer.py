@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError
 
 from tailrace.codec import Row, from_row, to_row
+from tailrace.connection import PASSES
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, width
 from tailrace.ids import EntryId
 from tailrace.log import Answer, Append, Outcome, State, TakeOver
@@ -37,7 +38,7 @@ class Writer:
     """
 
     def __init__(self, taken: TakeOver, wake: Callable[["Writer"], None]) -> None:
-        assert taken.state is not None  # noqa: S101 - OK comes with it
+        assert taken.state is not None
         self.state: State = taken.state
         self.generation = self.state.head.id
         self.attempt = taken.attempt
@@ -85,10 +86,10 @@ class Writer:
 
     def answered(self, answer: Answer | Exception) -> None:
         """What the log said to the frozen batch."""
-        if isinstance(answer, ResponseError):
-            return self.stop("out_of_memory" if "OOM" in str(answer) else "refused")
-        if isinstance(answer, Exception):
+        if isinstance(answer, PASSES):
             return self._wake(self)
+        if isinstance(answer, Exception):
+            return self.stop("out_of_memory" if isinstance(answer, OutOfMemoryError) else "append_refused")
         match answer.outcome:
             case Outcome.OK:
                 self._frozen = None

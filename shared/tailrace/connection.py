@@ -69,12 +69,18 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
     return wrong, warnings
 
 
-async def server_age(redis: Redis) -> float:
-    """Seconds since the server started; infinite where it does not say (fakeredis)."""
+async def server_run(redis: Redis) -> tuple[str, float]:
+    """The server's run id, new with every start and failover, and seconds since it started.
+
+    Where it does not say (fakeredis) it has always been there.
+
+    Raises:
+        RedisError, OSError: it cannot be reached.
+    """
     try:
         info = await redis.info("server")
     except RedisError as error:
         if isinstance(error, PASSES):
             raise
-        return float("inf")
-    return float(info.get("uptime_in_seconds", "inf"))
+        return "", float("inf")
+    return str(info.get("run_id", "")), float(info.get("uptime_in_seconds", "inf"))

@@ -74,11 +74,17 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def annotations(self) -> list[Json]:
-        return self.delta.get("annotations") or []
+        return _objects(self.delta.get("annotations"))
 
     @property
     def logprobs(self) -> list[Json]:
-        return (self.choice.get("logprobs") or {}).get("content") or []
+        told = self.choice.get("logprobs")
+        return _objects(told.get("content")) if isinstance(told, dict) else []
+
+
+def _objects(value: Any) -> list[Json]:
+    """The objects in a list: what an upstream sends is not always what it should be."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 NO_EXTRA = Extra()

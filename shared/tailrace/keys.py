@@ -10,12 +10,13 @@
     tailrace:wake                          channel queue.submit      workers           -
     tailrace:workers                       zset    workers (timer)   frontends         members age out after 3 leases
     tailrace:unfinished:<0-15>             set     queue.submit      sweepers          a hint: an id leaves after done
+    tailrace:swept:<0-15>                  string  sweepers          sweepers          a quarter of a lease
     tailrace:owner:<owner>:generations     zset    queue.submit      list              trimmed by age on each create
     tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
     tailrace:queue                         zset    arq               arq               a job leaves when it is taken
     arq:job:<dispatch> and others          -       arq               arq               arq's own
 
-All keys of one generation carry its id as hash tag: one cluster slot, so its scripts stay legal there. The last five
+All keys of one generation carry its id as hash tag: one cluster slot, so its scripts stay legal there. The others
 stand with the queue, which is a single node.
 """
 
@@ -59,6 +60,10 @@ def unfinished(generation: str) -> str:
 
 def all_unfinished() -> list[str]:
     return [f"tailrace:unfinished:{shard}" for shard in range(UNFINISHED_SETS)]
+
+
+def swept(shard: int) -> str:
+    return f"tailrace:swept:{shard}"
 
 
 def owned(owner: str) -> str:

@@ -60,12 +60,18 @@ class State(msgspec.Struct, frozen=True):
     deadline: int
     dispatch: str
     worker: str = ""
-    ending: str = ""
+    ending: FinalStatus | None = None
+    handovers: int = 0
     attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
 
     @property
     def ended(self) -> bool:
         return self.status not in ("queued", "running")
+
+    @property
+    def tries(self) -> int:
+        """Runs that count: a worker that stopped in good order handed over, and did not fail."""
+        return self.number - self.handovers
 
     @property
     def top(self) -> EntryId:
@@ -168,13 +174,17 @@ class Log:
             RedisError, OSError: the server could not be reached.
         """
         answers = await scripts.RENEW.gather(
-            self.redis, [(generation, [attempt, self.lease_ms, ""]) for generation, attempt in leases]
+            self.redis, [(generation, [attempt, self.lease_ms]) for generation, attempt in leases]
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
 
     async def give_back(self, generation: str, attempt: int, dispatch: str) -> Outcome:
-        """Stop holding it: it waits under another dispatch."""
-        return _outcome((await scripts.RENEW(self.redis, generation, attempt, 0, dispatch))[0])
+        """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""
+        return _outcome((await scripts.REQUEUE(self.redis, generation, attempt, dispatch, ""))[0])
+
+    async def requeue_expired(self, generation: str, attempt: int, dispatch: str) -> Outcome:
+        """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
+        return _outcome((await scripts.REQUEUE(self.redis, generation, attempt, dispatch, "expired"))[0])
 
     async def finish(self, generation: str, attempt: int, top: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
         """End it, if its top is still the one that was folded."""
@@ -261,9 +271,14 @@ class Log:
         if state.worker:
             await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.head.id)
 
-    async def age(self) -> float:
-        """Seconds since the server started: what is missing on a young one may yet come back."""
-        return await connection.server_age(self.redis)
+    async def server(self) -> tuple[str, float]:
+        """The server's run id, and seconds since it started: what is missing on a young one may yet come back."""
+        return await connection.server_run(self.redis)
+
+    async def now(self) -> int:
+        """Redis' clock, ms."""
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
 
 
 def page_size(entries: Sequence[Entry]) -> int:

@@ -156,7 +156,7 @@ class Output:
         `finish`: per choice, as the upstream said; without it every choice opened so far ends without a reason.
         `usage`: as the upstream said; without it, and with the `request`, an estimate that says so.
         """
-        if status in ("cancelled", "incomplete"):
+        if status != "completed":
             self._cut_open()
         if usage is None and request is not None and self.started_at is not None:
             usage = self.estimated_usage(request)

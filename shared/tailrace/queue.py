@@ -129,6 +129,28 @@ class Queue:
     async def finished(self, generation: str) -> None:
         await self.redis.execute_command("SREM", keys.unfinished(generation), generation)
 
+    async def unfinished(self, shard: int) -> list[str]:
+        """Ids that may be unfinished; only a hint."""
+        members = await self.redis.execute_command("SMEMBERS", keys.all_unfinished()[shard])
+        return [each.decode() for each in members]
+
+    async def may_sweep(self, shard: int, period_ms: int) -> bool:
+        """Whether this process sweeps the shard in this period: one of the fleet does."""
+        return bool(await self.redis.set(keys.swept(shard), b"", nx=True, px=period_ms))
+
+    async def is_waiting(self, dispatches: list[str]) -> list[bool]:
+        """Of each dispatch: whether a worker will still find it. (One that was taken and not begun will not be.)"""
+        pipe = self.redis.pipeline(transaction=False)
+        for dispatch in dispatches:
+            pipe.zscore(keys.QUEUE, dispatch)
+            pipe.exists(in_progress_key_prefix + dispatch, job_key_prefix + dispatch)
+            pipe.exists(in_progress_key_prefix + dispatch)
+        answers = await pipe.execute()
+        return [
+            score is not None and known == 1 and not taken
+            for score, known, taken in zip(answers[::3], answers[1::3], answers[2::3], strict=True)
+        ]
+
     async def position(self, dispatch: str) -> int | None:
         """Place in the queue, from 1; None once a worker has taken it."""
         rank = await self.redis.zrank(keys.QUEUE, dispatch)

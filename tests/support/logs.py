@@ -1,7 +1,8 @@
-"""Logs made by hand: events numbered, merged, folded and ended as a worker does it, without a worker.
+"""Logs without a worker: events numbered, merged, folded and ended as a worker does it.
 
-`LOGS` names one for every turn an answer can take; each is a function of the head, because a worker asks the head
-whether an end repeats logprobs. `HEADS` are the ways in which a head changes what wires tell.
+`LOGS` names one for every turn an answer can take, by hand; each is a function of the head, because a worker asks the
+head whether an end repeats logprobs. `log_of` makes one of an upstream's chunks. `HEADS` are the ways in which a head
+changes what wires tell.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,6 +35,7 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.output import Output
+from tailrace_worker.upstream.chat import ChatTranslator, status_of
 
 ATTEMPT = 1_795_235_902_123
 AT = ATTEMPT / 1000
@@ -45,6 +47,7 @@ USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 3},
 }
 TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}}
+TRUNCATED = Failure("The upstream's answer breaks off.", "upstream_truncated")
 REQUEST: Json = {"model": "demo", "messages": [{"role": "user", "content": "Hello?"}], "tools": [TOOL]}
 
 HEADS: dict[str, dict[str, Any]] = {
@@ -52,6 +55,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "summary": {"reasoning_summary": True, "background": True},
     "asking": {"logprobs": True, "include_usage": True},
 }
+
+MERGES = {"plain": 1, "summary": 4, "asking": 0}
+"""How many adjacent deltas become one entry, so that every case is told at another size by every head."""
 
 Said = Event | tuple[Event, Extra]
 
@@ -129,6 +135,21 @@ class Book:
         entry = Entry(EntryId(self._attempt, self.output.top + width(event, extra)), event, extra)
         self.output.add(entry)
         self.entries.append(entry)
+
+
+def log_of(chunks: Iterable[Json], head: Head, merge: int = 1) -> list[Entry]:
+    """The log of an upstream's answer."""
+    book = Book(head, merge).start()
+    translator = ChatTranslator(logprobs=head.logprobs)
+    for chunk in chunks:
+        book.say(*translator.translate(chunk))
+    book.say(*translator.close())
+    told: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
+    if translator.failure:
+        return book.end("failed", *translator.finish, error=translator.failure, **told)
+    if not translator.finished:
+        return book.end("incomplete", *translator.finish, error=TRUNCATED, **told)
+    return book.end(status_of(translator.finish), *translator.finish, **told)
 
 
 def stored(entries: Iterable[Entry]) -> list[Entry]:
@@ -233,7 +254,7 @@ def _filtered(head: Head) -> list[Entry]:
 
 def _truncated(head: Head) -> list[Entry]:
     book = Book(head).start().say(text_opened(), *words("Once upon"))
-    return book.end("incomplete", error=Failure("The upstream's answer breaks off.", "upstream_truncated"))
+    return book.end("incomplete", error=TRUNCATED)
 
 
 def _failed(head: Head) -> list[Entry]:
@@ -288,9 +309,15 @@ def citation(n: int) -> Json:
 
 def _annotations(head: Head) -> list[Entry]:
     book = Book(head).start().say((text_opened(), Extra(top={"system_fingerprint": "fp_1"})), *words("See"))
-    book.say((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})))
-    book.say((Text(0, ""), Extra(delta={"annotations": [citation(2)]}, before=2)), *words("."))
+    book.say((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})), *words("."))
     return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(top={"system_fingerprint": "fp_2"}))
+
+
+def _annotations_again(head: Head) -> list[Entry]:
+    book = Book(head).start().say(text_opened())
+    book.say((Text(0, "See"), Extra(delta={"annotations": [citation(0), citation(1)]})))
+    book.say((Text(0, ""), Extra(delta={"annotations": [citation(2)]}, before=2)), *words("."))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
 def token(text: str) -> Json:
@@ -334,6 +361,7 @@ LOGS: dict[str, Callable[[Head], list[Entry]]] = {
     "started-twice": _started_twice,
     "taken-up": _taken_up,
     "annotations": _annotations,
+    "annotations-again": _annotations_again,
     "logprobs": _logprobs,
     "unknown": _unknown,
 }

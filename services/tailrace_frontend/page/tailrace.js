@@ -224,7 +224,7 @@ export class Refused extends Error {
 }
 
 /** One call of the API, repeated while what stops it may pass, for as long as there is `patience`. */
-async function call(method, path, { base = "", key, idempotencyKey, body, patience = 20_000, signal } = {}) {
+async function call(method, path, { base = "", key, idempotencyKey, body, patience = 20_000, onRetry, signal } = {}) {
   const headers = { Accept: "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
@@ -236,6 +236,7 @@ async function call(method, path, { base = "", key, idempotencyKey, body, patien
       return await once(`${base}/v1/generations${path}`, request, signal);
     } catch (error) {
       if (!error.passing || Date.now() > until) throw error;
+      onRetry?.(error);
     }
     await new Promise((resolve) => setTimeout(resolve, backoff(failures)));
   }

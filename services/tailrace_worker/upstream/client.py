@@ -22,7 +22,11 @@ MAX_MESSAGE = 500
 
 
 class Lost(Exception):
-    """The connection broke, or ended before the answer did."""
+    """The connection broke before the answer was complete."""
+
+
+class Empty(Lost):
+    """The answer was a clean end and nothing else."""
 
 
 class ChatStream:
@@ -110,6 +114,8 @@ def failure_of(error: Exception) -> Failure:
             return Failure(f"The upstream failed ({error.status_code}).", "upstream_error")
         case openai.APITimeoutError():
             return Failure("The upstream did not answer in time.", "upstream_timeout")
+        case Empty():
+            return Failure("The upstream ended without an answer.", "upstream_empty")
         case openai.APIConnectionError() | Lost():
             return Failure("The connection to the upstream was lost.", "upstream_unreachable")
         case TimeoutError():

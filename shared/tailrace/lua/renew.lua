@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- A worker says that it lives, or gives back what it holds.
+-- A worker says that it lives.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, lease (ms), '' or the dispatch under which it waits for another worker
+-- ARGV  attempt, lease (ms)
 -- Answers  OK | FENCED | DONE | LOST | GONE
 local head, tombstone = KEYS[1], KEYS[3]
 local attempt, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -14,10 +14,6 @@ end
 if attempt < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
 
-if ARGV[3] ~= '' then
-  redis.call('HSET', head, 'lease', 0, 'status', 'queued', 'dispatch', ARGV[3])
-  return {'OK'}
-end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', head, 'lease', string.format('%.0f', now + lease))

@@ -6,12 +6,12 @@
 -- Answers  OK attempt now head-fields rows | HELD | ENDING | DONE | LOST | GONE
 --
 -- The attempt is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
--- same answer, so a lost reply is simply asked for again. To run is refused while another's lease lives (HELD) and
--- once an end was begun (ENDING); to end is never refused. Rows and head are what the new owner folds and keeps.
+-- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
+-- and once an end was begun (ENDING); to end is never refused. Rows and head are what the new owner folds and keeps.
 local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, ending, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'attempt', 'status', 'token', 'lease', 'ending', 'n', 'number', 'attempts')
+local known = redis.call('HMGET', head, 'attempt', 'status', 'token', 'lease', 'ending', 'n', 'number', 'attempts', 'worker')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
@@ -25,7 +25,7 @@ local now_text = string.format('%.0f', now)
 if known[3] ~= token then
   if ending == '' then
     if known[5] then return {'ENDING'} end
-    if tonumber(known[4]) > now then return {'HELD'} end
+    if tonumber(known[4]) > now and known[9] ~= worker then return {'HELD'} end
   end
   attempt = math.max(now, attempt + 1)
   local until_text = string.format('%.0f', now + lease)

@@ -16,6 +16,9 @@ FAILED = Failure("The generation failed.", "server_error")
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
 """Of the codes that OpenAI's types allow in a Response, those that a chat upstream can have."""
 
+TOO_LONG = frozenset({"length", "model_length"})
+"""Finish reasons; Mistral has the second."""
+
 DEFAULTS: Json = {
     "frequency_penalty": 0.0,
     "metadata": {},
@@ -199,7 +202,7 @@ def _incomplete_details(done: Done) -> Json | None:
     if done.status != "incomplete":
         return None
     reasons = {finish.finish_reason for finish in done.finish}
-    if "length" in reasons or (done.error and done.error.code == "log_limit"):
+    if reasons & TOO_LONG or (done.error and done.error.code == "log_limit"):
         return {"reason": "max_output_tokens"}
     return {"reason": "content_filter"} if "content_filter" in reasons else None
 

@@ -1,0 +1,141 @@
+"""Everything but the event stream, as a FastAPI application: routes, operations, the page, errors, CORS."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from tailrace.connection import PASSES, problems
+from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
+from tailrace_frontend import page, routes, schemas
+from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
+from tailrace_frontend.services import Services
+
+
+def create_api(services: Services) -> FastAPI:
+    """The application, with an OpenAPI page at `/docs` that needs no other server."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await services.start()
+        yield
+        await services.close()
+
+    api = FastAPIOffline(
+        docs_url="/docs",
+        redoc_url=None,
+        title="Tailrace",
+        description="LLM output that survives: create a generation, follow its log from any cursor.",
+        version="0.1.0",
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    api.state.services = services
+    api.include_router(routes.router)
+    _document_events(api)
+    _add_operations(api, services)
+    page.mount(api)
+    for kind in (TailraceError, HTTPException, RequestValidationError, *PASSES, Exception):
+        api.add_exception_handler(kind, _told_error)
+    if services.settings.origins:
+        api.add_middleware(
+            CORSMiddleware,
+            allow_origins=services.settings.origins,
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            expose_headers=["location", "retry-after"],
+        )
+    return api
+
+
+def _document_events(api: FastAPI) -> None:
+    @api.get(
+        "/v1/generations/{generation}/events",
+        tags=["generations"],
+        responses=routes.ERRORS
+        | {
+            200: {
+                "description": "The log: SSE, or NDJSON or plain text where `Accept` asks for it alone.",
+                "content": {"text/event-stream": {}, "application/x-ndjson": {}, "text/plain": {}},
+            },
+            204: {"description": "The cursor is at the end: there is nothing more, ever."},
+        },
+        openapi_extra={
+            "parameters": [
+                {
+                    "name": name,
+                    "in": place,
+                    "required": place == "path",
+                    "schema": {"type": "string"},
+                    "description": text,
+                }
+                for name, place, text in (
+                    ("generation", "path", "Its id."),
+                    ("Last-Event-ID", "header", "Go on after this event."),
+                    ("last_event_id", "query", "The same."),
+                    ("ticket", "query", "From `events_url`, instead of a key."),
+                )
+            ]
+        },
+    )
+    async def events() -> None:
+        """Follow the log from its beginning or from a cursor, live, until its end."""
+        raise NotFound  # answered by Frontend before FastAPI is asked
+
+
+def _add_operations(api: FastAPI, services: Services) -> None:
+    @api.get("/healthz", tags=["operations"])
+    async def healthz() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "ok"}
+
+    @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
+    async def readyz() -> dict[str, Any]:
+        """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this server stops."""
+        if services.hub.draining:
+            raise Unavailable("This server is stopping.")
+        wrong, warnings = await problems(services.log.redis)
+        if wrong:
+            raise Unavailable("; ".join(wrong))
+        return {"status": "ok", "warnings": warnings}
+
+    @api.get("/metrics", tags=["operations"])
+    async def metrics() -> Response:
+        """Counters and gauges for Prometheus."""
+        try:
+            services.metrics.queued.set(await services.queue.depth())
+            services.metrics.workers.set(await services.queue.workers())
+        except PASSES:
+            services.metrics.queued.set(float("nan"))
+            services.metrics.workers.set(float("nan"))
+        return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _told_error(request: Request, error: Exception) -> Response:
+    """Every error in the one shape."""
+    told = _as_tailrace_error(error)
+    request.app.state.services.metrics.refused.labels(told.status).inc()
+    return routes.Json200(told.as_json(), told.status, told.headers())
+
+
+def _as_tailrace_error(error: Exception) -> TailraceError:
+    match error:
+        case TailraceError():
+            return error
+        case RequestValidationError():
+            problem = error.errors()[0]
+            name = str(problem["loc"][-1])
+            return InvalidRequest(f"{name}: {problem['msg']}", param=name)
+        case HTTPException(status_code=404):
+            return NotFound()
+        case HTTPException(status_code=405):
+            return MethodNotAllowed(allow=(error.headers or {}).get("Allow", ""))
+        case HTTPException():
+            return InvalidRequest(error.detail or HTTPStatus(error.status_code).phrase)
+    return Unavailable() if isinstance(error, PASSES) else TailraceError()

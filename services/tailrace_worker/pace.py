@@ -1,0 +1,39 @@
+"""When content came: for the timings in `done`, and to know whether anything was said."""
+
+import statistics
+import time
+
+from tailrace.events import Timings
+
+
+class Pace:
+    """Times of the loop's clock, seconds; `count` pieces of content so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._began = time.monotonic()
+        self._first: float | None = None
+        self._last = 0.0
+        self._gaps: list[float] = []
+
+    def heard(self, now: float, pieces: int) -> None:
+        if self._first is None:
+            self._first = now
+        else:
+            self._gaps.append((now - self._last) / pieces)
+        self._last = now
+        self.count += pieces
+
+    def timings(self, created_at: float | None, started_at: float | None, now: float) -> Timings:
+        """Seconds: queue, from creation to the first content, between pieces of content, in all."""
+        created = created_at or now
+        queue = max(0.0, (started_at or now) - created)
+        first = None if self._first is None else round(queue + self._first - self._began, 4)
+        cuts = statistics.quantiles(self._gaps, n=20) if len(self._gaps) > 1 else []
+        return Timings(
+            queue=round(queue, 4),
+            first_token=first,
+            between_tokens_p50=round(cuts[9], 5) if cuts else None,
+            between_tokens_p95=round(cuts[18], 5) if cuts else None,
+            total=round(max(0.0, now - created), 4),
+        )

@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Nobody runs it any more: it waits for a worker under another dispatch.
+--
+-- KEYS  head, log, tombstone, events
+-- ARGV  attempt, dispatch, '' by its own worker or 'expired' by a sweeper
+-- Answers  OK | HELD | ENDING | FENCED | DONE | LOST | GONE
+--
+-- A worker gives back what it holds (that run does not count as an attempt); a sweeper only what nobody holds.
+local head, tombstone = KEYS[1], KEYS[3]
+local attempt, dispatch, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
+
+local known = redis.call('HMGET', head, 'attempt', 'status', 'lease', 'ending', 'dispatch')
+if not known[1] then
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+end
+if attempt < tonumber(known[1]) then return {'FENCED'} end
+if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
+if known[4] then return {'ENDING'} end
+if known[5] == dispatch then return {'OK'} end
+
+if expired then
+  local time = redis.call('TIME')
+  if tonumber(known[3]) > time[1] * 1000 + math.floor(time[2] / 1000) then return {'HELD'} end
+else
+  redis.call('HINCRBY', head, 'handovers', 1)
+end
+redis.call('HSET', head, 'lease', 0, 'status', 'queued', 'dispatch', dispatch)
+return {'OK'}

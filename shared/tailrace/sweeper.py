@@ -1,0 +1,133 @@
+"""The last resort: no generation is left hanging, whatever died.
+
+Every process sweeps; of the whole fleet one looks at each shard of the unfinished in each period (a quarter of a
+lease). What it finds, and does:
+
+    the lease has expired                   it waits for another worker, who tells what became of it
+    … and its attempts are spent            it ends as failed
+    it waits, but no worker would find it   after a lease: a new dispatch; the old one's keys are deleted
+    an end was begun and not written        it is written
+    the deadline has passed                 it ends as failed
+    it has ended, or was never created      it leaves the set
+
+A server that has just started may hold older data, and live workers are about to restore what is missing: until it is
+a lease and half a second old nothing is swept (without that, 3 of 100 finished generations were run again, measured).
+"""
+
+import asyncio
+import logging
+import random
+import time
+
+from tailrace import keys
+from tailrace.connection import PASSES
+from tailrace.ending import end
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Failure
+from tailrace.ids import new_token
+from tailrace.log import Log, Outcome, State
+from tailrace.queue import Queue
+
+NEVER_CREATED_S = 60.0
+HOLD_OFF_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Sweeper:
+    """Sweeps until cancelled."""
+
+    def __init__(self, log: Log, queue: Queue, *, max_attempts: int) -> None:
+        self._log = log
+        self._queue = queue
+        self._max_attempts = max_attempts
+        self._lease_s = log.lease_ms / 1000
+        self._run_id: str | None = None
+        self._hold_until = 0.0
+        self._doubted: dict[str, float] = {}
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease_s / 4 * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+            try:
+                await self.sweep()
+            except PASSES as error:
+                logger.warning("sweep: %s: %s", type(error).__name__, error)
+
+    async def sweep(self) -> None:
+        """Look at every shard that no other process looks at in this period.
+
+        Raises:
+            RedisError, OSError: a server cannot be reached.
+        """
+        if await self._must_hold_off():
+            return
+        for shard in range(keys.UNFINISHED_SETS):
+            if await self._queue.may_sweep(shard, int(self._lease_s * 250)):
+                generations = await self._queue.unfinished(shard)
+                if generations:
+                    await self._look_at(generations)
+
+    async def _must_hold_off(self) -> bool:
+        run_id, age = await self._log.server()
+        now = time.monotonic()
+        if run_id != self._run_id:
+            fresh = age < self._lease_s + HOLD_OFF_S
+            if fresh or self._run_id is not None:
+                self._hold_until = now + self._lease_s + HOLD_OFF_S
+            self._run_id = run_id
+        return now < self._hold_until
+
+    async def _look_at(self, generations: list[str]) -> None:
+        states = await self._log.states(generations)
+        now = await self._log.now()
+        waiting = await self._queue.is_waiting([state.dispatch if state else "" for state in states])
+        for generation, state, is_waiting in zip(generations, states, waiting, strict=True):
+            try:
+                await self._judge(generation, state, now, is_waiting)
+            except (NotFound, Gone):
+                await self._queue.finished(generation)
+
+    async def _judge(self, generation: str, state: State | None, now: int, is_waiting: bool) -> None:
+        if state is None:
+            if self._for_longer_than(NEVER_CREATED_S, generation):
+                await self._queue.finished(generation)
+        elif state.ended:
+            await self._queue.finished(generation)
+        elif state.lease > now:
+            self._doubted.pop(generation, None)
+        elif state.ending:
+            await end(self._log, self._queue, generation, state.ending)
+        elif now > state.deadline:
+            await self._fail(generation, Failure("The deadline has passed.", "deadline_exceeded"))
+        elif state.status == "running":
+            await self._worker_lost(state)
+        elif is_waiting:
+            self._doubted.pop(generation, None)
+        elif self._for_longer_than(self._lease_s, generation):
+            await self._dispatch_anew(state)
+
+    async def _worker_lost(self, state: State) -> None:
+        logger.info("%s: its worker is lost", state.head.id)
+        if state.tries >= self._max_attempts:
+            await self._fail(state.head.id, Failure("Every attempt lost its worker.", "attempts_exhausted"))
+        else:
+            await self._dispatch_anew(state)
+
+    async def _dispatch_anew(self, state: State) -> None:
+        generation, dispatch = state.head.id, new_token()
+        if await self._log.requeue_expired(generation, state.attempt, dispatch) is Outcome.OK:
+            await self._queue.withdraw(state.dispatch)
+            await self._queue.dispatch(generation, dispatch, state.head.options.deadline_s)
+            self._doubted.pop(generation, None)
+
+    async def _fail(self, generation: str, failure: Failure) -> None:
+        await end(self._log, self._queue, generation, "failed", failure)
+
+    def _for_longer_than(self, seconds: float, generation: str) -> bool:
+        """Whether this was doubted at an earlier sweep, that long ago; forgets what it has not seen for long."""
+        now = time.monotonic()
+        since = self._doubted.setdefault(generation, now)
+        if len(self._doubted) > 10_000:
+            self._doubted = {name: at for name, at in self._doubted.items() if now - at < 2 * NEVER_CREATED_S}
+        return now - since > seconds

@@ -1,0 +1,314 @@
+"""The OpenAI wires before foreign judges: the openai package's own types (strictly), its SSE reader, its accumulators;
+and an oracle that adds up chunks, on what upstreams said and on what we tell.
+"""
+
+from random import Random
+from typing import Any, cast, get_args
+
+import pytest
+from openai import APIError
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
+from openai.types.responses import ResponseStreamEvent
+from pydantic import BaseModel, TypeAdapter
+
+from support.logs import MERGES, done_of, head, log_of, stored
+from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
+from support.upstreams import STREAMS, fold_chunks, random_stream
+from tailrace import json
+from tailrace.events import Arguments, Entry, Opened, Reasoning, Refusal, Text
+from tailrace.wire import openai_chat, openai_responses
+from tailrace.wire import openai_response_object as response_object
+
+EVENTS: dict[str, type[BaseModel]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(ResponseStreamEvent)[0])
+}
+"""The package's models of Responses events, by what they call themselves."""
+
+CHUNK = TypeAdapter(ChatCompletionChunk)
+
+UNTYPED = {"openai_custom_call", "openai_moderation", "openrouter_error"}
+"""Streams in which the upstream itself says what the package has no type for."""
+
+UNSUMMED = {"annotations-again", "openai_search", "openrouter_encrypted_reasoning"}
+"""Answers with a second list of objects without `index`, which the package cannot add up, whoever sends it."""
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> Case:
+    return Case(request.param)
+
+
+# Chat Completions
+
+
+def test_chat_chunks_are_valid(case: Case) -> None:
+    if case.name in UNTYPED:
+        return
+    for chunk in chunks_of(case.head, case.attempt):
+        if "error" not in chunk:
+            CHUNK.validate_json(json.dumps(chunk), strict=True)
+            assert (chunk["id"], chunk["model"]) == ("chatcmpl-abcdefghijklmnopqrstuvwxyz", "demo")
+            assert chunk["created"] == case.head.created // 1000
+
+
+@pytest.mark.parametrize("name", sorted(UNTYPED | UNSUMMED - {"annotations-again"}))
+def test_what_the_package_cannot_read_it_cannot_read_from_the_upstream(name: str) -> None:
+    told = b"".join(b"data: %b\n\n" % json.dumps(chunk) for chunk in STREAMS[name])
+    state = ChatCompletionStreamState()
+    with client_given(told) as client, pytest.raises((APIError, RuntimeError)):
+        list(map(state.handle_chunk, client.chat.completions.create(model="demo", messages=[], stream=True)))
+
+
+def test_chat_ends_with_done_or_an_error(case: Case) -> None:
+    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.attempt)
+    assert told.endswith(b"data: [DONE]\n\n") is case.is_whole
+    assert (b'data: {"error":{' in told) is not case.is_whole
+    assert told.count(b"[DONE]") + told.count(b'data: {"error":') == 1
+
+
+def test_chat_is_understood(case: Case) -> None:
+    if case.name in UNTYPED | UNSUMMED:
+        return
+    state = ChatCompletionStreamState()
+    bytes_told = b"".join(openai_chat.encode(case.head, entry) for entry in case.attempt)
+    with client_given(bytes_told) as client:
+        stream = client.chat.completions.create(model="demo", messages=[], stream=True)
+        if not case.is_whole:
+            with pytest.raises(APIError):
+                list(map(state.handle_chunk, stream))
+            return
+        list(map(state.handle_chunk, stream))
+    told = state.current_completion_snapshot
+    for choice in told.choices:
+        assert _said_by_peer(choice.message.to_dict()) == _said_in(case.attempt, choice.index)
+        assert {choice.index: choice.finish_reason}.items() <= {
+            f.index: f.finish_reason for f in case.done.finish
+        }.items()
+    usage = told.usage.to_dict() if told.usage else None
+    estimated = bool(case.done.usage and case.done.usage.get("estimated"))
+    assert usage == (case.done.usage if case.head.include_usage and not estimated else None)
+
+
+def test_chat_cuts_a_live_reader_at_a_restart() -> None:
+    case = Case("restarted, plain")
+    at = next(i for i, entry in enumerate(case.entries) if begins_anew(entry))
+    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.entries[: at + 1])
+    with client_given(told) as client, pytest.raises(APIError, match="begins anew"):
+        list(client.chat.completions.create(model="demo", messages=[], stream=True))
+
+
+def test_chat_puts_back_what_else_a_chunk_had() -> None:
+    case = Case("unknown, plain")
+    first, audio, *_, last = [chunk for chunk in chunks_of(case.head, case.entries) if "choices" in chunk]
+    assert first["x_vendor"] == {"id": 1}
+    assert first["choices"][0]["seed"] == 7
+    assert audio["choices"][0]["delta"] == {"audio": {"id": "a", "data": "AAAA"}}
+    assert last["x_vendor"] == {"id": 3}
+
+
+def test_chat_gives_a_signature_back_with_its_call() -> None:
+    case = Case("call-alone, plain")
+    call = chunks_of(case.head, case.entries)[0]["choices"][0]["delta"]["tool_calls"][0]
+    assert call["extra_content"] == {"google": {"thought_signature": "c2lnbmVk"}}
+
+
+@pytest.mark.parametrize("merge", MERGES.values())
+@pytest.mark.parametrize("name", STREAMS)
+def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
+    _assert_adds_up(STREAMS[name], merge)
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_random_streams(seed: int) -> None:
+    for merge in MERGES.values():
+        entries = _assert_adds_up(random_stream(Random(seed)), merge)
+        asking = head(logprobs=True)
+        for entry in entries:
+            events = events_of(asking, [entry])
+            first = entry.id.n - entry.width + 1
+            assert [event["sequence_number"] for event in events] == list(range(first, entry.id.n + 1))
+            for event in events:
+                EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+            full = openai_responses.encode(asking, entry)
+            for after in range(first - 1, entry.id.n):
+                rest = openai_responses.encode_after(asking, entry, after)
+                assert full.endswith(rest)
+                assert rest.count(b"event: ") == entry.id.n - after
+
+
+def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
+    asking = head(include_usage=True, logprobs=True)
+    entries = log_of(stream, asking, merge)
+    said, told = fold_chunks(stream), fold_chunks(chunks_of(asking, entries))
+    assert bool(told.pop("error")) is bool(said.pop("error") or done_of(entries).error)
+    assert told == said
+    return entries
+
+
+# Responses
+
+
+def test_responses_tell_as_many_frames_as_an_entry_is_wide(case: Case) -> None:
+    for entry in case.entries:
+        numbers = [event["sequence_number"] for event in events_of(case.head, [entry])]
+        assert numbers == list(range(entry.id.n - entry.width + 1, entry.id.n + 1))
+
+
+def test_responses_frames_are_valid(case: Case) -> None:
+    for event in events_of(case.head, case.entries):
+        EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+
+
+def test_responses_after_every_number(case: Case) -> None:
+    full = b"".join(openai_responses.encode(case.head, entry) for entry in case.entries)
+    frames = full.removesuffix(openai_responses.END).split(b"\n\n")[:-1]
+    for after in range(-1, len(frames) + 1):
+        rest = b"".join(openai_responses.encode_after(case.head, entry, after) for entry in stored(case.entries))
+        assert b"".join(frame + b"\n\n" for frame in frames[: after + 1]) + rest == full
+
+
+def test_responses_are_understood(case: Case) -> None:
+    told = b"".join(openai_responses.encode(case.head, entry) for entry in case.entries)
+    seen = []
+    with client_given(told) as client, client.responses.stream(model="demo", input=[]) as stream:
+        if case.done.status == "failed":
+            with pytest.raises(APIError, match=case.done.error.message if case.done.error else ""):
+                seen += list(stream)
+            return
+        seen += list(stream)
+        if case.done.status == "completed":
+            assert stream.get_final_response().status == "completed"
+    response = cast("Any", seen[-1]).response
+    assert response.status == case.done.status
+    assert len(response.output) == len(case.done.output)
+    for item, said in zip(response.output, case.done.output, strict=True):
+        assert _said_by_item(item) == (said.text if said.type != "call" else said.arguments)
+        assert item.status == (said.status or "completed")
+
+
+def test_responses_say_what_they_announced(case: Case) -> None:
+    """Ids stay, indexes are dense, every item is closed once and told whole at the end, unless discarded or failed."""
+    added: dict[int, Any] = {}
+    closed: dict[int, Any] = {}
+    said: dict[int, str] = {}
+    events = events_of(case.head, case.entries)
+    for event in events:
+        match event["type"].split("."):
+            case [_, "output_item", "added"]:
+                assert event["output_index"] == len(added)
+                added[event["output_index"]] = event["item"]
+            case [_, "output_item", "done"]:
+                assert event["output_index"] not in closed
+                closed[event["output_index"]] = event["item"]
+            case [*_, "delta"]:
+                assert event["item_id"] == added[event["output_index"]]["id"]
+                said[event["output_index"]] = said.get(event["output_index"], "") + event["delta"]
+            case [*_, "done"] if full := {"text", "refusal", "arguments"} & event.keys():
+                assert event[full.pop()] == said.get(event["output_index"], "")
+    for index, item in closed.items():
+        assert (item["id"], item["type"]) == (added[index]["id"], added[index]["type"])
+    final = events[-1]["response"]
+    assert final["usage"] is not None
+    if case.done.status != "failed":
+        assert closed.keys() == added.keys()
+        assert all(item in closed.values() for item in final["output"])
+
+
+@pytest.mark.parametrize(
+    ("log", "last", "status", "details"),
+    [
+        ("text", "response.completed", "completed", None),
+        ("length", "response.incomplete", "incomplete", {"reason": "max_output_tokens"}),
+        ("filtered", "response.incomplete", "incomplete", {"reason": "content_filter"}),
+        ("truncated", "response.incomplete", "incomplete", None),
+        ("cancelled", "response.incomplete", "cancelled", None),
+        ("failed", "response.failed", "failed", None),
+    ],
+)
+def test_responses_end(log: str, last: str, status: str, details: Any) -> None:
+    event = _events(Case(f"{log}, plain"))[-1]
+    assert event["type"] == last
+    response = event["response"]
+    assert (response["status"], response["incomplete_details"]) == (status, details)
+    assert (response["completed_at"] is None) is (status != "completed")
+
+
+def test_responses_tell_an_error_to_every_parser() -> None:
+    error, failed = _events(Case("failed, plain"))[-2:]
+    told = {"code": "rate_limit_exceeded", "message": "Slow down.", "param": None}
+    assert error.items() >= (told | {"type": "error"}).items()
+    assert error["error"] == told | {"type": "requests"}
+    assert failed["response"]["error"] == told | {"type": "requests"}
+    other = _events(Case("failed-at-once, plain"))[-1]["response"]["error"]
+    assert (other["code"], other["type"]) == ("server_error", "invalid_request_error")
+
+
+def test_responses_echo_the_request() -> None:
+    schema = {"type": "object", "properties": {}}
+    asked = {
+        "tools": [{"type": "function", "function": {"name": "f", "strict": True}}],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}},
+        "max_tokens": 9,
+        "reasoning_effort": "low",
+        "temperature": 0,
+        "metadata": None,
+    }
+    response = response_object.response(head(request=asked, reasoning_summary=True), "in_progress")
+    tool = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": True}
+    assert response["tools"] == [tool]
+    assert response["tool_choice"] == {"type": "function", "name": "f"}
+    assert response["text"] == {"format": {"type": "json_schema", "name": "s", "schema": schema}}
+    assert response["reasoning"] == {"effort": "low", "summary": "auto"}
+    assert (response["max_output_tokens"], response["temperature"], response["metadata"]) == (9, 0, {})
+
+
+def test_a_request_that_is_nonsense_is_still_told() -> None:
+    asked = {"tools": "all", "tool_choice": {"type": 3}, "response_format": [], "metadata": 4}
+    assert response_object.response(head(request=asked), "in_progress")["tools"] == []
+
+
+def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:
+    """What the events say in a choice, by the chat wire's names."""
+    said: dict[Any, str] = {}
+    for entry in entries:
+        match entry.event:
+            case Text(text=text, choice=c) if c == choice:
+                key: Any = "content"
+            case Refusal(text=text, choice=c) if c == choice:
+                key = "refusal"
+            case Reasoning(text=text, choice=c, key=name) if c == choice:
+                key = name
+            case Arguments(text=text, choice=c, tool=tool) if c == choice:
+                key = tool
+            case Opened(type="call", choice=c, tool=tool, id=call, name=name) if c == choice:
+                said[tool, "call"], key, text = f"{call} {name}", tool, ""
+            case _:
+                continue
+        said[key] = said.get(key, "") + text
+    return {key: text for key, text in said.items() if text or isinstance(key, int)}
+
+
+def _said_by_peer(message: dict[str, Any]) -> dict[Any, str]:
+    said: dict[Any, str] = {
+        key: message[key] for key in ("content", "refusal", "reasoning", "reasoning_content") if message.get(key)
+    }
+    for tool, call in enumerate(message.get("tool_calls") or []):
+        said[tool] = call["function"]["arguments"]
+        said[tool, "call"] = f"{call['id']} {call['function']['name']}"
+    return said
+
+
+def _said_by_item(item: Any) -> str:
+    match item.type:
+        case "message":
+            part = item.content[0]
+            return str(part.text if part.type == "output_text" else part.refusal)
+        case "reasoning":
+            return str((item.summary or item.content)[0].text)
+    return str(item.arguments)
+
+
+def _events(case: Case) -> list[dict[str, Any]]:
+    return events_of(case.head, case.entries)
