@@ -54,12 +54,13 @@ class Reader:
         self.hub = hub
         self.wire = wire
         self.head: Head = state.head
-        self._cursor = cursor or (START if wire.restarts else _after_last_restart(state))
+        self._cursor = cursor or START
         self._connection = connection
         self._send_message = send
         self._may_read = may_read
         self._limit = FIRST_PAGE
         self._said = cursor is not None
+        self._restarted_before = state.number > 1
         self._seen_doubts = -1
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
@@ -77,6 +78,7 @@ class Reader:
         self._connection.on_lost = self.wake
         tail = self.hub.join(self)
         try:
+            await self._begin()
             while not self._connection.lost:
                 await self._step(tail)
         except Cut:
@@ -119,7 +121,7 @@ class Reader:
             if ready is None:
                 await self._catch_up(tail)
             elif ready[0]:
-                await self._tell(b"".join(ready[0]), ready[1])
+                await self._tell(*ready)
             else:
                 await self._idle()
         except PASSES:
@@ -137,7 +139,7 @@ class Reader:
         if entries:
             self._missing_since = None
             told = merged(entries) if self.wire.merges else entries
-            await self._tell(b"".join([self.wire.encode(self.head, entry) for entry in told]), entries)
+            await self._tell([self.wire.encode(self.head, entry) for entry in told], told)
         if len(entries) < self._limit:
             self._seen_doubts = doubts
             if not entries:
@@ -146,22 +148,37 @@ class Reader:
             self._limit = page_size(entries)
         return None
 
-    async def _tell(self, data: bytes, entries: list[Entry]) -> None:
+    async def _tell(self, frames: list[bytes], entries: list[Entry]) -> None:
         """Hand over bytes; they move the cursor to the last of the entries. Returns once the socket takes more."""
+        ends = False
         if not self.wire.restarts:
-            self._refuse_restart(entries)
-        if data:
+            frames, ends = self._up_to_restart(frames, entries)
+        if data := b"".join(frames):
             await self._send(data)
             self._said = True
         self._cursor = entries[-1].id
         last = entries[-1].event
+        if ends or (isinstance(last, Done) and self.wire.cuts and (last.error or last.status == "cancelled")):
+            raise Cut if self.wire.cuts else Ended
         if isinstance(last, Done):
-            raise Cut if last.status in self.wire.cuts else Ended
+            raise Ended
 
-    def _refuse_restart(self, entries: list[Entry]) -> None:
-        """A wire without a word for it cannot take back what it has said."""
-        if self._said and any(isinstance(e.event, Restarted) and not e.event.keep for e in entries):
-            raise Cut
+    def _up_to_restart(self, frames: list[bytes], entries: list[Entry]) -> tuple[list[bytes], bool]:
+        """A wire without a word for `restarted` cannot take back what it has said. Who was told nothing yet begins
+        behind the last one; to everybody else it is the end, in the wire's own words."""
+        restarts = [i for i, each in enumerate(entries) if isinstance(each.event, Restarted) and not each.event.keep]
+        if not restarts:
+            return frames, False
+        if self._said:
+            return frames[: restarts[0] + 1], True
+        return frames[restarts[-1] + 1 :], False
+
+    async def _begin(self) -> None:
+        """Where a wire without a word for `restarted` begins: behind the last one."""
+        if self._restarted_before and not (self.wire.restarts or self._said):
+            async for entry in self.hub.log.read_all(self.head.id):
+                if isinstance(entry.event, Restarted) and not entry.event.keep:
+                    self._cursor = entry.id
 
     async def _send(self, data: bytes) -> None:
         self._told_at = time.monotonic()
@@ -244,7 +261,7 @@ class Reader:
         await self._sleep()
 
     async def _come_again(self, why: str) -> None:
-        if self.wire.media_type != "text/event-stream":
+        if not self.wire.reconnects:
             raise Cut
         await self._send(come_again(why))
         raise Ended
@@ -286,11 +303,3 @@ def come_again(why: str) -> bytes:
 def is_ahead(cursor: EntryId, state: State) -> bool:
     """Whether the log ends before the cursor: its server came back with older data, or the cursor is not of it."""
     return cursor.n > state.n or cursor.attempt > state.attempt
-
-
-def _after_last_restart(state: State) -> EntryId:
-    """Where a wire without a word for `restarted` begins: with the last attempt, whose first entry it skips."""
-    if state.number <= 1:
-        return START
-    last = EntryId.parse(state.attempts.split()[-1])
-    return EntryId(last.attempt - 1, last.n)

@@ -6,10 +6,11 @@ generation in it, so no generation waits for another's failure.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from tailrace.connection import PASSES
-from tailrace.log import Answer, Log
+from tailrace.events import Head
+from tailrace.log import Answer, Log, Outcome
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
@@ -18,10 +19,11 @@ logger = logging.getLogger(__name__)
 
 
 class Appender:
-    """Sends what the writers have, until cancelled."""
+    """Sends what the writers have, until cancelled. `restored` is told of each log that had to be brought back."""
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, restored: Callable[[Head], Awaitable[None]]) -> None:
         self._log = log
+        self._restored = restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
 
@@ -55,5 +57,20 @@ class Appender:
         except PASSES as error:
             answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
-            writer.answered(answer)
+            if isinstance(answer, Answer) and answer.outcome is Outcome.LOST:
+                await self.restore(writer)
+            else:
+                writer.answered(answer)
         return next((answer for answer in answers if isinstance(answer, PASSES)), None)
+
+    async def restore(self, writer: Writer) -> None:
+        """Bring back a log that its server has lost."""
+        try:
+            outcome = await self._log.restore(writer.state, writer.rows)
+            if outcome is Outcome.OK:
+                await self._restored(writer.state.head)
+        except PASSES as error:
+            writer.answered(error)
+        else:
+            logger.warning("%s: restored: %s", writer.generation, outcome)
+            writer.restored() if outcome is Outcome.OK else writer.stop(outcome)

@@ -38,9 +38,10 @@ class GenerationWorker:
         self.log = Log(connection.connect(settings.redis_url), lease_ms)
         self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
         self.upstream = Upstream(settings)
-        self.appender = Appender(self.log)
+        self.appender = Appender(self.log, self.queue.note)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, Generation] = {}
+        self._confirming: set[asyncio.Task[None]] = set()
         self.control = Subscriber(self.log.redis)
         self.bell = Subscriber(self.queue.redis)
         self.dispatcher = self._dispatcher()
@@ -68,6 +69,9 @@ class GenerationWorker:
         self.running[generation] = run
         try:
             await run.run(generation, dispatch)
+            task = asyncio.create_task(run.confirm(), name=f"confirm {generation}")
+            self._confirming.add(task)
+            task.add_done_callback(self._confirming.discard)
         finally:
             del self.running[generation]
 
@@ -122,6 +126,8 @@ class GenerationWorker:
         if jobs:
             logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
             await asyncio.wait(jobs, timeout=self.settings.drain_s)
+        if self._confirming:
+            await asyncio.wait(self._confirming, timeout=self.settings.drain_s)
         rest = [(name, run.attempt) for name, run in self.running.items() if run.attempt]
         for job in self.dispatcher.job_tasks.values():
             job.cancel()
@@ -139,6 +145,8 @@ class GenerationWorker:
                 await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
 
     async def _close(self) -> None:
+        for task in self._confirming:
+            task.cancel()
         await self.control.close()
         await self.bell.close()
         await self.upstream.close()

@@ -3,7 +3,8 @@
 Rule 1: merging comes before numbering. What waits to be sent is not numbered yet, so adjacent deltas of one place
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
 Rule 2: a batch is frozen once it was sent. A retry is the same rows.
-Rule 3: the rows are kept. When Redis comes back with older data (BEHIND), the missing ones are sent again.
+Rule 3: the rows are kept. When Redis comes back with older data (BEHIND), the missing ones are sent again; when it
+comes back with none (LOST), all of them (`appender`).
 """
 
 import asyncio
@@ -94,7 +95,7 @@ class Writer:
             case Outcome.OK:
                 self._frozen = None
             case Outcome.BEHIND:
-                self._send_again_from(answer.n)
+                self._frozen = self.since(answer.n)
             case outcome:
                 return self.stop(outcome)
         if self._frozen or self._waiting:
@@ -103,9 +104,14 @@ class Writer:
             self._flushed.set_result(None)
         return None
 
-    def _send_again_from(self, n: int) -> None:
+    def since(self, n: int) -> Append:
+        """The rows above n once more: what a server that came back with older data is missing."""
         rows = [row for row in self.rows if row.n > n]
-        self._frozen = Append(self.generation, self.attempt, self._first_n, n, rows)
+        return Append(self.generation, self.attempt, self._first_n, n, rows)
+
+    def restored(self) -> None:
+        """The log is there again, with all rows so far: go on."""
+        self._wake(self)
 
     def stop(self, outcome: Outcome | str) -> None:
         """Nothing more is written by this attempt."""

@@ -27,6 +27,7 @@ from tailrace.errors import Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
 from tailrace.ids import START, EntryId
 
+TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
 FIRST_PAGE = 128  # entries; later pages are sized by what this one weighed
 BLOCK_MS = 2000  # below the command timeout, so that a dead server is noticed
@@ -177,6 +178,24 @@ class Log:
             self.redis, [(generation, [attempt, self.lease_ms]) for generation, attempt in leases]
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
+
+    async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
+        """Bring back a log that its server has lost: the state as it was taken over, and every row since."""
+        options, top = state.head.options, rows[-1].n
+        fields = msgspec.to_builtins(state) | {
+            "head": msgspec.json.encode(state.head).decode(),
+            "created": state.head.created,
+            "retention": options.retention_s * 1000,
+            "n": top,
+            "ending": None,
+        }
+        flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
+        life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
+        outcome, *_ = await scripts.RESTORE(
+            self.redis, state.head.id, state.head.owner,
+            life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
+        )  # fmt: skip
+        return _outcome(outcome)
 
     async def give_back(self, generation: str, attempt: int, dispatch: str) -> Outcome:
         """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""

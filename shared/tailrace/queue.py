@@ -93,13 +93,24 @@ class Queue:
         """
         if await self.redis.zcard(keys.QUEUE) >= self.max_queued:
             raise RateLimited("The queue is full. Try again in a moment.")
-        dispatch = new_token()
-        await self.redis.execute_command("SADD", keys.unfinished(head.id), head.id)
-        created = await self.log.create(head, dispatch)
-        await self._note_owner(head, created)
+        await self.note(head)
+        await self.log.create(head, new_token())
         state = await self.log.state(head.id)
         if state.status == "queued" and not state.ending:
             await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
+
+    async def note(self, head: Head) -> None:
+        """Note whose it is, and that it is unfinished."""
+        seconds, micros = await self.redis.time()
+        created_ms = head.created or int(seconds) * 1000 + int(micros) // 1000
+        name = keys.owned(head.owner)
+        life_s = head.options.deadline_s + head.options.retention_s + CLAIM_GRACE_S
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(keys.unfinished(head.id), head.id)
+        pipe.zadd(name, {head.id: created_ms}, nx=True)
+        pipe.expire(name, life_s, nx=True)
+        pipe.expire(name, life_s, gt=True)
+        await pipe.execute()
 
     async def dispatch(self, generation: str, dispatch: str, expires_s: int) -> None:
         """Ask for a run. The same dispatch twice is one job."""
@@ -173,15 +184,6 @@ class Queue:
         """Workers heard of within three leases."""
         seconds, _ = await self.redis.time()
         return int(await self.redis.zcount(keys.WORKERS, seconds - 3 * self.log.lease_ms / 1000, "+inf"))
-
-    async def _note_owner(self, head: Head, created_ms: int) -> None:
-        name = keys.owned(head.owner)
-        life_s = head.options.deadline_s + head.options.retention_s
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.zadd(name, {head.id: created_ms})
-        pipe.expire(name, life_s + CLAIM_GRACE_S, nx=True)
-        pipe.expire(name, life_s + CLAIM_GRACE_S, gt=True)
-        await pipe.execute()
 
     async def owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
         """The owner's generations, newest first, in pages; those after the given one. What is no longer kept is

@@ -16,7 +16,7 @@ from support.logs import MERGES, done_of, head, log_of, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
 from tailrace import json
-from tailrace.events import Arguments, Entry, Opened, Reasoning, Refusal, Text
+from tailrace.events import Arguments, Entry, Head, Opened, Reasoning, Refusal, Text
 from tailrace.wire import openai_chat, openai_responses
 from tailrace.wire import openai_response_object as response_object
 
@@ -121,20 +121,25 @@ def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
 
 @pytest.mark.parametrize("seed", range(300))
 def test_random_streams(seed: int) -> None:
-    for merge in MERGES.values():
-        entries = _assert_adds_up(random_stream(Random(seed)), merge)
-        asking = head(logprobs=True)
-        for entry in entries:
-            events = events_of(asking, [entry])
-            first = entry.id.n - entry.width + 1
-            assert [event["sequence_number"] for event in events] == list(range(first, entry.id.n + 1))
-            for event in events:
-                EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
-            full = openai_responses.encode(asking, entry)
-            for after in range(first - 1, entry.id.n):
-                rest = openai_responses.encode_after(asking, entry, after)
-                assert full.endswith(rest)
-                assert rest.count(b"event: ") == entry.id.n - after
+    asking, stream = head(logprobs=True), random_stream(Random(seed))
+    told = [_assert_adds_up(stream, merge) for merge in MERGES.values()]
+    entries = told[seed % len(told)]
+    _assert_understood(asking, entries)
+    for entry in entries:
+        _assert_frames(asking, entry)
+
+
+def _assert_frames(asking: Head, entry: Entry) -> None:
+    """They are valid, as many as the entry is wide, and may be cut anywhere."""
+    events, full = events_of(asking, [entry]), openai_responses.encode(asking, entry)
+    first = entry.id.n - entry.width + 1
+    assert [event["sequence_number"] for event in events] == list(range(first, entry.id.n + 1))
+    for event in events:
+        EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+    for after in range(first - 1, entry.id.n + 1):
+        rest = openai_responses.encode_after(asking, entry, after)
+        assert full.endswith(rest)
+        assert rest.count(b"event: ") == entry.id.n - after
 
 
 def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
@@ -149,15 +154,9 @@ def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
 # Responses
 
 
-def test_responses_tell_as_many_frames_as_an_entry_is_wide(case: Case) -> None:
+def test_responses_frames(case: Case) -> None:
     for entry in case.entries:
-        numbers = [event["sequence_number"] for event in events_of(case.head, [entry])]
-        assert numbers == list(range(entry.id.n - entry.width + 1, entry.id.n + 1))
-
-
-def test_responses_frames_are_valid(case: Case) -> None:
-    for event in events_of(case.head, case.entries):
-        EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+        _assert_frames(case.head, entry)
 
 
 def test_responses_after_every_number(case: Case) -> None:
@@ -169,20 +168,25 @@ def test_responses_after_every_number(case: Case) -> None:
 
 
 def test_responses_are_understood(case: Case) -> None:
-    told = b"".join(openai_responses.encode(case.head, entry) for entry in case.entries)
-    seen = []
+    _assert_understood(case.head, case.entries)
+
+
+def _assert_understood(asking: Head, entries: list[Entry]) -> None:
+    """The package adds it up without complaint, and its end holds what ours does."""
+    done, seen = done_of(entries), []
+    told = b"".join(openai_responses.encode(asking, entry) for entry in entries)
     with client_given(told) as client, client.responses.stream(model="demo", input=[]) as stream:
-        if case.done.status == "failed":
-            with pytest.raises(APIError, match=case.done.error.message if case.done.error else ""):
+        if done.status == "failed":
+            with pytest.raises(APIError, match=done.error.message if done.error else ""):
                 seen += list(stream)
             return
         seen += list(stream)
-        if case.done.status == "completed":
+        if done.status == "completed":
             assert stream.get_final_response().status == "completed"
     response = cast("Any", seen[-1]).response
-    assert response.status == case.done.status
-    assert len(response.output) == len(case.done.output)
-    for item, said in zip(response.output, case.done.output, strict=True):
+    assert response.status == done.status
+    assert len(response.output) == len(done.output)
+    for item, said in zip(response.output, done.output, strict=True):
         assert _said_by_item(item) == (said.text if said.type != "call" else said.arguments)
         assert item.status == (said.status or "completed")
 
@@ -192,7 +196,7 @@ def test_responses_say_what_they_announced(case: Case) -> None:
     added: dict[int, Any] = {}
     closed: dict[int, Any] = {}
     said: dict[int, str] = {}
-    events = events_of(case.head, case.entries)
+    events = _events(case)
     for event in events:
         match event["type"].split("."):
             case [_, "output_item", "added"]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
+
 from tailrace_cli.embedded import EmbeddedServer, free_port
 from tailrace_demo import running
 
@@ -40,6 +41,10 @@ class Process:
                 sys.executable, "-m", "tailrace_cli", *self._arguments,
                 env=self._environment, stdout=output, stderr=output,
             )  # fmt: skip
+
+    async def start_with(self, environment: Mapping[str, str]) -> None:
+        self._environment = dict(environment)
+        await self.start()
 
     def send(self, sign: signal.Signals) -> None:
         assert self._process is not None
@@ -107,6 +112,13 @@ class Stack:
         self.workers.append(worker)
         await worker.start()
         return worker
+
+    async def point_workers_at(self, upstream: str) -> None:
+        """Replace the workers by ones with another upstream."""
+        self.environment["OPENAI_BASE_URL"] = self.upstream = upstream
+        for worker in self.workers:
+            await worker.stop()
+            await worker.start_with(self.environment)
 
     async def add_frontend(self, **settings: str) -> Frontend:
         port = free_port()

@@ -255,7 +255,7 @@ const GONE = {
 
 const seconds = (s) => (s < 100 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
 
-function endStatus({ status, finish = [], usage, error, timings }) {
+function endStatus({ status, finish, usage, error, timings }) {
   const tokens = usage?.completion_tokens ?? usage?.output_tokens;
   const figures = [
     tokens !== undefined && `${usage.estimated ? "about " : ""}${tokens.toLocaleString("en")} tokens`,
@@ -266,7 +266,7 @@ function endStatus({ status, finish = [], usage, error, timings }) {
   if (status === "completed") return ["done", withFigures("Done")];
   if (status === "cancelled") return ["stopped", withFigures("Stopped")];
   if (status === "failed") return ["failed", error?.message || "The generation failed."];
-  const atLimit = finish.some((one) => one.finish_reason === "length");
+  const atLimit = finish?.some((one) => one.finish_reason === "length");
   return ["incomplete", withFigures(error?.message ?? (atLimit ? "Cut off at the token limit" : "Incomplete"))];
 }
 
@@ -413,10 +413,12 @@ function transcript(turn) {
 function attend(mine, generation) {
   mine.id = generation.id;
   mine.standing = generation;
-  if (["queued", "running"].includes(generation.status)) {
+  if (generation.finish) {
+    mine.output = Output.of(generation);
+  } else {
     read(mine, generation.events_url);
     watch(mine);
-  } else mine.output = Output.of(generation);
+  }
   refresh();
 }
 
@@ -431,6 +433,7 @@ function read(mine, url, lastEventId) {
     },
     onState(state, detail) {
       if (state === "failed" && detail.status === 401) return renewTicket(mine, reading.lastEventId);
+      if (state === "done" && !mine.output.done) return show(mine.id); // ended before we came
       Object.assign(mine, { connection: state === "paused" ? "reconnecting" : state, detail });
       refresh();
     },
@@ -499,12 +502,13 @@ function draw() {
   const live = isLive(turn);
   turn?.answer?.draw(turn.output, live);
   tellStatus(notice ?? (turn ? statusOf(turn) : ["idle", ""]));
-  $("empty").hidden = Boolean(turn);
+  $("empty").hidden = live || $("conversation").hasChildNodes();
   $("send").hidden = live && Boolean(turn.id);
   $("send").disabled = live;
   $("stop").hidden = !$("send").hidden;
   $("stop").disabled = Boolean(turn?.stopping);
-  $("copy").hidden = $("new").hidden = !turn?.id;
+  $("copy").hidden = !turn?.id;
+  $("new").hidden = !turn;
   const first = turn?.messages.find((message) => message.role === "user");
   document.title = first ? `${contentText(first.content).slice(0, 60)} · Tailrace` : "Tailrace";
   if (pinned && turn) scrollTo(0, document.documentElement.scrollHeight);

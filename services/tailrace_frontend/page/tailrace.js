@@ -48,7 +48,8 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
   };
   const drop = () => {
     source?.close();
-    for (const timer of [retrying, settling, hiding]) clearTimeout(timer);
+    clearTimeout(retrying);
+    clearTimeout(settling);
   };
 
   function open() {
@@ -109,6 +110,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
 
   function close() {
     life.abort();
+    clearTimeout(hiding);
     drop();
   }
 

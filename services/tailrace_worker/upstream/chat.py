@@ -3,7 +3,8 @@
     chunk   ──▶ fields that stick to it, usage, upstream's id and model, an error      (here)
     choice  ──▶ text, reasoning, refusal, calls, each an item; finish reason           (`choice`, `deltas`, `calls`)
 
-Rule 1: nothing is dropped but padding and null. What has no kind of its own rides in `extra` (`fields`).
+Rule 1: nothing is dropped but padding, null and what a chunk says twice. What has no kind of its own rides
+in `extra` (`fields`).
 Rule 2: nothing raises. What makes no sense is passed over and counted in `odd`.
 Rule 3: what comes out is not numbered and not merged yet. Whatever must not merge carries `extra`; all else carries
 the one `NO_EXTRA`.

@@ -151,7 +151,7 @@ class Choice:
             if call.half:
                 call.half = ""
                 self._tell(Arguments(call.item, "\ufffd", self._index, call.tool, call.id))
-        while self._sticky.news:
+        while self._sticky.untold:
             self._carry(Cargo())
 
     # ── text, reasoning, refusal ────────────────────────────────────────────────────────────────────────────────────

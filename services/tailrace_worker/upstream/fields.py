@@ -87,17 +87,20 @@ class Sticky:
     """Fields that every chunk may repeat: told when they change.
 
     What came first is told first, by itself: clients that keep the first of such a field keep the upstream's first. A
-    value overwritten before the next entry is not told.
+    value overwritten before the next entry is not told. `news`: the next entry must ask what it has to tell.
     """
 
-    __slots__ = ("_begun", "_first", "_told", "news", "now")
+    __slots__ = ("_first", "_told", "news", "now")
 
     def __init__(self) -> None:
         self.now: Json = {}
-        self.news = False
+        self.news = True
         self._first: Json | None = None
-        self._told: Json = {}
-        self._begun = False
+        self._told: Json | None = None
+
+    @property
+    def untold(self) -> bool:
+        return self.now != (self._told or NOTHING)
 
     def see(self, fields: Json) -> None:
         if self._first is None:
@@ -105,17 +108,17 @@ class Sticky:
         for key, value in fields.items():
             if self.now.get(key) != value:
                 self.now[key] = value
-                self.news = self.now != self._told
+                self.news = True
 
     def take(self) -> Json:
         """What the next entry has to tell."""
-        if self._begun:
-            told = {key: value for key, value in self.now.items() if self._told.get(key) != value}
+        if self._told is None:
+            told = self._told = dict(self._first or NOTHING)
         else:
-            told = dict(self._first or NOTHING)
-            self._begun = True
-        self._told = {**self._told, **told}
-        self.news = self._told != self.now
+            before = self._told
+            told = {key: value for key, value in self.now.items() if before.get(key) != value}
+            self._told = before | told
+        self.news = self.untold
         return told
 
 

@@ -17,22 +17,26 @@ Encode = Callable[[Head, Entry], bytes]
 
 class Wire(NamedTuple):
     """`merges`: adjacent deltas may be told as one frame on catch-up. `restarts`: it has a word for `restarted`; where
-    it has none, a reader begins behind the last one, and a live one is cut. `keep_alive`: bytes that say nothing.
-    `cuts`: ends that it cannot tell, so that the connection is cut instead of ended cleanly.
+    it has none, a reader begins behind the last one, and a live one ends with it. `reconnects`: its clients come again
+    on a `retry:` hint. `cuts`: it cannot tell an end that is none, so the connection is cut instead. `keep_alive`:
+    bytes that say nothing.
     """
 
     media_type: str
     encode: Encode
-    merges: bool
-    restarts: bool
-    keep_alive: bytes
-    cuts: frozenset[str] = frozenset()
+    merges: bool = True
+    restarts: bool = False
+    reconnects: bool = False
+    cuts: bool = False
+    keep_alive: bytes = b": \n\n"
 
+
+SSE = "text/event-stream"
 
 WIRES: dict[str, Wire] = {
-    "native": Wire("text/event-stream", native.encode, True, True, b": \n\n"),
-    "ndjson": Wire("application/x-ndjson", native.encode_line, True, True, b"\n"),
-    "text": Wire("text/plain", text.encode, True, False, b"", frozenset({"failed", "cancelled"})),
-    "openai-chat": Wire("text/event-stream", openai_chat.encode, True, False, b": \n\n"),
-    "openai-responses": Wire("text/event-stream", openai_responses.encode, False, True, b": \n\n"),
+    "native": Wire(SSE, native.encode, restarts=True, reconnects=True),
+    "ndjson": Wire("application/x-ndjson", native.encode_line, restarts=True, keep_alive=b"\n"),
+    "text": Wire("text/plain", text.encode, cuts=True, keep_alive=b""),
+    "openai-chat": Wire(SSE, openai_chat.encode),
+    "openai-responses": Wire(SSE, openai_responses.encode, merges=False, restarts=True),
 }

@@ -128,7 +128,7 @@ def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
 def begun(head: Head, opened: Opened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
-        return _call(head, opened.item, opened.id, opened.name, "", "in_progress")
+        return _call(head, opened, opened.name, "", "in_progress")
     return _item(head, opened.item, opened.type, [], "in_progress")
 
 
@@ -136,8 +136,7 @@ def whole(head: Head, item: Item) -> Json:
     """An item with all that was said in it."""
     status = item.status or "completed"
     if item.type == "call":
-        call = _call(head, item.item, item.id or "", item.name or "", item.arguments or "", status)
-        return (item.call or {}) | call
+        return (item.call or {}) | _call(head, item, item.name or "", item.arguments or "", status)
     return _item(head, item.item, item.type, [part(part_of(head, item.type), item, head.logprobs)], status)
 
 
@@ -150,10 +149,12 @@ def _item(head: Head, item: int, item_type: str, parts: list[Json], status: str)
     return {"type": "reasoning", **told, "summary": [], "content": parts}
 
 
-def _call(head: Head, item: int, call: str, name: str, arguments: str, status: str) -> Json:
-    own = item_id(head, "call", item)
-    told = {"call_id": call or own, "name": name, "arguments": arguments}
-    return {"type": "function_call", "id": own, "status": status, **told}
+def _call(head: Head, call: Opened | Item, name: str, arguments: str, status: str) -> Json:
+    """Its `call_id` is the upstream's, which only needs to be unique in a choice: both SDKs want it unique in all."""
+    own = item_id(head, "call", call.item)
+    call_id = f"{call.id}/{call.choice}" if call.choice else call.id
+    said = {"call_id": call_id or own, "name": name, "arguments": arguments}
+    return {"type": "function_call", "id": own, "status": status, **said}
 
 
 def usage(chat: Json) -> Json:

@@ -1,0 +1,231 @@
+"""One attempt: ask the upstream, write what it says, end it.
+
+    started | restarted ──▶ chunks ──▶ … ──▶ done
+                              │
+                              └─ fenced, cancelled: the upstream is closed, nothing more is written
+
+Before anything was said, what the upstream loses is simply asked for again. Afterwards an interruption is told: anew by
+another attempt (`restart`), or as the end (`fail`). Every way to end goes through `_finish`.
+"""
+
+import asyncio
+import logging
+import time
+from functools import partial
+from typing import Any
+
+import openai
+
+from tailrace.ending import end
+from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, Opened, Started
+from tailrace.log import Log, Outcome, TakeOver
+from tailrace.queue import Queue
+from tailrace.settings import Settings
+from tailrace_worker.appender import Appender
+from tailrace_worker.pace import Pace
+from tailrace_worker.patience import until_redis_answers
+from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
+from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
+from tailrace_worker.writer import Stopped, Writer
+
+logger = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 0.2
+CONFIRM_S = 2.5  # an fsync every second, and what may delay it
+
+
+class Interrupted(Exception):
+    """The upstream failed in the middle of an answer that is to be told anew."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Attempt:
+    """A worker's run under one lease."""
+
+    def __init__(
+        self, settings: Settings, log: Log, queue: Queue, appender: Appender, upstream: Upstream, taken: TakeOver
+    ) -> None:
+        self.writer = Writer(taken, appender.wake)
+        self._settings = settings
+        self._log = log
+        self._queue = queue
+        self._appender = appender
+        self._upstream = upstream
+        self._pace = Pace()
+        self._redis_ahead_s = taken.now / 1000 - time.time()
+        self._end: tuple[int, Done, Extra]
+
+    async def run(self, reason: str) -> None:
+        """Tell the answer. `reason`: why there is another attempt, if this is not the first.
+
+        Raises:
+            Interrupted: it should be told anew, by another attempt.
+        """
+        telling = asyncio.create_task(self._tell(reason), name=f"telling {self.writer.generation}")
+        try:
+            either: list[asyncio.Future[Any]] = [telling, self.writer.stopped]
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await self._leave(telling)
+
+    async def _leave(self, telling: "asyncio.Task[None]") -> None:
+        """What is left to do once nothing more is written: log why, and end what can neither go on nor has ended."""
+        writer, generation = self.writer, self.writer.generation
+        error = None if telling.cancelled() else telling.exception()
+        if isinstance(error, Interrupted) and not writer.stopped.done():
+            raise error
+        if error and not isinstance(error, Stopped | Interrupted):
+            logger.error("%s: the run failed", generation, exc_info=error)
+            writer.stop("internal_error")
+        if writer.output.done:
+            return
+        outcome = writer.stopped.result().outcome
+        logger.info("%s: stopped: %s", generation, outcome)
+        if not isinstance(outcome, Outcome):
+            failure = Failure("The worker cannot go on with it.", outcome)
+            await until_redis_answers(lambda: end(self._log, self._queue, generation, "failed", failure))
+
+    def _now(self) -> float:
+        """Epoch seconds by Redis' clock."""
+        return time.time() + self._redis_ahead_s
+
+    async def _tell(self, reason: str) -> None:
+        writer, state = self.writer, self.writer.state
+        if writer.output.said and state.head.options.on_interrupt == "fail":
+            return await self._finish("failed", error=Failure("The worker was lost.", reason))
+        if state.tries > self._settings.max_attempts:
+            return await self._finish("failed", error=Failure("Too many attempts.", "attempts_exhausted"))
+        if writer.output.next_item:
+            writer.add(writer.output.restarted(state.number, reason, self._now()))
+        else:
+            writer.add(Started(state.number, self._now()))
+        try:
+            async with asyncio.timeout(state.deadline / 1000 - self._now()):
+                await self._answer(writer.output.next_item)
+        except TimeoutError:
+            await self._finish("failed", error=Failure("The deadline has passed.", "deadline_exceeded"))
+        return None
+
+    async def _answer(self, first_item: int) -> None:
+        """Ask until there is an answer: what is lost before anything was said is asked for again."""
+        head, retries = self.writer.state.head, self._settings.upstream_retries
+        for attempt in range(retries + 1):
+            stream = self._upstream.chat(head.request)
+            translator = ChatTranslator(first_item=first_item, logprobs=head.logprobs)
+            try:
+                await self._consume(stream, translator)
+            except (Lost, openai.APIError, TimeoutError, ValueError) as error:
+                self._raise_if_told_anew(error)
+                if isinstance(error, Lost) and not self._pace.count and attempt < retries:
+                    await asyncio.sleep(ASK_AGAIN_S * 2**attempt)
+                    continue
+                self._write(translator.close())
+                await self._finish("failed", translator, failure_of(error))
+            else:
+                if self._breaks_off(stream, translator):
+                    self._raise_if_told_anew(Lost("the answer breaks off"))
+                await self._finish(*self._end_of(stream, translator))
+            return
+
+    async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
+        """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
+        settings, loop = self._settings, asyncio.get_running_loop()
+        async with asyncio.timeout(settings.first_token_timeout_s) as patience:
+            async for chunks in stream:
+                content = sum(self._write(translator.translate(chunk)) for chunk in chunks)
+                if content:
+                    patience.reschedule(loop.time() + settings.idle_timeout_s)
+                if translator.failure or self._is_too_long():
+                    break
+        self._write(translator.close())
+        if self._breaks_off(stream, translator) and not self._pace.count:
+            raise Empty
+
+    def _write(self, pieces: list[Piece]) -> int:
+        """Add to the log; how many of them were content."""
+        for event, extra in pieces:
+            self.writer.add(event, extra)
+        content = sum(isinstance(event, Delta | Opened) for event, _ in pieces)
+        if content:
+            self._pace.heard(time.monotonic(), content)
+        return content
+
+    def _raise_if_told_anew(self, error: Exception) -> None:
+        if self._pace.count and self.writer.state.head.options.on_interrupt == "restart":
+            silent = isinstance(error, TimeoutError)
+            raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
+
+    def _breaks_off(self, stream: ChatStream, translator: ChatTranslator) -> bool:
+        """Whether the stream ended cleanly and the answer did not."""
+        complete = stream.complete or translator.finished or translator.failure is not None
+        return not complete and not self._is_too_long()
+
+    def _is_too_long(self) -> bool:
+        """`done` holds the text once more, so half of what a log may weigh."""
+        return self.writer.size > self._settings.max_log_bytes // 2
+
+    def _end_of(
+        self, stream: ChatStream, translator: ChatTranslator
+    ) -> tuple[FinalStatus, ChatTranslator, Failure | None]:
+        """How a stream that ended ended."""
+        if translator.failure:
+            return "failed", translator, translator.failure
+        if stream.complete or translator.finished:
+            return status_of(translator.finish), translator, None
+        if self._is_too_long():
+            return "incomplete", translator, Failure("The answer is longer than a log may be.", "log_limit")
+        return "incomplete", translator, Failure("The upstream's answer breaks off.", "upstream_truncated")
+
+    async def _finish(
+        self, status: FinalStatus, translator: ChatTranslator | None = None, error: Failure | None = None
+    ) -> None:
+        """The one way to end: everything written is in the log first, then `done` goes onto that very top."""
+        writer = self.writer
+        await writer.flush()
+        output, now = writer.output, self._now()
+        finish: list[Finish] | None = None
+        told: dict[str, Any] = {"timings": self._pace.timings(output.created_at, output.started_at, now)}
+        if translator:
+            finish = translator.finish or None
+            told |= {"usage": translator.usage, "upstream": translator.upstream}
+        done = output.ended(status, now, finish=finish, error=error, request=writer.state.head.request, **told)
+        self._end = output.top, done, translator.extra if translator else NO_EXTRA
+        outcome = await self._write_end()
+        if outcome is Outcome.OK:
+            writer.ended(done)
+        else:
+            writer.stop(outcome)
+        logger.info("%s: %s: %s", writer.generation, status, outcome)
+
+    async def _write_end(self) -> Outcome:
+        """Write the end onto the top that was folded; where the server has lost rows since, those first."""
+        writer, (top, done, extra) = self.writer, self._end
+        while True:
+            answer = await until_redis_answers(
+                lambda: self._log.finish(writer.generation, writer.attempt, top, done, extra)
+            )
+            if answer.outcome is Outcome.CHANGED and answer.n < top:
+                missing = partial(self._log.append, [writer.since(answer.n)])
+                await until_redis_answers(missing)
+            elif answer.outcome is Outcome.LOST:
+                await self._appender.restore(writer)
+            else:
+                if answer.outcome is not Outcome.FENCED:
+                    await until_redis_answers(lambda: self._queue.finished(writer.generation))
+                return answer.outcome
+
+    async def confirm(self) -> None:
+        """Once the end must be on disk: see that it is still there, and write it again if it is not.
+
+        A server that fsyncs every second and crashes right after `done` comes back without it; this worker is the
+        only one who still has the rows.
+        """
+        if self.writer.output.done:
+            await asyncio.sleep(CONFIRM_S)
+            if await self._write_end() is Outcome.OK:
+                logger.warning("%s: its end was lost, and is written again", self.writer.generation)

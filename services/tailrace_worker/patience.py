@@ -1,0 +1,23 @@
+"""Waiting for Redis: every call on the log may be repeated freely, so it is, until the server is back."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from tailrace.connection import PASSES
+
+RETRY_S = 0.2
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+async def until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
+    """Repeat the call until Redis answers, or the job is cancelled."""
+    while True:
+        try:
+            return await call()
+        except PASSES as error:
+            logger.warning("redis: %s: %s", type(error).__name__, error)
+            await asyncio.sleep(RETRY_S)
