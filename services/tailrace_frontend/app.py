@@ -71,8 +71,10 @@ class Frontend:
             raise NotFound
         if services.hub.draining:
             raise Unavailable("This server is stopping.")
-        if len(services.hub.readers) >= services.settings.max_readers:
+        if services.hub.count >= services.settings.max_readers:
             raise RateLimited("This server serves as many streams as it may.")
+        if services.hub.readers_of(owner) >= services.settings.max_readers_per_caller:
+            raise RateLimited("You read as many streams here as you may.")
         try:
             state = await services.log.state(generation, owner)
         except NotFound:

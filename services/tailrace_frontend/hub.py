@@ -13,11 +13,13 @@ import logging
 import random
 import time
 from bisect import bisect_right
+from collections import Counter
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from tailrace import keys
 from tailrace.codec import from_row, unpack
+from tailrace.connection import PASSES
 from tailrace.errors import CorruptEntry
 from tailrace.events import Entry, Head
 from tailrace.ids import EntryId
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 TAIL_BYTES = 256 * 1024
 TICK_S = 0.5
+PRESENCE_S = 5.0
 
 logger = logging.getLogger(__name__)
 _id = attrgetter("id")
@@ -114,6 +117,8 @@ class Hub:
         self.subscriber = Subscriber(log.redis)
         self.draining = False
         self._tails: dict[str, Tail] = {}
+        self._readers_of: Counter[str] = Counter()
+        self._note_at = 0.0
         self._away_since: float | None = None
         self._deserted: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
@@ -133,6 +138,13 @@ class Hub:
         return [reader for tail in self._tails.values() for reader in tail.readers]
 
     @property
+    def count(self) -> int:
+        return self._readers_of.total()
+
+    def readers_of(self, owner: str) -> int:
+        return self._readers_of[owner]
+
+    @property
     def tails(self) -> int:
         return len(self._tails)
 
@@ -150,11 +162,13 @@ class Hub:
             tail = self._tails[generation] = Tail(reader.head)
             self.subscriber.add(keys.events(generation), tail.hear)
         tail.readers.add(reader)
+        self._readers_of[reader.head.owner] += 1
         return tail
 
     def leave(self, reader: "Reader") -> None:
         tail = self._tails[reader.head.id]
         tail.readers.discard(reader)
+        self._readers_of[reader.head.owner] -= 1
         if not tail.readers:
             del self._tails[reader.head.id]
             self.subscriber.remove(keys.events(reader.head.id))
@@ -172,6 +186,16 @@ class Hub:
                 self._away_since = now
             for reader in self.readers:
                 reader.tick(now)
+            if now >= self._note_at:
+                self._note_at = now + PRESENCE_S
+                await self._note_presence()
+
+    async def _note_presence(self) -> None:
+        """Generations that run only while somebody reads learn that somebody does."""
+        read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
+        if read:
+            with contextlib.suppress(*PASSES):
+                await self.log.seen(read)
 
     async def drain(self, grace_s: float) -> None:
         """Send every reader elsewhere, spread over the grace period."""

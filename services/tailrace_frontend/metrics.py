@@ -16,7 +16,7 @@ class Metrics:
     def __init__(self, hub: Hub) -> None:
         self.registry = CollectorRegistry()
         gauge, counter = self._gauge, self._counter
-        gauge("readers", "Event streams being served").set_function(lambda: len(hub.readers))
+        gauge("readers", "Event streams being served").set_function(lambda: hub.count)
         gauge("tails", "Live logs followed").set_function(lambda: hub.tails)
         gauge("subscriber_connected", "Whether the subscriber connection is up").set_function(
             lambda: hub.subscriber.connected

@@ -72,6 +72,8 @@ async def create(request: Request) -> Response:
     body = await read_body(request, services.settings.max_body_bytes)
     chat, options = schemas.parse_create(body, services.settings)
     generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
+    if not await services.log.exists(generation):  # a repeat is served even when nothing new is
+        await services.admission.admit(owner)
     await services.queue.submit(Head(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat)))
     services.metrics.created.inc()
     state = await services.log.state(generation, owner)

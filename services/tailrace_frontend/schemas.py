@@ -39,7 +39,10 @@ class TailraceOptions(BaseModel):
     on_interrupt: Literal["restart", "fail"] = Field(
         "restart", description="What happens to what was said when the worker is lost: told anew, or ended as failed."
     )
-    on_disconnect: Literal["continue"] = Field("continue", description="A generation goes on whether anybody reads.")
+    on_disconnect: Literal["continue", "cancel"] = Field(
+        "continue",
+        description="Whether it goes on when nobody reads; `cancel` ends it 20 s after the last reader left.",
+    )
     deadline_s: Annotated[int, Field(ge=1)] | None = Field(None, description="Seconds it may take from create.")
     retention_s: Annotated[int, Field(ge=1)] | None = Field(None, description="Seconds it is kept after its end.")
 

@@ -8,6 +8,7 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.sweeper import Sweeper
 from tailrace.wire import WIRES
+from tailrace_frontend.admission import Admission
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.hub import Hub
 from tailrace_frontend.log_response import LogResponse
@@ -22,8 +23,9 @@ class Services:
         self.settings = settings
         self.callers = Callers(settings)
         self.log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
-        self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
+        self.queue = Queue(connection.connect(settings.queue_server), self.log)
         self.hub = Hub(settings, self.log)
+        self.admission = Admission(settings, self.log, self.queue)
         self.metrics = Metrics(self.hub)
         self._sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self._sweeping: asyncio.Task[None] | None = None

@@ -216,7 +216,7 @@ class Attempt:
                 await self._appender.restore(writer)
             else:
                 if answer.outcome is not Outcome.FENCED:
-                    await until_redis_answers(lambda: self._queue.finished(writer.generation))
+                    await until_redis_answers(lambda: self._queue.finished(writer.generation, writer.state.head.owner))
                 return answer.outcome
 
     async def confirm(self) -> None:

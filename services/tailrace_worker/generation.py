@@ -38,6 +38,10 @@ class Generation:
         """The attempt under which it is held; 0 before it has been taken over."""
         return self._current.writer.attempt if self._current else 0
 
+    @property
+    def only_while_read(self) -> bool:
+        return self._current is not None and self._current.writer.state.head.options.on_disconnect == "cancel"
+
     async def run(self, generation: str, dispatch: str) -> None:
         """Run it to its end, or until it is somebody else's."""
         reason = "worker_lost"

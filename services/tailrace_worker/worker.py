@@ -8,12 +8,15 @@ import asyncio
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import Any
 
 from arq.worker import func
 from redis.exceptions import RedisError
 
 from tailrace import connection, keys
+from tailrace.ending import NOBODY_READS, end
+from tailrace.errors import Misconfigured
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
 from tailrace.queue import JOB, Queue, dump_job, load_job
@@ -23,6 +26,7 @@ from tailrace.sweeper import Sweeper
 from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
+from tailrace_worker.patience import until_redis_answers
 from tailrace_worker.upstream.client import Upstream
 
 logger = logging.getLogger(__name__)
@@ -36,7 +40,7 @@ class GenerationWorker:
         self.name = new_token()
         lease_ms = int(settings.lease_s * 1000)
         self.log = Log(connection.connect(settings.redis_url), lease_ms)
-        self.queue = Queue(connection.connect(settings.queue_server), self.log, max_queued=settings.max_queued)
+        self.queue = Queue(connection.connect(settings.queue_server), self.log)
         self.upstream = Upstream(settings)
         self.appender = Appender(self.log, self.queue.note)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
@@ -81,6 +85,7 @@ class GenerationWorker:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopping.set)
+        await self._check_servers()
         self.control.start()
         self.bell.start()
         self.control.add(keys.worker(self.name), self._told)
@@ -99,6 +104,15 @@ class GenerationWorker:
                 task.cancel()
         await self._close()
 
+    async def _check_servers(self) -> None:
+        """Raises Misconfigured where a log would not be safe; a server that is away is waited for."""
+        for redis in {self.log.redis, self.queue.redis}:
+            wrong, warnings = await until_redis_answers(partial(connection.problems, redis))
+            for warning in warnings:
+                logger.warning("redis: %s", warning)
+            if wrong:
+                raise Misconfigured("; ".join(wrong))
+
     def _told(self, message: bytes | None) -> None:
         """A generation of ours was taken from us."""
         if message and (run := self.running.get(message.decode())):
@@ -109,15 +123,21 @@ class GenerationWorker:
         while True:
             try:
                 await self.queue.worker_seen(self.name)
-                held = [(name, run) for name, run in self.running.items() if run.attempt]
-                if held:
-                    answers = await self.log.renew([(name, run.attempt) for name, run in held])
-                    for (_, run), answer in zip(held, answers, strict=True):
-                        if isinstance(answer, Outcome) and answer is not Outcome.OK:
-                            run.stop(answer)
+                await self._renew_leases()
             except (RedisError, OSError) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self.settings.lease_s / 3)
+
+    async def _renew_leases(self) -> None:
+        held = [(name, run) for name, run in self.running.items() if run.attempt]
+        if not held:
+            return
+        answers = await self.log.renew([(name, run.attempt, run.only_while_read) for name, run in held])
+        for (name, run), answer in zip(held, answers, strict=True):
+            if answer is Outcome.UNSEEN:
+                await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
+            elif isinstance(answer, Outcome) and answer not in (Outcome.OK, Outcome.LOST):
+                run.stop(answer)
 
     async def _drain(self) -> None:
         """No new generation; the running ones have DRAIN_S. What still runs then is handed back to the queue."""

@@ -10,7 +10,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
-from redis.exceptions import BusyLoadingError, ReadOnlyError, RedisError
+from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -56,7 +56,11 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
     Raises:
         RedisError, OSError: it cannot be reached.
     """
-    info = await redis.info()
+    try:
+        info = await redis.info()
+        await _try_commands(redis)
+    except NoPermissionError as error:
+        return [f"this Redis user may not do what Tailrace does: {error}"], []
     wrong, warnings = [], []
     version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
     if version < MINIMAL_VERSION:
@@ -67,6 +71,29 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
     if not info.get("aof_enabled"):
         warnings.append("appendonly is off: a restart of the server loses what is running or kept")
     return wrong, warnings
+
+
+async def _try_commands(redis: Redis) -> None:
+    """Raises NoPermissionError if the user lacks a kind of command, or our keys or channels."""
+    name = "tailrace:{check}:log"
+    await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '1-1', 'a', 'b')", 1, name)
+    pipe = redis.pipeline(transaction=False)
+    pipe.xrange(name)
+    pipe.expire(name, 1)
+    pipe.delete(name)
+    pipe.execute_command("SPUBLISH", "tailrace:{check}:events", b"")
+    await pipe.execute()
+
+
+async def memory_percent(redis: Redis) -> float:
+    """How much of its `maxmemory` the server uses; 0 where it has no limit.
+
+    Raises:
+        RedisError, OSError: it cannot be reached.
+    """
+    info = await redis.info("memory")
+    limit = int(info.get("maxmemory", 0))
+    return 100 * int(info["used_memory"]) / limit if limit else 0.0
 
 
 async def server_run(redis: Redis) -> tuple[str, float]:

@@ -14,6 +14,9 @@ from tailrace.log import Log, Outcome
 from tailrace.output import Output
 from tailrace.queue import Queue
 
+NOBODY_READS = Failure("Nobody reads it any more.", "client_disconnected")
+"""Why a generation that should run only while somebody reads was cancelled."""
+
 
 async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, error: Failure | None = None) -> None:
     """Write the one `done`, unless there is one already.
@@ -31,7 +34,7 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         answer = await log.finish(generation, taken.attempt, output.top, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await queue.withdraw(taken.state.dispatch)
-            await queue.finished(generation)
+            await queue.finished(generation, taken.state.head.owner)
             return None
 
 

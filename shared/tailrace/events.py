@@ -288,7 +288,7 @@ class Options(msgspec.Struct, frozen=True):
     deadline_s: int
     retention_s: int
     on_interrupt: Literal["restart", "fail"] = "restart"
-    on_disconnect: Literal["continue"] = "continue"
+    on_disconnect: Literal["continue", "cancel"] = "continue"
 
 
 class Head(msgspec.Struct, frozen=True):

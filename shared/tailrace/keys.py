@@ -12,6 +12,8 @@
     tailrace:unfinished:<0-15>             set     queue.submit      sweepers          a hint: an id leaves after done
     tailrace:swept:<0-15>                  string  sweepers          sweepers          a quarter of a lease
     tailrace:owner:<owner>:generations     zset    queue.submit      list              trimmed by age on each create
+    tailrace:owner:<owner>:unfinished      zset    queue.submit      queue.admit       until it has ended, or its
+                                                                                       deadline (the score) has passed
     tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
     tailrace:queue                         zset    arq               arq               a job leaves when it is taken
     arq:job:<dispatch> and others          -       arq               arq               arq's own
@@ -68,6 +70,10 @@ def swept(shard: int) -> str:
 
 def owned(owner: str) -> str:
     return f"tailrace:owner:{owner}:generations"
+
+
+def unfinished_of(owner: str) -> str:
+    return f"tailrace:owner:{owner}:unfinished"
 
 
 def idempotency(owner: str, key: str) -> str:

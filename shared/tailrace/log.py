@@ -30,6 +30,7 @@ from tailrace.ids import START, EntryId
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
 FIRST_PAGE = 128  # entries; later pages are sized by what this one weighed
+UNSEEN_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
 BLOCK_MS = 2000  # below the command timeout, so that a dead server is noticed
 
 
@@ -38,6 +39,7 @@ class Outcome(StrEnum):
 
     OK = "OK"
     HELD = "HELD"
+    UNSEEN = "UNSEEN"
     ENDING = "ENDING"
     FENCED = "FENCED"
     DONE = "DONE"
@@ -63,11 +65,17 @@ class State(msgspec.Struct, frozen=True):
     worker: str = ""
     ending: FinalStatus | None = None
     handovers: int = 0
+    seen: int = 0
     attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
 
     @property
     def ended(self) -> bool:
         return self.status not in ("queued", "running")
+
+    def is_unseen(self, now: int) -> bool:
+        """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
+        while_read = self.head.options.on_disconnect == "cancel"
+        return while_read and now > (self.seen or self.head.created) + UNSEEN_MS
 
     @property
     def tries(self) -> int:
@@ -168,16 +176,24 @@ class Log:
         )
         return [answer if isinstance(answer, Exception) else _answer(answer) for answer in answers]
 
-    async def renew(self, leases: Sequence[tuple[str, int]]) -> list[Outcome | Exception]:
-        """Renew many (generation, attempt) in one round trip.
+    async def renew(self, leases: Sequence[tuple[str, int, bool]]) -> list[Outcome | Exception]:
+        """Renew many (generation, attempt, whether it runs only while somebody reads) in one round trip.
 
         Raises:
             RedisError, OSError: the server could not be reached.
         """
         answers = await scripts.RENEW.gather(
-            self.redis, [(generation, [attempt, self.lease_ms]) for generation, attempt in leases]
+            self.redis,
+            [
+                (generation, [attempt, self.lease_ms, UNSEEN_MS if while_read else ""])
+                for generation, attempt, while_read in leases
+            ],
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
+
+    async def seen(self, generations: Sequence[str]) -> None:
+        """Note that somebody reads these."""
+        await scripts.SEEN.gather(self.redis, [(generation, []) for generation in generations])
 
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
         """Bring back a log that its server has lost: the state as it was taken over, and every row since."""
@@ -289,6 +305,13 @@ class Log:
         """Tell the worker that holds it to look: it has been fenced. A lost nudge costs it one append or renewal."""
         if state.worker:
             await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.head.id)
+
+    async def exists(self, generation: str) -> bool:
+        return bool(await self.redis.exists(keys.head(generation)))
+
+    async def memory_percent(self) -> float:
+        """How much of its memory the server uses."""
+        return await connection.memory_percent(self.redis)
 
     async def server(self) -> tuple[str, float]:
         """The server's run id, and seconds since it started: what is missing on a young one may yet come back."""

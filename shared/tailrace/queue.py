@@ -19,7 +19,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from redis.asyncio import Redis
 
 from tailrace import json, keys
-from tailrace.errors import IdempotencyKeyReused, RateLimited
+from tailrace.errors import IdempotencyKeyReused
 from tailrace.events import Head
 from tailrace.ids import new_token
 from tailrace.log import Log
@@ -54,10 +54,9 @@ class Claim(msgspec.Struct, frozen=True):
 class Queue:
     """The queue's server: jobs, who owns what, which workers live, which keys were used."""
 
-    def __init__(self, redis: Redis, log: Log, *, max_queued: int) -> None:
+    def __init__(self, redis: Redis, log: Log) -> None:
         self.redis = redis
         self.log = log
-        self.max_queued = max_queued
         self.arq = ArqRedis(
             redis.connection_pool,
             job_serializer=dump_job,
@@ -88,11 +87,8 @@ class Queue:
         """Create the generation and have a worker run it. Idempotent by id.
 
         Raises:
-            RateLimited: too many are waiting; nothing was stored.
             Gone: it existed and is no longer kept.
         """
-        if await self.redis.zcard(keys.QUEUE) >= self.max_queued:
-            raise RateLimited("The queue is full. Try again in a moment.")
         await self.note(head)
         await self.log.create(head, new_token())
         state = await self.log.state(head.id)
@@ -103,13 +99,14 @@ class Queue:
         """Note whose it is, and that it is unfinished."""
         seconds, micros = await self.redis.time()
         created_ms = head.created or int(seconds) * 1000 + int(micros) // 1000
-        name = keys.owned(head.owner)
+        deadline_ms = created_ms + 1000 * head.options.deadline_s
         life_s = head.options.deadline_s + head.options.retention_s + CLAIM_GRACE_S
         pipe = self.redis.pipeline(transaction=False)
         pipe.sadd(keys.unfinished(head.id), head.id)
-        pipe.zadd(name, {head.id: created_ms}, nx=True)
-        pipe.expire(name, life_s, nx=True)
-        pipe.expire(name, life_s, gt=True)
+        for name, score in ((keys.owned(head.owner), created_ms), (keys.unfinished_of(head.owner), deadline_ms)):
+            pipe.zadd(name, {head.id: score}, nx=True)
+            pipe.expire(name, life_s, nx=True)
+            pipe.expire(name, life_s, gt=True)
         await pipe.execute()
 
     async def dispatch(self, generation: str, dispatch: str, expires_s: int) -> None:
@@ -137,8 +134,23 @@ class Queue:
         11.8 s), so they leave it now."""
         await self.redis.zrem(keys.QUEUE, dispatch)
 
-    async def finished(self, generation: str) -> None:
-        await self.redis.execute_command("SREM", keys.unfinished(generation), generation)
+    async def finished(self, generation: str, owner: str | None = None) -> None:
+        """It has ended. (Without its owner it leaves their count when its deadline has passed.)"""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.srem(keys.unfinished(generation), generation)
+        if owner is not None:
+            pipe.zrem(keys.unfinished_of(owner), generation)
+        await pipe.execute()
+
+    async def load(self, owner: str) -> tuple[int, int]:
+        """How many generations wait, and how many of the owner's wait or run."""
+        now_ms = await self.log.now()
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zcard(keys.QUEUE)
+        pipe.zremrangebyscore(keys.unfinished_of(owner), "-inf", now_ms - self.log.lease_ms)
+        pipe.zcard(keys.unfinished_of(owner))
+        depth, _, own = await pipe.execute()
+        return int(depth), int(own)
 
     async def unfinished(self, shard: int) -> list[str]:
         """Ids that may be unfinished; only a hint."""

@@ -44,6 +44,16 @@ class Settings(BaseSettings):
     )
     max_readers: int = Field(10_000, ge=1, description="Event streams a frontend serves at once.")
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
+    max_unfinished_per_caller: int = Field(
+        10_000, ge=1, description="Generations of one caller that may wait or run at once."
+    )
+    max_readers_per_caller: int = Field(10_000, ge=1, description="Event streams a frontend serves one caller at once.")
+    max_memory_percent: int = Field(
+        85,
+        ge=1,
+        le=100,
+        description="Use of Redis' `maxmemory` above which new work is refused; running work finishes.",
+    )
     max_log_bytes: int = Field(16 * MIB, ge=64 * KIB, description="Bytes one generation's output may take.")
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Bytes of a request's body.")
     max_attempts: int = Field(5, ge=1, description="Runs of one generation before it ends as failed.")

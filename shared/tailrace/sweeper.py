@@ -8,6 +8,7 @@ lease). What it finds, and does:
     it waits, but no worker would find it   after a lease: a new dispatch; the old one's keys are deleted
     an end was begun and not written        it is written
     the deadline has passed                 it ends as failed
+    nobody reads what should run only then  it ends as cancelled
     it has ended, or was never created      it leaves the set
 
 A server that has just started may hold older data, and live workers are about to restore what is missing: until it is
@@ -21,7 +22,7 @@ import time
 
 from tailrace import keys
 from tailrace.connection import PASSES
-from tailrace.ending import end
+from tailrace.ending import NOBODY_READS, end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
@@ -93,13 +94,15 @@ class Sweeper:
             if self._for_longer_than(NEVER_CREATED_S, generation):
                 await self._queue.finished(generation)
         elif state.ended:
-            await self._queue.finished(generation)
+            await self._queue.finished(generation, state.head.owner)
         elif state.lease > now:
             self._doubted.pop(generation, None)
         elif state.ending:
             await end(self._log, self._queue, generation, state.ending)
         elif now > state.deadline:
             await self._fail(generation, Failure("The deadline has passed.", "deadline_exceeded"))
+        elif state.is_unseen(now):
+            await end(self._log, self._queue, generation, "cancelled", NOBODY_READS)
         elif state.status == "running":
             await self._worker_lost(state)
         elif is_waiting:

@@ -253,7 +253,10 @@ const GONE = {
   lost: "The log of this answer was lost.",
 };
 
-const seconds = (s) => (s < 100 ? `${s.toFixed(s < 10 ? 1 : 0)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`);
+function seconds(s) {
+  if (s >= 100) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
+  return `${s.toFixed(s < 1 ? 2 : s < 10 ? 1 : 0)} s`;
+}
 
 function endStatus({ status, finish, usage, error, timings }) {
   const tokens = usage?.completion_tokens ?? usage?.output_tokens;

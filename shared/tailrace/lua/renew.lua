@@ -2,12 +2,14 @@
 -- A worker says that it lives.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, lease (ms)
--- Answers  OK | FENCED | DONE | LOST | GONE
+-- ARGV  attempt, lease (ms), grace (ms) if it runs only while somebody reads, else ''
+-- Answers  OK | UNSEEN | FENCED | DONE | LOST | GONE
+--
+-- UNSEEN: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
 local head, tombstone = KEYS[1], KEYS[3]
-local attempt, lease = tonumber(ARGV[1]), tonumber(ARGV[2])
+local attempt, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local known = redis.call('HMGET', head, 'attempt', 'status')
+local known = redis.call('HMGET', head, 'attempt', 'status', 'created', 'seen')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
@@ -17,4 +19,5 @@ if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', head, 'lease', string.format('%.0f', now + lease))
+if grace and now > tonumber(known[4] or known[3]) + grace then return {'UNSEEN'} end
 return {'OK'}
