@@ -82,15 +82,15 @@ class Callers:
         expires, _, signature = rest.partition("~")
         good = expires.isdecimal() and expires.isascii() and len(expires) < 16
         expected = self._sign(generation, owner, int(expires) if good else 0)
-        if not hmac.compare_digest(expected.encode(), signature.encode()) or not good:
+        if not hmac.compare_digest(expected.encode(), _bytes(signature)) or not good:
             raise Unauthenticated("The ticket is not valid for this generation.")
         if int(expires) < time.time() or not self.may_read(owner):
             raise Unauthenticated("The ticket has expired.")
         return owner
 
     def _sign(self, generation: str, owner: str, expires: int) -> str:
-        message = "\n".join(("read", generation, owner, str(expires))).encode("utf-8", "replace")
-        digest = hmac.digest(self._secret, message, hashlib.sha256)
+        message = "\n".join(("read", generation, owner, str(expires)))
+        digest = hmac.digest(self._secret, _bytes(message), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def _check_local(self, headers: Mapping[str, str]) -> None:
@@ -98,7 +98,7 @@ class Callers:
         if _hostname(host) not in LOOPBACK:
             raise HostRefused
         origin = headers.get("origin")
-        if origin and origin not in self._settings.origins and urlsplit(origin).netloc != host:
+        if origin and origin not in self._settings.origins and _address(origin) != host:
             raise OriginRefused
 
     def _current(self) -> dict[str, bytes]:
@@ -137,7 +137,20 @@ def _parse_keys(text: str) -> dict[str, bytes]:
 
 
 def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+    return hashlib.sha256(_bytes(key)).digest()
+
+
+def _bytes(text: str) -> bytes:
+    """Of any text at all: what clients send is not always text that can be encoded."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _address(origin: str) -> str:
+    """Host and port of an origin; of what is none, nothing."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return ""
 
 
 def _hostname(host: str) -> str:

@@ -5,12 +5,13 @@ from the connect path: so both are named here, once (measured: without them 10 o
 Commands may be retried because each of ours is idempotent.
 """
 
+from contextlib import suppress
 from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
-from redis.exceptions import BusyLoadingError, NoPermissionError, ReadOnlyError, RedisError
+from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -76,7 +77,8 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
 async def _try_commands(redis: Redis) -> None:
     """Raises NoPermissionError if the user lacks a kind of command, or our keys or channels."""
     name = "tailrace:{check}:log"
-    await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '1-1', 'a', 'b')", 1, name)
+    with suppress(OutOfMemoryError):  # a full server is another matter
+        await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '1-1', 'a', 'b')", 1, name)
     pipe = redis.pipeline(transaction=False)
     pipe.xrange(name)
     pipe.expire(name, 1)

@@ -17,9 +17,10 @@ import msgspec
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from tailrace import json, keys
-from tailrace.errors import IdempotencyKeyReused
+from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import Head
 from tailrace.ids import new_token
 from tailrace.log import Log
@@ -29,6 +30,7 @@ CLOCK_SKEW_S = 3600
 """Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
 
 CLAIM_GRACE_S = 60
+FULL_RETRY_S = 5
 
 
 def dump_job(job: dict[str, Any]) -> bytes:
@@ -88,12 +90,18 @@ class Queue:
 
         Raises:
             Gone: it existed and is no longer kept.
+            Unavailable: a server is full; nothing is left behind.
         """
-        await self.note(head)
-        await self.log.create(head, new_token())
-        state = await self.log.state(head.id)
-        if state.status == "queued" and not state.ending:
-            await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
+        try:
+            await self.note(head)
+            await self.log.create(head, new_token())
+            state = await self.log.state(head.id)
+            if state.status == "queued" and not state.ending:
+                await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
+        except OutOfMemoryError:
+            await self.log.delete(head.id)
+            await self.finished(head.id, head.owner)
+            raise Unavailable("The log's server is full.", retry_after=FULL_RETRY_S) from None
 
     async def note(self, head: Head) -> None:
         """Note whose it is, and that it is unfinished."""

@@ -1,0 +1,108 @@
+"""A plain EventSource, nothing of ours: the npm client, through what a deployment goes through."""
+
+import asyncio
+import json
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from support.stack import Stack, stack
+
+HERE = Path(__file__).parent / "eventsource"
+TOKENS = 400
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the npm client is not tried"),
+    pytest.mark.timeout(90),
+]
+
+
+@pytest.fixture(scope="module")
+def client() -> Path:
+    """The locked npm packages, installed."""
+
+    subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE, check=True, capture_output=True
+    )
+    return HERE / "follow.mjs"
+
+
+@pytest.fixture
+async def product() -> AsyncIterator[Stack]:
+    async with stack(lease_s="2", drain_s="0.5") as running:
+        yield running
+
+
+async def ask(product: Stack, rate: int) -> str:
+    """A generation of unique tokens; its events' URL."""
+    script = [{"tokens": {"count": TOKENS, "rate": rate}}, {"delta": {}, "finish_reason": "stop"}, {"done": True}]
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "count"}], "script": script}
+    async with aiohttp.ClientSession() as http, http.post(f"{product.url}/v1/generations", json=body) as answer:
+        return product.url + str((await answer.json())["events_url"])
+
+
+class Followed:
+    """The client in a process of its own."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self.events: list[dict[str, Any]] = []
+
+    async def read(self, until: int | None = None) -> None:
+        """Read until so many texts came, or to the end."""
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self.events.append(json.loads(line))
+            if until is not None and sum(event["kind"] == "text" for event in self.events) >= until:
+                return
+
+    @property
+    def text(self) -> str:
+        return "".join(event["data"]["text"] for event in self.events if event["kind"] == "text")
+
+
+async def follow(client: Path, url: str) -> Followed:
+    return Followed(await asyncio.create_subprocess_exec("node", str(client), url, stdout=asyncio.subprocess.PIPE))
+
+
+def assert_whole(followed: Followed) -> None:
+    assert followed.text == "".join(f"t{k} " for k in range(TOKENS))
+    assert [event["kind"] for event in followed.events].count("done") == 1
+    numbers = [int(event["id"].split("-")[1]) for event in followed.events]
+    assert numbers == sorted(set(numbers))
+
+
+async def test_a_frontend_killed_and_started_again_costs_no_token(product: Stack, client: Path) -> None:
+    followed = await follow(client, await ask(product, rate=80))
+    await followed.read(until=40)
+    frontend = product.frontends[0]
+    await frontend.stop(signal.SIGKILL)
+    await frontend.start()
+    await followed.read()
+    assert_whole(followed)
+
+
+async def test_ten_seconds_without_redis_cost_no_token(product: Stack, client: Path) -> None:
+    followed = await follow(client, await ask(product, rate=40))
+    await followed.read(until=40)
+    product.redis.kill()
+    await asyncio.sleep(10)
+    product.redis.start()
+    await followed.read()
+    assert_whole(followed)
+
+
+async def test_a_frontend_that_stops_sends_its_readers_away_and_they_return(product: Stack, client: Path) -> None:
+    followed = await follow(client, await ask(product, rate=80))
+    await followed.read(until=40)
+    frontend = product.frontends[0]
+    await frontend.stop(signal.SIGTERM)
+    await frontend.start()
+    await followed.read()
+    assert_whole(followed)
