@@ -16,7 +16,8 @@ from tailrace.events import Done, Head, Item, Json, Options
 from tailrace.log import State
 from tailrace.settings import Settings
 
-NEXT_RELEASE = "is not built yet"
+MAX_DEPTH = 100
+"""Levels of a body. What only just parses here would be too deep for a process that reads it lower in its stack."""
 
 
 class Message(BaseModel):
@@ -149,6 +150,8 @@ def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
         raise InvalidBody("The body is not JSON.") from None
     if not isinstance(value, dict):
         raise InvalidBody("The body is not a JSON object.")
+    if _is_deeper_than(MAX_DEPTH, value):
+        raise InvalidBody("The body is nested too deeply.")
     try:
         checked = CreateGeneration.model_validate(value)
     except ValidationError as error:
@@ -161,6 +164,14 @@ def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
         on_interrupt=ours.on_interrupt,
         on_disconnect=ours.on_disconnect,
     )
+
+
+def _is_deeper_than(limit: int, value: Any) -> bool:
+    level = [value]
+    for _ in range(limit):
+        nested = [each for each in level if isinstance(each, dict | list)]
+        level = [child for each in nested for child in (each.values() if isinstance(each, dict) else each)]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _first_problem(error: ValidationError) -> InvalidBody:

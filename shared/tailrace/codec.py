@@ -89,7 +89,7 @@ def decode(field: str, value: str) -> Event:
     """Raises CorruptEntry if there is no such kind, or the value does not fit it."""
     try:
         return _reader(field)(value)
-    except (ValueError, TypeError, IndexError, msgspec.MsgspecError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, msgspec.MsgspecError, RecursionError) as error:
         raise CorruptEntry(f"unreadable entry {field[:40]!r}") from error
 
 

@@ -46,9 +46,9 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
     """
     try:
         pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=10, **options())
-    except ValueError as error:
-        raise Misconfigured(f"TAILRACE_REDIS_URL is not a Redis address: {error}") from None
-    return Redis(connection_pool=pool)
+    except ValueError:  # its text may hold a part of the password
+        raise Misconfigured("TAILRACE_REDIS_URL or TAILRACE_QUEUE_URL is not a Redis address.") from None
+    return Redis.from_pool(pool)  # the client's own: closed with it
 
 
 async def problems(redis: Redis) -> tuple[list[str], list[str]]:

@@ -7,7 +7,6 @@ head's `ending` says what was begun.
 """
 
 from tailrace.codec import from_row
-from tailrace.errors import Gone, NotFound
 from tailrace.events import Failure, FinalStatus
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
@@ -26,8 +25,11 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
     """
     while True:
         taken = await log.take_over(generation, new_token(), ending=status)
+        if taken.outcome is Outcome.DONE:
+            return
         if taken.state is None:
-            return _raise_unless_done(taken.outcome)
+            await log.state(generation)  # raises what became of it; if it is back: once more
+            continue
         await log.nudge(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
         done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
@@ -35,11 +37,5 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await queue.withdraw(taken.state.dispatch)
             await queue.finished(generation, taken.state.head.owner)
-            return None
+            return
 
-
-def _raise_unless_done(outcome: Outcome) -> None:
-    if outcome is Outcome.GONE:
-        raise Gone("deleted")
-    if outcome is not Outcome.DONE:
-        raise NotFound

@@ -137,7 +137,7 @@ class Log:
             head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
-            raise Gone("expired")
+            raise Gone(answer[0].decode())
         return int(answer[0])
 
     async def take_over(
@@ -284,16 +284,20 @@ class Log:
             NotFound, Gone: as `state`; also when it vanishes under the reader.
         """
         key = keys.log(generation)
+        block_ms, ended = None, False
         while True:
-            answer = await self.redis.xread({key: "0-0" if after == START else str(after)}, 256, BLOCK_MS)
+            answer = await self.redis.xread({key: "0-0" if after == START else str(after)}, 256, block_ms)
             for row in answer[0][1] if answer else ():
                 entry = from_row(_row(row))
                 yield entry
                 after = entry.id
                 if isinstance(entry.event, Done):
                     return
-            if not answer and (await self.state(generation)).ended:
-                return
+            if not answer:
+                if ended:
+                    return
+                ended = (await self.state(generation)).ended  # it may have ended since: then look once more
+                block_ms = None if ended else BLOCK_MS
 
     async def _raise_missing(self, generation: str, owner: str | None) -> None:
         tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation))

@@ -194,7 +194,7 @@ class Queue:
         seconds, _ = await self.redis.time()
         pipe = self.redis.pipeline(transaction=False)
         pipe.zadd(keys.WORKERS, {worker: seconds})
-        pipe.zremrangebyscore(keys.WORKERS, "-inf", seconds - 60)
+        pipe.zremrangebyscore(keys.WORKERS, "-inf", seconds - 3 * self.log.lease_ms / 1000)
         await pipe.execute()
 
     async def worker_left(self, worker: str) -> None:

@@ -20,8 +20,12 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore", frozen=True)
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", description="Where the log lives: Redis >= 7 or Valkey.")
-    queue_url: str = Field("", description="Where arq's queue lives; empty: the same server.")
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        repr=False,  # it may hold a password
+        description="Where the log lives: Redis >= 7 or Valkey.",
+    )
+    queue_url: str = Field("", repr=False, description="Where arq's queue lives; empty: the same server.")
     host: str = Field("127.0.0.1", description="Address the frontend listens on. Beyond loopback needs API keys.")
     port: int = Field(8080, ge=0, le=65535, description="Port the frontend listens on; 0 picks a free one.")
     api_keys: SecretStr = Field(

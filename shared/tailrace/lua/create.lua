@@ -3,7 +3,7 @@
 -- KEYS  head, log, tombstone, events
 -- ARGV  head (JSON), owner, dispatch, created (JSON without `at`), n of created,
 --       deadline, retention, lease (ms each)
--- Answers  OK created_ms | GONE
+-- Answers  OK created_ms | GONE deleted | GONE expired
 --
 -- Idempotent by id: an existing generation answers OK with its own time. Out of memory: refused (no flag here).
 local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
@@ -12,7 +12,9 @@ local deadline, retention, lease = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumbe
 
 local known = redis.call('HGET', head, 'created')
 if known then return {'OK', known} end
-if redis.call('EXISTS', tombstone) == 1 then return {'GONE'} end
+if redis.call('EXISTS', tombstone) == 1 then
+  return {'GONE', redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'deleted' or 'expired'}
+end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

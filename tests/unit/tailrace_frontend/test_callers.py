@@ -1,3 +1,4 @@
+import contextlib
 import hmac
 import time
 from collections.abc import Callable
@@ -83,11 +84,9 @@ def test_whoever_calls_the_key_is_compared_with_every_known_one_in_constant_time
         return compare(known, given)
 
     of = callers()
-    monkeypatch.setattr(module.hmac, "compare_digest", counting)
-    try:
+    monkeypatch.setattr(hmac, "compare_digest", counting)
+    with contextlib.suppress(Unauthenticated):
         of.identify(bearer(key))
-    except Unauthenticated:
-        pass
     assert compared == [(32, 32), (32, 32)]  # digests: the length of a key tells nothing either
 
 
@@ -234,8 +233,9 @@ def test_a_ticket_ends_with_its_owners_key(tmp_path: Path, impatient: None) -> N
 @pytest.mark.parametrize(
     "ticket",
     [
-        "", "~", "~~", "~~~", "anna", "anna~", "anna~1", "anna~1~", "anna~~x", "anna~-1~x", "anna~1.5~x", "anna~x~x",
-        "anna~²~x", "anna~٣~x", "anna~1~\x00", "anna\n~1~x", "ann\ud800a~1~\udfff", "anna~1~é", "💧~1~💧", "%61nna~1~x", "~" * 10_000,
+        "", "~", "~~", "~~~", "anna", "anna~", "anna~1", "anna~1~", "anna~~x", "anna~-1~x", "anna~1.5~x",
+        "anna~x~x", "anna~²~x", "anna~٣~x", "anna~1~\x00", "anna\n~1~x", "ann\ud800a~1~\udfff", "anna~1~é",
+        "💧~1~💧", "%61nna~1~x", "~" * 10_000,
     ],
     ids=ascii,
 )  # fmt: skip
@@ -289,7 +289,8 @@ def test_open_mode_answers_its_own_pages(origin: str) -> None:
 @pytest.mark.parametrize(
     "origin",
     [
-        "http://example.org", "null", "http://localhost", "http://localhost:8081", "http://127.0.0.1:8080", "localhost:8080",
+        "http://example.org", "null", "http://localhost", "http://localhost:8081", "http://127.0.0.1:8080",
+        "localhost:8080",
         "http://localhost:8080.example.org", "file://", "http://[", "http://]localhost:8080", "\x00",
     ],
 )  # fmt: skip

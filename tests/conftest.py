@@ -1,0 +1,33 @@
+"""A real server for whoever asks for one, empty at the start of each test."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from tailrace.connection import connect
+from tailrace.log import Log
+from tailrace_cli.embedded import EmbeddedServer
+
+LEASE_MS = 5000
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    server = EmbeddedServer(tmp_path_factory.mktemp("valkey"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def redis(valkey: EmbeddedServer) -> AsyncIterator[Redis]:
+    client = connect(valkey.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def log(redis: Redis) -> Log:
+    return Log(redis, LEASE_MS)

@@ -1,0 +1,1082 @@
+"""What `tailrace.log` promises, on a real server: the seven promises by name, then every answer of every script."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError, ResponseError
+
+from conftest import LEASE_MS
+from support.logs import head as head_of
+from support.logs import text_opened, words
+from tailrace import keys, log as log_module
+from tailrace.codec import Row, from_row, to_row, unpack
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, width
+from tailrace.ids import START, EntryId, new_generation_id
+from tailrace.log import Answer, Append, Log, Outcome, State, TakeOver, page_size
+from tailrace.output import Output
+from tailrace.subscriber import Subscriber
+
+DEADLINE_MS = RETENTION_MS = 3_600_000
+DAY_MS = 86_400_000
+SLACK_MS = 30_000  # what a slow machine may take between a call and a look at what it left
+
+
+class Pen:
+    """One attempt's hand on a log: numbers events as a worker does, and keeps every row."""
+
+    def __init__(self, log: Log, taken: TakeOver) -> None:
+        assert taken.state is not None
+        self.log = log
+        self.state: State = taken.state
+        self.generation = self.state.head.id
+        self.attempt = taken.attempt
+        self.first_n = self.top = self.state.n
+        self.rows = list(taken.rows)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [from_row(row) for row in self.rows]
+
+    def number(self, *events: Event) -> Append:
+        """The call that adds these."""
+        after_n, before = self.top, len(self.rows)
+        for event in events:
+            self.top += width(event)
+            self.rows.append(to_row(Entry(EntryId(self.attempt, self.top), event)))
+        return Append(self.generation, self.attempt, self.first_n, after_n, self.rows[before:])
+
+    def since(self, n: int) -> Append:
+        """The call that adds all above a number once more."""
+        return Append(self.generation, self.attempt, self.first_n, n, [row for row in self.rows if row.n > n])
+
+    async def send(self, call: Append) -> Answer:
+        (answer,) = await self.log.append([call])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def write(self, *events: Event) -> Append:
+        call = self.number(*events)
+        assert await self.send(call) == Answer(Outcome.OK, self.top)
+        return call
+
+    async def finish(self, status: FinalStatus = "completed") -> Answer:
+        return await self.log.finish(self.generation, self.attempt, self.top, self.done(status))
+
+    def done(self, status: FinalStatus = "completed") -> Done:
+        return Output(self.entries).ended(status, 1.5)
+
+
+STARTED = Started(1, 0.25)
+ANSWER = (STARTED, text_opened(), *words("Once| upon| a| time"))
+
+
+async def begin(log: Log, **changes: Any) -> str:
+    head = head_of(id=new_generation_id(), **changes)
+    await log.create(head, "the first dispatch")
+    return head.id
+
+
+async def take(log: Log, generation: str, token: str, **purpose: Any) -> Pen:
+    taken = await log.take_over(generation, token, **purpose)
+    assert taken.outcome is Outcome.OK
+    return Pen(log, taken)
+
+
+async def read_all(log: Log, generation: str, after: EntryId = START) -> list[Entry]:
+    return [entry async for entry in log.read_all(generation, after)]
+
+
+async def stored(redis: Redis, generation: str) -> list[Any]:
+    """The log as it lies in Redis, byte for byte."""
+    rows: list[Any] = await redis.xrange(keys.log(generation))
+    return rows
+
+
+async def expire(redis: Redis, generation: str) -> None:
+    """What Redis does when the retention is over."""
+    await redis.delete(keys.head(generation), keys.log(generation))
+
+
+async def lose(redis: Redis, generation: str) -> None:
+    """What is left of a generation when a server comes back with nothing."""
+    await redis.delete(*keys.of_generation(generation))
+
+
+async def let_the_lease_pass(redis: Redis, generation: str) -> None:
+    await redis.execute_command("HSET", keys.head(generation), "lease", 1)
+
+
+async def lives(redis: Redis, generation: str) -> list[int]:
+    """ms that head, log and tombstone still have; -1 is for ever, -2 is not there."""
+    return [await redis.pttl(name) for name in keys.of_generation(generation)[:3]]
+
+
+class OlderData:
+    """A server that comes back with what it had a moment ago."""
+
+    @classmethod
+    async def of(cls, redis: Redis, generation: str) -> "OlderData":
+        data = cls()
+        data.redis = redis
+        data.dumps = {name: await redis.dump(name) for name in keys.of_generation(generation)[:3]}
+        return data
+
+    redis: Redis
+    dumps: dict[str, Any]
+
+    async def come_back(self) -> None:
+        for name, dump in self.dumps.items():
+            await self.redis.restore(name, DEADLINE_MS, dump, replace=True)
+
+
+@pytest.fixture
+async def generation(log: Log) -> str:
+    return await begin(log)
+
+
+@pytest.fixture
+async def pen(log: Log, generation: str) -> Pen:
+    return await take(log, generation, "one", worker="first")
+
+
+@pytest.fixture
+async def full(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A call that fills the server's memory."""
+
+    async def fill() -> None:
+        await redis.config_set("maxmemory", 1)
+
+    yield fill
+    await redis.config_set("maxmemory", 0)
+
+
+# The seven promises
+
+
+async def test_ordered_ids_grow_and_numbers_are_dense_across_attempts(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    await let_the_lease_pass(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="second")
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1), *words("Anew|.", 1))
+    assert (await later.finish()).outcome is Outcome.OK
+    entries = await read_all(log, pen.generation)
+    assert len(entries) == 12
+    assert entries[0].id.n == entries[0].width - 1
+    assert all(after.follows(before.id) and after.id > before.id for before, after in pairwise(entries))
+
+
+async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: Pen) -> None:
+    call = await pen.write(*ANSWER)
+    before = await stored(redis, pen.generation)
+    forged = [row._replace(value="other", extra='{"top":{}}') for row in call.rows]
+    assert (await pen.send(call._replace(rows=forged))).outcome is Outcome.OK
+    await log.renew([(pen.generation, pen.attempt, False)])
+    await log.seen([pen.generation])
+    await log.give_back(pen.generation, pen.attempt, "another dispatch")
+    await log.create(head_of(id=pen.generation, model="other"), "a third dispatch")
+    await log.restore(pen.state, pen.rows[:2])
+    ender = await take(log, pen.generation, "end", ending="cancelled")
+    await ender.finish("cancelled")
+    assert (await stored(redis, pen.generation))[:-1] == before
+
+
+@pytest.mark.parametrize("finishers", [2, 8, 40])
+@pytest.mark.parametrize("by", ["one attempt", "attempts of their own"])
+async def test_finite_of_all_who_race_for_it_one_writes_the_done(
+    log: Log, pen: Pen, finishers: int, by: str
+) -> None:
+    await pen.write(*ANSWER)
+    statuses: list[FinalStatus] = ["completed", "cancelled", "failed", "incomplete"]
+
+    async def finish(number: int) -> Outcome:
+        status = statuses[number % 4]
+        if by == "one attempt":
+            return (await pen.finish(status)).outcome
+        taken = await log.take_over(pen.generation, f"ender {number}", ending=status)
+        return (await Pen(log, taken).finish(status)).outcome if taken.state else taken.outcome
+
+    outcomes = await asyncio.gather(*map(finish, range(finishers)))
+    assert outcomes.count(Outcome.OK) == 1
+    assert set(outcomes) <= {Outcome.OK, Outcome.DONE, Outcome.FENCED}
+    entries = await read_all(log, pen.generation)
+    assert [isinstance(entry.event, Done) for entry in entries] == [False] * 7 + [True]
+    state = await log.state(pen.generation)
+    assert isinstance(done := entries[-1].event, Done)
+    assert (state.status, state.top, state.ended) == (done.status, entries[-1].id, True)
+    assert done.status == statuses[outcomes.index(Outcome.OK) % 4]
+
+
+async def test_finite_nothing_follows_the_done(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    await pen.finish()
+    before = await stored(redis, pen.generation)
+    await pen.send(pen.number(Text(0, "more")))
+    await pen.finish("failed")
+    await log.take_over(pen.generation, "two")
+    await log.take_over(pen.generation, "three", ending="cancelled")
+    assert await stored(redis, pen.generation) == before
+
+
+@pytest.mark.parametrize("ending", [None, "cancelled"])
+async def test_one_writer_a_zombie_is_refused_everything(
+    log: Log, redis: Redis, pen: Pen, ending: FinalStatus | None
+) -> None:
+    await pen.write(STARTED)
+    await let_the_lease_pass(redis, pen.generation)
+    await log.take_over(pen.generation, "two", worker="second", ending=ending)
+    before = await stored(redis, pen.generation), await log.state(pen.generation)
+    assert (await pen.finish()).outcome is Outcome.FENCED
+    assert (await pen.send(pen.number(text_opened()))).outcome is Outcome.FENCED
+    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.FENCED]
+    assert await log.give_back(pen.generation, pen.attempt, "another dispatch") is Outcome.FENCED
+    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.FENCED
+    assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
+
+
+async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis) -> None:
+    """The story of a generation, told twice, each call once and each call twice, comes to the same."""
+
+    async def told(times: int) -> list[tuple[int, str, str]]:
+        head = head_of(id=new_generation_id())
+        for _ in range(times):
+            await log.create(head, "the first dispatch")
+        for _ in range(times):
+            pen = await take(log, head.id, "one", worker="first")
+        call = pen.number(*ANSWER)
+        for _ in range(times):
+            assert await pen.send(call) == Answer(Outcome.OK, pen.top)
+        for _ in range(times):
+            assert await log.give_back(head.id, pen.attempt, "another dispatch") is Outcome.OK
+        for _ in range(times):
+            later = await take(log, head.id, "two", worker="second")
+        call = later.number(Output(later.entries).restarted(2, "drained", 2.0))
+        for _ in range(times):
+            await later.send(call)
+        for _ in range(times):
+            await later.finish()
+        state = await log.state(head.id)
+        assert (state.number, state.handovers, state.tries) == (2, 1, 1)
+        return [(entry.id.n, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, head.id)]
+
+    assert await told(3) == await told(1)
+
+
+async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(STARTED, text_opened())
+    pen.number(*words("Once| upon"))
+    assert await pen.send(pen.since(0)) == Answer(Outcome.OK, pen.top)
+    assert await read_all(log, pen.generation) == pen.entries
+
+
+async def test_exactly_once_two_copies_of_a_call_at_the_same_time(log: Log, pen: Pen) -> None:
+    call = pen.number(*ANSWER)
+    answers = await asyncio.gather(*(pen.send(call) for _ in range(10)))
+    assert answers == [Answer(Outcome.OK, pen.top)] * 10
+    assert await read_all(log, pen.generation) == pen.entries
+
+
+async def test_resumable_reading_after_any_cursor_yields_what_follows(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    await let_the_lease_pass(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="second")
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
+    await later.finish()
+    entries = await read_all(log, pen.generation)
+    attempts = sorted({entry.id.attempt for entry in entries})
+    assert len(attempts) == 3
+    cursors = [EntryId(attempt, n) for attempt in [1, *attempts, attempts[-1] + 1] for n in range(entries[-1].id.n + 2)]
+    for cursor in [START, *cursors]:
+        rest = [entry for entry in entries if entry.id > cursor]
+        assert await log.read(pen.generation, cursor) == rest
+        assert await read_all(log, pen.generation, cursor) == rest
+        assert [entry async for entry in log.tail(pen.generation, cursor)] == rest
+
+
+async def test_resumable_a_long_log_is_read_in_pages(log: Log, pen: Pen) -> None:
+    await pen.write(STARTED, text_opened(), *(Text(0, f" {n}") for n in range(3000)), Text(0, "x" * 200_000))
+    await pen.write(*(Text(0, "y" * 30_000) for _ in range(40)))
+    assert await read_all(log, pen.generation) == pen.entries
+    assert await log.read(pen.generation, pen.entries[9].id, 5) == pen.entries[10:15]
+
+
+async def test_resumable_tail_goes_on_until_the_end(log: Log, pen: Pen) -> None:
+    told: asyncio.Queue[Entry] = asyncio.Queue()
+
+    async def follow() -> None:
+        async for entry in log.tail(pen.generation):
+            told.put_nowait(entry)
+
+    async with asyncio.timeout(10), asyncio.TaskGroup() as readers:
+        readers.create_task(follow())
+        assert isinstance((await told.get()).event, Created)
+        for event in ANSWER:
+            await pen.write(event)
+            assert (await told.get()).event == event
+        await pen.finish()
+        assert (await told.get()).event == pen.done()
+    assert told.empty()
+
+
+async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    await pen.finish()
+    top = (await log.state(pen.generation)).top
+    async with asyncio.timeout(log_module.BLOCK_MS / 1000 / 2):
+        assert [entry async for entry in log.tail(pen.generation, top)] == []
+        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.attempt, top.n - 1))]) == 1
+
+
+async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
+    log: Log, pen: Pen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `done` is written after a read found nothing, and before the head is looked at."""
+    await pen.write(*ANSWER)
+    look = log.state
+
+    async def end_and_look(generation: str, owner: str | None = None) -> State:
+        await pen.finish()
+        return await look(generation, owner)
+
+    monkeypatch.setattr(log, "state", end_and_look)
+    monkeypatch.setattr(log_module, "BLOCK_MS", 10)
+    events = [entry.event async for entry in log.tail(pen.generation)]
+    assert events[1:] == [*ANSWER, pen.done()]
+
+
+async def test_resumable_tail_of_a_log_that_vanishes_says_so(
+    log: Log, redis: Redis, pen: Pen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "BLOCK_MS", 10)
+    entries = log.tail(pen.generation)
+    assert isinstance((await anext(entries)).event, Created)
+    await log.delete(pen.generation)
+    with pytest.raises(Gone) as gone:
+        await anext(entries)
+    assert gone.value.code == "deleted"
+
+
+async def test_honest_what_never_existed_is_not_found(log: Log) -> None:
+    with pytest.raises(NotFound):
+        await log.state(new_generation_id(), "anna")
+    with pytest.raises(NotFound):
+        await anext(log.tail(new_generation_id()))
+    assert await log.read(new_generation_id()) == []
+    assert await log.end(new_generation_id()) is None
+
+
+@pytest.mark.parametrize("fate", ["kept", "deleted", "expired"])
+async def test_honest_what_is_somebody_elses_is_not_found_whatever_became_of_it(
+    log: Log, redis: Redis, generation: str, fate: str
+) -> None:
+    if fate == "deleted":
+        await log.delete(generation)
+    elif fate == "expired":
+        await expire(redis, generation)
+    with pytest.raises(NotFound):
+        await log.state(generation, "bob")
+
+
+@pytest.mark.parametrize("owner", ["anna", None])
+@pytest.mark.parametrize("fate", ["deleted", "expired"])
+async def test_honest_what_is_no_longer_kept_is_gone_and_why(
+    log: Log, redis: Redis, generation: str, fate: str, owner: str | None
+) -> None:
+    if fate == "deleted":
+        await log.delete(generation)
+    else:
+        await expire(redis, generation)
+    with pytest.raises(Gone) as gone:
+        await log.state(generation, owner)
+    assert gone.value.code == fate
+
+
+# create
+
+
+async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
+    before = await log.now()
+    head = head_of(id=new_generation_id(), background=True, request={"messages": "naïve \u2028 \x00"})
+    created = await log.create(head, "the first dispatch")
+    assert before <= created <= await log.now()
+    state = await log.state(head.id, "anna")
+    assert state == State(
+        Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
+        status="queued", attempt=created, first_n=1, number=0, n=1, lease=0, deadline=created + DEADLINE_MS,
+        dispatch="the first dispatch",
+    )  # fmt: skip
+    assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+
+
+async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
+    head = head_of(id=new_generation_id())
+    created = await log.create(head, "the first dispatch")
+    before = await stored(redis, head.id), await log.state(head.id)
+    pen = await take(log, head.id, "one")
+    assert await log.create(head, "another dispatch") == created
+    await pen.finish()
+    assert await log.create(head, "another dispatch") == created
+    assert (await stored(redis, head.id))[:1] == before[0]
+    assert (await log.state(head.id)).dispatch == "the first dispatch"
+
+
+@pytest.mark.parametrize("fate", ["deleted", "expired"])
+async def test_create_of_what_is_no_longer_kept_is_gone(log: Log, redis: Redis, generation: str, fate: str) -> None:
+    if fate == "deleted":
+        await log.delete(generation)
+    else:
+        await expire(redis, generation)
+    with pytest.raises(Gone) as gone:
+        await log.create(head_of(id=generation), "another dispatch")
+    assert gone.value.code == fate
+    assert not await redis.exists(keys.head(generation), keys.log(generation))
+
+
+async def test_create_out_of_memory_is_refused_and_leaves_nothing(
+    log: Log, redis: Redis, full: Callable[[], Awaitable[None]]
+) -> None:
+    await full()
+    with pytest.raises(OutOfMemoryError):
+        await begin(log)
+    assert await redis.dbsize() == 0
+
+
+# take_over
+
+
+async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: str) -> None:
+    before = await log.now()
+    taken = await log.take_over(generation, "one", worker="first")
+    assert before <= taken.now <= await log.now()
+    state = await log.state(generation)
+    assert taken == TakeOver(Outcome.OK, state.attempt, taken.now, state, [to_row(each) for each in await log.read(generation)])
+    assert (state.status, state.number, state.worker, state.first_n) == ("running", 1, "first", 0)
+    assert state.attempt == max(taken.now, state.head.created + 1)
+    assert state.lease == taken.now + LEASE_MS
+    assert state.attempts == f"{state.attempt}-0 "
+
+
+async def test_take_over_notes_where_each_run_began(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    await let_the_lease_pass(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="second")
+    assert later.state.attempts == f"{pen.attempt}-0 {later.attempt}-{pen.top} "
+    assert (later.state.number, later.first_n) == (2, pen.top)
+
+
+async def test_take_over_by_the_same_token_is_the_same_answer(log: Log, generation: str) -> None:
+    first = await log.take_over(generation, "one", worker="first")
+    again = await log.take_over(generation, "one", worker="first")
+    assert again == first._replace(now=again.now)
+
+
+async def test_take_over_is_refused_while_another_workers_lease_lives(log: Log, redis: Redis, pen: Pen) -> None:
+    assert await log.take_over(pen.generation, "two", worker="second") == TakeOver(Outcome.HELD)
+    assert (await pen.finish()).outcome is Outcome.OK
+
+
+async def test_take_over_by_the_worker_that_holds_it_is_granted(log: Log, pen: Pen) -> None:
+    assert (await take(log, pen.generation, "two", worker="first")).attempt > pen.attempt
+
+
+async def test_take_over_is_granted_once_the_lease_has_expired(log: Log, redis: Redis, pen: Pen) -> None:
+    await let_the_lease_pass(redis, pen.generation)
+    assert (await take(log, pen.generation, "two", worker="second")).attempt > pen.attempt
+
+
+async def test_take_over_to_end_is_never_refused(log: Log, pen: Pen) -> None:
+    one = await take(log, pen.generation, "end one", ending="cancelled")
+    two = await take(log, pen.generation, "end two", ending="failed")
+    assert pen.attempt < one.attempt < two.attempt
+    assert (two.state.ending, two.state.worker, two.state.number) == ("failed", "first", 1)
+
+
+async def test_take_over_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, pen: Pen) -> None:
+    await take(log, pen.generation, "end", ending="cancelled")
+    await let_the_lease_pass(redis, pen.generation)
+    assert await log.take_over(pen.generation, "two", worker="second") == TakeOver(Outcome.ENDING)
+
+
+@pytest.mark.parametrize("ending", [None, "failed"])
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
+)
+async def test_take_over_of_what_is_not_there_to_be_written(
+    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome, ending: FinalStatus | None
+) -> None:
+    await befall(fate, log, redis, pen)
+    assert await log.take_over(pen.generation, "two", ending=ending) == TakeOver(outcome)
+
+
+async def test_take_over_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
+    future = pen.attempt + 10 * DAY_MS
+    await redis.execute_command("HSET", keys.head(pen.generation), "attempt", future)
+    later = await take(log, pen.generation, "two", worker="first")
+    assert later.attempt == future + 1
+    await later.write(STARTED)
+    assert (await log.read(pen.generation))[-1].id == EntryId(future + 1, 1)
+
+
+# append
+
+
+async def test_append_adds_rows_and_renews_the_lease(log: Log, redis: Redis, pen: Pen) -> None:
+    await let_the_lease_pass(redis, pen.generation)
+    before = await log.now()
+    await pen.write(*ANSWER)
+    state = await log.state(pen.generation)
+    assert await read_all(log, pen.generation) == pen.entries
+    assert (state.top, state.attempt) == (EntryId(pen.attempt, pen.top), pen.attempt)
+    assert before + LEASE_MS <= state.lease <= await log.now() + LEASE_MS
+
+
+async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(STARTED, text_opened())
+    entry = Entry(EntryId(pen.attempt, pen.top + 1), Text(0, ""), Extra(top={"x": "ü\x00"}, before=2))
+    call = Append(pen.generation, pen.attempt, pen.first_n, pen.top, [to_row(entry)])
+    assert (await pen.send(call)).outcome is Outcome.OK
+    assert (await log.read(pen.generation))[-1] == entry
+    assert (await stored(redis, pen.generation))[-1][1] == {
+        b"text:0": b"",
+        b"extra": '{"top":{"x":"ü\\u0000"},"before":2}'.encode(),
+    }
+
+
+async def befall(fate: str, log: Log, redis: Redis, pen: Pen) -> None:
+    match fate:
+        case "finished":
+            await pen.finish()
+        case "deleted":
+            await log.delete(pen.generation)
+        case "expired":
+            await expire(redis, pen.generation)
+        case "lost":
+            await lose(redis, pen.generation)
+        case "taken over":
+            await take(log, pen.generation, "end", ending="cancelled")
+        case "taken over and finished":
+            ender = await take(log, pen.generation, "end", ending="cancelled")
+            await ender.finish("cancelled")
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [
+        ("deleted", Outcome.GONE),
+        ("expired", Outcome.LOST),
+        ("lost", Outcome.LOST),
+        ("taken over", Outcome.FENCED),
+        ("taken over and finished", Outcome.FENCED),
+    ],
+)
+async def test_append_to_what_it_may_not_write(
+    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
+) -> None:
+    await pen.write(STARTED)
+    await befall(fate, log, redis, pen)
+    before = await stored(redis, pen.generation)
+    assert await pen.send(pen.number(text_opened())) == Answer(outcome)
+    assert await stored(redis, pen.generation) == before
+
+
+async def test_append_to_what_has_ended_answers_the_end(log: Log, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    done = to_row(Entry(EntryId(pen.attempt, pen.top + width(pen.done())), pen.done()))
+    await pen.finish()
+    assert await pen.send(pen.number(Text(0, "more"))) == Answer(Outcome.DONE, done=done)
+
+
+async def test_append_behind_the_log_is_healed_by_sending_again(log: Log, redis: Redis, pen: Pen) -> None:
+    """The server comes back with what it had before the last appends."""
+    await pen.write(STARTED, text_opened())
+    older, top = await OlderData.of(redis, pen.generation), pen.top
+    await pen.write(*words("Once| upon"))
+    expected = await stored(redis, pen.generation)
+    await older.come_back()
+    pen.number(Text(0, " a"))
+    assert await pen.send(pen.since(top + 2)) == Answer(Outcome.BEHIND, top)
+    assert await pen.send(pen.since(top)) == Answer(Outcome.OK, pen.top)
+    assert (await stored(redis, pen.generation))[:-1] == expected
+    assert await read_all(log, pen.generation) == pen.entries
+
+
+async def test_append_heals_an_earlier_attempts_rows_too(log: Log, redis: Redis, pen: Pen) -> None:
+    """The server comes back with what it had before this attempt, and before the end of the one before it."""
+    await pen.write(STARTED)
+    older, top = await OlderData.of(redis, pen.generation), pen.top
+    await pen.write(text_opened(), *words("Once"))
+    later = await take(log, pen.generation, "two", worker="first")
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
+    expected = await stored(redis, pen.generation)
+    await older.come_back()
+    later.number(Text(1, "Anew"))
+    assert await later.send(later.since(later.top - 1)) == Answer(Outcome.BEHIND, top)
+    assert await later.send(later.since(top)) == Answer(Outcome.OK, later.top)
+    assert (await stored(redis, pen.generation))[:-1] == expected
+    assert (await log.state(pen.generation)).top == EntryId(later.attempt, later.top)
+
+
+async def test_append_after_a_lost_take_over_must_take_over_anew(log: Log, redis: Redis, pen: Pen) -> None:
+    """The server comes back with what it had before this attempt, whose place others may have written to since."""
+    await pen.write(*ANSWER)
+    older = await OlderData.of(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="first")
+    await older.come_back()
+    assert await later.send(later.number(text_opened(1))) == Answer(Outcome.RETAKE)
+    await pen.write(Text(0, "!"))
+    assert await later.send(later.since(pen.top)) == Answer(Outcome.RETAKE)
+    anew = await take(log, pen.generation, "three", worker="first")
+    await anew.write(Output(anew.entries).restarted(2, "worker_lost", 2.0))
+    assert await read_all(log, pen.generation) == anew.entries
+
+
+async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
+    log: Log, redis: Redis, pen: Pen, full: Callable[[], Awaitable[None]]
+) -> None:
+    await pen.write(*ANSWER)
+    other = await take(log, await begin(log), "one", worker="first")
+    await full()
+    (refused,) = await log.append([pen.number(Text(0, "more"))])
+    assert isinstance(refused, OutOfMemoryError)
+    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.OK]
+    await log.seen([pen.generation])
+    assert await log.give_back(other.generation, other.attempt, "another dispatch") is Outcome.OK
+    ender = await take(log, pen.generation, "end", ending="failed")
+    assert (await ender.finish("failed")).outcome is Outcome.OK
+    assert (await log.state(pen.generation)).status == "failed"
+    assert await log.delete(pen.generation) is Outcome.OK
+
+
+async def test_append_to_many_logs_fails_for_the_one_that_is_broken_alone(log: Log, redis: Redis) -> None:
+    pens = [await take(log, await begin(log), "one") for _ in range(3)]
+    await redis.set(keys.log(pens[1].generation), "no stream")
+    first, broken, last = await log.append([pen.number(STARTED) for pen in pens])
+    assert isinstance(broken, ResponseError)
+    assert first == last == Answer(Outcome.OK, 1)
+
+
+async def test_append_to_none_asks_nobody(log: Log) -> None:
+    assert await log.append([]) == []
+    assert await log.renew([]) == []
+
+
+# renew, seen, give_back, requeue_expired
+
+
+async def test_renew_prolongs_the_lease(log: Log, redis: Redis, pen: Pen) -> None:
+    await let_the_lease_pass(redis, pen.generation)
+    before = await log.now()
+    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.OK]
+    assert before + LEASE_MS <= (await log.state(pen.generation)).lease <= await log.now() + LEASE_MS
+
+
+RENEWALS = [
+    ("nothing", Outcome.OK),
+    ("taken over", Outcome.FENCED),
+    ("finished", Outcome.DONE),
+    ("lost", Outcome.LOST),
+    ("expired", Outcome.LOST),
+    ("deleted", Outcome.GONE),
+]
+
+
+async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> None:
+    pens = [await take(log, await begin(log), "one") for _ in RENEWALS]
+    for pen, (fate, _) in zip(pens, RENEWALS, strict=True):
+        await befall(fate, log, redis, pen)
+    answers = await log.renew([(pen.generation, pen.attempt, False) for pen in pens])
+    assert answers == [outcome for _, outcome in RENEWALS]
+    assert not await redis.exists(*(keys.head(pen.generation) for pen in pens[3:]))
+
+
+async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, pen: Pen) -> None:
+    long_ago = await log.now() - log_module.UNSEEN_MS - 1
+    lease = pen.generation, pen.attempt, True
+    assert await log.renew([lease]) == [Outcome.OK]
+    await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
+    assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.UNSEEN, Outcome.OK]
+    await log.seen([pen.generation])
+    assert await log.renew([lease]) == [Outcome.OK]
+    await redis.execute_command("HSET", keys.head(pen.generation), "seen", long_ago)
+    await let_the_lease_pass(redis, pen.generation)
+    assert await log.renew([lease]) == [Outcome.UNSEEN]
+    assert (await log.state(pen.generation)).lease > await log.now()
+
+
+@pytest.mark.parametrize("fate", ["expired", "lost", "deleted"])
+async def test_seen_brings_nothing_back(log: Log, redis: Redis, pen: Pen, fate: str) -> None:
+    await befall(fate, log, redis, pen)
+    await log.seen([pen.generation])
+    assert not await redis.exists(keys.head(pen.generation))
+
+
+@pytest.mark.parametrize(("policy", "unseen"), [("cancel", True), ("continue", False)])
+async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
+    generation = await begin(log, options=Options(60, 60, on_disconnect=policy))
+    state = await log.state(generation)
+    limit = state.head.created + log_module.UNSEEN_MS
+    assert (state.is_unseen(limit), state.is_unseen(limit + 1)) == (False, unseen)
+    await log.seen([generation])
+    assert not (await log.state(generation)).is_unseen(await log.now() + log_module.UNSEEN_MS - SLACK_MS // 2)
+
+
+async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:
+    assert await log.give_back(pen.generation, pen.attempt, "another dispatch") is Outcome.OK
+    state = await log.state(pen.generation)
+    assert (state.status, state.dispatch, state.lease, state.tries) == ("queued", "another dispatch", 0, 0)
+    later = await take(log, pen.generation, "two", worker="second")
+    assert (later.state.status, later.state.number, later.state.tries) == ("running", 2, 1)
+
+
+async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, pen: Pen) -> None:
+    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.HELD
+    assert (await log.state(pen.generation)).status == "running"
+    await let_the_lease_pass(redis, pen.generation)
+    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.OK
+    state = await log.state(pen.generation)
+    assert (state.status, state.dispatch, state.tries) == ("queued", "another dispatch", 1)
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("lost", Outcome.LOST)],
+)
+async def test_what_is_not_there_to_be_given_back_is_not(
+    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
+) -> None:
+    await befall(fate, log, redis, pen)
+    for give_back in (log.give_back, log.requeue_expired):
+        assert await give_back(pen.generation, pen.attempt, "another dispatch") is outcome
+
+
+async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, pen: Pen) -> None:
+    ender = await take(log, pen.generation, "end", ending="cancelled")
+    await let_the_lease_pass(redis, pen.generation)
+    for give_back in (log.give_back, log.requeue_expired):
+        assert await give_back(pen.generation, ender.attempt, "another dispatch") is Outcome.ENDING
+
+
+# restore
+
+
+async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    expected, state = await stored(redis, pen.generation), await log.state(pen.generation)
+    await lose(redis, pen.generation)
+    assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.LOST
+    assert await log.restore(pen.state, pen.rows[:-1]) is Outcome.OK
+    assert await stored(redis, pen.generation) == expected
+    assert await log.state(pen.generation, "anna") == state_without_its_lease(state, pen.state.lease)
+    assert await pen.send(pen.since(pen.top - 1)) == Answer(Outcome.OK, pen.top)
+    assert (await pen.finish()).outcome is Outcome.OK
+
+
+def state_without_its_lease(state: State, lease: int) -> State:
+    return State(**{name: getattr(state, name) for name in State.__struct_fields__} | {"lease": lease})
+
+
+async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    before = await stored(redis, pen.generation), await log.state(pen.generation)
+    assert await log.restore(pen.state, pen.rows[:3]) is Outcome.OK
+    assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
+
+
+async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, pen: Pen) -> None:
+    await log.delete(pen.generation)
+    assert await log.restore(pen.state, pen.rows) is Outcome.GONE
+    assert not await redis.exists(keys.head(pen.generation), keys.log(pen.generation))
+
+
+# finish
+
+
+async def test_finish_writes_the_end_and_lets_go(log: Log, pen: Pen) -> None:
+    await pen.write(*ANSWER)
+    assert await log.end(pen.generation) is None
+    assert await pen.finish("incomplete") == Answer(Outcome.OK)
+    state = await log.state(pen.generation)
+    assert (state.status, state.lease, state.ended) == ("incomplete", 0, True)
+    assert state.top == EntryId(pen.attempt, pen.top + width(pen.done()))
+    assert (await read_all(log, pen.generation))[-1] == Entry(state.top, pen.done("incomplete"))
+    assert await log.end(pen.generation) == pen.done("incomplete")
+
+
+async def test_finish_keeps_what_else_the_end_has(log: Log, pen: Pen) -> None:
+    extra = Extra(top={"system_fingerprint": "fp"})
+    await log.finish(pen.generation, pen.attempt, pen.top, pen.done(), extra)
+    assert (await read_all(log, pen.generation))[-1].extra == extra
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, pen: Pen, off: int) -> None:
+    await pen.write(*ANSWER)
+    answer = await log.finish(pen.generation, pen.attempt, pen.top + off, pen.done())
+    assert answer == Answer(Outcome.CHANGED, pen.top)
+    assert await log.end(pen.generation) is None
+
+
+async def test_finish_again_answers_the_end_that_is_there(log: Log, pen: Pen) -> None:
+    await pen.finish("completed")
+    answer = await pen.finish("failed")
+    assert answer.outcome is Outcome.DONE
+    assert answer.done is not None
+    assert from_row(answer.done).event == pen.done("completed")
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [("taken over", Outcome.FENCED), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
+)
+async def test_finish_of_what_it_may_not_write(
+    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
+) -> None:
+    await befall(fate, log, redis, pen)
+    assert await pen.finish() == Answer(outcome)
+    assert await log.end(pen.generation) is None
+
+
+# delete
+
+
+async def test_delete_takes_all_but_the_tombstone(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.finish()
+    assert await log.delete(pen.generation) is Outcome.OK
+    assert await redis.keys() == [keys.tombstone(pen.generation).encode()]
+    assert await log.delete(pen.generation) is Outcome.GONE
+
+
+async def test_delete_of_what_never_was_leaves_nothing(log: Log, redis: Redis) -> None:
+    assert await log.delete(new_generation_id()) is Outcome.LOST
+    assert await redis.dbsize() == 0
+
+
+async def test_delete_of_what_has_expired_is_remembered_as_deleted(log: Log, redis: Redis, generation: str) -> None:
+    await expire(redis, generation)
+    assert await log.delete(generation) is Outcome.OK
+    with pytest.raises(Gone) as gone:
+        await log.state(generation, "anna")
+    assert gone.value.code == "deleted"
+
+
+# How long things live
+
+
+async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis: Redis) -> None:
+    head = head_of(id=new_generation_id())
+
+    async def mortal(*expected: int) -> None:
+        names = [name.decode() for name in await redis.keys()]
+        assert sorted(names) == sorted(keys.of_generation(head.id)[:3])
+        for life, limit in zip(await lives(redis, head.id), expected, strict=True):
+            assert limit - SLACK_MS < life <= limit
+
+    run = DEADLINE_MS + LEASE_MS + RETENTION_MS
+    told = DEADLINE_MS + 2 * RETENTION_MS + DAY_MS
+    await log.create(head, "the first dispatch")
+    await mortal(run, run, told)
+    pen = await take(log, head.id, "one", worker="first")
+    await mortal(run, run, told)
+    await pen.write(*ANSWER)
+    await log.renew([(head.id, pen.attempt, False)])
+    await log.seen([head.id])
+    await mortal(run, run, told)
+    await lose(redis, head.id)
+    await log.restore(pen.state, pen.rows)
+    await mortal(run, run, told + LEASE_MS)
+    await log.give_back(head.id, pen.attempt, "another dispatch")
+    await mortal(run, run, told + LEASE_MS)
+    ender = await take(log, head.id, "end", ending="cancelled")
+    await ender.finish("cancelled")
+    await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
+    await ender.finish("cancelled")
+    await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
+
+
+async def test_the_retention_is_each_generations_own(log: Log, redis: Redis) -> None:
+    pen = await take(log, await begin(log, options=Options(deadline_s=100, retention_s=7)), "one")
+    assert all(100_000 < life <= 100_000 + LEASE_MS + 7000 for life in (await lives(redis, pen.generation))[:2])
+    await pen.finish()
+    assert all(0 < life <= 7000 for life in (await lives(redis, pen.generation))[:2])
+
+
+async def test_head_and_log_expire_together(log: Log, redis: Redis, pen: Pen) -> None:
+    for _ in range(2):
+        head, stream = [await redis.pexpiretime(name) for name in keys.of_generation(pen.generation)[:2]]
+        assert head == stream
+        await pen.finish()
+
+
+async def test_a_deleted_generation_is_remembered_beyond_its_retention(log: Log, redis: Redis, pen: Pen) -> None:
+    await pen.finish()
+    await log.delete(pen.generation)
+    assert (await lives(redis, pen.generation))[2] > DEADLINE_MS + RETENTION_MS
+
+
+# A server that forgets its scripts
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, redis: Redis) -> None:
+    async def forget() -> None:
+        await redis.script_flush()
+
+    head = head_of(id=new_generation_id())
+    await forget()
+    await log.create(head, "the first dispatch")
+    await forget()
+    pen = await take(log, head.id, "one")
+    await forget()
+    await pen.write(*ANSWER)
+    await forget()
+    assert await log.renew([(head.id, pen.attempt, False)]) == [Outcome.OK]
+    await forget()
+    await log.seen([head.id])
+    await forget()
+    assert await log.restore(pen.state, pen.rows) is Outcome.OK
+    await forget()
+    assert await log.give_back(head.id, pen.attempt, "another dispatch") is Outcome.OK
+    await forget()
+    assert (await pen.finish()).outcome is Outcome.OK
+    await forget()
+    assert await log.delete(head.id) is Outcome.OK
+
+
+async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(log: Log, redis: Redis) -> None:
+    pens = [await take(log, await begin(log), "one") for _ in range(20)]
+    for _ in range(2):
+        await redis.script_flush()
+        answers = await log.append([pen.number(STARTED) for pen in pens])
+        assert answers == [Answer(Outcome.OK, pen.top) for pen in pens]
+    for pen in pens:
+        assert await read_all(log, pen.generation) == pen.entries
+
+
+async def test_a_full_server_that_forgot_the_scripts_still_ends_what_runs(
+    log: Log, redis: Redis, pen: Pen, full: Callable[[], Awaitable[None]]
+) -> None:
+    await full()
+    await redis.script_flush()
+    ender = await take(log, pen.generation, "end", ending="failed")
+    await redis.script_flush()
+    assert (await ender.finish("failed")).outcome is Outcome.OK
+
+
+# What subscribers hear
+
+
+@pytest.fixture
+async def heard(redis: Redis, generation: str) -> AsyncIterator[asyncio.Queue[bytes | None]]:
+    """What is published on the generation's channel."""
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscriber = Subscriber(redis)
+    subscriber.add(keys.events(generation), messages.put_nowait)
+    subscriber.start()
+    async with asyncio.timeout(5):
+        assert await messages.get() is None
+    yield messages
+    await subscriber.close()
+
+
+async def hears(heard: asyncio.Queue[bytes | None]) -> list[Row]:
+    async with asyncio.timeout(5):
+        message = await heard.get()
+    assert message is not None
+    return unpack(message) if message else []
+
+
+async def test_subscribers_hear_exactly_what_was_added(
+    log: Log, redis: Redis, generation: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    pen = await take(log, generation, "one")
+    for call in (await pen.write(STARTED), await pen.write(*ANSWER[1:]), await pen.write(Text(0, "\x00 \u2028 ü"))):
+        assert await hears(heard) == call.rows
+    await pen.finish()
+    assert [from_row(row) for row in await hears(heard)] == [
+        Entry(EntryId(pen.attempt, pen.top + width(pen.done())), pen.done())
+    ]
+    assert heard.empty()
+
+
+async def test_subscribers_hear_nothing_that_adds_nothing(
+    log: Log, redis: Redis, generation: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    pen = await take(log, generation, "one")
+    call = await pen.write(*ANSWER)
+    assert await hears(heard) == call.rows
+    await pen.send(call)
+    await pen.send(Append(generation, pen.attempt, pen.first_n, pen.top + 5, call.rows))
+    await pen.send(call._replace(attempt=1))
+    await log.finish(generation, pen.attempt, pen.top + 1, pen.done())
+    await log.renew([(generation, pen.attempt, False)])
+    await pen.finish()
+    assert len(await hears(heard)) == 1
+    await pen.finish()
+    await pen.send(call)
+    await log.delete(generation)
+    assert await hears(heard) == []
+    assert heard.empty()
+
+
+async def test_subscribers_are_told_to_look_when_a_log_comes_back(
+    log: Log, redis: Redis, generation: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    pen = await take(log, generation, "one")
+    await lose(redis, generation)
+    await log.restore(pen.state, pen.rows)
+    assert await hears(heard) == []
+
+
+async def test_the_worker_that_holds_it_is_nudged_and_nobody_where_none_does(log: Log, redis: Redis, pen: Pen) -> None:
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscriber = Subscriber(redis)
+    subscriber.add(keys.worker("first"), messages.put_nowait)
+    subscriber.add(keys.worker(""), messages.put_nowait)
+    subscriber.start()
+    async with asyncio.timeout(5):
+        assert [await messages.get(), await messages.get()] == [None, None]
+        waiting = await begin(log)
+        await log.nudge(await log.state(waiting))
+        await log.nudge(await log.state(pen.generation))
+        assert await messages.get() == pen.generation.encode()
+    await subscriber.close()
+
+
+# What it costs, and the rest
+
+
+async def test_a_token_costs_at_most_20_bytes(log: Log, redis: Redis, pen: Pen) -> None:
+    """2,000 short deltas of plain text, each an entry of its own, with everything that stands around them."""
+    tokens = 2000
+    vocabulary = (" the", " river", " keeps", " what", " it", " carries", ",", " and", " tells", " more", ".", " So")
+    await pen.write(STARTED, text_opened())
+    for start in range(0, tokens, 100):
+        await pen.write(*(Text(0, vocabulary[n % len(vocabulary)]) for n in range(start, start + 100)))
+    assert len(await stored(redis, pen.generation)) == tokens + 3
+    bytes_used = await redis.memory_usage(keys.log(pen.generation), samples=0)
+    assert bytes_used / tokens <= 20
+
+
+async def test_many_heads_in_one_look(log: Log, generation: str, pen: Pen) -> None:
+    other = await begin(log, owner="bob")
+    states = await log.states([generation, new_generation_id(), other])
+    assert states == [await log.state(generation), None, await log.state(other, "bob")]
+
+
+async def test_the_server_tells_its_run_and_its_age(log: Log, redis: Redis) -> None:
+    run, age = await log.server()
+    assert run == (await redis.info("server"))["run_id"]
+    assert 0 <= age < 3600
+
+
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [("", 2000), ("x" * 100, 618), ("x" * 1000, 65), ("x" * 100_000, 16)],
+)
+def test_a_page_is_about_64_kib(text: str, entries: int) -> None:
+    assert page_size([Entry(EntryId(1, n), Text(0, text)) for n in range(100)]) == entries

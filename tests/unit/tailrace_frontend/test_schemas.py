@@ -1,0 +1,263 @@
+import contextlib
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace import json
+from tailrace.errors import InvalidBody
+from tailrace.events import Done, Failure, Finish, Head, Item, Options, Timings
+from tailrace.log import State
+from tailrace.settings import Settings
+from tailrace_frontend.schemas import MAX_DEPTH, generation_json, parse_create
+
+MESSAGES = [{"role": "user", "content": "Hello?"}]
+SETTINGS = Settings(deadline_s=100, retention_s=200)
+GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
+
+
+def parsed(body: Any) -> tuple[dict[str, Any], Options]:
+    return parse_create(body if isinstance(body, bytes) else json.dumps(body), SETTINGS)
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "demo", "messages": MESSAGES} | fields
+
+
+def refused(body: Any) -> InvalidBody:
+    with pytest.raises(InvalidBody) as told:
+        parsed(body)
+    return told.value
+
+
+def test_the_smallest_body_gets_the_servers_defaults() -> None:
+    assert parsed(body()) == (body(), Options(100, 200, "restart", "continue"))
+
+
+def test_our_own_options_are_taken_out_and_all_else_goes_to_the_upstream_as_it_came() -> None:
+    chat = body(
+        temperature=0.5, n=2, stop=["a", "b"], tools=[{"type": "function", "function": {"name": "f"}}], tool_choice="auto",
+        stream=True, stream_options={"include_usage": True, "x": 1}, response_format={"type": "json_object"},
+        x_vendor={"deep": [1, None, True, {"ä": "€\0"}]}, seed=2**70, reasoning_effort="low", metadata={}, user=None,
+    )  # fmt: skip
+    ours = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8}
+    assert parsed(chat | {"tailrace": ours}) == (chat, Options(7, 8, "fail", "cancel"))
+
+
+@pytest.mark.parametrize("ours", [None, {}, {"deadline_s": None, "retention_s": None}])
+def test_options_that_are_not_given_are_the_servers(ours: Any) -> None:
+    assert parsed(body(tailrace=ours))[1] == Options(100, 200)
+
+
+def test_messages_may_be_parts_calls_and_their_results() -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": "x"}}]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {}}], "x": 1},
+        {"role": "tool", "tool_call_id": "c", "content": "42", "name": "f"},
+    ]
+    assert parsed(body(messages=messages))[0]["messages"] == messages
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("model", None), ("model", ""), ("model", 1), ("model", ["demo"]), ("model", "m" * 257),
+        ("messages", None), ("messages", []), ("messages", {}), ("messages", "Hello?"), ("messages", [1]),
+        ("messages", [None]),
+        ("temperature", "hot"), ("temperature", [1]), ("top_p", True), ("n", 0), ("n", 129), ("n", "2"), ("n", 1.5),
+        ("max_tokens", 0), ("max_tokens", "9"), ("max_completion_tokens", -1), ("presence_penalty", "x"),
+        ("frequency_penalty", {}), ("logprobs", 1), ("logprobs", "yes"), ("top_logprobs", "3"), ("logit_bias", []),
+        ("seed", "1"), ("seed", 1.5), ("stop", 1), ("stop", [1]), ("stop", {}), ("stream", "true"), ("stream", 1),
+        ("stream_options", True), ("stream_options", []), ("tools", {}), ("tools", ["f"]), ("tool_choice", 1),
+        ("tool_choice", []), ("parallel_tool_calls", "no"), ("response_format", "json"), ("reasoning_effort", 3),
+        ("metadata", "x"), ("metadata", []), ("user", 7), ("tailrace", 1), ("tailrace", []), ("tailrace", "x"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)  # fmt: skip
+def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any) -> None:
+    problem = refused(body(**{field: value}))
+    assert (problem.param or "").split(".")[0] == field
+    assert problem.message.startswith(field)
+    assert problem.code == "invalid_body"
+
+
+@pytest.mark.parametrize("field", ["model", "messages"])
+def test_a_field_that_is_missing_is_named(field: str) -> None:
+    asked = body()
+    del asked[field]
+    assert refused(asked).param == field
+
+
+@pytest.mark.parametrize(
+    ("message", "param"),
+    [
+        ({"content": "x"}, "messages.1.role"),
+        ({"role": "", "content": "x"}, "messages.1.role"),
+        ({"role": 1}, "messages.1.role"),
+        ({"role": "user", "content": 1}, "messages.1.content"),
+        ({"role": "user", "content": [1]}, "messages.1.content"),
+        ({"role": "user", "content": {"text": "x"}}, "messages.1.content"),
+        ({"role": "user", "name": 1}, "messages.1.name"),
+        ({"role": "assistant", "tool_calls": {}}, "messages.1.tool_calls"),
+        ({"role": "assistant", "tool_calls": ["f"]}, "messages.1.tool_calls.0"),
+        ({"role": "tool", "tool_call_id": 1}, "messages.1.tool_call_id"),
+    ],
+)
+def test_a_message_that_is_wrong_is_named_with_its_place(message: Any, param: str) -> None:
+    assert refused(body(messages=[*MESSAGES, message])).param == param
+
+
+@pytest.mark.parametrize(
+    ("ours", "param"),
+    [
+        ({"on_disconnect": "stop"}, "tailrace.on_disconnect"),
+        ({"on_disconnect": None}, "tailrace.on_disconnect"),
+        ({"on_interrupt": "continue"}, "tailrace.on_interrupt"),
+        ({"on_interrupt": None}, "tailrace.on_interrupt"),
+        ({"deadline_s": 101}, "tailrace.deadline_s"),
+        ({"deadline_s": 0}, "tailrace.deadline_s"),
+        ({"deadline_s": -1}, "tailrace.deadline_s"),
+        ({"deadline_s": "9"}, "tailrace.deadline_s"),
+        ({"deadline_s": True}, "tailrace.deadline_s"),
+        ({"deadline_s": 1.5}, "tailrace.deadline_s"),
+        ({"deadline_s": 10**40}, "tailrace.deadline_s"),
+        ({"retention_s": 201}, "tailrace.retention_s"),
+        ({"retention_s": 0}, "tailrace.retention_s"),
+        ({"retention": 10}, "tailrace.retention"),
+        ({"on_Interrupt": "fail"}, "tailrace.on_Interrupt"),
+    ],
+)
+def test_an_option_of_ours_that_is_unknown_or_out_of_range_is_refused_by_name(ours: Any, param: str) -> None:
+    assert refused(body(tailrace=ours)).param == param
+
+
+def test_a_cap_is_told_with_its_figure() -> None:
+    assert "at most 100" in refused(body(tailrace={"deadline_s": 101})).message
+
+
+def test_what_was_sent_is_never_repeated_in_the_message() -> None:
+    secret = "sk-do-not-repeat-me"
+    for wrong in (body(stream=secret), body(tailrace={"on_interrupt": secret}), body(messages=[{"role": [secret]}])):
+        assert secret not in str(refused(wrong).as_json())
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"", b" ", b"{", b"}", b"null", b"1", b'"x"', b"[]", b"true", b"{}{}", b"{'model': 'demo'}", b'{"a":1,}',
+        b"\x00", b"\xff\xfe",
+        b"NaN", b'{"seed": NaN}', b'{"seed": Infinity}', b'{"seed": 1e999}', b'{"model": "\\ud800"}',
+        b'{"model": "\xff"}',
+        b"\xef\xbb\xbf{}", '{"model": "demo"}'.encode("utf-16"), b'{"seed": ' + b"9" * 5000 + b"}", b'{"a": "\n"}',
+    ],
+    ids=lambda sent: repr(sent)[:30],
+)  # fmt: skip
+def test_what_is_no_json_object_is_refused(sent: bytes) -> None:
+    assert refused(sent).param is None
+
+
+def nested(depth: int) -> bytes:
+    return b'{"model":"demo","messages":[{"role":"user"}],"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+
+
+def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+    assert parsed(nested(MAX_DEPTH))[0]["x"] is not None
+    for depth in (MAX_DEPTH + 1, 900, 990, 5000, 1_000_000):
+        assert "nested" in refused(nested(depth)).message or depth > 950
+
+
+def test_what_is_nested_as_deep_as_may_be_is_read_again_from_deep_in_a_stack() -> None:
+    chat, _ = parsed(nested(MAX_DEPTH))
+    stored = msgspec.json.encode(chat)
+
+    def read(depth: int) -> Any:
+        return read(depth - 1) if depth else msgspec.json.decode(stored)
+
+    assert read(500) == chat
+
+
+def test_of_a_field_given_twice_the_last_one_counts_for_us_and_for_the_upstream() -> None:
+    chat, options = parsed(
+        b'{"model":"a","messages":[{"role":"user"}],"model":"b","tailrace":{},"tailrace":{"deadline_s":5}}'
+    )
+    assert chat["model"] == "b"
+    assert options.deadline_s == 5
+
+
+TEXT = st.text("a\0ä€💧\u2028", max_size=6)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["model", "messages", "n", "stop", "stream", "tools", "tailrace", "seed", "x"])
+
+
+@given(st.binary(max_size=80))
+def test_any_bytes_are_refused_or_understood(sent: bytes) -> None:
+    with contextlib.suppress(InvalidBody):
+        parsed(sent)
+
+
+@given(st.dictionaries(FIELDS, JSON, max_size=5))
+def test_any_object_is_refused_or_kept_as_it_is(fields: dict[str, Any]) -> None:
+    asked = body(**fields)
+    with contextlib.suppress(InvalidBody):
+        assert parsed(asked)[0] == {name: value for name, value in asked.items() if name != "tailrace"}
+
+
+def state(**changes: Any) -> State:
+    head = Head(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
+    fixed: dict[str, Any] = {
+        "head": head, "status": "running", "attempt": 1, "first_n": 0, "number": 1, "n": 5, "lease": 0, "deadline": 0,
+        "dispatch": "d",
+    }  # fmt: skip
+    return State(**(fixed | changes))
+
+
+def test_in_a_list_a_generation_is_told_in_short() -> None:
+    assert generation_json(state(), "/events") == {
+        "id": GENERATION,
+        "object": "generation",
+        "status": "running",
+        "model": "demo",
+        "created_at": 1_795_235_902.123,
+        "events_url": "/events",
+    }
+
+
+def test_alone_it_is_told_with_its_request_and_output_and_what_is_not_known_yet_is_null() -> None:
+    told = generation_json(state(), "/events", items=[Item(0, "text", text="So f")], queue_position=3)
+    assert told["request"] == body()
+    assert told["output"] == [{"item": 0, "type": "text", "text": "So f"}]
+    assert told["queue_position"] == 3
+    assert [told[name] for name in ("finish", "usage", "error", "timings")] == [None] * 4
+
+
+def test_finished_it_is_told_with_its_end() -> None:
+    done = Done(
+        "failed",
+        1.0,
+        [Finish(0, None)],
+        {"total_tokens": 3},
+        Failure("No.", "upstream_error"),
+        timings=Timings(total=1.5),
+    )
+    told = generation_json(state(status="failed"), "/events", items=[], done=done)
+    assert told["status"] == "failed"
+    assert told["finish"] == [{"index": 0, "finish_reason": None}]
+    assert told["usage"] == {"total_tokens": 3}
+    assert told["error"] == {"message": "No.", "code": "upstream_error", "type": "server_error", "param": None}
+    assert told["timings"] == {"total": 1.5}
+
+
+def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
+    assert generation_json(state(ending="cancelled"), "/events")["status"] == "cancelled"
+    assert generation_json(state(ending="cancelled", status="completed"), "/events")["status"] == "completed"
+
+
+def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
+    told = generation_json(state(worker="the-worker", dispatch="the-dispatch"), "/events", items=[])
+    assert not any(secret in json.dumps(told).decode() for secret in ("anna", "the-worker", "the-dispatch"))
