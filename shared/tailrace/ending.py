@@ -38,4 +38,3 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
             await queue.withdraw(taken.state.dispatch)
             await queue.finished(generation, taken.state.head.owner)
             return
-

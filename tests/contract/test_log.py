@@ -12,7 +12,8 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from conftest import LEASE_MS
 from support.logs import head as head_of
 from support.logs import text_opened, words
-from tailrace import keys, log as log_module
+from tailrace import keys
+from tailrace import log as log_module
 from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, width
@@ -188,9 +189,7 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
 
 @pytest.mark.parametrize("finishers", [2, 8, 40])
 @pytest.mark.parametrize("by", ["one attempt", "attempts of their own"])
-async def test_finite_of_all_who_race_for_it_one_writes_the_done(
-    log: Log, pen: Pen, finishers: int, by: str
-) -> None:
+async def test_finite_of_all_who_race_for_it_one_writes_the_done(log: Log, pen: Pen, finishers: int, by: str) -> None:
     await pen.write(*ANSWER)
     statuses: list[FinalStatus] = ["completed", "cancelled", "failed", "incomplete"]
 
@@ -454,7 +453,9 @@ async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: 
     taken = await log.take_over(generation, "one", worker="first")
     assert before <= taken.now <= await log.now()
     state = await log.state(generation)
-    assert taken == TakeOver(Outcome.OK, state.attempt, taken.now, state, [to_row(each) for each in await log.read(generation)])
+    assert taken == TakeOver(
+        Outcome.OK, state.attempt, taken.now, state, [to_row(each) for each in await log.read(generation)]
+    )
     assert (state.status, state.number, state.worker, state.first_n) == ("running", 1, "first", 0)
     assert state.attempt == max(taken.now, state.head.created + 1)
     assert state.lease == taken.now + LEASE_MS
@@ -575,9 +576,7 @@ async def befall(fate: str, log: Log, redis: Redis, pen: Pen) -> None:
         ("taken over and finished", Outcome.FENCED),
     ],
 )
-async def test_append_to_what_it_may_not_write(
-    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
-) -> None:
+async def test_append_to_what_it_may_not_write(log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome) -> None:
     await pen.write(STARTED)
     await befall(fate, log, redis, pen)
     before = await stored(redis, pen.generation)
@@ -834,9 +833,7 @@ async def test_finish_again_answers_the_end_that_is_there(log: Log, pen: Pen) ->
     ("fate", "outcome"),
     [("taken over", Outcome.FENCED), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
 )
-async def test_finish_of_what_it_may_not_write(
-    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
-) -> None:
+async def test_finish_of_what_it_may_not_write(log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome) -> None:
     await befall(fate, log, redis, pen)
     assert await pen.finish() == Answer(outcome)
     assert await log.end(pen.generation) is None
@@ -908,7 +905,7 @@ async def test_the_retention_is_each_generations_own(log: Log, redis: Redis) -> 
 
 async def test_head_and_log_expire_together(log: Log, redis: Redis, pen: Pen) -> None:
     for _ in range(2):
-        head, stream = [await redis.pexpiretime(name) for name in keys.of_generation(pen.generation)[:2]]
+        head, stream = [await redis.execute_command("PEXPIRETIME", name) for name in keys.of_generation(pen.generation)[:2]]
         assert head == stream
         await pen.finish()
 

@@ -37,7 +37,7 @@ def test_the_compose_file_fits_the_specification() -> None:
 
 def test_an_unknown_word_would_be_noticed() -> None:
     with pytest.raises(ValueError, match="bogus"):
-        specified(COMPOSE.read_text().replace("    init: true", "    bogus: true"))
+        specified(COMPOSE.read_text().replace("    volumes: [redis", "    bogus: 1\n    volumes: [redis"))
 
 
 def test_redis_keeps_what_it_holds(compose: Any) -> None:
