@@ -20,7 +20,8 @@ from tailrace.wire import WIRES, Wire
 from tailrace_frontend import routes
 from tailrace_frontend.api import create_api
 from tailrace_frontend.connection import SCOPE
-from tailrace_frontend.reader import HEADERS, Reader, come_again, is_ahead
+from tailrace_frontend.event_stream import HEADERS, come_again
+from tailrace_frontend.reader import Reader, is_ahead
 from tailrace_frontend.services import Services
 
 Scope = dict[str, Any]

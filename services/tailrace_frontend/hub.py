@@ -15,7 +15,7 @@ import time
 from bisect import bisect_right
 from collections import Counter
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tailrace import keys
 from tailrace.codec import from_row, unpack
@@ -28,15 +28,27 @@ from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.wire import Wire
 
-if TYPE_CHECKING:
-    from tailrace_frontend.reader import Reader
-
 TAIL_BYTES = 256 * 1024
 TICK_S = 0.5
 PRESENCE_S = 5.0
 
 logger = logging.getLogger(__name__)
 _id = attrgetter("id")
+
+
+class Follower(Protocol):
+    """Somebody who follows a log live."""
+
+    head: Head
+
+    def wake(self) -> None:
+        """There is something to look at."""
+
+    def leave(self) -> None:
+        """End soon, with a hint to come again: this process is stopping."""
+
+    def tick(self, now: float) -> None:
+        """The hub's clock, `time.monotonic()`."""
 
 
 class Tail:
@@ -48,7 +60,7 @@ class Tail:
     def __init__(self, head: Head) -> None:
         self.head = head
         self.doubts = 0
-        self.readers: set[Reader] = set()
+        self.readers: set[Follower] = set()
         self._entries: list[Entry] = []
         self._frames: dict[Wire, list[bytes]] = {}
         self._bytes = 0
@@ -134,7 +146,7 @@ class Hub:
         await self.subscriber.close()
 
     @property
-    def readers(self) -> "list[Reader]":
+    def readers(self) -> list[Follower]:
         return [reader for tail in self._tails.values() for reader in tail.readers]
 
     @property
@@ -154,7 +166,7 @@ class Hub:
         patience = self.settings.lease_s + 1
         return self._away_since is not None and time.monotonic() - self._away_since > patience
 
-    def join(self, reader: "Reader") -> Tail:
+    def join(self, reader: Follower) -> Tail:
         """Follow a log live. Its doubts rise once the server has confirmed that it listens."""
         generation = reader.head.id
         tail = self._tails.get(generation)
@@ -165,7 +177,7 @@ class Hub:
         self._readers_of[reader.head.owner] += 1
         return tail
 
-    def leave(self, reader: "Reader") -> None:
+    def leave(self, reader: Follower) -> None:
         tail = self._tails[reader.head.id]
         tail.readers.discard(reader)
         self._readers_of[reader.head.owner] -= 1

@@ -13,27 +13,22 @@ wakes it, cuts it when its socket stays full, and ends it when Redis stays away.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
-from tailrace.events import NO_EXTRA, Delta, Done, Entry, Head, Restarted
+from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
 from tailrace.log import FIRST_PAGE, State, page_size
 from tailrace.wire import WIRES, Wire, native
+from tailrace.wire.merging import merged
 from tailrace_frontend.connection import ClientConnection
-from tailrace_frontend.hub import Hub
+from tailrace_frontend.event_stream import HEADERS, come_again
+from tailrace_frontend.hub import Hub, Tail
 
 Send = Callable[[Any], Awaitable[None]]
-
-HEADERS = [
-    (b"cache-control", b"no-cache, no-transform"),
-    (b"x-accel-buffering", b"no"),
-    (b"x-content-type-options", b"nosniff"),
-]
 
 
 class Cut(Exception):
@@ -108,7 +103,7 @@ class Reader:
         elif now >= self._look_at or self._missing_since or self._failing_since or self.hub.is_away:
             self.wake()
 
-    async def _step(self, tail: Any) -> None:
+    async def _step(self, tail: Tail) -> None:
         """Tell what there is, or wait until there may be more.
 
         Raises:
@@ -127,7 +122,7 @@ class Reader:
         except PASSES:
             await self._server_away()
 
-    async def _catch_up(self, tail: Any) -> None:
+    async def _catch_up(self, tail: Tail) -> None:
         """Page through the log up to its top; from there on the tail continues."""
         doubts = tail.doubts
         entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
@@ -265,39 +260,6 @@ class Reader:
             raise Cut
         await self._send(come_again(why))
         raise Ended
-
-
-def merged(entries: list[Entry]) -> list[Entry]:
-    """The same log in fewer entries: adjacent deltas of one place become one, under the last one's id."""
-    told: list[Entry] = []
-    parts: list[str] = []
-    for entry in entries:
-        event = entry.event
-        if entry.extra is NO_EXTRA and isinstance(event, Delta):
-            if parts and event.continues(told[-1].event):
-                parts.append(event.text)
-                told[-1] = Entry(entry.id, event)
-                continue
-            _close(told, parts)
-            parts = [event.text]
-        else:
-            _close(told, parts)
-            parts = []
-        told.append(entry)
-    _close(told, parts)
-    return told
-
-
-def _close(told: list[Entry], parts: list[str]) -> None:
-    if len(parts) > 1:
-        last = told[-1]
-        assert isinstance(last.event, Delta)
-        told[-1] = Entry(last.id, last.event.with_text("".join(parts)))
-
-
-def come_again(why: str) -> bytes:
-    """The end of an event stream that a client should reopen: in one to three seconds, not all at once."""
-    return b"retry: %d\n: %b\n\n" % (random.randint(1000, 3000), why.encode())  # noqa: S311 - spreads load
 
 
 def is_ahead(cursor: EntryId, state: State) -> bool:

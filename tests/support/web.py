@@ -1,0 +1,177 @@
+"""A frontend's insides without a server: a log in a Redis of this process, a hub, and readers with clients of ours."""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+from fakeredis.aioredis import FakeRedis
+from uvicorn.protocols.http.flow_control import FlowControl
+
+from support.sse import Event, Parser
+from tailrace import keys
+from tailrace.codec import pack, to_row
+from tailrace.events import Done, Entry, Head
+from tailrace.ids import EntryId
+from tailrace.log import Log
+from tailrace.settings import Settings
+from tailrace.wire import WIRES
+from tailrace_frontend.connection import ClientConnection
+from tailrace_frontend.hub import Hub
+from tailrace_frontend.reader import Reader
+
+PATIENCE_S = 5.0
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let everybody else go on until this holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        await asyncio.sleep(0)
+
+
+class Transport(asyncio.Transport):
+    """A socket that knows only whether it was cut, and what its buffer was told to hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.aborted = False
+        self.limits: list[int | None] = []
+        self.on_abort: Callable[[], None] = lambda: None
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.on_abort()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        self.limits.append(high)
+
+
+class Client:
+    """Who reads: everything that was sent, and a socket that may be full."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.transport = Transport()
+        self.flow = FlowControl(self.transport)
+        self.connection = ClientConnection(self.transport, self.flow)
+        self.transport.on_abort = self.leave
+        self.fills_up = False
+
+    async def send(self, message: dict[str, Any]) -> None:
+        self.messages.append(message)
+        if self.fills_up and message.get("body"):
+            self.flow.pause_writing()
+
+    def leave(self) -> None:
+        """The connection is lost, as the protocol learns of it."""
+        self.flow.resume_writing()
+        self.connection.lost = True
+        if self.connection.on_lost:
+            self.connection.on_lost()
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return self.messages[0]
+
+    @property
+    def pieces(self) -> list[bytes]:
+        """What was sent, write by write."""
+        return [message["body"] for message in self.messages[1:] if message["body"]]
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(self.pieces)
+
+    @property
+    def events(self) -> list[Event]:
+        return Parser().feed(self.body)
+
+    @property
+    def comments(self) -> list[str]:
+        parser = Parser()
+        parser.feed(self.body)
+        return parser.comments
+
+    @property
+    def ended(self) -> bool:
+        """Whether the answer was completed, as it is not where the connection was cut."""
+        return bool(self.messages) and self.messages[-1].get("more_body") is False
+
+
+class Web:
+    """A hub on a log. Its subscriber hears what it is told here."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.redis = FakeRedis()
+        self.log = Log(self.redis, 5000)
+        self.hub = Hub(Settings(**settings), self.log)
+        self.hub.subscriber.connected = False
+        self.callers = {"anna"}
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def create(self, head: Head, entries: Sequence[Entry], *, heard: bool = False) -> None:
+        """A log that holds these entries."""
+        fields = {
+            "head": msgspec.json.encode(head), "created": head.created, "deadline": head.created + 3_600_000,
+            "retention": 3_600_000, "status": "running", "dispatch": "d", "first_n": -1, "number": 1, "lease": 0,
+            "attempt": head.created, "n": -1,
+        }  # fmt: skip
+        await self.redis.hset(keys.head(head.id), mapping=fields)
+        await self.redis.hset(keys.tombstone(head.id), "owner", head.owner)
+        await self.add(head, entries, heard=heard)
+
+    async def add(self, head: Head, entries: Sequence[Entry], *, heard: bool = True) -> None:
+        """Append; `heard`: and publish."""
+        rows = [to_row(entry) for entry in entries]
+        for row in rows:
+            extra = {"extra": row.extra} if row.extra else {}
+            await self.redis.xadd(keys.log(head.id), {row.field: row.value, **extra}, id=str(row.id))
+        if rows:
+            last = entries[-1]
+            status = last.event.status if isinstance(last.event, Done) else "running"
+            top = {"n": last.id.n, "attempt": last.id.attempt, "status": status}
+            await self.redis.hset(keys.head(head.id), mapping=top)
+        if heard:
+            self.publish(head, pack(rows))
+
+    def publish(self, head: Head, message: bytes) -> None:
+        self.hub.subscriber._dispatch([b"smessage", keys.events(head.id).encode(), message])
+
+    def confirm(self, head: Head) -> None:
+        """The server listens: said after every (re)connect."""
+        self.hub.subscriber._dispatch([b"ssubscribe", keys.events(head.id).encode(), 1])
+
+    async def delete(self, head: Head) -> None:
+        await self.redis.delete(keys.head(head.id), keys.log(head.id))
+        await self.redis.hset(keys.tombstone(head.id), "deleted", 1)
+        self.publish(head, b"")
+
+    async def read(self, head: Head, *, cursor: EntryId | None = None, wire: str = "native") -> Client:
+        """Somebody begins to read."""
+        client = Client()
+        state = await self.log.state(head.id)
+        reader = Reader(self.hub, WIRES[wire], state, cursor, client.connection, client.send, self.callers.__contains__)
+        self.tasks.append(asyncio.create_task(reader.run()))
+        await until(lambda: client.messages)
+        return client
+
+    @property
+    def reading(self) -> int:
+        return sum(not task.done() for task in self.tasks)
+
+    def tick(self, later_s: float = 0.0) -> None:
+        """The hub's clock, as if it were later."""
+        for reader in self.hub.readers:
+            reader.tick(time.monotonic() + later_s)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        told = await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.redis.aclose()
+        for problem in told:
+            if isinstance(problem, Exception):
+                raise problem
