@@ -21,7 +21,7 @@ from tailrace import keys
 from tailrace.codec import from_row, unpack
 from tailrace.connection import PASSES
 from tailrace.errors import CorruptEntry
-from tailrace.events import Entry, Head
+from tailrace.events import Done, Entry, Head
 from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
@@ -82,6 +82,11 @@ class Tail:
         for reader in self.readers:
             reader.wake()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end was heard; False says nothing."""
+        return bool(self._entries) and isinstance(self._entries[-1].event, Done)
+
     def _add(self, entry: Entry) -> None:
         if self._entries:
             last = self._entries[-1].id
@@ -100,6 +105,9 @@ class Tail:
             for frames in self._frames.values():
                 del frames[:half]
             self._bytes //= 2
+            if not self._entries:  # the newest alone was too large: it is in the log
+                self._bytes = 0
+                self.doubts += 1
 
     def _clear(self) -> None:
         self._entries.clear()
@@ -175,6 +183,8 @@ class Hub:
             self.subscriber.add(keys.events(generation), tail.hear)
         tail.readers.add(reader)
         self._readers_of[reader.head.owner] += 1
+        if self.draining:
+            reader.leave()
         return tail
 
     def leave(self, reader: Follower) -> None:

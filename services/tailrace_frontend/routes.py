@@ -8,7 +8,6 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -22,9 +21,9 @@ from tailrace.log import State
 from tailrace.output import Output
 from tailrace_frontend import schemas
 from tailrace_frontend.services import Services, events_url
+from tailrace_frontend.waiting import until_ended
 
 MAX_WAIT_S = 60
-LOOK_S = 0.25  # while somebody waits for the end
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -130,12 +129,8 @@ async def get(request: Request, generation: str, wait: Annotated[float, Query(ge
     owner = services.callers.identify(request.headers)
     generation = _checked(generation)
     state = await services.log.state(generation, owner)
-    deadline = asyncio.get_running_loop().time() + wait
-    while not state.ended and asyncio.get_running_loop().time() < deadline:
-        await asyncio.sleep(LOOK_S)
-        if services.hub.draining or await request.is_disconnected():
-            break
-        state = await services.log.state(generation, owner)
+    if wait:
+        state = await until_ended(services.hub, state, wait)
     return Json200(await _told(services, state, full=True))
 
 

@@ -22,9 +22,7 @@
  *         connection is made anew at the cursor: in a log that costs nothing and loses nothing.
  */
 
-const KINDS = [
-  "created", "started", "opened", "text", "reasoning", "refusal", "arguments", "closed", "restarted", "done", "gone",
-];
+const KINDS = "created started opened text reasoning refusal arguments closed restarted done gone".split(" ");
 const SILENCE_MS = 60_000; // four of the server's beats
 const STALE_MS = 20_000; // the same on waking up, where a dead socket is likely
 const SETTLE_MS = 300; // a server that may not serve now answers 200 and ends: that is not `open`
@@ -33,36 +31,35 @@ const ANSWER_MS = 20_000;
 /** Follows a log to its end. Returns `{close(), lastEventId}`. */
 export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_000 } = {}) {
   let cursor = lastEventId;
-  let source, state, heard;
   let failures = 0;
-  let retrying, settling, hiding;
+  let source, state, heard, settling, retrying, hiding;
   const life = new AbortController();
 
-  const address = () => {
+  function tell(next, detail = {}) {
+    if (next !== state) onState?.((state = next), detail);
+  }
+
+  function address() {
     const address = new URL(url, location.href);
     if (cursor) address.searchParams.set("last_event_id", cursor);
     return address;
-  };
-  const tell = (next, detail = {}) => {
-    if (next !== state) onState?.((state = next), detail);
-  };
-  const drop = () => {
-    source?.close();
-    clearTimeout(retrying);
-    clearTimeout(settling);
-  };
+  }
 
   function open() {
     drop();
     heard = Date.now();
     if (state !== "open") tell(state ? "reconnecting" : "connecting");
     source = new EventSource(address());
-    source.onopen = () => {
-      heard = Date.now();
-      settling = setTimeout(settled, SETTLE_MS);
-    };
+    source.onopen = () => (settling = setTimeout(settled, SETTLE_MS));
     source.onerror = lost;
     for (const kind of KINDS) source.addEventListener(kind, hear);
+  }
+
+  function drop() {
+    source?.close();
+    source = null;
+    clearTimeout(settling);
+    clearTimeout(retrying);
   }
 
   function settled() {
@@ -89,9 +86,9 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     clearTimeout(settling);
     tell("reconnecting");
     const closed = source;
-    if (closed.readyState !== EventSource.CLOSED) return; // it comes again by itself, when the server's `retry:` says
+    if (closed?.readyState !== EventSource.CLOSED) return; // it comes again by itself, when the server's `retry:` says
     const verdict = await whyClosed(address());
-    if (closed !== source || life.signal.aborted) return;
+    if (closed !== source) return;
     if (verdict) finish(...verdict);
     else retrying = setTimeout(open, backoff(failures++));
   }
@@ -100,7 +97,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     clearTimeout(hiding);
     if (document.visibilityState === "hidden") {
       if (hiddenMs < Infinity) hiding = setTimeout(pause, hiddenMs); // browsers allow six connections to a host
-    } else if (source.readyState !== EventSource.OPEN || Date.now() - heard > STALE_MS) open();
+    } else if (source?.readyState !== EventSource.OPEN || Date.now() - heard > STALE_MS) open();
   }
 
   function pause() {
@@ -110,6 +107,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
 
   function close() {
     life.abort();
+    clearInterval(watchdog);
     clearTimeout(hiding);
     drop();
   }
@@ -119,46 +117,35 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     tell(state, detail);
   }
 
-  const listen = { signal: life.signal };
-  document.addEventListener("visibilitychange", wake, listen);
-  addEventListener("online", wake, listen);
-  addEventListener("pageshow", (event) => event.persisted && wake(), listen);
   const watchdog = setInterval(() => state !== "paused" && Date.now() - heard > SILENCE_MS && open(), 5_000);
-  life.signal.addEventListener("abort", () => clearInterval(watchdog));
+  document.addEventListener("visibilitychange", wake, { signal: life.signal });
+  addEventListener("online", wake, { signal: life.signal });
+  addEventListener("pageshow", (event) => event.persisted && wake(), { signal: life.signal });
   open();
   if (document.visibilityState === "hidden") wake();
-  return {
-    close,
-    get lastEventId() {
-      return cursor;
-    },
-  };
+  return { close, get lastEventId() { return cursor; } }; // prettier-ignore
 }
 
 /** What an EventSource cannot say: the final state and its detail, or nothing if it may pass. */
 async function whyClosed(address) {
-  const done = new AbortController();
-  const timer = setTimeout(() => done.abort(), ANSWER_MS);
   try {
-    const answer = await fetch(address, { headers: { Accept: "text/event-stream" }, signal: done.signal });
+    const request = { headers: { Accept: "text/event-stream" }, signal: AbortSignal.timeout(ANSWER_MS) };
+    const answer = await fetch(address, request);
     if (answer.status === 204) return ["done", {}];
-    if (answer.ok) return null;
+    if (answer.ok) return void answer.body.cancel();
     const error = await Refused.by(answer);
     if (error.passing) return null;
     return [error.status === 410 ? "gone" : "failed", { ...error, message: error.message, reason: error.code }];
   } catch {
     return null;
-  } finally {
-    clearTimeout(timer);
-    done.abort();
   }
 }
 
 /** Whether the id of an entry, `<attempt>-<n>`, lies after the cursor. */
 export function isAfter(id, cursor) {
   if (!id || !cursor) return id !== "";
-  const [attempt, n] = id.split("-").map(BigInt);
-  const [lastAttempt, lastN] = cursor.split("-").map(BigInt);
+  const [attempt, n] = id.split("-").map(Number);
+  const [lastAttempt, lastN] = cursor.split("-").map(Number);
   return attempt === lastAttempt ? n > lastN : attempt > lastAttempt;
 }
 
@@ -181,13 +168,9 @@ export class Output {
 
   apply(kind, data) {
     const { item: number = 0 } = data;
-    if (kind === "done") {
-      this.done = data;
-      this.status = data.status;
-    } else if (kind === "restarted") {
-      if (!data.keep) this.items = [];
-      if (!data.keep) this.restarts++;
-    } else if (kind === "started") this.status = "running";
+    if (kind === "done") Object.assign(this, { done: data, status: data.status });
+    else if (kind === "started") this.status = "running";
+    else if (kind === "restarted" && !data.keep) Object.assign(this, { items: [], restarts: this.restarts + 1 });
     else if (kind === "opened") {
       this.status = "running";
       this.items.push({ ...data, item: number, [data.type === "call" ? "arguments" : "text"]: "" });
@@ -220,41 +203,32 @@ export class Refused extends Error {
   }
 
   static async by(answer) {
-    const body = await answer.json().catch(() => ({}));
-    return new Refused(answer.status, body.error);
+    const body = await answer.json().catch(() => null);
+    return new Refused(answer.status, body?.error);
   }
 }
 
 /** One call of the API, repeated while what stops it may pass, for as long as there is `patience`. */
 async function call(method, path, { base = "", key, idempotencyKey, body, patience = 20_000, onRetry, signal } = {}) {
-  const headers = { Accept: "application/json" };
+  const headers = { "Content-Type": "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
-  if (body) headers["Content-Type"] = "application/json";
   const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
   const until = Date.now() + patience;
   for (let failures = 0; ; failures++) {
+    const limit = AbortSignal.any([AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])]);
     try {
-      return await once(`${base}/v1/generations${path}`, request, signal);
-    } catch (error) {
+      const answer = await fetch(`${base}/v1/generations${path}`, { ...request, signal: limit });
+      if (answer.ok) return await answer.json();
+      throw await Refused.by(answer);
+    } catch (cause) {
+      signal?.throwIfAborted();
+      const error = cause instanceof Refused ? cause : new Refused(0);
       if (!error.passing || Date.now() > until) throw error;
       onRetry?.(error);
     }
     await new Promise((resolve) => setTimeout(resolve, backoff(failures)));
   }
-}
-
-async function once(address, request, signal) {
-  const limits = [AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])];
-  let answer;
-  try {
-    answer = await fetch(address, { ...request, signal: AbortSignal.any(limits) });
-    if (answer.ok) return await answer.json();
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Refused(0);
-  }
-  throw await Refused.by(answer);
 }
 
 const backoff = (failures) => Math.min(15_000, 500 * 2 ** failures) * (0.5 + Math.random() / 2);

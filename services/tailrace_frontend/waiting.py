@@ -1,0 +1,58 @@
+"""Waiting for an end without asking for it again and again: `GET …?wait=30`."""
+
+import asyncio
+import contextlib
+
+from tailrace.events import Head
+from tailrace.log import State
+from tailrace_frontend.hub import Hub, Tail
+
+LOOK_S = 2.0  # a lost message costs this much
+
+
+class Waiting:
+    """Follows a log only to hear that something was added."""
+
+    def __init__(self, head: Head) -> None:
+        self.head = head
+        self._heard = asyncio.Event()
+        self._leaving = False
+
+    def wake(self) -> None:
+        self._heard.set()
+
+    def leave(self) -> None:
+        self._leaving = True
+        self.wake()
+
+    def tick(self, now: float) -> None:
+        pass
+
+    async def hear_end(self, tail: Tail, seconds: float) -> None:
+        """Wait until the end was heard, or this process stops, or the time is up."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not tail.has_ended and not self._leaving:
+                    await self._heard.wait()
+                    self._heard.clear()
+
+
+async def until_ended(hub: Hub, state: State, seconds: float) -> State:
+    """The state once it has ended, or when the time is up, or this process stops.
+
+    Raises:
+        NotFound, Gone: it is taken away meanwhile.
+    """
+    deadline = asyncio.get_running_loop().time() + seconds
+    waiting = Waiting(state.head)
+    tail = hub.join(waiting)
+    try:
+        while not state.ended and not hub.draining:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            await waiting.hear_end(tail, min(left, LOOK_S))
+            state = await hub.log.state(state.head.id)
+    finally:
+        hub.leave(waiting)
+    return state

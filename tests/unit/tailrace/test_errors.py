@@ -1,0 +1,102 @@
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from tailrace import errors
+from tailrace.errors import (
+    Gone,
+    HostRefused,
+    MethodNotAllowed,
+    RateLimited,
+    TailraceError,
+    Unauthenticated,
+    Unavailable,
+)
+
+CLASSES = [
+    each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, TailraceError)
+]  # in order of definition
+ROW = re.compile(
+    r"^ {4}(?P<branch>[│├└─ ]*)(?P<name>[A-Z]\w+) +(?:(?P<status>\d{3})  )? *(?P<label>\S.*)$", re.MULTILINE
+)
+
+
+def drawn() -> list[dict[str, Any]]:
+    """The tree in the docstring: each class with its parent by the depth it is drawn at."""
+    assert errors.__doc__ is not None
+    path: list[str] = []
+    rows = []
+    for row in ROW.finditer(errors.__doc__):
+        depth = len(row["branch"]) // 4
+        path[depth:] = [row["name"]]
+        rows.append({**row.groupdict(), "parent": path[depth - 1] if depth else "Exception"})
+    return rows
+
+
+def test_the_tree_that_is_drawn_is_the_tree_that_is_there() -> None:
+    assert [(row["name"], row["parent"]) for row in drawn()] == [
+        (each.__name__, each.__base__.__name__) for each in CLASSES
+    ]
+
+
+@pytest.mark.parametrize("row", drawn(), ids=lambda row: str(row["name"]))
+def test_status_and_code_are_as_drawn(row: dict[str, Any]) -> None:
+    kind: type[TailraceError] = getattr(errors, row["name"])
+    if row["status"] is not None:
+        assert kind.status == int(row["status"])
+    if kind.code is not None:
+        assert row["label"] == kind.code
+    elif kind is Gone:
+        assert row["label"].split(" | ") == ["deleted", "expired", "lost"]
+    elif row["status"] is not None:
+        assert row["label"] == kind.type
+    else:
+        assert row["label"] in ("carries Retry-After", "told on the terminal at start, never over HTTP")
+
+
+@pytest.mark.parametrize("kind", [each for each in CLASSES if each is not Gone], ids=lambda kind: str(kind.__name__))
+def test_every_error_is_told_in_one_shape(kind: type[TailraceError]) -> None:
+    error = kind()
+    assert error.as_json() == {"error": {"message": kind.__doc__, "type": kind.type, "param": None, "code": kind.code}}
+    assert str(error) == error.message == kind.__doc__
+    assert kind("In other words.").as_json()["error"]["message"] == "In other words."
+
+
+def test_the_shape_is_pinned() -> None:
+    error = errors.InvalidBody("messages: Field required", param="messages")
+    assert list(error.as_json()["error"].items()) == [
+        ("message", "messages: Field required"),
+        ("type", "invalid_request_error"),
+        ("param", "messages"),
+        ("code", "invalid_body"),
+    ]
+
+
+@pytest.mark.parametrize("reason", ["deleted", "expired", "lost"])
+def test_gone_says_why(reason: str) -> None:
+    assert Gone(reason).as_json()["error"]["code"] == reason
+    assert reason in Gone(reason).message
+    assert Gone(reason).status == 410
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (TailraceError(), {}),
+        (HostRefused(), {}),
+        (Unauthenticated(), {"WWW-Authenticate": "Bearer"}),
+        (MethodNotAllowed(allow="GET, POST"), {"Allow": "GET, POST"}),
+        (MethodNotAllowed(), {}),
+        (RateLimited(retry_after=7), {"Retry-After": "7"}),
+        (Unavailable(), {"Retry-After": "1"}),
+    ],
+)
+def test_headers_that_belong_to_an_error(error: TailraceError, headers: dict[str, str]) -> None:
+    assert error.headers() == headers
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: str(kind.__name__))
+def test_a_fault_of_the_callers_is_never_called_the_servers(kind: type[TailraceError]) -> None:
+    assert (kind.type == "server_error") == (kind.status >= 500)

@@ -1,0 +1,133 @@
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from support.logs import ATTEMPT, HEADS, LOGS, citation, token
+from support.logs import head as head_of
+from tailrace.events import (
+    KINDS,
+    NO_EXTRA,
+    Arguments,
+    Closed,
+    Created,
+    Delta,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    Item,
+    ItemType,
+    Opened,
+    Reasoning,
+    Refusal,
+    Restarted,
+    Started,
+    Text,
+    width,
+)  # fmt: skip
+from tailrace.ids import EntryId
+
+OUTPUT = [Item(0, "text"), Item(1, "call"), Item(2, "reasoning"), Item(3, "refusal"), Item(4, "call")]
+TWO_CITED = Extra(delta={"annotations": [citation(0), citation(1)]})
+
+WIDTHS: list[tuple[Event, Extra, int]] = [
+    (Created(1.0), NO_EXTRA, 1),
+    (Created(1.0, queued=True), NO_EXTRA, 2),
+    (Started(1, 1.0), NO_EXTRA, 1),
+    (Opened(0, "text"), NO_EXTRA, 2),
+    (Opened(0, "reasoning"), NO_EXTRA, 2),
+    (Opened(0, "refusal"), NO_EXTRA, 2),
+    (Opened(0, "call"), NO_EXTRA, 1),
+    (Text(0, "a"), NO_EXTRA, 1),
+    (Text(0, ""), NO_EXTRA, 1),
+    (Text(0, "a"), TWO_CITED, 3),
+    (Text(0, "a"), Extra(delta={"annotations": "none"}), 1),
+    (Text(0, "a"), Extra(delta={"annotations": [citation(0), "odd", None]}), 2),
+    (Text(0, "a"), Extra(choice={"logprobs": {"content": [token("a")]}}), 1),
+    (Reasoning(0, "a"), TWO_CITED, 1),
+    (Refusal(0, "a"), TWO_CITED, 1),
+    (Arguments(0, "a"), TWO_CITED, 1),
+    (Closed(OUTPUT[0]), NO_EXTRA, 3),
+    (Closed(OUTPUT[2]), NO_EXTRA, 3),
+    (Restarted(2, keep=True, output=OUTPUT), NO_EXTRA, 1),
+    (Restarted(2, output=OUTPUT), NO_EXTRA, 1),
+    (Restarted(2, open=[0, 1], output=OUTPUT), NO_EXTRA, 6),
+    (Done("completed", 1.0), NO_EXTRA, 1),
+    (Done("completed", 1.0, output=OUTPUT), NO_EXTRA, 1),
+    (Done("completed", 1.0, open=[0, 1, 2, 3, 4], output=OUTPUT), NO_EXTRA, 14),
+    (Done("cancelled", 1.0, open=[4], output=OUTPUT), NO_EXTRA, 3),
+    (Done("incomplete", 1.0, open=[3], output=OUTPUT), NO_EXTRA, 4),
+    (Done("failed", 1.0, output=OUTPUT), NO_EXTRA, 2),
+]
+
+
+def test_there_are_ten_kinds_each_named_once() -> None:
+    names = "created started opened text reasoning refusal arguments closed restarted done"
+    assert [kind.kind for kind in KINDS] == names.split()
+
+
+@pytest.mark.parametrize(("event", "extra", "numbers"), WIDTHS)
+def test_an_event_takes_a_number_for_each_frame_of_the_responses_wire(event: Event, extra: Extra, numbers: int) -> None:
+    assert width(event, extra) == numbers
+    assert Entry(EntryId(1, 9), event, extra).width == numbers
+
+
+def test_the_table_of_widths_knows_every_kind() -> None:
+    assert {type(event) for event, _, _ in WIDTHS} == set(KINDS)
+
+
+def test_what_is_no_event_has_no_width() -> None:
+    with pytest.raises(TypeError, match="not an event"):
+        width(Event())
+
+
+@pytest.mark.parametrize(
+    ("cursor", "follows"),
+    [(6, True), (5, False), (7, False), (9, False)],
+    ids=["right before", "gap", "inside", "itself"],
+)
+def test_an_entry_follows_the_cursor_right_before_it(cursor: int, follows: bool) -> None:
+    entry = Entry(EntryId(5, 9), Closed(OUTPUT[0]))
+    assert entry.follows(EntryId(4, cursor)) is follows
+
+
+@pytest.mark.parametrize(
+    ("value", "annotations"),
+    [([{"a": 1}, 2, None, {"b": 3}], [{"a": 1}, {"b": 3}]), ({"a": 1}, []), ("text", []), (None, []), (7, [])],
+)
+def test_only_objects_count_as_annotations_and_logprobs(value: Any, annotations: list[Any]) -> None:
+    assert Extra(delta={"annotations": value}).annotations == annotations
+    assert Extra(choice={"logprobs": {"content": value}}).logprobs == annotations
+    assert Extra(choice={"logprobs": value}).logprobs == []
+
+
+DELTAS: list[Delta] = [
+    Text(0, "a"), Text(1, "a"), Reasoning(0, "a"), Reasoning(0, "a", key="reasoning"), Refusal(0, "a"),
+    Arguments(0, "a", tool=0, call="x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", DELTAS, ids=repr)
+@pytest.mark.parametrize("other", DELTAS, ids=repr)
+def test_a_delta_continues_only_one_of_its_own_place(one: Delta, other: Delta) -> None:
+    assert one.with_text("b").continues(other) is (one is other)
+    assert one.with_text("b").with_text("a") == one
+
+
+def test_a_delta_continues_nothing_else() -> None:
+    assert not Text(0, "a").continues(Opened(0, "text"))
+
+
+@pytest.mark.parametrize(("type_", "frames"), [("text", 3), ("reasoning", 3), ("refusal", 3), ("call", 2)])
+def test_closing_a_call_takes_one_frame_less(type_: ItemType, frames: int) -> None:
+    assert Item(0, type_).closings == frames
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_numbers_run_on_over_the_whole_log(name: str) -> None:
+    entries = LOGS[name](head_of(**HEADS["summary"]))
+    assert entries[0].id == EntryId(ATTEMPT, 1)
+    for before, after in pairwise(entries):
+        assert after.id.n == before.id.n + after.width
+    assert sum(entry.width for entry in entries) == entries[-1].id.n + 1

@@ -1,0 +1,106 @@
+import json as standard
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace import json
+
+LINE_BREAKS = "\u2028\u2029\u0085"
+texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(
+    st.sampled_from(LINE_BREAKS + "âÂ\u2027\u202a\u0084é\n")
+)
+halves = st.text(st.sampled_from("a\ud83d\ude00é😀\ufeff\ud800\udfff"))
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(values)
+def test_what_is_written_is_one_line_and_reads_the_same(value: Any) -> None:
+    data = json.dumps(value)
+    assert len(data.decode().splitlines()) <= 1
+    assert json.loads(data) == json.loads_tolerant(data) == standard.loads(data) == value
+
+
+def test_what_cuts_lines_is_escaped_and_nothing_else() -> None:
+    assert json.dumps({"a": "\u2028\u2029\u0085"}) == b'{"a":"\\u2028\\u2029\\u0085"}'
+    assert json.dumps("é â \u2027 😀") == '"é â \u2027 😀"'.encode()
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"{'a': 1}", b"NaN", b"[1,]", b"\xff", b'"\xff"', b'"\\ud800"', b"[" * 100_000, b"1e999"]
+)
+def test_reading_strictly_refuses_with_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
+        json.loads(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b'{"a":"\\ud83d"}', {"a": "\ud83d"}),
+        (b'{"a":"\\ud83d\\ude00"}', {"a": "😀"}),
+        (b'{"a":Infinity,"b":-Infinity}', {"a": float("inf"), "b": float("-inf")}),
+        (b'"a\xffb"', "a\ufffdb"),
+        (b'[1,"\xc3\xa9"]', [1, "é"]),
+    ],
+)
+def test_reading_an_upstream_is_tolerant(data: bytes, value: Any) -> None:
+    assert json.loads_tolerant(data) == value
+
+
+def test_reading_an_upstream_takes_a_number_that_is_none() -> None:
+    told = json.loads_tolerant(b'{"logprob":NaN}')["logprob"]
+    assert told != told
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b"data", b"[" * 100_000, b'["\xff' + b"[" * 100_000, b'{"\\ud800":' * 100_000]
+)
+def test_what_is_no_json_at_all_is_a_value_error(data: bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
+        json.loads_tolerant(data)
+
+
+def test_half_a_pair_is_not_written() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        json.dumps("\ud83d")
+
+
+@given(halves)
+def test_mended_text_can_be_written_and_whole_text_stays(text: str) -> None:
+    mended = json.mend(text)
+    json.dumps(mended)
+    assert json.mend(mended) == mended
+    whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
+    assert mended.replace("\ufffd", "") == whole
+
+
+@given(texts)
+def test_whole_text_is_not_mended(text: str) -> None:
+    assert json.mend(text) == text
+
+
+def test_mending_reaches_every_string() -> None:
+    told = {"\ud83d": ["a\ude00", {"b": "\ud83d\ude00"}], "n": 1, "none": None}
+    assert json.mend(told) == {"\ufffd": ["a\ufffd", {"b": "😀"}], "n": 1, "none": None}
+
+
+def test_the_same_value_is_the_same_bytes_however_it_was_written() -> None:
+    one = b'{"b": [1, 2], "a": {"d": "\\u00e9", "c": null}}'
+    other = '{"a":{"c":null,\n"d":"é"},"b":[1,2]}'.encode()
+    assert json.canonical(one) == json.canonical(other) == '{"a":{"c":null,"d":"é"},"b":[1,2]}'.encode()
+
+
+@pytest.mark.parametrize("other", [b'{"a":[2,1]}', b'{"a":[1,2],"b":null}', b'{"a":["1",2]}', b'{"A":[1,2]}'])
+def test_another_value_is_other_bytes(other: bytes) -> None:
+    assert json.canonical(other) != json.canonical(b'{"a":[1,2]}')
+
+
+def test_what_is_no_json_has_no_canonical_form() -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
+        json.canonical(b"{")

@@ -1,0 +1,74 @@
+import inspect
+import re
+
+import pytest
+
+from tailrace import keys
+from tailrace.ids import new_generation_id
+
+GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
+
+NAMED: dict[str, str] = {
+    "head": keys.head(GENERATION),
+    "log": keys.log(GENERATION),
+    "tombstone": keys.tombstone(GENERATION),
+    "events": keys.events(GENERATION),
+    "worker": keys.worker("w1"),
+    "unfinished": keys.unfinished(GENERATION),
+    "swept": keys.swept(3),
+    "owned": keys.owned("anna"),
+    "unfinished_of": keys.unfinished_of("anna"),
+    "idempotency": keys.idempotency("anna", "key"),
+    "QUEUE": keys.QUEUE,
+    "WAKE": keys.WAKE,
+    "WORKERS": keys.WORKERS,
+}
+LISTS = {"of_generation", "all_unfinished"}
+
+
+def documented() -> list[str]:
+    """The first column of the docstring's table."""
+    assert keys.__doc__ is not None
+    return re.findall(r"^ {4}((?:tailrace|arq):\S+)", keys.__doc__, re.MULTILINE)
+
+
+def as_pattern(row: str) -> str:
+    """`<0-15>` is a number, `<word>` and `{gen}` are whatever stands there."""
+    pattern = re.escape(row).replace(r"\{gen\}", r"\{gen_[a-z2-7]{26}\}").replace(r"<0\-15>", "(?:[0-9]|1[0-5])")
+    return re.sub(r"<\w+>", "[^:]+", pattern)
+
+
+def test_every_key_that_is_made_here_is_tried_here() -> None:
+    made = {name for name, what in vars(keys).items() if inspect.isfunction(what) and what.__module__ == keys.__name__}
+    constants = {name for name, what in vars(keys).items() if name.isupper() and isinstance(what, str)}
+    assert made | constants == set(NAMED) | LISTS
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_every_key_stands_in_the_table(name: str) -> None:
+    rows = [row for row in documented() if re.fullmatch(as_pattern(row), NAMED[name])]
+    assert len(rows) == 1
+
+
+def test_every_row_of_the_table_is_a_key() -> None:
+    unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in NAMED.values())]
+    assert unmade == ["arq:job:<dispatch>"], "arq's own are the only ones that are not made here"
+
+
+def test_all_keys_of_a_generation_share_one_cluster_slot() -> None:
+    all_of_one = keys.of_generation(GENERATION)
+    assert all_of_one == [NAMED[name] for name in ("head", "log", "tombstone", "events")]
+    assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION}
+
+
+def test_the_unfinished_are_spread_over_all_shards() -> None:
+    assert {keys.unfinished(new_generation_id()) for _ in range(1000)} == set(keys.all_unfinished())
+    assert len(keys.all_unfinished()) == keys.UNFINISHED_SETS == 16
+    assert keys.unfinished(GENERATION) == keys.unfinished(GENERATION)
+
+
+def test_a_key_tells_neither_another_owners_name_nor_what_the_caller_sent() -> None:
+    """An owner's name has no colon (`callers`), so nobody can name another's key."""
+    odd = keys.idempotency("anna", "bob:\r\n{}*")
+    assert re.fullmatch(r"tailrace:idempotency:anna:[0-9a-f]{64}", odd)
+    assert odd != keys.idempotency("anna", "bob")

@@ -1,0 +1,126 @@
+from typing import Any
+
+import pytest
+
+from tailrace.errors import Misconfigured
+from tailrace.settings import Settings, load
+
+LEAK = "hunter2-not-for-anybody"
+NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
+SECRETS = {
+    "api_keys": f"anna:{LEAK}",
+    "secret": LEAK,
+    "redis_url": f"redis://:{LEAK}@cache:6379/0",
+    "queue_url": f"redis://anna:{LEAK}@queue:6379/0",
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"TAILRACE_{name.upper()}", raising=False)
+
+
+def test_it_runs_without_any_setting() -> None:
+    settings = load()
+    settings.check_frontend()
+    assert settings.is_loopback
+    assert not settings.has_callers
+    assert settings.queue_server == settings.redis_url
+    assert settings.origins == []
+
+
+def test_every_setting_has_a_default_and_says_what_it_is() -> None:
+    assert [name for name, field in Settings.model_fields.items() if field.is_required() or not field.description] == []
+
+
+def test_settings_come_from_the_environment_and_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PORT", "1234")
+    monkeypatch.setenv("TAILRACE_LEASE_S", "2.5")
+    monkeypatch.setenv("PORT", "99")
+    assert (load().port, load().lease_s, load(port=4321).port) == (1234, 2.5, 4321)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [LEAK, "", "-1", "nan"])
+def test_a_wrong_value_names_the_variable_and_is_not_printed(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"TAILRACE_{name.upper()}", value)
+    with pytest.raises(Misconfigured) as refused:
+        load()
+    assert f"TAILRACE_{name.upper()}: " in refused.value.message
+    assert LEAK not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TAILRACE_PORT", "70000")
+    monkeypatch.setenv("TAILRACE_MAX_JOBS", "0")
+    with pytest.raises(Misconfigured, match=r"TAILRACE_PORT: .*; TAILRACE_MAX_JOBS: "):
+        load()
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_are_not_told(name: str) -> None:
+    settings = load(**{name: SECRETS[name]})
+    assert LEAK not in repr(settings)
+    assert LEAK not in str(settings)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_loopback"),
+    [
+        ("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("localhost", True),
+        ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.example.org", False), ("", False),
+    ],
+)  # fmt: skip
+def test_only_loopback_is_open_to_everybody_there(host: str, is_loopback: bool) -> None:
+    settings = load(host=host)
+    assert settings.is_loopback is is_loopback
+    if is_loopback:
+        settings.check_frontend()
+    else:
+        with pytest.raises(Misconfigured, match="TAILRACE_API_KEYS"):
+            settings.check_frontend()
+
+
+@pytest.mark.parametrize(("secret", "is_enough"), [("", False), ("x" * 15, False), ("x" * 16, True)])
+def test_keys_need_a_secret_that_cannot_be_guessed(secret: str, is_enough: bool) -> None:
+    settings = load(host="0.0.0.0", api_keys=f"anna:{LEAK}", secret=secret)
+    if is_enough:
+        settings.check_frontend()
+        return
+    with pytest.raises(Misconfigured, match="TAILRACE_SECRET") as refused:
+        settings.check_frontend()
+    assert LEAK not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("keys", "has_callers"), [("", False), ("  \n", False), ("anna:key", True), ("@/a/file", True)]
+)
+def test_callers_are_there_when_keys_are(keys: str, has_callers: bool) -> None:
+    assert load(api_keys=keys).has_callers is has_callers
+
+
+@pytest.mark.parametrize(
+    ("text", "origins"),
+    [
+        ("", []),
+        (" , ", []),
+        ("https://a.example", ["https://a.example"]),
+        (" https://a.example/ ,http://b:1,", ["https://a.example", "http://b:1"]),
+    ],
+)
+def test_origins_are_a_list(text: str, origins: list[str]) -> None:
+    assert load(cors_origins=text).origins == origins
+
+
+@pytest.mark.parametrize(("queue_url", "server"), [("", "redis://log/0"), ("redis://queue/0", "redis://queue/0")])
+def test_the_queue_lives_with_the_log_unless_told_otherwise(queue_url: Any, server: str) -> None:
+    assert load(redis_url="redis://log/0", queue_url=queue_url).queue_server == server
