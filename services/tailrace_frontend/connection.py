@@ -35,6 +35,12 @@ class ClientConnection:
         """Wait until the socket takes more, or is gone."""
         await self._flow.drain()
 
+    async def flushed(self) -> None:
+        """Wait until the socket has taken everything, or is gone."""
+        self._transport.set_write_buffer_limits(high=0)
+        await self._flow.drain()
+        self._transport.set_write_buffer_limits()
+
     def abort(self) -> None:
         """Cut it, with whatever it still held."""
         self._transport.abort()

@@ -80,6 +80,7 @@ class Reader:
             self._connection.abort()
             await asyncio.sleep(0)  # the server learns of it before it sees an answer without an end
         except Ended:
+            await self._until(self._connection.flushed())  # nobody would cut a socket that stays full afterwards
             await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._connection.on_lost = None
@@ -179,11 +180,15 @@ class Reader:
         self._told_at = time.monotonic()
         await self._send_message({"type": "http.response.body", "body": data, "more_body": True})
         if self._connection.is_full:
-            self._blocked_since = time.monotonic()
-            try:
-                await self._connection.drained()
-            finally:
-                self._blocked_since = None
+            await self._until(self._connection.drained())
+
+    async def _until(self, written: Awaitable[None]) -> None:
+        """Wait for the socket; the hub's clock cuts one that takes nothing for too long."""
+        self._blocked_since = time.monotonic()
+        try:
+            await written
+        finally:
+            self._blocked_since = None
 
     async def _idle(self) -> None:
         """Nothing to tell: wait to be woken; on the beat say that we live, and look whether the log does."""

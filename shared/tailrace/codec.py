@@ -57,7 +57,7 @@ class Row(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of content, without what Redis adds."""
-        return len(self.field) + len(self.value.encode()) + len(self.extra.encode())
+        return len(self.field.encode()) + len(self.value.encode()) + len(self.extra.encode())
 
 
 def to_row(entry: Entry) -> Row:

@@ -4,14 +4,13 @@
  *         and the answer from its log; nothing is kept here but the model's name and, until the tab closes, an API key.
  * Rule 2: events only change the fold (`Output`). Once a frame the page draws what the fold has more than the screen,
  *         so a burst costs one frame, and a long answer costs no more a token than a short one.
- * Rule 3: text is made of DOM nodes, never of HTML: nothing a model writes can be more than text.
  */
 
+import { element, inline, Prose } from "/markdown.js";
 import { cancel, follow, generate, get, Output, randomKey } from "/tailrace.js";
 
 const POLL_MS = 2_000;
 const QUIET_MS = 4_000; // a stream silent for so long makes one wonder whether a worker is there at all
-const LONG_LINE = 2_000;
 
 const $ = (id) => document.getElementById(id);
 
@@ -194,11 +193,7 @@ function beginTurn(connection) {
   return turn;
 }
 
-const callOptions = (mine, more = {}) => ({
-  key: apiKey(),
-  signal: mine.life.signal,
-  ...more,
-});
+const callOptions = (mine, more) => ({ key: apiKey(), signal: mine.life.signal, ...more });
 
 /** For as long as it takes, and saying so. */
 const patiently = (mine) =>
@@ -286,7 +281,7 @@ function read(mine, url, lastEventId) {
       refresh();
     },
     onState(state, detail) {
-      if (state === "failed" && detail.status === 401) return renewTicket(mine, reading.lastEventId);
+      if (state === "failed" && detail.status === 401) return renewTicket(mine, reading.lastEventId());
       if (state === "done" && !mine.output.done) return show(mine.id); // ended before we came
       Object.assign(mine, { connection: state === "paused" ? "reconnecting" : state, detail });
       refresh();

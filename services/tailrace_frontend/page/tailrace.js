@@ -28,7 +28,7 @@ const STALE_MS = 20_000; // the same on waking up, where a dead socket is likely
 const SETTLE_MS = 300; // a server that may not serve now answers 200 and ends: that is not `open`
 const ANSWER_MS = 20_000;
 
-/** Follows a log to its end. Returns `{close(), lastEventId}`. */
+/** Follows a log to its end. Returns `{close(), lastEventId()}`. */
 export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_000 } = {}) {
   let cursor = lastEventId;
   let failures = 0;
@@ -120,10 +120,9 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
   const watchdog = setInterval(() => state !== "paused" && Date.now() - heard > SILENCE_MS && open(), 5_000);
   document.addEventListener("visibilitychange", wake, { signal: life.signal });
   addEventListener("online", wake, { signal: life.signal });
-  addEventListener("pageshow", (event) => event.persisted && wake(), { signal: life.signal });
   open();
   if (document.visibilityState === "hidden") wake();
-  return { close, get lastEventId() { return cursor; } }; // prettier-ignore
+  return { close, lastEventId: () => cursor };
 }
 
 /** What an EventSource cannot say: the final state and its detail, or nothing if it may pass. */

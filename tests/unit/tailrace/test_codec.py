@@ -111,7 +111,7 @@ def test_the_same_entry_is_the_same_bytes(entry: Entry, times: int) -> None:
         assert to_row(from_row(row)) == row
 
 
-@given(texts, texts)
+@given(st.lists(st.sampled_from([*(kind.kind for kind in KINDS), ":", "/", "0", "-1", "x", ""])).map("".join), texts)
 def test_what_is_not_a_row_is_refused_in_our_own_words(field: str, value: str) -> None:
     try:
         event = decode(field, value)
@@ -138,8 +138,8 @@ FIELDS: list[tuple[Event, str, str]] = [
     (Arguments(2, "1", 3, 4, "a/b:c"), "arguments:2/3:4:a/b:c", "1"),
     (Closed(Item(0, "reasoning", text="hm")), "closed:0", '{"type":"reasoning","text":"hm"}'),
     (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"number":2,"reason":"worker_lost","at":1.0}'),
-    (Done("completed", 9.0, [Finish(0, "stop")]), "done", '{"status":"completed","at":9.0,'
-     '"finish":[{"index":0,"finish_reason":"stop"}],"upstream":{},"timings":{}}'),
+    (Done("completed", 9.0, [Finish(0, "stop")]), "done",
+     '{"status":"completed","at":9.0,"finish":[{"index":0,"finish_reason":"stop"}]}'),
 ]  # fmt: skip
 
 
@@ -187,4 +187,4 @@ def test_what_was_not_packed_here_is_corrupt(message: bytes) -> None:
 
 def test_a_row_weighs_the_bytes_of_its_content() -> None:
     assert Row(1, 2, "text:0", "ü🜁", '{"top":{"x":"ß"}}').size == 6 + 6 + 18
-    assert Row(1, 2, "arguments:0:0:ü", "").size == 16
+    assert Row(1, 2, "arguments:0:0:ü", "").size == 16, "the field counts in bytes, too"

@@ -1,0 +1,166 @@
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from tailrace.connection import PASSES, connect, memory_percent, problems, server_run
+from tailrace.errors import Misconfigured
+from tailrace_cli.embedded import EmbeddedServer, free_port
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """One that may be stopped."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def config(redis: Redis) -> AsyncIterator[Callable[[str, str], Awaitable[None]]]:
+    """Sets what is set back afterwards."""
+    before: dict[str, str] = {}
+
+    async def change(name: str, value: str) -> None:
+        before.setdefault(name, (await redis.config_get(name))[name])
+        await redis.config_set(name, value)
+
+    yield change
+    for name, value in before.items():
+        await redis.config_set(name, value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:6379", "http://localhost", "redis://:hunter2/cut@localhost", "redis://:hunter2@cache/0?db=zero"],
+)
+def test_what_is_no_redis_address_is_not_printed(url: str) -> None:
+    with pytest.raises(Misconfigured, match="TAILRACE_REDIS_URL") as refused:
+        connect(url)
+    assert "hunter2" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+async def test_callers_wait_for_a_connection_when_all_are_busy(valkey: EmbeddedServer) -> None:
+    client = connect(valkey.url, max_connections=2)
+    assert await asyncio.gather(*(client.ping() for _ in range(50))) == [True] * 50
+    info = await client.info("clients")
+    assert info["connected_clients"] <= 2
+    await client.aclose()
+
+
+async def test_a_client_closes_all_that_it_opened(redis: Redis, valkey: EmbeddedServer) -> None:
+    client = connect(valkey.url)
+    await asyncio.gather(*(client.ping() for _ in range(10)))
+    mine = {each["id"] for each in await redis.client_list()}
+    await client.aclose()
+    assert not client.connection_pool._in_use_connections
+    async with asyncio.timeout(5):
+        while len(mine & {each["id"] for each in await redis.client_list()}) > 1:
+            await asyncio.sleep(0)
+
+
+async def test_a_command_survives_a_restart_of_the_server(server: EmbeddedServer) -> None:
+    client = connect(server.url)
+    await client.set("key", "value")
+    for end in (server.stop, server.kill):
+        end()
+        server.start()
+        assert await client.get("key") == b"value"
+    await client.aclose()
+
+
+async def test_a_server_that_is_away_passes() -> None:
+    client = connect(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(PASSES):
+        await client.ping()
+    await client.aclose()
+
+
+async def test_a_mistake_does_not_pass(redis: Redis) -> None:
+    with pytest.raises(ResponseError) as refused:
+        await redis.execute_command("NO SUCH COMMAND")
+    assert not isinstance(refused.value, PASSES)
+
+
+async def test_a_server_that_is_set_up_right_has_no_problems(redis: Redis) -> None:
+    assert await problems(redis) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong", "warnings"),
+    [
+        ("maxmemory-policy", "allkeys-lru", ["maxmemory-policy is allkeys-lru"], []),
+        ("maxmemory-policy", "volatile-ttl", ["maxmemory-policy is volatile-ttl"], []),
+        ("appendonly", "no", [], ["appendonly is off"]),
+    ],
+)
+async def test_what_is_wrong_with_a_server_is_told(
+    redis: Redis,
+    config: Callable[[str, str], Awaitable[None]],
+    name: str,
+    value: str,
+    wrong: list[str],
+    warnings: list[str],
+) -> None:
+    await config(name, value)
+    told = await problems(redis)
+    assert [[each.partition(":")[0] for each in part] for part in told] == [wrong, warnings]
+
+
+class Saying(Redis):
+    """A server that says this of itself."""
+
+    def __init__(self, **said: Any) -> None:
+        super().__init__()
+        self.said = said
+
+    async def info(self, section: str | None = None, *_: str, **__: Any) -> dict[str, Any]:  # type: ignore[override]
+        return self.said
+
+
+@pytest.mark.parametrize(
+    ("version", "is_enough"),
+    [("6.2.14", False), ("7.0.15", True), ("8.1", True), ("10.0.0", True), ("255.255.255", True)],
+)
+async def test_sharded_pub_sub_needs_redis_7(version: str, is_enough: bool) -> None:
+    wrong, _ = await problems(Saying(redis_version=version, maxmemory_policy="noeviction", aof_enabled=1))
+    assert wrong == ([] if is_enough else [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"])
+
+
+@pytest.mark.parametrize(
+    ("said", "percent"),
+    [
+        ({"maxmemory": 0, "used_memory": 10}, 0),
+        ({"maxmemory": 200, "used_memory": 50}, 25),
+        ({"maxmemory": 100, "used_memory": 130}, 130),
+        ({"used_memory": 10}, 0),
+    ],
+)
+async def test_how_full_a_server_is(said: dict[str, int], percent: float) -> None:
+    assert await memory_percent(Saying(**said)) == percent
+
+
+async def test_a_limit_that_is_set_is_seen(redis: Redis, config: Callable[[str, str], Awaitable[None]]) -> None:
+    assert await memory_percent(redis) == 0
+    await config("maxmemory", str(1024**4))
+    assert 0 < await memory_percent(redis) < 1
+
+
+async def test_a_run_id_is_new_with_every_start(server: EmbeddedServer) -> None:
+    client = connect(server.url)
+    runs = []
+    for _ in range(2):
+        run, age = await server_run(client)
+        assert (await server_run(client))[0] == run
+        assert 0 <= age < 60
+        runs.append(run)
+        server.stop()
+        server.start()
+    assert len(set(runs)) == 2
+    await client.aclose()

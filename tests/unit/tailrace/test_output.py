@@ -1,0 +1,262 @@
+import math
+from typing import Any
+
+import pytest
+
+from support.logs import (
+    ATTEMPT,
+    HEADS,
+    LOGS,
+    REQUEST,
+    USAGE,
+    Book,
+    call_opened,
+    citation,
+    done_of,
+    text_opened,
+    token,
+    words,
+)
+from support.logs import head as head_of
+from tailrace.events import (
+    NO_EXTRA,
+    Arguments,
+    Created,
+    Entry,
+    Event,
+    Extra,
+    FinalStatus,
+    Finish,
+    Item,
+    Opened,
+    Reasoning,
+    Refusal,
+    Restarted,
+    Started,
+    Text,
+    Timings,
+)  # fmt: skip
+from tailrace.ids import EntryId
+from tailrace.output import BYTES_A_TOKEN, Output, text_of
+
+
+def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
+    """The fold of events without regard to their numbers."""
+    output = Output(**options)
+    for event in events:
+        output.apply(*(event if isinstance(event, tuple) else (event, NO_EXTRA)))
+    return output
+
+
+SAID = (text_opened(), *words("Once| upon"))
+
+
+def test_an_empty_log_says_nothing() -> None:
+    output = Output()
+    assert (output.top, output.open, output.said, output.next_item, output.attempts) == (-1, [], False, 0, 0)
+    assert output.items() == output.all_items() == output.choices() == []
+    assert output.done is None
+
+
+@pytest.mark.parametrize("options", HEADS)
+@pytest.mark.parametrize("name", LOGS)
+def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> None:
+    head = head_of(**HEADS[options])
+    entries = LOGS[name](head)
+    before, whole = Output(entries[:-1], logprobs=head.logprobs), Output(entries, logprobs=head.logprobs)
+    told = before.ended(done_of(entries).status, 1.0)
+    assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
+    assert whole.items() == done_of(entries).output
+    assert (whole.done, whole.open, whole.top) == (done_of(entries), [], entries[-1].id.n)
+
+
+def test_looking_at_the_output_does_not_change_it() -> None:
+    output = fold(*SAID)
+    assert output.items() == output.items() == [Item(0, "text", text="Once upon")]
+    output.apply(Text(0, " a"), NO_EXTRA)
+    assert output.items() == [Item(0, "text", text="Once upon a")]
+
+
+def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
+    output = fold(
+        Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
+        call_opened(2), Arguments(2, '{"a"'), call_opened(3, 1), Arguments(3, "{}"), Arguments(2, ":1}"),
+        Opened(4, "refusal"), Refusal(4, "No"), Reasoning(0, "m."),
+    )  # fmt: skip
+    assert output.items() == [
+        Item(0, "reasoning", text="Hmm."),
+        Item(1, "text", text="Yes"),
+        Item(2, "call", tool=0, id="functions.search:0", name="search", arguments='{"a":1}'),
+        Item(3, "call", tool=1, id="functions.search:1", name="search", arguments="{}"),
+        Item(4, "refusal", text="No"),
+    ]
+    assert (output.open, output.next_item, output.said) == ([0, 1, 2, 3, 4], 5, True)
+
+
+def test_an_item_that_is_closed_is_no_longer_open() -> None:
+    book = Book(head_of()).start().say(*SAID).close(0).say(text_opened(1, choices=[]))
+    done = book.end("cancelled")[-1].event
+    assert book.output.open == []
+    assert book.output.all_items()[0].status is None, "it was complete before the cancel"
+    assert done == book.output.done
+    assert done_of(book.entries).open == [1]
+
+
+def test_annotations_are_gathered_in_order() -> None:
+    output = fold(text_opened(), *((Text(0, ""), Extra(delta={"annotations": [citation(n)]})) for n in range(3)))
+    assert output.items()[0].annotations == [citation(0), citation(1), citation(2)]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_logprobs_are_gathered_only_where_asked_for(asked: bool) -> None:
+    parts = ((Text(0, text), Extra(choice={"logprobs": {"content": [token(text)]}})) for text in "ab")
+    output = fold(text_opened(), *parts, logprobs=asked)
+    assert output.items()[0].logprobs == ([token("a"), token("b")] if asked else [])
+
+
+def test_what_a_call_has_beside_its_arguments_is_kept_the_last_of_each() -> None:
+    output = fold(
+        (call_opened(0), Extra(call={"a": 1, "b": 1})), (Arguments(0, "{"), Extra(call={"b": 2})),
+        (Arguments(0, "}"), Extra(call={"c": 3})),
+    )  # fmt: skip
+    assert output.items()[0].call == {"a": 1, "b": 2, "c": 3}
+
+
+# Restarts
+
+
+def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
+    output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), Arguments(1, "{"))
+    restarted = output.restarted(2, "worker_lost", 3.0)
+    assert restarted == Restarted(
+        2, False, "worker_lost", 3.0, open=[0, 1],
+        output=[
+            Item(0, "text", text="Once upon", status="incomplete"),
+            Item(1, "call", tool=0, id="functions.search:0", name="search", arguments="{", status="incomplete"),
+        ],
+    )  # fmt: skip
+    output.apply(restarted, NO_EXTRA)
+    assert (output.said, output.items(), output.open, output.choices()) == (False, [], [], [])
+    assert output.all_items() == restarted.output
+    assert (output.next_item, output.attempts) == (2, 2)
+    output.apply(text_opened(2), NO_EXTRA)
+    assert output.items() == [Item(2, "text", text="")]
+    assert output.all_items() == [*restarted.output, Item(2, "text", text="")]
+
+
+def test_a_second_restart_lists_what_both_discarded() -> None:
+    output = fold(*SAID)
+    output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
+    output.apply(text_opened(1), NO_EXTRA)
+    again = output.restarted(3, "worker_lost", 2.0)
+    assert ([item.item for item in again.output], again.open) == ([0, 1], [1])
+    output.apply(again, NO_EXTRA)
+    assert (output.next_item, output.attempts) == (2, 2)
+    assert output.ended("completed", 3.0).output == []
+
+
+def test_a_restart_that_keeps_goes_on_with_the_open_item() -> None:
+    output = fold(Started(1, 1.0), *SAID)
+    output.apply(Restarted(2, keep=True, output=output.items()), NO_EXTRA)
+    output.apply(Text(0, " a time"), NO_EXTRA)
+    assert output.items() == [Item(0, "text", text="Once upon a time")]
+    assert (output.open, output.attempts, output.next_item) == ([0], 2, 1)
+
+
+def test_a_restart_with_nothing_open_closes_nothing() -> None:
+    book = Book(head_of()).start().say(*SAID).close(0).restart()
+    book.end("completed")
+    restarted = book.entries[-2].event
+    assert isinstance(restarted, Restarted)
+    assert (restarted.open, restarted.output) == ([], [Item(0, "text", text="Once upon")])
+
+
+# Ends
+
+
+@pytest.mark.parametrize(
+    ("status", "open_", "item_status"),
+    [
+        ("completed", [0], None),
+        ("incomplete", [0], "incomplete"),
+        ("cancelled", [0], "incomplete"),
+        ("failed", [], "incomplete"),
+    ],
+)
+def test_what_an_end_cuts_is_incomplete(status: FinalStatus, open_: list[int], item_status: Any) -> None:
+    done = fold(*SAID).ended(status, 9.0)
+    assert (done.status, done.open) == (status, open_)
+    assert done.output == [Item(0, "text", text="Once upon", status=item_status)]
+
+
+def test_every_choice_that_was_opened_ends() -> None:
+    output = fold(text_opened(0, 1, (0, 1, 2)), text_opened(1, 0, ()))
+    assert output.ended("cancelled", 1.0).finish == [Finish(0, None), Finish(1, None), Finish(2, None)]
+    told = [Finish(0, "stop"), Finish(1, "length")]
+    assert output.ended("incomplete", 1.0, finish=told).finish == told
+    assert fold().ended("cancelled", 1.0).finish == []
+
+
+def test_usage_is_what_the_upstream_said() -> None:
+    done = fold(Started(1, 1.0), *SAID).ended("completed", 1.0, usage=USAGE, request=REQUEST)
+    assert done.usage == USAGE
+
+
+@pytest.mark.parametrize("status", ["cancelled", "failed", "incomplete"])
+def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) -> None:
+    done = fold(Started(1, 1.0), *SAID).ended(status, 1.0, request=REQUEST)
+    prompt, completion = math.ceil(len("Hello?") / BYTES_A_TOKEN), math.ceil(len("Once upon") / BYTES_A_TOKEN)
+    assert done.usage == {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, "estimated": True,
+    }  # fmt: skip
+
+
+def test_what_never_reached_an_upstream_used_nothing() -> None:
+    assert fold(Created(1.0)).ended("cancelled", 1.0, request=REQUEST).usage is None
+    assert fold(Started(1, 1.0)).ended("cancelled", 1.0).usage is None
+
+
+@pytest.mark.parametrize(
+    ("messages", "tokens"),
+    [
+        (None, 0),
+        ([], 0),
+        ([{"role": "user", "content": "abcde"}], 2),
+        ([{"role": "user", "content": "äö"}, {"role": "user", "content": "abcd"}], 2),
+        ([{"content": [{"type": "text", "text": "abcd"}, {"type": "image_url", "image_url": {"url": "x" * 99}}]}], 1),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}], 0),
+        ([{"content": "\ud83d"}], 1),
+        ("abcd", 1),
+    ],
+)
+def test_a_prompt_is_estimated_by_its_text(messages: Any, tokens: int) -> None:
+    assert fold().estimated_usage({"messages": messages})["prompt_tokens"] == tokens
+
+
+def test_everything_said_again_counts_only_once() -> None:
+    output = fold(*SAID)
+    output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
+    assert output.estimated_usage({})["completion_tokens"] == 0
+
+
+def test_timings_are_by_the_logs_own_clock() -> None:
+    output = fold(Created(10.0), Started(1, 10.25), Started(2, 12.0))
+    assert output.ended("completed", 14.00004).timings == Timings(queue=0.25, total=4.0)
+    assert output.ended("completed", 1.0, timings=Timings(total=7.0)).timings == Timings(total=7.0)
+    assert fold(Created(10.0)).ended("cancelled", 9.0).timings == Timings(total=0.0), "clocks go back"
+    assert fold().ended("cancelled", 9.0).timings == Timings()
+
+
+def test_the_top_is_the_last_number_taken() -> None:
+    output = Output([Entry(EntryId(ATTEMPT, 0), Created(1.0)), Entry(EntryId(ATTEMPT, 1), Started(1, 1.0))])
+    assert output.top == 1
+    assert (output.created_at, output.started_at) == (1.0, 1.0)
+
+
+def test_the_spoken_text_is_that_of_choice_0() -> None:
+    output = fold(
+        Opened(0, "reasoning", choices=[0, 1]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
+        text_opened(2, 1, ()), *words("other", 2, 1), Opened(3, "refusal"), Refusal(3, ", but no"), call_opened(4),
+        Arguments(4, "{}"),
+    )  # fmt: skip
+    assert text_of(output.items()) == "Yes, but no"
