@@ -43,6 +43,7 @@ def build(settings: Settings) -> Server:
         access_log=False,  # query strings carry tickets
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing here asks where a request came from
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         timeout_keep_alive=15,
     )

@@ -59,13 +59,13 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
     """
     try:
         info = await redis.info()
+        version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
+        if version < MINIMAL_VERSION:
+            return [f"version {info.get('redis_version')}: sharded pub/sub needs Redis >= 7 or Valkey"], []
         await _try_commands(redis)
     except NoPermissionError as error:
         return [f"this Redis user may not do what Tailrace does: {error}"], []
     wrong, warnings = [], []
-    version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:2])
-    if version < MINIMAL_VERSION:
-        wrong.append(f"version {info.get('redis_version')}: sharded pub/sub needs Redis >= 7 or Valkey")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         wrong.append(f"maxmemory-policy is {policy}: it would drop running logs; set noeviction")
@@ -75,10 +75,13 @@ async def problems(redis: Redis) -> tuple[list[str], list[str]]:
 
 
 async def _try_commands(redis: Redis) -> None:
-    """Raises NoPermissionError if the user lacks a kind of command, or our keys or channels."""
+    """Raises NoPermissionError if the user lacks a kind of command, or our keys or channels.
+
+    Many processes may try at the same time, and die in the middle of it.
+    """
     name = "tailrace:{check}:log"
     with suppress(OutOfMemoryError):  # a full server is another matter
-        await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '1-1', 'a', 'b')", 1, name)
+        await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '*', 'a', 'b')", 1, name)
     pipe = redis.pipeline(transaction=False)
     pipe.xrange(name)
     pipe.expire(name, 1)

@@ -113,14 +113,40 @@ async def test_what_is_wrong_with_a_server_is_told(
     assert [[each.partition(":")[0] for each in part] for part in told] == [wrong, warnings]
 
 
-class Saying(Redis):
-    """A server that says this of itself."""
+async def test_a_server_is_tried_by_many_at_once_and_nothing_is_left(redis: Redis) -> None:
+    assert await asyncio.gather(*(problems(redis) for _ in range(20))) == [([], [])] * 20
+    assert await redis.dbsize() == 0
 
-    def __init__(self, **said: Any) -> None:
-        super().__init__()
+
+async def test_what_a_try_that_died_has_left_harms_nobody(redis: Redis) -> None:
+    await redis.execute_command("XADD", "tailrace:{check}:log", "1-1", "a", "b")
+    assert await problems(redis) == ([], [])
+
+
+async def test_a_full_server_is_another_matter(redis: Redis, config: Callable[[str, str], Awaitable[None]]) -> None:
+    await config("maxmemory", "1")
+    assert await problems(redis) == ([], [])
+
+
+@pytest.mark.parametrize("lacking", ["-xadd", "-xrange", "-eval", "-info", "-spublish", "resetchannels", "resetkeys"])
+async def test_a_user_who_may_not_do_what_we_do_is_told(redis: Redis, valkey: EmbeddedServer, lacking: str) -> None:
+    await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", lacking)
+    client = connect(valkey.url.replace("//", "//limited:pass@"))
+    ((wrong,), warnings) = await problems(client)
+    assert wrong.startswith("this Redis user may not do what Tailrace does: ")
+    assert warnings == []
+    await client.aclose()
+    await redis.execute_command("ACL", "DELUSER", "limited")
+
+
+class Saying(Redis):
+    """A client whose server says this of itself."""
+
+    def __init__(self, said: dict[str, Any], pool: ConnectionPool | None = None) -> None:
+        super().__init__(connection_pool=pool)
         self.said = said
 
-    async def info(self, section: str | None = None, *_: str, **__: Any) -> dict[str, Any]:  # type: ignore[override]
+    async def info(self, *_: Any, **__: Any) -> dict[str, Any]:  # type: ignore[override]
         return self.said
 
 
