@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
 from tailrace.connection import connect
@@ -10,6 +11,10 @@ from tailrace.log import Log
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 5000
+
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tailrace")
 
 
 @pytest.fixture(scope="session")

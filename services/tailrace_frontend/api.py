@@ -10,6 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
 from tailrace.connection import PASSES, problems
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
@@ -41,7 +43,7 @@ def create_api(services: Services) -> FastAPI:
     _document_events(api)
     _add_operations(api, services)
     page.mount(api)
-    for kind in (TailraceError, HTTPException, RequestValidationError, *PASSES, Exception):
+    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *PASSES, Exception):
         api.add_exception_handler(kind, _told_error)
     if services.settings.origins:
         api.add_middleware(
@@ -119,7 +121,7 @@ def _add_operations(api: FastAPI, services: Services) -> None:
 
 async def _told_error(request: Request, error: Exception) -> Response:
     """Every error in the one shape."""
-    told = _as_tailrace_error(error)
+    told = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
     request.app.state.services.metrics.refused.labels(told.status).inc()
     return routes.Json200(told.as_json(), told.status, told.headers())
 
@@ -132,10 +134,21 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
             problem = error.errors()[0]
             name = str(problem["loc"][-1])
             return InvalidRequest(f"{name}: {problem['msg']}", param=name)
+        case ClientDisconnect():
+            return InvalidRequest("The body breaks off.")  # told to nobody, but counted
         case HTTPException(status_code=404):
             return NotFound()
-        case HTTPException(status_code=405):
-            return MethodNotAllowed(allow=(error.headers or {}).get("Allow", ""))
         case HTTPException():
             return InvalidRequest(error.detail or HTTPStatus(error.status_code).phrase)
     return Unavailable() if isinstance(error, PASSES) else TailraceError()
+
+
+def _is_405(error: Exception) -> bool:
+    return isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
+
+
+def _methods(request: Request) -> str:
+    """What the path has: Starlette names the methods of the first of its routes only."""
+    known = [route for route in (*request.app.routes, *routes.router.routes) if isinstance(route, Route)]
+    here = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in here for method in route.methods or ()}))

@@ -113,7 +113,7 @@ class Frontend:
             return []
         return [
             (b"access-control-allow-origin", origin.encode()),
-            (b"access-control-expose-headers", b"location"),
+            (b"access-control-expose-headers", b"location, retry-after"),
             (b"vary", b"origin"),
         ]
 

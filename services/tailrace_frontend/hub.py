@@ -26,6 +26,7 @@ from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
+from tailrace.tasks import end_tasks
 from tailrace.wire import Wire
 
 TAIL_BYTES = 256 * 1024
@@ -148,9 +149,7 @@ class Hub:
         self._task = asyncio.create_task(self._tick(), name="hub")
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
         await self.subscriber.close()
 
     @property

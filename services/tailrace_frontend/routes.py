@@ -104,12 +104,14 @@ async def list_generations(
     if after is not None:
         after = _checked(after)
     found: list[State] = []
+    vanished: list[str] = []
     async for page in services.queue.owned(owner, after):
         states = await services.log.states(page)
-        await services.queue.forget(owner, [each for each, state in zip(page, states, strict=True) if state is None])
+        vanished += [each for each, state in zip(page, states, strict=True) if state is None]
         found += [state for state in states if state is not None]
         if len(found) > limit:
             break
+    await services.queue.forget(owner, vanished)  # only now: pages go by rank
     data = [await _told(services, state) for state in found[:limit]]
     return Json200(
         {

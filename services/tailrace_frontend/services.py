@@ -7,6 +7,7 @@ from tailrace.log import Log, State
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.sweeper import Sweeper
+from tailrace.tasks import end_tasks
 from tailrace.wire import WIRES
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.callers import Callers
@@ -35,9 +36,7 @@ class Services:
         self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweeper")
 
     async def close(self) -> None:
-        if self._sweeping:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+        await end_tasks(self._sweeping)
         await self.hub.close()
         await self.log.redis.aclose()
         await self.queue.redis.aclose()

@@ -23,6 +23,7 @@ from tailrace.queue import JOB, Queue, dump_job, load_job
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.sweeper import Sweeper
+from tailrace.tasks import end_tasks
 from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
@@ -100,8 +101,7 @@ class GenerationWorker:
             logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
             await stopping.wait()
             await self._drain()
-            for task in background:
-                task.cancel()
+            await end_tasks(*background)
         await self._close()
 
     async def _check_servers(self) -> None:
@@ -165,8 +165,7 @@ class GenerationWorker:
                 await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
 
     async def _close(self) -> None:
-        for task in self._confirming:
-            task.cancel()
+        await end_tasks(*self._confirming)
         await self.control.close()
         await self.bell.close()
         await self.upstream.close()

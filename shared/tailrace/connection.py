@@ -81,8 +81,9 @@ async def _try_commands(redis: Redis) -> None:
     """
     name = "tailrace:{check}:log"
     with suppress(OutOfMemoryError):  # a full server is another matter
-        await redis.execute_command("EVAL", "return redis.call('XADD', KEYS[1], '*', 'a', 'b')", 1, name)
+        await redis.xadd(name, {"a": "b"})
     pipe = redis.pipeline(transaction=False)
+    pipe.eval("return 1", 1, name)
     pipe.xrange(name)
     pipe.expire(name, 1)
     pipe.delete(name)

@@ -92,16 +92,25 @@ class Queue:
             Gone: it existed and is no longer kept.
             Unavailable: a server is full; nothing is left behind.
         """
+        dispatch = new_token()
         try:
             await self.note(head)
-            await self.log.create(head, new_token())
+            await self.log.create(head, dispatch)
             state = await self.log.state(head.id)
             if state.status == "queued" and not state.ending:
                 await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
         except OutOfMemoryError:
-            await self.log.delete(head.id)
-            await self.finished(head.id, head.owner)
+            await self._take_back(head, dispatch)
             raise Unavailable("The log's server is full.", retry_after=FULL_RETRY_S) from None
+
+    async def _take_back(self, head: Head, dispatch: str) -> None:
+        """Leave nothing of a submit that was refused half-way, so that it may be tried again. What an earlier submit
+        of the same id has created goes on."""
+        (state,) = await self.log.states([head.id])
+        if state is None or state.dispatch == dispatch:
+            await self.log.redis.delete(*keys.of_generation(head.id))
+            await self.finished(head.id, head.owner)
+            await self.forget(head.owner, [head.id])
 
     async def note(self, head: Head) -> None:
         """Note whose it is, and that it is unfinished."""
@@ -217,7 +226,7 @@ class Queue:
             rank = int(place) + 1
         while page := await self.redis.zrevrange(name, rank, rank + 99):
             yield [each.decode() for each in page]
-            rank += len(page)
+            rank += sum(score is not None for score in await self.redis.zmscore(name, page))  # the rest was forgotten
 
     async def forget(self, owner: str, generations: list[str]) -> None:
         if generations:

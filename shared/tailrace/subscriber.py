@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tailrace.connection import CONNECT_TIMEOUT_S
+from tailrace.tasks import end_tasks
 
 Listener = Callable[[bytes | None], None]
 """Called with each message, and with None when some may have been missed."""
@@ -42,9 +43,7 @@ class Subscriber:
         self._task = asyncio.create_task(self._run(), name="subscriber")
 
     async def close(self) -> None:
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end_tasks(self._task)
         await self._disconnect()
 
     def add(self, channel: str, listener: Listener) -> None:

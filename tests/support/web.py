@@ -38,27 +38,40 @@ class Transport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__()
         self.aborted = False
-        self.limits: list[int | None] = []
+        self.limit: int | None = None
         self.on_abort: Callable[[], None] = lambda: None
+        self.on_limit: Callable[[], None] = lambda: None
 
     def abort(self) -> None:
         self.aborted = True
         self.on_abort()
 
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        self.limits.append(high)
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
+        self.limit = high
+        self.on_limit()
 
 
 class Client:
-    """Who reads: everything that was sent, and a socket that may be full."""
+    """Who reads: everything that was sent, and a socket that may be full.
 
-    def __init__(self) -> None:
+    `fills_up`: each write fills it. `holds_back`: it is never full, and never empty.
+    """
+
+    reader: Reader
+
+    def __init__(self, *, fills_up: bool = False, holds_back: bool = False) -> None:
         self.messages: list[dict[str, Any]] = []
         self.transport = Transport()
         self.flow = FlowControl(self.transport)
         self.connection = ClientConnection(self.transport, self.flow)
         self.transport.on_abort = self.leave
-        self.fills_up = False
+        self.fills_up = fills_up
+        if holds_back:
+            self.transport.on_limit = self._limited
+
+    def _limited(self) -> None:
+        if self.transport.limit == 0:
+            self.flow.pause_writing()
 
     async def send(self, message: dict[str, Any]) -> None:
         self.messages.append(message)
@@ -71,6 +84,9 @@ class Client:
         self.connection.lost = True
         if self.connection.on_lost:
             self.connection.on_lost()
+
+    def was_cut(self) -> bool:
+        return self.transport.aborted
 
     @property
     def head(self) -> dict[str, Any]:
@@ -105,7 +121,7 @@ class Web:
     """A hub on a log. Its subscriber hears what it is told here."""
 
     def __init__(self, **settings: Any) -> None:
-        self.redis = FakeRedis()
+        self.redis: Any = FakeRedis()
         self.log = Log(self.redis, 5000)
         self.hub = Hub(Settings(**settings), self.log)
         self.hub.subscriber.connected = False
@@ -120,15 +136,15 @@ class Web:
             "attempt": head.created, "n": -1,
         }  # fmt: skip
         await self.redis.hset(keys.head(head.id), mapping=fields)
-        await self.redis.hset(keys.tombstone(head.id), "owner", head.owner)
+        await self.redis.hset(keys.tombstone(head.id), mapping={"owner": head.owner})
         await self.add(head, entries, heard=heard)
 
     async def add(self, head: Head, entries: Sequence[Entry], *, heard: bool = True) -> None:
         """Append; `heard`: and publish."""
         rows = [to_row(entry) for entry in entries]
         for row in rows:
-            extra = {"extra": row.extra} if row.extra else {}
-            await self.redis.xadd(keys.log(head.id), {row.field: row.value, **extra}, id=str(row.id))
+            fields = {row.field: row.value} | ({"extra": row.extra} if row.extra else {})
+            await self.redis.xadd(keys.log(head.id), fields, id=str(row.id))
         if rows:
             last = entries[-1]
             status = last.event.status if isinstance(last.event, Done) else "running"
@@ -146,15 +162,19 @@ class Web:
 
     async def delete(self, head: Head) -> None:
         await self.redis.delete(keys.head(head.id), keys.log(head.id))
-        await self.redis.hset(keys.tombstone(head.id), "deleted", 1)
+        await self.redis.hset(keys.tombstone(head.id), mapping={"deleted": 1})
         self.publish(head, b"")
 
-    async def read(self, head: Head, *, cursor: EntryId | None = None, wire: str = "native") -> Client:
+    async def read(
+        self, head: Head, *, cursor: EntryId | None = None, wire: str = "native", client: Client | None = None
+    ) -> Client:
         """Somebody begins to read."""
-        client = Client()
+        client = client or Client()
         state = await self.log.state(head.id)
-        reader = Reader(self.hub, WIRES[wire], state, cursor, client.connection, client.send, self.callers.__contains__)
-        self.tasks.append(asyncio.create_task(reader.run()))
+        client.reader = Reader(
+            self.hub, WIRES[wire], state, cursor, client.connection, client.send, self.callers.__contains__
+        )
+        self.tasks.append(asyncio.create_task(client.reader.run()))
         await until(lambda: client.messages)
         return client
 

@@ -31,7 +31,7 @@ export function inline(parent, text) {
   parent.append(text.slice(end));
 }
 
-/** A little Markdown, line by line as it comes: a line that is complete is never looked at again. */
+/** Draws what is pushed under `root`. */
 export class Prose {
   #rest = ""; // the line in the making; drawn for now, and taken back when there is more of it
   #state = { leaf: null, list: null, fence: null, indents: [], blank: false, midline: false };
@@ -58,7 +58,7 @@ export class Prose {
   #cutLong(line, open = false) {
     while (line.length > LONG_LINE) {
       const space = line.lastIndexOf(" ", LONG_LINE);
-      const piece = line.slice(0, space > 0 ? space + 1 : LONG_LINE);
+      const piece = line.slice(0, space > 0 ? space : LONG_LINE);
       this.#line(piece);
       this.#state.midline = true;
       line = line.slice(piece.length);
@@ -79,7 +79,7 @@ export class Prose {
   #line(line, newline = "") {
     const state = this.#state;
     if (state.fence) return this.#code(line, newline);
-    if (state.midline) return inline(state.leaf, line);
+    if (state.midline) return inline(state.leaf ?? this.#block("p"), line);
     const [, indent, text] = /^([ \t]*)(.*?)\s?$/.exec(line) ?? ["", "", line];
     const was = state.blank;
     state.blank = !text;

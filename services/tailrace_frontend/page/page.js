@@ -112,8 +112,8 @@ function endStatus({ status, finish, usage, error, timings }) {
   const tokens = usage?.completion_tokens ?? usage?.output_tokens;
   const figures = [
     tokens !== undefined && `${usage.estimated ? "about " : ""}${tokens.toLocaleString("en")} tokens`,
-    timings?.first_token !== undefined && `first after ${seconds(timings.first_token)}`,
-    timings?.total !== undefined && `${seconds(timings.total)} in all`,
+    timings?.first_token !== undefined && `first in ${seconds(timings.first_token)}`,
+    timings?.total !== undefined && `all in ${seconds(timings.total)}`,
   ];
   const withFigures = (word) => [word, ...figures.filter(Boolean)].join(" · ");
   if (status === "completed") return ["done", withFigures("Done")];

@@ -54,7 +54,8 @@ SAID = (text_opened(), *words("Once| upon"))
 def test_an_empty_log_says_nothing() -> None:
     output = Output()
     assert (output.top, output.open, output.said, output.next_item, output.attempts) == (-1, [], False, 0, 0)
-    assert output.items() == output.all_items() == output.choices() == []
+    assert output.items() == output.all_items() == []
+    assert output.choices() == []
     assert output.done is None
 
 
@@ -207,8 +208,11 @@ def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) ->
     done = fold(Started(1, 1.0), *SAID).ended(status, 1.0, request=REQUEST)
     prompt, completion = math.ceil(len("Hello?") / BYTES_A_TOKEN), math.ceil(len("Once upon") / BYTES_A_TOKEN)
     assert done.usage == {
-        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, "estimated": True,
-    }  # fmt: skip
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "estimated": True,
+    }
 
 
 def test_what_never_reached_an_upstream_used_nothing() -> None:

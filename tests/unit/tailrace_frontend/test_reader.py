@@ -10,13 +10,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from support.logs import LOGS, Book, head, text_opened, words
 from support.sse import said
 from support.web import Client, Web, until
+from tailrace import keys
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.output import Output
-from tailrace.wire import WIRES
+from tailrace.wire.merging import merged
 from tailrace_frontend import hub as hub_module
-from tailrace_frontend.reader import HEADERS, Reader, come_again, is_ahead, merged
+from tailrace_frontend.event_stream import HEADERS, come_again
+from tailrace_frontend.reader import is_ahead
 
 HEAD = head()
 ENTRIES = LOGS["text"](HEAD)
@@ -156,11 +158,9 @@ async def test_a_long_log_is_told_in_pages_none_much_larger_than_64_kib(web: Web
 
 async def test_nothing_is_read_ahead_of_a_full_socket(web: Web) -> None:
     await web.create(HEAD, long_log(3000))
-    client = Client()
-    client.fills_up = True
-    reader_client = await web.read(HEAD)  # another one is not slowed
-    await until(lambda: reader_client.ended)
-    slow = await _reading_with(web, client)
+    other = await web.read(HEAD)  # nobody else is slowed
+    await until(lambda: other.ended)
+    client = await web.read(HEAD, client=Client(fills_up=True))
     for page in range(1, 4):
         await until(lambda page=page: len(client.pieces) == page)  # type: ignore[misc]
         for _ in range(50):
@@ -168,13 +168,6 @@ async def test_nothing_is_read_ahead_of_a_full_socket(web: Web) -> None:
         assert len(client.pieces) == page
         client.flow.resume_writing()
     client.leave()
-    await slow
-
-
-async def _reading_with(web: Web, client: Client) -> "asyncio.Task[None]":
-    state = await web.log.state(HEAD.id)
-    reader = Reader(web.hub, WIRES["native"], state, None, client.connection, client.send, lambda _: True)
-    return asyncio.create_task(reader.run())
 
 
 async def test_a_socket_that_stays_full_is_cut_after_the_write_timeout_and_not_before(web: Web) -> None:
@@ -185,22 +178,32 @@ async def test_a_socket_that_stays_full_is_cut_after_the_write_timeout_and_not_b
     await web.add(HEAD, [ENTRIES[3]])
     await until(lambda: client.connection.is_full)
     web.tick(29)
-    assert not client.transport.aborted
+    assert not client.was_cut()
     web.tick(31)
-    assert client.transport.aborted
+    assert client.was_cut()
     await until(lambda: web.reading == 0)
     assert not client.ended
 
 
 async def test_at_the_end_too_a_socket_that_stays_full_is_cut(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
-    client = Client()
-    reading = await _reading_with(web, client)
-    await until(lambda: client.transport.limits)
-    assert client.transport.limits[0] == 0  # full is now whatever is not empty
-    assert client.ended
-    await reading
-    assert client.transport.limits[-1] is None
+    client = await web.read(HEAD, client=Client(holds_back=True))
+    await until(lambda: client.transport.limit == 0)
+    assert said(client.events) == TEXT
+    assert not client.ended
+    web.tick(31)
+    assert client.was_cut()
+    await until(lambda: web.reading == 0)
+
+
+async def test_the_answer_ends_once_the_socket_has_taken_everything_and_the_next_finds_it_as_it_was(web: Web) -> None:
+    await web.create(HEAD, ENTRIES)
+    client = await web.read(HEAD, client=Client(holds_back=True))
+    await until(lambda: client.transport.limit == 0)
+    client.flow.resume_writing()
+    await until(lambda: client.ended)
+    assert client.transport.limit is None
+    assert not client.was_cut()
 
 
 async def test_a_client_that_leaves_ends_its_reader(web: Web) -> None:
@@ -240,7 +243,7 @@ async def test_a_cursor_of_an_attempt_that_was_lost_begins_anew(web: Web) -> Non
 async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(web: Web, cursor: EntryId) -> None:
     await web.create(HEAD, ENTRIES)
     client = await web.read(HEAD, cursor=cursor)
-    reader = web.hub.readers[0]
+    reader = client.reader
     await until(lambda: reader._missing_since and reader._waiter)
     assert client.events == []
     assert reader._missing_since is not None
@@ -255,7 +258,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(web:
 async def test_a_cursor_ahead_of_the_log_goes_on_when_the_log_catches_up_in_time(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:4])
     client = await web.read(HEAD, cursor=ENTRIES[4].id)
-    reader = web.hub.readers[0]
+    reader = client.reader
     await until(lambda: reader._missing_since and reader._waiter)
     await web.add(HEAD, ENTRIES[4:])
     await until(lambda: client.ended)
@@ -287,10 +290,10 @@ async def test_a_log_that_vanishes_may_come_back_for_a_lease(web: Web, reason: s
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = web.hub.readers[0]
+    reader = client.reader
     await web.redis.flushall()
     if reason == "expired":
-        await web.redis.hset(f"tailrace:{{{HEAD.id}}}:tombstone", "owner", HEAD.owner)
+        await web.redis.hset(keys.tombstone(HEAD.id), mapping={"owner": HEAD.owner})
     web.confirm(HEAD)
     await until(lambda: reader._missing_since and reader._waiter)
     assert len(client.events) == 3
@@ -305,7 +308,7 @@ async def test_a_log_that_is_restored_within_a_lease_goes_on_as_if_nothing_had_b
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = web.hub.readers[0]
+    reader = client.reader
     await web.redis.flushall()
     web.confirm(HEAD)
     await until(lambda: reader._missing_since and reader._waiter)
@@ -336,10 +339,10 @@ async def test_an_owner_whose_key_is_withdrawn_is_cut_at_the_next_beat(web: Web)
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     web.callers.clear()
-    web.hub.readers[0]._look_at = 0
+    client.reader._look_at = 0
     web.tick()
     await until(lambda: web.reading == 0)
-    assert client.transport.aborted
+    assert client.was_cut()
     assert not client.ended
 
 
@@ -350,7 +353,7 @@ async def test_a_silent_stream_is_told_a_comment_on_the_beat(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = web.hub.readers[0]
+    reader = client.reader
     web.tick()
     assert client.comments == []
     reader._look_at = reader._told_at = 0
@@ -367,7 +370,7 @@ async def test_on_the_beat_a_stream_finds_what_no_message_told_of(web: Web) -> N
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     await web.add(HEAD, ENTRIES[3:], heard=False)
-    web.hub.readers[0]._look_at = 0
+    client.reader._look_at = 0
     web.tick()
     await until(lambda: client.ended)
     assert said(client.events) == TEXT
@@ -377,7 +380,7 @@ async def test_while_redis_is_away_a_stream_waits_and_then_goes_on(web: Web, mon
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = web.hub.readers[0]
+    reader = client.reader
     with monkeypatch.context() as away:
         away.setattr(Log, "read", _refused)
         web.confirm(HEAD)
@@ -401,7 +404,7 @@ async def test_when_redis_stays_away_a_stream_is_ended_with_a_hint_to_come_again
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = web.hub.readers[0]
+    reader = client.reader
     monkeypatch.setattr(Log, "read", _refused)
     web.confirm(HEAD)
     await until(lambda: reader._failing_since and reader._waiter)
@@ -415,7 +418,7 @@ async def test_when_redis_stays_away_a_stream_is_ended_with_a_hint_to_come_again
 async def test_a_silent_stream_too_is_ended_when_redis_stays_away(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
-    await until(lambda: len(client.events) == 3 and web.hub.readers[0]._waiter)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
     monkeypatch.setattr(hub_module.Hub, "is_away", True)
     web.tick()
     await until(lambda: client.ended)
@@ -451,7 +454,7 @@ async def test_text_is_the_spoken_text_and_nothing_else(web: Web) -> None:
 
 async def test_text_of_a_log_that_began_anew_is_that_of_its_last_attempt(web: Web) -> None:
     await web.create(HEAD, RESTARTED)
-    await web.redis.hset(f"tailrace:{{{HEAD.id}}}:head", "number", 2)
+    await web.redis.hset(keys.head(HEAD.id), mapping={"number": 2})
     client = await web.read(HEAD, wire="text")
     await until(lambda: client.ended)
     assert client.body.decode() == "Twice upon"
@@ -465,7 +468,7 @@ async def test_text_that_has_been_told_cannot_be_taken_back_so_the_connection_is
     assert client.body.decode() == "Once upon"
     await web.add(HEAD, RESTARTED[restart:])
     await until(lambda: web.reading == 0)
-    assert client.transport.aborted
+    assert client.was_cut()
     assert not client.ended
     assert client.body.decode() == "Once upon"
 
@@ -475,7 +478,7 @@ async def test_text_that_breaks_off_is_cut_and_never_ended_cleanly(web: Web, nam
     await web.create(HEAD, LOGS[name](HEAD))
     client = await web.read(HEAD, wire="text")
     await until(lambda: web.reading == 0)
-    assert client.transport.aborted
+    assert client.was_cut()
     assert not client.ended
 
 
@@ -483,9 +486,9 @@ async def test_text_is_cut_where_others_are_told_to_come_again(web: Web) -> None
     await web.create(HEAD, ENTRIES[:4])
     client = await web.read(HEAD, wire="text")
     await until(lambda: client.body)
-    web.hub.readers[0].leave()
+    client.reader.leave()
     await until(lambda: web.reading == 0)
-    assert client.transport.aborted
+    assert client.was_cut()
     assert not client.ended
 
 
@@ -493,7 +496,7 @@ async def test_a_cursor_that_text_cannot_go_on_from_is_cut(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
     client = await web.read(HEAD, wire="text", cursor=EntryId(1, 1))
     await until(lambda: web.reading == 0)
-    assert client.transport.aborted
+    assert client.was_cut()
     assert client.body == b""
 
 

@@ -1,0 +1,68 @@
+"""Headless Chromium, and what no page of ours may do in it."""
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, ConsoleMessage, Dialog, Page, Request, async_playwright
+
+CHROMIUM = shutil.which("chromium")
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+OpenPage = Callable[..., Awaitable[Page]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("Chromium is not installed: the page is not tried in a browser")
+    async with async_playwright() as playwright:
+        chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield chromium
+        await chromium.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
+    """`open_page(url, **context)`: each page is another visitor. At the end none may have thrown, run into its own
+    content security policy, asked another origin, or told the console of an error; `disturbed` visitors may tell it
+    of requests that failed."""
+    problems: list[str] = []
+    contexts = []
+
+    async def open_page(url: str, *, disturbed: bool = False, **options: Any) -> Page:
+        context = await browser.new_context(**options)
+        contexts.append(context)
+        page = await context.new_page()
+        page.set_default_timeout(20_000)
+        origin = "/".join(url.split("/")[:3]) + "/"
+
+        def on_console(message: ConsoleMessage) -> None:
+            failed = "Failed to load resource" in message.text or "EventSource's response" in message.text
+            if message.type in ("error", "warning") and not (disturbed and failed):
+                problems.append(f"console: {message.text}")
+
+        def on_request(request: Request) -> None:
+            if not request.url.startswith(origin):
+                problems.append(f"request: {request.url}")
+
+        async def on_dialog(dialog: Dialog) -> None:
+            problems.append(f"dialog: {dialog.message}")
+            await dialog.dismiss()
+
+        page.on("console", on_console)
+        page.on("request", on_request)
+        page.on("dialog", on_dialog)
+        page.on("pageerror", lambda error: problems.append(f"thrown: {error}"))
+        await page.goto(url)
+        return page
+
+    yield open_page
+    for context in contexts:
+        await context.close()
+    assert problems == []

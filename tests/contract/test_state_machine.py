@@ -1,0 +1,464 @@
+"""The scripts of the log against their model: whatever happens to a generation, in any order, on a real server.
+
+Workers, enders, readers and the server itself do what they may do; after each step the server holds what the model
+holds, and the promises of `tailrace.log` stand. Time passes by hand: a lease is written into the past, and a server
+comes back with older data by having it put back.
+
+    HYPOTHESIS_PROFILE=long scripts/test tests/contract/test_state_machine.py      for some minutes
+
+What the machine takes for granted: Redis' clock goes forward, and a server is away for longer than a millisecond.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, Phase, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule,
+    run_state_machine_as_test,
+)  # fmt: skip
+from redis.asyncio import Redis
+
+from support.logs import head as head_of
+from support.logs import text_opened
+from support.model import Model, ModelHead
+from tailrace import keys, scripts
+from tailrace.codec import Row, from_row, to_row
+from tailrace.connection import connect
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Restarted, Started, Text, width
+from tailrace.ids import START, EntryId, new_generation_id
+from tailrace.log import Answer, Append, Log, Outcome, State, TakeOver
+from tailrace.output import Output
+from tailrace_cli.embedded import EmbeddedServer
+
+LEASE_MS = 600_000  # longer than an example takes: it ends when the machine says so
+LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
+EXAMPLES, STEPS = (5000, 80) if LONG else (100, 40)
+
+T = TypeVar("T")
+WORKERS = st.sampled_from(["first", "second", "third"])
+STATUSES: st.SearchStrategy[FinalStatus] = st.sampled_from(["completed", "incomplete", "failed", "cancelled"])
+WHAT_IS_SAID = st.lists(st.sampled_from(["text", "item", "closed"]), max_size=3)
+
+
+class Pen:
+    """One attempt's memory, as a worker or whoever ends it has it: every row, sent or not, and their fold.
+
+    `end` is what it finishes with, frozen when it was first sent. `flushed`: the log has answered OK to its last row.
+    """
+
+    def __init__(self, taken: TakeOver, model: ModelHead) -> None:
+        assert taken.state is not None
+        self.attempt = taken.attempt
+        self.state: State = taken.state
+        self.model = model
+        self.entries = [from_row(row) for row in taken.rows]
+        self.output = Output(self.entries)
+        self.first_n = self.output.top
+        self.flushed = True
+        self.end: Done | None = None
+
+    @property
+    def top(self) -> int:
+        return self.output.top
+
+    @property
+    def rows(self) -> list[Row]:
+        return [to_row(entry) for entry in self.entries]
+
+    @property
+    def telling(self) -> list[Entry]:
+        """All that this attempt has said or will say, and what it went on from."""
+        return self.entries + ([Entry(self._next_id(self.end), self.end)] if self.end else [])
+
+    def say(self, what: list[str]) -> Append:
+        """Number events like a worker: the first says that it has begun."""
+        after_n = self.top
+        if what and self.top == self.first_n:
+            self._add(self._beginning())
+        for each in what:
+            self._add(self._event(each))
+        return self.since(after_n)
+
+    def since(self, n: int) -> Append:
+        rows = [row for row in self.rows if row.n > n]
+        return Append(self.state.head.id, self.attempt, self.first_n, n, rows)
+
+    def _add(self, event: Event) -> None:
+        entry = Entry(self._next_id(event), event)
+        self.entries.append(entry)
+        self.output.add(entry)
+        self.flushed = False
+
+    def _next_id(self, event: Event) -> EntryId:
+        return EntryId(self.attempt, self.top + width(event))
+
+    def _beginning(self) -> Event:
+        if self.output.next_item:
+            return self.output.restarted(self.state.number, "worker_lost", 2.0)
+        return Started(self.state.number, 1.0)
+
+    def _event(self, what: str) -> Event:
+        output = self.output
+        if what == "item" or not output.open:
+            return text_opened(output.next_item)
+        item = output.open[-1]
+        if what == "closed":
+            return Closed(next(whole for whole in output.items() if whole.item == item))
+        return Text(item, f"{self.attempt}:{self.top} ")
+
+
+class Reader:
+    """A client that follows the reader's rule: what it has, and what it was told became of it."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.told: str | None = None
+
+    @property
+    def cursor(self) -> EntryId:
+        return self.entries[-1].id if self.entries else START
+
+    def page(self, entries: list[Entry]) -> None:
+        """What the log holds above the cursor, looked at twice."""
+        if entries[0].follows(self.cursor):
+            self.entries += entries
+        else:
+            self.forget()
+
+    def forget(self) -> None:
+        self.entries = []
+
+
+@dataclass
+class Data:
+    """What a server had of the generation at some moment."""
+
+    dumps: dict[str, tuple[bytes, int]]
+    model: Model
+
+
+@dataclass
+class Server:
+    redis: Redis
+    do: Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+class GenerationMachine(RuleBasedStateMachine):
+    """One generation, and everybody who has to do with it."""
+
+    pens = Bundle("pens")
+    enders = Bundle("enders")
+    unheard = Bundle("unheard")
+    readers = Bundle("readers")
+    data = Bundle("data")
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self.redis, self._do = server.redis, server.do
+        self.log = Log(server.redis, LEASE_MS)
+        self.head = head_of(id=new_generation_id())
+        self.id = self.head.id
+        self.keys = keys.of_generation(self.id)[:3]
+        self.model = Model()
+        self.tellings: list[Callable[[], list[Entry]]] = []
+        self.following: list[Reader] = []
+        self.newest = 0
+        self.names = 0
+
+    def do(self, call: Coroutine[Any, Any, T]) -> T:
+        answer: T = self._do(call)
+        return answer
+
+    def name(self) -> str:
+        self.names += 1
+        return f"name {self.names}"
+
+    def teardown(self) -> None:
+        self.do(self.redis.delete(*self.keys))
+
+    # Beginning
+
+    @initialize()
+    def begin(self) -> None:
+        self.create()
+
+    @rule()
+    def create(self) -> None:
+        dispatch = self.name()
+        try:
+            answer: int | str = self.do(self.log.create(self.head, dispatch))
+        except Gone as gone:
+            answer = str(gone.code)
+        assert self.model.create(dispatch, answer if isinstance(answer, int) else 0) == answer
+        if isinstance(answer, int):
+            self.newest = max(self.newest, answer)
+            created = [from_row(row) for row in self.model.log[:1]]
+            self.tellings.append(lambda: created)
+
+    # Taking over
+
+    def take_over(self, token: str, worker: str, ending: FinalStatus | None = None) -> Pen | None:
+        taken = self.do(self.log.take_over(self.id, token, worker=worker, ending=ending))
+        assert taken.outcome is self.model.take_over(token, taken.now, worker, ending)
+        if taken.state is None:
+            return None
+        assert self.model.head is not None
+        assert taken.attempt == self.model.head.attempt
+        assert [from_row(row) for row in taken.rows] == [from_row(row) for row in self.model.log]
+        self.newest = max(self.newest, taken.attempt)
+        pen = Pen(taken, self.model.head)
+        self.tellings.append(lambda: pen.telling)
+        return pen
+
+    @rule(target=pens, worker=WORKERS)
+    def run(self, worker: str) -> Any:
+        return self.take_over(self.name(), worker) or multiple()
+
+    @rule(target=unheard, worker=WORKERS)
+    def run_and_lose_the_answer(self, worker: str) -> tuple[str, str]:
+        token = self.name()
+        self.take_over(token, worker)
+        return token, worker
+
+    @rule(target=pens, asked=consumes(unheard))
+    def run_by_the_same_token(self, asked: tuple[str, str]) -> Any:
+        return self.take_over(*asked) or multiple()
+
+    @rule(target=enders, status=STATUSES)
+    def begin_to_end(self, status: FinalStatus) -> Any:
+        return self.take_over(self.name(), "", status) or multiple()
+
+    @rule(status=STATUSES)
+    def cancel(self, status: FinalStatus) -> None:
+        if pen := self.take_over(self.name(), "", status):
+            assert self.finish_with(pen, status).outcome is Outcome.OK
+
+    # Writing
+
+    def append(self, pen: Pen, call: Append) -> Answer:
+        (answer,) = self.do(self.log.append([call]))
+        assert answer == self.model.append(call)
+        if answer.outcome is Outcome.OK and call.rows:
+            pen.flushed = True
+        return answer
+
+    @rule(pen=pens, what=WHAT_IS_SAID, heals=st.booleans())
+    def write(self, pen: Pen, what: list[str], heals: bool) -> None:
+        assume(pen.end is None)
+        answer = self.append(pen, pen.say(what))
+        if heals and answer.outcome is Outcome.BEHIND:
+            assert self.append(pen, pen.since(answer.n)).outcome is Outcome.OK
+
+    @rule(pen=pens, what=WHAT_IS_SAID)
+    def number_and_not_send(self, pen: Pen, what: list[str]) -> None:
+        assume(pen.end is None)
+        pen.say(what)
+
+    @rule(pen=pens, place=st.integers(0, 30))
+    def write_again(self, pen: Pen, place: int) -> None:
+        self.append(pen, pen.since(pen.entries[place % len(pen.entries)].id.n))
+
+    @rule(pen=pens)
+    def renew(self, pen: Pen) -> None:
+        assert self.do(self.log.renew([(self.id, pen.attempt, False)])) == [self.model.renew(pen.attempt)]
+
+    @rule(pen=pens)
+    def give_back(self, pen: Pen) -> None:
+        dispatch = self.name()
+        for _ in range(2):
+            answer = self.do(self.log.give_back(self.id, pen.attempt, dispatch))
+            assert answer is self.model.requeue(pen.attempt, dispatch, expired=False)
+
+    @rule(pen=consumes(pens))
+    def crash(self, pen: Pen) -> None:
+        """Its worker forgets it; what was sent was sent."""
+
+    # Ending
+
+    def finish_with(self, pen: Pen, status: FinalStatus) -> Answer:
+        pen.end = pen.end or pen.output.ended(status, 9.5)
+        answer = self.do(self.log.finish(self.id, pen.attempt, pen.top, pen.end))
+        assert answer == self.model.finish(pen.attempt, pen.top, pen.end.status, to_row(pen.telling[-1]))
+        return answer
+
+    @rule(pen=st.one_of(pens, enders), status=STATUSES)
+    def finish(self, pen: Pen, status: FinalStatus) -> None:
+        assume(pen.flushed)
+        self.finish_with(pen, status)
+
+    @rule()
+    def delete(self) -> None:
+        assert self.do(self.log.delete(self.id)) is self.model.delete()
+
+    # What befalls a server, and what is done about it
+
+    @rule()
+    def the_lease_passes(self) -> None:
+        if self.model.head:
+            self.do(self.redis.execute_command("HSET", self.keys[0], "lease", 1))
+        self.model.lose_the_lease()
+
+    @precondition(lambda self: self.model.head)
+    @rule(late=st.booleans())
+    def sweep(self, late: bool) -> None:
+        """A sweeper that looked a moment ago finds what has changed since."""
+        assert self.model.head is not None
+        attempt, dispatch = self.model.head.attempt - late, self.name()
+        answer = self.do(self.log.requeue_expired(self.id, attempt, dispatch))
+        assert answer is self.model.requeue(attempt, dispatch, expired=True)
+
+    @rule(target=data)
+    def persist(self) -> Data:
+        dumps = {}
+        for key in self.keys:
+            if dump := self.do(self.redis.dump(key)):
+                dumps[key] = dump, self.do(self.redis.pttl(key))
+        return Data(dumps, self.model.copy())
+
+    @rule(data=data)
+    def come_back_with_older_data(self, data: Data) -> None:
+        self.do(self.redis.delete(*self.keys))
+        for key, (dump, life) in data.dumps.items():
+            self.do(self.redis.restore(key, life, dump))
+        self.model = data.model.copy()
+        self.be_away_for_a_moment()
+
+    @rule()
+    def come_back_with_nothing(self) -> None:
+        self.do(self.redis.delete(*self.keys))
+        self.model = Model()
+        self.be_away_for_a_moment()
+
+    def be_away_for_a_moment(self) -> None:
+        while self.do(self.log.now()) <= self.newest:
+            self.do(asyncio.sleep(0.001))
+
+    @rule()
+    def expire(self) -> None:
+        self.do(self.redis.delete(*self.keys[:2]))
+        self.model.expire()
+
+    @rule(pen=pens)
+    def restore(self, pen: Pen) -> None:
+        answer = self.do(self.log.restore(pen.state, pen.rows))
+        assert answer is self.model.restore(pen.model, pen.rows)
+
+    # Reading
+
+    @rule()
+    def somebody_reads(self) -> None:
+        self.do(self.log.seen([self.id]))
+        self.model.seen()
+
+    @rule(place=st.integers(-1, 30), up=st.integers(-1, 1), limit=st.integers(1, 50))
+    def read_from_any_cursor(self, place: int, up: int, limit: int) -> None:
+        rows = self.model.log
+        row = rows[place % len(rows)].id if rows and place >= 0 else START
+        cursor = EntryId(row.attempt + up, max(row.n, 0))
+        expected = [from_row(row) for row in rows if row.id > cursor]
+        assert self.do(self.log.read(self.id, cursor, limit)) == expected[:limit]
+
+    @rule(target=readers)
+    def come_to_read(self) -> Reader:
+        self.following.append(reader := Reader())
+        return reader
+
+    @rule(reader=readers, limit=st.integers(1, 5), has_waited=st.booleans())
+    def follow(self, reader: Reader, limit: int, has_waited: bool) -> None:
+        if reader.told:
+            return
+        if entries := self.do(self.log.read(self.id, reader.cursor, limit)):
+            reader.page(entries)
+        else:
+            self.look(reader, has_waited)
+
+    def look(self, reader: Reader, has_waited: bool) -> None:
+        """Nothing follows: it has ended, vanished, lies behind, or waits for more."""
+        try:
+            state = self.do(self.log.state(self.id))
+        except (NotFound, Gone) as error:
+            if has_waited or error.code == "deleted":
+                reader.told = "gone"
+            return
+        if reader.cursor.n > state.n or reader.cursor.attempt > state.attempt:
+            if has_waited:
+                reader.forget()
+        elif state.ended and reader.cursor.n == state.n:
+            reader.told = "ended"
+            assert reader.entries == [from_row(row) for row in self.model.log]
+
+    # The promises
+
+    @invariant()
+    def the_server_holds_what_the_model_holds(self) -> None:
+        (state,) = self.do(self.log.states([self.id]))
+        assert (as_model(state, self.model.head) if state else None) == self.model.head
+        assert self.do(self.redis.xrange(self.keys[1])) == [as_stored(row) for row in self.model.log]
+        tombstone = self.do(self.redis.execute_command("HGETALL", self.keys[2]))
+        assert bool(tombstone) == (self.model.tombstone != "none")
+        assert (b"deleted" in tombstone) == (self.model.tombstone == "deleted")
+
+    @invariant()
+    def ids_grow_and_numbers_are_dense(self) -> None:
+        entries = self.entries()
+        assert not entries or entries[0].follows(START)
+        assert all(after.id > before.id and after.follows(before.id) for before, after in pairwise(entries))
+
+    @invariant()
+    def there_is_one_end_and_it_is_last_and_tells_the_log(self) -> None:
+        entries = self.entries()
+        assert not any(isinstance(entry.event, Done) for entry in entries[:-1])
+        if entries and isinstance(done := entries[-1].event, Done):
+            assert done == Output(entries[:-1]).ended(done.status, done.at)
+
+    @invariant()
+    def every_key_has_a_ttl(self) -> None:
+        assert -1 not in [self.do(self.redis.pttl(key)) for key in self.keys]
+
+    @invariant()
+    def what_a_reader_has_is_the_beginning_of_what_one_attempt_told(self) -> None:
+        for reader in self.following:
+            length = len(reader.entries)
+            assert not length or any(telling()[:length] == reader.entries for telling in self.tellings)
+
+    def entries(self) -> list[Entry]:
+        return [from_row(row) for row in self.model.log]
+
+
+def as_model(state: State, model: ModelHead | None) -> ModelHead:
+    """What of a real head the model knows; a token is never shown."""
+    same = {name: getattr(state, name) for name in ("attempt", "dispatch", "n", "first_n", "status", "number", "worker")}
+    more = {name: getattr(state, name) for name in ("ending", "handovers", "attempts")}
+    token = model.token if model else None
+    return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
+
+
+def as_stored(row: Row) -> tuple[bytes, dict[bytes, bytes]]:
+    return str(row.id).encode(), {row.field.encode(): row.value.encode()}
+
+
+@pytest.fixture
+def server(valkey: EmbeddedServer) -> Iterator[Server]:
+    redis = connect(valkey.url)
+    with asyncio.Runner() as runner:
+        yield Server(redis, runner.run)
+        runner.run(redis.aclose())
+
+
+QUIET = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
+
+
+@pytest.mark.timeout(3600 if LONG else 120)
+def test_the_scripts_do_what_their_model_does(server: Server) -> None:
+    run_state_machine_as_test(
+        lambda: GenerationMachine(server),
+        settings=settings(max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, suppress_health_check=QUIET),
+    )

@@ -1,0 +1,170 @@
+"""A client of the native API, and a worker's hand on a log where there is no worker."""
+
+import asyncio
+import io
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+import aiohttp
+from multidict import CIMultiDictProxy
+
+from support.sse import Stream
+from tailrace.codec import Row, from_row, to_row
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Opened, Started, Text, width
+from tailrace.ids import EntryId
+from tailrace.log import Append, Log, Outcome
+from tailrace.output import Output
+
+PATIENCE_S = 20.0
+MESSAGES = [{"role": "user", "content": "Hello?"}]
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], patience_s: float = PATIENCE_S) -> Any:
+    """Ask until the answer is yes; gives the answer."""
+    deadline = time.monotonic() + patience_s
+    while not (answer := await condition()):
+        assert time.monotonic() < deadline, "it never came about"
+        await asyncio.sleep(0.02)
+    return answer
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+
+    @property
+    def value(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def error(self) -> Any:
+        """The error, in the one shape."""
+        assert self.headers["content-type"] == "application/json", self
+        error = self.value["error"]
+        assert error.keys() == {"message", "type", "param", "code"}
+        assert error["message"]
+        return error
+
+    @property
+    def refusal(self) -> tuple[int, str | None]:
+        return self.status, self.error["code"]
+
+
+def body(**fields: Any) -> dict[str, Any]:
+    return {"model": "demo", "messages": MESSAGES} | fields
+
+
+def scripted(*steps: dict[str, Any], script_id: str = "", **fields: Any) -> dict[str, Any]:
+    """A body that tells the scripted upstream what to answer."""
+    return body(model="scripted", script=list(steps), script_id=script_id, **fields)
+
+
+class Api:
+    """One caller at one frontend."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, key: str | None = None) -> None:
+        self._http = http
+        self.url = url
+        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+
+    async def ask(
+        self, method: str, path: str, *, json: Any = None, data: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        given = self._headers | dict(headers or {})
+        async with self._http.request(method, self.url + path, json=json, data=data, headers=given) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    async def post(self, sent: Any, **headers: str) -> Answer:
+        """POST a generation: bytes as they are, all else as JSON."""
+        data = io.BytesIO(sent if isinstance(sent, bytes) else json.dumps(sent).encode())
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.ask("POST", "/v1/generations", data=data, headers=named)
+
+    async def create(self, **fields: Any) -> str:
+        told = await self.post(body(**fields))
+        assert told.status == 202, told
+        generation: str = told.value["id"]
+        return generation
+
+    async def play(self, *steps: dict[str, Any], **fields: Any) -> str:
+        """Create one that the scripted upstream answers so."""
+        return await self.create(**scripted(*steps, **fields))
+
+    async def get(self, generation: str, query: str = "") -> Answer:
+        return await self.ask("GET", f"/v1/generations/{generation}{query}")
+
+    async def finished(self, generation: str) -> Any:
+        """The generation, once it has ended."""
+        told = await self.get(generation, "?wait=20")
+        assert told.status == 200, told
+        assert told.value["status"] not in ("queued", "running"), told.value
+        return told.value
+
+    async def cancel(self, generation: str) -> Answer:
+        return await self.ask("POST", f"/v1/generations/{generation}/cancel")
+
+    async def delete(self, generation: str) -> Answer:
+        return await self.ask("DELETE", f"/v1/generations/{generation}")
+
+    async def list(self, query: str = "") -> Answer:
+        return await self.ask("GET", f"/v1/generations{query}")
+
+    async def events(self, generation: str, query: str = "", **headers: str) -> Answer:
+        """What `/events` answers, to its end."""
+        named = {"Accept": "text/event-stream"} | {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.ask("GET", f"/v1/generations/{generation}/events{query}", headers=named)
+
+    async def stream(self, generation: str, cursor: str | None = None, query: str = "") -> Stream:
+        """Begin to read; the caller of this reads on."""
+        headers = self._headers | {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
+        url = f"{self.url}/v1/generations/{generation}/events{query}"
+        answer = await self._http.get(url, headers=headers)
+        assert answer.status == 200, answer
+        return Stream(answer)
+
+    async def read(self, generation: str, cursor: str | None = None, query: str = "") -> Stream:
+        """All of it."""
+        stream = await self.stream(generation, cursor, query)
+        await stream.rest()
+        return stream
+
+
+class Teller:
+    """Takes a generation over and tells it, as a worker would."""
+
+    def __init__(self, log: Log, generation: str, attempt: int, output: Output) -> None:
+        self.log = log
+        self.generation = generation
+        self.attempt = attempt
+        self.output = output
+        self._first_n = output.top
+
+    @classmethod
+    async def of(cls, log: Log, generation: str) -> "Teller":
+        taken = await log.take_over(generation, f"teller of {generation}", worker="teller")
+        assert taken.outcome is Outcome.OK
+        teller = cls(log, generation, taken.attempt, Output(map(from_row, taken.rows)))
+        await teller.add(Started(1, taken.now / 1000), Opened(0, "text", choices=[0]))
+        return teller
+
+    async def add(self, *events: Event) -> None:
+        after_n, rows = self.output.top, [self._row(event) for event in events]
+        (answer,) = await self.log.append([Append(self.generation, self.attempt, self._first_n, after_n, rows)])
+        assert not isinstance(answer, Exception), answer
+        assert answer.outcome is Outcome.OK
+
+    async def say(self, *texts: str) -> None:
+        await self.add(*(Text(0, text) for text in texts))
+
+    def _row(self, event: Event) -> Row:
+        entry = Entry(EntryId(self.attempt, self.output.top + width(event)), event)
+        self.output.add(entry)
+        return to_row(entry)
+
+    async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
+        done: Done = self.output.ended(status, time.time(), finish=[Finish(0, "stop")], error=error)
+        answer = await self.log.finish(self.generation, self.attempt, self.output.top, done)
+        assert answer.outcome is Outcome.OK

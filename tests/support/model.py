@@ -1,0 +1,166 @@
+"""What each script of the log answers and leaves behind, in plain Python: the specification of `lua/*.lua`.
+
+One generation. Simpler than in life: a lease is held or it is not, and whoever calls says what Redis' clock showed.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tailrace.codec import Row
+from tailrace.events import FinalStatus, Status
+from tailrace.log import Answer, Append, Outcome
+
+
+@dataclass(frozen=True)
+class ModelHead:
+    """The head as far as scripts decide by it. `token` is of whoever took over last."""
+
+    attempt: int
+    dispatch: str
+    n: int = 0
+    first_n: int = 0
+    status: Status = "queued"
+    number: int = 0
+    worker: str = ""
+    token: str | None = None
+    held: bool = False
+    seen: bool = False
+    ending: FinalStatus | None = None
+    handovers: int = 0
+    attempts: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
+@dataclass
+class Model:
+    """A generation on its server. Every method is the script of that name."""
+
+    head: ModelHead | None = None
+    log: list[Row] = field(default_factory=list)
+    tombstone: Literal["none", "kept", "deleted"] = "none"
+
+    def copy(self) -> "Model":
+        return Model(self.head, list(self.log), self.tombstone)
+
+    def create(self, dispatch: str, now: int) -> int | str:
+        """When it was created, or why it is gone."""
+        if self.head is None and self.tombstone != "none":
+            return "deleted" if self.tombstone == "deleted" else "expired"
+        if self.head is None:
+            self.head, self.tombstone = ModelHead(now, dispatch), "kept"
+            self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
+        return self.log[0].attempt
+
+    def take_over(self, token: str, now: int, worker: str, ending: FinalStatus | None) -> Outcome:
+        head = self.head
+        if head is None:
+            return self._missing()
+        if head.ended:
+            return Outcome.DONE
+        if head.token == token:
+            return Outcome.OK
+        if ending is None and head.ending:
+            return Outcome.ENDING
+        if ending is None and head.held and head.worker != worker:
+            return Outcome.HELD
+        attempt = max(now, head.attempt + 1)
+        head = replace(head, attempt=attempt, first_n=head.n, token=token, held=True)
+        if ending is None:
+            attempts = f"{head.attempts}{attempt}-{head.n} "
+            head = replace(head, status="running", worker=worker, number=head.number + 1, attempts=attempts)
+        self.head = replace(head, ending=ending or head.ending)
+        return Outcome.OK
+
+    def append(self, call: Append) -> Answer:
+        head = self.head
+        if head is None:
+            return Answer(self._missing())
+        if call.attempt < head.attempt:
+            return Answer(Outcome.FENCED)
+        if head.ended:
+            return Answer(Outcome.DONE, done=self.log[-1])
+        if call.attempt > head.attempt and head.n >= call.first_n:
+            return Answer(Outcome.RETAKE)
+        if call.after_n > head.n:
+            return Answer(Outcome.BEHIND, head.n)
+        if new := [row for row in call.rows if row.n > head.n]:
+            self.log += new
+            self.head = head = replace(head, attempt=call.attempt, n=new[-1].n, held=True)
+        return Answer(Outcome.OK, head.n)
+
+    def finish(self, attempt: int, folded: int, status: FinalStatus, row: Row) -> Answer:
+        head = self.head
+        if head is None:
+            return Answer(self._missing())
+        if head.ended:
+            return Answer(Outcome.DONE, done=self.log[-1])
+        if attempt < head.attempt:
+            return Answer(Outcome.FENCED)
+        if folded != head.n:
+            return Answer(Outcome.CHANGED, head.n)
+        self.log.append(row)
+        self.head = replace(head, attempt=attempt, n=row.n, status=status, held=False)
+        return Answer(Outcome.OK)
+
+    def renew(self, attempt: int) -> Outcome:
+        head = self.head
+        if head is None:
+            return self._missing()
+        if attempt < head.attempt:
+            return Outcome.FENCED
+        if head.ended:
+            return Outcome.DONE
+        self.head = replace(head, held=True)
+        return Outcome.OK
+
+    def requeue(self, attempt: int, dispatch: str, *, expired: bool) -> Outcome:
+        head = self.head
+        if head is None:
+            return self._missing()
+        if attempt < head.attempt:
+            return Outcome.FENCED
+        if head.ended:
+            return Outcome.DONE
+        if head.ending:
+            return Outcome.ENDING
+        if head.dispatch == dispatch:
+            return Outcome.OK
+        if expired and head.held:
+            return Outcome.HELD
+        handovers = head.handovers + (0 if expired else 1)
+        self.head = replace(head, held=False, status="queued", dispatch=dispatch, handovers=handovers)
+        return Outcome.OK
+
+    def restore(self, taken: ModelHead, rows: list[Row]) -> Outcome:
+        """`taken`: the head as its worker took it over; rows: all it knows."""
+        if self.tombstone == "deleted":
+            return Outcome.GONE
+        if self.head is None:
+            self.head = replace(taken, n=rows[-1].n, token=None, ending=None)
+            self.log, self.tombstone = list(rows), "kept"
+        return Outcome.OK
+
+    def delete(self) -> Outcome:
+        if self.tombstone != "kept":
+            return Outcome.GONE if self.tombstone == "deleted" else Outcome.LOST
+        self.head, self.log, self.tombstone = None, [], "deleted"
+        return Outcome.OK
+
+    def seen(self) -> None:
+        if self.head:
+            self.head = replace(self.head, seen=True)
+
+    # What befalls a server
+
+    def lose_the_lease(self) -> None:
+        if self.head:
+            self.head = replace(self.head, held=False)
+
+    def expire(self) -> None:
+        self.head, self.log = None, []
+
+    def _missing(self) -> Outcome:
+        return Outcome.GONE if self.tombstone == "deleted" else Outcome.LOST

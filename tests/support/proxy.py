@@ -1,0 +1,91 @@
+"""A proxy between a browser and a frontend, to behave as badly as those in the world do."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Literal
+
+Mood = Literal["pass", "refuse", "cut"]
+
+PAGE = b"<html><h1>502 Bad Gateway</h1></html>"
+BAD_GATEWAY = (
+    b"HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+    % (len(PAGE), PAGE)
+)
+
+
+class Proxy:
+    """Passes bytes both ways, or answers 502 to everything, or cuts whoever comes."""
+
+    def __init__(self, target: int) -> None:
+        self.port = 0
+        self._target = target
+        self._mood: Mood = "pass"
+        self._turned_away = asyncio.Semaphore(0)
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def turn(self, mood: Mood) -> None:
+        """What becomes of connections from now on. The open ones are cut, unless all is well."""
+        self._mood = mood
+        self._turned_away = asyncio.Semaphore(0)
+        if mood != "pass":
+            for writer in self._writers:
+                writer.transport.abort()
+
+    async def until_turned_away(self, times: int) -> None:
+        """Wait until that many were, since the last turn."""
+        for _ in range(times):
+            await self._turned_away.acquire()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            match self._mood:
+                case "pass":
+                    await self._pass(reader, writer)
+                case "refuse":
+                    await reader.readuntil(b"\r\n\r\n")
+                    writer.write(BAD_GATEWAY)
+                    self._turned_away.release()
+                case "cut":
+                    writer.transport.abort()
+                    self._turned_away.release()
+        writer.close()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        pair = {writer, target_writer}
+        self._writers |= pair
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(pump(reader, target_writer))
+                both.create_task(pump(target_reader, writer))
+        except* OSError:
+            pass
+        finally:
+            self._writers -= pair
+            target_writer.close()
+
+
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Copy until one side ends; the other then ends too."""
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def proxy(target: int) -> AsyncIterator[Proxy]:
+    """A proxy to a port on loopback that ends with the block."""
+    passing = Proxy(target)
+    server = await asyncio.start_server(passing.serve, "127.0.0.1", 0)
+    passing.port = server.sockets[0].getsockname()[1]
+    try:
+        yield passing
+    finally:
+        server.close()
+        passing.turn("cut")

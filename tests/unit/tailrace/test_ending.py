@@ -1,0 +1,203 @@
+import asyncio
+from itertools import pairwise
+
+import pytest
+from redis.asyncio import Redis
+
+from support.logs import head as head_of
+from support.logs import text_opened, words
+from tailrace import keys
+from tailrace.codec import to_row
+from tailrace.ending import end
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, width
+from tailrace.ids import EntryId, new_generation_id
+from tailrace.log import Append, Log, Outcome, TakeOver
+from tailrace.queue import Queue
+from tailrace.subscriber import Subscriber
+
+
+@pytest.fixture
+def queue(redis: Redis, log: Log) -> Queue:
+    return Queue(redis, log)
+
+
+@pytest.fixture
+async def generation(queue: Queue) -> str:
+    """One that waits."""
+    head = head_of(id=new_generation_id())
+    await queue.submit(head)
+    return head.id
+
+
+@pytest.fixture
+async def taken(log: Log, queue: Queue, generation: str) -> TakeOver:
+    """It runs, and has said something."""
+    state = await log.state(generation)
+    taken = await log.take_over(generation, state.dispatch, worker="first")
+    await queue.taken(state.dispatch)
+    await write(log, taken, 0, Started(1, 2.0), text_opened(), *words("Once| upon"))
+    return taken
+
+
+async def write(log: Log, taken: TakeOver, top: int, *events: Event) -> Outcome:
+    assert taken.state is not None
+    after_n, rows = top, []
+    for event in events:
+        top += width(event)
+        rows.append(to_row(Entry(EntryId(taken.attempt, top), event)))
+    (answer,) = await log.append([Append(taken.state.head.id, taken.attempt, taken.state.n, after_n, rows)])
+    assert not isinstance(answer, Exception)
+    return answer.outcome
+
+
+async def whole(log: Log, generation: str) -> list[Entry]:
+    return [entry async for entry in log.read_all(generation)]
+
+
+async def the_end(log: Log, generation: str) -> Done:
+    """The `done`, of a log that is in order."""
+    entries = await whole(log, generation)
+    assert all(after.follows(before.id) and after.id > before.id for before, after in pairwise(entries))
+    done = entries[-1].event
+    assert isinstance(done, Done)
+    assert (await log.state(generation)).status == done.status
+    return done
+
+
+async def test_what_waits_is_cancelled_and_nobody_will_run_it(
+    redis: Redis, log: Log, queue: Queue, generation: str
+) -> None:
+    dispatch = (await log.state(generation)).dispatch
+    await end(log, queue, generation, "cancelled")
+    done = await the_end(log, generation)
+    assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
+    assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
+    assert await redis.keys(f"*{dispatch}*") == []
+    assert (await log.take_over(generation, dispatch, worker="first")).outcome is Outcome.DONE
+
+
+async def test_what_runs_is_cancelled_with_what_it_has_said(
+    log: Log, queue: Queue, taken: TakeOver, generation: str
+) -> None:
+    await end(log, queue, generation, "cancelled")
+    done = await the_end(log, generation)
+    assert (done.status, done.finish, done.open) == ("cancelled", [Finish(0, None)], [0])
+    assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
+    assert done.usage is not None
+    assert done.usage["estimated"]
+    assert await write(log, taken, 5, *words("a")) is Outcome.FENCED
+    assert await queue.unfinished(int(keys.unfinished(generation).rpartition(":")[2])) == []
+
+
+async def test_the_worker_is_told_before_anything_else(
+    redis: Redis, log: Log, queue: Queue, taken: TakeOver, generation: str
+) -> None:
+    told: asyncio.Queue[bytes | None] = asyncio.Queue()
+    control = Subscriber(redis)
+    control.add(keys.worker("first"), told.put_nowait)
+    control.start()
+    async with asyncio.timeout(5):
+        assert await told.get() is None
+        await end(log, queue, generation, "cancelled")
+        assert await told.get() == generation.encode()
+    await control.close()
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete"])
+async def test_an_end_says_why(log: Log, queue: Queue, taken: TakeOver, generation: str, status: FinalStatus) -> None:
+    why = Failure("The deadline has passed.", "deadline_exceeded")
+    await end(log, queue, generation, status, why)
+    done = await the_end(log, generation)
+    assert (done.status, done.error) == (status, why)
+    assert done.at == pytest.approx((await log.now()) / 1000, abs=30)
+
+
+async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: TakeOver, generation: str) -> None:
+    await end(log, queue, generation, "failed")
+    before = await whole(log, generation)
+    await end(log, queue, generation, "cancelled")
+    assert await whole(log, generation) == before
+
+
+async def test_what_never_was_is_not_found(redis: Redis, log: Log, queue: Queue) -> None:
+    with pytest.raises(NotFound):
+        await end(log, queue, new_generation_id(), "cancelled")
+    assert await redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("fate", ["deleted", "expired"])
+async def test_what_is_no_longer_kept_is_gone_and_why(
+    redis: Redis, log: Log, queue: Queue, generation: str, fate: str
+) -> None:
+    if fate == "deleted":
+        await log.delete(generation)
+    else:
+        await redis.delete(keys.head(generation), keys.log(generation))
+    with pytest.raises(Gone) as gone:
+        await end(log, queue, generation, "cancelled")
+    assert gone.value.code == fate
+
+
+@pytest.mark.parametrize("enders", [2, 20])
+async def test_of_all_who_end_it_one_does_and_all_return(
+    log: Log, queue: Queue, taken: TakeOver, generation: str, enders: int
+) -> None:
+    statuses: list[FinalStatus] = ["cancelled", "failed", "incomplete", "completed"]
+    await asyncio.gather(*(end(log, queue, generation, statuses[n % 4]) for n in range(enders)))
+    assert [isinstance(entry.event, Done) for entry in await whole(log, generation)].count(True) == 1
+    await the_end(log, generation)
+
+
+async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_there(
+    log: Log, queue: Queue, taken: TakeOver, generation: str
+) -> None:
+    """Whatever the log confirmed is in the output of the end."""
+    confirmed: list[str] = []
+    under_way = asyncio.Event()
+
+    async def write_on() -> None:
+        top = 5
+        while await write(log, taken, top, *words(text := f" {top}")) is Outcome.OK:
+            confirmed.append(text)
+            top += 1
+            if len(confirmed) == 20:
+                under_way.set()
+
+    async with asyncio.timeout(10):
+        writing = asyncio.create_task(write_on())
+        await under_way.wait()
+        await end(log, queue, generation, "cancelled")
+        await writing
+    assert (await the_end(log, generation)).output[0].text == "Once upon" + "".join(confirmed)
+
+
+async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
+    log: Log, queue: Queue, taken: TakeOver, generation: str
+) -> None:
+    await log.take_over(generation, "dies here", ending="cancelled")
+    state = await log.state(generation)
+    assert (state.ending, state.ended) == ("cancelled", False)
+    assert state.ending is not None
+    await end(log, queue, generation, state.ending)
+    assert (await the_end(log, generation)).status == "cancelled"
+
+
+async def test_what_comes_back_while_it_is_looked_for_is_ended(
+    redis: Redis, log: Log, queue: Queue, taken: TakeOver, generation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that lost it, and a worker that restores it just then."""
+    rows = [to_row(entry) for entry in await whole(log, generation)]
+    await redis.delete(*keys.of_generation(generation))
+    take_over = log.take_over
+
+    async def miss_it_once(*given: object, **more: object) -> TakeOver:
+        monkeypatch.undo()
+        answer = await take_over(*given, **more)  # type: ignore[arg-type]
+        assert taken.state is not None
+        assert await log.restore(taken.state, rows) is Outcome.OK
+        return answer
+
+    monkeypatch.setattr(log, "take_over", miss_it_once)
+    await end(log, queue, generation, "cancelled")
+    assert (await the_end(log, generation)).output[0].text == "Once upon"

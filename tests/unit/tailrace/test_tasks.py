@@ -1,0 +1,33 @@
+import asyncio
+
+from tailrace.tasks import end_tasks
+
+
+async def test_a_swallowed_cancellation_is_repeated() -> None:
+    swallowed = 0
+
+    async def stubborn() -> None:
+        nonlocal swallowed
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                if swallowed == 2:
+                    raise
+                swallowed += 1
+
+    task = asyncio.create_task(stubborn())
+    await asyncio.sleep(0)
+    await end_tasks(task)
+    assert task.cancelled()
+    assert swallowed == 2
+
+
+async def test_what_is_done_or_never_was_needs_no_end() -> None:
+    async def fails() -> None:
+        raise ValueError
+
+    done = asyncio.create_task(fails())
+    await asyncio.wait([done])
+    await end_tasks(done, None)
+    assert isinstance(done.exception(), ValueError)

@@ -1,0 +1,235 @@
+import asyncio
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+
+from uvicorn.server import ServerState
+
+from support.web import until
+from tailrace_demo.server import Server
+from tailrace_frontend.connection import SCOPE, ClientConnection, Protocol
+
+App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
+REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = b"x" * (16 * 1024 * 1024)  # more than the buffers of both sockets take
+
+
+@asynccontextmanager
+async def served(app: App) -> AsyncIterator[socket.socket]:
+    """A server, and a client's socket on it that reads only when it is told to."""
+    config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
+    server = Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
+        serving = asyncio.create_task(server.serve([listener]))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, listener.getsockname())
+        try:
+            yield client
+        finally:
+            server.should_exit = True
+            await serving
+
+
+async def read_all(client: socket.socket) -> bytes:
+    told = b""
+    while data := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 2**20), 5):
+        told += data
+    return told
+
+
+class Told:
+    """An application that answers one request as it is told to, and shows the connection it finds in the scope."""
+
+    connection: ClientConnection
+
+    def __init__(self, answer: Callable[["Told"], Awaitable[None]]) -> None:
+        self._answer = answer
+        self.done = False
+
+    async def __call__(self, scope: dict[str, Any], _: Any, send: Any) -> None:
+        self.connection = scope[SCOPE]
+        self.send = send
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await self._answer(self)
+        self.done = True
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        await self.send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def test_a_socket_that_takes_everything_is_not_full() -> None:
+    async def answer(app: Told) -> None:
+        await app.write(b"hello")
+        assert not app.connection.is_full
+        await app.connection.drained()
+        await app.connection.flushed()
+        await app.write(b"", more=False)
+
+    app = Told(answer)
+    async with served(app) as client:
+        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
+        await until(lambda: app.done)
+        assert not app.connection.lost
+
+
+async def test_a_socket_that_nobody_reads_fills_up_and_drains_once_it_is_read() -> None:
+    full = []
+
+    async def answer(app: Told) -> None:
+        await app.write(LARGE)
+        full.append(app.connection.is_full)
+        await app.connection.drained()
+        full.append(app.connection.is_full)
+        await app.write(b"", more=False)
+
+    app = Told(answer)
+    async with served(app) as client:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, REQUEST)
+        await until(lambda: full)
+        assert full == [True]
+        while len(full) < 2:
+            await asyncio.wait_for(loop.sock_recv(client, 2**20), 5)
+        assert full == [True, False]
+
+
+async def test_what_is_cut_ends_without_an_end_and_says_so_once() -> None:
+    lost = []
+
+    async def answer(app: Told) -> None:
+        app.connection.on_lost = lambda: lost.append(app.connection.lost)
+        await app.write(b"hello")
+        app.connection.abort()
+        await asyncio.sleep(0)
+
+    app = Told(answer)
+    async with served(app) as client:
+        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
+        told = await read_all(client)
+        await until(lambda: app.done)
+    assert told.endswith(b"hello\r\n")  # and no last chunk
+    assert lost == [True]
+
+
+async def test_who_waits_for_a_full_socket_learns_that_it_is_gone() -> None:
+    async def answer(app: Told) -> None:
+        await app.write(LARGE)
+        await app.connection.drained()
+
+    app = Told(answer)
+    async with served(app) as client:
+        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
+        await until(lambda: hasattr(app, "connection") and app.connection.is_full)
+        client.close()
+        await until(lambda: app.done)
+    assert app.connection.lost
+
+
+async def test_flushed_waits_until_the_socket_has_taken_the_last_byte() -> None:
+    flushed = []
+
+    async def answer(app: Told) -> None:
+        await app.write(LARGE)
+        await app.connection.drained()
+        await app.connection.flushed()
+        flushed.append(app.connection._transport.get_write_buffer_size())  # type: ignore[attr-defined]
+        await app.write(b"", more=False)
+
+    app = Told(answer)
+    async with served(app) as client:
+        loop = asyncio.get_running_loop()
+        await loop.sock_sendall(client, REQUEST)
+        await until(lambda: hasattr(app, "connection") and app.connection.is_full)
+        while not flushed:
+            await asyncio.wait_for(loop.sock_recv(client, 2**20), 5)
+    assert flushed == [0]
+
+
+class Line(asyncio.Transport):
+    """A connection without a network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = b""
+        self.closed = self.aborted = False
+
+    def write(self, data: Any) -> None:
+        self.told += bytes(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def is_closing(self) -> bool:
+        return self.closed or self.aborted
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+
+def connected(app: App) -> tuple[Protocol, Line]:
+    config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
+    config.load()
+    line = Line()
+    protocol = Protocol(config, ServerState(), {})
+    protocol.connection_made(line)
+    return protocol, line
+
+
+async def nothing(scope: dict[str, Any], receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\x01\x02\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-\x000\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-\r0\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ],
+    ids=repr,
+)
+async def test_what_is_no_http_is_refused_in_the_one_error_shape(sent: bytes) -> None:
+    protocol, line = connected(nothing)
+    protocol.data_received(sent)
+    head, _, body = line.told.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert b"content-type: application/json" in head
+    assert b"content-length: %d" % len(body) in head
+    assert json.loads(body)["error"].keys() == {"message", "type", "param", "code"}
+    assert line.closed
+
+
+async def test_what_stops_being_http_in_the_middle_of_an_answer_is_cut_without_a_word() -> None:
+    begun = asyncio.Event()
+
+    async def answer(app: Told) -> None:
+        await app.write(b"hello")
+        begun.set()
+        await asyncio.Event().wait()
+
+    protocol, line = connected(Told(answer))
+    protocol.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await begun.wait()
+    told = line.told
+    protocol.data_received(b"zz\r\n")
+    assert line.told == told
+    assert line.aborted
+    for task in protocol.tasks:
+        task.cancel()
+    await asyncio.gather(*protocol.tasks, return_exceptions=True)

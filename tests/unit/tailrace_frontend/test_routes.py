@@ -1,0 +1,155 @@
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from support.asgi import Answer, ask
+from tailrace import connection, json
+from tailrace.errors import RequestTooLarge
+from tailrace.settings import Settings
+from tailrace_frontend.app import Frontend
+from tailrace_frontend.routes import read_body, wants_events
+
+GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
+BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is away is not asked again."""
+    monkeypatch.setattr(connection, "RETRIES", 0)
+
+
+def frontend(**settings: Any) -> Frontend:
+    """A frontend whose Redis is not there."""
+    return Frontend(Settings(redis_url="redis://127.0.0.1:1/0", **settings))
+
+
+def code_of(told: Answer) -> tuple[int, str | None]:
+    error = told.value["error"]
+    assert error.keys() == {"message", "type", "param", "code"}
+    return told.status, error["code"]
+
+
+def request(*parts: bytes, length: str | None = None) -> tuple[Request, list[bytes]]:
+    """A request whose body comes in parts, and the parts that were not asked for."""
+    left = list(parts)
+
+    async def receive() -> dict[str, Any]:
+        part = left.pop(0)
+        return {"type": "http.request", "body": part, "more_body": bool(left)}
+
+    headers = [(b"content-length", length.encode("latin-1"))] if length is not None else []
+    return Request({"type": "http", "method": "POST", "headers": headers}, receive), left
+
+
+@pytest.mark.parametrize("parts", [(b"",), (b"12345678",), (b"1234", b"", b"5678"), tuple([b"x"] * 8)])
+async def test_a_body_up_to_the_limit_is_read_whole(parts: tuple[bytes, ...]) -> None:
+    asked, _ = request(*parts)
+    assert await read_body(asked, 8) == b"".join(parts)
+
+
+async def test_a_body_that_announces_too_much_is_refused_unread() -> None:
+    asked, left = request(b"x", b"y", length="9")
+    with pytest.raises(RequestTooLarge):
+        await read_body(asked, 8)
+    assert left == [b"x", b"y"]
+
+
+@pytest.mark.parametrize("length", [None, "8", "0", "", "²", "-1", "9x"])
+async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(length: str | None) -> None:
+    asked, left = request(b"1234", b"5678", b"9", b"never asked for", length=length)
+    with pytest.raises(RequestTooLarge):
+        await read_body(asked, 8)
+    assert left == [b"never asked for"]
+
+
+@pytest.mark.parametrize(
+    ("accept", "wants"),
+    [
+        ("text/event-stream", True),
+        ("Text/Event-Stream;q=0.9", True),
+        ("application/json, text/event-stream", True),
+        ("*/*", False),
+        ("application/json", False),
+        ("", False),
+    ],
+)
+def test_events_are_wanted_where_accept_names_them(accept: str, wants: bool) -> None:
+    assert wants_events(accept) is wants
+
+
+async def test_a_body_that_is_wrong_is_refused_before_redis_is_asked() -> None:
+    for body in (b"", b"{", b"[]", json.dumps(BODY | {"n": 0})):
+        assert code_of(await ask(frontend(), "POST", "/v1/generations", body=body)) == (400, "invalid_body")
+    told = await ask(frontend(max_body_bytes=1024), "POST", "/v1/generations", body=b"x" * 1025)
+    assert code_of(told) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("key", ["", "k" * 256])
+async def test_an_idempotency_key_of_the_wrong_length_is_refused_by_name(key: str) -> None:
+    told = await ask(frontend(), "POST", "/v1/generations", headers={"idempotency-key": key}, body=json.dumps(BODY))
+    assert code_of(told) == (400, None)
+    assert told.value["error"]["param"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/generations"),
+        ("GET", "/v1/generations"),
+        ("GET", f"/v1/generations/{GENERATION}"),
+        ("POST", f"/v1/generations/{GENERATION}/cancel"),
+        ("DELETE", f"/v1/generations/{GENERATION}"),
+        ("GET", "/readyz"),
+    ],
+)
+async def test_while_redis_is_away_every_route_says_when_to_come_again(method: str, path: str) -> None:
+    told = await ask(frontend(), method, path, body=json.dumps(BODY))
+    assert code_of(told) == (503, "unavailable")
+    assert int(told.headers["retry-after"]) >= 1
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "param"),
+    [
+        ("/v1/generations", "limit=0", "limit"),
+        ("/v1/generations", "limit=101", "limit"),
+        ("/v1/generations", "limit=x", "limit"),
+        ("/v1/generations", "limit=", "limit"),
+        ("/v1/generations", "limit=1.5", "limit"),
+        ("/v1/generations", "after=" + "x" * 65, "after"),
+        (f"/v1/generations/{GENERATION}", "wait=-1", "wait"),
+        (f"/v1/generations/{GENERATION}", "wait=61", "wait"),
+        (f"/v1/generations/{GENERATION}", "wait=nan", "wait"),
+        (f"/v1/generations/{GENERATION}", "wait=inf", "wait"),
+        (f"/v1/generations/{GENERATION}", "wait=soon", "wait"),
+    ],
+)
+async def test_a_query_that_is_out_of_range_is_refused_by_name(path: str, query: str, param: str) -> None:
+    told = await ask(frontend(), "GET", path, query=query)
+    assert code_of(told) == (400, None)
+    assert told.value["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/v1/generations", {"GET", "POST"}),
+        (f"/v1/generations/{GENERATION}", {"GET", "DELETE"}),
+        (f"/v1/generations/{GENERATION}/cancel", {"POST"}),
+        ("/healthz", {"GET"}),
+        ("/", {"GET"}),
+    ],
+)
+async def test_a_method_that_is_not_there_is_refused_with_all_that_are(path: str, allowed: set[str]) -> None:
+    told = await ask(frontend(), "PUT", path)
+    assert code_of(told) == (405, "method_not_allowed")
+    assert set(told.headers["allow"].split(", ")) == allowed
+
+
+async def test_while_redis_is_away_the_metrics_are_told_all_the_same() -> None:
+    told = await ask(frontend(), "GET", "/metrics")
+    assert told.status == 200
+    assert b"tailrace_queued NaN" in told.body
+    assert b"tailrace_readers 0.0" in told.body

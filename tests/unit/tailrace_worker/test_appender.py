@@ -1,0 +1,95 @@
+"""The appender: one round trip for everybody, nobody waits for another's failure, a lost log comes back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+
+from tailrace.codec import from_row
+from tailrace.events import Event, Head, Opened, Options, Started, Text
+from tailrace.ids import new_generation_id
+from tailrace.log import Append, Log, Outcome
+from tailrace.tasks import end_tasks
+from tailrace_worker.appender import Appender
+from tailrace_worker.writer import Writer
+
+Open = Callable[[], "asyncio.Future[Writer]"]
+
+
+class Bench:
+    """An appender on the real server, and writers on new generations."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+        self.restored: list[str] = []
+        self.appender = Appender(log, self._restored)
+
+    async def _restored(self, head: Head) -> None:
+        self.restored.append(head.id)
+
+    async def writer(self) -> Writer:
+        head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+        await self.log.create(head, "dispatch")
+        taken = await self.log.take_over(head.id, "token", worker="w")
+        return Writer(taken, self.appender.wake)
+
+    async def events(self, writer: Writer) -> list[Event]:
+        return [entry.event async for entry in self.log.read_all(writer.generation)]
+
+
+@pytest.fixture
+async def bench(log: Log) -> AsyncIterator[Bench]:
+    bench = Bench(log)
+    running = asyncio.create_task(bench.appender.run())
+    yield bench
+    await end_tasks(running)
+
+
+async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    trips: list[int] = []
+    append = bench.log.append
+
+    async def counted(calls: list[Append]) -> object:
+        trips.append(len(calls))
+        return await append(calls)
+
+    monkeypatch.setattr(bench.log, "append", counted)
+    writers = [await bench.writer() for _ in range(5)]
+    for writer in writers:
+        writer.add(Started(1, 1.0))
+    await asyncio.gather(*(writer.flush() for writer in writers))
+    assert trips == [5]
+
+
+async def test_one_that_was_fenced_does_not_keep_the_others(bench: Bench) -> None:
+    fenced, fine = await bench.writer(), await bench.writer()
+    await bench.log.take_over(fenced.generation, "canceller", ending="cancelled")
+    fenced.add(Started(1, 1.0))
+    fine.add(Started(1, 1.0))
+    await fine.flush()
+    assert (await fenced.stopped).outcome is Outcome.FENCED
+
+
+async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench, redis: Redis) -> None:
+    writer = await bench.writer()
+    for event in (Started(1, 1.0), Opened(0, "text", choices=[0]), Text(0, "before")):
+        writer.add(event)
+    await writer.flush()
+    before = await bench.events(writer)
+    await redis.flushall()
+    writer.add(Text(0, " after"))
+    await writer.flush()
+    assert await bench.events(writer) == [*before, Text(0, " after")]
+    assert [from_row(row).event for row in writer.rows] == await bench.events(writer)
+    assert bench.restored == [writer.generation]
+    state = await bench.log.state(writer.generation, "me")
+    assert (state.status, state.attempt) == ("running", writer.attempt)
+
+
+async def test_a_deleted_log_does_not_come_back(bench: Bench) -> None:
+    writer = await bench.writer()
+    await bench.log.delete(writer.generation)
+    writer.add(Started(1, 1.0))
+    assert (await writer.stopped).outcome is Outcome.GONE
+    assert not bench.restored

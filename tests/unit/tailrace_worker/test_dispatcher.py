@@ -1,0 +1,109 @@
+"""arq's worker, made to outlive its server: slots, stale jobs, errors."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from arq.constants import in_progress_key_prefix
+from arq.worker import func
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from tailrace import keys
+from tailrace.ids import new_token
+from tailrace.log import Log
+from tailrace.queue import JOB, Queue, dump_job, load_job
+from tailrace.tasks import end_tasks
+from tailrace_worker.dispatcher import Dispatcher
+
+
+class Shop:
+    """A dispatcher whose jobs wait to be let go."""
+
+    def __init__(self, redis: Redis, log: Log) -> None:
+        self.queue = Queue(redis, log)
+        self.begun: list[str] = []
+        self.go = asyncio.Event()
+        self._another = asyncio.Event()
+        self.dispatcher = Dispatcher(
+            [func(self._job, name=JOB, timeout=60, max_tries=1)],  # type: ignore[arg-type]
+            queue_name=keys.QUEUE, redis_pool=self.queue.arq, max_jobs=2, max_tries=1, retry_jobs=False,
+            keep_result=0, job_serializer=dump_job, job_deserializer=load_job,
+        )  # fmt: skip
+
+    async def _job(self, _: dict[Any, Any], generation: str, dispatch: str) -> None:
+        self.begun.append(generation)
+        self._another.set()
+        await self.queue.taken(dispatch)
+        await self.go.wait()
+
+    async def ring(self, *generations: str) -> None:
+        for generation in generations:
+            await self.queue.dispatch(generation, new_token(), 60)
+        self.dispatcher.wake()
+
+    async def until(self, begun: int) -> None:
+        async with asyncio.timeout(10):
+            while len(self.begun) < begun:
+                self._another.clear()
+                await self._another.wait()
+
+
+@pytest.fixture
+async def shop(redis: Redis, log: Log) -> AsyncIterator[Shop]:
+    shop = Shop(redis, log)
+    running = asyncio.create_task(shop.dispatcher.main())
+    yield shop
+    shop.go.set()
+    await asyncio.gather(*shop.dispatcher.tasks.values())
+    await end_tasks(running)
+
+
+async def test_jobs_run_up_to_the_limit_and_then_in_turn(shop: Shop) -> None:
+    await shop.ring("a", "b", "c")
+    await shop.until(2)
+    assert shop.dispatcher.job_counter == 2
+    assert await shop.queue.depth() == 1
+    shop.go.set()
+    await shop.until(3)
+
+
+async def test_a_job_that_another_worker_has_is_left_to_it(shop: Shop, redis: Redis) -> None:
+    shop.dispatcher.stop_picking()
+    dispatch = new_token()
+    await shop.queue.dispatch("a", dispatch, 60)
+    await redis.set(in_progress_key_prefix + dispatch, b"1")
+    await shop.dispatcher.start_jobs([dispatch.encode()])
+    assert shop.dispatcher.job_counter == 0
+    assert not shop.begun
+
+
+async def test_a_job_that_was_done_meanwhile_leaves_no_mark(shop: Shop, redis: Redis) -> None:
+    await shop.dispatcher.start_jobs([b"gone"])
+    assert shop.dispatcher.job_counter == 0
+    assert not await redis.exists(in_progress_key_prefix + "gone")
+
+
+async def test_an_error_costs_a_poll_and_no_slot(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = [RedisConnectionError() for _ in range(5)]
+    take = shop.dispatcher._take
+
+    async def failing(job_id: str) -> int | None:
+        if errors:
+            raise errors.pop()
+        return await take(job_id)
+
+    monkeypatch.setattr(shop.dispatcher, "_take", failing)
+    await shop.ring("a", "b")
+    await shop.until(2)
+    assert not errors
+    assert shop.dispatcher.job_counter == 2
+
+
+async def test_one_who_stops_picking_takes_nothing_more(shop: Shop) -> None:
+    shop.dispatcher.stop_picking()
+    await shop.ring("a")
+    await shop.dispatcher._poll_iteration()
+    assert not shop.begun
+    assert await shop.queue.depth() == 1
