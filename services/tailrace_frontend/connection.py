@@ -40,9 +40,11 @@ class ClientConnection:
 
     async def flushed(self) -> None:
         """Wait until the socket has taken everything, or is gone."""
-        self._transport.set_write_buffer_limits(high=0)
-        await self._flow.drain()
-        self._transport.set_write_buffer_limits()
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits(high=0)
+            await self._flow.drain()
+        if not self._transport.is_closing():
+            self._transport.set_write_buffer_limits()
 
     def abort(self) -> None:
         """Cut it, with whatever it still held."""

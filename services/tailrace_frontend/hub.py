@@ -98,17 +98,15 @@ class Tail:
         self._entries.append(entry)
 
     def _trim(self, added: int) -> None:
-        """Keep the newer half when it has grown too large: who has not read the older one pages through the log."""
+        """Keep the newer half when it has grown too large: who has not read the older one pages through the log. The
+        newest stays, whatever its size: an end of megabytes is decoded once, and not once a reader."""
         self._bytes += added
         if self._bytes > TAIL_BYTES:
-            half = len(self._entries) // 2 + 1
+            half = min(len(self._entries) // 2 + 1, len(self._entries) - 1)
             del self._entries[:half]
             for frames in self._frames.values():
                 del frames[:half]
             self._bytes //= 2
-            if not self._entries:  # the newest alone was too large: it is in the log
-                self._bytes = 0
-                self.doubts += 1
 
     def _clear(self) -> None:
         self._entries.clear()

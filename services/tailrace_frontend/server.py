@@ -27,6 +27,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._frontend.services.hub.drain(self._drain_s)
         await super().shutdown(sockets)
+        self._captured_signals.clear()  # it was asked to stop and has stopped: exit 0, not by the signal once more
 
 
 def build(settings: Settings) -> Server:

@@ -435,7 +435,9 @@ class GenerationMachine(RuleBasedStateMachine):
 
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
-    same = {name: getattr(state, name) for name in ("attempt", "dispatch", "n", "first_n", "status", "number", "worker")}
+    same = {
+        name: getattr(state, name) for name in ("attempt", "dispatch", "n", "first_n", "status", "number", "worker")
+    }
     more = {name: getattr(state, name) for name in ("ending", "handovers", "attempts")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)

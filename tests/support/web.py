@@ -46,6 +46,9 @@ class Transport(asyncio.Transport):
         self.aborted = True
         self.on_abort()
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:  # noqa: ARG002
         self.limit = high
         self.on_limit()

@@ -143,15 +143,26 @@ def test_trimming_keeps_frames_and_entries_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
-def test_an_entry_too_large_for_a_tail_sends_its_readers_to_the_log(before: int) -> None:
+def test_the_newest_entry_is_told_from_the_tail_however_large_it_is(before: int) -> None:
     entries = long_log(100, 4096)
     done = entries[-1]
+    assert to_row(done).size > TAIL_BYTES
     tail = Tail(HEAD)
     for entry in entries[-1 - before : -1]:
         tail.hear(message(entry))
-    doubts = tail.doubts
     tail.hear(message(done))
-    assert told(tail, entries[-2].id) == [done] or tail.doubts > doubts
+    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.encode(HEAD, done)], [done])
+    assert tail.has_ended
+
+
+def test_an_entry_too_large_for_a_tail_leaves_with_the_next() -> None:
+    large, *more = [Entry(EntryId(1, n), Text(0, "x" * size)) for n, size in enumerate((2 * TAIL_BYTES, 1, 1))]
+    tail = tail_of(large)
+    tail.hear(message(more[0]))
+    assert told(tail, large.id) == [more[0]]
+    assert told(tail, START) is None
+    tail.hear(message(more[1]))
+    assert told(tail, large.id) in ([*more], None)
 
 
 @pytest.mark.parametrize("sent", [None, b"", b"\xc1", b"junk", b"\x91\x90"])
