@@ -24,7 +24,8 @@ class Services:
         self.settings = settings
         self.callers = Callers(settings)
         self.log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
-        self.queue = Queue(connection.connect(settings.queue_server), self.log)
+        longest_life_s = settings.deadline_s + settings.retention_s + round(settings.lease_s) + 1
+        self.queue = Queue(connection.connect(settings.queue_server), self.log, longest_life_s=longest_life_s)
         self.hub = Hub(settings, self.log)
         self.admission = Admission(settings, self.log, self.queue)
         self.metrics = Metrics(self.hub)

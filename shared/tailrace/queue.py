@@ -54,11 +54,15 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Queue:
-    """The queue's server: jobs, who owns what, which workers live, which keys were used."""
+    """The queue's server: jobs, who owns what, which workers live, which keys were used.
 
-    def __init__(self, redis: Redis, log: Log) -> None:
+    `longest_life_s`: what is older than that is no longer kept by anybody, and leaves its owner's list.
+    """
+
+    def __init__(self, redis: Redis, log: Log, *, longest_life_s: int | None = None) -> None:
         self.redis = redis
         self.log = log
+        self._longest_life_ms = 1000 * longest_life_s if longest_life_s else None
         self.arq = ArqRedis(
             redis.connection_pool,
             job_serializer=dump_job,
@@ -120,6 +124,8 @@ class Queue:
         life_s = head.options.deadline_s + head.options.retention_s + CLAIM_GRACE_S
         pipe = self.redis.pipeline(transaction=False)
         pipe.sadd(keys.unfinished(head.id), head.id)
+        if self._longest_life_ms:
+            pipe.zremrangebyscore(keys.owned(head.owner), "-inf", created_ms - self._longest_life_ms)
         for name, score in ((keys.owned(head.owner), created_ms), (keys.unfinished_of(head.owner), deadline_ms)):
             pipe.zadd(name, {head.id: score}, nx=True)
             pipe.expire(name, life_s, nx=True)

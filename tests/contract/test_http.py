@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import os
-import random
 import signal
 import socket
 import time
@@ -66,8 +64,7 @@ class Product:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product() -> AsyncIterator[Product]:
-    everybody = {"lease_s": str(LEASE_S), "cors_origins": ORIGIN, "retention_s": "600"}
-    async with stack(workers=0, **everybody) as running, aiohttp.ClientSession() as http:
+    async with stack(workers=0, lease_s=str(LEASE_S), cors_origins=ORIGIN) as running, aiohttp.ClientSession() as http:
         guarded = await running.add_frontend(**CALLERS)
         product = Product(running, http, guarded)
         await eventually(lambda: _is_older_than(product.log, LEASE_S + 1))  # a young server's 404 is not final
@@ -715,9 +712,20 @@ async def test_the_page_comes_with_headers_that_keep_it_safe(product: Product) -
 
 @pytest.mark.parametrize(
     "path",
-    ["/nothing", "/v1", "/v1/", "/v1/generations/", f"/v1/generations/{UNKNOWN}/", "/v1//generations", "/V1/generations",
-     f"/v1/generations/{UNKNOWN}/events/x", f"/v1/generations/{UNKNOWN}/nothing", "/%2e%2e/etc/passwd", "/page/page.js"],
-)  # fmt: skip
+    [
+        "/nothing",
+        "/v1",
+        "/v1/",
+        "/v1/generations/",
+        "/v1//generations",
+        "/V1/generations",
+        f"/v1/generations/{UNKNOWN}/",
+        f"/v1/generations/{UNKNOWN}/events/x",
+        f"/v1/generations/{UNKNOWN}/nothing",
+        "/%2e%2e/etc/passwd",
+        "/page/page.js",
+    ],
+)
 async def test_what_is_no_route_is_not_found(product: Product, path: str) -> None:
     assert (await product.api.ask("GET", path)).refusal == (404, "not_found")
 
@@ -831,13 +839,17 @@ async def test_beyond_its_readers_a_frontend_sends_streams_elsewhere(product: Pr
 
 
 BAD_FIELDS: list[tuple[str, Any]] = [
-    ("model", None), ("model", 1), ("model", ""), ("model", []), ("messages", None), ("messages", []), ("messages", "x"),
+    ("model", None), ("model", 1), ("model", ""), ("model", []), ("messages", None), ("messages", []),
+    ("messages", "x"),
     ("messages", [1]), ("messages", [{}]), ("messages", [{"role": 1}]), ("messages", [{"role": "user", "content": 1}]),
-    ("temperature", "hot"), ("top_p", []), ("n", 0), ("n", 1.5), ("n", "1"), ("max_tokens", 0), ("max_completion_tokens", "x"),
+    ("temperature", "hot"), ("top_p", []), ("n", 0), ("n", 1.5), ("n", "1"), ("max_tokens", 0),
+    ("max_completion_tokens", "x"),
     ("presence_penalty", "x"), ("frequency_penalty", {}), ("logprobs", 1), ("top_logprobs", "x"), ("logit_bias", []),
-    ("seed", "x"), ("stop", 1), ("stream", "yes"), ("stream_options", 1), ("tools", {}), ("tools", [1]), ("tool_choice", 1),
+    ("seed", "x"), ("stop", 1), ("stream", "yes"), ("stream_options", 1), ("tools", {}), ("tools", [1]),
+    ("tool_choice", 1),
     ("parallel_tool_calls", 1), ("response_format", "x"), ("reasoning_effort", 1), ("metadata", 1), ("user", 1),
-    ("tailrace", 1), ("tailrace", {"unknown": 1}), ("tailrace", {"on_interrupt": "continue"}), ("tailrace", {"on_disconnect": 1}),
+    ("tailrace", 1), ("tailrace", {"unknown": 1}), ("tailrace", {"on_interrupt": "continue"}),
+    ("tailrace", {"on_disconnect": 1}),
     ("tailrace", {"deadline_s": 0}), ("tailrace", {"deadline_s": 10**9}), ("tailrace", {"retention_s": "1"}),
 ]  # fmt: skip
 
@@ -855,9 +867,12 @@ def nested(depth: int) -> bytes:
 
 
 BAD_BODIES = [
-    b"", b"{", b"null", b"[]", b'"x"', b"\x00", b"\xff", b"NaN", b'{"model":"demo","messages":[{"role":"user"}],"x":NaN}',
-    b'{"model":"demo","messages":[{"role":"user","content":"\\ud800"}]}', b'{"model":"demo","messages":[{"role":"user"}],"x":1e999}',
-    b'{"model":"demo","messages":[{"role":"user","content":"\xff"}]}', nested(100), nested(500), nested(950), nested(980),
+    b"", b"{", b"null", b"[]", b'"x"', b"\x00", b"\xff", b"NaN",
+    b'{"model":"demo","messages":[{"role":"user"}],"x":NaN}',
+    b'{"model":"demo","messages":[{"role":"user","content":"\\ud800"}]}',
+    b'{"model":"demo","messages":[{"role":"user"}],"x":1e999}',
+    b'{"model":"demo","messages":[{"role":"user","content":"\xff"}]}', nested(100), nested(500), nested(950),
+    nested(980),
     nested(1500), nested(1_000_000), b"model=demo&messages=x", json.dumps(body()).encode("utf-16"),
 ]  # fmt: skip
 
@@ -920,8 +935,10 @@ async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_beh
 
 
 CURSORS = [
-    "x", "1", "-", "1-", "-1", "1-2-3", "1.5-2", " 1-2", "1-2 ", "0x1-2", "+1-2", "1--2", "9" * 16 + "-1", "1-" + "9" * 16,
-    "9" * 5000 + "-1", "\u0661-\u0662", "$", "*", "(1-2", "1-*", "+", "null", "undefined", "1-2,3-4", "\x00", "1-2\x00", "%00",
+    "x", "1", "-", "1-", "-1", "1-2-3", "1.5-2", " 1-2", "1-2 ", "0x1-2", "+1-2", "1--2", "9" * 16 + "-1",
+    "1-" + "9" * 16,
+    "9" * 5000 + "-1", "\u0661-\u0662", "$", "*", "(1-2", "1-*", "+", "null", "undefined", "1-2,3-4", "\x00",
+    "1-2\x00", "%00",
     "1-2\r\n", "1-2\r\nX: y", "é", "💧", "' or 1=1",
 ]  # fmt: skip
 
@@ -993,7 +1010,7 @@ async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product:
         b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n",
-        b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         b"nonsense\r\n\r\n",
@@ -1186,7 +1203,7 @@ def _rss_kb(pid: int) -> int:
 def _clients(frontend: Frontend) -> int:
     """How many clients' sockets the process holds."""
     folder = Path(f"/proc/{frontend.pid}/fd")
-    held = {os.readlink(each) for each in folder.iterdir() if each.is_symlink()}
+    held = {str(each.readlink()) for each in folder.iterdir() if each.is_symlink()}
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     here = f":{frontend.port:04X}"
     return sum(f"socket:[{line[9]}]" in held for line in lines if line[1].endswith(here) and line[3] == ESTABLISHED)
@@ -1218,7 +1235,7 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
         slow = [_socket(node, path) for _ in range(3)]
         await eventually(lambda: _figure(api, "tailrace_readers", 3))
         before = peak = _rss_kb(node.pid)
-        told, began = 0, time.monotonic()
+        told = 0
 
         async def tell() -> None:
             for _ in range(SLOW_PIECES // 16):
@@ -1229,9 +1246,7 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
             while told < SLOW_PIECES * SLOW_PIECE:
                 told += (await answer.content.readany()).count(b"~")
                 peak = max(peak, _rss_kb(node.pid))
-        took = time.monotonic() - began
         await telling
-        print(f"RSS +{peak - before} KiB at most, {told / 2**20:.0f} MiB in {took:.1f} s")
         assert peak - before < MAX_GROWTH_KB
         await eventually(lambda: _figure(api, "tailrace_readers", 0), 6)
         assert _rss_kb(node.pid) - before < MAX_GROWTH_KB

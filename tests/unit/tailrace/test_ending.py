@@ -1,5 +1,7 @@
 import asyncio
+import contextlib
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,7 +14,7 @@ from tailrace.ending import end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, width
 from tailrace.ids import EntryId, new_generation_id
-from tailrace.log import Append, Log, Outcome, TakeOver
+from tailrace.log import Answer, Append, Log, Outcome, TakeOver
 from tailrace.queue import Queue
 from tailrace.subscriber import Subscriber
 
@@ -149,6 +151,34 @@ async def test_of_all_who_end_it_one_does_and_all_return(
     await the_end(log, generation)
 
 
+async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
+    log: Log, queue: Queue, generation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whenever one is about to finish, the other takes over first, if it comes within 5 ms."""
+    take_over, finish = log.take_over, log.finish
+    overtaken, latest = asyncio.Condition(), 0
+
+    async def take_over_and_tell(*given: Any, **more: Any) -> TakeOver:
+        nonlocal latest
+        taken = await take_over(*given, **more)
+        async with overtaken:
+            latest = max(latest, taken.attempt)
+            overtaken.notify_all()
+        return taken
+
+    async def finish_late(generation: str, attempt: int, top: int, done: Done) -> Answer:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.005), overtaken:
+                await overtaken.wait_for(lambda: latest > attempt)
+        return await finish(generation, attempt, top, done)
+
+    monkeypatch.setattr(log, "take_over", take_over_and_tell)
+    monkeypatch.setattr(log, "finish", finish_late)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(end(log, queue, generation, "cancelled") for _ in range(2)))
+    await the_end(log, generation)
+
+
 async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_there(
     log: Log, queue: Queue, taken: TakeOver, generation: str
 ) -> None:
@@ -191,9 +221,9 @@ async def test_what_comes_back_while_it_is_looked_for_is_ended(
     await redis.delete(*keys.of_generation(generation))
     take_over = log.take_over
 
-    async def miss_it_once(*given: object, **more: object) -> TakeOver:
+    async def miss_it_once(*given: Any, **more: Any) -> TakeOver:
         monkeypatch.undo()
-        answer = await take_over(*given, **more)  # type: ignore[arg-type]
+        answer = await take_over(*given, **more)
         assert taken.state is not None
         assert await log.restore(taken.state, rows) is Outcome.OK
         return answer

@@ -418,3 +418,11 @@ async def test_a_worker_counts_until_it_was_silent_for_three_leases(
     await queue.worker_seen("another")
     assert await queue.workers() == counts + 1
     assert await redis.zcard(keys.WORKERS) == counts + 1
+
+
+async def test_what_nobody_keeps_any_more_leaves_its_owner_s_list(redis: Redis, log: Log) -> None:
+    queue = Queue(redis, log, longest_life_s=100)
+    await redis.zadd(keys.owned("me"), {"gen_old": (await log.now()) - 101_000, "gen_kept": (await log.now()) - 99_000})
+    head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
+    await queue.submit(head)
+    assert [page async for page in queue.owned("me", None)] == [[head.id, "gen_kept"]]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-
 from uvicorn.server import ServerState
 
 from support.web import until
@@ -138,7 +137,7 @@ async def test_flushed_waits_until_the_socket_has_taken_the_last_byte() -> None:
         await app.write(LARGE)
         await app.connection.drained()
         await app.connection.flushed()
-        flushed.append(app.connection._transport.get_write_buffer_size())  # type: ignore[attr-defined]
+        flushed.append(app.connection._transport.get_write_buffer_size())
         await app.write(b"", more=False)
 
     app = Told(answer)
@@ -171,7 +170,7 @@ class Line(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed or self.aborted
 
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002
         return default
 
     def pause_reading(self) -> None: ...

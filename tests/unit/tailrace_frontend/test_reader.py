@@ -3,7 +3,7 @@ import json
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -66,6 +66,7 @@ def test_merging_leaves_alone_what_is_no_bare_delta(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOGS)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_merged_from_any_cursor_and_in_any_pages_a_log_says_the_same(name: str, data: st.DataObject) -> None:
     entries = LOGS[name](HEAD)

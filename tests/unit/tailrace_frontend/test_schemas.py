@@ -39,7 +39,8 @@ def test_the_smallest_body_gets_the_servers_defaults() -> None:
 def test_our_own_options_are_taken_out_and_all_else_goes_to_the_upstream_as_it_came() -> None:
     chat = body(
         temperature=0.5, n=2, stop=["a", "b"], tools=[{"type": "function", "function": {"name": "f"}}],
-        tool_choice="auto", stream=True, stream_options={"include_usage": True, "x": 1}, response_format={"type": "json_object"},
+        tool_choice="auto",
+        stream=True, stream_options={"include_usage": True, "x": 1}, response_format={"type": "json_object"},
         x_vendor={"deep": [1, None, True, {"ä": "€\0"}]}, seed=2**70, reasoning_effort="low", metadata={}, user=None,
     )  # fmt: skip
     ours = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8}
