@@ -1,0 +1,183 @@
+"""What the sweeper finds, and does, on the real server. Time is moved by writing the head's own fields."""
+
+from typing import Any
+
+import pytest
+from arq.constants import in_progress_key_prefix
+from redis.asyncio import Redis
+
+from tailrace import keys, sweeper
+from tailrace.events import Done, Head, Options
+from tailrace.ids import new_generation_id
+from tailrace.log import UNSEEN_MS, Log
+from tailrace.queue import Queue
+from tailrace.sweeper import Sweeper
+
+MAX_ATTEMPTS = 2
+
+
+class House:
+    """A log, its queue, and a sweeper that looks whenever it is asked."""
+
+    def __init__(self, redis: Redis, log: Log) -> None:
+        self.redis = redis
+        self.log = log
+        self.queue = Queue(redis, log)
+        self.sweeper = Sweeper(log, self.queue, max_attempts=MAX_ATTEMPTS)
+
+    async def sweep(self) -> None:
+        """As any process of the fleet would in the next period."""
+        await self.redis.delete(*(keys.swept(shard) for shard in range(keys.UNFINISHED_SETS)))
+        await self.sweeper.sweep()
+
+    async def submitted(self, **options: Any) -> str:
+        head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60, **options))
+        await self.queue.submit(head)
+        return head.id
+
+    async def running(self, **options: Any) -> str:
+        generation = await self.submitted(**options)
+        await self.run(generation)
+        return generation
+
+    async def run(self, generation: str) -> None:
+        """A worker takes it from the queue, and over."""
+        await self.queue.taken((await self.log.state(generation)).dispatch)
+        await self.log.take_over(generation, f"token {await self.log.now()}", worker="w")
+
+    async def set(self, generation: str, **fields: int | str) -> None:
+        for name, value in fields.items():
+            await self.redis.execute_command("HSET", keys.head(generation), name, value)
+
+    async def end(self, generation: str) -> Done:
+        done = await self.log.end(generation)
+        assert done is not None
+        return done
+
+    async def unfinished(self) -> list[str]:
+        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.unfinished(shard)]
+
+
+@pytest.fixture
+def house(redis: Redis, log: Log, monkeypatch: pytest.MonkeyPatch) -> House:
+    monkeypatch.setattr(sweeper, "HOLD_OFF_S", -log.lease_ms / 1000)  # the test's server may have just started
+    return House(redis, log)
+
+
+async def test_what_runs_and_what_waits_is_left_alone(house: House) -> None:
+    running, waiting = await house.running(), await house.submitted()
+    before = await house.log.states([running, waiting])
+    await house.sweep()
+    assert await house.log.states([running, waiting]) == before
+
+
+async def test_a_lost_worker_s_generation_waits_for_another(house: House) -> None:
+    generation = await house.running()
+    dispatch = (await house.log.state(generation)).dispatch
+    await house.set(generation, lease=1)
+    await house.sweep()
+    state = await house.log.state(generation)
+    assert state.status == "queued"
+    assert state.dispatch != dispatch
+    assert await house.queue.position(state.dispatch) == 1
+
+
+async def test_one_whose_attempts_are_spent_ends_as_failed(house: House) -> None:
+    generation = await house.running()
+    for _ in range(MAX_ATTEMPTS - 1):
+        await house.set(generation, lease=1)
+        await house.run(generation)
+    await house.set(generation, lease=1)
+    await house.sweep()
+    done = await house.end(generation)
+    assert (done.status, done.error and done.error.code) == ("failed", "attempts_exhausted")
+    assert await house.unfinished() == []
+
+
+async def test_one_that_was_handed_over_has_not_spent_an_attempt(house: House) -> None:
+    generation = await house.running()
+    for _ in range(MAX_ATTEMPTS + 1):
+        state = await house.log.state(generation)
+        await house.log.give_back(generation, state.attempt, f"dispatch {state.attempt}")
+        await house.run(generation)
+    await house.set(generation, lease=1)
+    await house.sweep()
+    assert (await house.log.state(generation)).status == "queued"
+
+
+@pytest.mark.parametrize("taken", [False, True])
+async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
+    house: House, redis: Redis, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    generation = await house.submitted()
+    dispatch = (await house.log.state(generation)).dispatch
+    if taken:  # by a worker that died before it took over
+        await redis.set(in_progress_key_prefix + dispatch, b"1")
+    else:
+        await redis.zrem(keys.QUEUE, dispatch)
+    await house.sweep()
+    assert (await house.log.state(generation)).dispatch == dispatch
+    monkeypatch.setattr(house.sweeper, "_for_longer_than", lambda *_: True)
+    await house.sweep()
+    state = await house.log.state(generation)
+    assert state.dispatch != dispatch
+    assert await house.queue.position(state.dispatch) == 1
+    assert not [key async for key in redis.scan_iter(f"arq:*{dispatch}")]
+
+
+async def test_an_end_that_was_begun_is_written(house: House) -> None:
+    generation = await house.running()
+    await house.log.take_over(generation, "a canceller that died", ending="cancelled")
+    await house.sweep()
+    assert (await house.log.state(generation)).status == "running"  # it may still be at it
+    await house.set(generation, lease=1)
+    await house.sweep()
+    assert (await house.end(generation)).status == "cancelled"
+
+
+async def test_one_past_its_deadline_ends_as_failed(house: House) -> None:
+    generation = await house.submitted()
+    await house.set(generation, deadline=1)
+    await house.sweep()
+    done = await house.end(generation)
+    assert (done.status, done.error and done.error.code) == ("failed", "deadline_exceeded")
+    assert await house.queue.depth() == 0
+
+
+async def test_one_that_nobody_reads_is_cancelled_if_it_was_asked_to_be(house: House) -> None:
+    generation = await house.submitted(on_disconnect="cancel")
+    await house.sweep()
+    assert (await house.log.state(generation)).status == "queued"
+    await house.set(generation, seen=await house.log.now() - UNSEEN_MS - 1)
+    await house.sweep()
+    done = await house.end(generation)
+    assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")
+
+
+async def test_what_has_ended_and_what_never_was_leave_the_set(
+    house: House, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation, never = await house.submitted(), new_generation_id()
+    await house.set(generation, status="completed")
+    await redis.execute_command("SADD", keys.unfinished(never), never)
+    await house.sweep()
+    assert await house.unfinished() == [never]
+    monkeypatch.setattr(sweeper, "NEVER_CREATED_S", 0.0)
+    await house.sweep()
+    assert await house.unfinished() == []
+
+
+async def test_of_the_whole_fleet_one_looks_in_each_period(house: House, redis: Redis) -> None:
+    generation = await house.running()
+    await house.sweep()
+    await house.set(generation, lease=1)
+    await Sweeper(house.log, house.queue, max_attempts=MAX_ATTEMPTS).sweep()
+    assert (await house.log.state(generation)).status == "running"
+
+
+async def test_nothing_is_swept_while_a_server_is_young(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeper, "HOLD_OFF_S", 3600.0)
+    generation = await house.running()
+    await house.set(generation, lease=1)
+    await house.sweep()
+    assert (await house.log.state(generation)).status == "running"
