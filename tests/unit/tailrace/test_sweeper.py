@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from tailrace import keys, sweeper
 from tailrace.events import Done, Head, Options
-from tailrace.ids import new_generation_id
+from tailrace.ids import new_generation_id, new_token
 from tailrace.log import UNSEEN_MS, Log
 from tailrace.queue import Queue
 from tailrace.sweeper import Sweeper
@@ -43,7 +43,7 @@ class House:
     async def run(self, generation: str) -> None:
         """A worker takes it from the queue, and over."""
         await self.queue.taken((await self.log.state(generation)).dispatch)
-        await self.log.take_over(generation, f"token {await self.log.now()}", worker="w")
+        await self.log.take_over(generation, new_token(), worker="w")
 
     async def set(self, generation: str, **fields: int | str) -> None:
         for name, value in fields.items():
