@@ -188,6 +188,7 @@ class Attempt:
         writer = self.writer
         await writer.flush()
         output, now = writer.output, self._now()
+        error = self._upstream.discreet(error) if error else None
         finish: list[Finish] | None = None
         told: dict[str, Any] = {"timings": self._pace.timings(output.created_at, output.started_at, now)}
         if translator:

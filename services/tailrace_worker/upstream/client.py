@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Any, cast
 
 import httpx2
+import msgspec
 import openai
 
 from tailrace import json
@@ -19,6 +20,7 @@ from tailrace_worker.upstream.sse import Splitter
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 MAX_MESSAGE = 500
+MIN_KEY = 8  # shorter ones are placeholders, and words
 
 
 class Lost(Exception):
@@ -87,8 +89,9 @@ class Upstream:
     def __init__(self, settings: Settings) -> None:
         limits = httpx2.Limits(max_connections=settings.max_jobs, max_keepalive_connections=settings.max_jobs)
         timeout = httpx2.Timeout(None, connect=settings.connect_timeout_s)
+        self._key = os.environ.get("OPENAI_API_KEY", "")
         self._client = openai.AsyncOpenAI(
-            api_key=os.environ.get("OPENAI_API_KEY") or "none",  # local servers need none, the SDK insists on one
+            api_key=self._key or "none",  # local servers need none, the SDK insists on one
             max_retries=settings.upstream_retries,
             timeout=timeout,
             http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
@@ -96,6 +99,13 @@ class Upstream:
 
     def chat(self, request: Json) -> ChatStream:
         return ChatStream(self._client, request)
+
+    def discreet(self, failure: Failure) -> Failure:
+        """The same failure without our key, which some upstreams repeat in what they say of it."""
+        if len(self._key) < MIN_KEY:
+            return failure
+        told = {name: text.replace(self._key, "***") for name, text in msgspec.structs.asdict(failure).items() if text}
+        return msgspec.structs.replace(failure, **told)
 
     async def close(self) -> None:
         await self._client.close()
