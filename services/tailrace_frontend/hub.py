@@ -48,6 +48,9 @@ class Follower(Protocol):
     def leave(self) -> None:
         """End soon, with a hint to come again: this process is stopping."""
 
+    def cut(self) -> None:
+        """End now, without a word."""
+
     def tick(self, now: float) -> None:
         """The hub's clock, `time.monotonic()`."""
 
@@ -217,7 +220,7 @@ class Hub:
                 await self.log.seen(read)
 
     async def drain(self, grace_s: float) -> None:
-        """Send every reader elsewhere, spread over the grace period."""
+        """Send every reader elsewhere, spread over the grace period; who takes no word until then is cut."""
         self.draining = True
         loop = asyncio.get_running_loop()
         for reader in self.readers:
@@ -227,3 +230,5 @@ class Hub:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     await self._deserted.wait()
+            for reader in self.readers:
+                reader.cut()

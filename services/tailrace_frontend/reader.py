@@ -95,12 +95,16 @@ class Reader:
         self._leaving = True
         self.wake()
 
+    def cut(self) -> None:
+        """End now, without a word."""
+        self._connection.abort()
+
     def tick(self, now: float) -> None:
         """The hub's clock. Cuts a socket that stayed full; wakes whoever has something to look at."""
         blocked = self._blocked_since
         if blocked is not None:
             if now - blocked > self.hub.settings.write_timeout_s:
-                self._connection.abort()
+                self.cut()
         elif now >= self._look_at or self._missing_since or self._failing_since or self.hub.is_away:
             self.wake()
 

@@ -25,6 +25,8 @@ class Waiting:
         self._leaving = True
         self.wake()
 
+    cut = leave
+
     def tick(self, now: float) -> None:
         pass
 

@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from redis.exceptions import RedisError
+
 from tailrace.connection import PASSES
 from tailrace.events import Head
 from tailrace.log import Answer, Log, Outcome
@@ -69,7 +71,7 @@ class Appender:
             outcome = await self._log.restore(writer.state, writer.rows)
             if outcome is Outcome.OK:
                 await self._restored(writer.state.head)
-        except PASSES as error:
+        except (RedisError, OSError) as error:
             writer.answered(error)
         else:
             logger.warning("%s: restored: %s", writer.generation, outcome)

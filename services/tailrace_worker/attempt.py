@@ -16,7 +16,7 @@ from typing import Any
 
 import openai
 
-from tailrace.ending import end
+from tailrace.ending import CONFIRM_S, end
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, Opened, Started
 from tailrace.log import Log, Outcome, TakeOver
 from tailrace.queue import Queue
@@ -32,7 +32,6 @@ from tailrace_worker.writer import Stopped, Writer
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN_S = 0.2
-CONFIRM_S = 2.5  # an fsync every second, and what may delay it
 
 
 class Interrupted(Exception):

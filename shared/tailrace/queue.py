@@ -10,12 +10,12 @@ idempotent by the generation's id, so that whoever finds the claim of an Idempot
 
 import hashlib
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from arq.jobs import serialize_job
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
@@ -133,16 +133,18 @@ class Queue:
         await pipe.execute()
 
     async def dispatch(self, generation: str, dispatch: str, expires_s: int) -> None:
-        """Ask for a run. The same dispatch twice is one job."""
+        """Ask for a run. The same dispatch twice is one job.
+
+        As arq's `enqueue_job`, but without its WATCH: where a connection dies under that, arq raises what is no
+        connection error, or says that the job was there already.
+        """
         seconds, _ = await self.redis.time()
-        await self.arq.enqueue_job(
-            JOB,
-            generation,
-            dispatch,
-            _job_id=dispatch,
-            _defer_until=datetime.fromtimestamp(seconds - CLOCK_SKEW_S, UTC),
-            _expires=expires_s,
-        )
+        now_ms = 1000 * int(seconds)
+        job = serialize_job(JOB, (generation, dispatch), {}, None, now_ms, serializer=dump_job)
+        pipe = self.redis.pipeline(transaction=True)
+        pipe.set(job_key_prefix + dispatch, job, nx=True, px=expires_s * 1000)
+        pipe.zadd(keys.QUEUE, {dispatch: now_ms - 1000 * CLOCK_SKEW_S}, nx=True)
+        await pipe.execute()
         await self.redis.execute_command("SPUBLISH", keys.WAKE, b"")
 
     async def withdraw(self, dispatch: str) -> None:
@@ -181,8 +183,11 @@ class Queue:
         return [each.decode() for each in members]
 
     async def may_sweep(self, shard: int, period_ms: int) -> bool:
-        """Whether this process sweeps the shard in this period: one of the fleet does."""
-        return bool(await self.redis.set(keys.swept(shard), b"", nx=True, px=period_ms))
+        """Whether this process sweeps the shard in this period: one of the fleet does, on a full server all do."""
+        try:
+            return bool(await self.redis.set(keys.swept(shard), b"", nx=True, px=period_ms))
+        except OutOfMemoryError:
+            return True
 
     async def is_waiting(self, dispatches: list[str]) -> list[bool]:
         """Of each dispatch: whether a worker will still find it. (One that was taken and not begun will not be.)"""

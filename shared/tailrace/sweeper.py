@@ -11,8 +11,9 @@ lease). What it finds, and does:
     nobody reads what should run only then  it ends as cancelled
     it has ended, or was never created      it leaves the set
 
-A server that has just started may hold older data, and live workers are about to restore what is missing: until it is
-a lease and half a second old nothing is swept (without that, 3 of 100 finished generations were run again, measured).
+A server that has just started may hold older data, and live workers are about to restore what is missing, or to confirm
+an end: until it is as old as that takes, and half a second more, nothing is swept (without that, 3 of 100 finished
+generations were run again, measured).
 """
 
 import asyncio
@@ -20,9 +21,10 @@ import logging
 import random
 import time
 
+from redis.exceptions import OutOfMemoryError, RedisError
+
 from tailrace import keys
-from tailrace.connection import PASSES
-from tailrace.ending import NOBODY_READS, end
+from tailrace.ending import CONFIRM_S, NOBODY_READS, end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
@@ -52,7 +54,7 @@ class Sweeper:
             await asyncio.sleep(self._lease_s / 4 * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
             try:
                 await self.sweep()
-            except PASSES as error:
+            except (RedisError, OSError) as error:
                 logger.warning("sweep: %s: %s", type(error).__name__, error)
 
     async def sweep(self) -> None:
@@ -73,9 +75,9 @@ class Sweeper:
         run_id, age = await self._log.server()
         now = time.monotonic()
         if run_id != self._run_id:
-            fresh = age < self._lease_s + HOLD_OFF_S
+            fresh = age < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
             if fresh or self._run_id is not None:
-                self._hold_until = now + self._lease_s + HOLD_OFF_S
+                self._hold_until = now + max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
             self._run_id = run_id
         return now < self._hold_until
 
@@ -88,6 +90,8 @@ class Sweeper:
                 await self._judge(generation, state, now, is_waiting)
             except (NotFound, Gone):
                 await self._queue.finished(generation)
+            except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
+                logger.warning("%s: sweep: %s", generation, error)
 
     async def _judge(self, generation: str, state: State | None, now: int, is_waiting: bool) -> None:
         if state is None:

@@ -5,8 +5,8 @@ import json
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ORIGIN = "https://app.example.org"
 LEASE_S = 0.5
+Stuck = Callable[..., socket.socket]
 UNKNOWN = "gen_" + "a" * 26
 CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "secret": "0123456789abcdef"}
 
@@ -1135,7 +1136,7 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
             assert stream.parser.comments == ["this server is stopping"]
             assert stream.parser.last_id.split("-")[0] == str(teller.attempt)
         assert (await waiting).value["status"] == "running"
-        await node.wait()
+        assert await node.wait() == 0
         assert time.monotonic() - began < 2.5
         assert "Traceback" not in node.output
     await teller.say(" there")
@@ -1145,14 +1146,16 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
         assert stream.text + rest.text == "Hello there"
 
 
-async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(product: Product) -> None:
+async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(product: Product, stuck: Stuck) -> None:
     async with _one_more(product, drain_s="3") as node:
         api = Api(product.http, node.url)
         generation = await api.create()
         stream = await api.stream(generation)
         await stream.until("created")
-        stuck = _socket(node, f"/v1/generations/{await _long(product, 40)}/events")
+        path = f"/v1/generations/{await _long(product, 160)}/events"
+        stuck(node, path)  # who never reads keeps it waiting for the grace period
         await eventually(lambda: _figure(api, "tailrace_readers", 2))
+        began = time.monotonic()
         node.send(signal.SIGTERM)
         told = await eventually(lambda: _not_ready(api))
         assert told.refusal == (503, "unavailable")
@@ -1165,8 +1168,8 @@ async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(prod
         assert b"retry: " in told.body
         assert told.headers["location"].startswith("/v1/generations/gen_")
         await stream.rest()
-        stuck.close()
         await node.wait()
+        assert 2.5 < time.monotonic() - began < 4.5  # of two readers one never took its leave
 
 
 async def _not_ready(api: Api) -> Answer | None:
@@ -1209,6 +1212,13 @@ def _clients(frontend: Frontend) -> int:
     return sum(f"socket:[{line[9]}]" in held for line in lines if line[1].endswith(here) and line[3] == ESTABLISHED)
 
 
+@pytest.fixture
+def stuck() -> Iterator[Stuck]:
+    """Clients that ask for a path, and then read nothing."""
+    with ExitStack() as lines:
+        yield lambda *asked: lines.enter_context(_socket(*asked))
+
+
 async def _drained(line: socket.socket) -> bytes:
     """Everything that is left in a line, to its end, however it ends."""
     told = b""
@@ -1225,14 +1235,16 @@ MAX_GROWTH_KB = 10 * 1024
 SLOW_PIECES, SLOW_PIECE = 12_800, 4096  # 50 MiB
 
 
-async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cut(product: Product) -> None:
+async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cut(
+    product: Product, stuck: Stuck
+) -> None:
     async with _one_more(product, write_timeout_s="1.5") as node:
         api = Api(product.http, node.url)
         await api.read(await product.told("warm", "up"))
         generation = await api.create()
         teller = await product.teller(generation)
         path = f"/v1/generations/{generation}/events"
-        slow = [_socket(node, path) for _ in range(3)]
+        slow = [stuck(node, path) for _ in range(3)]
         await eventually(lambda: _figure(api, "tailrace_readers", 3))
         before = peak = _rss_kb(node.pid)
         told = 0
@@ -1255,20 +1267,17 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
             assert rest.startswith(b"HTTP/1.1 200 ")
             assert not rest.endswith(b"0\r\n\r\n")
             assert rest.count(b"~") < told / 2
-            line.close()
     await product.log.delete(generation)
 
 
-async def test_who_stops_reading_just_before_the_end_is_cut_too(product: Product) -> None:
+async def test_who_stops_reading_just_before_the_end_is_cut_too(product: Product, stuck: Stuck) -> None:
     async with _one_more(product, write_timeout_s="0.5") as node:
         generation = await _long(product, 200, 16 * 1024)
         path = f"/v1/generations/{generation}/events"
         entries = [entry async for entry in product.log.read_all(generation)]
-        lines = [_socket(node, path, str(entry.id)) for entry in entries[4:-1:3]]
+        lines = [stuck(node, path, str(entry.id)) for entry in entries[4:-1:3]]
         await eventually(lambda: _holds(node, lambda clients: clients > len(lines) / 2))
         await eventually(lambda: _holds(node, lambda clients: clients == 0), 6)
-        for line in lines:
-            line.close()
 
 
 async def _holds(node: Frontend, enough: Callable[[int], bool]) -> bool:

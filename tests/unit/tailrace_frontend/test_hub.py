@@ -304,16 +304,20 @@ async def test_a_drain_without_readers_takes_no_time(web: Web) -> None:
         await web.hub.drain(10)
 
 
-async def test_a_drain_does_not_wait_longer_than_the_grace_period_for_a_full_socket(web: Web) -> None:
+async def test_who_takes_no_word_is_cut_at_the_end_of_the_grace_period(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     client.fills_up = True
     await web.add(HEAD, [ENTRIES[3]])
     await until(lambda: client.connection.is_full)
+    draining = asyncio.create_task(web.hub.drain(0.1))
+    await until(lambda: client.reader._leaving)
+    assert not client.was_cut()
     async with asyncio.timeout(1):
-        await web.hub.drain(0.05)
-    assert not client.ended
+        await draining
+    assert (client.was_cut(), client.ended) == (True, False)
+    await until(lambda: web.reading == 0)
 
 
 async def test_who_comes_during_a_drain_is_sent_away_at_once(web: Web) -> None:
