@@ -216,7 +216,8 @@ class Attempt:
                 await self._appender.restore(writer)
             else:
                 if answer.outcome is not Outcome.FENCED:
-                    await until_redis_answers(lambda: self._queue.finished(writer.generation, writer.state.head.owner))
+                    owner, dispatch = writer.state.head.owner, writer.state.dispatch
+                    await until_redis_answers(partial(self._queue.finished, writer.generation, owner, dispatch))
                 return answer.outcome
 
     async def confirm(self) -> None:

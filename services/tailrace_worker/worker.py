@@ -16,10 +16,10 @@ from redis.exceptions import RedisError
 
 from tailrace import connection, keys
 from tailrace.ending import NOBODY_READS, end
-from tailrace.errors import Misconfigured
+from tailrace.errors import Gone, Misconfigured, NotFound
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.queue import JOB, Queue, dump_job, load_job
+from tailrace.queue import JOB, SUSPECT, Queue, dump_job, load_job
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.sweeper import Sweeper
@@ -46,6 +46,7 @@ class GenerationWorker:
         self.appender = Appender(self.log, self.queue.note)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, Generation] = {}
+        self._suspects = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
         self.control = Subscriber(self.log.redis)
         self.bell = Subscriber(self.queue.redis)
@@ -73,7 +74,8 @@ class GenerationWorker:
         run = Generation(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
         self.running[generation] = run
         try:
-            await run.run(generation, dispatch)
+            async with self._suspects if dispatch.startswith(SUSPECT) else contextlib.nullcontext():
+                await run.run(generation, dispatch)
             task = asyncio.create_task(run.confirm(), name=f"confirm {generation}")
             self._confirming.add(task)
             task.add_done_callback(self._confirming.discard)
@@ -122,8 +124,8 @@ class GenerationWorker:
         """Every third of a lease: say that we live, and learn what is no longer ours."""
         while True:
             try:
-                await self.queue.worker_seen(self.name)
                 await self._renew_leases()
+                await self.queue.worker_seen(self.name)  # last: a full server refuses it
             except (RedisError, OSError) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
             await asyncio.sleep(self.settings.lease_s / 3)
@@ -135,7 +137,8 @@ class GenerationWorker:
         answers = await self.log.renew([(name, run.attempt, run.only_while_read) for name, run in held])
         for (name, run), answer in zip(held, answers, strict=True):
             if answer is Outcome.UNSEEN:
-                await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
+                with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
+                    await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
             elif isinstance(answer, Outcome) and answer not in (Outcome.OK, Outcome.LOST):
                 run.stop(answer)
 

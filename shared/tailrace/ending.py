@@ -45,7 +45,6 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
         answer = await log.finish(generation, taken.attempt, output.top, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.withdraw(taken.state.dispatch)
-            await queue.finished(generation, taken.state.head.owner)
+            await queue.finished(generation, taken.state.head.owner, taken.state.dispatch)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

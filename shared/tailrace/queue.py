@@ -17,6 +17,7 @@ from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
 from tailrace import json, keys
@@ -26,6 +27,10 @@ from tailrace.ids import new_token
 from tailrace.log import Log
 
 JOB = "run_generation"
+SUSPECT = "suspect-"
+"""Begins the name of a dispatch of what lost several workers: of such a worker runs one at a time, so that a prompt
+that kills its worker takes nobody with it to the end of their attempts."""
+
 CLOCK_SKEW_S = 3600
 """Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
 
@@ -150,8 +155,7 @@ class Queue:
     async def withdraw(self, dispatch: str) -> None:
         """Take a dispatch out of the queue; harmless if it is gone already."""
         pipe = self.redis.pipeline(transaction=False)
-        pipe.zrem(keys.QUEUE, dispatch)
-        pipe.delete(*(prefix + dispatch for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))
+        _withdraw(pipe, dispatch)
         await pipe.execute()
 
     async def taken(self, dispatch: str) -> None:
@@ -159,9 +163,12 @@ class Queue:
         11.8 s), so they leave it now."""
         await self.redis.zrem(keys.QUEUE, dispatch)
 
-    async def finished(self, generation: str, owner: str | None = None) -> None:
-        """It has ended. (Without its owner it leaves their count when its deadline has passed.)"""
+    async def finished(self, generation: str, owner: str | None = None, dispatch: str | None = None) -> None:
+        """It has ended, and nothing is left of its dispatch: arq cannot delete what is its own where its worker dies,
+        or the server is away. (Without its owner it leaves their count when its deadline has passed.)"""
         pipe = self.redis.pipeline(transaction=False)
+        if dispatch is not None:
+            _withdraw(pipe, dispatch)
         pipe.srem(keys.unfinished(generation), generation)
         if owner is not None:
             pipe.zrem(keys.unfinished_of(owner), generation)
@@ -242,3 +249,8 @@ class Queue:
     async def forget(self, owner: str, generations: list[str]) -> None:
         if generations:
             await self.redis.zrem(keys.owned(owner), *generations)
+
+
+def _withdraw(pipe: Pipeline, dispatch: str) -> None:
+    pipe.zrem(keys.QUEUE, dispatch)
+    pipe.delete(*(prefix + dispatch for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))

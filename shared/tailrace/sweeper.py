@@ -29,10 +29,11 @@ from tailrace.errors import Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome, State
-from tailrace.queue import Queue
+from tailrace.queue import SUSPECT, Queue
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
+SUSPECT_AFTER = 3  # lost workers
 
 logger = logging.getLogger(__name__)
 
@@ -75,9 +76,8 @@ class Sweeper:
         run_id, age = await self._log.server()
         now = time.monotonic()
         if run_id != self._run_id:
-            fresh = age < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
-            if fresh or self._run_id is not None:
-                self._hold_until = now + max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
+            hold_off = max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
+            self._hold_until = now + hold_off - (age if self._run_id is None else 0)
             self._run_id = run_id
         return now < self._hold_until
 
@@ -98,7 +98,7 @@ class Sweeper:
             if self._for_longer_than(NEVER_CREATED_S, generation):
                 await self._queue.finished(generation)
         elif state.ended:
-            await self._queue.finished(generation, state.head.owner)
+            await self._queue.finished(generation, state.head.owner, state.dispatch)
         elif state.lease > now:
             self._doubted.pop(generation, None)
         elif state.ending:
@@ -122,9 +122,10 @@ class Sweeper:
             await self._dispatch_anew(state)
 
     async def _dispatch_anew(self, state: State) -> None:
-        generation, dispatch = state.head.id, new_token()
+        generation = state.head.id
+        dispatch = (SUSPECT if state.tries >= SUSPECT_AFTER else "") + new_token()
+        await self._queue.withdraw(state.dispatch)  # first: once it is under another, nobody knows of this one
         if await self._log.requeue_expired(generation, state.attempt, dispatch) is Outcome.OK:
-            await self._queue.withdraw(state.dispatch)
             await self._queue.dispatch(generation, dispatch, state.head.options.deadline_s)
             self._doubted.pop(generation, None)
 

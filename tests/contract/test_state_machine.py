@@ -431,10 +431,9 @@ class GenerationMachine(RuleBasedStateMachine):
         assert -1 not in [self.do(self.redis.pttl(key)) for key in self.keys]
 
     @invariant()
-    def what_a_reader_has_is_the_beginning_of_what_one_attempt_told(self) -> None:
-        for reader in self.following:
-            length = len(reader.entries)
-            assert not length or any(telling()[:length] == reader.entries for telling in self.tellings)
+    def the_log_and_what_each_reader_has_is_the_beginning_of_what_one_attempt_told(self) -> None:
+        for told in [self.entries(), *(reader.entries for reader in self.following)]:
+            assert not told or any(telling()[: len(told)] == told for telling in self.tellings)
 
     def entries(self) -> list[Entry]:
         return [from_row(row) for row in self.model.log]

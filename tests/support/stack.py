@@ -35,6 +35,13 @@ class Process:
     def output(self) -> str:
         return self._output.read_text()
 
+    async def says(self, text: str) -> None:
+        """Wait until it has logged this."""
+        deadline = asyncio.get_running_loop().time() + READY_S
+        while text not in self.output:
+            assert asyncio.get_running_loop().time() < deadline, self.output
+            await asyncio.sleep(0.02)
+
     async def start(self) -> None:
         with self._output.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
