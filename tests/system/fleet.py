@@ -1,0 +1,147 @@
+"""The product under test: its processes, what is done to them, and whether they are back where they began."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from support.stack import Frontend, Process, Stack
+from system.wire_client import ask
+from tailrace_cli.embedded import EmbeddedServer
+from tailrace_demo import running
+
+LEASE_S = 1.5
+PROBE = Path(__file__).parent / "probe"
+
+
+class Fleet(Stack):
+    """Valkey, upstream, workers and frontends. `faults` are the moments of what was done to them (monotonic)."""
+
+    def __init__(
+        self, root: Path, upstream: str, sources: list[Path], settings: dict[str, str], server: EmbeddedServer
+    ) -> None:
+        super().__init__(root, upstream, settings)
+        self.redis = server
+        self.faults: list[float] = []
+        self.environment |= {
+            "TAILRACE_REDIS_URL": self.redis.url,
+            "CHAOS_PROBE": str(root),
+            "PYTHONPATH": os.pathsep.join(map(str, [*sources, PROBE])),
+        }
+
+    @property
+    def ports(self) -> list[int]:
+        return [frontend.port for frontend in self.frontends]
+
+    @property
+    def upstream_port(self) -> int:
+        return int(self.upstream.rpartition(":")[2].partition("/")[0])
+
+    @property
+    def processes(self) -> list[Process]:
+        return [*self.frontends, *self.workers]
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Redis]:
+        """The injectors' own connection."""
+        redis = Redis(host="127.0.0.1", port=self.redis.port)
+        try:
+            yield redis
+        finally:
+            await redis.aclose()
+
+    async def fill(self, workers: int, frontends: int) -> None:
+        async with asyncio.TaskGroup() as starting:
+            for _ in range(frontends):
+                starting.create_task(self.add_frontend())
+            for _ in range(workers):
+                starting.create_task(self.add_worker())
+        for worker in self.workers:
+            await self.works(worker)
+
+    async def works(self, worker: Process, times: int = 1) -> None:
+        """Wait until it takes generations, after so many starts."""
+        await self.until(lambda: worker.output.count("runs up to") >= times, 20, "a worker does not start")
+
+    async def until(self, condition: Callable[[], bool], patience_s: float, what: str) -> None:
+        deadline = time.monotonic() + patience_s
+        while not condition():
+            if time.monotonic() > deadline:
+                raise AssertionError(what)
+            await asyncio.sleep(0.02)
+
+    def fault(self) -> float:
+        """Note that something is done now."""
+        self.faults.append(time.monotonic())
+        return self.faults[-1]
+
+    async def kill(self, process: Process) -> None:
+        """SIGKILL, and start it again."""
+        self.fault()
+        process.send(signal.SIGKILL)
+        await process.wait()
+        await process.start()
+
+    async def restart(self, process: Process) -> tuple[float, int]:
+        """SIGTERM, and start it again; seconds it took to leave, and its status."""
+        began = time.monotonic()
+        process.send(signal.SIGTERM)
+        status = await process.wait()
+        took = time.monotonic() - began
+        await process.start()
+        if isinstance(process, Frontend):
+            await process.ready()
+        return took, status
+
+    async def calls(self, tag: str) -> dict[str, int]:
+        """What the upstream saw of a generation: calls started, open, finished, closed_by_client."""
+        status, told = await ask(self.upstream_port, "GET", f"/calls?script_id={tag}")
+        assert status == 200, told
+        return {name: told[name] for name in ("started", "open", "finished", "closed_by_client")}
+
+    def tracebacks(self) -> list[str]:
+        """What any process wrote that nobody should have to read."""
+        return [f"{path.name}: {tail}" for path in self.root.glob("*.log") if (tail := _traceback(path.read_text()))]
+
+
+def _traceback(output: str) -> str:
+    begin = output.find("Traceback (most recent call last)")
+    return output[max(0, begin - 200) : begin + 6000] if begin >= 0 else ""
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    sources: list[Path], *, workers: int, frontends: int, port: int | None, config: dict[str, str], **settings: str
+) -> AsyncIterator[Fleet]:
+    """A whole product that ends with the block. `port`, `config`: of its Redis."""
+    settings = {"lease_s": str(LEASE_S)} | settings
+    with tempfile.TemporaryDirectory(prefix="tailrace-chaos-", ignore_cleanup_errors=True) as folder:
+        async with running() as upstream:
+            server = EmbeddedServer(Path(folder) / "valkey", port=port, **config)
+            product = Fleet(Path(folder), upstream, sources, settings, server)
+            product.redis.start()
+            try:
+                await product.fill(workers, frontends)
+                yield product
+            finally:
+                await _end(product)
+
+
+async def _end(product: Fleet) -> None:
+    """Whatever state it is in."""
+    for process in product.processes:
+        with contextlib.suppress(ProcessLookupError):
+            process.send(signal.SIGCONT)
+    await asyncio.gather(*(process.stop(signal.SIGKILL) for process in product.processes))
+    product.redis.kill()
+
+
+def seeded(seed: int, name: str) -> random.Random:
+    return random.Random(f"{seed} {name}")

@@ -1,0 +1,152 @@
+"""Ways to break things: a server that comes back with older data, a line that loses what it carries, and commands.
+
+Signals are sent by process (`Process.send`); what is here is everything else.
+"""
+
+import asyncio
+import contextlib
+import random
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from tailrace_cli.embedded import EmbeddedServer
+
+PIECE = 65536
+
+
+class Snapshot:
+    """What a server had on disk at one moment; `roll_back` makes that all it has."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        self._server = server
+        self._files = server.data_dir / "appendonlydir"
+        self._copy = server.data_dir.with_name("snapshot")
+        shutil.rmtree(self._copy, ignore_errors=True)
+        shutil.copytree(self._files, self._copy)
+
+    def roll_back(self) -> None:
+        """The server must have been killed; the next start loads the older data."""
+        shutil.rmtree(self._files)
+        shutil.move(self._copy, self._files)
+
+
+def forget_all(server: EmbeddedServer) -> None:
+    """The server must have been killed; the next start finds nothing."""
+    shutil.rmtree(server.data_dir / "appendonlydir", ignore_errors=True)
+    for dump in Path(server.data_dir).glob("*.rdb"):
+        dump.unlink()
+
+
+class Link:
+    """A TCP line to a port on loopback that can be made to behave badly, at any time, for all its connections.
+
+    `cut_replies`: the chance that a reply is lost and its connection with it · `delay_s`: each piece is late by that ·
+    `black_hole`: nothing arrives, and nobody is told · `bytes_per_s`: of replies, for each connection · `half_open`: an
+    end is not passed on · `watch`: is shown what clients send.
+    """
+
+    def __init__(self, target: int, rng: random.Random) -> None:
+        self.target = target
+        self.port = 0
+        self.cut_replies = 0.0
+        self.delay_s = 0.0
+        self.black_hole = False
+        self.half_open = False
+        self.bytes_per_s = 0.0
+        self.watch: Callable[[bytes], None] | None = None
+        self.cuts = 0
+        self._rng = rng
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        try:
+            there_reader, there = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            self._drop(writer)
+            return
+        self._writers.add(there)
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass(reader, there, self._request))
+                both.create_task(self._pass(there_reader, writer, self._reply))
+        except* (OSError, ConnectionAbortedError):
+            pass
+        finally:
+            self._drop(writer)
+            self._drop(there)
+
+    def _drop(self, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, treat: Callable[[bytes], float]
+    ) -> None:
+        while data := await reader.read(PIECE):
+            wait = treat(data) + self.delay_s
+            if wait:
+                await asyncio.sleep(wait)
+            while self.black_hole:  # noqa: ASYNC110 - a switch
+                await asyncio.sleep(0.05)
+            writer.write(data)
+            await writer.drain()
+        while self.half_open:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        raise ConnectionAbortedError
+
+    def _request(self, data: bytes) -> float:
+        if self.watch:
+            self.watch(data)
+        return 0.0
+
+    def _reply(self, data: bytes) -> float:
+        if self.cut_replies and self._rng.random() < self.cut_replies:
+            self.cuts += 1
+            raise ConnectionAbortedError
+        return len(data) / self.bytes_per_s if self.bytes_per_s else 0.0
+
+    def cut(self) -> None:
+        """Every connection, now."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def link(target: int, rng: random.Random) -> AsyncIterator[Link]:
+    """A line that ends with the block."""
+    line = Link(target, rng)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(line.serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=PIECE)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def kill_clients(redis: Redis, kind: str) -> None:
+    """Cut every connection of a kind (`normal`, `pubsub`) but our own."""
+    await redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+
+
+async def forget_scripts(redis: Redis) -> None:
+    await redis.execute_command("SCRIPT", "FLUSH")
+
+
+async def leave_memory(redis: Redis, spare: int | None) -> None:
+    """Let the server take only so many bytes more; None: as many as it likes."""
+    used = int((await redis.info("memory"))["used_memory"])
+    await redis.config_set("maxmemory", 0 if spare is None else used + spare)
