@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tailrace import json
 from tailrace.ending import end
-from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge
+from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from tailrace.events import Head, Json
 from tailrace.ids import is_generation_id, new_generation_id
 from tailrace.log import State
@@ -73,9 +73,13 @@ async def create(request: Request) -> Response:
     generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
     if not await services.log.exists(generation):  # a repeat is served even when nothing new is
         await services.admission.admit(owner)
-    await services.queue.submit(Head(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat)))
+    head = Head(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
+    try:
+        await services.queue.submit(head)
+        state = await services.log.state(generation, owner)
+    except NotFound:  # a server that came back with older data
+        raise Unavailable("The log's server lost it as it was created.") from None
     services.metrics.created.inc()
-    state = await services.log.state(generation, owner)
     location = {"Location": f"/v1/generations/{generation}"}
     if wants_events(request.headers.get("accept", "")):
         return services.log_response(state, location)

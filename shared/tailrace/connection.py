@@ -8,7 +8,8 @@ Commands may be retried because each of ours is idempotent.
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
@@ -21,6 +22,26 @@ COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 3
 MINIMAL_VERSION = (7, 0)
+
+
+class _Convertible(AbstractConnection):
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """uvloop says RuntimeError where it is asked to write to a line that has just been closed."""
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise RedisConnectionError(str(error)) from error
+
+
+class _Connection(_Convertible, Connection):
+    pass
+
+
+class _TlsConnection(_Convertible, SSLConnection):
+    pass
+
+
+CONNECTIONS: dict[Any, Any] = {Connection: _Connection, SSLConnection: _TlsConnection}
 
 PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
 """What is raised when a server is away, loading or failing over: it passes."""
@@ -48,6 +69,7 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
         pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=10, **options())
     except ValueError:  # its text may hold a part of the password
         raise Misconfigured("TAILRACE_REDIS_URL or TAILRACE_QUEUE_URL is not a Redis address.") from None
+    pool.connection_class = CONNECTIONS.get(pool.connection_class, pool.connection_class)
     return Redis.from_pool(pool)  # the client's own: closed with it
 
 

@@ -85,6 +85,8 @@ class Sweeper:
         states = await self._log.states(generations)
         now = await self._log.now()
         waiting = await self._queue.is_waiting([state.dispatch if state else "" for state in states])
+        if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
+            return
         for generation, state, is_waiting in zip(generations, states, waiting, strict=True):
             try:
                 await self._judge(generation, state, now, is_waiting)
