@@ -60,13 +60,13 @@ class Appender:
             answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, Answer) and answer.outcome is Outcome.LOST:
-                await self.restore(writer)
+                await self._restore(writer)
             else:
                 writer.answered(answer)
         return next((answer for answer in answers if isinstance(answer, PASSES)), None)
 
-    async def restore(self, writer: Writer) -> None:
-        """Bring back a log that its server has lost."""
+    async def _restore(self, writer: Writer) -> None:
+        """Bring back what the log's server has lost, unless the log has gone on without this attempt."""
         try:
             outcome = await self._log.restore(writer.state, writer.rows)
             if outcome is Outcome.OK:

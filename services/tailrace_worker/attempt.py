@@ -9,6 +9,7 @@ another attempt (`restart`), or as the end (`fail`). Every way to end goes throu
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from functools import partial
@@ -52,7 +53,6 @@ class Attempt:
         self._settings = settings
         self._log = log
         self._queue = queue
-        self._appender = appender
         self._upstream = upstream
         self._pace = Pace()
         self._redis_ahead_s = taken.now / 1000 - time.time()
@@ -203,22 +203,24 @@ class Attempt:
         logger.info("%s: %s: %s", writer.generation, status, outcome)
 
     async def _write_end(self) -> Outcome:
-        """Write the end onto the top that was folded; where the server has lost rows since, those first."""
+        """Write the end onto the top that was folded; where the server has lost rows since, those first.
+
+        Raises:
+            Stopped: another has the word now.
+        """
         writer, (top, done, extra) = self.writer, self._end
         while True:
             answer = await until_redis_answers(
                 lambda: self._log.finish(writer.generation, writer.attempt, top, done, extra)
             )
-            if answer.outcome is Outcome.CHANGED and answer.n < top:
-                missing = partial(self._log.append, [writer.since(answer.n)])
-                await until_redis_answers(missing)
-            elif answer.outcome is Outcome.LOST:
-                await self._appender.restore(writer)
-            else:
-                if answer.outcome is not Outcome.FENCED:
-                    owner, dispatch = writer.state.head.owner, writer.state.dispatch
-                    await until_redis_answers(partial(self._queue.finished, writer.generation, owner, dispatch))
-                return answer.outcome
+            if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
+                break
+            writer.resend(answer.n if answer.outcome is Outcome.CHANGED else top)
+            await writer.flush()
+        if answer.outcome is not Outcome.FENCED:
+            owner, dispatch = writer.state.head.owner, writer.state.dispatch
+            await until_redis_answers(partial(self._queue.finished, writer.generation, owner, dispatch))
+        return answer.outcome
 
     async def confirm(self) -> None:
         """Once the end must be on disk: see that it is still there, and write it again if it is not.
@@ -228,5 +230,6 @@ class Attempt:
         """
         if self.writer.output.done:
             await asyncio.sleep(CONFIRM_S)
-            if await self._write_end() is Outcome.OK:
-                logger.warning("%s: its end was lost, and is written again", self.writer.generation)
+            with contextlib.suppress(Stopped):
+                if await self._write_end() is Outcome.OK:
+                    logger.warning("%s: its end was lost, and is written again", self.writer.generation)

@@ -62,6 +62,11 @@ class Generation:
         token = f"{dispatch}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
         return await until_redis_answers(lambda: self._log.take_over(generation, token, worker=self._worker))
 
+    def look_again(self) -> None:
+        """The server does not know this attempt any more."""
+        if self._current:
+            self._current.writer.resend(self._current.writer.output.top)
+
     def stop(self, outcome: Outcome) -> None:
         """It is somebody else's now: close the upstream and write nothing more."""
         if self._current:

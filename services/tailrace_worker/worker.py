@@ -139,7 +139,9 @@ class GenerationWorker:
             if answer is Outcome.UNSEEN:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
                     await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
-            elif isinstance(answer, Outcome) and answer not in (Outcome.OK, Outcome.LOST):
+            elif answer is Outcome.LOST:
+                run.look_again()
+            elif isinstance(answer, Outcome) and answer is not Outcome.OK:
                 run.stop(answer)
 
     async def _drain(self) -> None:

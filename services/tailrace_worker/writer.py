@@ -4,7 +4,7 @@ Rule 1: merging comes before numbering. What waits to be sent is not numbered ye
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
 Rule 2: a batch is frozen once it was sent. A retry is the same rows.
 Rule 3: the rows are kept. When Redis comes back with older data (BEHIND), the missing ones are sent again; when it
-comes back with none (LOST), all of them (`appender`).
+comes back with none, or without this attempt (LOST), it is sent the attempt and all of them (`appender`).
 """
 
 import asyncio
@@ -47,7 +47,6 @@ class Writer:
         self.output = Output(map(from_row, self.rows), logprobs=self.state.head.logprobs)
         self.size = sum(row.size for row in self.rows)
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
-        self._first_n = self.output.top
         self._wake = wake
         self._waiting: list[tuple[Event, Extra]] = []
         self._frozen: Append | None = None
@@ -74,7 +73,7 @@ class Writer:
             after_n = self.output.top
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
-            self._frozen = Append(self.generation, self.attempt, self._first_n, after_n, rows)
+            self._frozen = Append(self.generation, self.attempt, after_n, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
@@ -95,7 +94,7 @@ class Writer:
             case Outcome.OK:
                 self._frozen = None
             case Outcome.BEHIND:
-                self._frozen = self.since(answer.n)
+                self._frozen = self._since(answer.n)
             case outcome:
                 return self.stop(outcome)
         if self._frozen or self._waiting:
@@ -104,10 +103,15 @@ class Writer:
             self._flushed.set_result(None)
         return None
 
-    def since(self, n: int) -> Append:
-        """The rows above n once more: what a server that came back with older data is missing."""
+    def resend(self, n: int) -> None:
+        """Send the rows above n once more, unless others are under way: they find out as well what the server lacks."""
+        if self._frozen is None:
+            self._frozen = self._since(n)
+            self._wake(self)
+
+    def _since(self, n: int) -> Append:
         rows = [row for row in self.rows if row.n > n]
-        return Append(self.generation, self.attempt, self._first_n, n, rows)
+        return Append(self.generation, self.attempt, n, rows)
 
     def restored(self) -> None:
         """The log is there again, with all rows so far: go on."""

@@ -43,7 +43,6 @@ class Outcome(StrEnum):
     ENDING = "ENDING"
     FENCED = "FENCED"
     DONE = "DONE"
-    RETAKE = "RETAKE"
     BEHIND = "BEHIND"
     CHANGED = "CHANGED"
     LOST = "LOST"
@@ -56,7 +55,6 @@ class State(msgspec.Struct, frozen=True):
     head: Head
     status: Status
     attempt: int
-    first_n: int
     number: int
     n: int
     lease: int
@@ -98,11 +96,10 @@ class TakeOver(NamedTuple):
 
 
 class Append(NamedTuple):
-    """Rows to add: `after_n` is the number before the first of them, `first_n` the one before the attempt's first."""
+    """Rows to add: `after_n` is the number before the first of them."""
 
     generation: str
     attempt: int
-    first_n: int
     after_n: int
     rows: Sequence[Row]
 
@@ -164,7 +161,6 @@ class Log:
                     call.generation,
                     [
                         call.attempt,
-                        call.first_n,
                         call.after_n,
                         self.lease_ms,
                         pack(call.rows),
@@ -196,7 +192,8 @@ class Log:
         await scripts.SEEN.gather(self.redis, [(generation, []) for generation in generations])
 
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
-        """Bring back a log that its server has lost: the state as it was taken over, and every row since."""
+        """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
+        gone on without this attempt."""
         options, top = state.head.options, rows[-1].n
         fields = msgspec.to_builtins(state) | {
             "head": msgspec.json.encode(state.head).decode(),
@@ -204,11 +201,13 @@ class Log:
             "retention": options.retention_s * 1000,
             "n": top,
             "ending": None,
+            "lease": None,
+            "seen": None,
         }
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
         outcome, *_ = await scripts.RESTORE(
-            self.redis, state.head.id, state.head.owner,
+            self.redis, state.head.id, state.attempt, state.head.owner, self.lease_ms,
             life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
         )  # fmt: skip
         return _outcome(outcome)

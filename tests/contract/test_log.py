@@ -36,7 +36,7 @@ class Pen:
         self.state: State = taken.state
         self.generation = self.state.head.id
         self.attempt = taken.attempt
-        self.first_n = self.top = self.state.n
+        self.top = self.state.n
         self.rows = list(taken.rows)
 
     @property
@@ -49,11 +49,11 @@ class Pen:
         for event in events:
             self.top += width(event)
             self.rows.append(to_row(Entry(EntryId(self.attempt, self.top), event)))
-        return Append(self.generation, self.attempt, self.first_n, after_n, self.rows[before:])
+        return Append(self.generation, self.attempt, after_n, self.rows[before:])
 
     def since(self, n: int) -> Append:
         """The call that adds all above a number once more."""
-        return Append(self.generation, self.attempt, self.first_n, n, [row for row in self.rows if row.n > n])
+        return Append(self.generation, self.attempt, n, [row for row in self.rows if row.n > n])
 
     async def send(self, call: Append) -> Answer:
         (answer,) = await self.log.append([call])
@@ -406,7 +406,7 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     state = await log.state(head.id, "anna")
     assert state == State(
         Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
-        status="queued", attempt=created, first_n=1, number=0, n=1, lease=0, deadline=created + DEADLINE_MS,
+        status="queued", attempt=created, number=0, n=1, lease=0, deadline=created + DEADLINE_MS,
         dispatch="the first dispatch",
     )  # fmt: skip
     assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
@@ -455,7 +455,7 @@ async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: 
     state = await log.state(generation)
     assert taken == TakeOver(Outcome.OK, state.attempt, taken.now, state, taken.rows)
     assert [from_row(row) for row in taken.rows] == await log.read(generation)
-    assert (state.status, state.number, state.worker, state.first_n) == ("running", 1, "first", 0)
+    assert (state.status, state.number, state.worker) == ("running", 1, "first")
     assert state.attempt == max(taken.now, state.head.created + 1)
     assert state.lease == taken.now + LEASE_MS
     assert state.attempts == f"{state.attempt}-0 "
@@ -466,7 +466,7 @@ async def test_take_over_notes_where_each_run_began(log: Log, redis: Redis, pen:
     await let_the_lease_pass(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="second")
     assert later.state.attempts == f"{pen.attempt}-0 {later.attempt}-{pen.top} "
-    assert (later.state.number, later.state.first_n) == (2, pen.top)
+    assert later.state.number == 2
 
 
 async def test_take_over_by_the_same_token_is_the_same_answer(log: Log, generation: str) -> None:
@@ -539,7 +539,7 @@ async def test_append_adds_rows_and_renews_the_lease(log: Log, redis: Redis, pen
 async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
     entry = Entry(EntryId(pen.attempt, pen.top + 1), Text(0, ""), Extra(top={"x": "ü\x00"}, before=2))
-    call = Append(pen.generation, pen.attempt, pen.first_n, pen.top, [to_row(entry)])
+    call = Append(pen.generation, pen.attempt, pen.top, [to_row(entry)])
     assert (await pen.send(call)).outcome is Outcome.OK
     assert (await log.read(pen.generation))[-1] == entry
     assert (await stored(redis, pen.generation))[-1][1] == {
@@ -605,34 +605,21 @@ async def test_append_behind_the_log_is_healed_by_sending_again(log: Log, redis:
     assert await read_all(log, pen.generation) == pen.entries
 
 
-async def test_append_heals_an_earlier_attempts_rows_too(log: Log, redis: Redis, pen: Pen) -> None:
-    """The server comes back with what it had before this attempt, and before the end of the one before it."""
-    await pen.write(STARTED)
-    older, top = await OlderData.of(redis, pen.generation), pen.top
-    await pen.write(text_opened(), *words("Once"))
-    later = await take(log, pen.generation, "two", worker="first")
-    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
-    expected = await stored(redis, pen.generation)
-    await older.come_back()
-    later.number(Text(1, "Anew"))
-    assert await later.send(later.since(later.top - 1)) == Answer(Outcome.BEHIND, top)
-    assert await later.send(later.since(top)) == Answer(Outcome.OK, later.top)
-    assert (await stored(redis, pen.generation))[:-1] == expected
-    assert (await log.state(pen.generation)).top == EntryId(later.attempt, later.top)
-
-
-async def test_append_after_a_lost_take_over_must_take_over_anew(log: Log, redis: Redis, pen: Pen) -> None:
-    """The server comes back with what it had before this attempt, whose place others may have written to since."""
+async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost_are_refused(
+    log: Log, redis: Redis, pen: Pen
+) -> None:
+    """The server comes back with what it had before this attempt, whose numbers others may have used since."""
     await pen.write(*ANSWER)
     older = await OlderData.of(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="first")
+    await later.write(text_opened(1))
     await older.come_back()
-    assert await later.send(later.number(text_opened(1))) == Answer(Outcome.RETAKE)
-    await pen.write(Text(0, "!"))
-    assert await later.send(later.since(pen.top)) == Answer(Outcome.RETAKE)
-    anew = await take(log, pen.generation, "three", worker="first")
-    await anew.write(Output(anew.entries).restarted(2, "worker_lost", 2.0))
-    assert await read_all(log, pen.generation) == anew.entries
+    for top in (pen.top, pen.top + 1):
+        assert await later.send(later.since(top - 1)) == Answer(Outcome.LOST)
+        assert await later.finish() == Answer(Outcome.LOST)
+        assert await log.renew([(pen.generation, later.attempt, False)]) == [Outcome.LOST]
+        await pen.write(Text(0, "!"))
+    assert await read_all(log, pen.generation) == pen.entries
 
 
 async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
@@ -771,13 +758,15 @@ async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, 
     assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.LOST
     assert await log.restore(pen.state, pen.rows[:-1]) is Outcome.OK
     assert await stored(redis, pen.generation) == expected
-    assert await log.state(pen.generation, "anna") == state_without_its_lease(state, pen.state.lease)
+    restored = await log.state(pen.generation, "anna")
+    assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert restored.lease > state.lease - LEASE_MS
     assert await pen.send(pen.since(pen.top - 1)) == Answer(Outcome.OK, pen.top)
     assert (await pen.finish()).outcome is Outcome.OK
 
 
-def state_without_its_lease(state: State, lease: int) -> State:
-    return State(**{name: getattr(state, name) for name in State.__struct_fields__} | {"lease": lease})
+def fields_of(state: State) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in State.__struct_fields__}
 
 
 async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, pen: Pen) -> None:
@@ -791,6 +780,58 @@ async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, pe
     await log.delete(pen.generation)
     assert await log.restore(pen.state, pen.rows) is Outcome.GONE
     assert not await redis.exists(keys.head(pen.generation), keys.log(pen.generation))
+
+
+async def test_restore_brings_back_a_take_over_and_an_earlier_attempts_rows_too(
+    log: Log, redis: Redis, pen: Pen
+) -> None:
+    """The server comes back with what it had before this attempt, and before the end of the one before it."""
+    await pen.write(STARTED)
+    older = await OlderData.of(redis, pen.generation)
+    await pen.write(text_opened(), *words("Once"))
+    later = await take(log, pen.generation, "two", worker="first")
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
+    expected, state = await stored(redis, pen.generation), await log.state(pen.generation)
+    await older.come_back()
+    assert await log.restore(later.state, later.rows) is Outcome.OK
+    assert await stored(redis, pen.generation) == expected
+    restored = await log.state(pen.generation)
+    assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert await later.send(later.number(Text(1, "Anew"))) == Answer(Outcome.OK, later.top)
+    assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.FENCED
+
+
+async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
+    log: Log, redis: Redis, pen: Pen
+) -> None:
+    """Whoever was fenced before writes again, to a server that no longer knows why it should not."""
+    await pen.write(STARTED)
+    older = await OlderData.of(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="first")
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0))
+    await older.come_back()
+    await pen.write(Text(0, "!"))
+    assert pen.top == later.top
+    before = await stored(redis, pen.generation), await log.state(pen.generation)
+    assert await log.restore(later.state, later.rows) is Outcome.FENCED
+    assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
+
+
+async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis, pen: Pen) -> None:
+    older = await OlderData.of(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="first")
+    await older.come_back()
+    await redis.execute_command("HSET", keys.head(pen.generation), "ending", "cancelled")
+    assert await log.restore(later.state, later.rows) is Outcome.FENCED
+
+
+async def test_restore_makes_an_earlier_take_over_void(log: Log, redis: Redis, pen: Pen) -> None:
+    """Who asks again by the token of a lost take-over is not given the attempt of another."""
+    older = await OlderData.of(redis, pen.generation)
+    later = await take(log, pen.generation, "two", worker="first")
+    await older.come_back()
+    assert await log.restore(later.state, later.rows) is Outcome.OK
+    assert (await log.take_over(pen.generation, "one", worker="another")).outcome is Outcome.HELD
 
 
 # finish
@@ -1009,7 +1050,7 @@ async def test_subscribers_hear_nothing_that_adds_nothing(
     call = await pen.write(*ANSWER)
     assert await hears(heard) == call.rows
     await pen.send(call)
-    await pen.send(Append(generation, pen.attempt, pen.first_n, pen.top + 5, call.rows))
+    await pen.send(Append(generation, pen.attempt, pen.top + 5, call.rows))
     await pen.send(call._replace(attempt=1))
     await log.finish(generation, pen.attempt, pen.top + 1, pen.done())
     await log.renew([(generation, pen.attempt, False)])

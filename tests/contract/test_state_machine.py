@@ -96,7 +96,7 @@ class Pen:
 
     def since(self, n: int) -> Append:
         rows = [row for row in self.rows if row.n > n]
-        return Append(self.state.head.id, self.attempt, self.first_n, n, rows)
+        return Append(self.state.head.id, self.attempt, n, rows)
 
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
@@ -165,7 +165,6 @@ class GenerationMachine(RuleBasedStateMachine):
     enders = Bundle("enders")
     unheard = Bundle("unheard")
     readers = Bundle("readers")
-    data = Bundle("data")
 
     def __init__(self, server: Server) -> None:
         super().__init__()
@@ -177,6 +176,7 @@ class GenerationMachine(RuleBasedStateMachine):
         self.model = Model()
         self.tellings: list[Callable[[], list[Entry]]] = []
         self.following: list[Reader] = []
+        self.past: list[Data] = []
         self.newest = 0
         self.names = 0
 
@@ -225,8 +225,10 @@ class GenerationMachine(RuleBasedStateMachine):
         self.tellings.append(lambda: pen.telling)
         return pen
 
-    @rule(target=pens, worker=WORKERS)
-    def run(self, worker: str) -> Any:
+    @rule(target=pens, worker=WORKERS, free=st.booleans())
+    def run(self, worker: str, free: bool) -> Any:
+        if free:
+            self.let_the_lease_pass()
         return self.take_over(self.name(), worker) or multiple()
 
     @rule(target=unheard, worker=WORKERS)
@@ -263,6 +265,8 @@ class GenerationMachine(RuleBasedStateMachine):
         answer = self.append(pen, pen.say(what))
         if heals and answer.outcome is Outcome.BEHIND:
             assert self.append(pen, pen.since(answer.n)).outcome is Outcome.OK
+        if heals and answer.outcome is Outcome.LOST and self.restore(pen) is Outcome.OK:
+            assert self.append(pen, pen.since(pen.top)) == Answer(Outcome.OK, pen.top)
 
     @rule(pen=pens, what=WHAT_IS_SAID)
     def number_and_not_send(self, pen: Pen, what: list[str]) -> None:
@@ -301,17 +305,38 @@ class GenerationMachine(RuleBasedStateMachine):
         assume(pen.flushed)
         self.finish_with(pen, status)
 
-    @rule()
-    def delete(self) -> None:
-        assert self.do(self.log.delete(self.id)) is self.model.delete()
-
-    # What befalls a server, and what is done about it
+    # What befalls it
 
     @rule()
-    def the_lease_passes(self) -> None:
+    def let_the_lease_pass(self) -> None:
         if self.model.head:
             self.do(self.redis.execute_command("HSET", self.keys[0], "lease", 1))
         self.model.lose_the_lease()
+
+    @rule(how=st.sampled_from(["delete", "expire", "lose"]))
+    def vanish(self, how: str) -> None:
+        match how:
+            case "delete":
+                assert self.do(self.log.delete(self.id)) is self.model.delete()
+            case "expire":
+                self.do(self.redis.delete(*self.keys[:2]))
+                self.model.expire()
+            case _:
+                self.come_back(Data({}, Model()))
+
+    @rule(steps=st.integers(1, 25))
+    def come_back_with_older_data(self, steps: int) -> None:
+        self.come_back(self.past[-min(steps, len(self.past))])
+
+    def come_back(self, data: Data) -> None:
+        self.do(self.redis.delete(*self.keys))
+        for key, (dump, life) in data.dumps.items():
+            self.do(self.redis.restore(key, life, dump))
+        self.model = data.model.copy()
+        while self.do(self.log.now()) <= self.newest:
+            self.do(asyncio.sleep(0.001))
+
+    # What is done about it
 
     @precondition(lambda self: self.model.head)
     @rule(late=st.booleans())
@@ -322,41 +347,14 @@ class GenerationMachine(RuleBasedStateMachine):
         answer = self.do(self.log.requeue_expired(self.id, attempt, dispatch))
         assert answer is self.model.requeue(attempt, dispatch, expired=True)
 
-    @rule(target=data)
-    def persist(self) -> Data:
-        dumps = {}
-        for key in self.keys:
-            if dump := self.do(self.redis.dump(key)):
-                dumps[key] = dump, self.do(self.redis.pttl(key))
-        return Data(dumps, self.model.copy())
-
-    @rule(data=data)
-    def come_back_with_older_data(self, data: Data) -> None:
-        self.do(self.redis.delete(*self.keys))
-        for key, (dump, life) in data.dumps.items():
-            self.do(self.redis.restore(key, life, dump))
-        self.model = data.model.copy()
-        self.be_away_for_a_moment()
-
-    @rule()
-    def come_back_with_nothing(self) -> None:
-        self.do(self.redis.delete(*self.keys))
-        self.model = Model()
-        self.be_away_for_a_moment()
-
-    def be_away_for_a_moment(self) -> None:
-        while self.do(self.log.now()) <= self.newest:
-            self.do(asyncio.sleep(0.001))
-
-    @rule()
-    def expire(self) -> None:
-        self.do(self.redis.delete(*self.keys[:2]))
-        self.model.expire()
-
     @rule(pen=pens)
-    def restore(self, pen: Pen) -> None:
-        answer = self.do(self.log.restore(pen.state, pen.rows))
+    def heal(self, pen: Pen) -> None:
+        self.restore(pen)
+
+    def restore(self, pen: Pen) -> Outcome:
+        answer: Outcome = self.do(self.log.restore(pen.state, pen.rows))
         assert answer is self.model.restore(pen.model, pen.rows)
+        return answer
 
     # Reading
 
@@ -405,6 +403,19 @@ class GenerationMachine(RuleBasedStateMachine):
     # The promises
 
     @invariant()
+    def a_server_may_come_back_with_this(self) -> None:
+        if not self.past or self.past[-1].model != self.model:
+            self.past.append(Data(self.do(self.dumps()), self.model.copy()))
+
+    async def dumps(self) -> dict[str, tuple[bytes, int]]:
+        pipe = self.redis.pipeline(transaction=False)
+        for key in self.keys:
+            pipe.dump(key)
+            pipe.pttl(key)
+        answers = await pipe.execute()
+        return {k: (d, t) for k, d, t in zip(self.keys, answers[::2], answers[1::2], strict=True) if d is not None}
+
+    @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
         (state,) = self.do(self.log.states([self.id]))
         assert (as_model(state, self.model.head) if state else None) == self.model.head
@@ -441,9 +452,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
-    same = {
-        name: getattr(state, name) for name in ("attempt", "dispatch", "n", "first_n", "status", "number", "worker")
-    }
+    same = {name: getattr(state, name) for name in ("attempt", "dispatch", "n", "status", "number", "worker")}
     more = {name: getattr(state, name) for name in ("ending", "handovers", "attempts")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)

@@ -477,3 +477,18 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
     told.append(kept.decode())
     for key in (anna, secret, UPSTREAM_KEY):
         assert not any(key in each for each in told), key
+
+
+async def test_a_log_that_its_server_lost_comes_back_though_the_upstream_is_silent(script_id: str) -> None:
+    async with stack(workers=1, frontends=2, lease_s="1") as running, aiohttp.ClientSession() as http:
+        product = Product(running, http)
+        generation = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+        stream = await product.api.stream(generation)
+        await stream.until_said("So far")
+        await product.log.redis.delete(*keys.of_generation(generation))
+        await eventually(lambda: product.log.exists(generation))
+        await product.other.cancel(generation)
+        await stream.rest()
+        assert (stream.text, stream.kinds[-1], stream.kinds.count("restarted")) == ("So far", "done", 0)
+        assert (await product.other.read(generation)).text == "So far"
+        await product.log.redis.aclose()

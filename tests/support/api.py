@@ -140,7 +140,6 @@ class Teller:
         self.generation = generation
         self.attempt = attempt
         self.output = output
-        self._first_n = output.top
 
     @classmethod
     async def of(cls, log: Log, generation: str) -> "Teller":
@@ -152,7 +151,7 @@ class Teller:
 
     async def add(self, *events: Event) -> None:
         after_n, rows = self.output.top, [self._row(event) for event in events]
-        (answer,) = await self.log.append([Append(self.generation, self.attempt, self._first_n, after_n, rows)])
+        (answer,) = await self.log.append([Append(self.generation, self.attempt, after_n, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
 

@@ -18,7 +18,6 @@ class ModelHead:
     attempt: int
     dispatch: str
     n: int = 0
-    first_n: int = 0
     status: Status = "queued"
     number: int = 0
     worker: str = ""
@@ -67,7 +66,7 @@ class Model:
         if ending is None and head.held and head.worker != worker:
             return Outcome.HELD
         attempt = max(now, head.attempt + 1)
-        head = replace(head, attempt=attempt, first_n=head.n, token=token, held=True)
+        head = replace(head, attempt=attempt, token=token, held=True)
         if ending is None:
             attempts = f"{head.attempts}{attempt}-{head.n} "
             head = replace(head, status="running", worker=worker, number=head.number + 1, attempts=attempts)
@@ -82,13 +81,13 @@ class Model:
             return Answer(Outcome.FENCED)
         if head.ended:
             return Answer(Outcome.DONE, done=self.log[-1])
-        if call.attempt > head.attempt and head.n >= call.first_n:
-            return Answer(Outcome.RETAKE)
+        if call.attempt > head.attempt:
+            return Answer(Outcome.LOST)
         if call.after_n > head.n:
             return Answer(Outcome.BEHIND, head.n)
         if new := [row for row in call.rows if row.n > head.n]:
             self.log += new
-            self.head = head = replace(head, attempt=call.attempt, n=new[-1].n, held=True)
+            self.head = head = replace(head, n=new[-1].n, held=True)
         return Answer(Outcome.OK, head.n)
 
     def finish(self, attempt: int, folded: int, status: FinalStatus, row: Row) -> Answer:
@@ -99,10 +98,12 @@ class Model:
             return Answer(Outcome.DONE, done=self.log[-1])
         if attempt < head.attempt:
             return Answer(Outcome.FENCED)
+        if attempt > head.attempt:
+            return Answer(Outcome.LOST)
         if folded != head.n:
             return Answer(Outcome.CHANGED, head.n)
         self.log.append(row)
-        self.head = replace(head, attempt=attempt, n=row.n, status=status, held=False)
+        self.head = replace(head, n=row.n, status=status, held=False)
         return Answer(Outcome.OK)
 
     def renew(self, attempt: int) -> Outcome:
@@ -113,6 +114,8 @@ class Model:
             return Outcome.FENCED
         if head.ended:
             return Outcome.DONE
+        if attempt > head.attempt:
+            return Outcome.LOST
         self.head = replace(head, held=True)
         return Outcome.OK
 
@@ -138,9 +141,17 @@ class Model:
         """`taken`: the head as its worker took it over; rows: all it knows."""
         if self.tombstone == "deleted":
             return Outcome.GONE
-        if self.head is None:
-            self.head = replace(taken, n=rows[-1].n, token=None, ending=None)
-            self.log, self.tombstone = list(rows), "kept"
+        if self.head is not None:
+            if taken.attempt < self.head.attempt:
+                return Outcome.FENCED
+            if self.head.ended:
+                return Outcome.DONE
+            if taken.attempt == self.head.attempt:
+                return Outcome.OK
+            if self.head.ending or self.log[-1].id not in [row.id for row in rows]:
+                return Outcome.FENCED
+        self.head = replace(taken, n=rows[-1].n, token=None, ending=None, held=True, seen=True)
+        self.log, self.tombstone = list(rows), "kept"
         return Outcome.OK
 
     def delete(self) -> Outcome:

@@ -135,7 +135,7 @@ class Web:
         """A log that holds these entries."""
         fields = {
             "head": msgspec.json.encode(head), "created": head.created, "deadline": head.created + 3_600_000,
-            "retention": 3_600_000, "status": "running", "dispatch": "d", "first_n": -1, "number": 1, "lease": 0,
+            "retention": 3_600_000, "status": "running", "dispatch": "d", "number": 1, "lease": 0,
             "attempt": head.created, "n": -1,
         }  # fmt: skip
         await self.redis.hset(keys.head(head.id), mapping=fields)

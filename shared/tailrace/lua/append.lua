@@ -2,21 +2,20 @@
 -- Rows join the log, each exactly once, whatever is retried.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, number before the attempt's first row, number before these rows, lease (ms), the rows as one message,
---       then for each row: id, field, value, extra ('' for none)
+-- ARGV  attempt, number before these rows, lease (ms), the rows as one message, then for each row: id, field, value,
+--       extra ('' for none)
 -- Answers, decided in this order:
 --   GONE            it was deleted
---   LOST            there is no head: create it again, with all rows
+--   LOST            there is no head, or one that has not heard of this attempt: restore
 --   FENCED          a later attempt has taken over
 --   DONE row        it has ended; the row is the end
---   RETAKE          the take-over was lost in a restart, and others have written since: take over anew
 --   BEHIND n        the log's top is n, below these rows: send again from there
 --   OK n            the rows above the log's top were added, and all of them published
 --
+-- While the head names the attempt, the log is a beginning of what this attempt tells, so a number says which row.
 -- Out of memory: refused by Redis before it runs (no allow-oom flag).
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local attempt, first_n, after_n = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local lease, message = tonumber(ARGV[4]), ARGV[5]
+local attempt, after_n, lease, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
 local known = redis.call('HMGET', head, 'attempt', 'n', 'status')
 if not known[1] then
@@ -27,11 +26,11 @@ if attempt < tonumber(known[1]) then return {'FENCED'} end
 if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
-if attempt > tonumber(known[1]) and top >= first_n then return {'RETAKE'} end
+if attempt > tonumber(known[1]) then return {'LOST'} end
 if after_n > top then return {'BEHIND', top} end
 
 local last = top
-for i = 6, #ARGV, 4 do
+for i = 5, #ARGV, 4 do
   local n = tonumber(string.match(ARGV[i], '%d+$'))
   if n > top then
     if ARGV[i + 3] == '' then
@@ -45,8 +44,7 @@ end
 if last > top then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('HSET', head, 'n', string.format('%.0f', last), 'attempt', ARGV[1],
-    'lease', string.format('%.0f', now + lease))
+  redis.call('HSET', head, 'n', string.format('%.0f', last), 'lease', string.format('%.0f', now + lease))
   redis.call('SPUBLISH', events, message)
 end
 return {'OK', last}

@@ -6,7 +6,7 @@
 -- Answers  OK | CHANGED n | FENCED | DONE row | LOST | GONE
 --
 -- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very top. Whoever races for
--- it, there is one `done`. From here on everything of the generation lives for its retention.
+-- it, there is one `done`. From here on everything of the generation lives for its retention. LOST as in `append`.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local attempt, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local id, field, value, extra = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
@@ -19,6 +19,7 @@ if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
 if attempt < tonumber(known[1]) then return {'FENCED'} end
+if attempt > tonumber(known[1]) then return {'LOST'} end
 if folded ~= tonumber(known[2]) then return {'CHANGED', tonumber(known[2])} end
 
 if extra == '' then
@@ -26,7 +27,7 @@ if extra == '' then
 else
   redis.call('XADD', log, id, field, value, 'extra', extra)
 end
-redis.call('HSET', head, 'n', string.match(id, '%d+$'), 'attempt', ARGV[1], 'status', status, 'lease', 0)
+redis.call('HSET', head, 'n', string.match(id, '%d+$'), 'status', status, 'lease', 0)
 redis.call('PEXPIRE', head, known[4])
 redis.call('PEXPIRE', log, known[4])
 redis.call('SPUBLISH', events, message)

@@ -6,6 +6,7 @@
 -- Answers  OK | UNSEEN | FENCED | DONE | LOST | GONE
 --
 -- UNSEEN: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
+-- LOST as in `append`.
 local head, tombstone = KEYS[1], KEYS[3]
 local attempt, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -15,6 +16,7 @@ if not known[1] then
 end
 if attempt < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
+if attempt > tonumber(known[1]) then return {'LOST'} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

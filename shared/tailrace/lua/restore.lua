@@ -1,29 +1,49 @@
 #!lua flags=allow-oom
--- A log that its server lost comes back, from the memory of the worker that writes it: same ids, same bytes.
+-- What its server has lost of a log comes back, from the memory of the worker that writes it: same ids, same bytes.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  owner, life of head and log, life of the tombstone (ms), number of head fields, their names and values,
---       then for each row: id, field, value, extra ('' for none)
--- Answers  OK | GONE
+-- ARGV  attempt, owner, lease (ms), life of head and log, life of the tombstone (ms), number of head fields, their names
+--       and values, then for each row: id, field, value, extra ('' for none)
+-- Answers  OK | FENCED | DONE | GONE
 --
--- Only what is not there is restored: whoever comes second finds it done.
+-- An id names its attempt, and what an attempt goes on from never changes: so where the log's newest id is among these
+-- rows, the log is their beginning, and the rest joins it. Where it is not (whoever was fenced before has written again
+-- to a server that no longer knows it), this attempt has lost its word. A token of an earlier take-over
+-- is void, and who reads has the whole grace to be seen again.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local owner, life, tombstone_life, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local attempt, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
+local first_row = 7 + 2 * count
 
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
-if redis.call('EXISTS', head) == 1 then return {'OK'} end
-
-redis.call('DEL', log)
-for i = 5, 4 + 2 * count, 2 do
-  redis.call('HSET', head, ARGV[i], ARGV[i + 1])
+local known = redis.call('HMGET', head, 'attempt', 'status', 'ending')
+local missing = first_row
+if known[1] then
+  if attempt < tonumber(known[1]) then return {'FENCED'} end
+  if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
+  if attempt == tonumber(known[1]) then return {'OK'} end
+  local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+  while newest and ARGV[missing] and ARGV[missing] ~= newest[1] do missing = missing + 4 end
+  if known[3] or not newest or not ARGV[missing] then return {'FENCED'} end
+  missing = missing + 4
+else
+  redis.call('DEL', log)
 end
-for i = 5 + 2 * count, #ARGV, 4 do
+
+for i = missing, #ARGV, 4 do
   if ARGV[i + 3] == '' then
     redis.call('XADD', log, ARGV[i], ARGV[i + 1], ARGV[i + 2])
   else
     redis.call('XADD', log, ARGV[i], ARGV[i + 1], ARGV[i + 2], 'extra', ARGV[i + 3])
   end
 end
+for i = 7, first_row - 1, 2 do
+  redis.call('HSET', head, ARGV[i], ARGV[i + 1])
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('HSET', head, 'lease', string.format('%.0f', now + lease), 'seen', string.format('%.0f', now))
+redis.call('HDEL', head, 'token')
 redis.call('HSET', tombstone, 'owner', owner)
 redis.call('PEXPIRE', head, life)
 redis.call('PEXPIRE', log, life)

@@ -30,7 +30,7 @@ if known[3] ~= token then
   attempt = math.max(now, attempt + 1)
   local until_text = string.format('%.0f', now + lease)
   local attempt_text = string.format('%.0f', attempt)
-  redis.call('HSET', head, 'attempt', attempt_text, 'first_n', known[6], 'token', token, 'lease', until_text)
+  redis.call('HSET', head, 'attempt', attempt_text, 'token', token, 'lease', until_text)
   if ending == '' then
     redis.call('HSET', head, 'status', 'running', 'worker', worker, 'number', known[7] + 1,
       'attempts', (known[8] or '') .. attempt_text .. '-' .. known[6] .. ' ')

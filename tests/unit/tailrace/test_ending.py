@@ -48,7 +48,7 @@ async def write(log: Log, taken: TakeOver, top: int, *events: Event) -> Outcome:
     for event in events:
         top += width(event)
         rows.append(to_row(Entry(EntryId(taken.attempt, top), event)))
-    (answer,) = await log.append([Append(taken.state.head.id, taken.attempt, taken.state.n, after_n, rows)])
+    (answer,) = await log.append([Append(taken.state.head.id, taken.attempt, after_n, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
 

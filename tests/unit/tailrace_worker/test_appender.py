@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
+from tailrace import keys
 from tailrace.codec import from_row
 from tailrace.events import Event, Head, Opened, Options, Started, Text
 from tailrace.ids import new_generation_id
@@ -85,6 +86,40 @@ async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench
     assert bench.restored == [writer.generation]
     state = await bench.log.state(writer.generation, "me")
     assert (state.status, state.attempt) == ("running", writer.attempt)
+
+
+async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
+    """Two attempts of one generation, on a server that came back without the later one's take-over."""
+    fenced = await bench.writer()
+    names = keys.of_generation(fenced.generation)[:3]
+    fenced.add(Started(1, 1.0))
+    await fenced.flush()
+    dumps = [(name, await redis.dump(name)) for name in names]
+    await redis.execute_command("HSET", keys.head(fenced.generation), "lease", 1)
+    later = Writer(await bench.log.take_over(fenced.generation, "later", worker="v"), bench.appender.wake)
+    later.add(later.output.restarted(2, "worker_lost", 2.0))
+    await later.flush()
+    for name, dump in dumps:
+        await redis.restore(name, 60_000, dump, replace=True)
+    return fenced, later
+
+
+async def test_a_take_over_that_its_server_lost_comes_back_with_its_rows(bench: Bench, redis: Redis) -> None:
+    fenced, later = await rolled_back(bench, redis)
+    later.resend(later.output.top)  # what a refused renewal does
+    await later.flush()
+    assert await bench.events(later) == [from_row(row).event for row in later.rows]
+    fenced.add(Text(0, "x"))
+    assert (await fenced.stopped).outcome is Outcome.FENCED
+
+
+async def test_a_take_over_that_its_server_lost_does_not_come_back_onto_others_rows(bench: Bench, redis: Redis) -> None:
+    fenced, later = await rolled_back(bench, redis)
+    fenced.add(Text(0, "awake again"))
+    await fenced.flush()
+    later.add(Text(0, "x"))
+    assert (await later.stopped).outcome is Outcome.FENCED
+    assert await bench.events(fenced) == [from_row(row).event for row in fenced.rows]
 
 
 async def test_a_deleted_log_does_not_come_back(bench: Bench) -> None:

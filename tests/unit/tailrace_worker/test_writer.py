@@ -30,7 +30,7 @@ ATTEMPT = 2000
 
 
 def state() -> State:
-    return State(HEAD, "running", ATTEMPT, 0, 1, 0, 9000, 99000, "dispatch")
+    return State(HEAD, "running", ATTEMPT, 1, 0, 9000, 99000, "dispatch")
 
 
 TOP = 7
@@ -124,7 +124,6 @@ async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk:
     [
         (Answer(Outcome.FENCED), Outcome.FENCED),
         (Answer(Outcome.GONE), Outcome.GONE),
-        (Answer(Outcome.RETAKE), Outcome.RETAKE),
         (OutOfMemoryError(), "out_of_memory"),
         (ResponseError("no"), "append_refused"),
     ],
