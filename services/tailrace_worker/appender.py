@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from tailrace.connection import PASSES
 from tailrace.events import Head
-from tailrace.log import Answer, Log, Outcome
+from tailrace.log import Answer, Append, Log, Outcome
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
@@ -50,7 +50,7 @@ class Appender:
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
         """What passed wrong, if anything: those batches are frozen, and the same rows go again."""
-        calls = [(writer, batch) for writer in writers if (batch := writer.freeze())]
+        calls = [(writer, batch) for writer in writers if (batch := _frozen(writer))]
         if not calls:
             return None
         answers: Sequence[Answer | Exception]
@@ -76,3 +76,13 @@ class Appender:
         else:
             logger.warning("%s: restored: %s", writer.generation, outcome)
             writer.restored() if outcome is Outcome.OK else writer.stop(outcome)
+
+
+def _frozen(writer: Writer) -> Append | None:
+    """What to send for it. What cannot be told is a mistake of ours, and stops this one alone."""
+    try:
+        return writer.freeze()
+    except Exception:
+        logger.exception("%s: cannot be told", writer.generation)
+        writer.stop("internal_error")
+        return None

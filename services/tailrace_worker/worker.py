@@ -55,9 +55,9 @@ class GenerationWorker:
     def _dispatcher(self) -> Dispatcher:
         longest = self.settings.deadline_s + self.settings.drain_s + 60
         return Dispatcher(
+            self.queue,
+            self.name,
             [func(self.run_generation, name=JOB, timeout=longest, max_tries=1)],  # type: ignore[arg-type]
-            queue_name=keys.QUEUE,
-            redis_pool=self.queue.arq,
             max_jobs=self.settings.max_jobs,
             max_tries=1,
             retry_jobs=False,

@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
-from tailrace import json, keys
+from tailrace import json, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import Head
 from tailrace.ids import new_token
@@ -157,6 +157,12 @@ class Queue:
         pipe = self.redis.pipeline(transaction=False)
         _withdraw(pipe, dispatch)
         await pipe.execute()
+
+    async def take(self, dispatch: str, worker: str, life_ms: int) -> int | None:
+        """Its score in the queue if it is this worker's to run now; None if it is another's, or waits no longer."""
+        mark = in_progress_key_prefix + dispatch
+        outcome, *score = await scripts.TAKE.on(self.redis, [keys.QUEUE, mark], dispatch, worker, life_ms)
+        return int(float(score[0])) if outcome == b"OK" else None
 
     async def taken(self, dispatch: str) -> None:
         """A worker has begun: running jobs left in arq's queue would hide the waiting ones behind them (measured:

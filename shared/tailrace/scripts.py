@@ -1,4 +1,4 @@
-"""The Lua scripts of the log: one file each under `lua/`, the contract on top of it.
+"""The Lua scripts: of the log, and `take` of the queue: one file each under `lua/`, the contract on top of it.
 
 Every script may be retried freely: that is what each of them is written for.
 """
@@ -22,7 +22,10 @@ class Script:
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, generation: str, *args: Any) -> list[Any]:
-        on = keys.of_generation(generation)
+        return await self.on(redis, keys.of_generation(generation), *args)
+
+    async def on(self, redis: Redis, on: Sequence[str], *args: Any) -> list[Any]:
+        """Call it on these keys."""
         try:
             answer: list[Any] = await redis.execute_command("EVALSHA", self.sha, len(on), *on, *args)
         except NoScriptError:
@@ -57,3 +60,4 @@ REQUEUE = Script("requeue")
 RESTORE = Script("restore")
 FINISH = Script("finish")
 DELETE = Script("delete")
+TAKE = Script("take")

@@ -66,6 +66,7 @@ class Pen:
         self.attempt = taken.attempt
         self.state: State = taken.state
         self.model = model
+        self.rows = list(taken.rows)
         self.entries = [from_row(row) for row in taken.rows]
         self.output = Output(self.entries)
         self.first_n = self.output.top
@@ -75,10 +76,6 @@ class Pen:
     @property
     def top(self) -> int:
         return self.output.top
-
-    @property
-    def rows(self) -> list[Row]:
-        return [to_row(entry) for entry in self.entries]
 
     @property
     def telling(self) -> list[Entry]:
@@ -101,6 +98,7 @@ class Pen:
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
         self.entries.append(entry)
+        self.rows.append(to_row(entry))
         self.output.add(entry)
         self.flushed = False
 

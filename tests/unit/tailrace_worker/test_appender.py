@@ -72,6 +72,14 @@ async def test_one_that_was_fenced_does_not_keep_the_others(bench: Bench) -> Non
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
+async def test_one_that_cannot_be_told_does_not_keep_the_others(bench: Bench) -> None:
+    broken, fine = await bench.writer(), await bench.writer()
+    broken.add(Text(7, "of an item that was never opened"))
+    fine.add(Started(1, 1.0))
+    await fine.flush()
+    assert (await broken.stopped).outcome == "internal_error"
+
+
 async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench, redis: Redis) -> None:
     writer = await bench.writer()
     for event in (Started(1, 1.0), Opened(0, "text", choices=[0]), Text(0, "before")):
@@ -109,15 +117,15 @@ async def test_a_take_over_that_its_server_lost_comes_back_with_its_rows(bench: 
     later.resend(later.output.top)  # what a refused renewal does
     await later.flush()
     assert await bench.events(later) == [from_row(row).event for row in later.rows]
-    fenced.add(Text(0, "x"))
+    fenced.add(Opened(0, "text", choices=[0]))
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
 async def test_a_take_over_that_its_server_lost_does_not_come_back_onto_others_rows(bench: Bench, redis: Redis) -> None:
     fenced, later = await rolled_back(bench, redis)
-    fenced.add(Text(0, "awake again"))
+    fenced.add(Opened(0, "text", choices=[0]))  # awake again
     await fenced.flush()
-    later.add(Text(0, "x"))
+    later.add(Opened(0, "text", choices=[0]))
     assert (await later.stopped).outcome is Outcome.FENCED
     assert await bench.events(fenced) == [from_row(row).event for row in fenced.rows]
 

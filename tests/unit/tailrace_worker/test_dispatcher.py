@@ -10,7 +10,6 @@ from arq.worker import func
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from tailrace import keys
 from tailrace.ids import new_token
 from tailrace.log import Log
 from tailrace.queue import JOB, Queue, dump_job, load_job
@@ -27,8 +26,8 @@ class Shop:
         self.go = asyncio.Event()
         self._another = asyncio.Event()
         self.dispatcher = Dispatcher(
-            [func(self._job, name=JOB, timeout=60, max_tries=1)],  # type: ignore[arg-type]
-            queue_name=keys.QUEUE, redis_pool=self.queue.arq, max_jobs=2, max_tries=1, retry_jobs=False,
+            self.queue, "this worker", [func(self._job, name=JOB, timeout=60, max_tries=1)],  # type: ignore[arg-type]
+            max_jobs=2, max_tries=1, retry_jobs=False,
             keep_result=0, job_serializer=dump_job, job_deserializer=load_job,
         )  # fmt: skip
 
@@ -73,10 +72,25 @@ async def test_a_job_that_another_worker_has_is_left_to_it(shop: Shop, redis: Re
     shop.dispatcher.stop_picking()
     dispatch = new_token()
     await shop.queue.dispatch("a", dispatch, 60)
-    await redis.set(in_progress_key_prefix + dispatch, b"1")
+    await redis.set(in_progress_key_prefix + dispatch, b"another worker")
     await shop.dispatcher.start_jobs([dispatch.encode()])
     assert shop.dispatcher.job_counter == 0
     assert not shop.begun
+
+
+async def test_a_job_whose_taking_was_not_heard_of_is_taken_and_run_once(shop: Shop, redis: Redis) -> None:
+    shop.dispatcher.stop_picking()
+    dispatch = new_token()
+    await shop.queue.dispatch("a", dispatch, 60)
+    await redis.set(in_progress_key_prefix + dispatch, b"this worker")
+    for _ in range(2):
+        await shop.dispatcher.start_jobs([dispatch.encode()])
+    await shop.until(1)
+    assert shop.dispatcher.job_counter == 1
+    shop.go.set()
+    await asyncio.gather(*shop.dispatcher.tasks.values())
+    assert shop.begun == ["a"]
+    assert not await redis.exists(in_progress_key_prefix + dispatch)
 
 
 async def test_a_job_that_was_done_meanwhile_leaves_no_mark(shop: Shop, redis: Redis) -> None:
@@ -87,14 +101,14 @@ async def test_a_job_that_was_done_meanwhile_leaves_no_mark(shop: Shop, redis: R
 
 async def test_an_error_costs_a_poll_and_no_slot(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [RedisConnectionError() for _ in range(5)]
-    take = shop.dispatcher._take
+    take = shop.queue.take
 
-    async def failing(job_id: str) -> int | None:
+    async def failing(*args: Any) -> int | None:
         if errors:
             raise errors.pop()
-        return await take(job_id)
+        return await take(*args)
 
-    monkeypatch.setattr(shop.dispatcher, "_take", failing)
+    monkeypatch.setattr(shop.queue, "take", failing)
     await shop.ring("a", "b")
     await shop.until(2)
     assert not errors
