@@ -6,6 +6,7 @@ import re
 import signal
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,12 +76,12 @@ def _kind(process: Process) -> str:
     return "frontend" if isinstance(process, Frontend) else "worker"
 
 
-async def audit(
-    fleet: Fleet, before: dict[str, Footprint], may_stay: str = "", settle_s: float = SETTLE_S
-) -> list[Violation]:
-    """What is still not as it was once things had time to settle. `may_stay`: keys that only their TTL takes away."""
-    deadline = time.monotonic() + settle_s
-    while found := [*await _held(fleet, before), *await _left_in_redis(fleet, may_stay)]:
+async def audit(fleet: Fleet, before: dict[str, Footprint], tags: Sequence[str]) -> list[Violation]:
+    """What is still not as it was once things had time to settle. `tags`: of the calls that the upstream had."""
+    deadline = time.monotonic() + SETTLE_S
+    while found := [
+        *await _held(fleet, before), *await _left_in_redis(fleet), *await _left_upstream(fleet, tags)
+    ]:  # fmt: skip
         if time.monotonic() > deadline:
             return found
         await asyncio.sleep(0.3)
@@ -101,7 +102,7 @@ async def _held(fleet: Fleet, before: dict[str, Footprint]) -> list[Violation]:
     return found
 
 
-async def _left_in_redis(fleet: Fleet, may_stay: str) -> list[Violation]:
+async def _left_in_redis(fleet: Fleet) -> list[Violation]:
     found = []
     async with fleet.client() as redis:
         names = [name.decode() async for name in redis.scan_iter(count=1000)]
@@ -110,7 +111,7 @@ async def _left_in_redis(fleet: Fleet, may_stay: str) -> list[Violation]:
             pipe.pttl(name)
         lives = await pipe.execute() if names else []
         for name, life in zip(names, lives, strict=True):
-            if not KEPT.fullmatch(name) and not re.fullmatch(may_stay, name):
+            if not KEPT.fullmatch(name):
                 found.append(Violation("stray key", "redis", name))
             elif life == -1 and name not in FOR_EVER:
                 found.append(Violation("stray key", "redis", f"{name} lives for ever"))
@@ -120,3 +121,8 @@ async def _left_in_redis(fleet: Fleet, may_stay: str) -> list[Violation]:
         if blocked:
             found.append(Violation("stray connections", "redis", f"{blocked} blocked"))
     return found[:5]
+
+
+async def _left_upstream(fleet: Fleet, tags: Sequence[str]) -> list[Violation]:
+    calls = [(tag, (await fleet.calls(tag))["open"]) for tag in tags]
+    return [Violation("stray call", "upstream", f"{tag}: {open_} still open") for tag, open_ in calls if open_][:5]

@@ -121,7 +121,6 @@ class Run:
         self.notes: list[str] = []
         self.found: list[Violation] = []
         self.loads: list[Load] = []
-        self.may_stay = ""
         self._before: dict[str, Footprint] = {}
         self._tags = itertools.count()
 
@@ -170,12 +169,15 @@ class Run:
                     alive = process._process is not None and process._process.returncode is None
                     self.check(alive, "exit", f"a process ended by itself:\n{process.output[-1500:]}")
                 if not self.violations:
-                    self.found += await audit(product, self._before, self.may_stay)
+                    self.found += await audit(product, self._before, self._tags_of(product))
             except BaseException:
                 self.notes += [f"{path.name}: {path.read_text()[-1500:]}" for path in product.root.glob("*.log")]
                 raise
             finally:
                 self.found += [Violation("traceback", self.name, each) for each in product.tracebacks()[:2]]
+
+    def _tags_of(self, product: Fleet) -> list[str]:
+        return [case.plan.tag for load in self.loads if load.fleet is product for case in load.cases]
 
     async def settle_in(self, product: Fleet) -> None:
         """What its processes hold now is where they are to come back to."""

@@ -74,7 +74,6 @@ async def reply_cut(run: Run) -> None:
         load = run.load(fleet)
         for line in links:
             line.cut_replies = 0.2
-        run.may_stay = r"arq:in-progress:\w+"  # arq's mark, where the reply to its deletion is lost four times over
         rows = 0
 
         async def count() -> None:
