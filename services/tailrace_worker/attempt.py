@@ -26,6 +26,7 @@ from tailrace.tasks import end_tasks
 from tailrace_worker.appender import Appender
 from tailrace_worker.pace import Pace
 from tailrace_worker.patience import until_redis_answers
+from tailrace_worker.silence import Silence
 from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
 from tailrace_worker.writer import Stopped, Writer
@@ -133,12 +134,11 @@ class Attempt:
 
     async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
-        settings, loop = self._settings, asyncio.get_running_loop()
-        async with asyncio.timeout(settings.first_token_timeout_s) as patience:
+        async with Silence(self._settings.first_token_timeout_s, self._settings.idle_timeout_s) as silence:
             async for chunks in stream:
-                content = sum(self._write(translator.translate(chunk)) for chunk in chunks)
-                if content:
-                    patience.reschedule(loop.time() + settings.idle_timeout_s)
+                for chunk in chunks:
+                    if self._write(translator.translate(chunk)):
+                        silence.heard(self._pace.last)
                 if translator.failure or self._is_too_long():
                     break
         self._write(translator.close())
@@ -149,7 +149,7 @@ class Attempt:
         """Add to the log; how many of them were content."""
         for event, extra in pieces:
             self.writer.add(event, extra)
-        content = sum(isinstance(event, Delta | Opened) for event, _ in pieces)
+        content = sum(isinstance(event, (Delta, Opened)) for event, _ in pieces)
         if content:
             self._pace.heard(time.monotonic(), content)
         return content

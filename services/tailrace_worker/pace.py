@@ -7,21 +7,21 @@ from tailrace.events import Timings
 
 
 class Pace:
-    """Times of the loop's clock, seconds; `count` pieces of content so far."""
+    """Times of `time.monotonic()`, seconds; `count` pieces of content so far, the `last` of them at that time."""
 
     def __init__(self) -> None:
         self.count = 0
         self._began = time.monotonic()
         self._first: float | None = None
-        self._last = 0.0
+        self.last = 0.0
         self._gaps: list[float] = []
 
     def heard(self, now: float, pieces: int) -> None:
         if self._first is None:
             self._first = now
         else:
-            self._gaps.append((now - self._last) / pieces)
-        self._last = now
+            self._gaps.append((now - self.last) / pieces)
+        self.last = now
         self.count += pieces
 
     def timings(self, created_at: float | None, started_at: float | None, now: float) -> Timings:

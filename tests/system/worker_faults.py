@@ -21,7 +21,7 @@ async def worker_kills(run: Run) -> None:
         async def kill() -> None:
             starts = [1] * len(fleet.workers)
             for done in range(run.size["kills"]):
-                await asyncio.sleep(run.rng.uniform(0.4, 1.4))
+                await asyncio.sleep(LEASE_S + run.rng.uniform(0, 1))
                 victim = run.rng.randrange(len(fleet.workers))
                 await fleet.works(fleet.workers[victim], starts[victim])
                 await fleet.kill(fleet.workers[victim])
