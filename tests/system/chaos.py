@@ -68,7 +68,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "slow-readers": Scenario(
         frontend_faults.slow_readers, "slow readers", "", None,
-        {"generations": 1, "tokens": 1500}, {"generations": 5, "tokens": 3000},
+        {"generations": 1, "tokens": 1500}, {"generations": 5, "tokens": 2000},
     ),
     "redis-kills": Scenario(
         redis_faults.redis_kills, "SIGKILLs", "kill to next event", None,
