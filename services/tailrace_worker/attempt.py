@@ -9,7 +9,6 @@ another attempt (`restart`), or as the end (`fail`). Every way to end goes throu
 """
 
 import asyncio
-import contextlib
 import logging
 import time
 from functools import partial
@@ -26,6 +25,7 @@ from tailrace.tasks import end_tasks
 from tailrace_worker.appender import Appender
 from tailrace_worker.pace import Pace
 from tailrace_worker.patience import until_redis_answers
+from tailrace_worker.reconnects import Reconnects
 from tailrace_worker.silence import Silence
 from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
@@ -57,7 +57,12 @@ class Attempt:
         self._upstream = upstream
         self._pace = Pace()
         self._redis_ahead_s = taken.now / 1000 - time.time()
-        self._end: tuple[int, Done, Extra]
+        self._end: tuple[int, Done, Extra] | None = None
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its end is being written, or was: what has become of it is learnt from that."""
+        return self._end is not None
 
     async def run(self, reason: str) -> None:
         """Tell the answer. `reason`: why there is another attempt, if this is not the first.
@@ -208,6 +213,7 @@ class Attempt:
         Raises:
             Stopped: another has the word now.
         """
+        assert self._end is not None
         writer, (top, done, extra) = self.writer, self._end
         while True:
             answer = await until_redis_answers(
@@ -222,14 +228,20 @@ class Attempt:
             await until_redis_answers(partial(self._queue.finished, writer.generation, owner, dispatch))
         return answer.outcome
 
-    async def confirm(self) -> None:
-        """Once the end must be on disk: see that it is still there, and write it again if it is not.
+    async def confirm(self, reconnects: Reconnects) -> None:
+        """When Redis is back, and once the end must be on disk: see that it is still there, or write it again.
 
         A server that fsyncs every second and crashes right after `done` comes back without it; this worker is the
         only one who still has the rows.
         """
-        if self.writer.output.done:
-            await asyncio.sleep(CONFIRM_S)
-            with contextlib.suppress(Stopped):
-                if await self._write_end() is Outcome.OK:
-                    logger.warning("%s: its end was lost, and is written again", self.writer.generation)
+        unsure = self.writer.output.done is not None
+        while unsure:
+            unsure = await reconnects.within(CONFIRM_S)
+            try:
+                outcome = await self._write_end()
+            except Stopped as stopped:
+                logger.warning("%s: its end was lost: %s", self.writer.generation, stopped)
+                return
+            if outcome is Outcome.OK:
+                logger.warning("%s: its end was lost, and is written again", self.writer.generation)
+                unsure = True

@@ -14,6 +14,7 @@ from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt, Interrupted
 from tailrace_worker.patience import until_redis_answers
+from tailrace_worker.reconnects import Reconnects
 from tailrace_worker.upstream.client import Upstream
 
 logger = logging.getLogger(__name__)
@@ -64,15 +65,15 @@ class Generation:
 
     def look_again(self) -> None:
         """The server does not know this attempt any more."""
-        if self._current:
+        if self._current and not self._current.is_ending:
             self._current.writer.resend(self._current.writer.output.top)
 
     def stop(self, outcome: Outcome) -> None:
         """It is somebody else's now: close the upstream and write nothing more."""
-        if self._current:
+        if self._current and not self._current.is_ending:
             self._current.writer.stop(outcome)
 
-    async def confirm(self) -> None:
+    async def confirm(self, reconnects: Reconnects) -> None:
         """See that its end is on disk."""
         if self._current:
-            await self._current.confirm()
+            await self._current.confirm(reconnects)

@@ -28,6 +28,7 @@ from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
 from tailrace_worker.patience import until_redis_answers
+from tailrace_worker.reconnects import Reconnects
 from tailrace_worker.upstream.client import Upstream
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class GenerationWorker:
         self.running: dict[str, Generation] = {}
         self._suspects = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
+        self.reconnects = Reconnects()
         self.control = Subscriber(self.log.redis)
         self.bell = Subscriber(self.queue.redis)
         self.dispatcher = self._dispatcher()
@@ -76,7 +78,7 @@ class GenerationWorker:
         try:
             async with self._suspects if dispatch.startswith(SUSPECT) else contextlib.nullcontext():
                 await run.run(generation, dispatch)
-            task = asyncio.create_task(run.confirm(), name=f"confirm {generation}")
+            task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation}")
             self._confirming.add(task)
             task.add_done_callback(self._confirming.discard)
         finally:
@@ -116,19 +118,21 @@ class GenerationWorker:
                 raise Misconfigured("; ".join(wrong))
 
     def _told(self, message: bytes | None) -> None:
-        """A generation of ours was taken from us."""
-        if message and (run := self.running.get(message.decode())):
+        """A generation of ours was taken from us; None: the line was down."""
+        if message is None:
+            self.reconnects.ring()
+        elif run := self.running.get(message.decode()):
             run.stop(Outcome.FENCED)
 
     async def _renew(self) -> None:
-        """Every third of a lease: say that we live, and learn what is no longer ours."""
+        """Every third of a lease, and when Redis is back: say that we live, and learn what is no longer ours."""
         while True:
             try:
                 await self._renew_leases()
                 await self.queue.worker_seen(self.name)  # last: a full server refuses it
             except (RedisError, OSError) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
-            await asyncio.sleep(self.settings.lease_s / 3)
+            await self.reconnects.within(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:
         held = [(name, run) for name, run in self.running.items() if run.attempt]

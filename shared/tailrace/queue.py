@@ -34,6 +34,10 @@ that kills its worker takes nobody with it to the end of their attempts."""
 CLOCK_SKEW_S = 3600
 """Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
 
+HOLD_S = 3
+"""Whole seconds for which a server that has just started gives away no dispatch from before: one that was taken, and
+perhaps even run to its end, may wait again where the data is older. Its worker says so as soon as it is connected."""
+
 CLAIM_GRACE_S = 60
 FULL_RETRY_S = 5
 
@@ -161,7 +165,9 @@ class Queue:
     async def take(self, dispatch: str, worker: str, life_ms: int) -> int | None:
         """Its score in the queue if it is this worker's to run now; None if it is another's, or waits no longer."""
         mark = in_progress_key_prefix + dispatch
-        outcome, *score = await scripts.TAKE.on(self.redis, [keys.QUEUE, mark], dispatch, worker, life_ms)
+        outcome, *score = await scripts.TAKE.on(
+            self.redis, [keys.QUEUE, mark], dispatch, worker, life_ms, HOLD_S, 1000 * CLOCK_SKEW_S
+        )
         return int(float(score[0])) if outcome == b"OK" else None
 
     async def taken(self, dispatch: str) -> None:

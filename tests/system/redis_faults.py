@@ -75,7 +75,7 @@ async def rolled_back_end(run: Run) -> None:
             ]
             expected = len(load.cases) + len(playing)
             await fleet.until(partial(_accepted, load, expected), 20, "not accepted")
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(run.rng.uniform(0, 0.6))
             snapshot = Snapshot(fleet.redis)
             await asyncio.gather(*playing)
             await asyncio.sleep(run.rng.uniform(0, 0.3))

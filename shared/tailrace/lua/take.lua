@@ -2,17 +2,24 @@
 -- A worker takes a dispatch from the queue, under arq's own mark.
 --
 -- KEYS  queue, mark
--- ARGV  dispatch, worker, life of the mark (ms)
+-- ARGV  dispatch, worker, life of the mark (ms), hold (s), what scores are below the time of their dispatch (ms)
 -- Answers  OK score | HELD | LOST
 --
--- HELD: another worker has it. LOST: it waits no longer. The same worker gets the same answer, so a lost reply is simply
--- asked for again; and what waits no longer is not marked, for nobody would take that mark away.
+-- HELD: another worker has it; or the server is younger than the hold, and the dispatch older than the server: whoever
+-- took it before a restart that lost so has that long to say so. LOST: it waits no longer.
+-- The same worker gets the same answer, so a lost reply is simply asked for again; and what waits no longer is not
+-- marked, for nobody would take that mark away.
 local queue, mark = KEYS[1], KEYS[2]
-local dispatch, worker, life = ARGV[1], ARGV[2], ARGV[3]
+local dispatch, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local score = redis.call('ZSCORE', queue, dispatch)
 if not score then return {'LOST'} end
 local held = redis.call('GET', mark)
 if held and held ~= worker then return {'HELD'} end
+local uptime = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)'))
+if uptime < hold then
+  local started = redis.call('TIME')[1] - uptime
+  if (tonumber(score) + skew) / 1000 < started then return {'HELD'} end
+end
 redis.call('SET', mark, worker, 'PX', life)
 return {'OK', score}

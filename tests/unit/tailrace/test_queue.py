@@ -1,6 +1,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,15 +9,18 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from redis.asyncio import Redis
 
 from conftest import LEASE_MS
+from support.api import eventually
 from support.logs import head as head_of
-from tailrace import keys
+from tailrace import connection, keys
+from tailrace.connection import connect
 from tailrace.ending import end
 from tailrace.errors import Gone, IdempotencyKeyReused, Unavailable
 from tailrace.events import Head, Options
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
-from tailrace.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, JOB, Queue, dump_job, load_job
+from tailrace.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, HOLD_S, JOB, Queue, dump_job, load_job
 from tailrace.subscriber import Subscriber
+from tailrace_cli.embedded import EmbeddedServer
 
 HOUR_S = 3600
 
@@ -426,3 +430,28 @@ async def test_what_nobody_keeps_any_more_leaves_its_owner_s_list(redis: Redis, 
     head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
     await queue.submit(head)
     assert [page async for page in queue.owned("me", None)] == [[head.id, "gen_kept"]]
+
+
+async def test_a_server_that_has_just_started_gives_away_nothing_from_before_for_a_moment(tmp_path: Path) -> None:
+    """It may have come back with older data, and what waits there have been run since."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    redis = connect(server.url)
+    queue = Queue(redis, Log(redis, LEASE_MS))
+    try:
+        await queue.dispatch("a generation", "before", HOUR_S)
+        assert await queue.take("before", "worker", 1000) is not None
+        await redis.delete(in_progress_key_prefix + "before")
+        await asyncio.sleep(1.1)  # a server knows its age in whole seconds
+        server.stop()
+        server.start()
+        assert await queue.take("before", "worker", 1000) is None
+        await queue.dispatch("a generation", "since", HOUR_S)
+        assert await queue.take("before", "worker", 1000) is None
+        await eventually(lambda: queue.take("before", "worker", 1000), HOLD_S + 10)
+        assert (await connection.server_run(redis))[1] >= HOLD_S
+        assert await queue.take("since", "worker", 1000) is not None
+        assert await queue.take("since", "another worker", 1000) is None
+    finally:
+        await redis.aclose()
+        server.stop()
