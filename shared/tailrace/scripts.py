@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from tailrace import keys
+from tailrace.line import Line
 
 
 class Script:
@@ -32,21 +33,19 @@ class Script:
             answer = await redis.execute_command("EVAL", self.text, len(on), *on, *args)
         return answer
 
-    async def gather(self, redis: Redis, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+    async def gather(self, line: Line, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Many calls, each on its own generation, in one round trip; a failed one yields its exception.
 
         Raises:
             RedisError, OSError: the server could not be reached; whether the calls were carried out is unknown.
         """
-        pipe = redis.pipeline(transaction=False)
-        for generation, args in calls:
-            on = keys.of_generation(generation)
-            pipe.evalsha(self.sha, len(on), *on, *args)
-        answers = await pipe.execute(raise_on_error=False)
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            await redis.script_load(self.text)
-            again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-            for i, answer in zip(again, await self.gather(redis, [calls[i] for i in again]), strict=True):
+        answers = await line.execute(
+            [("EVALSHA", self.sha, 4, *keys.of_generation(generation), *args) for generation, args in calls]
+        )
+        again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if again:
+            await line.execute([("SCRIPT", "LOAD", self.text)])
+            for i, answer in zip(again, await self.gather(line, [calls[i] for i in again]), strict=True):
                 answers[i] = answer
         return answers
 
