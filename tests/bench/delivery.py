@@ -1,0 +1,110 @@
+"""Live delivery: logs that grow at a steady rate, and their readers; one trial of one side.
+
+Measured: CPU of the web process, of Redis and of the appends over a window in which everything is connected; latency
+from the moment an event's text is made, before it is appended, to the moment a client has read it. Not measured: HTTP
+handshakes, what upstreams cost, and networks.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import NamedTuple
+
+from bench import procfs
+from bench.children import Load, load, running, uvicorn
+from bench.quantiles import Latency
+from bench.stage import Served, Usage, get, product, usage
+from support.stack import Stack
+from tailrace_cli.embedded import free_port
+
+SETTLE_S = 1.0
+
+
+class Shape(NamedTuple):
+    """`logs` logs, `rate` events a second each, read by `readers` clients each."""
+
+    logs: int
+    rate: float
+    readers: int = 1
+
+    @property
+    def delivered(self) -> float:
+        """Events a second that clients read."""
+        return self.logs * self.rate * self.readers
+
+
+class Delivery(NamedTuple):
+    """One trial. `appended`, `delivered`: events in the window; `cut`: clients that lost their connection; `behind_s`:
+    how late the appends were at worst; `rss_a_reader`: bytes."""
+
+    usage: Usage
+    appended: int
+    delivered: int
+    latency: Latency
+    cut: int
+    behind_s: float
+    rss_a_reader: float = 0.0
+
+    def web_us(self) -> float:
+        return self.usage.us_an_event(self.delivered, "web")
+
+    def all_us(self) -> float:
+        """Web, Redis and the appends."""
+        return self.usage.us_an_event(self.delivered, "web", "redis", "append")
+
+
+class Side(NamedTuple):
+    """A contender: its web process on a stage, the appends that fit it, and where a log is read."""
+
+    sink: str
+    web: "Callable[[Stack], contextlib.AbstractAsyncContextManager[Served]]"
+    path: str
+
+
+@contextlib.asynccontextmanager
+async def tailrace_web(stack: Stack) -> AsyncIterator[Served]:
+    frontend = await stack.add_frontend()
+    yield Served(frontend.pid, frontend.port)
+
+
+@contextlib.asynccontextmanager
+async def naive_web(stack: Stack) -> AsyncIterator[Served]:
+    port = free_port()
+    command, log = uvicorn("bench.naive.web:app", port), stack.root / "naive.log"
+    async with running(command, log, REDIS_URL=stack.redis.url) as web:
+        await web.listens(port)
+        yield Served(web.pid, port)
+
+
+TAILRACE = Side("tailrace", tailrace_web, "/v1/generations/{}/events")
+NAIVE = Side("naive", naive_web, "/streams/{}")
+
+
+async def deliver(
+    side: Side, shape: Shape, seconds: float, *, key: str = "", owner: str = "open", **settings: str
+) -> Delivery:
+    """One trial on a stage of its own. `key`: the caller's, where the product has callers."""
+    headers = [f"Authorization: Bearer {key}"] if key else []
+    async with (
+        product(**settings) as stack, side.web(stack) as web,
+        load("bench.appending", side.sink, stack.redis.url) as append, load("bench.reading") as readers,
+    ):  # fmt: skip
+        names = await append.do("create", logs=shape.logs, owner=owner)
+        before = procfs.rss_bytes(web.pid)
+        requests = [get(side.path.format(name), headers) for name in names for _ in range(shape.readers)]
+        await readers.do("follow", port=web.port, requests=requests)
+        await append.do("start", rate=shape.rate)
+        await asyncio.sleep(SETTLE_S)
+        pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
+        told = await window(seconds, pids, append, readers)
+        return told._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
+
+
+async def window(seconds: float, pids: Mapping[str, int], append: Load, readers: Load) -> Delivery:
+    """Measure what is under way, for so long."""
+    await append.do("begin")
+    await readers.do("begin")
+    used = await usage(seconds, pids)
+    heard, added = await asyncio.gather(readers.do("report"), append.do("report"))
+    latency = Latency(**heard["latency"])
+    return Delivery(used, added["appended"], latency.samples, latency, heard["cut"], added["behind_s"])
