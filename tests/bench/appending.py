@@ -30,6 +30,7 @@ LEASE_MS = 600_000
 KEPT = Options(deadline_s=3600, retention_s=3600)
 AT_ONCE = 100
 ROWS_AT_ONCE = 500
+COARSE_S = 0.002
 
 
 class Sink(Protocol):
@@ -163,6 +164,13 @@ class Appending:
     async def stop(self) -> None:
         await end_tasks(self._task)
 
+    async def _wait(self, seconds: float) -> None:
+        """The loop's timers count in ms, which would make bursts of what is meant to be scattered."""
+        if seconds < COARSE_S:
+            time.sleep(seconds)  # noqa: ASYNC251 - nothing else goes on here
+        else:
+            await asyncio.sleep(seconds - COARSE_S)
+
     async def _keep_appending(self, rate: float) -> None:
         """Event k goes to log k mod `logs` at k / `rate` seconds."""
         began, k = time.monotonic(), 0
@@ -170,7 +178,7 @@ class Appending:
             now = time.monotonic() - began
             due = int(now * rate) + 1 - k
             if due <= 0:
-                await asyncio.sleep(k / rate - now)
+                await self._wait(k / rate - now)
                 continue
             self._behind_s = max(self._behind_s, now - k / rate)
             texts: dict[int, list[str]] = {}

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from redis.asyncio import Redis
 
 BLOCK_MS = 5000
-PAGE = 256  # entries an XREAD: larger pages did not make it faster
+PAGE = 100  # entries an XREAD
 
 app = FastAPI()
 redis: Redis = Redis.from_url(os.environ["REDIS_URL"], max_connections=20_000)

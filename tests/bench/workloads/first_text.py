@@ -16,7 +16,7 @@ from bench.quantiles import Latency
 from bench.stage import product
 from system.wire_client import open_exchange
 
-BODY = b'{"model": "bench", "messages": [], "stream": true, "tokens": 5}'
+BODY = b'{"model": "bench", "messages": [{"role": "user", "content": "Go."}], "stream": true, "tokens": 5}'
 PAUSE_S = (0.02, 0.06)
 WARM_UP = 5
 

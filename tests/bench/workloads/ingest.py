@@ -8,6 +8,7 @@ sockets, and the upstream writes no more.
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ HELD = 0.97
 STEP_S = 2.0
 SETTLE_S = 1.0
 PATIENCE_S = 20.0
+ASKED = {"model": "bench", "messages": [{"role": "user", "content": "Go on."}]}
 
 
 class Step(NamedTuple):
@@ -60,7 +62,7 @@ class Ingest(NamedTuple):
     def held(self) -> float:
         """Chunks a second at 90 % of a core, interpolated; the last rate that was held where it was not reached."""
         steps = [self.steady, *self.faster]
-        for low, high in zip(steps, steps[1:], strict=False):
+        for low, high in itertools.pairwise(steps):
             if low.worker < FULL <= high.worker and high.is_held:
                 return low.written + (FULL - low.worker) / (high.worker - low.worker) * (high.written - low.written)
         return self.fastest.written
@@ -68,7 +70,7 @@ class Ingest(NamedTuple):
 
 async def ingest(seconds: float) -> Sequence[Finding]:
     ours, naive = await take_in(tailrace_worker, seconds), await take_in(naive_worker, seconds)
-    beside = {}
+    beside: dict[str, float] = {}
     for who, trial in (("Tailrace", ours), ("naive", naive)):
         beside |= {f"{who}: worker µs": trial.steady.us(trial.steady.worker), f"{who}: held/s": trial.held}
         beside[f"{who}: worker µs when full"] = trial.fastest.us(trial.fastest.worker)
@@ -91,7 +93,7 @@ async def tailrace_worker(stack: Stack) -> AsyncIterator[int]:
     frontend, worker = await stack.add_frontend(), await stack.add_worker()
     await worker.says("runs up to")
     for _ in range(STREAMS):
-        status, told = await ask(frontend.port, "POST", "/v1/generations", {"model": "bench", "messages": []})
+        status, told = await ask(frontend.port, "POST", "/v1/generations", ASKED)
         assert status == 202, told
     yield worker.pid
 
@@ -109,7 +111,7 @@ async def take_in(side: Worker, seconds: float) -> Ingest:
         port = await upstream.do("listen")
         async with product(f"http://127.0.0.1:{port}/v1") as stack, side(stack) as worker:
             async with asyncio.timeout(PATIENCE_S):
-                while (await upstream.do("report"))["streaming"] < STREAMS:
+                while (await upstream.do("report"))["streaming"] < STREAMS:  # noqa: ASYNC110 - in another process
                     await asyncio.sleep(0.05)
             pids = {"worker": worker, "redis": stack.redis.pid, "upstream": upstream.pid}
             steady = await step(upstream, RATE, seconds, pids)

@@ -44,7 +44,7 @@ async def stalled(seconds: float) -> Sequence[Finding]:
         grown = procfs.rss_bytes(web.pid) - before
         beside = await window(seconds, pids, append, readers)
         left = await idlers.do("report")
-    told = {}
+    told: dict[str, float] = {}
     for side, trial in (("without", without), ("with", beside)):
         told |= {f"{side}: p50 ms": trial.latency.p50, f"{side}: p99 ms": trial.latency.p99}
         told[f"{side}: web µs an event"] = trial.web_us()
