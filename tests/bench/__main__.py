@@ -92,7 +92,7 @@ def main() -> int:
         findings = runner.run(measure(names, runs, seconds, console))
     measured = results.summed_up(findings, seconds)
     results.save(options.json, measured)
-    console.print(report.table(measured), report.plot(measured))
+    console.print(report.table(measured, names if options.workload else ALL), report.plot(measured))
     console.print(f"{results.machine()}. {runs} × {seconds:g} s. Written to {options.json}.")
     is_worse = compare(measured, committed, console)
     return int(is_worse and options.check)

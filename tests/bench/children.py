@@ -105,6 +105,11 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
+    def tell(self, line: str) -> None:
+        """Write a line to its stdin."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+
     async def listens(self, port: int) -> None:
         """Wait until it does."""
         deadline = time.monotonic() + READY_S
@@ -132,8 +137,9 @@ async def running(command: Sequence[str], output: Path, **variables: str) -> Asy
     """A process that ends with the block; what it writes goes to the file."""
     with output.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command, env=environment(**variables), stdout=log, stderr=log, preexec_fn=die_with_parent
-        )
+            *command, env=environment(**variables), stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
+            preexec_fn=die_with_parent,
+        )  # fmt: skip
     started = Process(process)
     try:
         yield started

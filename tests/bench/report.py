@@ -1,7 +1,7 @@
 """What the terminal shows: progress while it runs, then the table, then the plot."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -32,8 +32,8 @@ def progress(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def table(results: Mapping[str, Result]) -> Table:
-    """A row for each measure; those that were not measured say where they are."""
+def table(results: Mapping[str, Result], workloads: Collection[str]) -> Table:
+    """A row for each measure of these workloads; those of peers that were not measured say where they are."""
     told = Table(title="Median of the runs [lowest – highest]; the figures on the right are absolute, for orientation")
     for column in ("workload", "measure"):
         told.add_column(column, overflow="fold")
@@ -42,6 +42,8 @@ def table(results: Mapping[str, Result]) -> Table:
     told.add_column("beside it", overflow="fold")
     shown = None
     for name, measure in MEASURES.items():
+        if measure.workload not in workloads:
+            continue
         title = TITLES[measure.workload]
         if title != shown:
             told.add_section()

@@ -1,19 +1,18 @@
 """An OpenAI-compatible upstream that costs next to nothing: `python -m bench.upstream`, orders in `Upstream`.
 
-The demo model goes through ASGI and spends a timer and 60 µs a token; here a token is one `transport.write` of a chat
-chunk as vendors send it (some 250 bytes), in a chunk of HTTP of its own. Each answer streams at the common rate, with a
-phase of its own, until all are told to end; where a client does not keep up, nothing is written and nothing counted.
-A body with `"tokens": n` is answered at once with so many tokens.
+The demo model goes through ASGI; here a token is a timer and one `transport.write` of a chat chunk as vendors send it
+(some 280 bytes), stamped, in a chunk of HTTP of its own. An answer begins at once and then waits until it is told to
+speak; it goes on for ever. Where a client does not read, nothing is written and nothing counted. A body with
+`"tokens": n` is answered at once with so many tokens, and its end.
 """
 
 import asyncio
-import itertools
 import json
 from typing import Any
 
 from bench.children import take_orders
+from bench.stamps import WIDTH, now_us, stamped
 
-WORDS = (" the", " of", " and", " stream", " to", " log", " in", " reader", " is", " that", " token", " was", " for")
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n"
@@ -36,22 +35,26 @@ def http_chunk(data: bytes) -> bytes:
 
 
 ROLE = frame({"role": "assistant", "content": ""})
-TOKENS = [frame({"content": word}) for word in WORDS]
+TOKEN = frame({"content": stamped()})
+BEFORE, AFTER = TOKEN[: TOKEN.index(b"@")], TOKEN[TOKEN.index(b"@") + WIDTH :]
 END = frame({}, "stop") + http_chunk(b"data: [DONE]\n\n") + LAST_CHUNK
 
 
+def token() -> bytes:
+    """One that is written now."""
+    return b"%b@%016d%b" % (BEFORE, now_us(), AFTER)
+
+
 class Answers:
-    """All that is being answered: at which rate (tokens a second each), and how many tokens were written."""
+    """The answers that go on, and how many tokens were written to all of them."""
 
     def __init__(self) -> None:
-        self.rate = 0.0
         self.written = 0
-        self.streaming: set[Answer] = set()
-        self.phases = itertools.count()
+        self.streaming: dict[Answer, None] = {}
 
 
 class Answer(asyncio.Protocol):
-    """A connection of a client; one answer after another."""
+    """A connection of a client; one answer after another. It is silent until `speak`."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -59,8 +62,7 @@ class Answer(asyncio.Protocol):
         self._received = b""
         self._full = False
         self._timer: asyncio.TimerHandle | None = None
-        self._words = itertools.cycle(TOKENS)
-        self._due = 0.0
+        self._due = self._period = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
@@ -75,33 +77,32 @@ class Answer(asyncio.Protocol):
         self._received = b""
         tokens = json.loads(body).get("tokens")
         if tokens is not None:
-            self._transport.write(HEAD + ROLE + b"".join(itertools.islice(self._words, tokens)) + END)
+            self._transport.write(HEAD + ROLE + b"".join(token() for _ in range(tokens)) + END)
             return
         self._transport.write(HEAD + ROLE)
-        self._answers.streaming.add(self)
-        phase = (0.618034 * next(self._answers.phases)) % 1  # the golden section scatters any number of them
-        self._due = asyncio.get_running_loop().time() + phase / (self._answers.rate or 1)
-        self._wait()
+        self._answers.streaming[self] = None
 
-    def _wait(self) -> None:
-        self._timer = asyncio.get_running_loop().call_at(self._due, self._write)
+    def speak(self, rate: float, phase: float) -> None:
+        """So many tokens a second from now on; the first after this share of a token's time."""
+        self.fall_silent()
+        loop = asyncio.get_running_loop()
+        self._period = 1 / rate
+        self._due = loop.time() + phase * self._period
+        self._timer = loop.call_at(self._due, self._write)
 
     def _write(self) -> None:
-        """What has come due: each token in a write of its own."""
-        now, rate = asyncio.get_running_loop().time(), self._answers.rate
-        if not rate:
-            self._due = now + 0.01
-        while rate and self._due <= now:
+        """What has come due."""
+        loop = asyncio.get_running_loop()
+        while self._due <= loop.time():
             if not self._full:
-                self._transport.write(next(self._words))
+                self._transport.write(token())
                 self._answers.written += 1
-            self._due += 1 / rate
-        self._wait()
+            self._due += self._period
+        self._timer = loop.call_at(self._due, self._write)
 
-    def end(self) -> None:
+    def fall_silent(self) -> None:
         if self._timer:
             self._timer.cancel()
-        self._transport.write(END)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -110,9 +111,8 @@ class Answer(asyncio.Protocol):
         self._full = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        if self._timer:
-            self._timer.cancel()
-        self._answers.streaming.discard(self)
+        self.fall_silent()
+        self._answers.streaming.pop(self, None)
 
 
 class Upstream:
@@ -123,21 +123,21 @@ class Upstream:
 
     async def listen(self) -> int:
         """The port."""
-        serving = await asyncio.get_running_loop().create_server(lambda: Answer(self._answers), "127.0.0.1", 0)
+        loop = asyncio.get_running_loop()
+        serving = await loop.create_server(lambda: Answer(self._answers), "127.0.0.1", 0, backlog=1024)
         return int(serving.sockets[0].getsockname()[1])
 
-    async def speak(self, rate: float) -> None:
-        """From now on every stream tells `rate` tokens a second."""
-        self._answers.rate = rate
+    async def speak(self, streams: int, rate: float) -> None:
+        """From now on so many answers tell `rate` tokens a second each, scattered in time; the others are silent."""
+        for number, answer in enumerate(self._answers.streaming):
+            if number < streams:
+                answer.speak(rate, number / streams)
+            else:
+                answer.fall_silent()
 
     async def report(self) -> dict[str, int]:
-        """How many streams there are, and tokens written so far."""
+        """How many answers go on, and tokens written so far."""
         return {"streaming": len(self._answers.streaming), "written": self._answers.written}
-
-    async def end(self) -> None:
-        """End every answer."""
-        for answer in list(self._answers.streaming):
-            answer.end()
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """The usual pattern's worker: iterate the SDK's stream, await an `XADD` for each chunk.
 
-    OPENAI_BASE_URL=… REDIS_URL=… python -m bench.naive.worker 60
+    OPENAI_BASE_URL=… REDIS_URL=… python -m bench.naive.worker      each line on stdin: so many more answers
 
 uvloop, hiredis, one client and one pool for all answers. To its favour it has no queue, leases, cancellation or
-timeouts: it starts so many answers and writes what they say.
+timeouts.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import sys
@@ -26,12 +27,15 @@ async def generate(upstream: AsyncOpenAI, redis: Redis, name: str) -> None:
     await redis.xadd(name, {"done": json.dumps({"status": "completed"})})
 
 
-async def main(answers: int) -> None:
+async def main() -> None:
     redis: Redis = Redis.from_url(os.environ["REDIS_URL"])
+    lines, numbers = asyncio.StreamReader(), itertools.count()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     async with AsyncOpenAI(api_key="none") as upstream, asyncio.TaskGroup() as generating:
-        for number in range(answers):
-            generating.create_task(generate(upstream, redis, f"stream-{number}"))
+        while line := await lines.readline():
+            for _ in range(int(line)):
+                generating.create_task(generate(upstream, redis, f"stream-{next(numbers)}"))
 
 
 if __name__ == "__main__":
-    uvloop.run(main(int(sys.argv[1])))
+    uvloop.run(main())
