@@ -20,6 +20,7 @@ from rich.console import Console
 
 from bench import report, results
 from bench.measures import TITLES, Finding
+from bench.workloads.beside_peers import fan_out_beside_peers, missing, scattered_beside_peers
 from bench.workloads.busy import busy
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
@@ -43,7 +44,10 @@ WORKLOADS: Mapping[str, Workload] = {
     "first-text": first_text,
     "redis": redis_memory,
 }
-PEERS: Mapping[str, Workload] = {}
+PEERS: Mapping[str, Workload] = {
+    "scattered-peers": scattered_beside_peers,
+    "fan-out-peers": fan_out_beside_peers,
+}
 ALL: Mapping[str, Workload] = {**WORKLOADS, **PEERS}
 
 QUICK_S = 4.0
@@ -87,12 +91,14 @@ def main() -> int:
     names = options.workload or list(PEERS if options.peers else WORKLOADS)
     runs = options.runs or (1 if options.quick else 3)
     seconds = options.seconds or (QUICK_S if options.quick else 10.0)
+    for why in missing() if PEERS.keys() & set(names) else ():
+        console.print(why, style="yellow")
     committed = results.load(results.COMMITTED)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         findings = runner.run(measure(names, runs, seconds, console))
     measured = results.summed_up(findings, seconds)
     results.save(options.json, measured)
-    console.print(report.table(measured, names if options.workload else ALL), report.plot(measured))
+    console.print(report.table(measured, names if options.workload or options.peers else ALL), report.plot(measured))
     console.print(f"{results.machine()}. {runs} × {seconds:g} s. Written to {options.json}.")
     is_worse = compare(measured, committed, console)
     return int(is_worse and options.check)

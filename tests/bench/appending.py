@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from redis.asyncio import Redis
 
 from bench.children import take_orders
-from bench.peers.nchan import NchanSink
+from bench.publishing import NchanSink
 from bench.stamps import stamped
 from tailrace import connection, json
 from tailrace.codec import to_row
@@ -131,6 +131,7 @@ class Appending:
         self._logs = 0
         self._task: asyncio.Task[None] | None = None
         self._appended = 0
+        self._round_trips = 0
         self._behind_s = 0.0
 
     async def create(self, logs: int, owner: str = "open") -> Sequence[str]:
@@ -153,13 +154,14 @@ class Appending:
 
     async def begin(self) -> None:
         """Forget what was appended so far."""
-        self._appended, self._behind_s = 0, 0.0
+        self._appended = self._round_trips = 0
+        self._behind_s = 0.0
 
     async def report(self) -> dict[str, Any]:
-        """Events appended since `begin`, and how far at worst it was behind its schedule, seconds."""
+        """Events appended since `begin`, in how many round trips, and how late at worst, seconds."""
         if self._task is not None and self._task.done():
             self._task.result()
-        return {"appended": self._appended, "behind_s": self._behind_s}
+        return {"appended": self._appended, "round_trips": self._round_trips, "behind_s": self._behind_s}
 
     async def stop(self) -> None:
         await end_tasks(self._task)
@@ -187,6 +189,7 @@ class Appending:
             await self._sink.append(texts)
             k += due
             self._appended += due
+            self._round_trips += 1
 
 
 if __name__ == "__main__":

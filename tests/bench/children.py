@@ -6,12 +6,13 @@ with a line on stdout, and ends when stdin does: so it cannot outlive whoever st
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,10 +37,10 @@ class Load:
         self._process = process
 
     @classmethod
-    async def start(cls, module: str, *arguments: str) -> Self:
+    async def start(cls, command: Sequence[str], folder: Path | None, variables: Mapping[str, str]) -> Self:
         return cls(
             await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, *arguments, env=environment(), limit=LINE_BYTES,
+                *command, cwd=folder, env=environment(**variables), limit=LINE_BYTES,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent,
             )
         )  # fmt: skip
@@ -70,17 +71,26 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def load(module: str, *arguments: str) -> AsyncIterator[Load]:
+async def loading(command: Sequence[str], folder: Path | None = None, **variables: str) -> AsyncIterator[Load]:
     """A load process that ends with the block."""
-    process = await Load.start(module, *arguments)
+    process = await Load.start(command, folder, variables)
     try:
         yield process
     finally:
         await process.stop()
 
 
+def load(module: str, *arguments: str) -> contextlib.AbstractAsyncContextManager[Load]:
+    """One that is a module of this package."""
+    return loading(python(module, *arguments))
+
+
 def take_orders(orders: object) -> None:
-    """The other side: each order is a coroutine method of `orders`; what it returns is the answer."""
+    """The other side: each order is a coroutine method of `orders`; what it returns is the answer.
+
+    A garbage collection here would look like latency of the server, so there is none.
+    """
+    gc.disable()
 
     async def serve() -> None:
         lines = asyncio.StreamReader(limit=LINE_BYTES)
@@ -133,11 +143,13 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def running(command: Sequence[str], output: Path, **variables: str) -> AsyncIterator[Process]:
+async def running(
+    command: Sequence[str], output: Path, folder: Path | None = None, **variables: str
+) -> AsyncIterator[Process]:
     """A process that ends with the block; what it writes goes to the file."""
     with output.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
-            *command, env=environment(**variables), stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
+            *command, cwd=folder, env=environment(**variables), stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,
             preexec_fn=die_with_parent,
         )  # fmt: skip
     started = Process(process)

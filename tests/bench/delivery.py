@@ -6,8 +6,8 @@ handshakes, what upstreams cost, and networks.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
 
 from bench import procfs
@@ -34,13 +34,14 @@ class Shape(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One trial. `appended`, `delivered`: events in the window; `cut`: clients that lost their connection; `behind_s`:
-    how late the appends were at worst; `rss_a_reader`: bytes."""
+    """One trial. `appended`, `delivered`: events in the window; `together`: how many were appended in one round trip;
+    `cut`: clients that lost their connection; `behind_s`: how late the appends were at worst; `rss_a_reader`: bytes."""
 
     usage: Usage
     appended: int
     delivered: int
     latency: Latency
+    together: float
     cut: int
     behind_s: float
     rss_a_reader: float = 0.0
@@ -56,18 +57,18 @@ class Delivery(NamedTuple):
 class Side(NamedTuple):
     """A contender: its web process on a stage, the appends that fit it, and where a log is read."""
 
-    sink: str
-    web: "Callable[[Stack], contextlib.AbstractAsyncContextManager[Served]]"
+    web: Callable[[Stack], AbstractAsyncContextManager[Served]]
+    append: Callable[[Stack, Served], AbstractAsyncContextManager[Load]]
     path: str
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def tailrace_web(stack: Stack) -> AsyncIterator[Served]:
     frontend = await stack.add_frontend()
     yield Served(frontend.pid, frontend.port)
 
 
-@contextlib.asynccontextmanager
+@asynccontextmanager
 async def naive_web(stack: Stack) -> AsyncIterator[Served]:
     port = free_port()
     command, log = uvicorn("bench.naive.web:app", port), stack.root / "naive.log"
@@ -76,8 +77,13 @@ async def naive_web(stack: Stack) -> AsyncIterator[Served]:
         yield Served(web.pid, port)
 
 
-TAILRACE = Side("tailrace", tailrace_web, "/v1/generations/{}/events")
-NAIVE = Side("naive", naive_web, "/streams/{}")
+def appends_to(sink: str) -> Callable[[Stack, Served], AbstractAsyncContextManager[Load]]:
+    """Appends of our own process into the stage's Redis."""
+    return lambda stack, _: load("bench.appending", sink, stack.redis.url)
+
+
+TAILRACE = Side(tailrace_web, appends_to("tailrace"), "/v1/generations/{}/events")
+NAIVE = Side(naive_web, appends_to("naive"), "/streams/{}")
 
 
 async def deliver(
@@ -87,7 +93,7 @@ async def deliver(
     headers = [f"Authorization: Bearer {key}"] if key else []
     async with (
         product(**settings) as stack, side.web(stack) as web,
-        load("bench.appending", side.sink, stack.redis.url) as append, load("bench.reading") as readers,
+        side.append(stack, web) as append, load("bench.reading") as readers,
     ):  # fmt: skip
         names = await append.do("create", logs=shape.logs, owner=owner)
         before = procfs.rss_bytes(web.pid)
@@ -107,4 +113,5 @@ async def window(seconds: float, pids: Mapping[str, int], append: Load, readers:
     used = await usage(seconds, pids)
     heard, added = await asyncio.gather(readers.do("report"), append.do("report"))
     latency = Latency(**heard["latency"])
-    return Delivery(used, added["appended"], latency.samples, latency, heard["cut"], added["behind_s"])
+    together = added["appended"] / max(1, added["round_trips"])
+    return Delivery(used, added["appended"], latency.samples, latency, together, heard["cut"], added["behind_s"])

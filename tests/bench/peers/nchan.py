@@ -1,39 +1,73 @@
-"""nchan's publisher: HTTP POSTs over keep-alive connections, pipelined by nothing but their number."""
+"""nchan, Debian's module for nginx, with its Redis store: EventSource subscribers, publishers over keep-alive HTTP.
 
-import asyncio
-import secrets
-from collections.abc import Mapping, Sequence
+One nginx worker, as one web process is compared with one. A channel keeps all that a trial tells it, as a log does.
+Publishers and subscribers meet in the same nginx, so `web` has the HTTP of both; `append` is the publishing client.
+"""
 
-CONNECTIONS = 16
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from bench.children import load, running
+from bench.delivery import Side
+from bench.stage import Served
+from support.stack import Stack
+from tailrace_cli.embedded import free_port
+
+MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
+CONFIGURATION = """
+daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {folder}/nginx.pid;
+error_log {folder}/nginx.log warn;
+load_module {module};
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    nchan_message_buffer_length 100000;
+    nchan_message_timeout 1h;
+    upstream store {{ nchan_redis_server {redis}; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location ~ ^/pub/(.+)$ {{
+            nchan_publisher;
+            nchan_channel_id $1;
+            nchan_redis_pass store;
+        }}
+        location ~ ^/sub/(.+)$ {{
+            nchan_subscriber eventsource;
+            nchan_channel_id $1;
+            nchan_redis_pass store;
+        }}
+    }}
+}}
+"""
 
 
-class NchanSink:
-    """A channel a log. `address`: the publishers' port."""
+def missing() -> str | None:
+    """Why it cannot be measured here."""
+    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+    return None if nginx and MODULE.exists() else "nchan is skipped: Debian's libnginx-mod-nchan is not installed."
 
-    def __init__(self, address: str) -> None:
-        self._port = int(address)
-        self._names: list[str] = []
-        self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
 
-    async def create(self, count: int, owner: str) -> Sequence[str]:  # noqa: ARG002 - it knows no owners
-        self._names = [f"channel-{secrets.token_hex(8)}" for _ in range(count)]
-        for _ in range(CONNECTIONS):
-            self._free.put_nowait(await asyncio.open_connection("127.0.0.1", self._port))
-        return self._names
+@asynccontextmanager
+async def nginx(stack: Stack) -> AsyncIterator[Served]:
+    port, file = free_port(), stack.root / "nginx.conf"
+    told = CONFIGURATION.format(folder=stack.root, module=MODULE, redis=stack.redis.url.removesuffix("/0"), port=port)
+    file.write_text(told)
+    command = ["/usr/sbin/nginx", "-p", str(stack.root), "-c", str(file)]
+    async with running(command, stack.root / "nginx.out") as process:
+        await process.listens(port)
+        yield Served(process.pid, port)
 
-    async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
-        await asyncio.gather(*(self._publish(log, said) for log, said in texts.items()))
 
-    async def _publish(self, log: int, said: Sequence[str]) -> None:
-        reader, writer = await self._free.get()
-        for text in said:
-            body = b'{"text":"%b"}' % text.encode()
-            head = f"POST /pub/{self._names[log]} HTTP/1.1\r\nHost: nchan\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
-            length = answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length or 0))
-        self._free.put_nowait((reader, writer))
-
-    async def end(self) -> None:
-        """A channel has no end."""
+NCHAN = Side(nginx, lambda _, web: load("bench.appending", "nchan", str(web.port)), "/sub/{}")

@@ -119,9 +119,9 @@ async def tailrace_worker(stack: Stack) -> AsyncIterator[Side]:
 @contextlib.asynccontextmanager
 async def naive_worker(stack: Stack) -> AsyncIterator[Side]:
     """It takes the number of answers to run as a line on stdin."""
-    addresses = {"OPENAI_BASE_URL": stack.upstream, "REDIS_URL": stack.redis.url}
+    command, log = python("bench.naive.worker"), stack.root / "naive.log"
     logs: list[str] = []
-    async with running(python("bench.naive.worker"), stack.root / "naive.log", **addresses) as worker:
+    async with running(command, log, OPENAI_BASE_URL=stack.upstream, REDIS_URL=stack.redis.url) as worker:
 
         async def more(count: int) -> None:
             logs.extend(f"stream-{number}" for number in range(len(logs), len(logs) + count))

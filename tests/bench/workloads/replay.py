@@ -46,7 +46,7 @@ async def replay(seconds: float) -> Sequence[Finding]:
 async def tell_again(side: Side, seconds: float) -> Replay:
     async with (
         product() as stack, side.web(stack) as web,
-        load("bench.appending", side.sink, stack.redis.url) as append, load("bench.reading") as readers,
+        side.append(stack, web) as append, load("bench.reading") as readers,
     ):  # fmt: skip
         (name,) = await append.do("create", logs=1)
         await append.do("fill", logs=[0], tokens=TOKENS, words=[TOKEN])
@@ -57,5 +57,5 @@ async def tell_again(side: Side, seconds: float) -> Replay:
         web_s, redis_s = procfs.cpu_s(web.pid) - before[0], procfs.cpu_s(stack.redis.pid) - before[1]
     wanted = told["rounds"] * READERS * TOKENS
     if told["tokens"] != wanted:
-        raise AssertionError(f"{side.sink}: {told['tokens']:,} tokens of {wanted:,} were told")
+        raise AssertionError(f"{side.path}: {told['tokens']:,} tokens of {wanted:,} were told")
     return Replay(told["tokens"], web_s, redis_s, told["seconds"])
