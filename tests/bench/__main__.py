@@ -53,17 +53,24 @@ ALL: Mapping[str, Workload] = {**WORKLOADS, **PEERS}
 QUICK_S = 4.0
 
 
-async def measure(names: Sequence[str], runs: int, seconds: float, console: Console) -> list[Finding]:
-    """Every workload, run after run, so that a minute in which the machine is busy spoils no workload's runs alone."""
+async def measure(names: Sequence[str], runs: int, seconds: float, console: Console) -> tuple[list[Finding], list[str]]:
+    """Every workload, run after run, so that a minute in which the machine is busy spoils no workload's runs alone.
+
+    What breaks off is told beside the findings, and the others go on.
+    """
     findings: list[Finding] = []
+    broken: list[str] = []
     with report.progress(console) as progress:
         task = progress.add_task("", total=runs * len(names))
         for run in range(1, runs + 1):
             for name in names:
                 progress.update(task, description=f"run {run}: {TITLES[name]}")
-                findings += await ALL[name](seconds)
+                try:
+                    findings += await ALL[name](seconds)
+                except* (AssertionError, TimeoutError, OSError) as errors:
+                    broken.append(f"{name}, run {run}: {errors.exceptions[0]!r}")
                 progress.advance(task)
-    return findings
+    return findings, broken
 
 
 def parse() -> argparse.Namespace:
@@ -95,13 +102,15 @@ def main() -> int:
         console.print(why, style="yellow")
     committed = results.load(results.COMMITTED)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        findings = runner.run(measure(names, runs, seconds, console))
+        findings, broken = runner.run(measure(names, runs, seconds, console))
     measured = results.summed_up(findings, seconds)
     results.save(options.json, measured)
     console.print(report.table(measured, names if options.workload or options.peers else ALL), report.plot(measured))
     console.print(f"{results.machine()}. {runs} × {seconds:g} s. Written to {options.json}.")
+    for why in broken:
+        console.print(f"broke off: {why}", style="bold red", markup=False)
     is_worse = compare(measured, committed, console)
-    return int(is_worse and options.check)
+    return int(bool(broken) or (is_worse and options.check))
 
 
 def compare(measured: Mapping[str, results.Result], committed: results.Results | None, console: Console) -> bool:
@@ -118,4 +127,7 @@ def compare(measured: Mapping[str, results.Result], committed: results.Results |
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

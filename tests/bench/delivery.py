@@ -6,6 +6,7 @@ handshakes, what upstreams cost, and networks.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import NamedTuple
@@ -87,9 +88,11 @@ NAIVE = Side(naive_web, appends_to("naive"), "/streams/{}")
 
 
 async def deliver(
-    side: Side, shape: Shape, seconds: float, *, key: str = "", owner: str = "open", **settings: str
-) -> Delivery:
-    """One trial on a stage of its own. `key`: the caller's, where the product has callers."""
+    side: Side, shape: Shape, seconds: float, after_s: float = 0.0, *,
+    key: str = "", owner: str = "open", **settings: str,
+) -> Delivery:  # fmt: skip
+    """One trial on a stage of its own. `after_s`: of its first reader the window begins. `key`: the caller's, where the
+    product has callers."""
     headers = [f"Authorization: Bearer {key}"] if key else []
     async with (
         product(**settings) as stack, side.web(stack) as web,
@@ -98,9 +101,10 @@ async def deliver(
         names = await append.do("create", logs=shape.logs, owner=owner)
         before = procfs.rss_bytes(web.pid)
         requests = [get(side.path.format(name), headers) for name in names for _ in range(shape.readers)]
+        began = time.monotonic()
         await readers.do("follow", port=web.port, requests=requests)
         await append.do("start", rate=shape.rate)
-        await asyncio.sleep(SETTLE_S)
+        await asyncio.sleep(max(SETTLE_S, began + after_s - time.monotonic()))
         pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
         told = await window(seconds, pids, append, readers)
         return told._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))

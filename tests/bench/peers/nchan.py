@@ -15,6 +15,7 @@ from bench.stage import Served
 from support.stack import Stack
 from tailrace_cli.embedded import free_port
 
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 MODULE = Path("/usr/lib/nginx/modules/ngx_nchan_module.so")
 CONFIGURATION = """
 daemon off;
@@ -55,8 +56,7 @@ http {{
 
 def missing() -> str | None:
     """Why it cannot be measured here."""
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
-    return None if nginx and MODULE.exists() else "nchan is skipped: Debian's libnginx-mod-nchan is not installed."
+    return None if NGINX and MODULE.exists() else "nchan is skipped: Debian's libnginx-mod-nchan is not installed."
 
 
 @asynccontextmanager
@@ -64,7 +64,7 @@ async def nginx(stack: Stack) -> AsyncIterator[Served]:
     port, file = free_port(), stack.root / "nginx.conf"
     told = CONFIGURATION.format(folder=stack.root, module=MODULE, redis=stack.redis.url.removesuffix("/0"), port=port)
     file.write_text(told)
-    command = ["/usr/sbin/nginx", "-p", str(stack.root), "-c", str(file)]
+    command = [NGINX or "nginx", "-p", str(stack.root), "-c", str(file)]
     async with running(command, stack.root / "nginx.out") as process:
         await process.listens(port)
         yield Served(process.pid, port)
