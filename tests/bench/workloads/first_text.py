@@ -30,7 +30,7 @@ async def first_text(seconds: float) -> Sequence[Finding]:
             await worker.says("runs up to")
             until, pairs = time.monotonic() + seconds, 0
             while time.monotonic() < until or pairs <= WARM_UP:
-                direct = await heard_after_ms(port, "/v1/chat/completions", b'"content":" ')
+                direct = await heard_after_ms(port, "/v1/chat/completions", b'"content":"@')
                 through = await heard_after_ms(frontend.port, "/v1/generations", b"event: text")
                 pairs += 1
                 if pairs > WARM_UP:
@@ -54,4 +54,4 @@ async def heard_after_ms(port: int, path: str, text: bytes) -> float:
                 return 1000 * (time.monotonic() - began)
     finally:
         exchange.close()
-    raise AssertionError(f"no text: {heard!r}")
+    raise AssertionError(f"no text: {heard[:200]!r}")

@@ -25,11 +25,12 @@ from tailrace import keys
 
 STREAMS = 60
 RATE = 50.0
-MORE = (60, 120, 180, 240, 300, 400, 500, 600)
+MORE = (75, 90, 120, 150, 180, 240, 300, 400, 500, 600)
 FULL = 0.9
 FRESH_MS = 300.0
 STEP_S = 2.0
 SETTLE_S = 1.0
+CALM_S = 3.0  # for what it costs to begin hundreds of answers
 PATIENCE_S = 60.0
 ASKED = {"model": "bench", "messages": [{"role": "user", "content": "Go on."}]}
 AT_ONCE = 10
@@ -67,7 +68,7 @@ class Ingest(NamedTuple):
     @property
     def held(self) -> float:
         """Chunks a second at 90 % of a core."""
-        for low, high in itertools.pairwise(self.more):
+        for low, high in itertools.pairwise([self.steady, *self.more]):
             if high.is_held and low.worker < FULL <= high.worker:
                 return low.rate + (FULL - low.worker) / (high.worker - low.worker) * (high.rate - low.rate)
         return self.fullest.rate
@@ -141,6 +142,7 @@ async def take_in(worker: Callable[[Stack], contextlib.AbstractAsyncContextManag
             await have(STREAMS, side, upstream)
             steady = await step(STREAMS, seconds, side, upstream, redis, pids)
             await have(MORE[-1], side, upstream)
+            await asyncio.sleep(CALM_S)
             more: list[Step] = []
             for streams in MORE:
                 more.append(await step(streams, min(seconds, STEP_S), side, upstream, redis, pids))
