@@ -28,19 +28,15 @@ class Shape(NamedTuple):
     rate: float
     readers: int = 1
 
-    @property
-    def delivered(self) -> float:
-        """Events a second that clients read."""
-        return self.logs * self.rate * self.readers
-
 
 class Delivery(NamedTuple):
-    """One trial. `appended`, `delivered`: events in the window; `together`: how many were appended in one round trip;
-    `cut`: clients that lost their connection; `behind_s`: how late the appends were at worst; `rss_a_reader`: bytes."""
+    """One trial. `delivered`: events that clients read in the window; `share`: of those that were appended in it (less
+    than 1: the web process does not keep up); `together`: events appended in one round trip; `cut`: clients that lost
+    their connection; `behind_s`: how late the appends were at worst; `rss_a_reader`: bytes."""
 
     usage: Usage
-    appended: int
     delivered: int
+    share: float
     latency: Latency
     together: float
     cut: int
@@ -106,16 +102,19 @@ async def deliver(
         await append.do("start", rate=shape.rate)
         await asyncio.sleep(max(SETTLE_S, began + after_s - time.monotonic()))
         pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
-        told = await window(seconds, pids, append, readers)
+        told = await window(seconds, pids, append, readers, shape.readers)
         return told._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
 
 
-async def window(seconds: float, pids: Mapping[str, int], append: Load, readers: Load) -> Delivery:
+async def window(
+    seconds: float, pids: Mapping[str, int], append: Load, readers: Load, readers_a_log: int = 1
+) -> Delivery:
     """Measure what is under way, for so long."""
     await append.do("begin")
     await readers.do("begin")
     used = await usage(seconds, pids)
     heard, added = await asyncio.gather(readers.do("report"), append.do("report"))
     latency = Latency(**heard["latency"])
+    share = latency.samples / max(1, added["appended"] * readers_a_log)
     together = added["appended"] / max(1, added["round_trips"])
-    return Delivery(used, added["appended"], latency.samples, latency, together, heard["cut"], added["behind_s"])
+    return Delivery(used, latency.samples, share, latency, together, heard["cut"], added["behind_s"])

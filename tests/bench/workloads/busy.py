@@ -14,7 +14,7 @@ async def busy(seconds: float) -> Sequence[Finding]:
     naive = await deliver(NAIVE, BUSY, seconds)
     held = {"Tailrace: max ms": ours.latency.max, "appends behind ms": 1000 * ours.behind_s}
     held |= {"naive: p50 ms": naive.latency.p50, "naive: p99 ms": naive.latency.p99}
-    held["naive: delivered share"] = naive.delivered / naive.appended
+    held["naive: delivered share"] = naive.share
     return [
         Finding("busy/p50", ours.latency.p50, figures("Tailrace", ours)),
         Finding("busy/p99", ours.latency.p99, held),

@@ -20,5 +20,5 @@ def figures(who: str, trial: Delivery) -> dict[str, float]:
     """The absolute figures of a side."""
     usage, events = trial.usage, trial.delivered
     told = {f"{who}: {name} µs": usage.us_an_event(events, name) for name in ("web", "redis", "append")}
-    told[f"{who}: events an append"] = trial.together
+    told |= {f"{who}: events an append": trial.together, f"{who}: delivered share": trial.share}
     return told | {f"{who}: p50 ms": trial.latency.p50, f"{who}: p99 ms": trial.latency.p99}

@@ -1,16 +1,19 @@
 // The producing side: orders as JSON lines on stdin, an answer each on stdout, like bench.appending.
 //
-// Event k goes to stream k mod n at k / rate seconds; node's timers count in ms, so a few come at a time. The stream
-// that a producer gives to its own first client is read here, and thrown away.
+// Event k goes to stream k mod n at k / rate seconds. Node's timers count in ms, which would make bursts of what is meant
+// to be scattered: shorter waits block. The stream a producer gives to its own first client is read, and thrown away.
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
+import { setTimeout as sleep } from "node:timers/promises";
 
 const require = createRequire(`${process.cwd()}/`);
 const { createResumableStreamContext } = require("resumable-stream");
 
 const context = createResumableStreamContext({ waitUntil: null });
 const sources = [];
+const cell = new Int32Array(new SharedArrayBuffer(4)); // nobody ever wakes who waits for it
+const COARSE_S = 0.002;
 let appended = 0;
 let ticks = 0;
 let behind = 0;
@@ -32,15 +35,20 @@ async function create() {
   return name;
 }
 
-function start(rate) {
+async function keepAppending(rate) {
   const began = seconds();
-  let k = 0;
-  setInterval(() => {
+  for (let k = 0; ; ) {
     const now = seconds() - began;
-    behind = Math.max(behind, now - k / rate);
-    if (k <= now * rate) ticks++;
-    for (; k <= now * rate; k++, appended++) sources[k % sources.length].enqueue(stamped());
-  }, 1);
+    const wait = k / rate - now;
+    if (wait > COARSE_S) await sleep(1000 * (wait - COARSE_S));
+    else if (wait > 0) Atomics.wait(cell, 0, 0, 1000 * wait);
+    else {
+      behind = Math.max(behind, -wait);
+      ticks++;
+      for (; k <= now * rate; k++, appended++) sources[k % sources.length].enqueue(stamped());
+    }
+    await new Promise(setImmediate);
+  }
 }
 
 const orders = {
@@ -50,7 +58,7 @@ const orders = {
     return names;
   },
   async start({ rate }) {
-    start(rate * sources.length);
+    keepAppending(rate * sources.length);
     return null;
   },
   async begin() {
