@@ -1,9 +1,10 @@
 """60 upstream streams, 50 tokens a second each, into one worker; then more of them, until a core is 90 % full.
 
-A chunk is what the upstream wrote while the window lasted. Ours is the product's worker with its queue, leases and all;
+A chunk counts when it has got into its log: what the upstream wrote while the window lasted, less what waits since,
+which is told by the age of what stands last in the logs. Ours is the product's worker with its queue, leases and all;
 the naive one (`naive.worker`) has only its loop. Nobody reads the logs. The upstream (`bench.upstream`) is a process of
-its own and keeps up with either. More streams are held while what stands last in the logs is younger than `FRESH_MS`;
-the highest rate is interpolated between the last two steps, or the last that was held.
+its own and keeps up with either. More streams are held while what stands last is younger than `FRESH_MS`; the highest
+rate is interpolated between the last two steps, or the last that was held.
 """
 
 import asyncio
@@ -37,7 +38,7 @@ AT_ONCE = 10
 
 
 class Step(NamedTuple):
-    """A window with so many streams: chunks a second, cores used, age of what stands last in the logs (median)."""
+    """A window with so many streams: chunks a second that got in, cores used, age at its end of what stands last."""
 
     rate: float
     worker: float
@@ -88,6 +89,7 @@ async def ingest(seconds: float) -> Sequence[Finding]:
     for who, trial in (("Tailrace", ours), ("naive", naive)):
         beside |= {f"{who}: worker µs": trial.steady.us(trial.steady.worker), f"{who}: held/s": trial.held}
         beside[f"{who}: worker µs when full"] = trial.fullest.us(trial.fullest.worker)
+        beside |= {f"{who}: cores when full": trial.fullest.worker, f"{who}: upstream cores": trial.fullest.upstream}
         beside[f"{who}: redis µs"] = trial.steady.us(trial.steady.redis)
         beside[f"{who}: age ms"] = trial.steady.age_ms
     full = ours.fullest
@@ -163,11 +165,12 @@ async def step(streams: int, seconds: float, side: Side, upstream: Load, redis: 
     """A window in which so many speak."""
     await upstream.do("speak", streams=streams, rate=RATE)
     await asyncio.sleep(SETTLE_S)
-    before = await upstream.do("report")
+    before, was_ms = await upstream.do("report"), await age_of_last(redis, side.logs, streams)
     used = await usage(seconds, pids)
     after, age_ms = await upstream.do("report"), await age_of_last(redis, side.logs, streams)
+    waits = RATE * streams * (age_ms - was_ms) / 1000
     cores = {name: spent / used.seconds for name, spent in used.cpu_s.items()}
-    return Step((after["written"] - before["written"]) / used.seconds, **cores, age_ms=age_ms)
+    return Step((after["written"] - before["written"] - waits) / used.seconds, **cores, age_ms=age_ms)
 
 
 async def age_of_last(redis: Redis, logs: Sequence[str], streams: int) -> float:
