@@ -1,0 +1,120 @@
+"""Live delivery: logs that grow at a steady rate, and their readers; one trial of one side.
+
+Measured: CPU of the web process, of Redis and of the appends over a window in which everything is connected; latency
+from the moment an event's text is made, before it is appended, to the moment a client has read it. Not measured: HTTP
+handshakes, what upstreams cost, and networks.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import NamedTuple
+
+from bench import procfs
+from bench.children import Load, load, running, uvicorn
+from bench.quantiles import Latency
+from bench.stage import Served, Usage, get, product, usage
+from support.stack import Stack
+from tailrace_cli.embedded import free_port
+
+SETTLE_S = 1.0
+
+
+class Shape(NamedTuple):
+    """`logs` logs, `rate` events a second each, read by `readers` clients each."""
+
+    logs: int
+    rate: float
+    readers: int = 1
+
+
+class Delivery(NamedTuple):
+    """One trial. `delivered`: events that clients read in the window; `share`: of those that were appended in it (less
+    than 1: the web process does not keep up); `together`: events appended in one round trip; `cut`: clients that lost
+    their connection; `behind_s`: how late the appends were at worst; `rss_a_reader`: bytes."""
+
+    usage: Usage
+    delivered: int
+    share: float
+    latency: Latency
+    together: float
+    cut: int
+    behind_s: float
+    rss_a_reader: float = 0.0
+
+    def web_us(self) -> float:
+        return self.usage.us_an_event(self.delivered, "web")
+
+    def all_us(self) -> float:
+        """Web, Redis and the appends."""
+        return self.usage.us_an_event(self.delivered, "web", "redis", "append")
+
+
+class Side(NamedTuple):
+    """A contender: its web process on a stage, the appends that fit it, and where a log is read."""
+
+    web: Callable[[Stack], AbstractAsyncContextManager[Served]]
+    append: Callable[[Stack, Served], AbstractAsyncContextManager[Load]]
+    path: str
+
+
+@asynccontextmanager
+async def tailrace_web(stack: Stack) -> AsyncIterator[Served]:
+    frontend = await stack.add_frontend()
+    yield Served(frontend.pid, frontend.port)
+
+
+@asynccontextmanager
+async def naive_web(stack: Stack) -> AsyncIterator[Served]:
+    port = free_port()
+    command, log = uvicorn("bench.naive.web:app", port), stack.root / "naive.log"
+    async with running(command, log, REDIS_URL=stack.redis.url) as web:
+        await web.listens(port)
+        yield Served(web.pid, port)
+
+
+def appends_to(sink: str) -> Callable[[Stack, Served], AbstractAsyncContextManager[Load]]:
+    """Appends of our own process into the stage's Redis."""
+    return lambda stack, _: load("bench.appending", sink, stack.redis.url)
+
+
+TAILRACE = Side(tailrace_web, appends_to("tailrace"), "/v1/generations/{}/events")
+NAIVE = Side(naive_web, appends_to("naive"), "/streams/{}")
+
+
+async def deliver(
+    side: Side, shape: Shape, seconds: float, after_s: float = 0.0, *,
+    key: str = "", owner: str = "open", **settings: str,
+) -> Delivery:  # fmt: skip
+    """One trial on a stage of its own. `after_s`: of its first reader the window begins. `key`: the caller's, where the
+    product has callers."""
+    headers = [f"Authorization: Bearer {key}"] if key else []
+    async with (
+        product(**settings) as stack, side.web(stack) as web,
+        side.append(stack, web) as append, load("bench.reading") as readers,
+    ):  # fmt: skip
+        names = await append.do("create", logs=shape.logs, owner=owner)
+        before = procfs.rss_bytes(web.pid)
+        requests = [get(side.path.format(name), headers) for name in names for _ in range(shape.readers)]
+        began = time.monotonic()
+        await readers.do("follow", port=web.port, requests=requests)
+        await append.do("start", rate=shape.rate)
+        await asyncio.sleep(max(SETTLE_S, began + after_s - time.monotonic()))
+        pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
+        told = await window(seconds, pids, append, readers, shape.readers)
+        return told._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
+
+
+async def window(
+    seconds: float, pids: Mapping[str, int], append: Load, readers: Load, readers_a_log: int = 1
+) -> Delivery:
+    """Measure what is under way, for so long."""
+    await append.do("begin")
+    await readers.do("begin")
+    used = await usage(seconds, pids)
+    heard, added = await asyncio.gather(readers.do("report"), append.do("report"))
+    latency = Latency(**heard["latency"])
+    share = latency.samples / max(1, added["appended"] * readers_a_log)
+    together = added["appended"] / max(1, added["round_trips"])
+    return Delivery(used, latency.samples, share, latency, together, heard["cut"], added["behind_s"])

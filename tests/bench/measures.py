@@ -1,0 +1,83 @@
+"""What `scripts/bench` shows: a row for each measure, what it must be and what it should.
+
+Values are ratios (`×`: ours to theirs, in one run) wherever there is somebody to compare with; else milliseconds,
+kilobytes of 1,000 bytes, bytes or microseconds. A ratio hardly depends on the machine, an absolute figure does.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Unit = Literal["×", "ms", "KB", "B", "µs", "/s"]
+
+
+class Measure(NamedTuple):
+    """A row. `goal` and `must` are bounds: upper ones, or lower ones where `more` is better."""
+
+    workload: str
+    what: str
+    unit: Unit
+    must: float
+    goal: float
+    more: bool = False
+
+    @property
+    def travels(self) -> bool:
+        """Whether another machine should see about the same."""
+        return self.unit in ("×", "KB", "B")
+
+    def meets(self, value: float, bound: float) -> bool:
+        return value >= bound if self.more else value <= bound
+
+    def is_worse(self, value: float, before: float, tolerance: float) -> bool:
+        """Whether the value is worse than another by more than this share of it."""
+        return value < before * (1 - tolerance) if self.more else value > before * (1 + tolerance)
+
+    def share_of_must(self, value: float) -> float:
+        """1: just as it must be; less is better."""
+        return self.must / value if self.more else value / self.must
+
+
+MEASURES: Mapping[str, Measure] = {
+    "scattered/web": Measure("scattered", "web CPU an event, to the naive pattern", "×", 0.22, 0.15),
+    "scattered/all-to-nchan": Measure(
+        "scattered-peers", "web + Redis + append CPU an event, to nchan + Redis with its publish", "×", 0.50, 0.35
+    ),
+    "scattered/web-to-resumable-stream": Measure(
+        "scattered-peers", "web CPU an event, to resumable-stream's resuming side", "×", 1.2, 0.9
+    ),
+    "busy/p50": Measure("busy", "latency p50, upstream write to client read", "ms", 5, 2),
+    "busy/p99": Measure("busy", "latency p99, upstream write to client read", "ms", 30, 10),
+    "fan-out/web-to-nchan": Measure("fan-out-peers", "web CPU an event, to nchan", "×", 1.6, 1.2),
+    "readers/p99": Measure("readers", "latency p99", "ms", 20, 10),
+    "readers/rss": Measure("readers", "RSS a reader", "KB", 14, 11),
+    "replay/tokens": Measure("replay", "tokens a web CPU second, to the naive pattern", "×", 25, 40, more=True),
+    "ingest/worker": Measure("ingest", "worker CPU a chunk, to SDK iteration + an awaited XADD", "×", 0.22, 0.15),
+    "redis/cpu": Measure("ingest", "Redis CPU a token, with as many streams as the worker holds", "µs", 5, 3),
+    "stalled/p99": Measure("stalled", "live p99, with to without the stalled", "×", 1.3, 1.1),
+    "stalled/rss": Measure("stalled", "RSS a stalled reader", "KB", 200, 120),
+    "first-text/p50": Measure("first-text", "p50 added to the upstream's own", "ms", 25, 8),
+    "first-text/p99": Measure("first-text", "p99 added to the upstream's own", "ms", 60, 20),
+    "redis/bytes": Measure("redis", "bytes a token of the deltas, one an entry", "B", 20, 19),
+}
+
+TITLES: Mapping[str, str] = {
+    "scattered": "200 live logs × 20 events/s, a reader each",
+    "scattered-peers": "200 live logs × 20 events/s, a reader each",
+    "busy": "1,000 logs × 8 events/s, a reader each",
+    "fan-out": "1 log × 1,000 readers",
+    "fan-out-peers": "1 log × 1,000 readers",
+    "readers": "10,000 readers on one process, 5,000 events/s, every feature on",
+    "replay": "replay of a finished 50,000-token log, 4 readers",
+    "ingest": "60 upstream streams × 50 tokens/s into one worker",
+    "stalled": "2,000 stalled readers + 200 live ones",
+    "first-text": "idle worker, POST → first text",
+    "redis": "Redis (Valkey)",
+}
+
+
+class Finding(NamedTuple):
+    """What one run found of a measure (None: only figures for orientation), and absolute figures beside it."""
+
+    measure: str
+    value: float | None
+    beside: Mapping[str, float]

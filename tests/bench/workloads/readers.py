@@ -1,0 +1,33 @@
+"""10,000 readers on one process, each of a log of its own, 5,000 events a second, every feature on.
+
+Callers with keys, write timeouts, and the beat of 15 s, on which every reader looks at its log: the window begins when
+the first reader's beat is due, so that nearly all fall into it (more a second than in the long run). Memory is what the
+web process has grown by since before the first reader, a reader; the kernel's socket buffers are not in it.
+"""
+
+import resource
+from collections.abc import Sequence
+
+from bench.delivery import TAILRACE, Shape, deliver
+from bench.measures import Finding
+from bench.workloads.scattered import figures
+
+READERS = 10_000
+EVENTS_S = 5000
+SPARE_FILES = 500
+BEAT_S = 15.0
+
+
+async def readers(seconds: float) -> Sequence[Finding]:
+    """On a machine that allows fewer open files, fewer readers; the figures beside say how many."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    count = min(READERS, files - SPARE_FILES)
+    limits = {"max_readers": "20000", "max_readers_per_caller": "20000"}
+    limits |= {"api_keys": "bench:bench-bench", "secret": "s" * 32}
+    shape = Shape(logs=count, rate=EVENTS_S / count)
+    ours = await deliver(TAILRACE, shape, seconds, BEAT_S, key="bench-bench", owner="bench", **limits)
+    beside = figures("Tailrace", ours) | {"max ms": ours.latency.max, "appends behind ms": 1000 * ours.behind_s}
+    return [
+        Finding("readers/p99", ours.latency.p99, beside),
+        Finding("readers/rss", ours.rss_a_reader / 1000, {"readers": count, "cut": ours.cut}),
+    ]

@@ -1,0 +1,61 @@
+"""A finished log of 50,000 tokens, one an entry, read from its beginning by 4 clients at once, again and again.
+
+Counted are the tokens that clients have received. The naive pattern sends an event a token, as it is the custom; what
+it does when it sends each answer of XREAD as one piece is told beside. Tailrace merges adjacent deltas on catch-up.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bench import procfs
+from bench.children import load
+from bench.delivery import NAIVE, TAILRACE, Side
+from bench.measures import Finding
+from bench.stage import get, product
+
+TOKENS = 50_000
+TOKEN = "~told"  # five characters, the first of them the clients' mark
+READERS = 4
+
+
+class Replay(NamedTuple):
+    """One trial: tokens that the clients were told, CPU of the web process and Redis, seconds on the wall."""
+
+    tokens: int
+    web_s: float
+    redis_s: float
+    seconds: float
+
+    @property
+    def tokens_a_cpu_s(self) -> float:
+        return self.tokens / self.web_s
+
+
+async def replay(seconds: float) -> Sequence[Finding]:
+    ours = await tell_again(TAILRACE, seconds)
+    naive = await tell_again(NAIVE, seconds)
+    joined = await tell_again(NAIVE._replace(path=NAIVE.path + "?joined=1"), seconds)
+    beside = {}
+    for side, trial in (("Tailrace", ours), ("naive", naive), ("naive joined", joined)):
+        beside[f"{side}: tokens a web CPU s"] = trial.tokens_a_cpu_s
+        beside[f"{side}: tokens/s"] = trial.tokens / trial.seconds
+        beside[f"{side}: Redis µs a token"] = 1e6 * trial.redis_s / trial.tokens
+    return [Finding("replay/tokens", ours.tokens_a_cpu_s / naive.tokens_a_cpu_s, beside)]
+
+
+async def tell_again(side: Side, seconds: float) -> Replay:
+    async with (
+        product() as stack, side.web(stack) as web,
+        side.append(stack, web) as append, load("bench.reading") as readers,
+    ):  # fmt: skip
+        (name,) = await append.do("create", logs=1)
+        await append.do("fill", logs=[0], tokens=TOKENS, words=[TOKEN])
+        requests = [get(side.path.format(name), ["Connection: close"])] * READERS
+        await readers.do("replay", port=web.port, requests=requests[:1], seconds=0)
+        before = procfs.cpu_s(web.pid), procfs.cpu_s(stack.redis.pid)
+        told = await readers.do("replay", port=web.port, requests=requests, seconds=seconds)
+        web_s, redis_s = procfs.cpu_s(web.pid) - before[0], procfs.cpu_s(stack.redis.pid) - before[1]
+    wanted = told["rounds"] * READERS * TOKENS
+    if told["tokens"] != wanted:
+        raise AssertionError(f"{side.path}: {told['tokens']:,} tokens of {wanted:,} were told")
+    return Replay(told["tokens"], web_s, redis_s, told["seconds"])
