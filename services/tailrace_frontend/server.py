@@ -9,6 +9,7 @@ import socket
 
 import uvicorn
 
+from tailrace.garbage import collect_rarely
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.connection import Protocol
@@ -53,4 +54,6 @@ def build(settings: Settings) -> Server:
 
 def main(settings: Settings) -> None:
     """Run a frontend in this process until it is told to stop."""
-    build(settings).run()
+    server = build(settings)
+    collect_rarely()
+    server.run()

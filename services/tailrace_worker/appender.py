@@ -1,9 +1,8 @@
 """Appends gather across generations: one pipeline is in flight, everything that arrives meanwhile rides in the next.
 
-An idle worker sends each token at once. A busy one, where several generations had something to say at once, takes a
-breath of 5 ms from one pipeline to the next: nobody sees that, and at 3,000 tokens a second fifteen ride together, for
-9 µs each in the worker and 12 in Redis instead of 47 and 29. One call for each generation in it, so no generation waits
-for another's failure.
+An idle worker sends each token at once. A busy one takes a breath: pipelines are 5 ms apart on average, a few in a row
+may follow at once. Nobody sees that, and at 3,000 tokens a second fifteen ride together, for 9 µs each in the worker
+and 12 in Redis instead of 47 and 29. One call for each generation in it, so no generation waits for another's failure.
 """
 
 import asyncio
@@ -20,6 +19,7 @@ from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 BREATH_S = 0.005
+IN_A_ROW = 4
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Appender:
         self._restored = restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
+        self._busy_until = 0.0
 
     def wake(self, writer: Writer) -> None:
         self._ready[writer] = None
@@ -43,17 +44,22 @@ class Appender:
             await self._wake.wait()
             self._wake.clear()
             writers, self._ready = self._ready, {}
-            began = time.monotonic()
             failed = await self._send(list(writers))
             if failed is None:
                 failures = 0
-                if len(writers) > 1:
-                    await asyncio.sleep(BREATH_S - (time.monotonic() - began))
+                await self._breathe()
                 continue
             if failures == 0:
                 logger.warning("append: %s: %s", type(failed).__name__, failed)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
+
+    async def _breathe(self) -> None:
+        now = time.monotonic()
+        self._busy_until = max(self._busy_until, now) + BREATH_S
+        pause = self._busy_until - now - IN_A_ROW * BREATH_S
+        if pause > 0:
+            await asyncio.sleep(pause)
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
         """What passed wrong, if anything: those batches are frozen, and the same rows go again."""

@@ -80,14 +80,14 @@ class TailraceSink:
                 raise AssertionError(f"an append failed: {answer}")
 
     def _call(self, log: int, events: Sequence[Event]) -> Append:
-        generation, attempt, first_n = self._logs[log]
+        generation, attempt, _ = self._logs[log]
         after_n = n = self._tops[log]
         rows = []
         for event in events:
             n += width(event)
             rows.append(to_row(Entry(EntryId(attempt, n), event)))
         self._tops[log] = n
-        return Append(generation, attempt, first_n, after_n, rows)
+        return Append(generation, attempt, after_n, rows)
 
     async def end(self) -> None:
         for (generation, attempt, _), top in zip(self._logs, self._tops, strict=True):
