@@ -14,12 +14,16 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
 from system import frontend_faults, limits, network_faults, redis_faults, worker_faults
 from system.fleet import LEASE_S
-from system.load import Run
+from system.load import Run, Tell
 from system.mutants import MUTANTS, sources_without
 
 Size = Literal["short", "full"]
@@ -122,23 +126,25 @@ class Row(NamedTuple):
     took_s: float
 
 
-def progress(name: str) -> Callable[[str], None]:
-    """A line on stderr that is written over where that is a terminal."""
-    shown = sys.stderr.isatty()
-    began = time.monotonic()
-
-    def tell(what: str) -> None:
-        if shown:
-            sys.stderr.write(f"\r\033[K{name}  {time.monotonic() - began:5.0f} s  {what}")
-            sys.stderr.flush()
-
-    return tell
+def silently(_: str) -> None:
+    """Nobody watches."""
 
 
-async def play(name: str, size: Size, seed: int, sources: Sequence[Path] = ()) -> Row:
+def progress_bar() -> Progress:
+    """On stderr, where that is a terminal: which scenario of how many, and how far it is."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _show(bar: Progress, task: TaskID, name: str, what: str) -> None:
+    bar.update(task, description=f"{name}: {what}")
+
+
+async def play(name: str, size: Size, seed: int, sources: Sequence[Path] = (), tell: Tell = silently) -> Row:
     """One run of one scenario; what goes wrong in it is a violation."""
     scenario = SCENARIOS[name]
-    run = Run(name, seed, getattr(scenario, size), list(sources), progress(name))
+    run = Run(name, seed, getattr(scenario, size), list(sources), tell)
     began = time.monotonic()
     try:
         await scenario.play(run)
@@ -149,7 +155,6 @@ async def play(name: str, size: Size, seed: int, sources: Sequence[Path] = ()) -
         bound = scenario.bound_s * (2 if size == "short" else 1)
         p99 = quantile(run.samples, 0.99)
         run.check(p99 <= bound, "late", f"{scenario.measures}: p99 {p99:.2f} s, the bound is {bound:g} s")
-    run.tell("")
     return Row(name, run, time.monotonic() - began)
 
 
@@ -186,12 +191,17 @@ async def main() -> int:
     print(f"seed {options.seed}", flush=True)
     if options.mutants:
         return await hunt(options.seed)
-    rows = []
-    for name in options.scenario or SCENARIOS:
-        rows.append(row := await play(name, options.size, options.seed))
-        print(f"{name}: {row.run.runs} runs, {len(row.run.violations)} violations, {row.took_s:.0f} s", flush=True)
-        if row.run.violations:
-            print(f"  seed {options.seed}\n{row.run.excerpt()}", flush=True)
+    rows, names = [], options.scenario or list(SCENARIOS)
+    with progress_bar() as bar:
+        task = bar.add_task("", total=len(names))
+        for name in names:
+            tell = partial(_show, bar, task, name)
+            tell("begins")
+            rows.append(row := await play(name, options.size, options.seed, tell=tell))
+            bar.advance(task)
+            print(f"{name}: {row.run.runs} runs, {len(row.run.violations)} violations, {row.took_s:.0f} s", flush=True)
+            if row.run.violations:
+                print(f"  seed {options.seed}\n{row.run.excerpt()}", flush=True)
     print(f"\nsize {options.size}, seed {options.seed}\n{table(rows)}")
     return int(any(row.run.violations for row in rows))
 
