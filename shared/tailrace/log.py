@@ -114,7 +114,7 @@ class Answer(NamedTuple):
 
 
 class Log:
-    """The logs on one Redis server (or cluster node). `lease_ms` is what a take-over or an append grants."""
+    """The logs on one Redis server (or cluster node). `lease_ms` is what a take-over or a renewal grants."""
 
     def __init__(self, redis: Redis, lease_ms: int) -> None:
         self.redis = redis
@@ -164,7 +164,7 @@ class Log:
                     [
                         call.attempt,
                         call.after_n,
-                        self.lease_ms,
+                        call.rows[-1].n if call.rows else call.after_n,
                         pack(call.rows),
                         *_flat(call.rows),
                     ],

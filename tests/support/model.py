@@ -87,7 +87,7 @@ class Model:
             return Answer(Outcome.BEHIND, head.n)
         if new := [row for row in call.rows if row.n > head.n]:
             self.log += new
-            self.head = head = replace(head, n=new[-1].n, held=True)
+            self.head = head = replace(head, n=new[-1].n)
         return Answer(Outcome.OK, head.n)
 
     def finish(self, attempt: int, folded: int, status: FinalStatus, row: Row) -> Answer:

@@ -2,8 +2,8 @@
 -- Rows join the log, each exactly once, whatever is retried.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, number before these rows, lease (ms), the rows as one message, then for each row: id, field, value,
---       extra ('' for none)
+-- ARGV  attempt, number before these rows, number of the last of them, the rows as one message, then for each row: id,
+--       field, value, extra ('' for none)
 -- Answers, decided in this order:
 --   GONE            it was deleted
 --   LOST            there is no head, or one that has not heard of this attempt: restore
@@ -13,9 +13,11 @@
 --   OK n            the rows above the log's top were added, and all of them published
 --
 -- While the head names the attempt, the log is a beginning of what this attempt tells, so a number says which row.
+-- This is what a token costs Redis, so it does nothing else: the lease is renewed by its own timer (2.5 of 7.8 µs less),
+-- and an id is looked into only where some of the rows are there already.
 -- Out of memory: refused by Redis before it runs (no allow-oom flag).
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local attempt, after_n, lease, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local attempt, after_n, last_n, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
 local known = redis.call('HMGET', head, 'attempt', 'n', 'status')
 if not known[1] then
@@ -28,23 +30,17 @@ if known[3] ~= 'queued' and known[3] ~= 'running' then
 end
 if attempt > tonumber(known[1]) then return {'LOST'} end
 if after_n > top then return {'BEHIND', top} end
+if last_n <= top then return {'OK', top} end
 
-local last = top
 for i = 5, #ARGV, 4 do
-  local n = tonumber(string.match(ARGV[i], '%d+$'))
-  if n > top then
+  if after_n == top or tonumber(string.match(ARGV[i], '%d+$')) > top then
     if ARGV[i + 3] == '' then
       redis.call('XADD', log, ARGV[i], ARGV[i + 1], ARGV[i + 2])
     else
       redis.call('XADD', log, ARGV[i], ARGV[i + 1], ARGV[i + 2], 'extra', ARGV[i + 3])
     end
-    last = n
   end
 end
-if last > top then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('HSET', head, 'n', string.format('%.0f', last), 'lease', string.format('%.0f', now + lease))
-  redis.call('SPUBLISH', events, message)
-end
-return {'OK', last}
+redis.call('HSET', head, 'n', ARGV[3])
+redis.call('SPUBLISH', events, message)
+return {'OK', last_n}
