@@ -21,7 +21,7 @@ async def worker_kills(run: Run) -> None:
         async def kill() -> None:
             starts = [1] * len(fleet.workers)
             for done in range(run.size["kills"]):
-                await asyncio.sleep(LEASE_S + run.rng.uniform(0, 1))
+                await asyncio.sleep(LEASE_S + run.rng.uniform(1, 2))  # the next kill does not meet the same recovery
                 victim = run.rng.randrange(len(fleet.workers))
                 await fleet.works(fleet.workers[victim], starts[victim])
                 await fleet.kill(fleet.workers[victim])
