@@ -1,17 +1,21 @@
 """One connection that listens to many channels.
 
 Sharded pub/sub (`SSUBSCRIBE`) works on a single node and on a cluster alike, and redis-py's asyncio client does not
-have it: so this speaks it over redis-py's own connection, which knows TLS, ACL users, databases and Sentinel.
+have it. So redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken
+over: hiredis parses in the very callback that received the bytes, and calls the listeners from there. No task is woken
+and no future made for a message, and a listener may write at once to the sockets of those who wait for it.
 
 A message may be lost while the connection is down; nobody here pretends otherwise. After every (re)connect each
 listener is told `None`: look for yourself.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -27,15 +31,54 @@ BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 PING_S = 2.0  # a black-holed connection is noticed after two of these
 
 
+class Line(asyncio.Protocol):
+    """A connection of redis-py's, taken over once it has shaken hands. `ended` raises what ended it."""
+
+    def __init__(self, connection: Any, dispatch: Callable[[Any], None]) -> None:
+        self._dispatch = dispatch
+        self._parser = hiredis.Reader()
+        self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
+        self._transport.set_protocol(self)
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.heard = True
+        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
+            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Without waiting; a broken line is noticed by the reading side."""
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, of a line that has just been closed
+            self._transport.writelines(parts)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not False:
+                self._dispatch(reply)
+        except hiredis.HiredisError as error:
+            self.cut(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(exc or ConnectionResetError("closed by the server"))
+
+    def cut(self, why: Exception) -> None:
+        self._end(why)
+        self._transport.abort()
+
+    def _end(self, why: Exception) -> None:
+        if not self.ended.done():
+            self.ended.set_exception(why)
+
+
 class Subscriber:
     """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now."""
 
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
         self._connection: Any = None
+        self._line: Line | None = None
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
-        self._heard = False
         self._pinging: asyncio.TimerHandle | None = None
         self.connected = False
 
@@ -56,66 +99,57 @@ class Subscriber:
             self._send("SUNSUBSCRIBE", channel)
 
     def _send(self, command: str, *channels: str | bytes) -> None:
-        """Write to the connection without waiting; a broken one is noticed by the reading side."""
-        if self.connected:
-            try:
-                for part in self._connection.pack_command(command, *channels):
-                    self._connection._writer.write(part)  # noqa: SLF001 - redis-py has no call that does not wait
-            except (OSError, RuntimeError, AttributeError):
-                self.connected = False
+        if self._line is not None:
+            self._line.write(self._connection.pack_command(command, *channels))
 
     async def _run(self) -> None:
         failures = 0
         while True:
             try:
-                await self._connect()
+                line = await self._connect()
                 failures = 0
-                await self._listen()
-            except (RedisError, OSError, EOFError, TimeoutError) as error:
+                await line.ended
+            except (RedisError, hiredis.HiredisError, OSError, EOFError, TimeoutError) as error:
                 if failures == 0:
                     logger.warning("subscriber: %s: %s", type(error).__name__, error)
                 await self._disconnect()
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> Line:
         self._connection = self._pool.make_connection()
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
             await self._connection.connect()
+        line = self._line = Line(self._connection, self._dispatch)
         self.connected = True
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)
+        self._ping(line)
+        return line
 
-    async def _listen(self) -> None:
-        self._connection.socket_timeout = None  # no timer a message: `_ping` notices a dead line
-        self._ping(heard=True)
-        while True:
-            message = await self._connection.read_response()
-            self._heard = True
-            self._dispatch(message)
-
-    def _ping(self, *, heard: bool = False) -> None:
-        """Every few seconds: ask for a sign of life, and cut a line that gave none to the last asking."""
-        if not self.connected:
-            return
-        if not (heard or self._heard):
-            self._connection._writer.transport.abort()  # noqa: SLF001 - makes the reading side raise
-            return
-        self._heard = False
-        self._send("PING")
-        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping)
-
-    def _dispatch(self, message: Any) -> None:
-        match message:
+    def _dispatch(self, reply: Any) -> None:
+        match reply:
             case [b"smessage", channel, payload]:
                 if listener := self._listeners.get(channel):
                     listener(payload)
             case [b"ssubscribe", channel, _]:
                 if listener := self._listeners.get(channel):
                     listener(None)
+            case hiredis.ReplyError():
+                raise reply
+
+    def _ping(self, line: Line) -> None:
+        """Every few seconds: ask for a sign of life, and cut a line that gave none to the last asking."""
+        if not line.heard:
+            return line.cut(TimeoutError("no sign of life"))
+        line.heard = False
+        self._send("PING")
+        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping, line)
+        return None
 
     async def _disconnect(self) -> None:
         self.connected = False
+        self._line = None
         if self._pinging:
             self._pinging.cancel()
         if self._connection is not None:

@@ -1,10 +1,14 @@
 import asyncio
 import os
+import shutil
 import signal
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from tailrace import subscriber as subscriber_module
@@ -230,3 +234,71 @@ async def test_closing_leaves_nothing_behind(redis: Redis) -> None:
         while await publish(redis, "channel", b"message"):
             pass
     assert not ear.has_more
+
+
+async def test_a_server_that_refuses_to_be_listened_to_is_asked_again(
+    redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    await redis.execute_command("ACL", "SETUSER", "deaf", "on", "nopass", "+@all", "resetchannels")
+    port = redis.connection_pool.connection_kwargs["port"]
+    client = connect(f"redis://deaf:any@127.0.0.1:{port}/0")
+    subscriber, ear = Subscriber(client), Ear()
+    subscriber.add("channel", ear)
+    subscriber.start()
+    await until(lambda: "NOPERM" in caplog.text or "No permissions" in caplog.text)
+    await redis.execute_command("ACL", "SETUSER", "deaf", "allchannels")
+    assert await ear.next() is None
+    await subscriber.close()
+    await client.aclose()
+    await redis.execute_command("ACL", "DELUSER", "deaf")
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not here to make a certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    subprocess.run([*request, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_it_hears_through_tls_too(
+    server: EmbeddedServer, certificate: tuple[Path, Path], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """The embedded server knows no TLS: a proxy in front of it does."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate)
+    lines: list[asyncio.StreamWriter] = []
+
+    async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65536):
+            writer.write(data)
+        writer.close()
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        behind = await asyncio.open_connection("127.0.0.1", server.port)
+        lines.append(writer)
+        await asyncio.gather(pipe(reader, behind[1]), pipe(behind[0], writer), return_exceptions=True)
+
+    async def listen() -> None:
+        proxy = await asyncio.start_server(relay, "127.0.0.1", 0, ssl=context)
+        port = proxy.sockets[0].getsockname()[1]
+        client = connect(f"rediss://127.0.0.1:{port}/0?ssl_cert_reqs=none&ssl_check_hostname=false")
+        plain = connect(server.url)
+        subscriber, ear = Subscriber(client), Ear()
+        subscriber.add("channel", ear)
+        subscriber.start()
+        for _ in range(2):
+            assert await ear.next() is None
+            await publish(plain, "channel", b"x" * 100_000)
+            assert await ear.next() == b"x" * 100_000
+            lines[-1].transport.abort()
+        await subscriber.close()
+        await client.aclose()
+        await plain.aclose()
+        proxy.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(listen())
