@@ -26,7 +26,7 @@ from tailrace.codec import Row, from_row, pack, to_row
 from tailrace.errors import Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
 from tailrace.ids import START, EntryId
-from tailrace.line import Line
+from tailrace.pipeline import Pipeline
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
@@ -118,7 +118,7 @@ class Log:
 
     def __init__(self, redis: Redis, lease_ms: int) -> None:
         self.redis = redis
-        self._line = Line(redis)
+        self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
 
     async def create(self, head: Head, dispatch: str) -> int:
@@ -157,7 +157,7 @@ class Log:
             RedisError, OSError: the server could not be reached. Send the same calls again.
         """
         answers = await scripts.APPEND.gather(
-            self._line,
+            self._pipeline,
             [
                 (
                     call.generation,
@@ -181,7 +181,7 @@ class Log:
             RedisError, OSError: the server could not be reached.
         """
         answers = await scripts.RENEW.gather(
-            self._line,
+            self._pipeline,
             [
                 (generation, [attempt, self.lease_ms, UNSEEN_MS if while_read else ""])
                 for generation, attempt, while_read in leases
@@ -191,7 +191,7 @@ class Log:
 
     async def seen(self, generations: Sequence[str]) -> None:
         """Note that somebody reads these."""
-        await scripts.SEEN.gather(self._line, [(generation, []) for generation in generations])
+        await scripts.SEEN.gather(self._pipeline, [(generation, []) for generation in generations])
 
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has

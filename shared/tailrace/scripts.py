@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from tailrace import keys
-from tailrace.line import Line
+from tailrace.pipeline import Pipeline
 
 
 class Script:
@@ -33,19 +33,19 @@ class Script:
             answer = await redis.execute_command("EVAL", self.text, len(on), *on, *args)
         return answer
 
-    async def gather(self, line: Line, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+    async def gather(self, pipeline: Pipeline, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
         """Many calls, each on its own generation, in one round trip; a failed one yields its exception.
 
         Raises:
             RedisError, OSError: the server could not be reached; whether the calls were carried out is unknown.
         """
-        answers = await line.execute(
+        answers = await pipeline.execute(
             [("EVALSHA", self.sha, 4, *keys.of_generation(generation), *args) for generation, args in calls]
         )
         again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if again:
-            await line.execute([("SCRIPT", "LOAD", self.text)])
-            for i, answer in zip(again, await self.gather(line, [calls[i] for i in again]), strict=True):
+            await pipeline.execute([("SCRIPT", "LOAD", self.text)])
+            for i, answer in zip(again, await self.gather(pipeline, [calls[i] for i in again]), strict=True):
                 answers[i] = answer
         return answers
 

@@ -22,7 +22,7 @@ pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 MORE = object()
 
 
-class Line:
+class Pipeline:
     """One pipeline at a time, over a connection of the client's pool, which closes it with the others."""
 
     def __init__(self, redis: Redis) -> None:
