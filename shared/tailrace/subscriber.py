@@ -1,18 +1,16 @@
 """One connection that listens to many channels.
 
 Sharded pub/sub (`SSUBSCRIBE`) works on a single node and on a cluster alike, and redis-py's asyncio client does not
-have it. So redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken
-over: hiredis parses in the very callback that received the bytes, and calls the listeners from there. No task is woken
-and no future made for a message, and a listener may write at once to the sockets of those who wait for it.
+have it. Listeners are called from the very callback that received the bytes (`line`): a listener may write at once to
+the sockets of those who wait for it.
 
 A message may be lost while the connection is down; nobody here pretends otherwise. After every (re)connect each
 listener is told `None`: look for yourself.
 """
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import hiredis
@@ -20,6 +18,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tailrace.connection import CONNECT_TIMEOUT_S
+from tailrace.line import Line
 from tailrace.tasks import end_tasks
 
 Listener = Callable[[bytes | None], None]
@@ -29,45 +28,6 @@ logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 PING_S = 2.0  # a black-holed connection is noticed after two of these
-
-
-class Line(asyncio.Protocol):
-    """A connection of redis-py's, taken over once it has shaken hands. `ended` raises what ended it."""
-
-    def __init__(self, connection: Any, dispatch: Callable[[Any], None]) -> None:
-        self._dispatch = dispatch
-        self._parser = hiredis.Reader()
-        self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
-        self._transport.set_protocol(self)
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.heard = True
-        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
-            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
-
-    def write(self, parts: Iterable[bytes]) -> None:
-        """Without waiting; a broken line is noticed by the reading side."""
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, of a line that has just been closed
-            self._transport.writelines(parts)
-
-    def data_received(self, data: bytes) -> None:
-        self.heard = True
-        self._parser.feed(data)
-        try:
-            while (reply := self._parser.gets()) is not False:
-                self._dispatch(reply)
-        except hiredis.HiredisError as error:
-            self.cut(error)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(exc or ConnectionResetError("closed by the server"))
-
-    def cut(self, why: Exception) -> None:
-        self._end(why)
-        self._transport.abort()
-
-    def _end(self, why: Exception) -> None:
-        if not self.ended.done():
-            self.ended.set_exception(why)
 
 
 class Subscriber:
@@ -106,9 +66,9 @@ class Subscriber:
         failures = 0
         while True:
             try:
-                line = await self._connect()
+                ended = await self._connect()
                 failures = 0
-                await line.ended
+                await ended
             except (RedisError, hiredis.HiredisError, OSError, EOFError, TimeoutError) as error:
                 if failures == 0:
                     logger.warning("subscriber: %s: %s", type(error).__name__, error)
@@ -116,16 +76,23 @@ class Subscriber:
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
 
-    async def _connect(self) -> Line:
+    async def _connect(self) -> "asyncio.Future[None]":
+        """Raises, once awaited, what ended the line."""
         self._connection = self._pool.make_connection()
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
             await self._connection.connect()
-        line = self._line = Line(self._connection, self._dispatch)
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def lost(why: Exception) -> None:
+            if not ended.done():
+                ended.set_exception(why)
+
+        line = self._line = Line(self._connection, self._dispatch, lost)
         self.connected = True
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)
         self._ping(line)
-        return line
+        return ended
 
     def _dispatch(self, reply: Any) -> None:
         match reply:

@@ -1,0 +1,60 @@
+"""A connection of redis-py's with another reader.
+
+redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken over: hiredis
+parses in the very callback that received the bytes, and hands each reply on from there. No task is woken and no timer
+made for it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import hiredis
+
+
+class Line(asyncio.Protocol):
+    """Taken over once it has shaken hands.
+
+    `dispatch` is given each reply, `lost` the one reason for its end. `heard`: something came since it was unset.
+    """
+
+    def __init__(
+        self, connection: Any, dispatch: Callable[[Any], None], lost: Callable[[Exception], None], **options: Any
+    ) -> None:
+        self._dispatch = dispatch
+        self._lost: Callable[[Exception], None] | None = lost
+        self._parser = hiredis.Reader(**options)
+        self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
+        self._former = self._transport.get_protocol()
+        self._transport.set_protocol(self)
+        self.heard = True
+        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
+            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
+
+    def write(self, parts: Iterable[bytes]) -> None:
+        """Without waiting; a broken line is noticed by the reading side."""
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, of a line that has just been closed
+            self._transport.writelines(parts)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = True
+        self._parser.feed(data)
+        try:
+            while (reply := self._parser.gets()) is not False:
+                self._dispatch(reply)
+        except hiredis.HiredisError as error:
+            self.cut(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._former.connection_lost(exc)  # redis-py waits for it where it closes the connection
+        self._end(exc or ConnectionResetError("closed by the server"))
+
+    def cut(self, why: Exception) -> None:
+        self._end(why)
+        self._transport.abort()
+
+    def _end(self, why: Exception) -> None:
+        if self._lost:
+            lost, self._lost = self._lost, None
+            lost(why)

@@ -1,0 +1,80 @@
+"""One connection for everybody: replies in order, errors as values, and what those are told whose line was lost."""
+
+import asyncio
+import random
+import re
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from system.injectors import link
+from tailrace import pipeline as pipeline_module
+from tailrace.connection import connect
+from tailrace.pipeline import Pipeline
+from tailrace_cli.embedded import EmbeddedServer
+
+
+@pytest.fixture
+def pipeline(redis: Redis) -> Pipeline:
+    return Pipeline(redis)
+
+
+async def test_each_who_asks_at_once_gets_their_own_replies(pipeline: Pipeline) -> None:
+    asked = [[("ECHO", f"{who}-{i}") for i in range(who % 7 + 1)] for who in range(200)]
+    told = await asyncio.gather(*map(pipeline.execute, asked))
+    assert told == [[word.encode() for _, word in commands] for commands in asked]
+
+
+async def test_an_error_is_the_reply_of_its_own_command(pipeline: Pipeline) -> None:
+    first, error, last = await pipeline.execute([("ECHO", "a"), ("XADD", "k"), ("ECHO", "b")])
+    assert (first, last) == (b"a", b"b")
+    assert isinstance(error, ResponseError)
+
+
+async def test_who_leaves_early_takes_nobodys_replies_with_them(pipeline: Pipeline) -> None:
+    await pipeline.execute([("PING",)])
+    leaving = asyncio.create_task(pipeline.execute([("ECHO", "a")]))
+    staying = asyncio.create_task(pipeline.execute([("ECHO", "b")]))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    assert await staying == [b"b"]
+
+
+async def test_a_lost_line_is_told_to_all_who_wait_and_made_anew(pipeline: Pipeline, redis: Redis) -> None:
+    await pipeline.execute([("PING",)])
+    waiting = [asyncio.create_task(pipeline.execute([("BLPOP", "nothing", 60)])) for _ in range(3)]
+    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - it is the server that knows
+        await asyncio.sleep(0.01)
+    blocked = re.findall(rb"id=(\d+) .* cmd=blpop", await redis.execute_command("CLIENT", "LIST"))
+    await redis.client_kill_filter(_id=blocked[0].decode())
+    for lost in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(lost, RedisConnectionError)
+    assert await pipeline.execute([("ECHO", "a")]) == [b"a"]
+
+
+async def test_a_line_that_swallows_everything_is_given_up(
+    valkey: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 0.3)
+    async with link(valkey.port, random.Random()) as line:
+        redis = connect(f"redis://127.0.0.1:{line.port}/0")
+        pipeline = Pipeline(redis)
+        await pipeline.execute([("PING",)])
+        line.black_hole = True
+        waiting = [pipeline.execute([("ECHO", "a")]) for _ in range(2)]
+        for lost in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(lost, RedisTimeoutError | RedisConnectionError)
+        line.black_hole = False
+        assert await pipeline.execute([("ECHO", "b")]) == [b"b"]
+        await redis.aclose()
+
+
+async def test_nothing_to_ask_asks_nobody() -> None:
+    redis = connect("redis://127.0.0.1:1/0")
+    assert await Pipeline(redis).execute([]) == []
+    with pytest.raises(RedisError):
+        await Pipeline(redis).execute([("PING",)])
+    await redis.aclose()
