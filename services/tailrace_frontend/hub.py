@@ -30,6 +30,7 @@ from tailrace.tasks import end_tasks
 from tailrace.wire import Wire
 
 TAIL_BYTES = 256 * 1024
+TAIL_ENTRIES = 64
 TICK_S = 0.5
 PRESENCE_S = 5.0
 
@@ -42,8 +43,8 @@ class Follower(Protocol):
 
     head: Head
 
-    def wake(self) -> None:
-        """There is something to look at."""
+    def hear(self) -> None:
+        """The tail has grown, or its doubts have."""
 
     def leave(self) -> None:
         """End soon, with a hint to come again: this process is stopping."""
@@ -84,7 +85,7 @@ class Tail:
                     self._add(entry)
                 self._trim(len(message))
         for reader in self.readers:
-            reader.wake()
+            reader.hear()
 
     @property
     def has_ended(self) -> bool:
@@ -94,18 +95,25 @@ class Tail:
     def _add(self, entry: Entry) -> None:
         if self._entries:
             last = self._entries[-1].id
-            if entry.id <= last:
+            if entry.id.attempt < last.attempt:  # a server came back with older data: what was heard may not be so
+                self._clear()
+                self.doubts += 1
+            elif entry.id <= last:
                 return
-            if not entry.follows(last):
+            elif not entry.follows(last):
                 self._clear()
         self._entries.append(entry)
 
     def _trim(self, added: int) -> None:
         """Keep the newer half when it has grown too large: who has not read the older one pages through the log. The
-        newest stays, whatever its size: an end of megabytes is decoded once, and not once a reader."""
+        newest stays, whatever its size: an end of megabytes is decoded once, and not once a reader.
+
+        Few entries are enough for whoever keeps up. They take 25 times the bytes they came in, and where a tail holds
+        no more of them with each event, Python's garbage collector finds nothing to do (a tenth of the CPU, and
+        pauses that every reader felt)."""
         self._bytes += added
-        if self._bytes > TAIL_BYTES:
-            half = min(len(self._entries) // 2 + 1, len(self._entries) - 1)
+        if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
+            half = min(max(len(self._entries) // 2 + 1, len(self._entries) - TAIL_ENTRIES), len(self._entries) - 1)
             del self._entries[:half]
             for frames in self._frames.values():
                 del frames[:half]
@@ -119,15 +127,21 @@ class Tail:
     def after(self, cursor: EntryId, wire: Wire) -> "tuple[list[bytes], list[Entry]] | None":
         """What follows the cursor: frames and their entries, both empty if nothing does. None if it cannot be told
         from here."""
-        first = bisect_right(self._entries, cursor, key=_id)
-        entries = self._entries[first:]
-        if not entries:
-            return [], []
-        if not entries[0].follows(cursor):
-            return None
-        frames = self._frames.setdefault(wire, [])
-        frames += [wire.encode(self.head, entry) for entry in self._entries[len(frames) :]]
-        return frames[first:], entries
+        entries = self._entries
+        if len(entries) > 1 and entries[-2].id == cursor:  # the common case: only the newest is new
+            first = len(entries) - 1
+        else:
+            first = bisect_right(entries, cursor, key=_id)
+            if first == len(entries):
+                return [], []
+            if not entries[first].follows(cursor):
+                return None
+        frames = self._frames.get(wire)
+        if frames is None:
+            frames = self._frames[wire] = []
+        if len(frames) < len(entries):
+            frames += [wire.encode(self.head, entry) for entry in entries[len(frames) :]]
+        return frames[first:], entries[first:]
 
 
 class Hub:

@@ -18,12 +18,12 @@ class Waiting:
         self._heard = asyncio.Event()
         self._leaving = False
 
-    def wake(self) -> None:
+    def hear(self) -> None:
         self._heard.set()
 
     def leave(self) -> None:
         self._leaving = True
-        self.wake()
+        self._heard.set()
 
     cut = leave
 

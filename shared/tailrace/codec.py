@@ -101,6 +101,8 @@ def _reader(field: str) -> Callable[[str], Event]:
         return partial(msgspec.json.decode, type=WHOLE[kind])
     head, _, suffix = place.partition(":")
     item, _, choice = head.partition("/")
+    if kind == "text":
+        return partial(_text, int(item), int(choice or 0))
     at: dict[str, Any] = {"item": int(item), "choice": int(choice or 0)}
     if kind == "opened":
         return lambda value: msgspec.convert(at | _object(value), Opened)
@@ -113,6 +115,11 @@ def _reader(field: str) -> Callable[[str], Event]:
         tool, _, call = suffix.partition(":")
         at |= {"tool": int(tool), "call": call}
     return lambda value: delta(text=value, **at)
+
+
+def _text(item: int, choice: int, value: str) -> Event:
+    """What nearly all entries are: positional, which is twice as fast as by keywords."""
+    return Text(item, value, choice)
 
 
 WHOLE: dict[str, type[Event]] = {k.kind: k for k in (Created, Started, Restarted, Done)}

@@ -6,7 +6,7 @@ is one file, one row in `WIRES`, one transcript in the tests.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from tailrace.events import Entry, Head
 from tailrace.wire import native, openai_chat, openai_responses, text
@@ -15,7 +15,8 @@ Encode = Callable[[Head, Entry], bytes]
 """An entry's bytes on the wire; empty if the wire has no word for it."""
 
 
-class Wire(NamedTuple):
+@dataclass(frozen=True, eq=False)  # one is itself and no other: a tail looks its frames up by it, for each event
+class Wire:
     """`merges`: adjacent deltas may be told as one frame on catch-up. `restarts`: it has a word for `restarted`; where
     it has none, a reader begins behind the last one, and a live one ends with it. `reconnects`: its clients come again
     on a `retry:` hint. `cuts`: it cannot tell an end that is none, so the connection is cut instead. `keep_alive`:

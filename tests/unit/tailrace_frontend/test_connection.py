@@ -98,6 +98,25 @@ async def test_a_socket_that_nobody_reads_fills_up_and_drains_once_it_is_read() 
         assert full == [True, False]
 
 
+async def test_what_is_written_past_the_server_is_framed_as_a_piece_of_the_answer() -> None:
+    async def answer(app: Told) -> None:
+        app.connection.write(b"hello, ")
+        await app.write(b"wor")
+        app.connection.write(b"ld")
+        await app.write(b"", more=False)
+        app.connection.abort()
+        app.connection.write(b"to nobody")
+
+    app = Told(answer)
+    async with served(app) as client:
+        await asyncio.get_running_loop().sock_sendall(client, REQUEST)
+        told = await read_all(client)
+        await until(lambda: app.done)
+    head, _, body = told.partition(b"\r\n\r\n")
+    assert b"transfer-encoding: chunked" in head
+    assert body == b"7\r\nhello, \r\n3\r\nwor\r\n2\r\nld\r\n0\r\n\r\n"
+
+
 async def test_what_is_cut_ends_without_an_end_and_says_so_once() -> None:
     lost = []
 

@@ -13,7 +13,7 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend import hub as module
-from tailrace_frontend.hub import TAIL_BYTES, Tail
+from tailrace_frontend.hub import TAIL_BYTES, TAIL_ENTRIES, Tail
 
 HEAD = head()
 NATIVE = WIRES["native"]
@@ -116,6 +116,28 @@ def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -
     tail.hear(message(again))
     assert told(tail, ENTRIES[4].id) is None  # its number does not continue what this reader has
     assert told(tail, ENTRIES[2].id) == [again]
+
+
+def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_so_everybody_looks() -> None:
+    later = Entry(EntryId(ENTRIES[4].id.attempt + 60_000, ENTRIES[4].id.n + 1), Text(0, "later"))
+    tail = tail_of(*ENTRIES[:5], later)
+    doubts = tail.doubts
+    tail.hear(message(ENTRIES[5]))
+    assert tail.doubts == doubts + 1
+    assert told(tail, later.id) == []
+    assert told(tail, ENTRIES[4].id) == [ENTRIES[5]]
+    assert told(tail, ENTRIES[3].id) is None
+
+
+def test_a_tail_of_many_small_entries_keeps_few() -> None:
+    entries = long_log(1000, 8)
+    tail = Tail(HEAD)
+    for entry in entries[:-1]:
+        tail.hear(message(entry))
+        assert len(tail._entries) <= TAIL_ENTRIES
+    assert told(tail, entries[-2 - TAIL_ENTRIES // 4].id) == entries[-1 - TAIL_ENTRIES // 4 : -1]
+    tail.hear(message(*entries[:-1]))
+    assert len(tail._entries) <= TAIL_ENTRIES
 
 
 def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:

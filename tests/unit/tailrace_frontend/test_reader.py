@@ -11,6 +11,7 @@ from support.logs import LOGS, Book, head, text_opened, words
 from support.sse import said
 from support.web import Client, Web, until
 from tailrace import keys
+from tailrace.codec import pack, to_row
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
@@ -147,6 +148,41 @@ async def test_a_live_log_is_told_as_it_grows_an_event_an_entry(web: Web) -> Non
     assert [event.id for event in client.events] == [str(entry.id) for entry in ENTRIES]
 
 
+async def test_what_is_heard_is_written_in_the_same_breath_and_wakes_nobody(web: Web) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    client = await web.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    waiter = client.reader._waiter
+    assert waiter is not None
+    for entry in ENTRIES[3:-1]:
+        web.publish(HEAD, pack([to_row(entry)]))
+        assert client.events[-1].id == str(entry.id)
+        assert client.reader._waiter is waiter
+        assert not waiter.done()
+    web.publish(HEAD, pack([to_row(ENTRIES[-1])]))
+    assert client.events[-1].kind == "done"
+    assert waiter.done()
+    await until(lambda: client.ended)
+
+
+async def test_to_a_full_socket_nothing_is_written_until_it_has_drained(web: Web) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    client = await web.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    client.fills_up = True
+    await web.add(HEAD, [ENTRIES[3]])
+    told = len(client.pieces)
+    await web.add(HEAD, [ENTRIES[4]])
+    await web.add(HEAD, ENTRIES[5:])
+    for _ in range(50):
+        await asyncio.sleep(0)
+    assert len(client.pieces) == told
+    client.fills_up = False
+    client.flow.resume_writing()
+    await until(lambda: client.ended)
+    assert [event.id for event in client.events] == [str(entry.id) for entry in ENTRIES]
+
+
 async def test_a_long_log_is_told_in_pages_none_much_larger_than_64_kib(web: Web) -> None:
     entries = long_log(3000)
     await web.create(HEAD, entries)
@@ -177,7 +213,7 @@ async def test_a_socket_that_stays_full_is_cut_after_the_write_timeout_and_not_b
     await until(lambda: len(client.events) == 3)
     client.fills_up = True
     await web.add(HEAD, [ENTRIES[3]])
-    await until(lambda: client.connection.is_full)
+    await until(lambda: client.reader._blocked_since)
     web.tick(29)
     assert not client.was_cut()
     web.tick(31)
