@@ -76,7 +76,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "redis-kills": Scenario(
         redis_faults.redis_kills, "SIGKILLs", "kill to next event", None,
-        {"kills": 2, "rollbacks": 1, "generations": 16, "at once": 12},
+        {"kills": 3, "rollbacks": 2, "generations": 16, "at once": 12},
         {"kills": 50, "rollbacks": 20, "generations": 300, "at once": 40},
     ),
     "rolled-back-end": Scenario(

@@ -6,7 +6,7 @@ that survives says that nobody would notice if the guard were lost.
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -15,57 +15,65 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("shared", "services")
 
 
-class Mutant(NamedTuple):
-    """A guard: where it stands, its text, what is there without it, and the scenario that must notice."""
+class Edit(NamedTuple):
+    """Where a guard stands, its text, and what is there without it."""
 
     path: str
     guard: str
-    without: str
-    scenario: str
+    without: str = ""
 
+
+class Mutant(NamedTuple):
+    """The product without a guard, and the scenario that must notice."""
+
+    scenario: str
+    edits: Sequence[Edit]
+
+
+FENCED = "if attempt < tonumber(known[1]) then return {'FENCED'} end\n"
+BEHIND = "if after_n > top then return {'BEHIND', top} end\n"
 
 MUTANTS: dict[str, Mutant] = {
     "fence": Mutant(
-        "shared/tailrace/lua/append.lua",
-        "if attempt < tonumber(known[1]) then return {'FENCED'} end\n", "",
-        "zombies",
+        "zombies", [Edit(f"shared/tailrace/lua/{script}.lua", FENCED) for script in ("append", "renew", "finish")]
     ),
-    "behind": Mutant(
-        "shared/tailrace/lua/append.lua",
-        "if after_n > top then return {'BEHIND', top} end\n", "",
-        "redis-kills",
-    ),
+    "behind": Mutant("redis-kills", [Edit("shared/tailrace/lua/append.lua", BEHIND)]),
     "dense numbers, live": Mutant(
-        "services/tailrace_frontend/hub.py",
-        "        if not entries[0].follows(cursor):\n            return None\n", "",
         "slow-readers",
+        [Edit("services/tailrace_frontend/hub.py", "if not entries[first].follows(cursor):", "if False:")],
     ),
     "dense numbers, catching up": Mutant(
-        "services/tailrace_frontend/reader.py",
-        "        if entries and not entries[0].follows(self._cursor):\n", "        if False:\n",
         "rolled-back-orphans",
+        [
+            Edit(
+                "services/tailrace_frontend/reader.py",
+                "        if entries and not entries[0].follows(self._cursor):\n",
+                "        if False:\n",
+            )
+        ],
     ),
     "token of the run": Mutant(
-        "services/tailrace_worker/generation.py",
-        'token = f"{dispatch}/{new_token()}"', "token = dispatch",
         "same-dispatch",
+        [Edit("services/tailrace_worker/generation.py", 'token = f"{dispatch}/{new_token()}"', "token = dispatch")],
     ),
     "hold-off": Mutant(
-        "shared/tailrace/sweeper.py",
-        "        return now < self._hold_until\n", "        return False\n",
         "rolled-back-end",
+        [Edit("shared/tailrace/sweeper.py", "        return now < self._hold_until\n", "        return False\n")],
     ),
     "suspects run one at a time": Mutant(
-        "services/tailrace_worker/worker.py",
-        "if dispatch.startswith(SUSPECT) else", "if not dispatch else",
         "poison",
+        [
+            Edit(
+                "services/tailrace_worker/worker.py",
+                "if dispatch.startswith(SUSPECT) else",
+                "if not dispatch else",
+            )
+        ],
     ),
     "an end may exceed the memory": Mutant(
-        "shared/tailrace/lua/finish.lua",
-        "#!lua flags=allow-oom\n", "#!lua\n",
-        "out-of-memory",
+        "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),
-}  # fmt: skip
+}
 
 
 @contextmanager
@@ -74,8 +82,9 @@ def sources_without(mutant: Mutant) -> Iterator[list[Path]]:
     with tempfile.TemporaryDirectory(prefix="tailrace-mutant-") as folder:
         for source in SOURCES:
             shutil.copytree(ROOT / source, Path(folder) / source, ignore=shutil.ignore_patterns("__pycache__"))
-        patched = Path(folder) / mutant.path
-        text = patched.read_text()
-        assert mutant.guard in text, f"{mutant.path} has no {mutant.guard!r} any more"
-        patched.write_text(text.replace(mutant.guard, mutant.without, 1))
+        for edit in mutant.edits:
+            patched = Path(folder) / edit.path
+            text = patched.read_text()
+            assert edit.guard in text, f"{edit.path} has no {edit.guard!r} any more"
+            patched.write_text(text.replace(edit.guard, edit.without, 1))
         yield [Path(folder) / source for source in SOURCES]
