@@ -25,9 +25,8 @@ from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, State, page_size
+from tailrace.log import FIRST_PAGE, Page, State
 from tailrace.wire import WIRES, Wire, native
-from tailrace.wire.merging import merged
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.hub import Hub
@@ -161,23 +160,25 @@ class Reader:
     async def _catch_up(self) -> None:
         """Page through the log up to its top; from there on the tail continues."""
         doubts = self._tail.doubts
-        entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
-        if entries and not entries[0].follows(self._cursor):
-            entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
-            if entries and not entries[0].follows(self._cursor):
+        page = await self._page()
+        if page.before != self._cursor.n:
+            page = await self._page()
+            if page.before != self._cursor.n:
                 return self._forget()
         self._failing_since = None
-        if entries:
+        if page.entries:
             self._missing_since = None
-            told = merged(entries) if self.wire.merges else entries
-            self._tell([self.wire.encode(self.head, entry) for entry in told], told)
-        if len(entries) < self._limit:
+            self._tell([self.wire.encode(self.head, entry) for entry in page.entries], page.entries)
+        if page.next_limit is None:
             self._seen_doubts = doubts
-            if not entries:
+            if not page.entries:
                 await self._look()
         else:
-            self._limit = page_size(entries)
+            self._limit = page.next_limit
         return None
+
+    async def _page(self) -> Page:
+        return await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=self.wire.merges)
 
     def _tell(self, frames: list[bytes], entries: list[Entry]) -> None:
         """Hand over bytes; they move the cursor to the last of the entries."""
