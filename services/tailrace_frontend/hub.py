@@ -65,6 +65,7 @@ class Tail:
     def __init__(self, head: Head) -> None:
         self.head = head
         self.doubts = 0
+        self.is_heard = False
         self.readers: set[Follower] = set()
         self._entries: list[Entry] = []
         self._frames: dict[Wire, list[bytes]] = {}
@@ -188,18 +189,25 @@ class Hub:
         patience = self.settings.lease_s + 1
         return self._away_since is not None and time.monotonic() - self._away_since > patience
 
-    def join(self, reader: Follower) -> Tail:
-        """Follow a log live. Its doubts rise once the server has confirmed that it listens."""
+    def join(self, reader: Follower, *, live: bool = True) -> Tail:
+        """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""
         generation = reader.head.id
         tail = self._tails.get(generation)
         if tail is None:
             tail = self._tails[generation] = Tail(reader.head)
-            self.subscriber.add(keys.events(generation), tail.hear)
+        if live:
+            self.listen(tail)
         tail.readers.add(reader)
         self._readers_of[reader.head.owner] += 1
         if self.draining:
             reader.leave()
         return tail
+
+    def listen(self, tail: Tail) -> None:
+        """Hear what is added to a log from now on. Its doubts rise once the server has confirmed that it listens."""
+        if not tail.is_heard:
+            tail.is_heard = True
+            self.subscriber.add(keys.events(tail.head.id), tail.hear)
 
     def leave(self, reader: Follower) -> None:
         tail = self._tails[reader.head.id]
@@ -207,7 +215,8 @@ class Hub:
         self._readers_of[reader.head.owner] -= 1
         if not tail.readers:
             del self._tails[reader.head.id]
-            self.subscriber.remove(keys.events(reader.head.id))
+            if tail.is_heard:
+                self.subscriber.remove(keys.events(reader.head.id))
             if self._deserted and not self._tails:
                 self._deserted.set()
 

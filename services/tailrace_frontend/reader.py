@@ -25,9 +25,8 @@ from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, State, page_size
+from tailrace.log import FIRST_PAGE, Page, State
 from tailrace.wire import WIRES, Wire, native
-from tailrace.wire.merging import merged
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.hub import Hub
@@ -60,6 +59,7 @@ class Reader:
         self._limit = FIRST_PAGE
         self._said = cursor is not None
         self._restarted_before = state.number > 1
+        self._is_live = not state.ended
         self._seen_doubts = -1
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
@@ -75,7 +75,7 @@ class Reader:
         headers = [(b"content-type", media), *HEADERS, *extra_headers]
         await self._send_message({"type": "http.response.start", "status": 200, "headers": headers})
         self._connection.on_lost = self.wake
-        self._tail = self.hub.join(self)
+        self._tail = self.hub.join(self, live=self._is_live)
         try:
             await self._begin()
             while not self._connection.lost:
@@ -137,8 +137,9 @@ class Reader:
         try:
             if not self._follow():
                 await self._catch_up()
-            elif not self._connection.is_full:
-                await self._idle()
+            elif not self._connection.is_full and self._is_idle():
+                self.hub.listen(self._tail)  # it counted as finished, and is not: its server came back with older data
+                await self._woken()
         except PASSES:
             await self._server_away()
 
@@ -161,23 +162,25 @@ class Reader:
     async def _catch_up(self) -> None:
         """Page through the log up to its top; from there on the tail continues."""
         doubts = self._tail.doubts
-        entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
-        if entries and not entries[0].follows(self._cursor):
-            entries = await self.hub.log.read(self.head.id, self._cursor, self._limit)
-            if entries and not entries[0].follows(self._cursor):
+        page = await self._page()
+        if page.before != self._cursor.n:
+            page = await self._page()
+            if page.before != self._cursor.n:
                 return self._forget()
         self._failing_since = None
-        if entries:
+        if page.entries:
             self._missing_since = None
-            told = merged(entries) if self.wire.merges else entries
-            self._tell([self.wire.encode(self.head, entry) for entry in told], told)
-        if len(entries) < self._limit:
+            self._tell([self.wire.encode(self.head, entry) for entry in page.entries], page.entries)
+        if page.next_limit is None:
             self._seen_doubts = doubts
-            if not entries:
+            if not page.entries:
                 await self._look()
         else:
-            self._limit = page_size(entries)
+            self._limit = page.next_limit
         return None
+
+    async def _page(self) -> Page:
+        return await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=self.wire.merges)
 
     def _tell(self, frames: list[bytes], entries: list[Entry]) -> None:
         """Hand over bytes; they move the cursor to the last of the entries."""
@@ -223,8 +226,9 @@ class Reader:
         finally:
             self._blocked_since = None
 
-    async def _idle(self) -> None:
-        """Nothing to tell: wait to be woken; on the beat say that we live, and look whether the log does."""
+    def _is_idle(self) -> bool:
+        """Nothing to tell: whether there is nothing to do either. On the beat say that we live, and look whether the
+        log does."""
         now = time.monotonic()
         if self.hub.is_away:
             self._come_again("the log's server is away")
@@ -233,14 +237,15 @@ class Reader:
             if self.wire.keep_alive and now - self._told_at >= self.hub.settings.beat_s / 2:
                 self._send(self.wire.keep_alive)
             self._seen_doubts = -1  # a lost message costs a beat, not the stream
-            return
+            return False
         if self._missing_since:
             self._seen_doubts = -1
-        await self._sleep()
+        return True
 
-    async def _sleep(self) -> None:
+    def _woken(self) -> asyncio.Future[None]:
+        """(No coroutine: each one on the way to where a reader sleeps costs every reader half a kilobyte.)"""
         self._waiter = asyncio.get_running_loop().create_future()
-        await self._waiter
+        return self._waiter
 
     async def _look(self) -> None:
         """Nothing follows the cursor: is that because it is the top, or because the log is not what it was?"""
@@ -291,7 +296,7 @@ class Reader:
         if self.hub.is_away or now - self._failing_since > self.hub.settings.lease_s + 1:
             self._come_again("the log's server is away")
         self._seen_doubts = -1
-        await self._sleep()
+        await self._woken()
 
     def _come_again(self, why: str) -> None:
         if not self.wire.reconnects:

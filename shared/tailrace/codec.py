@@ -158,6 +158,62 @@ def _extra(value: str) -> Extra:
         raise CorruptEntry from error
 
 
+def stored_row(stored: Any) -> Row:
+    """A stream's entry as Redis tells it: its id and its fields, a flat list (redis-py may have made a dict of it)."""
+    entry_id, fields = stored
+    if isinstance(fields, dict):
+        fields = [part for pair in fields.items() for part in pair]
+    attempt, _, n = entry_id.partition(b"-")
+    extra = fields[3] if len(fields) > 2 else b""
+    return Row(int(attempt), int(n), fields[0].decode(), fields[1].decode(), extra.decode())
+
+
+def stored_size(stored: Sequence[Any]) -> int:
+    """Bytes of content."""
+    return sum(len(part) for _, fields in stored for part in fields)
+
+
+def merged(stored: Sequence[Any]) -> tuple[list[Entry], int]:
+    """Stored entries in fewer, and their size: adjacent deltas of one place become one, under the last one's id.
+
+    Only deltas without `extra` merge; structure never does. So the cursor of whoever stops there is right, and the fold
+    of what was told is the same from every cursor. The bytes of a run are joined before anything is made of them:
+    catching up costs what its frames cost, and not what its tokens would.
+    """
+    told: list[Entry] = []
+    size, place, last, texts = 0, b"", b"", list[bytes]()
+    for each in stored:
+        entry_id, fields = each
+        if fields[0] == place and len(fields) == 2:
+            last = entry_id
+            texts.append(fields[1])
+            continue
+        if texts:
+            told.append(_run(last, place, texts))
+            size += _run_size(place, texts)
+        if len(fields) == 2 and fields[0].partition(b":")[0] in DELTA_FIELDS:
+            last, place, texts = entry_id, fields[0], [fields[1]]
+        else:
+            place, texts = b"", []
+            told.append(from_row(stored_row(each)))
+            size += stored_size([each])
+    if texts:
+        told.append(_run(last, place, texts))
+        size += _run_size(place, texts)
+    return told, size
+
+
+DELTA_FIELDS = {kind.encode() for kind in DELTAS}
+
+
+def _run(last: bytes, place: bytes, texts: list[bytes]) -> Entry:
+    return from_row(stored_row((last, [place, b"".join(texts)])))
+
+
+def _run_size(place: bytes, texts: list[bytes]) -> int:
+    return len(texts) * len(place) + sum(map(len, texts))
+
+
 _packer = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(list[Row])
 

@@ -22,7 +22,8 @@ import msgspec
 from redis.asyncio import Redis
 
 from tailrace import connection, keys, scripts
-from tailrace.codec import Row, from_row, pack, to_row
+from tailrace.codec import Row, from_row, merged, pack, stored_size, to_row
+from tailrace.codec import stored_row as _row
 from tailrace.errors import Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
 from tailrace.ids import START, EntryId
@@ -113,6 +114,15 @@ class Answer(NamedTuple):
     done: Row | None = None
 
 
+class Page(NamedTuple):
+    """What follows a cursor: `before` is the number before its first entry, `next_limit` how many to ask for next; None
+    where this page met the top of the log."""
+
+    entries: list[Entry]
+    before: int
+    next_limit: int | None
+
+
 class Log:
     """The logs on one Redis server (or cluster node). `lease_ms` is what a take-over or a renewal grants."""
 
@@ -120,6 +130,8 @@ class Log:
         self.redis = redis
         self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
+        self._plain = Redis(connection_pool=redis.connection_pool)  # answers as hiredis parses them, without redis-py's
+        self._plain.response_callbacks.clear()  #                     dicts: a quarter of what a page cost
 
     async def create(self, head: Head, dispatch: str) -> int:
         """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
@@ -256,19 +268,27 @@ class Log:
 
     async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
         """Up to `limit` entries that follow the cursor; none if nothing does, or the log is no longer there."""
+        return (await self.page(generation, after, limit)).entries
+
+    async def page(self, generation: str, after: EntryId, limit: int, *, merge: bool = False) -> Page:
+        """The same as a page. `merge`: adjacent deltas of one place as one entry, under the last one's id."""
         start = "-" if after == START else f"({after}"
-        rows = await self.redis.xrange(keys.log(generation), start, "+", limit)
-        return [from_row(_row(row)) for row in rows]
+        stored = await self._plain.execute_command("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
+        if not stored:
+            return Page([], after.n, None)
+        first = from_row(_row(stored[0]))
+        entries, size = merged(stored) if merge else ([from_row(_row(each)) for each in stored], stored_size(stored))
+        return Page(entries, first.id.n - first.width, page_size(len(stored), size) if len(stored) == limit else None)
 
     async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, read in pages of about 64 KiB."""
-        limit = FIRST_PAGE
-        while entries := await self.read(generation, after, limit):
+        limit: int | None = FIRST_PAGE
+        while limit:
+            entries, _, limit = await self.page(generation, after, limit)
             for entry in entries:
                 yield entry
-            if len(entries) < limit:
-                return
-            after, limit = entries[-1].id, page_size(entries)
+            if entries:
+                after = entries[-1].id
 
     async def end(self, generation: str) -> Done | None:
         """The `done` of a finished generation, with its whole output; None while there is none."""
@@ -328,10 +348,9 @@ class Log:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
-def page_size(entries: Sequence[Entry]) -> int:
-    """How many entries like these make a page of about 64 KiB."""
-    weight = sum(to_row(entry).size for entry in entries) + 1
-    return max(16, min(2000, PAGE_BYTES * len(entries) // weight))
+def page_size(entries: int, size: int) -> int:
+    """How many entries make a page of about 64 KiB, where so many have this size."""
+    return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))
 
 
 def _outcome(raw: bytes) -> Outcome:
@@ -350,18 +369,6 @@ def _state(fields: dict[bytes, bytes]) -> State:
     head = msgspec.json.decode(text.pop("head"), type=Head)
     text["head"] = msgspec.structs.replace(head, created=int(text["created"]))  # type: ignore[assignment]
     return msgspec.convert(text, State, strict=False)
-
-
-def _row(raw: tuple[bytes, Any]) -> Row:
-    """A stream entry as redis-py gives it: a dict from XRANGE, a flat list from a script."""
-    attempt, _, n = raw[0].partition(b"-")
-    fields = raw[1]
-    if isinstance(fields, dict):
-        (field, value), *more = fields.items()
-        extra = more[0][1] if more else b""
-    else:
-        field, value, extra = fields[0], fields[1], fields[3] if len(fields) > 2 else b""
-    return Row(int(attempt), int(n), field.decode(), value.decode(), extra.decode())
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:

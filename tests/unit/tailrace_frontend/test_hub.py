@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from support.logs import LOGS, Book, head, text_opened, words
-from support.web import Web, until
+from support.web import Client, Web, until
 from tailrace.codec import pack, to_row
 from tailrace.events import Entry, Head, Options, Text
 from tailrace.ids import START, EntryId
@@ -14,6 +14,7 @@ from tailrace.log import Log
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend import hub as module
 from tailrace_frontend.hub import TAIL_BYTES, TAIL_ENTRIES, Tail
+from tailrace_frontend.reader import Reader
 
 HEAD = head()
 NATIVE = WIRES["native"]
@@ -234,6 +235,31 @@ async def test_who_joins_late_gets_the_beginning_from_the_log_and_the_rest_from_
     assert early.events[-1].kind == late.events[-1].kind == "done"
     assert "".join(e.value["text"] for e in late.events if e.kind == "text") == "Hello, world\u2028."
     assert [e.id for e in early.events] == [str(e.id) for e in ENTRIES]
+
+
+async def test_a_finished_log_is_told_without_listening_to_it(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[str] = []
+    monkeypatch.setattr(web.hub.subscriber, "add", lambda channel, _: heard.append(channel))
+    await web.create(HEAD, ENTRIES)
+    client = await web.read(HEAD)
+    await until(lambda: client.ended)
+    assert heard == []
+    assert web.hub.tails == 0
+
+
+async def test_a_log_that_counted_as_finished_and_is_not_is_listened_to_after_all(web: Web) -> None:
+    await web.create(HEAD, ENTRIES)
+    state = await web.log.state(HEAD.id)
+    await web.redis.flushall()
+    await web.create(HEAD, ENTRIES[:4])
+    client = Client()
+    reader = Reader(web.hub, NATIVE, state, None, client.connection, client.send, web.callers.__contains__)
+    web.tasks.append(asyncio.create_task(reader.run()))
+    await until(lambda: reader._waiter)
+    assert len(web.hub.subscriber._listeners) == 1
+    await web.add(HEAD, ENTRIES[4:])
+    await until(lambda: client.ended)
+    assert client.events[-1].kind == "done"
 
 
 async def test_a_message_lost_between_two_costs_nobody_anything(web: Web) -> None:

@@ -10,13 +10,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from support.logs import LOGS, Book, head, text_opened, words
 from support.sse import said
 from support.web import Client, Web, until
-from tailrace import keys
+from tailrace import codec, keys
 from tailrace.codec import pack, to_row
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.output import Output
-from tailrace.wire.merging import merged
 from tailrace_frontend import hub as hub_module
 from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.reader import is_ahead
@@ -45,6 +44,28 @@ def _word(n: int) -> str:
 
 
 # merging
+
+
+def merged(entries: list[Entry]) -> list[Entry]:
+    """As the log stores them, and then merged."""
+    told, size = codec.merged([as_stored(entry) for entry in entries])
+    assert size == codec.stored_size([as_stored(entry) for entry in entries])
+    return told
+
+
+def as_stored(entry: Entry) -> tuple[bytes, list[bytes]]:
+    row = to_row(entry)
+    extra = [b"extra", row.extra.encode()] if row.extra else []
+    return str(row.id).encode(), [row.field.encode(), row.value.encode(), *extra]
+
+
+@pytest.mark.parametrize("name", LOGS)
+def test_what_redis_and_redis_py_tell_of_an_entry_is_the_entry(name: str) -> None:
+    for entry in LOGS[name](HEAD):
+        entry_id, fields = as_stored(entry)
+        assert codec.from_row(codec.stored_row((entry_id, fields))) == entry
+        pairs = dict(zip(fields[::2], fields[1::2], strict=True))
+        assert codec.from_row(codec.stored_row((entry_id, pairs))) == entry
 
 
 @pytest.mark.parametrize("name", LOGS)
@@ -419,7 +440,7 @@ async def test_while_redis_is_away_a_stream_waits_and_then_goes_on(web: Web, mon
     await until(lambda: len(client.events) == 3)
     reader = client.reader
     with monkeypatch.context() as away:
-        away.setattr(Log, "read", _refused)
+        away.setattr(Log, "page", _refused)
         web.confirm(HEAD)
         await until(lambda: reader._failing_since and reader._waiter)
         web.tick()
@@ -442,7 +463,7 @@ async def test_when_redis_stays_away_a_stream_is_ended_with_a_hint_to_come_again
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     reader = client.reader
-    monkeypatch.setattr(Log, "read", _refused)
+    monkeypatch.setattr(Log, "page", _refused)
     web.confirm(HEAD)
     await until(lambda: reader._failing_since and reader._waiter)
     assert reader._failing_since is not None
