@@ -130,8 +130,6 @@ class Log:
         self.redis = redis
         self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
-        self._plain = Redis(connection_pool=redis.connection_pool)  # answers as hiredis parses them, without redis-py's
-        self._plain.response_callbacks.clear()  #                     dicts: a quarter of what a page cost
 
     async def create(self, head: Head, dispatch: str) -> int:
         """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
@@ -159,7 +157,7 @@ class Log:
         if outcome != b"OK":
             return TakeOver(_outcome(outcome))
         attempt, now, fields, rows = answer
-        state = _state(dict(zip(fields[::2], fields[1::2], strict=True)))
+        state = _state(_pairs(fields))
         return TakeOver(Outcome.OK, int(attempt), int(now), state, [_row(row) for row in rows])
 
     async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
@@ -251,10 +249,10 @@ class Log:
             NotFound: it never existed, or is another owner's.
             Gone: it was deleted, or has expired.
         """
-        fields = await self.redis.execute_command("HGETALL", keys.head(generation))
+        fields = await self._ask("HGETALL", keys.head(generation))
         if not fields:
             await self._raise_missing(generation, owner)
-        state = _state(fields)
+        state = _state(_pairs(fields))
         if owner is not None and state.head.owner != owner:
             raise NotFound
         return state
@@ -273,7 +271,7 @@ class Log:
     async def page(self, generation: str, after: EntryId, limit: int, *, merge: bool = False) -> Page:
         """The same as a page. `merge`: adjacent deltas of one place as one entry, under the last one's id."""
         start = "-" if after == START else f"({after}"
-        stored = await self._plain.execute_command("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
+        stored = await self._ask("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
         if not stored:
             return Page([], after.n, None)
         first = from_row(_row(stored[0]))
@@ -320,6 +318,13 @@ class Log:
                 ended = (await self.state(generation)).ended  # it may have ended since: then look once more
                 block_ms = None if ended else BLOCK_MS
 
+    async def _ask(self, *command: Any) -> Any:
+        """What readers ask, thousands of them: in the pipeline, answered as hiredis parses it."""
+        (reply,) = await connection.retry().call_with_retry(lambda: self._pipeline.execute([command]), _go_on)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
     async def _raise_missing(self, generation: str, owner: str | None) -> None:
         tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation))
         if not tombstone or (owner is not None and tombstone[b"owner"] != owner.encode()):
@@ -353,6 +358,10 @@ def page_size(entries: int, size: int) -> int:
     return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))
 
 
+async def _go_on(_: Exception) -> None:
+    """The pipeline makes a lost line anew by itself."""
+
+
 def _outcome(raw: bytes) -> Outcome:
     return Outcome(raw.decode())
 
@@ -362,6 +371,10 @@ def _answer(raw: list[Any]) -> Answer:
     if outcome is Outcome.DONE:
         return Answer(outcome, done=_row(rest[0]) if rest else None)
     return Answer(outcome, int(rest[0]) if rest else -1)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _state(fields: dict[bytes, bytes]) -> State:

@@ -131,12 +131,24 @@ class Client:
         return bool(self.messages) and self.messages[-1].get("more_body") is False
 
 
+class OneByOne:
+    """A pipeline for a Redis without a socket. Replies are as hiredis parses them."""
+
+    def __init__(self, redis: Any) -> None:
+        self._redis: Any = FakeRedis(connection_pool=redis.connection_pool)
+        self._redis.response_callbacks.clear()
+
+    async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        return [await self._redis.execute_command(*command) for command in commands]
+
+
 class Web:
     """A hub on a log. Its subscriber hears what it is told here."""
 
     def __init__(self, **settings: Any) -> None:
         self.redis: Any = FakeRedis()
         self.log = Log(self.redis, 5000)
+        self.log._pipeline = OneByOne(self.redis)  # type: ignore[assignment]
         self.hub = Hub(Settings(**settings), self.log)
         self.hub.subscriber.connected = False
         self.callers = {"anna"}
