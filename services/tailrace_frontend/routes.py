@@ -77,13 +77,13 @@ async def create(request: Request) -> Response:
     try:
         await services.queue.submit(head)
         state = await services.log.state(generation, owner)
-    except NotFound:  # a server that came back with older data
+        told = None if wants_events(request.headers.get("accept", "")) else await _told(services, state, full=True)
+        await services.log.state(generation, owner)  # last: accepted is what its server still has
+    except NotFound:  # it came back with older data
         raise Unavailable("The log's server lost it as it was created.") from None
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{generation}"}
-    if wants_events(request.headers.get("accept", "")):
-        return services.log_response(state, location)
-    return Json200(await _told(services, state, full=True), 202, location)
+    return services.log_response(state, location) if told is None else Json200(told, 202, location)
 
 
 async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
