@@ -28,6 +28,7 @@ from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.tasks import end_tasks
 from tailrace.wire import Wire
+from tailrace_frontend.paging import Pages
 
 TAIL_BYTES = 256 * 1024
 TAIL_ENTRIES = 64
@@ -65,6 +66,7 @@ class Tail:
     def __init__(self, head: Head) -> None:
         self.head = head
         self.doubts = 0
+        self.pages = Pages(head.id)
         self.is_heard = False
         self.readers: set[Follower] = set()
         self._entries: list[Entry] = []

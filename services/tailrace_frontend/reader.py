@@ -25,7 +25,7 @@ from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, Page, State
+from tailrace.log import FIRST_PAGE, State
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again
@@ -99,8 +99,8 @@ class Reader:
         try:
             if busy or not self._follow() or self._connection.is_full:
                 waiter.set_result(None)
-        except (Ended, Cut) as end:
-            waiter.set_exception(end)
+        except Exception as error:  # noqa: BLE001 - whatever it is: it is this reader's, and the next one must hear too
+            waiter.set_exception(error)
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -162,9 +162,10 @@ class Reader:
     async def _catch_up(self) -> None:
         """Page through the log up to its top; from there on the tail continues."""
         doubts = self._tail.doubts
-        page = await self._page()
+        merge = self.wire.merges
+        page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, merge=merge, doubts=doubts)
         if page.before != self._cursor.n:
-            page = await self._page()
+            page = await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=merge)
             if page.before != self._cursor.n:
                 return self._forget()
         self._failing_since = None
@@ -178,9 +179,6 @@ class Reader:
         else:
             self._limit = page.next_limit
         return None
-
-    async def _page(self) -> Page:
-        return await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=self.wire.merges)
 
     def _tell(self, frames: list[bytes], entries: list[Entry]) -> None:
         """Hand over bytes; they move the cursor to the last of the entries."""

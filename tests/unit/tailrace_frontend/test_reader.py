@@ -186,6 +186,23 @@ async def test_what_is_heard_is_written_in_the_same_breath_and_wakes_nobody(web:
     await until(lambda: client.ended)
 
 
+async def test_who_cannot_be_told_an_event_fails_alone(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    clients = [await web.read(HEAD), await web.read(HEAD, wire="ndjson"), await web.read(HEAD)]
+    await until(lambda: all(client.reader._waiter for client in clients))
+    failing = clients[1].reader
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(failing, "_tell", fail)
+        await web.add(HEAD, ENTRIES[3:])
+        await until(lambda: clients[0].ended and clients[2].ended)
+    await until(lambda: web.reading == 0)
+    assert isinstance(web.tasks.pop(1).exception(), ZeroDivisionError)
+
+
 async def test_to_a_full_socket_nothing_is_written_until_it_has_drained(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)

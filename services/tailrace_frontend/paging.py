@@ -1,0 +1,34 @@
+"""Readers of one log who stand at the same place read it once.
+
+They do so more often than chance has it: after a restart or a deploy everybody who followed a log comes back to it.
+Nothing is kept for anybody: only who asks while a page is on its way is given the same one.
+"""
+
+import asyncio
+
+from tailrace.ids import EntryId
+from tailrace.log import Log, Page
+
+
+class Pages:
+    """The pages of one log that are on their way."""
+
+    def __init__(self, generation: str) -> None:
+        self._generation = generation
+        self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
+
+    async def read(self, log: Log, after: EntryId, limit: int, *, merge: bool, doubts: int) -> Page:
+        """As `log.page`. `doubts`: the tail's. A page that was asked for before they rose does not settle them."""
+        place = after, limit, merge, doubts
+        while (coming := self._coming.get(place)) is not None:
+            await asyncio.wait([coming])
+            if not coming.cancelled():
+                return coming.result()
+        coming = self._coming[place] = asyncio.get_running_loop().create_future()
+        try:
+            page = await log.page(self._generation, after, limit, merge=merge)
+            coming.set_result(page)
+        finally:
+            del self._coming[place]
+            coming.cancel()  # where there is no page: the next who waits asks for it
+        return page
