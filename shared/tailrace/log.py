@@ -131,7 +131,7 @@ class Log:
     def __init__(self, redis: Redis, lease_ms: int) -> None:
         self.redis = redis
         self.lease_ms = lease_ms
-        # The same connections, with answers as hiredis parses them: redis-py's dicts were half of what a page cost.
+        # The same connections, with answers as hiredis parses them, and no dict of redis-py's an entry.
         self._plain = Redis(connection_pool=redis.connection_pool)
         self._plain.response_callbacks.clear()
 
