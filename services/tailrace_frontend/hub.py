@@ -111,9 +111,8 @@ class Tail:
         """Keep the newer half when it has grown too large: who has not read the older one pages through the log. The
         newest stays, whatever its size: an end of megabytes is decoded once, and not once a reader.
 
-        Few entries are enough for whoever keeps up. They take 25 times the bytes they came in, and where a tail holds
-        no more of them with each event, Python's garbage collector finds nothing to do (a tenth of the CPU, and
-        pauses that every reader felt)."""
+        Few entries are enough for whoever keeps up, and they take 15 times the bytes they came in. Where a tail does
+        not grow with each event, as many containers die as are born, and Python's collector need not look."""
         self._bytes += added
         if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
             half = min(max(len(self._entries) // 2 + 1, len(self._entries) - TAIL_ENTRIES), len(self._entries) - 1)
