@@ -47,11 +47,6 @@ PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyErr
 """What is raised when a server is away, loading or failing over: it passes."""
 
 
-def retry() -> Retry:
-    """What passes is tried again, with backoff and jitter."""
-    return Retry(EqualJitterBackoff(cap=0.5, base=0.02), RETRIES)
-
-
 def options() -> dict[str, Any]:
     """Connection options of every client of ours: timeouts, keepalive, retries with backoff and jitter."""
     return {
@@ -59,7 +54,7 @@ def options() -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry": retry(),
+        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.02), RETRIES),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError],
     }
 

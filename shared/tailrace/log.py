@@ -27,7 +27,7 @@ from tailrace.codec import stored_row as _row
 from tailrace.errors import Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
 from tailrace.ids import START, EntryId
-from tailrace.pipeline import Pipeline
+from tailrace.pipeline import Interrupted, Pipeline
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
@@ -320,7 +320,10 @@ class Log:
 
     async def _ask(self, *command: Any) -> Any:
         """What readers ask, thousands of them: in the pipeline, answered as hiredis parses it."""
-        (reply,) = await connection.retry().call_with_retry(lambda: self._pipeline.execute([command]), _go_on)
+        try:
+            (reply,) = await self._pipeline.execute([command])
+        except Interrupted:
+            (reply,) = await self._pipeline.execute([command])
         if isinstance(reply, Exception):
             raise reply
         return reply
@@ -356,10 +359,6 @@ class Log:
 def page_size(entries: int, size: int) -> int:
     """How many entries make a page of about 64 KiB, where so many have this size."""
     return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))
-
-
-async def _go_on(_: Exception) -> None:
-    """The pipeline makes a lost line anew by itself."""
 
 
 def _outcome(raw: bytes) -> Outcome:

@@ -22,6 +22,10 @@ from tailrace.line import Line
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
 
+class Interrupted(RedisConnectionError):
+    """The line was lost while a reply was awaited."""
+
+
 class Batch:
     """Commands that were written together, and their replies so far."""
 
@@ -40,7 +44,7 @@ class Batch:
 
     def lose(self, why: Exception) -> None:
         if not self.answered.done():
-            self.answered.set_exception(RedisConnectionError(f"The line to Redis was lost: {why}"))
+            self.answered.set_exception(Interrupted(f"The line to Redis was lost: {why}"))
 
 
 class Pipeline:
@@ -57,7 +61,8 @@ class Pipeline:
         """The replies in their order; one that is an error is the exception.
 
         Raises:
-            RedisError, OSError: the server could not be reached; whether the commands were carried out is unknown.
+            Interrupted: whether the commands were carried out is unknown.
+            RedisError, OSError: the server cannot be reached; or it does not answer, and that is unknown too.
         """
         if not commands:
             return []
