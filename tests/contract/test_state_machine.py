@@ -153,6 +153,7 @@ class Data:
 @dataclass
 class Server:
     redis: Redis
+    log: Log
     do: Callable[[Coroutine[Any, Any, Any]], Any]
 
 
@@ -167,7 +168,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def __init__(self, server: Server) -> None:
         super().__init__()
         self.redis, self._do = server.redis, server.do
-        self.log = Log(server.redis, LEASE_MS)
+        self.log = server.log
         self.head = head_of(id=new_generation_id())
         self.id = self.head.id
         self.keys = keys.of_generation(self.id)[:3]
@@ -464,7 +465,7 @@ def as_stored(row: Row) -> tuple[bytes, dict[bytes, bytes]]:
 def server(valkey: EmbeddedServer) -> Iterator[Server]:
     redis = connect(valkey.url)
     with asyncio.Runner() as runner:
-        yield Server(redis, runner.run)
+        yield Server(redis, Log(redis, LEASE_MS), runner.run)
         runner.run(redis.aclose())
 
 
