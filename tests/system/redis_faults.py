@@ -14,6 +14,7 @@ from system.readers import Reader
 from system.wire_client import ask
 
 BEAT_S = 3.0
+ON_ITS_WAY_S = 0.1  # until a client has read that it was accepted
 FULL = frozenset({"out_of_memory"})
 Window = tuple[float, float]
 
@@ -52,7 +53,7 @@ async def _crash(run: Run, fleet: Fleet, back_s: float, down_s: float | None = N
         snapshot.roll_back()
     await asyncio.sleep(run.rng.uniform(0.1, 1.0) if down_s is None else down_s)
     fleet.redis.start()
-    return (taken - 0.5, killed) if snapshot else (0.0, 0.0)
+    return (taken - 0.5, killed + ON_ITS_WAY_S) if snapshot else (0.0, 0.0)
 
 
 def _judge_vanished(run: Run, load: Load, windows: Sequence[Window]) -> None:
