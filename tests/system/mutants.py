@@ -47,7 +47,7 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "services/tailrace_frontend/reader.py",
-                "        if entries and not entries[0].follows(self._cursor):\n",
+                "        if page.before != self._cursor.n:\n",
                 "        if False:\n",
             )
         ],
