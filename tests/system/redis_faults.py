@@ -76,12 +76,14 @@ async def rolled_back_end(run: Run) -> None:
             ]
             expected = len(load.cases) + len(playing)
             await fleet.until(partial(_accepted, load, expected), 20, "not accepted")
-            await asyncio.sleep(run.rng.uniform(0, 0.6))
+            out_of_lease = turn % 2 == 0  # all run, and while the server is away every lease expires
+            await asyncio.sleep(run.rng.uniform(0.3, 0.6) if out_of_lease else run.rng.uniform(0, 0.3))
             snapshot = Snapshot(fleet.redis)
             await asyncio.gather(*playing)
             await asyncio.sleep(run.rng.uniform(0, 0.3))
             fleet.redis.kill()
             snapshot.roll_back()
+            await asyncio.sleep(LEASE_S if out_of_lease else 0)
             fleet.redis.start()
             await asyncio.sleep(LEASE_S + 3.5)
             await load.look_again()
