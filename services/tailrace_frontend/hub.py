@@ -5,6 +5,9 @@ readers do not: a tail holds only entries that follow each other without a gap, 
 continue looks into the log itself.
 
 The hub keeps no queue for anybody. A tail is bounded in bytes; who falls behind it pages through the log again.
+
+What is due to thousands of readers at a time is spread over that time: woken all at once, they held up everybody's
+events (p99 of 10,000 readers: 146 ms).
 """
 
 import asyncio
@@ -12,138 +15,24 @@ import contextlib
 import logging
 import random
 import time
-from bisect import bisect_right
 from collections import Counter
-from operator import attrgetter
-from typing import Protocol
 
 from tailrace import keys
-from tailrace.codec import from_row, unpack
+from tailrace.breath import Breath
 from tailrace.connection import PASSES
-from tailrace.errors import CorruptEntry
-from tailrace.events import Done, Entry, Head
-from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.tasks import end_tasks
-from tailrace.wire import Wire
-from tailrace_frontend.paging import Pages
+from tailrace_frontend.tail import Follower, Tail
 
-TAIL_BYTES = 256 * 1024
-TAIL_ENTRIES = 64
 TICK_S = 0.5
+AT_ONCE = 50
 PRESENCE_S = 5.0
+BREATH_S = 0.002
+"""Between two reads of many events: 26 µs of CPU each instead of 42, 1.2 ms later (4,000/s to 200 readers, 3 runs)."""
 
 logger = logging.getLogger(__name__)
-_id = attrgetter("id")
-
-
-class Follower(Protocol):
-    """Somebody who follows a log live."""
-
-    head: Head
-
-    def hear(self) -> None:
-        """The tail has grown, or its doubts have."""
-
-    def leave(self) -> None:
-        """End soon, with a hint to come again: this process is stopping."""
-
-    def cut(self) -> None:
-        """End now, without a word."""
-
-    def tick(self, now: float) -> None:
-        """The hub's clock, `time.monotonic()`."""
-
-
-class Tail:
-    """The newest entries of one live log, dense, shared by its readers as encoded bytes a wire.
-
-    `doubts` counts how often something may have been missed: a reader that knows a lower number looks into the log.
-    """
-
-    def __init__(self, head: Head) -> None:
-        self.head = head
-        self.doubts = 0
-        self.pages = Pages(head.id)
-        self.is_heard = False
-        self.readers: set[Follower] = set()
-        self._entries: list[Entry] = []
-        self._frames: dict[Wire, list[bytes]] = {}
-        self._bytes = 0
-
-    def hear(self, message: bytes | None) -> None:
-        """A message of the log's channel; None or an empty one: look for yourselves."""
-        if not message:
-            self.doubts += 1
-        else:
-            try:
-                entries = [from_row(row) for row in unpack(message)]
-            except CorruptEntry:
-                logger.warning("%s: unreadable message", self.head.id)
-                self.doubts += 1
-            else:
-                for entry in entries:
-                    self._add(entry)
-                self._trim(len(message))
-        for reader in self.readers:
-            reader.hear()
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether the end was heard; False says nothing."""
-        return bool(self._entries) and isinstance(self._entries[-1].event, Done)
-
-    def _add(self, entry: Entry) -> None:
-        if self._entries:
-            last = self._entries[-1].id
-            if entry.id.attempt < last.attempt:  # a server came back with older data: what was heard may not be so
-                self._clear()
-                self.doubts += 1
-            elif entry.id <= last:
-                return
-            elif not entry.follows(last):
-                self._clear()
-        self._entries.append(entry)
-
-    def _trim(self, added: int) -> None:
-        """Keep the newer half when it has grown too large: who has not read the older one pages through the log. The
-        newest stays, whatever its size: an end of megabytes is decoded once, and not once a reader.
-
-        Few entries are enough for whoever keeps up, and they take 15 times the bytes they came in. Where a tail does
-        not grow with each event, as many containers die as are born, and Python's collector need not look."""
-        self._bytes += added
-        if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
-            half = min(max(len(self._entries) // 2 + 1, len(self._entries) - TAIL_ENTRIES), len(self._entries) - 1)
-            del self._entries[:half]
-            for frames in self._frames.values():
-                del frames[:half]
-            self._bytes //= 2
-
-    def _clear(self) -> None:
-        self._entries.clear()
-        self._frames.clear()
-        self._bytes = 0
-
-    def after(self, cursor: EntryId, wire: Wire) -> "tuple[list[bytes], list[Entry]] | None":
-        """What follows the cursor: frames and their entries, both empty if nothing does. None if it cannot be told
-        from here."""
-        entries = self._entries
-        if len(entries) > 1 and entries[-2].id == cursor:  # the common case: only the newest is new
-            first = len(entries) - 1
-        else:
-            first = bisect_right(entries, cursor, key=_id)
-            if first == len(entries):
-                return [], []
-            if not entries[first].follows(cursor):
-                return None
-        frames = self._frames.get(wire)
-        if frames is None:
-            frames = self._frames[wire] = []
-        if len(frames) < len(entries):
-            frames += [wire.encode(self.head, entry) for entry in entries[len(frames) :]]
-        return frames[first:], entries[first:]
 
 
 class Hub:
@@ -152,21 +41,21 @@ class Hub:
     def __init__(self, settings: Settings, log: Log) -> None:
         self.settings = settings
         self.log = log
-        self.subscriber = Subscriber(log.redis)
+        self.subscriber = Subscriber(log.redis, Breath(BREATH_S))
         self.draining = False
         self._tails: dict[str, Tail] = {}
         self._readers_of: Counter[str] = Counter()
-        self._note_at = 0.0
         self._away_since: float | None = None
         self._deserted: asyncio.Event | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         self.subscriber.start()
-        self._task = asyncio.create_task(self._tick(), name="hub")
+        duties = {"ticks": self._tick, "looks": self._look_at_silent, "presence": self._note_presence}
+        self._tasks = [asyncio.create_task(duty(), name=f"hub: {name}") for name, duty in duties.items()]
 
     async def close(self) -> None:
-        await end_tasks(self._task)
+        await end_tasks(*self._tasks)
         await self.subscriber.close()
 
     @property
@@ -224,24 +113,45 @@ class Hub:
     async def _tick(self) -> None:
         """The one clock of all readers: keep-alives, write timeouts, Redis' absence."""
         while True:
+            readers = self.readers
+            pause_s = TICK_S / (len(readers) // AT_ONCE + 1)
+            for start in range(0, len(readers) + 1, AT_ONCE):
+                now = time.monotonic()
+                self._watch(now)
+                for reader in readers[start : start + AT_ONCE]:
+                    reader.tick(now)
+                await asyncio.sleep(pause_s)
+
+    def _watch(self, now: float) -> None:
+        if self.subscriber.connected:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = now
+
+    async def _look_at_silent(self) -> None:
+        """A log that says nothing for a beat is asked where it stands: a lost message costs a beat, not the stream."""
+        while True:
             await asyncio.sleep(TICK_S)
-            now = time.monotonic()
-            if self.subscriber.connected:
-                self._away_since = None
-            elif self._away_since is None:
-                self._away_since = now
-            for reader in self.readers:
-                reader.tick(now)
-            if now >= self._note_at:
-                self._note_at = now + PRESENCE_S
-                await self._note_presence()
+            before = time.monotonic() - self.settings.beat_s
+            silent = [tail for tail in self._tails.values() if tail.sure_at <= before and tail.is_heard]
+            for start in range(0, len(silent), AT_ONCE):
+                await self._look_at(silent[start : start + AT_ONCE])
+
+    async def _look_at(self, tails: list[Tail]) -> None:
+        """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
+        with contextlib.suppress(*PASSES):
+            tops = await self.log.tops([tail.head.id for tail in tails])
+            for tail, top in zip(tails, tops, strict=True):
+                tail.look(top)
 
     async def _note_presence(self) -> None:
         """Generations that run only while somebody reads learn that somebody does."""
-        read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
-        if read:
-            with contextlib.suppress(*PASSES):
-                await self.log.seen(read)
+        while True:
+            read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
+            if read:
+                with contextlib.suppress(*PASSES):
+                    await self.log.seen(read)
+            await asyncio.sleep(PRESENCE_S)
 
     async def drain(self, grace_s: float) -> None:
         """Send every reader elsewhere, spread over the grace period; who takes no word until then is cut."""

@@ -13,6 +13,8 @@ from tailrace.log import Log, Page
 class Pages:
     """The pages of one log that are on their way."""
 
+    __slots__ = ("_coming", "_generation")
+
     def __init__(self, generation: str) -> None:
         self._generation = generation
         self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
@@ -26,9 +28,10 @@ class Pages:
                 return coming.result()
         coming = self._coming[place] = asyncio.get_running_loop().create_future()
         try:
-            page = await log.page(self._generation, after, limit, merge=merge)
-            coming.set_result(page)
+            coming.set_result(await log.page(self._generation, after, limit, merge=merge))
+        except Exception as error:  # noqa: BLE001 - whatever it is: everybody who waits is told, at the same time
+            coming.set_exception(error)
         finally:
             del self._coming[place]
-            coming.cancel()  # where there is no page: the next who waits asks for it
-        return page
+            coming.cancel()  # where who asked has left: the next who waits asks for it
+        return coming.result()

@@ -8,8 +8,8 @@ The rule that makes it exact: ids at or below the cursor are ignored; the first 
 it. If it does not, and does not on a second look, the reader is told to forget what it has (`restarted`, without an
 id) and gets the log from its beginning. Resume, live reading and a server that came back with older data are one case.
 
-There is no queue: the next page is read when the socket has drained. One task a reader, no timer: the hub's tick
-wakes it, cuts it when its socket stays full, and ends it when Redis stays away.
+There is no queue: the next page is read when the socket has drained. One task a reader, no timer: the hub's tick says
+that we live, cuts it when its socket stays full, and ends it when Redis stays away.
 
 The hot path is `hear`. While the task sleeps and the socket has room, what simply follows is written from the very
 callback that received it, and nobody is woken: about 30 µs of CPU an event where waking the task cost 50; half of what
@@ -25,7 +25,7 @@ from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, State
+from tailrace.log import FIRST_PAGE, PAGE_BYTES, State, Top
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again
@@ -58,13 +58,13 @@ class Reader:
         self._may_read = may_read
         self._limit = FIRST_PAGE
         self._said = cursor is not None
-        self._restarted_before = state.number > 1
+        self._begins_late = state.number > 1 and cursor is None and not wire.restarts
         self._is_live = not state.ended
         self._seen_doubts = -1
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
-        self._look_at = time.monotonic() + hub.settings.beat_s
         self._told_at = time.monotonic()
+        self._admitted_until = self._told_at + hub.settings.beat_s
         self._blocked_since: float | None = None
         self._missing_since: float | None = None
         self._failing_since: float | None = None
@@ -77,7 +77,6 @@ class Reader:
         self._connection.on_lost = self.wake
         self._tail = self.hub.join(self, live=self._is_live)
         try:
-            await self._begin()
             while not self._connection.lost:
                 await self._step()
         except Cut:
@@ -90,17 +89,24 @@ class Reader:
             self._connection.on_lost = None
             self.hub.leave(self)
 
-    def hear(self) -> None:
+    def hear(self) -> bool:
         """The tail has something new. (A task that is awake looks at it before it sleeps.)"""
         waiter = self._waiter
         if waiter is None or waiter.done():
-            return
-        busy = self._leaving or self._connection.is_full
+            return False
         try:
-            if busy or not self._follow() or self._connection.is_full:
-                waiter.set_result(None)
+            if not (self._leaving or self._connection.is_full) and self._follow() and not self._connection.is_full:
+                return True
+            waiter.set_result(None)
         except Exception as error:  # noqa: BLE001 - whatever it is: it is this reader's, and the next one must hear too
             waiter.set_exception(error)
+        return False
+
+    def look(self, top: Top | None) -> None:
+        """What the head says of a log that was silent. Where this reader stands elsewhere, it looks into the log."""
+        if top is None or top.ended or top.id != self._cursor:
+            self._seen_doubts = -1
+            self.wake()
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -116,13 +122,26 @@ class Reader:
         self._connection.abort()
 
     def tick(self, now: float) -> None:
-        """The hub's clock. Cuts a socket that stayed full; wakes whoever has something to look at."""
-        blocked = self._blocked_since
-        if blocked is not None:
-            if now - blocked > self.hub.settings.write_timeout_s:
+        """The hub's clock. Cuts a socket that stayed full, and who may no longer read; says that we live; wakes whoever
+        has something to look at."""
+        if now >= self._admitted_until:
+            self._admitted_until = now + self.hub.settings.beat_s
+            if not self._may_read(self.head.owner):
+                return self.cut()
+        if self._blocked_since is not None:
+            if now - self._blocked_since > self.hub.settings.write_timeout_s:
                 self.cut()
-        elif now >= self._look_at or self._missing_since or self._failing_since or self.hub.is_away:
+        elif self._missing_since or self._failing_since or self.hub.is_away:
             self.wake()
+        elif now - self._told_at >= self.hub.settings.beat_s:
+            self._keep_alive()
+        return None
+
+    def _keep_alive(self) -> None:
+        if self.wire.keep_alive and self._waiter and not self._waiter.done():
+            self._send(self.wire.keep_alive)
+            if self._connection.is_full:
+                self.wake()
 
     async def _step(self) -> None:
         """Tell what there is, or wait until there may be more.
@@ -135,11 +154,12 @@ class Reader:
         if self._leaving:
             self._come_again("this server is stopping")
         try:
-            if not self._follow():
+            if self._begins_late:
+                await self._begin()
+            elif not self._follow():
                 await self._catch_up()
-            elif not self._connection.is_full and self._is_idle():
-                self.hub.listen(self._tail)  # it counted as finished, and is not: its server came back with older data
-                await self._woken()
+            elif not self._connection.is_full:
+                await self._sleep()
         except PASSES:
             await self._server_away()
 
@@ -169,16 +189,31 @@ class Reader:
             if page.before != self._cursor.n:
                 return self._forget()
         self._failing_since = None
+        self._limit = page.limit
         if page.entries:
             self._missing_since = None
-            self._tell([self.wire.encode(self.head, entry) for entry in page.entries], page.entries)
-        if page.next_limit is None:
+            if not self._tell_page(page.entries):
+                return None
+        if page.is_last:
             self._seen_doubts = doubts
             if not page.entries:
                 await self._look()
-        else:
-            self._limit = page.next_limit
         return None
+
+    def _tell_page(self, entries: list[Entry]) -> bool:
+        """About 64 KiB at a time, whatever the page weighs. False if the socket is full before its end: the rest is
+        read again when it has drained."""
+        start, frames, size = 0, list[bytes](), 0
+        for end, entry in enumerate(entries, 1):
+            frame = self.wire.encode(self.head, entry)
+            frames.append(frame)
+            size += len(frame)
+            if size >= PAGE_BYTES or end == len(entries):
+                self._tell(frames, entries[start:end])
+                if self._connection.is_full and end < len(entries):
+                    return False
+                start, frames, size = end, [], 0
+        return True
 
     def _tell(self, frames: list[bytes], entries: list[Entry]) -> None:
         """Hand over bytes; they move the cursor to the last of the entries."""
@@ -207,10 +242,10 @@ class Reader:
 
     async def _begin(self) -> None:
         """Where a wire without a word for `restarted` begins: behind the last one."""
-        if self._restarted_before and not (self.wire.restarts or self._said):
-            async for entry in self.hub.log.read_all(self.head.id):
-                if isinstance(entry.event, Restarted) and not entry.event.keep:
-                    self._cursor = entry.id
+        async for entry in self.hub.log.read_all(self.head.id):
+            if isinstance(entry.event, Restarted) and not entry.event.keep:
+                self._cursor = entry.id
+        self._begins_late = False
 
     def _send(self, data: bytes) -> None:
         self._told_at = time.monotonic()
@@ -224,21 +259,14 @@ class Reader:
         finally:
             self._blocked_since = None
 
-    def _is_idle(self) -> bool:
-        """Nothing to tell: whether there is nothing to do either. On the beat say that we live, and look whether the
-        log does."""
-        now = time.monotonic()
+    def _sleep(self) -> asyncio.Future[None]:
+        """Nothing to tell."""
         if self.hub.is_away:
             self._come_again("the log's server is away")
-        if now >= self._look_at:
-            self._look_at = now + self.hub.settings.beat_s
-            if self.wire.keep_alive and now - self._told_at >= self.hub.settings.beat_s / 2:
-                self._send(self.wire.keep_alive)
-            self._seen_doubts = -1  # a lost message costs a beat, not the stream
-            return False
         if self._missing_since:
             self._seen_doubts = -1
-        return True
+        self.hub.listen(self._tail)  # where it counted as finished, and is not: its server came back with older data
+        return self._woken()
 
     def _woken(self) -> asyncio.Future[None]:
         """(No coroutine: each one on the way to where a reader sleeps costs every reader a quarter of a kilobyte.)"""
@@ -251,8 +279,6 @@ class Reader:
             state = await self.hub.log.state(self.head.id, self.head.owner)
         except (NotFound, Gone) as error:
             return self._missing("lost" if isinstance(error, NotFound) else str(error.code))
-        if not self._may_read(self.head.owner):
-            raise Cut
         if is_ahead(self._cursor, state):
             return self._missing(None)
         if state.ended and self._cursor.n == state.n:

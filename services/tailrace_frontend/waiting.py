@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 
 from tailrace.events import Head
-from tailrace.log import State
-from tailrace_frontend.hub import Hub, Tail
+from tailrace.log import State, Top
+from tailrace_frontend.hub import Hub
+from tailrace_frontend.tail import Tail
 
 LOOK_S = 2.0  # a lost message costs this much
 
@@ -18,7 +19,11 @@ class Waiting:
         self._heard = asyncio.Event()
         self._leaving = False
 
-    def hear(self) -> None:
+    def hear(self) -> bool:
+        self._heard.set()
+        return True
+
+    def look(self, top: Top | None) -> None:  # noqa: ARG002 - it looks more often by itself
         self._heard.set()
 
     def leave(self) -> None:

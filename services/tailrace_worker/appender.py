@@ -7,11 +7,11 @@ and 12 in Redis instead of 47 and 29. One call for each generation in it, so no 
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
 
+from tailrace.breath import Breath
 from tailrace.connection import PASSES
 from tailrace.events import Head
 from tailrace.log import Answer, Append, Log, Outcome
@@ -19,7 +19,6 @@ from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 BREATH_S = 0.005
-IN_A_ROW = 4
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,7 @@ class Appender:
         self._restored = restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
-        self._busy_until = 0.0
+        self._breath = Breath(BREATH_S)
 
     def wake(self, writer: Writer) -> None:
         self._ready[writer] = None
@@ -47,19 +46,13 @@ class Appender:
             failed = await self._send(list(writers))
             if failed is None:
                 failures = 0
-                await self._breathe()
+                if (pause_s := self._breath.taken()) > 0:
+                    await asyncio.sleep(pause_s)
                 continue
             if failures == 0:
                 logger.warning("append: %s: %s", type(failed).__name__, failed)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
-
-    async def _breathe(self) -> None:
-        now = time.monotonic()
-        self._busy_until = max(self._busy_until, now) + BREATH_S
-        pause = self._busy_until - now - IN_A_ROW * BREATH_S
-        if pause > 0:
-            await asyncio.sleep(pause)
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
         """What passed wrong, if anything: those batches are frozen, and the same rows go again."""

@@ -176,42 +176,42 @@ def stored_size(stored: Sequence[Any]) -> int:
 def merged(stored: Sequence[Any]) -> tuple[list[Entry], int]:
     """Stored entries in fewer, and their size: adjacent deltas of one place become one, under the last one's id.
 
-    Only deltas without `extra` merge; structure never does. So the cursor of whoever stops there is right, and the fold
-    of what was told is the same from every cursor. The bytes of a run are joined before anything is made of them:
-    catching up costs what its frames cost, and not what its tokens would.
+    Only deltas without `extra` merge, and to no more than `RUN_BYTES`; structure never does. So the cursor of whoever
+    stops there is right, and the fold of what was told is the same from every cursor. The bytes of a run are joined
+    before anything is made of them: catching up costs what its frames cost, and not what its tokens would.
     """
     told: list[Entry] = []
-    size, place, last, texts = 0, b"", b"", list[bytes]()
-    for each in stored:
-        entry_id, fields = each
+    size, place, start = 0, b"", 0
+    for i, (_, fields) in enumerate(stored):
         if fields[0] == place and len(fields) == 2:
-            last = entry_id
-            texts.append(fields[1])
             continue
-        if texts:
-            told.append(_run(last, place, texts))
-            size += _run_size(place, texts)
+        if place:
+            size += _join(stored[start:i], told)
         if len(fields) == 2 and fields[0].partition(b":")[0] in DELTA_FIELDS:
-            last, place, texts = entry_id, fields[0], [fields[1]]
+            place, start = fields[0], i
         else:
-            place, texts = b"", []
-            told.append(from_row(stored_row(each)))
-            size += stored_size([each])
-    if texts:
-        told.append(_run(last, place, texts))
-        size += _run_size(place, texts)
+            place = b""
+            told.append(from_row(stored_row(stored[i])))
+            size += stored_size([stored[i]])
+    if place:
+        size += _join(stored[start:], told)
     return told, size
 
 
+RUN_BYTES = 64 * 1024
 DELTA_FIELDS = {kind.encode() for kind in DELTAS}
 
 
-def _run(last: bytes, place: bytes, texts: list[bytes]) -> Entry:
-    return from_row(stored_row((last, [place, b"".join(texts)])))
-
-
-def _run_size(place: bytes, texts: list[bytes]) -> int:
-    return len(texts) * len(place) + sum(map(len, texts))
+def _join(run: Sequence[Any], told: list[Entry]) -> int:
+    """Add what a run becomes: one entry, or more where it is large. Its size as stored."""
+    texts = [fields[1] for _, fields in run]
+    size = sum(map(len, texts))
+    last, (place, _) = run[-1]
+    if size > RUN_BYTES and len(run) > 1:
+        half = len(run) // 2
+        return _join(run[:half], told) + _join(run[half:], told)
+    told.append(from_row(stored_row((last, [place, b"".join(texts)]))))
+    return size + len(run) * len(place)
 
 
 _packer = msgspec.msgpack.Encoder()

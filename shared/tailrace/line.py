@@ -2,7 +2,7 @@
 
 redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken over: hiredis
 parses in the very callback that received the bytes, and hands each reply on from there. No task is woken and no timer
-made for it.
+made for it. A line that may take a `breath` leaves the socket alone for a while when much comes.
 """
 
 import asyncio
@@ -12,6 +12,8 @@ from typing import Any
 
 import hiredis
 
+from tailrace.breath import Breath
+
 
 class Line(asyncio.Protocol):
     """Taken over once it has shaken hands.
@@ -20,10 +22,16 @@ class Line(asyncio.Protocol):
     """
 
     def __init__(
-        self, connection: Any, dispatch: Callable[[Any], None], lost: Callable[[Exception], None], **options: Any
+        self,
+        connection: Any,
+        dispatch: Callable[[Any], None],
+        lost: Callable[[Exception], None],
+        breath: Breath | None = None,
+        **options: Any,
     ) -> None:
         self._dispatch = dispatch
         self._lost: Callable[[Exception], None] | None = lost
+        self._breath = breath
         self._parser = hiredis.Reader(**options)
         self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
         self._former = self._transport.get_protocol()
@@ -44,7 +52,15 @@ class Line(asyncio.Protocol):
             while (reply := self._parser.gets()) is not False:
                 self._dispatch(reply)
         except hiredis.HiredisError as error:
-            self.cut(error)
+            return self.cut(error)
+        if self._breath and (pause_s := self._breath.taken()) > 0 and not self._transport.is_closing():
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_later(pause_s, self._read_on)
+        return None
+
+    def _read_on(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._former.connection_lost(exc)  # redis-py waits for it where it closes the connection

@@ -115,12 +115,20 @@ class Answer(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What follows a cursor: `before` is the number before its first entry, `next_limit` how many to ask for next; None
-    where this page met the top of the log."""
+    """What follows a cursor: `before` is the number before its first entry, `limit` how many to ask for next;
+    `is_last`: it met the top of the log."""
 
     entries: list[Entry]
     before: int
-    next_limit: int | None
+    limit: int
+    is_last: bool
+
+
+class Top(NamedTuple):
+    """Where a log stands: the newest id that its head knows of, and whether it has ended."""
+
+    id: EntryId
+    ended: bool
 
 
 class Log:
@@ -264,6 +272,14 @@ class Log:
             pipe.hgetall(keys.head(generation))
         return [_state(fields) if fields else None for fields in await pipe.execute()]
 
+    async def tops(self, generations: Sequence[str]) -> list[Top | None]:
+        """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
+        answers = await self._ask_all([("HMGET", keys.head(each), "attempt", "n", "status") for each in generations])
+        return [
+            None if attempt is None else Top(EntryId(int(attempt), int(n)), status not in (b"queued", b"running"))
+            for attempt, n, status in answers
+        ]
+
     async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
         """Up to `limit` entries that follow the cursor; none if nothing does, or the log is no longer there."""
         return (await self.page(generation, after, limit)).entries
@@ -273,16 +289,17 @@ class Log:
         start = "-" if after == START else f"({after}"
         stored = await self._ask("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
         if not stored:
-            return Page([], after.n, None)
+            return Page([], after.n, limit, is_last=True)
         first = from_row(_row(stored[0]))
         entries, size = merged(stored) if merge else ([from_row(_row(each)) for each in stored], stored_size(stored))
-        return Page(entries, first.id.n - first.width, page_size(len(stored), size) if len(stored) == limit else None)
+        more = min(page_size(len(stored), size), 4 * limit)  # what comes may be larger than what was
+        return Page(entries, first.id.n - first.width, more, is_last=len(stored) < limit)
 
     async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, read in pages of about 64 KiB."""
-        limit: int | None = FIRST_PAGE
-        while limit:
-            entries, _, limit = await self.page(generation, after, limit)
+        limit, is_last = FIRST_PAGE, False
+        while not is_last:
+            entries, _, limit, is_last = await self.page(generation, after, limit)
             for entry in entries:
                 yield entry
             if entries:
@@ -319,14 +336,19 @@ class Log:
                 block_ms = None if ended else BLOCK_MS
 
     async def _ask(self, *command: Any) -> Any:
+        (reply,) = await self._ask_all([command])
+        return reply
+
+    async def _ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """What readers ask, thousands of them: in the pipeline, answered as hiredis parses it."""
         try:
-            (reply,) = await self._pipeline.execute([command])
+            replies = await self._pipeline.execute(commands)
         except Interrupted:
-            (reply,) = await self._pipeline.execute([command])
-        if isinstance(reply, Exception):
-            raise reply
-        return reply
+            replies = await self._pipeline.execute(commands)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise reply
+        return replies
 
     async def _raise_missing(self, generation: str, owner: str | None) -> None:
         tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation))

@@ -17,6 +17,7 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from tailrace.breath import Breath
 from tailrace.connection import CONNECT_TIMEOUT_S
 from tailrace.line import Line
 from tailrace.tasks import end_tasks
@@ -31,10 +32,14 @@ PING_S = 2.0  # a black-holed connection is noticed after two of these
 
 
 class Subscriber:
-    """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now."""
+    """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now.
 
-    def __init__(self, redis: Redis) -> None:
+    `breath`: what comes too fast for it is read together.
+    """
+
+    def __init__(self, redis: Redis, breath: Breath | None = None) -> None:
         self._pool = redis.connection_pool
+        self._breath = breath
         self._connection: Any = None
         self._line: Line | None = None
         self._listeners: dict[bytes, Listener] = {}
@@ -87,7 +92,7 @@ class Subscriber:
             if not ended.done():
                 ended.set_exception(why)
 
-        line = self._line = Line(self._connection, self._dispatch, lost)
+        line = self._line = Line(self._connection, self._dispatch, lost, self._breath)
         self.connected = True
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)

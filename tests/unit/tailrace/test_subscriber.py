@@ -12,7 +12,9 @@ import uvloop
 from redis.asyncio import Redis
 
 from tailrace import subscriber as subscriber_module
+from tailrace.breath import Breath
 from tailrace.connection import connect
+from tailrace.line import Line
 from tailrace.subscriber import Subscriber
 from tailrace_cli.embedded import EmbeddedServer
 
@@ -91,6 +93,30 @@ async def test_it_hears_in_order(redis: Redis, subscriber: Subscriber) -> None:
     for message in said:
         await publish(redis, "channel", message)
     assert [await ear.next() for _ in said] == said
+
+
+async def test_with_a_breath_what_comes_fast_is_read_together_and_nothing_is_lost(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[int] = []
+    received = Line.data_received
+
+    def counted(line: Line, data: bytes) -> None:
+        reads.append(len(data))
+        received(line, data)
+
+    monkeypatch.setattr(Line, "data_received", counted)
+    subscriber, ear = Subscriber(redis, Breath(0.05, in_a_row=1)), Ear()
+    subscriber.start()
+    subscriber.add("channel", ear)
+    await ear.next()
+    reads.clear()
+    said = [str(n).encode() for n in range(300)]
+    for message in said:
+        await publish(redis, "channel", message)
+    assert [await ear.next() for _ in said] == said
+    assert len(reads) < 100
+    await subscriber.close()
 
 
 async def test_each_listener_hears_its_own_channel(redis: Redis, subscriber: Subscriber) -> None:

@@ -1,200 +1,22 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from support.logs import LOGS, Book, head, text_opened, words
 from support.web import Client, Web, until
-from tailrace.codec import pack, to_row
-from tailrace.events import Entry, Head, Options, Text
-from tailrace.ids import START, EntryId
+from tailrace.events import Options
 from tailrace.log import Log
-from tailrace.wire import WIRES, Wire
+from tailrace.tasks import end_tasks
+from tailrace.wire import WIRES
 from tailrace_frontend import hub as module
-from tailrace_frontend.hub import TAIL_BYTES, TAIL_ENTRIES, Tail
 from tailrace_frontend.reader import Reader
 
 HEAD = head()
 NATIVE = WIRES["native"]
 ENTRIES = LOGS["text"](HEAD)
-
-
-def message(*entries: Entry) -> bytes:
-    return pack([to_row(entry) for entry in entries])
-
-
-def tail_of(*entries: Entry) -> Tail:
-    tail = Tail(HEAD)
-    tail.hear(message(*entries))
-    return tail
-
-
-def long_log(count: int, size: int) -> list[Entry]:
-    book = Book(HEAD).start().say(text_opened(), *(Text(0, f"{n:04}" + "x" * (size - 4)) for n in range(count)))
-    return book.end("completed")
-
-
-def told(tail: Tail, cursor: EntryId, wire: Wire = NATIVE) -> list[Entry] | None:
-    after = tail.after(cursor, wire)
-    return after if after is None else after[1]
-
-
-def test_a_tail_tells_what_follows_a_cursor() -> None:
-    tail = tail_of(*ENTRIES)
-    for position, entry in enumerate(ENTRIES):
-        assert told(tail, entry.id) == ENTRIES[position + 1 :]
-    assert told(tail, START) == ENTRIES
-
-
-def test_at_its_top_a_tail_has_nothing_to_tell() -> None:
-    assert tail_of(*ENTRIES).after(ENTRIES[-1].id, NATIVE) == ([], [])
-    assert Tail(HEAD).after(ENTRIES[2].id, NATIVE) == ([], [])
-
-
-def test_who_is_behind_its_start_cannot_be_told_from_a_tail() -> None:
-    tail = tail_of(*ENTRIES[4:])
-    assert told(tail, ENTRIES[3].id) == ENTRIES[4:]
-    assert told(tail, ENTRIES[2].id) is None
-    assert told(tail, START) is None
-
-
-def test_frames_are_what_the_wire_tells_of_the_entries() -> None:
-    tail = tail_of(*ENTRIES)
-    for wire in WIRES.values():
-        assert tail.after(ENTRIES[1].id, wire) == ([wire.encode(HEAD, entry) for entry in ENTRIES[2:]], ENTRIES[2:])
-
-
-def test_an_entry_is_encoded_once_a_wire_however_many_read_it() -> None:
-    encoded: list[EntryId] = []
-
-    def encode(_: Head, entry: Entry) -> bytes:
-        encoded.append(entry.id)
-        return b"."
-
-    wire, another = Wire("a", encode), Wire("b", encode)
-    tail = tail_of(*ENTRIES[:3])
-    for _ in range(5):
-        tail.after(START, wire)
-        tail.after(ENTRIES[0].id, wire)
-    assert encoded == [entry.id for entry in ENTRIES[:3]]
-    tail.hear(message(ENTRIES[3]))
-    tail.after(ENTRIES[2].id, wire)
-    tail.after(ENTRIES[2].id, wire)
-    assert encoded == [entry.id for entry in ENTRIES[:4]]
-    tail.after(START, another)
-    assert encoded[4:] == [entry.id for entry in ENTRIES[:4]]
-
-
-def test_a_wire_that_nobody_reads_is_never_encoded() -> None:
-    def encode(_: Head, entry: Entry) -> bytes:
-        raise AssertionError(entry)
-
-    tail = tail_of(*ENTRIES)
-    assert tail.after(ENTRIES[-1].id, Wire("a", encode)) == ([], [])
-
-
-def test_what_is_heard_twice_is_told_once() -> None:
-    tail = tail_of(*ENTRIES[:4])
-    tail.hear(message(*ENTRIES[:4]))
-    tail.hear(message(*ENTRIES[2:6]))
-    assert told(tail, START) == ENTRIES[:6]
-
-
-def test_a_gap_makes_a_tail_begin_anew_behind_it_so_that_its_readers_look_into_the_log() -> None:
-    tail = tail_of(*ENTRIES[:3])
-    assert tail.after(START, NATIVE)
-    tail.hear(message(*ENTRIES[4:]))
-    assert told(tail, ENTRIES[2].id) is None
-    assert tail.after(ENTRIES[3].id, NATIVE) == ([NATIVE.encode(HEAD, e) for e in ENTRIES[4:]], ENTRIES[4:])
-
-
-def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -> None:
-    tail = tail_of(*ENTRIES[:5])
-    attempt = ENTRIES[0].id.attempt + 60_000
-    again = Entry(EntryId(attempt, ENTRIES[2].id.n + 1), Text(0, "again"))
-    tail.hear(message(again))
-    assert told(tail, ENTRIES[4].id) is None  # its number does not continue what this reader has
-    assert told(tail, ENTRIES[2].id) == [again]
-
-
-def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_so_everybody_looks() -> None:
-    later = Entry(EntryId(ENTRIES[4].id.attempt + 60_000, ENTRIES[4].id.n + 1), Text(0, "later"))
-    tail = tail_of(*ENTRIES[:5], later)
-    doubts = tail.doubts
-    tail.hear(message(ENTRIES[5]))
-    assert tail.doubts == doubts + 1
-    assert told(tail, later.id) == []
-    assert told(tail, ENTRIES[4].id) == [ENTRIES[5]]
-    assert told(tail, ENTRIES[3].id) is None
-
-
-def test_a_tail_of_many_small_entries_keeps_few() -> None:
-    entries = long_log(1000, 8)
-    tail = Tail(HEAD)
-    for entry in entries[:-1]:
-        tail.hear(message(entry))
-        assert len(tail._entries) <= TAIL_ENTRIES
-    assert told(tail, entries[-2 - TAIL_ENTRIES // 4].id) == entries[-1 - TAIL_ENTRIES // 4 : -1]
-    tail.hear(message(*entries[:-1]))
-    assert len(tail._entries) <= TAIL_ENTRIES
-
-
-def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:
-    entries = long_log(400, 4096)
-    tail = Tail(HEAD)
-    for entry in entries[:-1]:
-        tail.hear(message(entry))
-        assert sum(to_row(each).size for each in tail._entries) <= 1.1 * TAIL_BYTES
-        assert told(tail, tail._entries[0].id) == tail._entries[1:]
-    assert len(tail._entries) >= 30
-    assert told(tail, entries[-3].id) == [entries[-2]]
-    assert told(tail, entries[100].id) is None
-
-
-def test_trimming_keeps_frames_and_entries_side_by_side() -> None:
-    entries = long_log(300, 4096)
-    tail = Tail(HEAD)
-    for position, entry in enumerate(entries[:-1]):
-        tail.hear(message(entry))
-        if position % 7 == 0:
-            tail.after(entries[position - 1].id, NATIVE)
-        if position % 3 == 0:
-            after = tail.after(tail._entries[0].id, NATIVE)
-            assert after == ([NATIVE.encode(HEAD, each) for each in tail._entries[1:]], tail._entries[1:])
-
-
-@pytest.mark.parametrize("before", [0, 1, 2])
-def test_the_newest_entry_is_told_from_the_tail_however_large_it_is(before: int) -> None:
-    entries = long_log(100, 4096)
-    done = entries[-1]
-    assert to_row(done).size > TAIL_BYTES
-    tail = Tail(HEAD)
-    for entry in entries[-1 - before : -1]:
-        tail.hear(message(entry))
-    tail.hear(message(done))
-    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.encode(HEAD, done)], [done])
-    assert tail.has_ended
-
-
-def test_an_entry_too_large_for_a_tail_leaves_with_the_next() -> None:
-    large, *more = [Entry(EntryId(1, n), Text(0, "x" * size)) for n, size in enumerate((2 * TAIL_BYTES, 1, 1))]
-    tail = tail_of(large)
-    tail.hear(message(more[0]))
-    assert told(tail, large.id) == [more[0]]
-    assert told(tail, START) is None
-    tail.hear(message(more[1]))
-    assert told(tail, large.id) in ([*more], None)
-
-
-@pytest.mark.parametrize("sent", [None, b"", b"\xc1", b"junk", b"\x91\x90"])
-def test_whatever_is_no_entry_makes_readers_look_into_the_log(sent: bytes | None) -> None:
-    tail = tail_of(*ENTRIES[:3])
-    doubts = tail.doubts
-    tail.hear(sent)
-    assert tail.doubts == doubts + 1
-    assert told(tail, START) == ENTRIES[:3]
 
 
 @pytest.fixture
@@ -285,7 +107,7 @@ async def test_a_subscription_confirmed_late_makes_its_readers_look_once_more(we
 
 
 async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
-    entries = long_log(100, 4096)
+    entries = Book(HEAD).start().say(text_opened(), *words("|".join(100 * ["x" * 4096]))).end("completed")
     await web.create(HEAD, entries[:-1])
     client = await web.read(HEAD, cursor=entries[-2].id)
     await until(lambda: client.reader._seen_doubts == 0)
@@ -299,9 +121,10 @@ async def ticking(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[We
     """The hub's clock runs, fast."""
     monkeypatch.setattr(module, "TICK_S", 0.002)
     web.hub.subscriber.connected = True
-    task = asyncio.create_task(web.hub._tick())
+    duties = [web.hub._tick(), web.hub._look_at_silent(), web.hub._note_presence()]
+    tasks = [asyncio.create_task(duty) for duty in duties]
     yield web
-    task.cancel()
+    await end_tasks(*tasks)
 
 
 async def test_redis_counts_as_away_only_after_a_lease_and_a_second(ticking: Web) -> None:
@@ -331,6 +154,74 @@ async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
         await ticking.read(each)
     await until(lambda: noted)
     assert noted[0] == [watched.id]
+
+
+async def test_thousands_are_ticked_some_at_a_time_and_each_once_a_tick(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    monkeypatch.setattr(module, "TICK_S", 0.05)
+    ticked: list[int] = []
+
+    class Reader:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def tick(self, _: float) -> None:
+            ticked.append(self.number)
+
+    monkeypatch.setattr(type(web.hub), "readers", [Reader(number) for number in range(10)])
+    task = asyncio.create_task(web.hub._tick())
+    seen: list[int] = []
+    while len(ticked) < 10:
+        if not seen or len(ticked) > seen[-1]:
+            seen.append(len(ticked))
+        await asyncio.sleep(0)
+    assert seen == [0, 3, 6, 9]
+    assert ticked == list(range(10))
+    await end_tasks(task)
+
+
+async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_is_not(
+    ticking: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    tops = ticking.log.tops
+
+    async def counted(generations: list[str]) -> object:
+        asked.append(generations)
+        return await tops(generations)
+
+    monkeypatch.setattr(ticking.log, "tops", counted)
+    other = head(id="gen_bcdefghijklmnopqrstuvwxyza")
+    for each in (HEAD, other):
+        await ticking.create(each, ENTRIES[:3])
+    client, _ = [await ticking.read(each) for each in (HEAD, other)]
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    await ticking.add(HEAD, ENTRIES[3:], heard=False)
+    ticking.hub._tails[HEAD.id].sure_at -= ticking.hub.settings.beat_s
+    await until(lambda: client.ended)
+    assert asked == [[HEAD.id]]
+    assert client.events[-1].kind == "done"
+
+
+async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    await ticking.create(HEAD, ENTRIES[:3])
+    client = await ticking.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    failed: list[bool] = []
+
+    async def refused(_: object) -> None:
+        failed.append(True)
+        raise RedisConnectionError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(ticking.log, "tops", refused)
+        await ticking.add(HEAD, ENTRIES[3:], heard=False)
+        ticking.hub._tails[HEAD.id].sure_at -= ticking.hub.settings.beat_s
+        await until(lambda: len(failed) > 1)
+    assert not client.ended
+    await until(lambda: client.ended)
 
 
 async def test_a_drain_sends_everybody_elsewhere_and_returns_when_they_are_gone(web: Web) -> None:
@@ -374,11 +265,3 @@ async def test_who_comes_during_a_drain_is_sent_away_at_once(web: Web) -> None:
     client = await web.read(HEAD)
     await until(lambda: client.ended)
     assert b"retry: " in client.body
-
-
-def test_words_of_a_log_are_dense() -> None:
-    entries = Book(HEAD).start().say(text_opened(), *words("a|b")).end("completed")
-    tail = Tail(HEAD)
-    tail.hear(message(*entries))
-    every: list[Any] = [told(tail, entry.id) for entry in entries]
-    assert all(each is not None for each in every)

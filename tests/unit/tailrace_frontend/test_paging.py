@@ -7,7 +7,7 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Log, Page
 from tailrace_frontend.paging import Pages
 
-PAGE = Page([], 7, None)
+PAGE = Page([], 7, 128, is_last=True)
 
 
 class Slow:
@@ -58,19 +58,24 @@ async def test_another_place_and_later_doubts_are_another_page(slow: Any) -> Non
         task.cancel()
 
 
-@pytest.mark.parametrize("how", ["fails", "leaves"])
-async def test_when_who_asked_first_gets_none_the_next_asks_again(slow: Any, how: str) -> None:
+async def test_when_who_asked_first_leaves_the_next_asks_again(slow: Any) -> None:
     pages = Pages("gen")
     first, *others = await begun(*[read(pages, slow) for _ in range(3)])
-    if how == "fails":
-        slow.asked[0].set_exception(OSError())
-    else:
-        first.cancel()
-    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], OSError | asyncio.CancelledError)
+    first.cancel()
+    assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], asyncio.CancelledError)
     await begun()
     assert len(slow.asked) == 2
     slow.asked[1].set_result(PAGE)
     assert [await task for task in others] == [PAGE] * 2
+
+
+async def test_a_page_that_cannot_be_read_fails_everybody_who_waits_for_it_at_once(slow: Any) -> None:
+    pages = Pages("gen")
+    tasks = await begun(*[read(pages, slow) for _ in range(3)])
+    slow.asked[0].set_exception(OSError("away"))
+    told = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(error) for error in told] == ["away"] * 3
+    assert len(slow.asked) == 1
 
 
 async def test_who_leaves_takes_the_page_from_nobody(slow: Any) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from tailrace import codec, keys
 from tailrace.codec import pack, to_row
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import START, EntryId
-from tailrace.log import Log
+from tailrace.log import PAGE_BYTES, Log
 from tailrace.output import Output
 from tailrace_frontend import hub as hub_module
 from tailrace_frontend.event_stream import HEADERS, come_again
@@ -245,6 +246,18 @@ async def test_nothing_is_read_ahead_of_a_full_socket(web: Web) -> None:
     client.leave()
 
 
+async def test_of_a_page_that_weighs_more_than_it_should_a_full_socket_is_told_no_more_than_it_takes(web: Web) -> None:
+    light, heavy = "|".join(200 * ["x"]), "|".join(600 * ["y" * 4000])
+    entries = Book(HEAD).start().say(text_opened(), *words(f"{light}|{heavy}")).end("completed")
+    await web.create(HEAD, entries)
+    client = await web.read(HEAD, client=Client(fills_up=True))
+    while not client.ended:
+        await until(lambda: client.connection.is_full or client.ended)
+        client.flow.resume_writing()
+    assert said(client.events) == 200 * "x" + 600 * ("y" * 4000)
+    assert max(map(len, client.pieces[:-1])) < 2 * PAGE_BYTES
+
+
 async def test_a_socket_that_stays_full_is_cut_after_the_write_timeout_and_not_before(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
@@ -414,8 +427,9 @@ async def test_an_owner_whose_key_is_withdrawn_is_cut_at_the_next_beat(web: Web)
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     web.callers.clear()
-    client.reader._look_at = 0
-    web.tick()
+    web.tick(BEAT_S / 2)
+    assert not client.was_cut()
+    web.tick(BEAT_S)
     await until(lambda: web.reading == 0)
     assert client.was_cut()
     assert not client.ended
@@ -428,16 +442,38 @@ async def test_a_silent_stream_is_told_a_comment_on_the_beat(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
-    reader = client.reader
-    web.tick()
+    await until(lambda: client.reader._waiter)
+    web.tick(BEAT_S / 2)
     assert client.comments == []
-    reader._look_at = reader._told_at = 0
-    web.tick()
-    await until(lambda: client.comments == [""])
-    web.tick()
-    for _ in range(20):
-        await asyncio.sleep(0)
+    web.tick(BEAT_S)
     assert client.comments == [""]
+    web.tick(BEAT_S / 2)
+    assert client.comments == [""]
+
+
+async def test_while_its_task_is_awake_and_after_its_end_a_stream_is_told_no_comment(web: Web) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    client = await web.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    reader = client.reader
+    reader.wake()
+    reader.tick(time.monotonic() + BEAT_S)
+    assert client.comments == []
+    await web.add(HEAD, ENTRIES[3:])
+    await until(lambda: client.ended)
+    reader.tick(time.monotonic() + BEAT_S)
+    assert client.comments == []
+
+
+async def test_a_comment_that_fills_the_socket_begins_the_write_timeout(web: Web) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    client = await web.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    client.fills_up = True
+    web.tick(BEAT_S)
+    await until(lambda: client.reader._blocked_since)
+    web.tick(31)
+    assert client.was_cut()
 
 
 async def test_on_the_beat_a_stream_finds_what_no_message_told_of(web: Web) -> None:
@@ -445,10 +481,24 @@ async def test_on_the_beat_a_stream_finds_what_no_message_told_of(web: Web) -> N
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3)
     await web.add(HEAD, ENTRIES[3:], heard=False)
-    client.reader._look_at = 0
-    web.tick()
+    await until(lambda: client.reader._waiter)
+    (top,) = await web.log.tops([HEAD.id])
+    client.reader.look(top)
     await until(lambda: client.ended)
     assert said(client.events) == TEXT
+
+
+async def test_a_reader_that_has_all_there_is_does_not_look_into_the_log(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await web.create(HEAD, ENTRIES[:3])
+    client = await web.read(HEAD)
+    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    (top,) = await web.log.tops([HEAD.id])
+    monkeypatch.setattr(Log, "page", _refused)
+    client.reader.look(top)
+    assert client.reader._waiter
+    assert not client.reader._waiter.done()
 
 
 async def test_while_redis_is_away_a_stream_waits_and_then_goes_on(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,24 @@
+"""What a busy process does less often, it does cheaper.
+
+Few things are done at once, as they come. Many are done together: a wake-up, a read, a write and cold caches cost as
+much for one as for ten. Nobody sees some milliseconds in a text that a model takes seconds to say.
+"""
+
+import time
+
+
+class Breath:
+    """Keeps things `gap_s` apart on average; some in a row may follow at once. (The GCRA of networks.)"""
+
+    __slots__ = ("_due", "_gap_s", "_slack_s")
+
+    def __init__(self, gap_s: float, in_a_row: int = 4) -> None:
+        self._gap_s = gap_s
+        self._slack_s = in_a_row * gap_s
+        self._due = 0.0
+
+    def taken(self) -> float:
+        """It is done now. Seconds to wait before the next; 0 or less: none."""
+        now = time.monotonic()
+        self._due = max(self._due, now) + self._gap_s
+        return self._due - now - self._slack_s

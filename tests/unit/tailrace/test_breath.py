@@ -1,0 +1,41 @@
+import pytest
+
+from tailrace import breath as module
+from tailrace.breath import Breath
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+def test_some_in_a_row_follow_at_once_and_then_they_are_a_gap_apart(clock: Clock) -> None:
+    breath = Breath(0.5, in_a_row=3)
+    assert [breath.taken() <= 0 for _ in range(3)] == [True] * 3
+    for _ in range(5):
+        assert breath.taken() == pytest.approx(0.5)
+        clock.now += 0.5
+
+
+def test_who_comes_seldom_never_waits(clock: Clock) -> None:
+    breath = Breath(0.5, in_a_row=1)
+    for _ in range(10):
+        assert breath.taken() <= 0
+        clock.now += 0.6
+
+
+def test_a_pause_gives_back_what_may_follow_at_once(clock: Clock) -> None:
+    breath = Breath(0.5, in_a_row=2)
+    for _ in range(4):
+        breath.taken()
+    clock.now += 10
+    assert [breath.taken() <= 0 for _ in range(3)] == [True, True, False]
