@@ -29,6 +29,7 @@ from tailrace_worker.reconnects import Reconnects
 from tailrace_worker.silence import Silence
 from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
+from tailrace_worker.upstream.payloads import Payloads
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)
@@ -139,10 +140,11 @@ class Attempt:
 
     async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
+        answer = Payloads(translator)
         async with Silence(self._settings.first_token_timeout_s, self._settings.idle_timeout_s) as silence:
-            async for chunks in stream:
-                for chunk in chunks:
-                    if self._write(translator.translate(chunk)):
+            async for payloads in stream:
+                for payload in payloads:
+                    if self._write(answer.read(payload)):
                         silence.heard(self._pace.last)
                 if translator.failure or self._is_too_long():
                     break

@@ -79,7 +79,7 @@ def appends_to(sink: str) -> Callable[[Stack, Served], AbstractAsyncContextManag
     return lambda stack, _: load("bench.appending", sink, stack.redis.url)
 
 
-TAILRACE = Side(tailrace_web, appends_to("tailrace"), "/v1/generations/{}/events")
+TAILRACE = Side(tailrace_web, appends_to("worker"), "/v1/generations/{}/events")
 NAIVE = Side(naive_web, appends_to("naive"), "/streams/{}")
 
 

@@ -11,6 +11,7 @@ class NchanSink:
     """A channel a log. `address`: nginx's port."""
 
     def __init__(self, address: str) -> None:
+        self.round_trips = 0
         self._port = int(address)
         self._names: list[str] = []
         self._free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.Queue()
@@ -29,6 +30,7 @@ class NchanSink:
         for text in said:
             body = b'{"text":"%b"}' % text.encode()
             head = b"POST /pub/%b HTTP/1.1\r\nHost: nchan\r\nContent-Length: %d\r\n\r\n"
+            self.round_trips += 1
             writer.write(head % (self._names[log].encode(), len(body)) + body)
             answer = await reader.readuntil(b"\r\n\r\n")
             length = answer.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]

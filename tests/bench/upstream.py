@@ -18,6 +18,8 @@ HEAD = (
     b"Transfer-Encoding: chunked\r\n\r\n"
 )
 LAST_CHUNK = b"0\r\n\r\n"
+TIMER_S = 0.001
+"""The loop's timers count in ms; what is due in less is called at once, again and again: a core for nothing."""
 
 
 def frame(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
@@ -98,7 +100,7 @@ class Answer(asyncio.Protocol):
                 self._transport.write(token())
                 self._answers.written += 1
             self._due += self._period
-        self._timer = loop.call_at(self._due, self._write)
+        self._timer = loop.call_later(max(self._due - loop.time(), TIMER_S), self._write)
 
     def fall_silent(self) -> None:
         if self._timer:

@@ -66,6 +66,10 @@ class ChatTranslator:
             self.failure = failure_in(read.verbatim(told).get("error"))
         return self._take()
 
+    def more(self, index: int, text: str) -> Piece:
+        """More of the text that this choice is telling: of a chunk like the last one, which said text and no more."""
+        return self._choices[index].more(text)
+
     def close(self) -> list[Piece]:
         """The events of what was held until the end: half a surrogate pair, a call without a name, a choice's field."""
         for index in sorted(self._choices):

@@ -142,6 +142,12 @@ class Choice:
             self._carry(self._cargo)
             self._cargo = None
 
+    def more(self, text: str) -> Piece:
+        """More of the part that is open; text without halves, and nothing beside it."""
+        assert self._part is not None
+        self._part.texts.append(text)
+        return Piece(self._part.delta(text), NO_EXTRA)
+
     def close(self) -> None:
         """Nothing more will come: tell what was held."""
         self._end_half()

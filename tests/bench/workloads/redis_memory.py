@@ -23,7 +23,7 @@ async def redis_memory(seconds: float) -> Sequence[Finding]:
     words = PIECE.findall(long_answer_to("What does a token cost?"))
     async with product() as stack:
         redis: Redis = Redis.from_url(stack.redis.url)
-        ours = await growth(redis, "tailrace", stack.redis.url, words)
+        ours = await growth(redis, "log", stack.redis.url, words)
         naive = await growth(redis, "naive", stack.redis.url, words)
         await redis.aclose()
     length = fmean(len(words[i % len(words)].encode()) for i in range(TOKENS))
@@ -36,6 +36,6 @@ async def growth(redis: Redis, sink: str, url: str, words: Sequence[str]) -> flo
         names = await append.do("create", logs=2)
         await append.do("fill", logs=[1], tokens=TOKENS, words=words, end=False)
         await append.do("fill", logs=[0], tokens=1, words=words, end=False)
-    keys_of = [keys.log(name) if sink == "tailrace" else name for name in names]
+    keys_of = [keys.log(name) if sink == "log" else name for name in names]
     empty, full = [int(await redis.memory_usage(key, samples=0) or 0) for key in keys_of]
     return (full - empty) / (TOKENS - 1)

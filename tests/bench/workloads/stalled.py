@@ -26,8 +26,8 @@ async def stalled(seconds: float) -> Sequence[Finding]:
     limits = {"write_timeout_s": "600", "max_readers_per_caller": "20000"}
     async with (
         product(**limits) as stack, TAILRACE.web(stack) as web,
-        load("bench.appending", "tailrace", stack.redis.url) as filling, load("bench.reading") as idlers,
-        load("bench.appending", "tailrace", stack.redis.url) as append, load("bench.reading") as readers,
+        load("bench.appending", "log", stack.redis.url) as filling, load("bench.reading") as idlers,
+        load("bench.appending", "worker", stack.redis.url) as append, load("bench.reading") as readers,
     ):  # fmt: skip
         long = await filling.do("create", logs=LONG_LOGS)
         await filling.do("fill", logs=list(range(LONG_LOGS)), tokens=LONG_TOKENS, words=[LONG_TOKEN])

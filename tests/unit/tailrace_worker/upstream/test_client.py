@@ -1,10 +1,15 @@
-"""What is told of an upstream's errors: its words about the request, never ours about ourselves."""
+"""The way to the upstream; and what is told of its errors: its words about the request, never ours about ourselves."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import httpx2
 import openai
 import pytest
 
-from tailrace_worker.upstream.client import Empty, Lost, failure_of
+from tailrace.settings import Settings
+from tailrace_worker.upstream.client import Empty, Lost, Upstream, failure_of
 
 REQUEST = httpx2.Request("POST", "http://upstream/v1/chat/completions", headers={"Authorization": "Bearer sk-secret"})
 
@@ -47,3 +52,64 @@ def test_what_the_upstream_says_of_the_request_is_told() -> None:
 def test_an_odd_body_is_still_a_message(body: object) -> None:
     failure = failure_of(status_error(400, body))
     assert failure.message.encode()
+
+
+class Server:
+    """Says two payloads to whoever asks, and the end of HTTP so much later; None: never."""
+
+    def __init__(self, end_after_s: float | None) -> None:
+        self.connections = 0
+        self._end_after_s = end_after_s
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+                )
+                for event in (b'data: {"said": 1}\n\n', b"data: [DONE]\n\n"):
+                    writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+                if self._end_after_s is None:
+                    await reader.read()
+                    break
+                await asyncio.sleep(self._end_after_s)
+                writer.write(b"0\r\n\r\n")
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
+        port = listening.sockets[0].getsockname()[1]
+        monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        upstream = Upstream(Settings())
+        yield upstream
+        await upstream.close()
+
+
+@pytest.mark.parametrize("end_after_s", [0, 0.01])
+async def test_one_answer_after_another_comes_over_the_same_connection(
+    end_after_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(end_after_s)
+    async with asked(server, monkeypatch) as upstream:
+        for _ in range(3):
+            stream = upstream.chat({"model": "m", "messages": []})
+            assert [payload async for payloads in stream for payload in payloads] == [b'{"said": 1}']
+            assert stream.complete
+    assert server.connections == 1
+
+
+async def test_an_upstream_that_does_not_end_after_its_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(None)
+    async with asked(server, monkeypatch) as upstream, asyncio.timeout(5):
+        for _ in range(2):
+            stream = upstream.chat({"model": "m", "messages": []})
+            assert [payload async for payloads in stream for payload in payloads] == [b'{"said": 1}']
+    assert server.connections == 2
