@@ -13,14 +13,12 @@ from starlette.datastructures import Headers
 
 from tailrace import json
 from tailrace.connection import PASSES
-from tailrace.errors import NotFound, RateLimited, TailraceError, Unavailable
+from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend import routes
 from tailrace_frontend.api import create_api
-from tailrace_frontend.connection import SCOPE
-from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.reader import Reader, is_ahead
 from tailrace_frontend.services import Services
 
@@ -59,7 +57,6 @@ class Frontend:
             if reader is None:
                 await _answer(send, 204, cors)
             else:
-                self.services.metrics.streams.inc()
                 await reader.run(cors)
 
     async def _reader(self, generation: str, headers: Headers, scope: Scope, wire: Wire, send: Send) -> Reader | None:
@@ -72,10 +69,6 @@ class Frontend:
             raise NotFound
         if services.hub.draining:
             raise Unavailable("This server is stopping.")
-        if services.hub.count >= services.settings.max_readers:
-            raise RateLimited("This server serves as many streams as it may.")
-        if services.hub.readers_of(owner) >= services.settings.max_readers_per_caller:
-            raise RateLimited("You read as many streams here as you may.")
         try:
             state = await services.log.state(generation, owner)
         except NotFound:
@@ -87,7 +80,7 @@ class Frontend:
             services.metrics.resumed.inc()
             if state.ended and cursor.n == state.n and not is_ahead(cursor, state):
                 return None
-        return Reader(services.hub, wire, state, cursor, scope[SCOPE], send, services.callers.may_read)
+        return services.admit_reader(wire, state, cursor, scope, send)
 
     def _owner(self, generation: str, headers: Headers, ticket: str | None) -> str:
         callers = self.services.callers
@@ -98,12 +91,9 @@ class Frontend:
     async def _refuse(
         self, error: TailraceError, headers: Headers, cors: list[tuple[bytes, bytes]], send: Send
     ) -> None:
-        metrics = self.services.metrics
         if error.status in (429, 503) and routes.wants_events(headers.get("accept", "")):
-            metrics.told_to_return.inc()
-            event_stream = [(b"content-type", b"text/event-stream; charset=utf-8"), *HEADERS, *cors]
-            return await _answer(send, 200, event_stream, come_again(error.message))
-        metrics.refused.labels(error.status).inc()
+            return await self.services.defer_stream(error, cors, send)
+        self.services.metrics.refused.labels(error.status).inc()
         told = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
         body = json.dumps(error.as_json())
         return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *cors], body)
