@@ -17,7 +17,7 @@ from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
-from tailrace_frontend import routes
+from tailrace_frontend import cors, routes
 from tailrace_frontend.api import create_api
 from tailrace_frontend.reader import Reader, is_ahead
 from tailrace_frontend.services import Services
@@ -46,18 +46,18 @@ class Frontend:
         """Tell a log, or say why not. What may pass never closes an `EventSource`."""
         headers = Headers(scope=scope)
         wire = wire_for(headers.get("accept", ""))
-        cors = self._cors(headers.get("origin"))
+        allowed = cors.headers_for(headers.get("origin"), self.services.settings.origins)
         try:
             reader = await self._reader(generation, headers, scope, wire, send)
         except TailraceError as error:
-            await self._refuse(error, headers, cors, send)
+            await self._refuse(error, headers, allowed, send)
         except PASSES:
-            await self._refuse(Unavailable(), headers, cors, send)
+            await self._refuse(Unavailable(), headers, allowed, send)
         else:
             if reader is None:
-                await _answer(send, 204, cors)
+                await _answer(send, 204, allowed)
             else:
-                await reader.run(cors)
+                await reader.run(allowed)
 
     async def _reader(self, generation: str, headers: Headers, scope: Scope, wire: Wire, send: Send) -> Reader | None:
         """None at the end of a log: 204 stops an `EventSource`."""
@@ -89,23 +89,14 @@ class Frontend:
         return callers.identify(headers)
 
     async def _refuse(
-        self, error: TailraceError, headers: Headers, cors: list[tuple[bytes, bytes]], send: Send
+        self, error: TailraceError, headers: Headers, allowed: list[tuple[bytes, bytes]], send: Send
     ) -> None:
         if error.status in (429, 503) and routes.wants_events(headers.get("accept", "")):
-            return await self.services.defer_stream(error, cors, send)
+            return await self.services.defer_stream(error, allowed, send)
         self.services.metrics.refused.labels(error.status).inc()
         told = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
         body = json.dumps(error.as_json())
-        return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *cors], body)
-
-    def _cors(self, origin: str | None) -> list[tuple[bytes, bytes]]:
-        if origin is None or origin not in self.services.settings.origins:
-            return []
-        return [
-            (b"access-control-allow-origin", origin.encode()),
-            (b"access-control-expose-headers", b"location, retry-after"),
-            (b"vary", b"origin"),
-        ]
+        return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *allowed], body)
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:

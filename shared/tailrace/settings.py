@@ -37,7 +37,7 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Signs tickets for `EventSource`; the same on every node, required with keys.",
     )
-    cors_origins: str = Field("", description="Origins that browsers may call from, by comma; empty: none.")
+    cors_origins: str = Field("", description="Origins that browsers may call from, by comma; `*`: any; empty: none.")
     lease_s: float = Field(5.0, ge=0.5, le=300, description="Seconds a worker may be silent before it counts as dead.")
     retention_s: int = Field(3600, ge=1, description="Seconds a generation is kept after its end.")
     deadline_s: int = Field(3600, ge=1, description="Seconds a generation may take from create; caps `deadline_s`.")
@@ -98,6 +98,11 @@ class Settings(BaseSettings):
             raise Misconfigured(
                 f"TAILRACE_HOST is {self.host}, beyond loopback, and TAILRACE_API_KEYS is empty: "
                 "anybody who reaches this port could use your model. Set keys, or listen on 127.0.0.1."
+            )
+        if not self.has_callers and "*" in self.origins:
+            raise Misconfigured(
+                "TAILRACE_CORS_ORIGINS is * and TAILRACE_API_KEYS is empty: "
+                "any web page could use your model through its visitor's browser. Set keys, or name the origins."
             )
         if self.has_callers and len(self.secret.get_secret_value()) < 16:
             raise Misconfigured(
