@@ -147,7 +147,7 @@ async def read_plainly(page: Page, url: str) -> None:
           window.heard = [];
           const source = new EventSource(url);
           for (const kind of ["created", "started", "opened", "text", "closed", "restarted", "done", "gone"])
-            source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ kind, id, ...JSON.parse(data) }));
+            source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ ...JSON.parse(data), kind, id }));
           source.addEventListener("done", () => source.close());
         }""",
         url,

@@ -120,7 +120,7 @@ async def test_create_answers_the_log_itself_where_accept_names_event_streams(pr
         generation = answer.headers["location"].removeprefix("/v1/generations/")
         parser = Parser()
         (created,) = parser.feed(await answer.content.readany())
-        assert (created.kind, created.n) == ("created", 0)
+        assert (created.kind, created.n, created.value["id"]) == ("created", 0, generation)
         teller = await product.teller(generation)
         await teller.say("Hello", " there")
         await teller.end()
