@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     drain_s: float = Field(10.0, ge=0, description="Seconds a stopping process gives its streams and generations.")
     data_dir: Path = Field(
         Path(".tailrace"),
-        description="Where `tailrace dev` keeps its embedded server's data, so answers outlive it.",
+        description="Where `tailrace dev` keeps its embedded server's data, so answers outlive it, and its address, "
+        "so that other commands without a REDIS_URL find it.",
     )
 
     @cached_property
