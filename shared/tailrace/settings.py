@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     max_jobs: int = Field(
         100,
         ge=1,
-        description="Generations a worker runs at once. Its memory is bounded by this × MAX_LOG_BYTES.",
+        description="Generations a worker runs at once. "
+        "Each costs memory: its output, and about 250 bytes a row beside it (at most a row a token).",
     )
     max_readers: int = Field(10_000, ge=1, description="Event streams a frontend serves at once.")
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
