@@ -16,6 +16,9 @@ import msgspec
 from tailrace import json
 from tailrace.events import NO_EXTRA, Closed, Created, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
 
+RETRY_MS = 1000
+"""Told with `created`: an `EventSource` whose connection is cut comes again after so long. (Chromium's own is 3 s.)"""
+
 FORGET = Restarted(keep=False)
 """Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
 
@@ -25,7 +28,8 @@ def encode(head: Head, entry: Entry) -> bytes:
     if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
         text = json.dumps(entry.event.text)
         return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
-    return b"id: %d-%d\n%b" % (*entry.id, frame(entry.event.kind, _told(head, entry)))
+    retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
+    return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(head, entry)))
 
 
 def encode_line(head: Head, entry: Entry) -> bytes:
