@@ -47,7 +47,9 @@ class Settings(BaseSettings):
         description="Generations a worker runs at once. "
         "Each costs memory: its output, and about 250 bytes a row beside it (at most a row a token).",
     )
-    max_readers: int = Field(10_000, ge=1, description="Event streams a frontend serves at once.")
+    max_readers: int = Field(
+        10_000, ge=1, description="Event streams a frontend serves at once; who waits with `?wait=` is one."
+    )
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
     max_unfinished_per_caller: int = Field(
         10_000, ge=1, description="Generations of one caller that may wait or run at once."
