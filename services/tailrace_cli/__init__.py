@@ -8,8 +8,11 @@ from collections.abc import Callable
 from importlib import import_module
 
 from tailrace import settings
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidRequest, Misconfigured, TailraceError
 from tailrace.settings import Settings
+from tailrace_cli.data_dir import address_in
+
+logger = logging.getLogger(__name__)
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "dev": ("tailrace_cli.dev", "everything in one command: Valkey, worker, frontend, demo model"),
@@ -33,10 +36,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         run: Callable[..., int | None] = import_module(module).main
         given = {name: value for name, value in vars(arguments).items() if name in ("generation", "wire", "after")}
-        return run(settings.load(**_overrides(arguments)), **given) or 0
+        return run(_settings(arguments), **given) or 0
     except TailraceError as error:
         print(f"tailrace {arguments.command}: {error.message}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, Misconfigured | InvalidRequest) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
 
@@ -55,8 +58,8 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("dev", "frontend", "demo-model"):
             command.add_argument("--host", help="address to listen on")
             command.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-        if name == "dev":
-            command.add_argument("--data-dir", help="where answers are kept between runs")
+        if name in ("dev", "tail"):
+            command.add_argument("--data-dir", help="where `tailrace dev` keeps answers between runs")
         if name == "tail":
             command.add_argument("generation", help="its id, gen_…")
             command.add_argument("--wire", default="native", help="native, ndjson, text, openai-chat, openai-responses")
@@ -64,9 +67,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _overrides(arguments: argparse.Namespace) -> dict[str, object]:
+def _settings(arguments: argparse.Namespace) -> Settings:
+    """From the environment and the command line. Where no Redis is named, that of a running `tailrace dev` is used."""
     asked = {name: getattr(arguments, name, None) for name in ("host", "port", "data_dir")}
-    return {name: value for name, value in asked.items() if value is not None}
+    overrides: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
+    loaded = settings.load(**overrides)
+    if arguments.command == "dev" or "redis_url" in loaded.model_fields_set:
+        return loaded
+    url = address_in(loaded.data_dir)
+    if url is None:
+        return loaded
+    logger.info("using the server of `tailrace dev` in %s", loaded.data_dir)
+    return settings.load(**overrides, redis_url=url, queue_url="")
 
 
 def _settings_help() -> str:

@@ -61,7 +61,7 @@ async def _run_children(settings: Settings, server: EmbeddedServer, stopping: as
     running = [asyncio.create_task(child.keep_running(), name=child.name) for child in children]
     waiting = asyncio.create_task(stopping.wait())
     url = f"http://{settings.host}:{environment['TAILRACE_PORT']}"
-    ready = asyncio.create_task(_tell_when_ready(url, upstream or "api.openai.com", settings))
+    ready = asyncio.create_task(_tell_when_ready(url, upstream or "api.openai.com", server))
     done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if waiting in done:
@@ -73,12 +73,13 @@ async def _run_children(settings: Settings, server: EmbeddedServer, stopping: as
     return 0 if waiting in done else 1
 
 
-async def _tell_when_ready(url: str, upstream: str, settings: Settings) -> None:
+async def _tell_when_ready(url: str, upstream: str, server: EmbeddedServer) -> None:
     deadline = asyncio.get_running_loop().time() + READY_S
     while asyncio.get_running_loop().time() < deadline:
         if await asyncio.to_thread(_is_ready, url):
             print(
-                f"\n  Tailrace   {url}\n  upstream   {upstream}\n  answers    kept under {settings.data_dir}\n"
+                f"\n  Tailrace   {url}\n  upstream   {upstream}\n"
+                f"  Redis      {server.url}\n  answers    kept under {server.data_dir}\n"
                 "\n  Ask something, reload the page in the middle of the answer. Ctrl-C ends everything.\n",
                 flush=True,
             )

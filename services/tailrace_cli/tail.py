@@ -2,9 +2,10 @@
 
 import asyncio
 import sys
+from urllib.parse import urlsplit
 
 from tailrace import connection
-from tailrace.errors import Misconfigured
+from tailrace.errors import Misconfigured, NotFound, Unavailable
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
@@ -23,11 +24,17 @@ def main(settings: Settings, *, generation: str, wire: str, after: str) -> None:
 async def _tail(settings: Settings, generation: str, wire: str, after: str) -> None:
     if wire not in WIRES:
         raise Misconfigured(f"no wire is called {wire!r}; there are {', '.join(WIRES)}")
+    address = urlsplit(settings.redis_url)
     log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
     try:
         head = (await log.state(generation)).head
         async for entry in log.tail(generation, EntryId.parse(after) if after else START):
             sys.stdout.buffer.write(WIRES[wire].encode(head, entry))
             sys.stdout.flush()
+    except NotFound:
+        raise NotFound(f"there is no generation {generation}") from None
+    except connection.PASSES as error:
+        where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
+        raise Unavailable(f"no answer from {where} (TAILRACE_REDIS_URL): {error}") from None
     finally:
         await log.redis.aclose()

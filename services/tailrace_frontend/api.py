@@ -9,13 +9,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
 from tailrace.connection import PASSES, problems
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
-from tailrace_frontend import page, routes, schemas
+from tailrace_frontend import cors, page, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services
 
@@ -45,14 +44,7 @@ def create_api(services: Services) -> FastAPI:
     page.mount(api)
     for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *PASSES, Exception):
         api.add_exception_handler(kind, _told_error)
-    if services.settings.origins:
-        api.add_middleware(
-            CORSMiddleware,
-            allow_origins=services.settings.origins,
-            allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
-            expose_headers=["location", "retry-after"],
-        )
+    cors.allow_origins(api, services.settings.origins)
     return api
 
 

@@ -13,14 +13,12 @@ from starlette.datastructures import Headers
 
 from tailrace import json
 from tailrace.connection import PASSES
-from tailrace.errors import NotFound, RateLimited, TailraceError, Unavailable
+from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
-from tailrace_frontend import routes
+from tailrace_frontend import cors, routes
 from tailrace_frontend.api import create_api
-from tailrace_frontend.connection import SCOPE
-from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.reader import Reader, is_ahead
 from tailrace_frontend.services import Services
 
@@ -48,19 +46,18 @@ class Frontend:
         """Tell a log, or say why not. What may pass never closes an `EventSource`."""
         headers = Headers(scope=scope)
         wire = wire_for(headers.get("accept", ""))
-        cors = self._cors(headers.get("origin"))
+        allowed = cors.headers_for(headers.get("origin"), self.services.settings.origins)
         try:
             reader = await self._reader(generation, headers, scope, wire, send)
         except TailraceError as error:
-            await self._refuse(error, headers, cors, send)
+            await self._refuse(error, headers, allowed, send)
         except PASSES:
-            await self._refuse(Unavailable(), headers, cors, send)
+            await self._refuse(Unavailable(), headers, allowed, send)
         else:
             if reader is None:
-                await _answer(send, 204, cors)
+                await _answer(send, 204, allowed)
             else:
-                self.services.metrics.streams.inc()
-                await reader.run(cors)
+                await reader.run(allowed)
 
     async def _reader(self, generation: str, headers: Headers, scope: Scope, wire: Wire, send: Send) -> Reader | None:
         """None at the end of a log: 204 stops an `EventSource`."""
@@ -72,10 +69,6 @@ class Frontend:
             raise NotFound
         if services.hub.draining:
             raise Unavailable("This server is stopping.")
-        if services.hub.count >= services.settings.max_readers:
-            raise RateLimited("This server serves as many streams as it may.")
-        if services.hub.readers_of(owner) >= services.settings.max_readers_per_caller:
-            raise RateLimited("You read as many streams here as you may.")
         try:
             state = await services.log.state(generation, owner)
         except NotFound:
@@ -87,7 +80,7 @@ class Frontend:
             services.metrics.resumed.inc()
             if state.ended and cursor.n == state.n and not is_ahead(cursor, state):
                 return None
-        return Reader(services.hub, wire, state, cursor, scope[SCOPE], send, services.callers.may_read)
+        return services.admit_reader(wire, state, cursor, scope, send)
 
     def _owner(self, generation: str, headers: Headers, ticket: str | None) -> str:
         callers = self.services.callers
@@ -96,26 +89,14 @@ class Frontend:
         return callers.identify(headers)
 
     async def _refuse(
-        self, error: TailraceError, headers: Headers, cors: list[tuple[bytes, bytes]], send: Send
+        self, error: TailraceError, headers: Headers, allowed: list[tuple[bytes, bytes]], send: Send
     ) -> None:
-        metrics = self.services.metrics
         if error.status in (429, 503) and routes.wants_events(headers.get("accept", "")):
-            metrics.told_to_return.inc()
-            event_stream = [(b"content-type", b"text/event-stream; charset=utf-8"), *HEADERS, *cors]
-            return await _answer(send, 200, event_stream, come_again(error.message))
-        metrics.refused.labels(error.status).inc()
+            return await self.services.defer_stream(error, allowed, send)
+        self.services.metrics.refused.labels(error.status).inc()
         told = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
         body = json.dumps(error.as_json())
-        return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *cors], body)
-
-    def _cors(self, origin: str | None) -> list[tuple[bytes, bytes]]:
-        if origin is None or origin not in self.services.settings.origins:
-            return []
-        return [
-            (b"access-control-allow-origin", origin.encode()),
-            (b"access-control-expose-headers", b"location, retry-after"),
-            (b"vary", b"origin"),
-        ]
+        return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *allowed], body)
 
 
 async def _answer(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:

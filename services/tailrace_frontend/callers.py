@@ -9,6 +9,7 @@ Without keys (open mode, loopback only) everybody is the same caller; then the `
 import base64
 import hashlib
 import hmac
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 RELOAD_S = 1.0
 
+logger = logging.getLogger(__name__)
+
 
 class Callers:
     """The callers of this server."""
@@ -33,7 +36,8 @@ class Callers:
         given = settings.api_keys.get_secret_value().strip()
         self._file = Path(given[1:]) if given.startswith("@") else None
         self._looked_at = 0.0
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int] | None = None  # of what was read
+        self._seen: tuple[int, int] | None = None  # of what was there at the last look
         self._keys = {} if self._file else _parse_keys(given)
         if self._file:
             self._reload(first=True)
@@ -107,20 +111,34 @@ class Callers:
         return self._keys
 
     def _reload(self, *, first: bool = False) -> None:
-        """Read the file again if it has changed; an unreadable one leaves the keys as they were."""
+        """Read the file again if it has changed; an unreadable one leaves the keys as they were, and is logged once."""
         assert self._file is not None
         self._looked_at = time.monotonic()
+        seen: tuple[int, int] | None = None
         try:
             stat = self._file.stat()
-            if (stat.st_mtime_ns, stat.st_size) != self._stamp:
-                self._keys = _parse_keys(",".join(self._file.read_text().split()))
-                self._stamp = (stat.st_mtime_ns, stat.st_size)
-        except (OSError, UnicodeDecodeError) as error:
+            seen = (stat.st_mtime_ns, stat.st_size)
+            if seen != self._stamp:
+                self._keys = _read_keys(self._file)
+                self._stamp = seen
+        except (OSError, Misconfigured) as error:
+            problem = error.message if isinstance(error, Misconfigured) else _unreadable(self._file, error.strerror)
             if first:
-                raise Misconfigured(f"TAILRACE_API_KEYS: cannot read {self._file}: {error}") from None
-        except Misconfigured:
-            if first:
-                raise
+                raise Misconfigured(problem) from None
+            if seen != self._seen:
+                logger.warning("%s; the keys stay as they were last read: one taken back since is still valid", problem)
+        self._seen = seen
+
+
+def _read_keys(file: Path) -> dict[str, bytes]:
+    try:
+        return _parse_keys(",".join(file.read_text().split()))
+    except UnicodeDecodeError:  # which quotes what it cannot decode
+        raise Misconfigured(_unreadable(file, "it is not UTF-8")) from None
+
+
+def _unreadable(file: Path, why: str | None) -> str:
+    return f"TAILRACE_API_KEYS: cannot read {file}: {why}"
 
 
 def _parse_keys(text: str) -> dict[str, bytes]:

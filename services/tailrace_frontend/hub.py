@@ -20,6 +20,7 @@ from collections import Counter
 from tailrace import keys
 from tailrace.breath import Breath
 from tailrace.connection import PASSES
+from tailrace.errors import RateLimited
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
@@ -78,6 +79,17 @@ class Hub:
         """Whether Redis has been silent for longer than a restart or a failover should take."""
         patience = self.settings.lease_s + 1
         return self._away_since is not None and time.monotonic() - self._away_since > patience
+
+    def admit(self, owner: str) -> None:
+        """Ask right before joining: whoever awaits in between may find the place taken.
+
+        Raises:
+            RateLimited: there are as many readers as there may be.
+        """
+        if self.count >= self.settings.max_readers:
+            raise RateLimited("This server serves as many streams as it may.")
+        if self.readers_of(owner) >= self.settings.max_readers_per_caller:
+            raise RateLimited("You read as many streams here as you may.")
 
     def join(self, reader: Follower, *, live: bool = True) -> Tail:
         """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""

@@ -20,6 +20,7 @@ from tailrace.ids import is_generation_id, new_generation_id
 from tailrace.log import State
 from tailrace.output import Output
 from tailrace_frontend import schemas
+from tailrace_frontend.log_response import LogResponse
 from tailrace_frontend.services import Services, events_url
 from tailrace_frontend.waiting import until_ended
 
@@ -70,6 +71,9 @@ async def create(request: Request) -> Response:
     owner = services.callers.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
     chat, options = schemas.parse_create(body, services.settings)
+    streams = wants_events(request.headers.get("accept", ""))
+    if streams:
+        services.hub.admit(owner)
     generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
     if not await services.log.exists(generation):  # a repeat is served even when nothing new is
         await services.admission.admit(owner)
@@ -77,13 +81,13 @@ async def create(request: Request) -> Response:
     try:
         await services.queue.submit(head)
         state = await services.log.state(generation, owner)
-        told = None if wants_events(request.headers.get("accept", "")) else await _told(services, state, full=True)
+        told = None if streams else await _told(services, state, full=True)
         await services.log.state(generation, owner)  # last: accepted is what its server still has
     except NotFound:  # it came back with older data
         raise Unavailable("The log's server lost it as it was created.") from None
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{generation}"}
-    return services.log_response(state, location) if told is None else Json200(told, 202, location)
+    return LogResponse(services, state, location) if told is None else Json200(told, 202, location)
 
 
 async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
@@ -128,7 +132,11 @@ async def list_generations(
     )
 
 
-@router.get("/{generation}", response_model=schemas.GenerationJson, responses=ERRORS)
+@router.get(
+    "/{generation}",
+    response_model=schemas.GenerationJson,
+    responses=ERRORS | {429: {"model": schemas.ErrorResponse}},
+)
 async def get(request: Request, generation: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services

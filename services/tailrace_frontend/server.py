@@ -10,6 +10,7 @@ import socket
 import uvicorn
 
 from tailrace.garbage import collect_rarely
+from tailrace.open_files import allow_open_files
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.connection import Protocol
@@ -54,6 +55,7 @@ def build(settings: Settings) -> Server:
 
 def main(settings: Settings) -> None:
     """Run a frontend in this process until it is told to stop."""
+    allow_open_files(settings.max_readers)
     server = build(settings)
     collect_rarely()
     server.run()

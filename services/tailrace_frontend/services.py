@@ -1,19 +1,24 @@
 """What one frontend process has: its settings, callers, log, queue, hub and counters."""
 
 import asyncio
+from typing import Any
 
 from tailrace import connection
+from tailrace.errors import TailraceError
+from tailrace.ids import EntryId
 from tailrace.log import Log, State
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.sweeper import Sweeper
 from tailrace.tasks import end_tasks
-from tailrace.wire import WIRES
+from tailrace.wire import Wire
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.callers import Callers
+from tailrace_frontend.connection import SCOPE
+from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.hub import Hub
-from tailrace_frontend.log_response import LogResponse
 from tailrace_frontend.metrics import Metrics
+from tailrace_frontend.reader import Reader, Send
 
 
 class Services:
@@ -42,9 +47,24 @@ class Services:
         await self.log.redis.aclose()
         await self.queue.redis.aclose()
 
-    def log_response(self, state: State, headers: dict[str, str]) -> LogResponse:
-        """The log from its beginning, as the answer to the request that created it."""
-        return LogResponse(self.hub, WIRES["native"], state, self.callers.may_read, headers)
+    def admit_reader(self, wire: Wire, state: State, cursor: EntryId | None, scope: Any, send: Send) -> Reader:
+        """One more event stream. Run it without awaiting anything before.
+
+        Raises:
+            RateLimited: there are as many as there may be.
+        """
+        self.hub.admit(state.head.owner)
+        self.metrics.streams.inc()
+        return Reader(self.hub, wire, state, cursor, scope[SCOPE], send, self.callers.may_read)
+
+    async def defer_stream(self, why: TailraceError, extra_headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        """Answer with an event stream that only asks its client to come again."""
+        self.metrics.told_to_return.inc()
+        body = come_again(why.message)
+        length = (b"content-length", str(len(body)).encode())
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), length, *HEADERS, *extra_headers]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def events_url(services: Services, state: State) -> str:

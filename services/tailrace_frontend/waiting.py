@@ -49,7 +49,11 @@ async def until_ended(hub: Hub, state: State, seconds: float) -> State:
 
     Raises:
         NotFound, Gone: it is taken away meanwhile.
+        RateLimited: there are as many readers as there may be; who waits is one of them.
     """
+    if state.ended:
+        return state
+    hub.admit(state.head.owner)
     deadline = asyncio.get_running_loop().time() + seconds
     waiting = Waiting(state.head)
     tail = hub.join(waiting)

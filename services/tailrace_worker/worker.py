@@ -20,6 +20,7 @@ from tailrace.errors import Gone, Misconfigured, NotFound
 from tailrace.garbage import collect_rarely
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
+from tailrace.open_files import allow_open_files
 from tailrace.queue import JOB, SUSPECT, Queue, dump_job, load_job
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
@@ -191,4 +192,5 @@ def main(settings: Settings) -> None:
     async def serve() -> None:
         await GenerationWorker(settings).run()
 
+    allow_open_files(settings.max_jobs)
     uvloop.run(serve())

@@ -3,8 +3,9 @@
 Rule 1: merging comes before numbering. What waits to be sent is not numbered yet, so adjacent deltas of one place
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
 Rule 2: a batch is frozen once it was sent. A retry is the same rows.
-Rule 3: the rows are kept. When Redis comes back with older data (BEHIND), the missing ones are sent again; when it
-comes back with none, or without this attempt (LOST), it is sent the attempt and all of them (`appender`).
+Rule 3: the rows are kept, at about 250 bytes each beside their text (`size` is what Redis is sent, not what they take
+here). When Redis comes back with older data (BEHIND), the missing ones are sent again; when it comes back with none, or
+without this attempt (LOST), it is sent the attempt and all of them (`appender`).
 """
 
 import asyncio

@@ -37,16 +37,19 @@ class Settings(BaseSettings):
         SecretStr(""),
         description="Signs tickets for `EventSource`; the same on every node, required with keys.",
     )
-    cors_origins: str = Field("", description="Origins that browsers may call from, by comma; empty: none.")
+    cors_origins: str = Field("", description="Origins that browsers may call from, by comma; `*`: any; empty: none.")
     lease_s: float = Field(5.0, ge=0.5, le=300, description="Seconds a worker may be silent before it counts as dead.")
     retention_s: int = Field(3600, ge=1, description="Seconds a generation is kept after its end.")
     deadline_s: int = Field(3600, ge=1, description="Seconds a generation may take from create; caps `deadline_s`.")
     max_jobs: int = Field(
         100,
         ge=1,
-        description="Generations a worker runs at once. Its memory is bounded by this × MAX_LOG_BYTES.",
+        description="Generations a worker runs at once. "
+        "Each costs memory: its output, and about 250 bytes a row beside it (at most a row a token).",
     )
-    max_readers: int = Field(10_000, ge=1, description="Event streams a frontend serves at once.")
+    max_readers: int = Field(
+        10_000, ge=1, description="Event streams a frontend serves at once; who waits with `?wait=` is one."
+    )
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
     max_unfinished_per_caller: int = Field(
         10_000, ge=1, description="Generations of one caller that may wait or run at once."
@@ -70,7 +73,8 @@ class Settings(BaseSettings):
     drain_s: float = Field(10.0, ge=0, description="Seconds a stopping process gives its streams and generations.")
     data_dir: Path = Field(
         Path(".tailrace"),
-        description="Where `tailrace dev` keeps its embedded server's data, so answers outlive it.",
+        description="Where `tailrace dev` keeps its embedded server's data, so answers outlive it, and its address, "
+        "so that other commands without a REDIS_URL find it.",
     )
 
     @cached_property
@@ -98,6 +102,11 @@ class Settings(BaseSettings):
             raise Misconfigured(
                 f"TAILRACE_HOST is {self.host}, beyond loopback, and TAILRACE_API_KEYS is empty: "
                 "anybody who reaches this port could use your model. Set keys, or listen on 127.0.0.1."
+            )
+        if not self.has_callers and "*" in self.origins:
+            raise Misconfigured(
+                "TAILRACE_CORS_ORIGINS is * and TAILRACE_API_KEYS is empty: "
+                "any web page could use your model through its visitor's browser. Set keys, or name the origins."
             )
         if self.has_callers and len(self.secret.get_secret_value()) < 16:
             raise Misconfigured(

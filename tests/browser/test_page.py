@@ -3,6 +3,7 @@
 import asyncio
 import re
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Literal
 
@@ -146,7 +147,7 @@ async def read_plainly(page: Page, url: str) -> None:
           window.heard = [];
           const source = new EventSource(url);
           for (const kind of ["created", "started", "opened", "text", "closed", "restarted", "done", "gone"])
-            source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ kind, id, ...JSON.parse(data) }));
+            source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ ...JSON.parse(data), kind, id }));
           source.addEventListener("done", () => source.close());
         }""",
         url,
@@ -259,6 +260,30 @@ async def test_a_server_with_keys_asks_for_one_and_goes_on(product: Stack, open_
     await page.reload()
     assert "What survives?" in await shown(page)
     await frontend.stop()
+
+
+async def test_a_server_that_refuses_its_own_ticket_is_asked_for_one_more_and_no_third(
+    product: Stack, open_page: OpenPage
+) -> None:
+    asked = Counter[str]()
+    page = await open_page(product.url + "/", disturbed=True)
+    generation = await count(product, 1000, rate=50)
+
+    async def told(route: Route) -> None:
+        kind = "events" if "/events" in route.request.url else "generation"
+        asked[kind] += 1
+        if kind == "events":
+            error = {"message": "The ticket is not valid for this generation.", "code": "invalid_api_key"}
+            await route.fulfill(status=401, json={"error": error})
+        else:
+            await route.continue_()
+
+    await page.route("**/v1/generations/**", told)
+    await page.goto(generation.url)
+    await until_state(page, "failed")
+    await expect(page.locator("#status")).to_contain_text("refuses the ticket it has just given out")
+    await asyncio.sleep(1)
+    assert asked == {"generation": 2, "events": 4}  # each stream once by EventSource, once to learn why it failed
 
 
 # ── surviving ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -120,7 +120,7 @@ async def test_create_answers_the_log_itself_where_accept_names_event_streams(pr
         generation = answer.headers["location"].removeprefix("/v1/generations/")
         parser = Parser()
         (created,) = parser.feed(await answer.content.readany())
-        assert (created.kind, created.n) == ("created", 0)
+        assert (created.kind, created.n, created.value["id"]) == ("created", 0, generation)
         teller = await product.teller(generation)
         await teller.say("Hello", " there")
         await teller.end()
@@ -401,7 +401,8 @@ async def test_every_frame_is_id_event_and_data_in_this_order(product: Product) 
     assert frames.pop() == ""
     for frame in frames:
         names = [line.partition(": ")[0] for line in frame.split("\n")]
-        assert names == ["id", "event", "data"]
+        assert [name for name in names if name != "retry"] == ["id", "event", "data"]
+        assert ("retry" in names) == ("event: created" in frame)
 
 
 async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
@@ -844,6 +845,58 @@ async def test_beyond_its_readers_a_frontend_sends_streams_elsewhere(product: Pr
         assert (await api.read(generation)).kinds == ["created", "done"]
 
 
+@pytest.mark.parametrize("limit", ["max_readers", "max_readers_per_caller"])
+async def test_whoever_follows_a_log_counts_as_a_reader_and_is_refused_as_one(product: Product, limit: str) -> None:
+    async with _one_more(product, **{limit: "1"}) as node:
+        api = Api(product.http, node.url)
+        generation = await api.create()
+        stream = await api.stream(generation)
+        await stream.until("created")
+        async with nothing_enqueued(product):
+            told = await api.post(body(), Accept="text/event-stream")
+        assert told.refusal == (429, "rate_limit_exceeded")
+        assert (await api.get(generation, "?wait=20")).refusal == (429, "rate_limit_exceeded")
+        assert (await api.get(generation)).status == 200
+        stream.cut()
+        await eventually(lambda: _figure(api, "tailrace_readers", 0))
+        waiting = asyncio.create_task(api.get(generation, "?wait=20"))
+        await eventually(lambda: _figure(api, "tailrace_readers", 1))
+        assert (await api.events(generation, Accept="application/x-ndjson")).status == 429
+        await api.cancel(generation)
+        assert (await waiting).value["status"] == "cancelled"
+        assert (await api.get(generation, "?wait=20")).status == 200
+
+
+async def test_of_a_burst_no_more_are_served_than_may_be(product: Product) -> None:
+    async with _one_more(product, max_readers="3") as node:
+        api = Api(product.http, node.url)
+        generation = await api.create()
+        url = f"{api.url}/v1/generations/{generation}/events"
+        asked = [product.http.get(url, headers={"Accept": "application/x-ndjson"}) for _ in range(20)]
+        answers = await asyncio.gather(*asked)
+        assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 17
+        assert await _figure(api, "tailrace_streams_opened_total", 3)
+        for answer in answers:
+            answer.close()
+        await api.cancel(generation)
+
+
+async def test_of_a_burst_of_new_streams_those_that_find_no_place_learn_where_their_log_is(product: Product) -> None:
+    async with _one_more(product, max_readers="1") as node:
+        api = Api(product.http, node.url)
+        url, accept = f"{api.url}/v1/generations", {"Accept": "text/event-stream"}
+        answers = await asyncio.gather(*(product.http.post(url, json=body(), headers=accept) for _ in range(10)))
+        assert await _figure(api, "tailrace_streams_opened_total", 1)
+        deferred = [answer for answer in answers if answer.headers.get("content-length") and answer.status == 200]
+        refused = [answer for answer in answers if answer.status == 429]
+        assert len(deferred) + len(refused) == 9
+        for answer in deferred:
+            assert (await answer.read()).startswith(b"retry: ")
+            assert (await api.ask("GET", answer.headers["location"])).status == 200
+        for answer in answers:
+            answer.close()
+
+
 # bad input
 
 
@@ -1173,7 +1226,7 @@ async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(prod
         assert (await api.events(generation, Accept="application/x-ndjson")).refusal == (503, "unavailable")
         told = await api.ask("POST", "/v1/generations", json=body(), headers={"Accept": "text/event-stream"})
         assert told.status == 200
-        assert b"retry: " in told.body
+        assert b": this server is stopping\n" in told.body
         assert told.headers["location"].startswith("/v1/generations/gen_")
         await stream.rest()
         await node.wait()

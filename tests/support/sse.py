@@ -33,7 +33,8 @@ class Event(NamedTuple):
 
 
 class Parser:
-    """Bytes in, events out, however the bytes are cut."""
+    """Bytes in, events out, however the bytes are cut. `retry` is a hint that no event followed: one that ends a
+    stream."""
 
     def __init__(self) -> None:
         self.last_id = ""
@@ -70,6 +71,8 @@ class Parser:
 
     def _dispatch(self) -> Event | None:
         event = Event(self._id, self._kind or "message", "\n".join(self._data)) if self._data else None
+        if event:
+            self.retry = None
         self._id, self._kind, self._data = None, "", []
         return event
 

@@ -28,7 +28,8 @@ class Event(NamedTuple):
 
 
 class EventParser:
-    """Bytes in, events out. `retry` is the last hint, `last_id` what a client hands back."""
+    """Bytes in, events out. `retry` is a hint that no event followed: one that ends a stream. `last_id` is what a
+    client hands back."""
 
     def __init__(self) -> None:
         self.retry: int | None = None
@@ -48,6 +49,7 @@ class EventParser:
         fields, self._fields = self._fields, {}
         if "data" not in fields:
             return None
+        self.retry = None
         return Event(fields.get("id"), fields.get("event", "message"), fields["data"])
 
     def _field(self, name: str, value: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import tailrace
 from tailrace.settings import Settings
+from tailrace_frontend.schemas import TailraceOptions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
@@ -61,8 +62,15 @@ def test_imports_run_one_way() -> None:
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme(name: str) -> None:
-    assert f"`TAILRACE_{name.upper()}`" in (ROOT / "README.md").read_text()
+def test_every_setting_is_in_the_readme_as_it_says_itself(name: str) -> None:
+    rows = [line.strip("| ").split(" | ", 2) for line in (ROOT / "README.md").read_text().splitlines()]
+    (told,) = [row[2] for row in rows if row[0] == f"`TAILRACE_{name.upper()}`"]
+    assert told == Settings.model_fields[name].description
+
+
+@pytest.mark.parametrize("name", TailraceOptions.model_fields)
+def test_every_option_of_a_generation_is_in_the_readme(name: str) -> None:
+    assert f'"{name}": ' in (ROOT / "README.md").read_text()
 
 
 def test_the_readme_names_no_setting_that_is_not_there() -> None:

@@ -10,6 +10,8 @@ import pytest
 import yaml
 from compose_spec import PyCompose, PyOptions
 
+from tailrace.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 NGINX = ROOT / "services" / "nginx.conf"
@@ -71,6 +73,17 @@ def test_the_proxy_does_not_buffer() -> None:
         assert line in text
 
 
+def test_the_proxy_has_connections_for_as_many_readers_as_the_frontends_serve(compose: Any) -> None:
+    (mounted,) = compose["services"]["nginx"]["volumes"]
+    assert mounted == "./services/nginx.conf:/etc/nginx/nginx.conf:ro"
+    connections, files = (
+        int(re.findall(rf"^ *{name} (\d+);", NGINX.read_text(), re.MULTILINE)[0])
+        for name in ("worker_connections", "worker_rlimit_nofile")
+    )
+    replicas = int(compose["services"]["frontend"]["deploy"]["replicas"].strip("${}").partition(":-")[2])
+    assert files > connections >= 2 * replicas * Settings.model_fields["max_readers"].default
+
+
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 def test_docker_compose_accepts_the_file() -> None:
     subprocess.run(
@@ -82,8 +95,6 @@ def test_docker_compose_accepts_the_file() -> None:
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
-    whole = tmp_path / "nginx.conf"
-    whole.write_text(f"pid {tmp_path}/pid; events {{}} http {{ access_log off; include {NGINX}; }}")
-    subprocess.run(
-        ["nginx", "-t", "-q", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-c", str(whole)], check=True
-    )
+    command = ["nginx", "-t", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-g", f"pid {tmp_path}/pid;"]
+    check = subprocess.run([*command, "-c", str(NGINX)], check=True, capture_output=True, text=True)
+    assert "[warn]" not in check.stderr

@@ -103,6 +103,9 @@ const GONE = {
   lost: "The log of this answer was lost.",
 };
 
+const TICKET_REFUSED =
+  "The server refuses the ticket it has just given out. Is `TAILRACE_SECRET` the same on every frontend?";
+
 function seconds(s) {
   if (s >= 100) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
   return `${s.toFixed(s < 1 ? 2 : s < 10 ? 1 : 0)} s`;
@@ -271,17 +274,23 @@ function attend(mine, generation) {
   refresh();
 }
 
-function read(mine, url, lastEventId) {
+function read(mine, url, lastEventId, { isRenewed = false } = {}) {
   mine.connection = "connecting";
+  let mayRenew = !isRenewed; // a renewed ticket that opens nothing would be renewed for ever
   const reading = follow(url, {
     lastEventId,
     onEvent(kind, data) {
+      mayRenew = true;
       mine.heardAt = Date.now();
       mine.output.apply(kind, data);
       refresh();
     },
     onState(state, detail) {
-      if (state === "failed" && detail.status === 401) return renewTicket(mine, reading.lastEventId());
+      if (state === "open") mayRenew = true;
+      if (state === "failed" && detail.status === 401) {
+        if (mayRenew) return renewTicket(mine, reading.lastEventId());
+        detail = { ...detail, message: TICKET_REFUSED };
+      }
       if (state === "done" && !mine.output.done) return show(mine.id); // ended before we came
       Object.assign(mine, { connection: state === "paused" ? "reconnecting" : state, detail });
       refresh();
@@ -294,7 +303,7 @@ function read(mine, url, lastEventId) {
 async function renewTicket(mine, lastEventId) {
   try {
     const { events_url: url } = await get(mine.id, patiently(mine));
-    read(mine, url, lastEventId);
+    read(mine, url, lastEventId, { isRenewed: true });
   } catch (error) {
     if (!mine.life.signal.aborted) stumble(error, () => renewTicket(mine, lastEventId));
   }

@@ -4,7 +4,8 @@
     event: text
     data: {"text":" the"}               {"id":"1795235902664-4","event":"text","data":{"text":" the"}}
 
-`data` is the event with its place: `item` and `choice` where they are not 0. `done` comes without the output, which
+`data` is the event with its place: `item` and `choice` where they are not 0. `created` tells the generation's `id` too,
+so that a client that was answered with the log itself knows where to come again. `done` comes without the output, which
 the reader has. What is told without an `id` (a synthetic `restarted`, `gone`) is not in the log and moves no cursor.
 """
 
@@ -13,23 +14,32 @@ from typing import Any
 import msgspec
 
 from tailrace import json
-from tailrace.events import NO_EXTRA, Closed, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
+from tailrace.events import NO_EXTRA, Closed, Created, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
+
+RETRY_MS = 1000
+"""Told with `created`: an `EventSource` whose connection is cut comes again after so long. (Chromium's own is 3 s.)"""
 
 FORGET = Restarted(keep=False)
 """Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
 
 
-def encode(_: Head, entry: Entry) -> bytes:
+def encode(head: Head, entry: Entry) -> bytes:
     """One Server-Sent Event."""
     if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
         text = json.dumps(entry.event.text)
         return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
-    return b"id: %d-%d\n%b" % (*entry.id, frame(entry.event.kind, data(entry.event, entry.extra)))
+    retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
+    return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(head, entry)))
 
 
-def encode_line(_: Head, entry: Entry) -> bytes:
+def encode_line(head: Head, entry: Entry) -> bytes:
     """One line of NDJSON."""
-    return line(str(entry.id), entry.event.kind, data(entry.event, entry.extra))
+    return line(str(entry.id), entry.event.kind, _told(head, entry))
+
+
+def _told(head: Head, entry: Entry) -> dict[str, Any]:
+    value = data(entry.event, entry.extra)
+    return {"id": head.id} | value if isinstance(entry.event, Created) else value
 
 
 def frame(event: str, value: Any) -> bytes:

@@ -121,6 +121,13 @@ def test_origins_are_a_list(text: str, origins: list[str]) -> None:
     assert load(cors_origins=text).origins == origins
 
 
+def test_without_keys_any_origin_would_be_any_visitors_browser_and_is_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"TAILRACE_CORS_ORIGINS is \*"):
+        load(cors_origins="*").check_frontend()
+    load(cors_origins="*", api_keys="anna:anna-key-1", secret=LEAK).check_frontend()
+    load(cors_origins="https://a.example").check_frontend()
+
+
 @pytest.mark.parametrize(("queue_url", "server"), [("", "redis://log/0"), ("redis://queue/0", "redis://queue/0")])
 def test_the_queue_lives_with_the_log_unless_told_otherwise(queue_url: Any, server: str) -> None:
     assert load(redis_url="redis://log/0", queue_url=queue_url).queue_server == server

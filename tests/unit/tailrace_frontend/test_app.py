@@ -180,6 +180,15 @@ async def test_an_event_stream_of_a_known_origin_carries_its_headers_also_when_r
     assert "access-control-allow-origin" not in (await ask(app, "GET", PATH)).headers
 
 
+async def test_any_origin_may_call_where_any_was_allowed_streams_as_all_the_rest() -> None:
+    app = frontend(cors_origins="*", **KEYS)
+    for path in (PATH, "/v1/generations"):
+        told = await ask(app, "GET", path, headers=ANNA | {"origin": "https://anywhere.example.org"})
+        assert told.headers["access-control-allow-origin"] == "*"
+        assert told.headers["access-control-expose-headers"] == "location, retry-after"
+        assert "access-control-allow-credentials" not in told.headers
+
+
 @pytest.mark.parametrize(
     "query",
     [

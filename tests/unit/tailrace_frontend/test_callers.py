@@ -145,6 +145,30 @@ def test_a_file_that_cannot_be_read_any_more_leaves_the_keys_as_they_were(
     assert of.identify(bearer("anna-key-1")) == "anna"
 
 
+def test_a_file_that_cannot_be_read_any_more_is_told_of_once_a_change_and_without_its_keys(
+    tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "keys"
+    file.write_text("anna:anna-key-1")
+    of = callers(f"@{file}")
+    told = []
+    for content in (b"anna: broken", b"anna:anna-key-\xff2", None, b"ben:ben-key-22", None):
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+        for _ in range(3):
+            of.may_read("anna")
+        told.append([record.getMessage() for record in caplog.records])
+        caplog.clear()
+    assert [len(messages) for messages in told] == [1, 1, 1, 0, 1]
+    assert "entry 1 is not `name:key`" in told[0][0]
+    assert f"cannot read {file}: it is not UTF-8" in told[1][0]
+    assert f"cannot read {file}: No such file or directory" in told[2][0]
+    assert all("the keys stay as they were" in message for messages in told for message in messages)
+    assert not any(secret in str(told) for secret in ("broken", "anna-key", "xff", "ben-key"))
+    assert of.may_read("ben")
+
+
 def test_a_file_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=f"cannot read {tmp_path}/keys"):
         callers(f"@{tmp_path}/keys")

@@ -1,6 +1,7 @@
 """The writer: what merges, what is frozen, what is sent again."""
 
 import asyncio
+import tracemalloc
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -153,3 +154,16 @@ async def test_flush_returns_when_everything_is_in_the_log(desk: Desk) -> None:
     desk.writer.answered(Answer(Outcome.OK, TOP + 2))
     await flushing
     await desk.writer.flush()
+
+
+@pytest.mark.parametrize("size", [1, 13, 100])
+async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(desk: Desk, size: int) -> None:
+    rows = 4000
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for n in range(rows):
+        desk.sent(Text(0, f"{n:0{size}}"))
+        desk.writer.answered(Answer(Outcome.OK, TOP + n + 1))
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (after - before) / rows - size < 275

@@ -1,0 +1,46 @@
+"""`tailrace dev` as whoever tries it out meets it."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from support.api import Api
+from tailrace_cli.embedded import free_port
+
+ENVIRONMENT = {"PATH": os.environ["PATH"]}
+
+
+@pytest.fixture
+async def url(tmp_path: Path) -> AsyncIterator[str]:
+    """A `tailrace dev` that keeps its answers in `tmp_path/answers`."""
+    arguments = ("dev", "--port", str(free_port()), "--data-dir", str(tmp_path / "answers"))
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tailrace_cli", *arguments, env=ENVIRONMENT, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    told: dict[str, str] = {}
+    while "answers" not in told:
+        name, _, value = (await process.stdout.readline()).decode().strip().partition(" ")
+        told[name] = value.strip()
+    assert told["Redis"] == (tmp_path / "answers" / "redis-url").read_text().strip()
+    yield told["Tailrace"]
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def test_tail_beside_it_tells_an_answer_without_being_told_where_it_is(url: str, tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+        api = Api(http, url)
+        generation = await api.create(model="demo", tokens_per_second=4000)
+        spoken = (await api.finished(generation))["output"][0]["text"]
+    tail = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tailrace_cli", "tail", generation, "--wire", "text",
+        env=ENVIRONMENT | {"TAILRACE_DATA_DIR": str(tmp_path / "answers")}, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    told, _ = await tail.communicate()
+    assert (told.decode(), tail.returncode) == (spoken, 0)
