@@ -19,6 +19,8 @@ from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 BREATH_S = 0.002
+EACH_S = 0.0001  # beyond 10,000 appends a second
+LONGEST_S = 0.04
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ class Appender:
         self._restored = restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
-        self._breath = Breath(BREATH_S)
+        self._breath = Breath(BREATH_S, each_s=EACH_S, longest_s=LONGEST_S)
 
     def wake(self, writer: Writer) -> None:
         self._ready[writer] = None
@@ -42,11 +44,11 @@ class Appender:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            writers, self._ready = self._ready, {}
-            failed = await self._send(list(writers))
+            writers, self._ready = list(self._ready), {}
+            failed = await self._send(writers)
             if failed is None:
                 failures = 0
-                if (pause_s := self._breath.taken()) > 0:
+                if (pause_s := self._breath.taken(len(writers))) > 0:
                     await asyncio.sleep(pause_s)
                 continue
             if failures == 0:

@@ -8,17 +8,23 @@ import time
 
 
 class Breath:
-    """Keeps things `gap_s` apart on average; some in a row may follow at once. (The GCRA of networks.)"""
+    """Keeps things `gap_s` apart on average; some in a row may follow at once. (The GCRA of networks.)
 
-    __slots__ = ("_due", "_gap_s", "_slack_s")
+    Where `each_s` is given, the gap is that times what was done at once, if it is more, and `longest_s` at most: the
+    more there is to do, the more is done together.
+    """
 
-    def __init__(self, gap_s: float, in_a_row: int = 4) -> None:
+    __slots__ = ("_due", "_each_s", "_gap_s", "_longest_s", "_slack_s")
+
+    def __init__(self, gap_s: float, in_a_row: int = 4, each_s: float = 0.0, longest_s: float = 0.0) -> None:
         self._gap_s = gap_s
         self._slack_s = in_a_row * gap_s
+        self._each_s = each_s
+        self._longest_s = max(gap_s, longest_s)
         self._due = 0.0
 
-    def taken(self) -> float:
-        """It is done now. Seconds to wait before the next; 0 or less: none."""
+    def taken(self, count: int = 1) -> float:
+        """So much is done now. Seconds to wait before the next; 0 or less: none."""
         now = time.monotonic()
-        self._due = max(self._due, now) + self._gap_s
+        self._due = max(self._due, now) + min(max(self._gap_s, count * self._each_s), self._longest_s)
         return self._due - now - self._slack_s

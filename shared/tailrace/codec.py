@@ -75,6 +75,8 @@ def from_row(row: Row) -> Entry:
 def encode(event: Event) -> tuple[str, str]:
     """Field and value of an event."""
     match event:
+        case Text(item=item, text=text, choice=choice):
+            return _text_field(item, choice), text
         case Delta():
             return _delta_field(event), event.text
         case Opened():
@@ -124,6 +126,11 @@ def _text(item: int, choice: int, value: str) -> Event:
 
 WHOLE: dict[str, type[Event]] = {k.kind: k for k in (Created, Started, Restarted, Done)}
 DELTAS: dict[str, type[Delta]] = {k.kind: k for k in (Text, Reasoning, Refusal, Arguments)}
+
+
+@lru_cache(maxsize=4096)
+def _text_field(item: int, choice: int) -> str:
+    return f"text:{_place(item, choice)}"
 
 
 def _delta_field(delta: Delta) -> str:

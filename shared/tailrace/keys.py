@@ -23,6 +23,7 @@ stand with the queue, which is a single node.
 """
 
 import hashlib
+from functools import lru_cache
 from zlib import crc32
 
 QUEUE = "tailrace:queue"
@@ -47,9 +48,10 @@ def events(generation: str) -> str:
     return f"tailrace:{{{generation}}}:events"
 
 
-def of_generation(generation: str) -> list[str]:
+@lru_cache(maxsize=4096)
+def of_generation(generation: str) -> tuple[str, ...]:
     """KEYS of every script, in this order."""
-    return [head(generation), log(generation), tombstone(generation), events(generation)]
+    return head(generation), log(generation), tombstone(generation), events(generation)
 
 
 def worker(worker: str) -> str:

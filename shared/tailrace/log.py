@@ -383,8 +383,11 @@ def page_size(entries: int, size: int) -> int:
     return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))
 
 
+_OUTCOMES = {outcome.encode(): outcome for outcome in Outcome}
+
+
 def _outcome(raw: bytes) -> Outcome:
-    return Outcome(raw.decode())
+    return _OUTCOMES[raw]
 
 
 def _answer(raw: list[Any]) -> Answer:

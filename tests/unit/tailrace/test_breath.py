@@ -39,3 +39,10 @@ def test_a_pause_gives_back_what_may_follow_at_once(clock: Clock) -> None:
         breath.taken()
     clock.now += 10
     assert [breath.taken() <= 0 for _ in range(3)] == [True, True, False]
+
+
+def test_the_more_is_done_at_once_the_longer_is_the_gap_up_to_its_bound(clock: Clock) -> None:
+    breath = Breath(0.5, in_a_row=0, each_s=0.1, longest_s=2.0)
+    for count, gap_s in ((1, 0.5), (5, 0.5), (6, 0.6), (20, 2.0), (1000, 2.0)):
+        assert breath.taken(count) == pytest.approx(gap_s)
+        clock.now += gap_s
