@@ -1,4 +1,3 @@
-import inspect
 import re
 
 import pytest
@@ -39,7 +38,7 @@ def as_pattern(row: str) -> str:
 
 
 def test_every_key_that_is_made_here_is_tried_here() -> None:
-    made = {name for name, what in vars(keys).items() if inspect.isfunction(what) and what.__module__ == keys.__name__}
+    made = {name for name, what in vars(keys).items() if callable(what) and what.__module__ == keys.__name__}
     constants = {name for name, what in vars(keys).items() if name.isupper() and isinstance(what, str)}
     assert made | constants == set(NAMED) | LISTS
 
