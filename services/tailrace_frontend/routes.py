@@ -116,7 +116,7 @@ async def list_generations(
     async for page in services.queue.owned(owner, after):
         states = await services.log.states(page)
         vanished += [each for each, state in zip(page, states, strict=True) if state is None]
-        found += [state for state in states if state is not None]
+        found += [state for state in states if isinstance(state, State)]
         if len(found) > limit:
             break
     await services.queue.forget(owner, vanished)  # only now: pages go by rank

@@ -8,11 +8,19 @@ Commands may be retried because each of ours is idempotent.
 from contextlib import suppress
 from typing import Any
 
+from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import EqualJitterBackoff
-from redis.exceptions import BusyLoadingError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import (
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -43,13 +51,27 @@ class _TlsConnection(_Convertible, SSLConnection):
 
 CONNECTIONS: dict[Any, Any] = {Connection: _Connection, SSLConnection: _TlsConnection}
 
-PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, OSError)
+
+class NotNow(ResponseError):
+    """What a server answers while it fails over, has lost its replicas, cannot write to its disk or is busy."""
+
+
+class _Parser(_AsyncHiredisParser):
+    """redis-py knows no names for these, and raises what it raises for a mistake of ours."""
+
+    EXCEPTION_CLASSES = _AsyncHiredisParser.EXCEPTION_CLASSES | dict.fromkeys(
+        ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), NotNow
+    )
+
+
+PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, NotNow, OSError)
 """What is raised when a server is away, loading or failing over: it passes."""
 
 
 def options() -> dict[str, Any]:
     """Connection options of every client of ours: timeouts, keepalive, retries with backoff and jitter."""
     return {
+        "parser_class": _Parser,
         "socket_timeout": COMMAND_TIMEOUT_S,
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,

@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 from tailrace import connection, keys, scripts
 from tailrace.codec import Row, from_row, merged, pack, stored_size, to_row
 from tailrace.codec import stored_row as _row
-from tailrace.errors import Gone, NotFound
+from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
 from tailrace.ids import START, EntryId
 from tailrace.pipeline import Interrupted, Pipeline
@@ -265,12 +265,19 @@ class Log:
             raise NotFound
         return state
 
-    async def states(self, generations: Sequence[str]) -> list[State | None]:
-        """Many heads in one round trip; None for those no longer kept."""
+    async def states(self, generations: Sequence[str]) -> list[State | CorruptEntry | None]:
+        """Many heads in one round trip; None for those no longer kept. One that cannot be read (a later version may
+        have written it) yields its exception, alone."""
         pipe = self.redis.pipeline(transaction=False)
         for generation in generations:
             pipe.hgetall(keys.head(generation))
-        return [_state(fields) if fields else None for fields in await pipe.execute()]
+        states: list[State | CorruptEntry | None] = []
+        for fields in await pipe.execute():
+            try:
+                states.append(_state(fields) if fields else None)
+            except CorruptEntry as error:
+                states.append(error)
+        return states
 
     async def tops(self, generations: Sequence[str]) -> list[Top | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
@@ -402,10 +409,14 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
 
 
 def _state(fields: dict[bytes, bytes]) -> State:
+    """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
     text = {name.decode(): value.decode() for name, value in fields.items()}
-    head = msgspec.json.decode(text.pop("head"), type=Head)
-    text["head"] = msgspec.structs.replace(head, created=int(text["created"]))  # type: ignore[assignment]
-    return msgspec.convert(text, State, strict=False)
+    try:
+        head = msgspec.json.decode(text.pop("head"), type=Head)
+        text["head"] = msgspec.structs.replace(head, created=int(text["created"]))  # type: ignore[assignment]
+        return msgspec.convert(text, State, strict=False)
+    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        raise CorruptEntry("unreadable head") from error
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:

@@ -24,7 +24,7 @@ from tailrace import json, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import Head
 from tailrace.ids import new_token
-from tailrace.log import Log
+from tailrace.log import Log, State
 
 JOB = "run_generation"
 SUSPECT = "suspect-"
@@ -120,7 +120,7 @@ class Queue:
         """Leave nothing of a submit that was refused half-way, so that it may be tried again. What an earlier submit
         of the same id has created goes on."""
         (state,) = await self.log.states([head.id])
-        if state is None or state.dispatch == dispatch:
+        if state is None or (isinstance(state, State) and state.dispatch == dispatch):
             await self.log.redis.delete(*keys.of_generation(head.id))
             await self.finished(head.id, head.owner)
             await self.forget(head.owner, [head.id])

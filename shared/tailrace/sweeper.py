@@ -10,6 +10,7 @@ lease). What it finds, and does:
     the deadline has passed                 it ends as failed
     nobody reads what should run only then  it ends as cancelled
     it has ended, or was never created      it leaves the set
+    it cannot be read                       it is left alone: a later version may have written it
 
 A server that has just started may hold older data, and live workers are about to restore what is missing, or to confirm
 an end: until it is as old as that takes, and half a second more, nothing is swept (without that, 3 of 100 finished
@@ -24,8 +25,9 @@ import time
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from tailrace import keys
+from tailrace.connection import PASSES
 from tailrace.ending import CONFIRM_S, NOBODY_READS, end
-from tailrace.errors import Gone, NotFound
+from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome, State
@@ -49,6 +51,7 @@ class Sweeper:
         self._run_id: str | None = None
         self._hold_until = 0.0
         self._doubted: dict[str, float] = {}
+        self._complained: set[str] = set()
 
     async def run(self) -> None:
         while True:
@@ -57,6 +60,8 @@ class Sweeper:
                 await self.sweep()
             except (RedisError, OSError) as error:
                 logger.warning("sweep: %s: %s", type(error).__name__, error)
+            except Exception:
+                logger.exception("sweep")
 
     async def sweep(self) -> None:
         """Look at every shard that no other process looks at in this period.
@@ -84,16 +89,29 @@ class Sweeper:
     async def _look_at(self, generations: list[str]) -> None:
         states = await self._log.states(generations)
         now = await self._log.now()
-        waiting = await self._queue.is_waiting([state.dispatch if state else "" for state in states])
+        dispatches = [state.dispatch if isinstance(state, State) else "" for state in states]
+        waiting = await self._queue.is_waiting(dispatches)
         if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
             return
         for generation, state, is_waiting in zip(generations, states, waiting, strict=True):
             try:
+                if isinstance(state, CorruptEntry):
+                    raise state
                 await self._judge(generation, state, now, is_waiting)
             except (NotFound, Gone):
                 await self._queue.finished(generation)
             except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
                 logger.warning("%s: sweep: %s", generation, error)
+            except PASSES:
+                raise
+            except Exception as error:  # noqa: BLE001 - one that cannot be read is left alone, and keeps nobody else
+                self._complain(generation, error)
+
+    def _complain(self, generation: str, error: Exception) -> None:
+        """Once, and not with every sweep."""
+        if generation not in self._complained:
+            self._complained.add(generation)
+            logger.error("%s: cannot be looked after: %s", generation, error, exc_info=error)
 
     async def _judge(self, generation: str, state: State | None, now: int, is_waiting: bool) -> None:
         if state is None:

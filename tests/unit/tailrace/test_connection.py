@@ -9,6 +9,9 @@ from redis.exceptions import ResponseError
 
 from tailrace.connection import PASSES, connect, memory_percent, problems, server_run
 from tailrace.errors import Misconfigured
+from tailrace.events import Head, Options
+from tailrace.ids import new_generation_id
+from tailrace.log import Append, Log
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
 
@@ -89,6 +92,30 @@ async def test_a_mistake_does_not_pass(redis: Redis) -> None:
     with pytest.raises(ResponseError) as refused:
         await redis.execute_command("NO SUCH COMMAND")
     assert not isinstance(refused.value, PASSES)
+
+
+async def test_a_server_that_has_lost_its_replicas_passes(
+    redis: Redis, config: Callable[[str, str], Awaitable[None]], log: Log
+) -> None:
+    generation = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+    await log.create(generation, "dispatch")
+    await log.take_over(generation.id, "token", worker="w")
+    await config("min-replicas-to-write", "1")
+    with pytest.raises(PASSES, match="replicas"):
+        await redis.set("key", "value")
+    (answer,) = await log.append([Append(generation.id, 1, 0, [])])
+    assert isinstance(answer, PASSES)
+    with pytest.raises(PASSES):
+        await log.take_over(generation.id, "another token", worker="w")
+
+
+@pytest.mark.parametrize("word", ["BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])
+async def test_what_a_server_answers_while_it_cannot_passes(redis: Redis, word: str) -> None:
+    with pytest.raises(PASSES):
+        await redis.execute_command("EVAL", f"return redis.error_reply('{word} not now')", 0)
+    with pytest.raises(ResponseError) as final:
+        await redis.execute_command("EVAL", f"return redis.error_reply('{word}X never')", 0)
+    assert not isinstance(final.value, PASSES)
 
 
 async def test_a_server_that_is_set_up_right_has_no_problems(redis: Redis) -> None:

@@ -71,6 +71,28 @@ async def test_what_runs_and_what_waits_is_left_alone(house: House) -> None:
     assert await house.log.states([running, waiting]) == before
 
 
+async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    later, lost = await house.running(), await house.running()
+    head = (await house.log.redis.hget(keys.head(later), "head")).decode()  # type: ignore[misc]
+    unknown = head.replace('"on_interrupt":"restart"', '"on_interrupt":"continue"')
+    if unknown == head:
+        unknown = head.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"continue"')
+    assert unknown != head
+    await house.set(later, head=unknown)
+    await house.set(lost, lease=1)
+    for _ in range(3):
+        await house.sweep()
+    assert (await house.log.state(lost)).status == "queued"
+    assert later in await house.unfinished()
+    assert [record.message for record in caplog.records if later in record.message] == [
+        f"{later}: cannot be looked after: unreadable head"
+    ]
+    await house.set(later, head=head)
+    assert (await house.log.state(later)).status == "running"
+
+
 async def test_a_lost_worker_s_generation_waits_for_another(house: House) -> None:
     generation = await house.running()
     dispatch = (await house.log.state(generation)).dispatch
