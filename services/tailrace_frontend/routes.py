@@ -207,6 +207,7 @@ async def _told(services: Services, state: State, *, full: bool = False) -> Json
     url = events_url(services, state)
     if not full:
         return schemas.generation_json(state, url)
+    state = await services.log.state(state.head.id, whole=True)
     done = await services.log.end(state.head.id) if state.ended else None
     if done is not None:
         return schemas.generation_json(state, url, items=done.output, done=done, queue_position=None)

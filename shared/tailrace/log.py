@@ -150,7 +150,7 @@ class Log:
         del value["at"]
         outcome, *answer = await scripts.CREATE(
             self.redis, head.id,
-            msgspec.json.encode(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
+            *_parts(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
             head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
@@ -215,8 +215,10 @@ class Log:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
         options, top = state.head.options, rows[-1].n
+        head, request = _parts(state.head)
         fields = msgspec.to_builtins(state) | {
-            "head": msgspec.json.encode(state.head).decode(),
+            "head": head,
+            "request": request,
             "created": state.head.created,
             "retention": options.retention_s * 1000,
             "n": top,
@@ -250,17 +252,18 @@ class Log:
         """Take it away. End it first if it runs."""
         return _outcome((await scripts.DELETE(self.redis, generation))[0])
 
-    async def state(self, generation: str, owner: str | None = None) -> State:
-        """The head, for its owner (None: for whoever works here).
+    async def state(self, generation: str, owner: str | None = None, *, whole: bool = False) -> State:
+        """The head, for its owner (None: for whoever works here). `whole`: with the request, which may be megabytes.
 
         Raises:
             NotFound: it never existed, or is another owner's.
             Gone: it was deleted, or has expired.
         """
-        fields = await self._ask("HGETALL", keys.head(generation))
-        if not fields:
+        values = await self._ask("HMGET", keys.head(generation), *(WHOLE if whole else FIELDS))
+        state = _state_of(values)
+        if state is None:
             await self._raise_missing(generation, owner)
-        state = _state(_pairs(fields))
+        assert state is not None
         if owner is not None and state.head.owner != owner:
             raise NotFound
         return state
@@ -268,13 +271,10 @@ class Log:
     async def states(self, generations: Sequence[str]) -> list[State | CorruptEntry | None]:
         """Many heads in one round trip; None for those no longer kept. One that cannot be read (a later version may
         have written it) yields its exception, alone."""
-        pipe = self.redis.pipeline(transaction=False)
-        for generation in generations:
-            pipe.hgetall(keys.head(generation))
         states: list[State | CorruptEntry | None] = []
-        for fields in await pipe.execute():
+        for values in await self._ask_all([("HMGET", keys.head(each), *FIELDS) for each in generations]):
             try:
-                states.append(_state(fields) if fields else None)
+                states.append(_state_of(values))
             except CorruptEntry as error:
                 states.append(error)
         return states
@@ -408,12 +408,30 @@ def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
+FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))
+WHOLE = ("request", *FIELDS)
+
+
+def _parts(head: Head) -> tuple[str, str]:
+    """A head as it is stored: what everybody looks at, and the request, which only who runs or shows it does."""
+    small = msgspec.json.encode(msgspec.structs.replace(head, request={}))
+    return small.decode(), msgspec.json.encode(head.request).decode()
+
+
+def _state_of(values: Sequence[bytes | None]) -> State | None:
+    """From the answer to HMGET; None where there is no head."""
+    names = WHOLE if len(values) == len(WHOLE) else FIELDS
+    fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value is not None}
+    return _state(fields) if fields else None
+
+
 def _state(fields: dict[bytes, bytes]) -> State:
     """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
-    text = {name.decode(): value.decode() for name, value in fields.items()}
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     try:
-        head = msgspec.json.decode(text.pop("head"), type=Head)
-        text["head"] = msgspec.structs.replace(head, created=int(text["created"]))  # type: ignore[assignment]
+        head = msgspec.json.decode(text["head"], type=Head)
+        request = msgspec.json.decode(text["request"]) if "request" in text else head.request
+        text["head"] = msgspec.structs.replace(head, created=int(text["created"]), request=request)
         return msgspec.convert(text, State, strict=False)
     except (msgspec.MsgspecError, KeyError, ValueError) as error:
         raise CorruptEntry("unreadable head") from error

@@ -403,13 +403,27 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     head = head_of(id=new_generation_id(), background=True, request={"messages": "naïve \u2028 \x00"})
     created = await log.create(head, "the first dispatch")
     assert before <= created <= await log.now()
-    state = await log.state(head.id, "anna")
+    state = await log.state(head.id, "anna", whole=True)
     assert state == State(
         Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
         status="queued", attempt=created, number=0, n=1, lease=0, deadline=created + DEADLINE_MS,
         dispatch="the first dispatch",
     )  # fmt: skip
     assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+
+
+async def test_only_who_asks_for_the_whole_state_is_given_the_request(log: Log) -> None:
+    head = head_of(id=new_generation_id(), request={"messages": ["x" * 100_000]})
+    await log.create(head, "dispatch")
+    state, whole = await log.state(head.id), await log.state(head.id, whole=True)
+    assert (state.head.request, whole.head.request) == ({}, head.request)
+    assert await log.states([head.id]) == [state]
+    taken = await log.take_over(head.id, "token", worker="w")
+    assert taken.state is not None
+    assert taken.state.head.request == head.request
+    await log.redis.delete(*keys.of_generation(head.id))
+    assert await log.restore(taken.state, taken.rows) is Outcome.OK
+    assert (await log.state(head.id, whole=True)).head == taken.state.head
 
 
 async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
@@ -452,7 +466,7 @@ async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: 
     before = await log.now()
     taken = await log.take_over(generation, "one", worker="first")
     assert before <= taken.now <= await log.now()
-    state = await log.state(generation)
+    state = await log.state(generation, whole=True)
     assert taken == TakeOver(Outcome.OK, state.attempt, taken.now, state, taken.rows)
     assert [from_row(row) for row in taken.rows] == await log.read(generation)
     assert (state.status, state.number, state.worker) == ("running", 1, "first")
