@@ -4,7 +4,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import RateLimited
-from tailrace.log import State
+from tailrace.state import State
 from tailrace.wire import WIRES
 from tailrace_frontend.services import Services
 

@@ -25,7 +25,8 @@ from tailrace.connection import PASSES
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, PAGE_BYTES, State, Top
+from tailrace.log import FIRST_PAGE, PAGE_BYTES, Top
+from tailrace.state import State
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again

@@ -17,8 +17,8 @@ from tailrace.ending import end
 from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from tailrace.events import Head, Json
 from tailrace.ids import is_generation_id, new_generation_id
-from tailrace.log import State
 from tailrace.output import Output
+from tailrace.state import State
 from tailrace_frontend import schemas
 from tailrace_frontend.log_response import LogResponse
 from tailrace_frontend.services import Services, events_url

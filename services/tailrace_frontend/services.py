@@ -6,9 +6,10 @@ from typing import Any
 from tailrace import connection
 from tailrace.errors import TailraceError
 from tailrace.ids import EntryId
-from tailrace.log import Log, State
+from tailrace.log import Log
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace.state import State
 from tailrace.sweeper import Sweeper
 from tailrace.tasks import end_tasks
 from tailrace.wire import Wire

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 
 from tailrace.events import Head
-from tailrace.log import State, Top
+from tailrace.log import Top
+from tailrace.state import State
 from tailrace_frontend.hub import Hub
 from tailrace_frontend.tail import Tail
 

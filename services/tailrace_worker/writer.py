@@ -18,8 +18,9 @@ from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import PASSES
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, width
 from tailrace.ids import EntryId
-from tailrace.log import Answer, Append, Outcome, State, TakeOver
+from tailrace.log import Answer, Append, Outcome, TakeOver
 from tailrace.output import Output
+from tailrace.state import State
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this size, so that a reader's page stays a page."""

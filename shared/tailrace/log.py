@@ -25,14 +25,14 @@ from tailrace import connection, keys, scripts
 from tailrace.codec import Row, from_row, merged, pack, stored_size, to_row
 from tailrace.codec import stored_row as _row
 from tailrace.errors import CorruptEntry, Gone, NotFound
-from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, Status, width
+from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, width
 from tailrace.ids import START, EntryId
 from tailrace.pipeline import Interrupted, Pipeline
+from tailrace.state import FIELDS, UNSEEN_MS, WHOLE, State, parts_of, state_from, state_of
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
 FIRST_PAGE = 128  # entries; later pages are sized by what this one weighed
-UNSEEN_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
 BLOCK_MS = 2000  # below the command timeout, so that a dead server is noticed
 
 
@@ -49,42 +49,6 @@ class Outcome(StrEnum):
     CHANGED = "CHANGED"
     LOST = "LOST"
     GONE = "GONE"
-
-
-class State(msgspec.Struct, frozen=True):
-    """The head as it stands. Times in ms of Redis' clock; `n` is the last number taken."""
-
-    head: Head
-    status: Status
-    attempt: int
-    number: int
-    n: int
-    lease: int
-    deadline: int
-    dispatch: str
-    worker: str = ""
-    ending: FinalStatus | None = None
-    handovers: int = 0
-    seen: int = 0
-    attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
-
-    @property
-    def ended(self) -> bool:
-        return self.status not in ("queued", "running")
-
-    def is_unseen(self, now: int) -> bool:
-        """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
-        while_read = self.head.options.on_disconnect == "cancel"
-        return while_read and now > (self.seen or self.head.created) + UNSEEN_MS
-
-    @property
-    def tries(self) -> int:
-        """Runs that count: a worker that stopped in good order handed over, and did not fail."""
-        return self.number - self.handovers
-
-    @property
-    def top(self) -> EntryId:
-        return EntryId(self.attempt, self.n)
 
 
 class TakeOver(NamedTuple):
@@ -150,7 +114,7 @@ class Log:
         del value["at"]
         outcome, *answer = await scripts.CREATE(
             self.redis, head.id,
-            *_parts(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
+            *parts_of(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
             head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
@@ -165,7 +129,7 @@ class Log:
         if outcome != b"OK":
             return TakeOver(_outcome(outcome))
         attempt, now, fields, rows = answer
-        state = _state(_pairs(fields))
+        state = state_from(dict(zip(fields[::2], fields[1::2], strict=True)))
         return TakeOver(Outcome.OK, int(attempt), int(now), state, [_row(row) for row in rows])
 
     async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
@@ -215,7 +179,7 @@ class Log:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
         options, top = state.head.options, rows[-1].n
-        head, request = _parts(state.head)
+        head, request = parts_of(state.head)
         fields = msgspec.to_builtins(state) | {
             "head": head,
             "request": request,
@@ -260,7 +224,7 @@ class Log:
             Gone: it was deleted, or has expired.
         """
         values = await self._ask("HMGET", keys.head(generation), *(WHOLE if whole else FIELDS))
-        state = _state_of(values)
+        state = state_of(values)
         if state is None:
             await self._raise_missing(generation, owner)
         assert state is not None
@@ -274,7 +238,7 @@ class Log:
         states: list[State | CorruptEntry | None] = []
         for values in await self._ask_all([("HMGET", keys.head(each), *FIELDS) for each in generations]):
             try:
-                states.append(_state_of(values))
+                states.append(state_of(values))
             except CorruptEntry as error:
                 states.append(error)
         return states
@@ -402,39 +366,6 @@ def _answer(raw: list[Any]) -> Answer:
     if outcome is Outcome.DONE:
         return Answer(outcome, done=_row(rest[0]) if rest else None)
     return Answer(outcome, int(rest[0]) if rest else -1)
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))
-WHOLE = ("request", *FIELDS)
-
-
-def _parts(head: Head) -> tuple[str, str]:
-    """A head as it is stored: what everybody looks at, and the request, which only who runs or shows it does."""
-    small = msgspec.json.encode(msgspec.structs.replace(head, request={}))
-    return small.decode(), msgspec.json.encode(head.request).decode()
-
-
-def _state_of(values: Sequence[bytes | None]) -> State | None:
-    """From the answer to HMGET; None where there is no head."""
-    names = WHOLE if len(values) == len(WHOLE) else FIELDS
-    fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value is not None}
-    return _state(fields) if fields else None
-
-
-def _state(fields: dict[bytes, bytes]) -> State:
-    """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
-    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
-    try:
-        head = msgspec.json.decode(text["head"], type=Head)
-        request = msgspec.json.decode(text["request"]) if "request" in text else head.request
-        text["head"] = msgspec.structs.replace(head, created=int(text["created"]), request=request)
-        return msgspec.convert(text, State, strict=False)
-    except (msgspec.MsgspecError, KeyError, ValueError) as error:
-        raise CorruptEntry("unreadable head") from error
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:

@@ -24,7 +24,8 @@ from tailrace import json, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import Head
 from tailrace.ids import new_token
-from tailrace.log import Log, State
+from tailrace.log import Log
+from tailrace.state import State
 
 JOB = "run_generation"
 SUSPECT = "suspect-"

@@ -30,8 +30,9 @@ from tailrace.ending import CONFIRM_S, NOBODY_READS, end
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
-from tailrace.log import Log, Outcome, State
+from tailrace.log import Log, Outcome
 from tailrace.queue import SUSPECT, Queue
+from tailrace.state import State
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5

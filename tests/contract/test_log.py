@@ -18,8 +18,9 @@ from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, width
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, Log, Outcome, State, TakeOver, page_size
+from tailrace.log import Answer, Append, Log, Outcome, TakeOver, page_size
 from tailrace.output import Output
+from tailrace.state import UNSEEN_MS, State
 from tailrace.subscriber import Subscriber
 
 DEADLINE_MS = RETENTION_MS = 3_600_000
@@ -694,7 +695,7 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
 
 
 async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, pen: Pen) -> None:
-    long_ago = await log.now() - log_module.UNSEEN_MS - 1
+    long_ago = await log.now() - UNSEEN_MS - 1
     lease = pen.generation, pen.attempt, True
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
@@ -718,10 +719,10 @@ async def test_seen_brings_nothing_back(log: Log, redis: Redis, pen: Pen, fate: 
 async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
     generation = await begin(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation)
-    limit = state.head.created + log_module.UNSEEN_MS
+    limit = state.head.created + UNSEEN_MS
     assert (state.is_unseen(limit), state.is_unseen(limit + 1)) == (False, unseen)
     await log.seen([generation])
-    assert not (await log.state(generation)).is_unseen(await log.now() + log_module.UNSEEN_MS - SLACK_MS // 2)
+    assert not (await log.state(generation)).is_unseen(await log.now() + UNSEEN_MS - SLACK_MS // 2)
 
 
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:

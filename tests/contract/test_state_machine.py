@@ -41,8 +41,9 @@ from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, width
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, Log, Outcome, State, TakeOver
+from tailrace.log import Answer, Append, Log, Outcome, TakeOver
 from tailrace.output import Output
+from tailrace.state import State
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 600_000  # longer than an example takes: it ends when the machine says so

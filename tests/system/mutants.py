@@ -40,7 +40,7 @@ MUTANTS: dict[str, Mutant] = {
     "behind": Mutant("redis-kills", [Edit("shared/tailrace/lua/append.lua", BEHIND)]),
     "dense numbers, live": Mutant(
         "slow-readers",
-        [Edit("services/tailrace_frontend/hub.py", "if not entries[first].follows(cursor):", "if False:")],
+        [Edit("services/tailrace_frontend/tail.py", "if not entries[first].follows(cursor):", "if False:")],
     ),
     "dense numbers, catching up": Mutant(
         "rolled-back-orphans",

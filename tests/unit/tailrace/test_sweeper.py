@@ -9,8 +9,9 @@ from redis.asyncio import Redis
 from tailrace import keys, sweeper
 from tailrace.events import Done, Head, Options
 from tailrace.ids import new_generation_id, new_token
-from tailrace.log import UNSEEN_MS, Log
+from tailrace.log import Log
 from tailrace.queue import Queue
+from tailrace.state import UNSEEN_MS
 from tailrace.sweeper import Sweeper
 
 MAX_ATTEMPTS = 2

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tailrace import json
 from tailrace.errors import InvalidBody
 from tailrace.events import Done, Failure, Finish, Head, Item, Options, Timings
-from tailrace.log import State
 from tailrace.settings import Settings
+from tailrace.state import State
 from tailrace_frontend.schemas import MAX_DEPTH, generation_json, parse_create
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]

@@ -23,7 +23,8 @@ from tailrace.events import (
     Text,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.log import Answer, Outcome, State, TakeOver
+from tailrace.log import Answer, Outcome, TakeOver
+from tailrace.state import State
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
 HEAD = Head("gen_" + "a" * 26, "me", "m", {"messages": []}, Options(60, 60), created=1000)

@@ -1,0 +1,81 @@
+"""The head of a generation: what everybody looks at of it, and how it is stored.
+
+It is a hash of small fields, so that scripts may read and set them one by one. What is fixed at creation is one field,
+as JSON; the request, which may be megabytes and interests only who runs or shows the generation, is another.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tailrace.errors import CorruptEntry
+from tailrace.events import FinalStatus, Head, Status
+from tailrace.ids import EntryId
+
+UNSEEN_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
+
+
+class State(msgspec.Struct, frozen=True):
+    """The head as it stands. Times in ms of Redis' clock; `n` is the last number taken."""
+
+    head: Head
+    status: Status
+    attempt: int
+    number: int
+    n: int
+    lease: int
+    deadline: int
+    dispatch: str
+    worker: str = ""
+    ending: FinalStatus | None = None
+    handovers: int = 0
+    seen: int = 0
+    attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("queued", "running")
+
+    def is_unseen(self, now: int) -> bool:
+        """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
+        while_read = self.head.options.on_disconnect == "cancel"
+        return while_read and now > (self.seen or self.head.created) + UNSEEN_MS
+
+    @property
+    def tries(self) -> int:
+        """Runs that count: a worker that stopped in good order handed over, and did not fail."""
+        return self.number - self.handovers
+
+    @property
+    def top(self) -> EntryId:
+        return EntryId(self.attempt, self.n)
+
+
+FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))
+WHOLE = ("request", *FIELDS)
+
+
+def parts_of(head: Head) -> tuple[str, str]:
+    """A head as it is stored: what everybody looks at, and the request, which only who runs or shows it does."""
+    small = msgspec.json.encode(msgspec.structs.replace(head, request={}))
+    return small.decode(), msgspec.json.encode(head.request).decode()
+
+
+def state_of(values: Sequence[bytes | None]) -> State | None:
+    """From the answer to HMGET; None where there is no head."""
+    names = WHOLE if len(values) == len(WHOLE) else FIELDS
+    fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value is not None}
+    return state_from(fields) if fields else None
+
+
+def state_from(fields: dict[bytes, bytes]) -> State:
+    """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    try:
+        head = msgspec.json.decode(text["head"], type=Head)
+        request = msgspec.json.decode(text["request"]) if "request" in text else head.request
+        text["head"] = msgspec.structs.replace(head, created=int(text["created"]), request=request)
+        return msgspec.convert(text, State, strict=False)
+    except (msgspec.MsgspecError, KeyError, ValueError) as error:
+        raise CorruptEntry("unreadable head") from error

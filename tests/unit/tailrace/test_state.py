@@ -1,0 +1,45 @@
+import pytest
+
+from support.logs import head
+from tailrace.errors import CorruptEntry
+from tailrace.ids import EntryId
+from tailrace.state import FIELDS, WHOLE, parts_of, state_from, state_of
+
+HEAD = head()
+SMALL, REQUEST = parts_of(HEAD)
+STORED = {
+    "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "attempt": "7", "number": "2",
+    "n": "41", "lease": "0", "deadline": "99", "dispatch": "d", "handovers": "1",
+}  # fmt: skip
+
+
+def answered(names: tuple[str, ...], **changed: str) -> list[bytes | None]:
+    """As HMGET answers."""
+    stored = STORED | changed
+    return [stored[name].encode() if name in stored else None for name in names]
+
+
+def test_a_head_is_stored_in_two_parts_and_read_from_one_or_both() -> None:
+    small, whole = state_of(answered(FIELDS)), state_of(answered(WHOLE))
+    assert small is not None
+    assert whole is not None
+    assert HEAD.request
+    assert (small.head.request, whole.head) == ({}, HEAD)
+    assert (small.top, small.tries, small.ended, small.worker) == (EntryId(7, 41), 1, False, "")
+
+
+def test_where_there_is_no_head_there_is_no_state() -> None:
+    assert state_of([None] * len(FIELDS)) is None
+
+
+@pytest.mark.parametrize(
+    "changed", [{"head": "{"}, {"head": "{}"}, {"status": "later"}, {"n": "many"}, {"created": "soon"}]
+)
+def test_what_was_not_written_by_this_version_is_told_so(changed: dict[str, str]) -> None:
+    with pytest.raises(CorruptEntry, match="unreadable head"):
+        state_of(answered(FIELDS, **changed))
+
+
+def test_a_head_without_what_it_needs_cannot_be_read() -> None:
+    with pytest.raises(CorruptEntry):
+        state_from({b"attempt": b"1"})
