@@ -7,11 +7,13 @@ Commands may be retried because each of ours is idempotent.
 
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from redis._parsers import _AsyncHiredisParser
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedConnection
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import (
     BusyLoadingError,
@@ -30,6 +32,7 @@ COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
 RETRIES = 3
 MINIMAL_VERSION = (7, 0)
+SENTINEL = "redis+sentinel://"
 
 
 class _Convertible(AbstractConnection):
@@ -47,6 +50,19 @@ class _Connection(_Convertible, Connection):
 
 class _TlsConnection(_Convertible, SSLConnection):
     pass
+
+
+class _PrimaryConnection(_Convertible, SentinelManagedConnection):
+    pass
+
+
+class _PrimaryPool(SentinelConnectionPool):
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """redis-py leaves the lines to the sentinels open."""
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
 
 
 CONNECTIONS: dict[Any, Any] = {Connection: _Connection, SSLConnection: _TlsConnection}
@@ -88,11 +104,34 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
         Misconfigured: the address is not a Redis URL.
     """
     try:
+        if url.startswith(SENTINEL):
+            return Redis.from_pool(_primary_of(url))
         pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=10, **options())
     except ValueError:  # its text may hold a part of the password
         raise Misconfigured("TAILRACE_REDIS_URL or TAILRACE_QUEUE_URL is not a Redis address.") from None
     pool.connection_class = CONNECTIONS.get(pool.connection_class, pool.connection_class)
     return Redis.from_pool(pool)  # the client's own: closed with it
+
+
+def _primary_of(url: str) -> _PrimaryPool:
+    """`redis+sentinel://[user:password@]host:port[,host:port…]/service[/db]`: connections to whoever is the primary.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    parts = urlsplit(url)
+    login, _, places = parts.netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    service, _, db = parts.path.strip("/").partition("/")
+    found = [place.rpartition(":") for place in places.split(",")]
+    if not service or not all(host for host, _, _ in found):
+        raise ValueError(SENTINEL)
+    timeouts = {"socket_timeout": CONNECT_TIMEOUT_S, "socket_connect_timeout": CONNECT_TIMEOUT_S}
+    sentinels = Sentinel([(host, int(port)) for host, _, port in found], sentinel_kwargs=timeouts)
+    return _PrimaryPool(  # type: ignore[no-untyped-call]
+        service, sentinels, connection_class=_PrimaryConnection,
+        username=unquote(user) or None, password=unquote(password) or None, db=int(db or 0), **options(),
+    )  # fmt: skip
 
 
 async def problems(redis: Redis) -> tuple[list[str], list[str]]:

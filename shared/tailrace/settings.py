@@ -23,7 +23,7 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # it may hold a password
-        description="Where the log lives: Redis >= 7 or Valkey.",
+        description="Where the log lives: Redis >= 7 or Valkey. redis://, rediss:// or redis+sentinel://host:port,…/service/db.",
     )
     queue_url: str = Field("", repr=False, description="Where arq's queue lives; empty: the same server.")
     host: str = Field("127.0.0.1", description="Address the frontend listens on. Beyond loopback needs API keys.")

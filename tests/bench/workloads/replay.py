@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bench import procfs
 from bench.children import load
-from bench.delivery import NAIVE, TAILRACE, Side
+from bench.delivery import NAIVE, TAILRACE, Side, appends_to
 from bench.measures import Finding
 from bench.stage import get, product
 
@@ -32,7 +32,7 @@ class Replay(NamedTuple):
 
 
 async def replay(seconds: float) -> Sequence[Finding]:
-    ours = await tell_again(TAILRACE, seconds)
+    ours = await tell_again(TAILRACE._replace(append=appends_to("log")), seconds)  # an entry a token
     naive = await tell_again(NAIVE, seconds)
     joined = await tell_again(NAIVE._replace(path=NAIVE.path + "?joined=1"), seconds)
     beside = {}
