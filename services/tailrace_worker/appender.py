@@ -1,8 +1,10 @@
 """Appends gather across generations: one pipeline is in flight, everything that arrives meanwhile rides in the next.
 
 An idle worker sends each token at once. A busy one takes a breath: pipelines are 2 ms apart on average, a few in a row
-may follow at once. Nobody sees that, and at 3,000 tokens a second fifteen ride together, for 9 µs each in the worker
-and 12 in Redis instead of 47 and 29. One call for each generation in it, so no generation waits for another's failure.
+may follow at once. Nobody sees that, and an append costs the worker 6 µs where sixty ride together and 40 where it goes
+alone, Redis 11 µs where sixty do and 30 where six do. Beyond 20,000 appends a second the breath grows, so that adjacent
+tokens merge, and a token costs Redis less than 5. One call for each generation in a pipeline, so none waits for
+another's failure.
 """
 
 import asyncio
@@ -19,7 +21,7 @@ from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 BREATH_S = 0.002
-EACH_S = 0.0001  # beyond 10,000 appends a second
+EACH_S = 0.00005  # beyond 20,000 appends a second
 LONGEST_S = 0.04
 
 logger = logging.getLogger(__name__)
