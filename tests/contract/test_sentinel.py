@@ -39,7 +39,8 @@ async def fail_over(sentinel: Redis) -> None:
     async with asyncio.timeout(PATIENCE_S):
         while True:
             with suppress(ResponseError):
-                return await sentinel.execute_command("SENTINEL", "FAILOVER", "logs")
+                await sentinel.execute_command("SENTINEL", "FAILOVER", "logs")
+                return
             await asyncio.sleep(0.2)
 
 
