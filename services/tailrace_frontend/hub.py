@@ -16,6 +16,7 @@ import logging
 import random
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 from tailrace import keys
 from tailrace.breath import Breath
@@ -53,7 +54,7 @@ class Hub:
     def start(self) -> None:
         self.subscriber.start()
         duties = {"ticks": self._tick, "looks": self._look_at_silent, "presence": self._note_presence}
-        self._tasks = [asyncio.create_task(duty(), name=f"hub: {name}") for name, duty in duties.items()]
+        self._tasks = [asyncio.create_task(self._keep_up(duty), name=f"hub: {name}") for name, duty in duties.items()]
 
     async def close(self) -> None:
         await end_tasks(*self._tasks)
@@ -122,6 +123,15 @@ class Hub:
             if self._deserted and not self._tails:
                 self._deserted.set()
 
+    async def _keep_up(self, duty: Callable[[], Awaitable[None]]) -> None:
+        """Nobody awaits a duty: what ends it is told in the log, and it begins anew."""
+        while True:
+            try:
+                await duty()
+            except Exception:
+                logger.exception("the hub's duty broke off")
+            await asyncio.sleep(TICK_S)
+
     async def _tick(self) -> None:
         """The one clock of all readers: keep-alives, write timeouts, Redis' absence."""
         while True:
@@ -131,7 +141,11 @@ class Hub:
                 now = time.monotonic()
                 self._watch(now)
                 for reader in readers[start : start + AT_ONCE]:
-                    reader.tick(now)
+                    try:
+                        reader.tick(now)
+                    except Exception:  # it is this reader's alone
+                        logger.exception("%s: a reader fails", reader.head.id)
+                        reader.cut()
                 await asyncio.sleep(pause_s)
 
     def _watch(self, now: float) -> None:

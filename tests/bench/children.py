@@ -30,6 +30,16 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(TESTS)} | more
 
 
+async def gone(process: asyncio.subprocess.Process, patience_s: float) -> None:
+    """Wait for the end of a process that was asked to; who does not end in time is killed."""
+    try:
+        async with asyncio.timeout(patience_s):
+            await process.wait()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
 class Load:
     """A load process, from our side."""
 
@@ -62,12 +72,7 @@ class Load:
     async def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        try:
-            async with asyncio.timeout(5):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await gone(self._process, 5)
 
 
 @contextlib.asynccontextmanager
@@ -134,12 +139,7 @@ class Process:
     async def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(3):
-                await self._process.wait()
-        except TimeoutError:
-            self._process.kill()
-            await self._process.wait()
+        await gone(self._process, 3)
 
 
 @contextlib.asynccontextmanager

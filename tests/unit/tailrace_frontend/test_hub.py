@@ -120,6 +120,7 @@ async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
 async def ticking(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Web]:
     """The hub's clock runs, fast."""
     monkeypatch.setattr(module, "TICK_S", 0.002)
+    monkeypatch.setattr(module, "PRESENCE_S", 0.002)
     web.hub.subscriber.connected = True
     duties = [web.hub._tick(), web.hub._look_at_silent(), web.hub._note_presence()]
     tasks = [asyncio.create_task(duty) for duty in duties]
@@ -147,7 +148,6 @@ async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
         noted.append(list(generations))
 
     monkeypatch.setattr(Log, "seen", seen)
-    monkeypatch.setattr(module, "PRESENCE_S", 0.0)
     watched = head(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
     for each in (HEAD, watched):
         await ticking.create(each, ENTRIES[:3])
@@ -179,6 +179,39 @@ async def test_thousands_are_ticked_some_at_a_time_and_each_once_a_tick(
         await asyncio.sleep(0)
     assert seen == [0, 3, 6, 9]
     assert ticked == list(range(10))
+    await end_tasks(task)
+
+
+async def test_a_reader_that_fails_at_a_tick_is_cut_and_keeps_nobody_else(
+    ticking: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = head(id="gen_bcdefghijklmnopqrstuvwxyza")
+    for each in (HEAD, other):
+        await ticking.create(each, ENTRIES[:3])
+    broken, fine = [await ticking.read(each) for each in (HEAD, other)]
+    await until(lambda: len(fine.events) == 3 and fine.reader._waiter)
+    ticked: list[float] = []
+
+    def tick(reader: Reader, now: float) -> None:
+        if reader is broken.reader:
+            raise RuntimeError("a mistake")
+        ticked.append(now)
+
+    monkeypatch.setattr(Reader, "tick", tick)
+    await until(lambda: broken.was_cut() and len(ticked) > 2)
+    assert not fine.was_cut()
+
+
+async def test_a_duty_that_breaks_off_begins_anew(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK_S", 0.0)
+    begun: list[int] = []
+
+    async def duty() -> None:
+        begun.append(1)
+        raise RuntimeError("a mistake")
+
+    task = asyncio.create_task(web.hub._keep_up(duty))
+    await until(lambda: len(begun) > 2)
     await end_tasks(task)
 
 
