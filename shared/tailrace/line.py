@@ -34,11 +34,11 @@ class Line(asyncio.Protocol):
         self._breath = breath
         self._parser = hiredis.Reader(**options)
         self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
+        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
+            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self.heard = True
-        if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
-            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Without waiting; a broken line is noticed by the reading side."""

@@ -1,0 +1,20 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from support.web import Transport
+from tailrace.line import Line
+
+
+@pytest.mark.parametrize("lost", ["closing", "at its end"])
+def test_a_line_that_was_lost_as_it_was_made_is_never_taken_over_and_says_nothing_later(lost: str) -> None:
+    transport = Transport()
+    transport.aborted = lost == "closing"
+    connection: Any = SimpleNamespace(
+        _writer=SimpleNamespace(transport=transport), _reader=SimpleNamespace(at_eof=lambda: lost == "at its end")
+    )
+    told: list[Exception] = []
+    with pytest.raises(ConnectionResetError):
+        Line(connection, print, told.append)  # a transport of ours has no protocol to take over from
+    assert told == []
