@@ -32,7 +32,7 @@ class ClientConnection:
     def write(self, data: bytes) -> None:
         """A piece of an answer that has begun without a length (never to HEAD): what uvicorn's `send` makes of it.
 
-        It returns at once and needs no task, so that whoever hears of an event can tell it in the same breath.
+        It returns at once and needs no task, so that whoever hears of an event can tell it in the same callback.
         """
         if not self._transport.is_closing():
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))

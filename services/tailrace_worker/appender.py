@@ -1,10 +1,10 @@
 """Appends gather across generations: one pipeline is in flight, everything that arrives meanwhile rides in the next.
 
-An idle worker sends each token at once. A busy one takes a breath: pipelines are 2 ms apart on average, a few in a row
+An idle worker sends each token at once. A busy one is throttled: pipelines are 2 ms apart on average, a few in a row
 may follow at once. Nobody sees that, and an append costs the worker 6 µs where sixty ride together and 40 where it goes
-alone, Redis 11 µs where sixty do and 30 where six do. Beyond 20,000 appends a second the breath grows, so that adjacent
-tokens merge, and a token costs Redis less than 5. One call for each generation in a pipeline, so none waits for
-another's failure.
+alone, Redis 11 µs where sixty do and 30 where six do. Beyond 20,000 appends a second the interval grows, so that
+adjacent tokens merge, and a token costs Redis less than 5. One call for each generation in a pipeline, so none waits
+for another's failure.
 """
 
 import asyncio
@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from tailrace.breath import Breath
 from tailrace.connection import PASSES
 from tailrace.events import Head
 from tailrace.log import Answer, Append, Log, Outcome
+from tailrace.throttle import Throttle
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
-BREATH_S = 0.002
+BATCH_INTERVAL_S = 0.002
 EACH_S = 0.00005  # beyond 20,000 appends a second
 LONGEST_S = 0.04
 
@@ -35,7 +35,7 @@ class Appender:
         self._restored = restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
-        self._breath = Breath(BREATH_S, each_s=EACH_S, longest_s=LONGEST_S)
+        self._throttle = Throttle(BATCH_INTERVAL_S, each_s=EACH_S, longest_s=LONGEST_S)
 
     def wake(self, writer: Writer) -> None:
         self._ready[writer] = None
@@ -50,7 +50,7 @@ class Appender:
             failed = await self._send(writers)
             if failed is None:
                 failures = 0
-                if (pause_s := self._breath.taken(len(writers))) > 0:
+                if (pause_s := self._throttle.charge(len(writers))) > 0:
                     await asyncio.sleep(pause_s)
                 continue
             if failures == 0:

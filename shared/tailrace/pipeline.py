@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tailrace.connection import COMMAND_TIMEOUT_S
-from tailrace.line import Line
+from tailrace.redis_protocol import RedisProtocol
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
@@ -52,9 +52,9 @@ class Pipeline:
 
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
-        self._dialing = asyncio.Lock()
+        self._connecting = asyncio.Lock()
         self._connection: Any = None
-        self._line: Line | None = None
+        self._protocol: RedisProtocol | None = None
         self._waiting: deque[Batch] = deque()
 
     async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -69,35 +69,35 @@ class Pipeline:
         packed, batch = list(map(pack, commands)), Batch(len(commands))
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                line = self._line or await self._dial()
+                protocol = self._protocol or await self._connect()
                 self._waiting.append(batch)
-                line.write(packed)
+                protocol.write(packed)
                 return await batch.answered
         except TimeoutError:
-            if self._line is not None:
-                self._line.cut(TimeoutError("no answer in time"))
+            if self._protocol is not None:
+                self._protocol.cut(TimeoutError("no answer in time"))
             raise RedisTimeoutError("Redis does not answer.") from None
 
-    async def _dial(self) -> Line:
-        async with self._dialing:
-            if self._line is None:
-                await self._hang_up()
+    async def _connect(self) -> RedisProtocol:
+        async with self._connecting:
+            if self._protocol is None:
+                await self._disconnect()
                 self._connection = await self._pool.get_connection()
                 errors = self._connection._parser.parse_error  # noqa: SLF001 - the names of redis-py's exceptions
-                self._line = Line(self._connection, self._hear, self._lost, replyError=errors)
-            return self._line
+                self._protocol = RedisProtocol(self._connection, self._on_reply, self._on_close, replyError=errors)
+            return self._protocol
 
-    def _hear(self, reply: Any) -> None:
+    def _on_reply(self, reply: Any) -> None:
         if self._waiting[0].add(reply):
             self._waiting.popleft()
 
-    def _lost(self, why: Exception) -> None:
-        self._line = None
+    def _on_close(self, why: Exception) -> None:
+        self._protocol = None
         waiting, self._waiting = self._waiting, deque()
         for batch in waiting:
             batch.lose(why)
 
-    async def _hang_up(self) -> None:
+    async def _disconnect(self) -> None:
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.disconnect(nowait=True)

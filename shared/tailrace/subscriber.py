@@ -1,8 +1,8 @@
 """One connection that listens to many channels.
 
 Sharded pub/sub (`SSUBSCRIBE`) works on a single node and on a cluster alike, and redis-py's asyncio client does not
-have it. Listeners are called from the very callback that received the bytes (`line`): a listener may write at once to
-the sockets of those who wait for it.
+have it. Listeners are called from the very callback that received the bytes (`protocol`): a listener may write at once
+to the sockets of those who wait for it.
 
 A message may be lost while the connection is down; nobody here pretends otherwise. After every (re)connect each
 listener is told `None`: look for yourself.
@@ -17,10 +17,10 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tailrace.breath import Breath
 from tailrace.connection import CONNECT_TIMEOUT_S
-from tailrace.line import Line
+from tailrace.redis_protocol import RedisProtocol
 from tailrace.tasks import end_tasks
+from tailrace.throttle import Throttle
 
 Listener = Callable[[bytes | None], None]
 """Called with each message, and with None when some may have been missed."""
@@ -34,14 +34,14 @@ PING_S = 2.0  # a black-holed connection is noticed after two of these
 class Subscriber:
     """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now.
 
-    `breath`: what comes too fast for it is read together.
+    `throttle`: what comes too fast for it is read together.
     """
 
-    def __init__(self, redis: Redis, breath: Breath | None = None) -> None:
+    def __init__(self, redis: Redis, throttle: Throttle | None = None) -> None:
         self._pool = redis.connection_pool
-        self._breath = breath
+        self._throttle = throttle
         self._connection: Any = None
-        self._line: Line | None = None
+        self._protocol: RedisProtocol | None = None
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
         self._pinging: asyncio.TimerHandle | None = None
@@ -64,8 +64,8 @@ class Subscriber:
             self._send("SUNSUBSCRIBE", channel)
 
     def _send(self, command: str, *channels: str | bytes) -> None:
-        if self._line is not None:
-            self._line.write(self._connection.pack_command(command, *channels))
+        if self._protocol is not None:
+            self._protocol.write(self._connection.pack_command(command, *channels))
 
     async def _run(self) -> None:
         failures = 0
@@ -88,18 +88,18 @@ class Subscriber:
             await self._connection.connect()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def lost(why: Exception) -> None:
+        def on_close(why: Exception) -> None:
             if not ended.done():
                 ended.set_exception(why)
 
-        line = self._line = Line(self._connection, self._dispatch, lost, self._breath)
+        protocol = self._protocol = RedisProtocol(self._connection, self._on_reply, on_close, self._throttle)
         self.connected = True
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)
-        self._ping(line)
+        self._ping(protocol)
         return ended
 
-    def _dispatch(self, reply: Any) -> None:
+    def _on_reply(self, reply: Any) -> None:
         match reply:
             case [b"smessage", channel, payload]:
                 if listener := self._listeners.get(channel):
@@ -110,18 +110,18 @@ class Subscriber:
             case hiredis.ReplyError():
                 raise reply
 
-    def _ping(self, line: Line) -> None:
+    def _ping(self, protocol: RedisProtocol) -> None:
         """Every few seconds: ask for a sign of life, and cut a line that gave none to the last asking."""
-        if not line.heard:
-            return line.cut(TimeoutError("no sign of life"))
-        line.heard = False
+        if not protocol.active:
+            return protocol.cut(TimeoutError("no sign of life"))
+        protocol.active = False
         self._send("PING")
-        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping, line)
+        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping, protocol)
         return None
 
     async def _disconnect(self) -> None:
         self.connected = False
-        self._line = None
+        self._protocol = None
         if self._pinging:
             self._pinging.cancel()
         if self._connection is not None:

@@ -2,7 +2,7 @@
 
 So a web process under test does nothing but deliver. Each log has a phase of its own, so events are scattered evenly in
 time. The sinks (`bench.sinks`) differ in how they append and in nothing else: the product's as its worker does, in
-breaths; elsewhere one append is under way at a time and everything that has come due meanwhile rides in the next.
+batches; elsewhere one append is under way at a time and everything that has come due meanwhile rides in the next.
 """
 
 import asyncio

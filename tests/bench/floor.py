@@ -1,7 +1,7 @@
 """What a loop costs that does nothing but write: `python -m bench.floor`, the port on its first line.
 
 Each client that connects is a log's reader; every 2 ms as many events as have come due are made and written, one write
-a reader, as a hub does that reads in breaths. No HTTP beyond a status line, no Redis, no log: below this no web process
+a reader, as a hub does that reads in batches. No HTTP beyond a status line, no Redis, no log: below this no web process
 on this loop can be.
 """
 
@@ -16,7 +16,7 @@ from bench.stamps import stamped
 
 RATE = 4000.0
 READERS = 200
-BREATH_S = 0.002
+BATCH_INTERVAL_S = 0.002
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -42,7 +42,7 @@ async def main() -> None:
     sys.stdout.write(f"{serving.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     while len(readers) < READERS:  # noqa: ASYNC110 - it is the same beat as below
-        await asyncio.sleep(BREATH_S)
+        await asyncio.sleep(BATCH_INTERVAL_S)
     began, k = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - began) * RATE)
@@ -50,7 +50,7 @@ async def main() -> None:
             told = b'id: 1795235902664-%d\nevent: text\ndata: {"text":"%b"}\n\n' % (event, stamped().encode())
             readers[event % READERS].write(b"%x\r\n%b\r\n" % (len(told), told))
         k = due
-        await asyncio.sleep(BREATH_S)
+        await asyncio.sleep(BATCH_INTERVAL_S)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ class LogSink:
 
 
 class WorkerSink(LogSink):
-    """As a worker appends: its writers and its appender, which gathers what comes within a breath."""
+    """As a worker appends: its writers and its appender, which gathers what comes within an interval."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)

@@ -180,11 +180,11 @@ class Web:
             self.publish(head, pack(rows))
 
     def publish(self, head: Head, message: bytes) -> None:
-        self.hub.subscriber._dispatch([b"smessage", keys.events(head.id).encode(), message])
+        self.hub.subscriber._on_reply([b"smessage", keys.events(head.id).encode(), message])
 
     def confirm(self, head: Head) -> None:
         """The server listens: said after every (re)connect."""
-        self.hub.subscriber._dispatch([b"ssubscribe", keys.events(head.id).encode(), 1])
+        self.hub.subscriber._on_reply([b"ssubscribe", keys.events(head.id).encode(), 1])
 
     async def delete(self, head: Head) -> None:
         await self.redis.delete(keys.head(head.id), keys.log(head.id))

@@ -12,10 +12,10 @@ import uvloop
 from redis.asyncio import Redis
 
 from tailrace import subscriber as subscriber_module
-from tailrace.breath import Breath
 from tailrace.connection import connect
-from tailrace.line import Line
+from tailrace.redis_protocol import RedisProtocol
 from tailrace.subscriber import Subscriber
+from tailrace.throttle import Throttle
 from tailrace_cli.embedded import EmbeddedServer
 
 PATIENCE_S = 10.0
@@ -95,18 +95,18 @@ async def test_it_hears_in_order(redis: Redis, subscriber: Subscriber) -> None:
     assert [await ear.next() for _ in said] == said
 
 
-async def test_with_a_breath_what_comes_fast_is_read_together_and_nothing_is_lost(
+async def test_a_throttled_subscriber_reads_fast_messages_together_and_loses_none(
     redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads: list[int] = []
-    received = Line.data_received
+    received = RedisProtocol.data_received
 
-    def counted(line: Line, data: bytes) -> None:
+    def counted(line: RedisProtocol, data: bytes) -> None:
         reads.append(len(data))
         received(line, data)
 
-    monkeypatch.setattr(Line, "data_received", counted)
-    subscriber, ear = Subscriber(redis, Breath(0.05, in_a_row=1)), Ear()
+    monkeypatch.setattr(RedisProtocol, "data_received", counted)
+    subscriber, ear = Subscriber(redis, Throttle(0.05, burst=1)), Ear()
     subscriber.start()
     subscriber.add("channel", ear)
     await ear.next()

@@ -170,7 +170,7 @@ async def test_a_live_log_is_told_as_it_grows_an_event_an_entry(web: Web) -> Non
     assert [event.id for event in client.events] == [str(entry.id) for entry in ENTRIES]
 
 
-async def test_what_is_heard_is_written_in_the_same_breath_and_wakes_nobody(web: Web) -> None:
+async def test_what_is_heard_is_written_in_the_same_callback_and_wakes_nobody(web: Web) -> None:
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3 and client.reader._waiter)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from support.web import Transport
-from tailrace.line import Line
+from tailrace.redis_protocol import RedisProtocol
 
 
 @pytest.mark.parametrize("lost", ["closing", "at its end"])
@@ -16,5 +16,5 @@ def test_a_line_that_was_lost_as_it_was_made_is_never_taken_over_and_says_nothin
     )
     told: list[Exception] = []
     with pytest.raises(ConnectionResetError):
-        Line(connection, print, told.append)  # a transport of ours has no protocol to take over from
+        RedisProtocol(connection, print, told.append)  # a transport of ours has no protocol to take over from
     assert told == []

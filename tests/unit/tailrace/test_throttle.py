@@ -1,7 +1,7 @@
 import pytest
 
-from tailrace import breath as module
-from tailrace.breath import Breath
+from tailrace import throttle as module
+from tailrace.throttle import Throttle
 
 
 class Clock:
@@ -19,30 +19,30 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_some_in_a_row_follow_at_once_and_then_they_are_a_gap_apart(clock: Clock) -> None:
-    breath = Breath(0.5, in_a_row=3)
-    assert [breath.taken() <= 0 for _ in range(3)] == [True] * 3
+    throttle = Throttle(0.5, burst=3)
+    assert [throttle.charge() <= 0 for _ in range(3)] == [True] * 3
     for _ in range(5):
-        assert breath.taken() == pytest.approx(0.5)
+        assert throttle.charge() == pytest.approx(0.5)
         clock.now += 0.5
 
 
 def test_who_comes_seldom_never_waits(clock: Clock) -> None:
-    breath = Breath(0.5, in_a_row=1)
+    throttle = Throttle(0.5, burst=1)
     for _ in range(10):
-        assert breath.taken() <= 0
+        assert throttle.charge() <= 0
         clock.now += 0.6
 
 
 def test_a_pause_gives_back_what_may_follow_at_once(clock: Clock) -> None:
-    breath = Breath(0.5, in_a_row=2)
+    throttle = Throttle(0.5, burst=2)
     for _ in range(4):
-        breath.taken()
+        throttle.charge()
     clock.now += 10
-    assert [breath.taken() <= 0 for _ in range(3)] == [True, True, False]
+    assert [throttle.charge() <= 0 for _ in range(3)] == [True, True, False]
 
 
 def test_the_more_is_done_at_once_the_longer_is_the_gap_up_to_its_bound(clock: Clock) -> None:
-    breath = Breath(0.5, in_a_row=0, each_s=0.1, longest_s=2.0)
-    for count, gap_s in ((1, 0.5), (5, 0.5), (6, 0.6), (20, 2.0), (1000, 2.0)):
-        assert breath.taken(count) == pytest.approx(gap_s)
-        clock.now += gap_s
+    throttle = Throttle(0.5, burst=0, each_s=0.1, longest_s=2.0)
+    for count, interval_s in ((1, 0.5), (5, 0.5), (6, 0.6), (20, 2.0), (1000, 2.0)):
+        assert throttle.charge(count) == pytest.approx(interval_s)
+        clock.now += interval_s

@@ -2,7 +2,7 @@
 
 redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken over: hiredis
 parses in the very callback that received the bytes, and hands each reply on from there. No task is woken and no timer
-made for it. A line that may take a `breath` leaves the socket alone for a while when much comes.
+made for it. A line that may take a `throttle` leaves the socket alone for a while when much comes.
 """
 
 import asyncio
@@ -12,33 +12,33 @@ from typing import Any
 
 import hiredis
 
-from tailrace.breath import Breath
+from tailrace.throttle import Throttle
 
 
-class Line(asyncio.Protocol):
+class RedisProtocol(asyncio.Protocol):
     """Taken over once it has shaken hands.
 
-    `dispatch` is given each reply, `lost` the one reason for its end. `heard`: something came since it was unset.
+    `on_reply` is given each reply, `on_close` the one reason for its end. `active`: something came since it was unset.
     """
 
     def __init__(
         self,
         connection: Any,
-        dispatch: Callable[[Any], None],
-        lost: Callable[[Exception], None],
-        breath: Breath | None = None,
+        on_reply: Callable[[Any], None],
+        on_close: Callable[[Exception], None],
+        throttle: Throttle | None = None,
         **options: Any,
     ) -> None:
-        self._dispatch = dispatch
-        self._lost: Callable[[Exception], None] | None = lost
-        self._breath = breath
+        self._on_reply = on_reply
+        self._on_close: Callable[[Exception], None] | None = on_close
+        self._throttle = throttle
         self._parser = hiredis.Reader(**options)
         self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
         if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
             raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
-        self.heard = True
+        self.active = True
 
     def write(self, parts: Iterable[bytes]) -> None:
         """Without waiting; a broken line is noticed by the reading side."""
@@ -46,14 +46,14 @@ class Line(asyncio.Protocol):
             self._transport.writelines(parts)
 
     def data_received(self, data: bytes) -> None:
-        self.heard = True
+        self.active = True
         self._parser.feed(data)
         try:
             while (reply := self._parser.gets()) is not False:
-                self._dispatch(reply)
+                self._on_reply(reply)
         except hiredis.HiredisError as error:
             return self.cut(error)
-        if self._breath and (pause_s := self._breath.taken()) > 0 and not self._transport.is_closing():
+        if self._throttle and (pause_s := self._throttle.charge()) > 0 and not self._transport.is_closing():
             self._transport.pause_reading()
             asyncio.get_running_loop().call_later(pause_s, self._read_on)
         return None
@@ -71,6 +71,6 @@ class Line(asyncio.Protocol):
         self._transport.abort()
 
     def _end(self, why: Exception) -> None:
-        if self._lost:
-            lost, self._lost = self._lost, None
-            lost(why)
+        if self._on_close:
+            on_close, self._on_close = self._on_close, None
+            on_close(why)
