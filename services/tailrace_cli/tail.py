@@ -33,7 +33,7 @@ async def _tail(settings: Settings, generation: str, wire: str, after: str) -> N
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"there is no generation {generation}") from None
-    except connection.PASSES as error:
+    except connection.TRANSIENT_ERRORS as error:
         where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
         raise Unavailable(f"no answer from {where} (TAILRACE_REDIS_URL): {error}") from None
     finally:

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
-from tailrace.connection import PASSES, problems
+from tailrace.connection import TRANSIENT_ERRORS, problems
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
 from tailrace_frontend import cors, page, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
@@ -42,7 +42,7 @@ def create_api(services: Services) -> FastAPI:
     _document_events(api)
     _add_operations(api, services)
     page.mount(api)
-    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *PASSES, Exception):
+    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *TRANSIENT_ERRORS, Exception):
         api.add_exception_handler(kind, _told_error)
     cors.allow_origins(api, services.settings.origins)
     return api
@@ -105,7 +105,7 @@ def _add_operations(api: FastAPI, services: Services) -> None:
         try:
             services.metrics.queued.set(await services.queue.depth())
             services.metrics.workers.set(await services.queue.workers())
-        except PASSES:
+        except TRANSIENT_ERRORS:
             services.metrics.queued.set(float("nan"))
             services.metrics.workers.set(float("nan"))
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -132,7 +132,7 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
             return NotFound()
         case HTTPException():
             return InvalidRequest(error.detail or HTTPStatus(error.status_code).phrase)
-    return Unavailable() if isinstance(error, PASSES) else TailraceError()
+    return Unavailable() if isinstance(error, TRANSIENT_ERRORS) else TailraceError()
 
 
 def _is_405(error: Exception) -> bool:

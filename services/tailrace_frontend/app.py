@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 
 from tailrace import json
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.settings import Settings
@@ -51,7 +51,7 @@ class Frontend:
             reader = await self._reader(generation, headers, scope, wire, send)
         except TailraceError as error:
             await self._refuse(error, headers, allowed, send)
-        except PASSES:
+        except TRANSIENT_ERRORS:
             await self._refuse(Unavailable(), headers, allowed, send)
         else:
             if reader is None:

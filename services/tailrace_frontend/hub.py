@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tailrace import keys
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import RateLimited
 from tailrace.log import Log
 from tailrace.settings import Settings
@@ -165,7 +165,7 @@ class Hub:
 
     async def _look_at(self, tails: list[Tail]) -> None:
         """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
-        with contextlib.suppress(*PASSES):
+        with contextlib.suppress(*TRANSIENT_ERRORS):
             tops = await self.log.tops([tail.head.id for tail in tails])
             for tail, top in zip(tails, tops, strict=True):
                 tail.look(top)
@@ -175,7 +175,7 @@ class Hub:
         while True:
             read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
             if read:
-                with contextlib.suppress(*PASSES):
+                with contextlib.suppress(*TRANSIENT_ERRORS):
                     await self.log.seen(read)
             await asyncio.sleep(PRESENCE_S)
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
@@ -161,7 +161,7 @@ class Reader:
                 await self._catch_up()
             elif not self._connection.is_full:
                 await self._sleep()
-        except PASSES:
+        except TRANSIENT_ERRORS:
             await self._server_away()
 
     def _follow(self) -> bool:

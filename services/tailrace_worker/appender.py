@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import Head
 from tailrace.log import Answer, Append, Log, Outcome
 from tailrace.throttle import Throttle
@@ -66,14 +66,14 @@ class Appender:
         answers: Sequence[Answer | Exception]
         try:
             answers = await self._log.append([batch for _, batch in calls])
-        except PASSES as error:
+        except TRANSIENT_ERRORS as error:
             answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, Answer) and answer.outcome is Outcome.LOST:
                 await self._restore(writer)
             else:
                 writer.answered(answer)
-        return next((answer for answer in answers if isinstance(answer, PASSES)), None)
+        return next((answer for answer in answers if isinstance(answer, TRANSIENT_ERRORS)), None)
 
     async def _restore(self, writer: Writer) -> None:
         """Bring back what the log's server has lost, unless the log has gone on without this attempt."""

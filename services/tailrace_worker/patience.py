@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 
 RETRY_S = 0.2
 
@@ -18,6 +18,6 @@ async def until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except PASSES as error:
+        except TRANSIENT_ERRORS as error:
             logger.warning("redis: %s: %s", type(error).__name__, error)
             await asyncio.sleep(RETRY_S)

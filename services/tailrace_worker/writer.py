@@ -15,7 +15,7 @@ from typing import Any
 from redis.exceptions import OutOfMemoryError
 
 from tailrace.codec import Row, from_row, to_row
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, width
 from tailrace.ids import EntryId
 from tailrace.log import Answer, Append, Outcome, TakeOver
@@ -88,7 +88,7 @@ class Writer:
 
     def answered(self, answer: Answer | Exception) -> None:
         """What the log said to the frozen batch."""
-        if isinstance(answer, PASSES):
+        if isinstance(answer, TRANSIENT_ERRORS):
             return self._wake(self)
         if isinstance(answer, Exception):
             return self.stop("out_of_memory" if isinstance(answer, OutOfMemoryError) else "append_refused")

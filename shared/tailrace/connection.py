@@ -68,7 +68,7 @@ class _PrimaryPool(SentinelConnectionPool):
 CONNECTIONS: dict[Any, Any] = {Connection: _Connection, SSLConnection: _TlsConnection}
 
 
-class NotNow(ResponseError):
+class ServerBusy(ResponseError):
     """What a server answers while it fails over, has lost its replicas, cannot write to its disk or is busy."""
 
 
@@ -76,11 +76,11 @@ class _Parser(_AsyncHiredisParser):
     """redis-py knows no names for these, and raises what it raises for a mistake of ours."""
 
     EXCEPTION_CLASSES = _AsyncHiredisParser.EXCEPTION_CLASSES | dict.fromkeys(
-        ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), NotNow
+        ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), ServerBusy
     )
 
 
-PASSES = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, NotNow, OSError)
+TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, ServerBusy, OSError)
 """What is raised when a server is away, loading or failing over: it passes."""
 
 
@@ -196,7 +196,7 @@ async def server_run(redis: Redis) -> tuple[str, float]:
     try:
         info = await redis.info("server")
     except RedisError as error:
-        if isinstance(error, PASSES):
+        if isinstance(error, TRANSIENT_ERRORS):
             raise
         return "", float("inf")
     return str(info.get("run_id", "")), float(info.get("uptime_in_seconds", "inf"))

@@ -12,7 +12,7 @@
     ├── OriginRefused                403  origin_refused
     ├── NotFound                     404  not_found
     ├── Gone                         410  deleted | expired | lost
-    ├── Passing                           carries Retry-After
+    ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
     │   └── Unavailable              503  unavailable
     ├── CorruptEntry                 500  corrupt_entry
@@ -137,7 +137,7 @@ class Gone(TailraceError):
         self.code = reason
 
 
-class Passing(TailraceError):
+class RetryableError(TailraceError):
     """Something that passes: the same request may succeed a little later."""
 
     def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
@@ -148,7 +148,7 @@ class Passing(TailraceError):
         return {"Retry-After": str(self.retry_after)}
 
 
-class RateLimited(Passing):
+class RateLimited(RetryableError):
     """Too much at once. Try again in a moment."""
 
     status = 429
@@ -156,7 +156,7 @@ class RateLimited(Passing):
     code = "rate_limit_exceeded"
 
 
-class Unavailable(Passing):
+class Unavailable(RetryableError):
     """The log's server cannot be reached right now. Try again in a moment."""
 
     status = 503

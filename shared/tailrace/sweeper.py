@@ -25,7 +25,7 @@ import time
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from tailrace import keys
-from tailrace.connection import PASSES
+from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.ending import CONFIRM_S, NOBODY_READS, end
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
@@ -103,7 +103,7 @@ class Sweeper:
                 await self._queue.finished(generation)
             except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
                 logger.warning("%s: sweep: %s", generation, error)
-            except PASSES:
+            except TRANSIENT_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001 - one that cannot be read is left alone, and keeps nobody else
                 self._complain(generation, error)

