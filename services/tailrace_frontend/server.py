@@ -9,7 +9,7 @@ import socket
 
 import uvicorn
 
-from tailrace.garbage import collect_rarely
+from tailrace.gc_tuning import tune_gc
 from tailrace.open_files import allow_open_files
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
@@ -57,5 +57,5 @@ def main(settings: Settings) -> None:
     """Run a frontend in this process until it is told to stop."""
     allow_open_files(settings.max_readers)
     server = build(settings)
-    collect_rarely()
+    tune_gc()
     server.run()

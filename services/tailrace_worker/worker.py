@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from tailrace import connection, keys
 from tailrace.ending import NOBODY_READS, end
 from tailrace.errors import Gone, Misconfigured, NotFound
-from tailrace.garbage import collect_rarely
+from tailrace.gc_tuning import tune_gc
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
 from tailrace.open_files import allow_open_files
@@ -97,7 +97,7 @@ class GenerationWorker:
         self.bell.start()
         self.control.add(keys.worker(self.name), self._told)
         self.bell.add(keys.WAKE, self.dispatcher.wake)
-        collect_rarely()
+        tune_gc()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),

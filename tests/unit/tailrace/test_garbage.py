@@ -5,8 +5,8 @@ import sys
 
 LOOK = """
 import gc, weakref
-from tailrace.garbage import YOUNG, collect_rarely
-collect_rarely()
+from tailrace.gc_tuning import YOUNG, tune_gc
+tune_gc()
 assert gc.isenabled() and gc.get_freeze_count() > 1000 and gc.get_threshold()[0] == YOUNG
 class Cycle:
     def __init__(self): self.me = self

@@ -13,7 +13,7 @@ YOUNG = 20_000
 TIMES = 20
 
 
-def collect_rarely() -> None:
+def tune_gc() -> None:
     """Call it when the process has started, before it does its work."""
     gc.collect()
     gc.freeze()
