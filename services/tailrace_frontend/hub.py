@@ -24,7 +24,7 @@ from tailrace.errors import RateLimited
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace.throttle import Throttle
 from tailrace_frontend.tail import Follower, Tail
 
@@ -57,7 +57,7 @@ class Hub:
         self._tasks = [asyncio.create_task(self._keep_up(duty), name=f"hub: {name}") for name, duty in duties.items()]
 
     async def close(self) -> None:
-        await end_tasks(*self._tasks)
+        await cancel_and_wait(*self._tasks)
         await self.subscriber.close()
 
     @property

@@ -10,7 +10,7 @@ import socket
 import uvicorn
 
 from tailrace.gc_tuning import tune_gc
-from tailrace.open_files import allow_open_files
+from tailrace.rlimits import raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.connection import Protocol
@@ -55,7 +55,7 @@ def build(settings: Settings) -> Server:
 
 def main(settings: Settings) -> None:
     """Run a frontend in this process until it is told to stop."""
-    allow_open_files(settings.max_readers)
+    raise_open_file_limit(settings.max_readers)
     server = build(settings)
     tune_gc()
     server.run()

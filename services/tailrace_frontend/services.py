@@ -11,7 +11,7 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.state import State
 from tailrace.sweeper import Sweeper
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace.wire import Wire
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.callers import Callers
@@ -43,7 +43,7 @@ class Services:
         self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweeper")
 
     async def close(self) -> None:
-        await end_tasks(self._sweeping)
+        await cancel_and_wait(self._sweeping)
         await self.hub.close()
         await self.log.redis.aclose()
         await self.queue.redis.aclose()

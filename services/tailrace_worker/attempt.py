@@ -21,7 +21,7 @@ from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, 
 from tailrace.log import Log, Outcome, TakeOver
 from tailrace.queue import Queue
 from tailrace.settings import Settings
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.pace import Pace
 from tailrace_worker.patience import until_redis_answers
@@ -76,7 +76,7 @@ class Attempt:
             either: list[asyncio.Future[Any]] = [telling, self.writer.stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await end_tasks(telling)
+            await cancel_and_wait(telling)
         await self._leave(telling)
 
     async def _leave(self, telling: "asyncio.Task[None]") -> None:

@@ -20,12 +20,12 @@ from tailrace.errors import Gone, Misconfigured, NotFound
 from tailrace.gc_tuning import tune_gc
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.open_files import allow_open_files
 from tailrace.queue import JOB, SUSPECT, Queue, dump_job, load_job
+from tailrace.rlimits import raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.sweeper import Sweeper
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
@@ -108,7 +108,7 @@ class GenerationWorker:
             logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
             await stopping.wait()
             await self._drain()
-            await end_tasks(*background)
+            await cancel_and_wait(*background)
         await self._close()
 
     async def _check_servers(self) -> None:
@@ -177,7 +177,7 @@ class GenerationWorker:
                 await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
 
     async def _close(self) -> None:
-        await end_tasks(*self._confirming)
+        await cancel_and_wait(*self._confirming)
         await self.control.close()
         await self.bell.close()
         await self.upstream.close()
@@ -192,5 +192,5 @@ def main(settings: Settings) -> None:
     async def serve() -> None:
         await GenerationWorker(settings).run()
 
-    allow_open_files(settings.max_jobs)
+    raise_open_file_limit(settings.max_jobs)
     uvloop.run(serve())

@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from tailrace.connection import CONNECT_TIMEOUT_S
 from tailrace.redis_protocol import RedisProtocol
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace.throttle import Throttle
 
 Listener = Callable[[bytes | None], None]
@@ -51,7 +51,7 @@ class Subscriber:
         self._task = asyncio.create_task(self._run(), name="subscriber")
 
     async def close(self) -> None:
-        await end_tasks(self._task)
+        await cancel_and_wait(self._task)
         await self._disconnect()
 
     def add(self, channel: str, listener: Listener) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 AGAIN_S = 0.1
 
 
-async def end_tasks(*tasks: "asyncio.Task[Any] | None") -> None:
+async def cancel_and_wait(*tasks: "asyncio.Task[Any] | None") -> None:
     """Cancel tasks and wait until they are done; what they raise stays with them.
 
     A cancellation may be swallowed: Python 3.11's `asyncio.wait_for`, which redis-py awaits its sockets with, returns

@@ -15,7 +15,7 @@ from typing import Any
 from bench.children import take_orders
 from bench.sinks import SINKS, Sink
 from bench.stamps import stamped
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 
 ROWS_AT_ONCE = 500
 COARSE_S = 0.002
@@ -63,7 +63,7 @@ class Appending:
         return {"appended": self._appended, "round_trips": trips, "behind_s": self._behind_s}
 
     async def stop(self) -> None:
-        await end_tasks(self._task)
+        await cancel_and_wait(self._task)
 
     async def _wait(self, seconds: float) -> None:
         """The loop's timers count in ms, which would make bursts of what is meant to be scattered."""

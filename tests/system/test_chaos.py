@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from system.chaos import SCENARIOS, Row, allow_many_sockets, play
 from system.mutants import MUTANTS, sources_without
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 
 AT_ONCE = 2
 
@@ -34,7 +34,7 @@ async def rows(request: pytest.FixtureRequest) -> AsyncIterator[Rows]:
     asked_for = [str(test.callspec.params["name"]) for test in tests if test.originalname == PLAYED]
     playing = {name: asyncio.create_task(row(name)) for name in asked_for}
     yield playing
-    await end_tasks(*playing.values())
+    await cancel_and_wait(*playing.values())
 
 
 @pytest.mark.asyncio(loop_scope="module")

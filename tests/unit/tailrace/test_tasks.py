@@ -1,6 +1,6 @@
 import asyncio
 
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 
 
 async def test_a_swallowed_cancellation_is_repeated() -> None:
@@ -18,7 +18,7 @@ async def test_a_swallowed_cancellation_is_repeated() -> None:
 
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
-    await end_tasks(task)
+    await cancel_and_wait(task)
     assert task.cancelled()
     assert swallowed == 2
 
@@ -29,5 +29,5 @@ async def test_what_is_done_or_never_was_needs_no_end() -> None:
 
     done = asyncio.create_task(fails())
     await asyncio.wait([done])
-    await end_tasks(done, None)
+    await cancel_and_wait(done, None)
     assert isinstance(done.exception(), ValueError)

@@ -9,7 +9,7 @@ from support.logs import LOGS, Book, head, text_opened, words
 from support.web import Client, Web, until
 from tailrace.events import Options
 from tailrace.log import Log
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace.wire import WIRES
 from tailrace_frontend import hub as module
 from tailrace_frontend.reader import Reader
@@ -125,7 +125,7 @@ async def ticking(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[We
     duties = [web.hub._tick(), web.hub._look_at_silent(), web.hub._note_presence()]
     tasks = [asyncio.create_task(duty) for duty in duties]
     yield web
-    await end_tasks(*tasks)
+    await cancel_and_wait(*tasks)
 
 
 async def test_redis_counts_as_away_only_after_a_lease_and_a_second(ticking: Web) -> None:
@@ -179,7 +179,7 @@ async def test_thousands_are_ticked_some_at_a_time_and_each_once_a_tick(
         await asyncio.sleep(0)
     assert seen == [0, 3, 6, 9]
     assert ticked == list(range(10))
-    await end_tasks(task)
+    await cancel_and_wait(task)
 
 
 async def test_a_reader_that_fails_at_a_tick_is_cut_and_keeps_nobody_else(
@@ -212,7 +212,7 @@ async def test_a_duty_that_breaks_off_begins_anew(web: Web, monkeypatch: pytest.
 
     task = asyncio.create_task(web.hub._keep_up(duty))
     await until(lambda: len(begun) > 2)
-    await end_tasks(task)
+    await cancel_and_wait(task)
 
 
 async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_is_not(

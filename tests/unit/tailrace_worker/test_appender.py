@@ -11,7 +11,7 @@ from tailrace.codec import from_row
 from tailrace.events import Event, Head, Opened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import Append, Log, Outcome
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 
@@ -44,7 +44,7 @@ async def bench(log: Log) -> AsyncIterator[Bench]:
     bench = Bench(log)
     running = asyncio.create_task(bench.appender.run())
     yield bench
-    await end_tasks(running)
+    await cancel_and_wait(running)
 
 
 async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

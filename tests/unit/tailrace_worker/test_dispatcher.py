@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from tailrace.ids import new_token
 from tailrace.log import Log
 from tailrace.queue import JOB, Queue, dump_job, load_job
-from tailrace.tasks import end_tasks
+from tailrace.tasks import cancel_and_wait
 from tailrace_worker.dispatcher import Dispatcher
 
 
@@ -56,7 +56,7 @@ async def shop(redis: Redis, log: Log) -> AsyncIterator[Shop]:
     yield shop
     shop.go.set()
     await asyncio.gather(*shop.dispatcher.tasks.values())
-    await end_tasks(running)
+    await cancel_and_wait(running)
 
 
 async def test_jobs_run_up_to_the_limit_and_then_in_turn(shop: Shop) -> None:

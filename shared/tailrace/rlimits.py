@@ -13,7 +13,7 @@ SPARE = 200
 logger = logging.getLogger(__name__)
 
 
-def allow_open_files(connections: int) -> None:
+def raise_open_file_limit(connections: int) -> None:
     """Raise the soft limit to the hard one; warn where that is too few for so many connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
