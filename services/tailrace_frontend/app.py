@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
@@ -95,7 +95,7 @@ class Frontend:
             return await self.services.defer_stream(error, allowed, send)
         self.services.metrics.refused.labels(error.status).inc()
         told = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
-        body = json.dumps(error.as_json())
+        body = jsoncodec.dumps(error.as_json())
         return await _answer(send, error.status, [(b"content-type", b"application/json"), *told, *allowed], body)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest
 
 SCOPE = "tailrace.connection"
@@ -84,7 +84,7 @@ class Protocol(HttpToolsProtocol):
         """What is no HTTP is told so in the one error shape; an answer under way is not talked into."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             return self.transport.abort()
-        body = json.dumps(InvalidRequest(msg).as_json())
+        body = jsoncodec.dumps(InvalidRequest(msg).as_json())
         head = (
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
         )

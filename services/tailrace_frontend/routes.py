@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.ending import end
 from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from tailrace.events import Head, Json
@@ -42,7 +42,7 @@ class Json200(Response):
     media_type = "application/json"
 
     def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
-        super().__init__(json.dumps(value), status_code, headers)
+        super().__init__(jsoncodec.dumps(value), status_code, headers)
 
 
 @router.post(
@@ -97,7 +97,7 @@ async def _claim(services: Services, key: str | None, owner: str, body: bytes, r
     if not 0 < len(key) <= 255:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
     life_s = services.settings.deadline_s + 2 * retention_s
-    return await services.queue.claim(owner, key, json.canonical(body), generation, life_s)
+    return await services.queue.claim(owner, key, jsoncodec.canonical(body), generation, life_s)
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)

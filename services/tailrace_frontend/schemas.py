@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
 from tailrace.events import Done, Head, Item, Json, Options
 from tailrace.settings import Settings
@@ -145,7 +145,7 @@ def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
         InvalidBody: naming the field that is wrong.
     """
     try:
-        value = json.loads(body)
+        value = jsoncodec.loads(body)
     except (ValueError, UnicodeDecodeError):
         raise InvalidBody("The body is not JSON.") from None
     if not isinstance(value, dict):

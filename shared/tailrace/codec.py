@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.errors import CorruptEntry
 from tailrace.events import (
     NO_EXTRA,
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 def to_row(entry: Entry) -> Row:
     field, value = encode(entry.event)
-    extra = "" if entry.extra is NO_EXTRA else json.dumps(entry.extra).decode()
+    extra = "" if entry.extra is NO_EXTRA else jsoncodec.dumps(entry.extra).decode()
     return Row(*entry.id, field, value, extra)
 
 
@@ -151,7 +151,7 @@ def _json(value: msgspec.Struct, *without: str) -> str:
     fields = msgspec.to_builtins(value)
     for name in without:
         fields.pop(name, None)
-    return json.dumps(fields).decode()
+    return jsoncodec.dumps(fields).decode()
 
 
 def _object(value: str) -> dict[str, Any]:

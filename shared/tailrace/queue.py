@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import OutOfMemoryError
 
-from tailrace import json, keys, scripts
+from tailrace import jsoncodec, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import Head
 from tailrace.ids import new_token
@@ -45,11 +45,11 @@ FULL_RETRY_S = 5
 
 def dump_job(job: dict[str, Any]) -> bytes:
     """arq's payload as JSON (its default is pickle: code execution for whoever can write to Redis)."""
-    return json.dumps({name: value if _plain(value) else repr(value) for name, value in job.items()})
+    return jsoncodec.dumps({name: value if _plain(value) else repr(value) for name, value in job.items()})
 
 
 def load_job(payload: bytes) -> Any:
-    return json.loads(payload)
+    return jsoncodec.loads(payload)
 
 
 def _plain(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from bench.publishing import NchanSink
-from tailrace import connection, json
+from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
 from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, width
 from tailrace.ids import EntryId, new_generation_id, new_token
@@ -145,7 +145,7 @@ class StreamSink:
         pipe = self._redis.pipeline(transaction=False)
         for log, said in texts.items():
             for text in said:
-                pipe.xadd(self._names[log], {"text": json.dumps({"text": text}).decode()})
+                pipe.xadd(self._names[log], {"text": jsoncodec.dumps({"text": text}).decode()})
         self.round_trips += 1
         await pipe.execute()
 

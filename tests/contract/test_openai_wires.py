@@ -15,7 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from support.logs import MERGES, done_of, head, log_of, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import Arguments, Entry, Head, Opened, Reasoning, Refusal, Text
 from tailrace.wire import openai_chat, openai_responses
 from tailrace.wire import openai_response_object as response_object
@@ -47,14 +47,14 @@ def test_chat_chunks_are_valid(case: Case) -> None:
         return
     for chunk in chunks_of(case.head, case.attempt):
         if "error" not in chunk:
-            CHUNK.validate_json(json.dumps(chunk), strict=True)
+            CHUNK.validate_json(jsoncodec.dumps(chunk), strict=True)
             assert (chunk["id"], chunk["model"]) == ("chatcmpl-abcdefghijklmnopqrstuvwxyz", "demo")
             assert chunk["created"] == case.head.created // 1000
 
 
 @pytest.mark.parametrize("name", sorted(UNTYPED | UNSUMMED - {"annotations-again"}))
 def test_what_the_package_cannot_read_it_cannot_read_from_the_upstream(name: str) -> None:
-    told = b"".join(b"data: %b\n\n" % json.dumps(chunk) for chunk in STREAMS[name])
+    told = b"".join(b"data: %b\n\n" % jsoncodec.dumps(chunk) for chunk in STREAMS[name])
     state = ChatCompletionStreamState()
     with client_given(told) as client, pytest.raises((APIError, RuntimeError)):
         list(map(state.handle_chunk, client.chat.completions.create(model="demo", messages=[], stream=True)))
@@ -135,7 +135,7 @@ def _assert_frames(asking: Head, entry: Entry) -> None:
     first = entry.id.n - entry.width + 1
     assert [event["sequence_number"] for event in events] == list(range(first, entry.id.n + 1))
     for event in events:
-        EVENTS[event["type"]].model_validate_json(json.dumps(event), strict=True)
+        EVENTS[event["type"]].model_validate_json(jsoncodec.dumps(event), strict=True)
     for after in range(first - 1, entry.id.n + 1):
         rest = openai_responses.encode_after(asking, entry, after)
         assert full.endswith(rest)

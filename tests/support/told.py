@@ -8,7 +8,7 @@ from openai import OpenAI
 
 from support.logs import HEADS, LOGS, MERGES, done_of, head, log_of
 from support.upstreams import STREAMS
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import Entry, Head, Restarted
 from tailrace.wire import Wire, openai_chat, openai_responses
 
@@ -63,7 +63,7 @@ def _data(told: bytes) -> Iterator[Any]:
     for frame in told.decode().split("\n\n")[:-1]:
         data = frame.split("\n")[-1].removeprefix("data: ")
         if data != "[DONE]":
-            yield json.loads(data)
+            yield jsoncodec.loads(data)
 
 
 def client_given(told: bytes) -> OpenAI:
@@ -90,7 +90,7 @@ def said_on(wire: Wire, head: Head, entries: list[Entry]) -> Any:
     for frame in told.split("\n"):
         data = frame.removeprefix("data: ")
         if data.startswith("{"):
-            place, text = _piece(json.loads(data))
+            place, text = _piece(jsoncodec.loads(data))
             if said and said[-1][0] == place:
                 place, text = place, said.pop()[1] + text
             said.append((place, text))
@@ -109,7 +109,7 @@ def _piece(value: Any) -> tuple[Any, str]:
         texts.extend(str(value[key]) for key in SPOKEN & value.keys())
         return {key: key if key in SPOKEN else without(each) for key, each in value.items() if key != "id"}
 
-    return json.dumps(without(value)), "".join(texts)
+    return jsoncodec.dumps(without(value)), "".join(texts)
 
 
 SPOKEN = {"text", "content", "refusal", "reasoning_content", "reasoning", "arguments"}

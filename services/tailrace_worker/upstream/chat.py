@@ -13,7 +13,7 @@ Rule 4: choices first appear in index order. An `opened` names those that appear
 
 from typing import Any
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Extra, Failure, FinalStatus, Finish, Json, Upstream
 from tailrace_worker.upstream.choice import Answer, Choice, Piece
 
@@ -134,7 +134,7 @@ def failure_in(error: Any) -> Failure:
         error = {"message": error}
     message, code, kind, param = (error.get(key) for key in ("message", "code", "type", "param"))
     if not isinstance(message, str):
-        message = json.dumps(message).decode() if message else "The upstream failed."
+        message = jsoncodec.dumps(message).decode() if message else "The upstream failed."
     return Failure(
         message[:MAX_MESSAGE],
         str(code or kind or "upstream_error"),

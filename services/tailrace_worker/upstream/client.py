@@ -15,7 +15,7 @@ import httpx2
 import msgspec
 import openai
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import Failure, Json
 from tailrace.settings import Settings
 from tailrace_worker.upstream.sse import Splitter
@@ -149,6 +149,8 @@ def failure_of(error: Exception) -> Failure:
 def _message(error: openai.APIStatusError) -> str:
     body: Any = error.body
     message = body.get("message") if isinstance(body, dict) else None
-    return str(json.mend(message if isinstance(message, str) else f"The upstream answered {error.status_code}."))[
-        :MAX_MESSAGE
-    ]
+    return str(
+        jsoncodec.replace_lone_surrogates(
+            message if isinstance(message, str) else f"The upstream answered {error.status_code}."
+        )
+    )[:MAX_MESSAGE]

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import Json
 
 NOTHING: Json = {}
@@ -36,7 +36,7 @@ class Tolerant:
 
     def name(self, value: Any) -> str:
         """A string that can be written: a name, an id, a reason."""
-        return str(json.mend(self.string(value)))
+        return str(jsoncodec.replace_lone_surrogates(self.string(value)))
 
     def fields(self, value: Any) -> Json:
         if value is None or isinstance(value, dict):
@@ -77,7 +77,7 @@ class Tolerant:
         else:
             return fields
         try:
-            return {str(key): value for key, value in json.mend(fields).items()}
+            return {str(key): value for key, value in jsoncodec.replace_lone_surrogates(fields).items()}
         except RecursionError:
             self.odd += 1
             return NOTHING
@@ -138,5 +138,5 @@ def meet(half: str, text: str) -> tuple[str, str]:
             return text, ""
     text = half + text
     if "\ud800" <= text[-1:] <= "\udbff":
-        return str(json.mend(text[:-1])), text[-1]
-    return str(json.mend(text)), ""
+        return str(jsoncodec.replace_lone_surrogates(text[:-1])), text[-1]
+    return str(jsoncodec.replace_lone_surrogates(text)), ""

@@ -12,7 +12,7 @@ import re
 
 import msgspec
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Json, Text
 from tailrace_worker.upstream.chat import ChatTranslator, Piece
 
@@ -36,7 +36,7 @@ class Payloads:
         if self._before and (text := self._text_in(payload)):
             return [self._translator.more(self._choice, text)]
         try:
-            chunk = json.loads_tolerant(payload)
+            chunk = jsoncodec.loads_tolerant(payload)
         except ValueError:
             chunk = None
         if not isinstance(chunk, dict):

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Closed, Created, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
 
 RETRY_MS = 1000
@@ -26,7 +26,7 @@ FORGET = Restarted(keep=False)
 def encode(head: Head, entry: Entry) -> bytes:
     """One Server-Sent Event."""
     if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
-        text = json.dumps(entry.event.text)
+        text = jsoncodec.dumps(entry.event.text)
         return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
     retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
     return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(head, entry)))
@@ -44,12 +44,12 @@ def _told(head: Head, entry: Entry) -> dict[str, Any]:
 
 def frame(event: str, value: Any) -> bytes:
     """A Server-Sent Event without an id."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), json.dumps(value))
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), jsoncodec.dumps(value))
 
 
 def line(entry_id: str | None, event: str, value: Any) -> bytes:
     named = {"id": entry_id} if entry_id else {}
-    return json.dumps(named | {"event": event, "data": value}) + b"\n"
+    return jsoncodec.dumps(named | {"event": event, "data": value}) + b"\n"
 
 
 def data(event: Event, extra: Extra = NO_EXTRA) -> dict[str, Any]:

@@ -15,7 +15,7 @@ behind it.
 from collections.abc import Callable
 from typing import Any
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
     Arguments,
@@ -132,7 +132,7 @@ def _error(failure: Failure) -> bytes:
 
 
 def _frame(value: Any) -> bytes:
-    return b"data: %b\n\n" % json.dumps(value)
+    return b"data: %b\n\n" % jsoncodec.dumps(value)
 
 
 TELL: dict[type[Event], Callable[[Head, Any, Extra], bytes]] = {

@@ -20,7 +20,7 @@ openai-node throws on one.
 from collections.abc import Callable
 from typing import Any
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.events import (
     Arguments,
     Closed,
@@ -72,7 +72,7 @@ def encode_after(head: Head, entry: Entry, starting_after: int) -> bytes:
 
 def _frame(event: Json, number: int) -> bytes:
     event["sequence_number"] = number
-    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), json.dumps(event))
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), jsoncodec.dumps(event))
 
 
 def _created(head: Head, event: Created, _: Extra) -> list[Json]:

@@ -4,7 +4,7 @@ import pytest
 from starlette.requests import Request
 
 from support.asgi import Answer, ask
-from tailrace import connection, json
+from tailrace import connection, jsoncodec
 from tailrace.errors import RequestTooLarge
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
@@ -80,7 +80,7 @@ def test_events_are_wanted_where_accept_names_them(accept: str, wants: bool) -> 
 
 
 async def test_a_body_that_is_wrong_is_refused_before_redis_is_asked() -> None:
-    for body in (b"", b"{", b"[]", json.dumps(BODY | {"n": 0})):
+    for body in (b"", b"{", b"[]", jsoncodec.dumps(BODY | {"n": 0})):
         assert code_of(await ask(frontend(), "POST", "/v1/generations", body=body)) == (400, "invalid_body")
     told = await ask(frontend(max_body_bytes=1024), "POST", "/v1/generations", body=b"x" * 1025)
     assert code_of(told) == (413, "request_too_large")
@@ -88,7 +88,9 @@ async def test_a_body_that_is_wrong_is_refused_before_redis_is_asked() -> None:
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
 async def test_an_idempotency_key_of_the_wrong_length_is_refused_by_name(key: str) -> None:
-    told = await ask(frontend(), "POST", "/v1/generations", headers={"idempotency-key": key}, body=json.dumps(BODY))
+    told = await ask(
+        frontend(), "POST", "/v1/generations", headers={"idempotency-key": key}, body=jsoncodec.dumps(BODY)
+    )
     assert code_of(told) == (400, None)
     assert told.value["error"]["param"] == "Idempotency-Key"
 
@@ -105,7 +107,7 @@ async def test_an_idempotency_key_of_the_wrong_length_is_refused_by_name(key: st
     ],
 )
 async def test_while_redis_is_away_every_route_says_when_to_come_again(method: str, path: str) -> None:
-    told = await ask(frontend(), method, path, body=json.dumps(BODY))
+    told = await ask(frontend(), method, path, body=jsoncodec.dumps(BODY))
     assert code_of(told) == (503, "unavailable")
     assert int(told.headers["retry-after"]) >= 1
 

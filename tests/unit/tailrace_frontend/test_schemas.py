@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace import json
+from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
 from tailrace.events import Done, Failure, Finish, Head, Item, Options, Timings
 from tailrace.settings import Settings
@@ -19,7 +19,7 @@ GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 
 
 def parsed(body: Any) -> tuple[dict[str, Any], Options]:
-    return parse_create(body if isinstance(body, bytes) else json.dumps(body), SETTINGS)
+    return parse_create(body if isinstance(body, bytes) else jsoncodec.dumps(body), SETTINGS)
 
 
 def body(**fields: Any) -> dict[str, Any]:
@@ -261,4 +261,4 @@ def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
 
 def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
     told = generation_json(state(worker="the-worker", dispatch="the-dispatch"), "/events", items=[])
-    assert not any(secret in json.dumps(told).decode() for secret in ("anna", "the-worker", "the-dispatch"))
+    assert not any(secret in jsoncodec.dumps(told).decode() for secret in ("anna", "the-worker", "the-dispatch"))

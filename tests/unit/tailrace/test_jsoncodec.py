@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace import json
+from tailrace import jsoncodec
 
 LINE_BREAKS = "\u2028\u2029\u0085"
 texts = st.text(st.characters(exclude_categories=["Cs"])) | st.text(
@@ -21,14 +21,14 @@ values = st.recursive(
 
 @given(values)
 def test_what_is_written_is_one_line_and_reads_the_same(value: Any) -> None:
-    data = json.dumps(value)
+    data = jsoncodec.dumps(value)
     assert len(data.decode().splitlines()) <= 1
-    assert json.loads(data) == json.loads_tolerant(data) == standard.loads(data) == value
+    assert jsoncodec.loads(data) == jsoncodec.loads_tolerant(data) == standard.loads(data) == value
 
 
 def test_what_cuts_lines_is_escaped_and_nothing_else() -> None:
-    assert json.dumps({"a": "\u2028\u2029\u0085"}) == b'{"a":"\\u2028\\u2029\\u0085"}'
-    assert json.dumps("é â \u2027 😀") == '"é â \u2027 😀"'.encode()
+    assert jsoncodec.dumps({"a": "\u2028\u2029\u0085"}) == b'{"a":"\\u2028\\u2029\\u0085"}'
+    assert jsoncodec.dumps("é â \u2027 😀") == '"é â \u2027 😀"'.encode()
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ def test_what_cuts_lines_is_escaped_and_nothing_else() -> None:
 )
 def test_reading_strictly_refuses_with_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
-        json.loads(data)
+        jsoncodec.loads(data)
 
 
 @pytest.mark.parametrize(
@@ -50,11 +50,11 @@ def test_reading_strictly_refuses_with_a_value_error(data: bytes) -> None:
     ],
 )
 def test_reading_an_upstream_is_tolerant(data: bytes, value: Any) -> None:
-    assert json.loads_tolerant(data) == value
+    assert jsoncodec.loads_tolerant(data) == value
 
 
 def test_reading_an_upstream_takes_a_number_that_is_none() -> None:
-    told = json.loads_tolerant(b'{"logprob":NaN}')["logprob"]
+    told = jsoncodec.loads_tolerant(b'{"logprob":NaN}')["logprob"]
     assert told != told
 
 
@@ -63,44 +63,44 @@ def test_reading_an_upstream_takes_a_number_that_is_none() -> None:
 )
 def test_what_is_no_json_at_all_is_a_value_error(data: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
-        json.loads_tolerant(data)
+        jsoncodec.loads_tolerant(data)
 
 
 def test_half_a_pair_is_not_written() -> None:
     with pytest.raises(UnicodeEncodeError):
-        json.dumps("\ud83d")
+        jsoncodec.dumps("\ud83d")
 
 
 @given(halves)
 def test_mended_text_can_be_written_and_whole_text_stays(text: str) -> None:
-    mended = json.mend(text)
-    json.dumps(mended)
-    assert json.mend(mended) == mended
+    mended = jsoncodec.replace_lone_surrogates(text)
+    jsoncodec.dumps(mended)
+    assert jsoncodec.replace_lone_surrogates(mended) == mended
     whole = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "ignore")
     assert mended.replace("\ufffd", "") == whole
 
 
 @given(texts)
 def test_whole_text_is_not_mended(text: str) -> None:
-    assert json.mend(text) == text
+    assert jsoncodec.replace_lone_surrogates(text) == text
 
 
 def test_mending_reaches_every_string() -> None:
     told = {"\ud83d": ["a\ude00", {"b": "\ud83d\ude00"}], "n": 1, "none": None}
-    assert json.mend(told) == {"\ufffd": ["a\ufffd", {"b": "😀"}], "n": 1, "none": None}
+    assert jsoncodec.replace_lone_surrogates(told) == {"\ufffd": ["a\ufffd", {"b": "😀"}], "n": 1, "none": None}
 
 
 def test_the_same_value_is_the_same_bytes_however_it_was_written() -> None:
     one = b'{"b": [1, 2], "a": {"d": "\\u00e9", "c": null}}'
     other = '{"a":{"c":null,\n"d":"é"},"b":[1,2]}'.encode()
-    assert json.canonical(one) == json.canonical(other) == '{"a":{"c":null,"d":"é"},"b":[1,2]}'.encode()
+    assert jsoncodec.canonical(one) == jsoncodec.canonical(other) == '{"a":{"c":null,"d":"é"},"b":[1,2]}'.encode()
 
 
 @pytest.mark.parametrize("other", [b'{"a":[2,1]}', b'{"a":[1,2],"b":null}', b'{"a":["1",2]}', b'{"A":[1,2]}'])
 def test_another_value_is_other_bytes(other: bytes) -> None:
-    assert json.canonical(other) != json.canonical(b'{"a":[1,2]}')
+    assert jsoncodec.canonical(other) != jsoncodec.canonical(b'{"a":[1,2]}')
 
 
 def test_what_is_no_json_has_no_canonical_form() -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the type is the contract
-        json.canonical(b"{")
+        jsoncodec.canonical(b"{")

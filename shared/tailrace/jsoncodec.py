@@ -18,7 +18,8 @@ def dumps(value: Any) -> bytes:
     """Compact UTF-8 JSON, safe in one line of any reader.
 
     Raises:
-        UnicodeEncodeError: a string holds half a surrogate pair; `mend` text that comes from outside first.
+        UnicodeEncodeError: a string holds half a surrogate pair; `replace_lone_surrogates` text that comes from outside
+        first.
     """
     data = _encoder.encode(value)
     if b"\xe2\x80" in data:
@@ -60,15 +61,15 @@ def loads_tolerant(data: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def mend(value: Any) -> Any:
+def replace_lone_surrogates(value: Any) -> Any:
     """The same value with every orphaned half of a surrogate pair as U+FFFD, so that it can be written."""
     match value:
         case str():
             return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         case list():
-            return [mend(each) for each in value]
+            return [replace_lone_surrogates(each) for each in value]
         case dict():
-            return {mend(key): mend(each) for key, each in value.items()}
+            return {replace_lone_surrogates(key): replace_lone_surrogates(each) for key, each in value.items()}
     return value
 
 
