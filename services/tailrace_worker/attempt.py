@@ -23,10 +23,10 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
-from tailrace_worker.pace import Pace
-from tailrace_worker.patience import until_redis_answers
-from tailrace_worker.reconnects import Reconnects
-from tailrace_worker.silence import Silence
+from tailrace_worker.idle_timeout import IdleTimeout
+from tailrace_worker.reconnect_signal import ReconnectSignal
+from tailrace_worker.retry import retry_transient
+from tailrace_worker.token_timings import TokenTimings
 from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
 from tailrace_worker.upstream.payloads import Payloads
@@ -56,7 +56,7 @@ class Attempt:
         self._log = log
         self._queue = queue
         self._upstream = upstream
-        self._pace = Pace()
+        self._timings = TokenTimings()
         self._redis_ahead_s = taken.now / 1000 - time.time()
         self._end: tuple[int, Done, Extra] | None = None
 
@@ -94,7 +94,7 @@ class Attempt:
         logger.info("%s: stopped: %s", generation, outcome)
         if not isinstance(outcome, Outcome):
             failure = Failure("The worker cannot go on with it.", outcome)
-            await until_redis_answers(lambda: end(self._log, self._queue, generation, "failed", failure))
+            await retry_transient(lambda: end(self._log, self._queue, generation, "failed", failure))
 
     def _now(self) -> float:
         """Epoch seconds by Redis' clock."""
@@ -127,7 +127,7 @@ class Attempt:
                 await self._consume(stream, translator)
             except (Lost, openai.APIError, TimeoutError, ValueError) as error:
                 self._raise_if_told_anew(error)
-                if isinstance(error, Lost) and not self._pace.count and attempt < retries:
+                if isinstance(error, Lost) and not self._timings.count and attempt < retries:
                     await asyncio.sleep(ASK_AGAIN_S * 2**attempt)
                     continue
                 self._write(translator.close())
@@ -141,15 +141,15 @@ class Attempt:
     async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
         answer = Payloads(translator)
-        async with Silence(self._settings.first_token_timeout_s, self._settings.idle_timeout_s) as silence:
+        async with IdleTimeout(self._settings.first_token_timeout_s, self._settings.idle_timeout_s) as idle:
             async for payloads in stream:
                 for payload in payloads:
                     if self._write(answer.read(payload)):
-                        silence.heard(self._pace.last)
+                        idle.reset(self._timings.last)
                 if translator.failure or self._is_too_long():
                     break
         self._write(translator.close())
-        if self._breaks_off(stream, translator) and not self._pace.count:
+        if self._breaks_off(stream, translator) and not self._timings.count:
             raise Empty
 
     def _write(self, pieces: list[Piece]) -> int:
@@ -158,11 +158,11 @@ class Attempt:
             self.writer.add(event, extra)
         content = sum(isinstance(event, (Delta, Opened)) for event, _ in pieces)
         if content:
-            self._pace.heard(time.monotonic(), content)
+            self._timings.record(time.monotonic(), content)
         return content
 
     def _raise_if_told_anew(self, error: Exception) -> None:
-        if self._pace.count and self.writer.state.head.options.on_interrupt == "restart":
+        if self._timings.count and self.writer.state.head.options.on_interrupt == "restart":
             silent = isinstance(error, TimeoutError)
             raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
 
@@ -196,7 +196,7 @@ class Attempt:
         output, now = writer.output, self._now()
         error = self._upstream.discreet(error) if error else None
         finish: list[Finish] | None = None
-        told: dict[str, Any] = {"timings": self._pace.timings(output.created_at, output.started_at, now)}
+        told: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
         if translator:
             finish = translator.finish or None
             told |= {"usage": translator.usage, "upstream": translator.upstream}
@@ -218,7 +218,7 @@ class Attempt:
         assert self._end is not None
         writer, (top, done, extra) = self.writer, self._end
         while True:
-            answer = await until_redis_answers(
+            answer = await retry_transient(
                 lambda: self._log.finish(writer.generation, writer.attempt, top, done, extra)
             )
             if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
@@ -227,10 +227,10 @@ class Attempt:
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
             owner, dispatch = writer.state.head.owner, writer.state.dispatch
-            await until_redis_answers(partial(self._queue.finished, writer.generation, owner, dispatch))
+            await retry_transient(partial(self._queue.finished, writer.generation, owner, dispatch))
         return answer.outcome
 
-    async def confirm(self, reconnects: Reconnects) -> None:
+    async def confirm(self, reconnects: ReconnectSignal) -> None:
         """When Redis is back, and once the end must be on disk: see that it is still there, or write it again.
 
         A server that fsyncs every second and crashes right after `done` comes back without it; this worker is the
@@ -238,7 +238,7 @@ class Attempt:
         """
         unsure = self.writer.output.done is not None
         while unsure:
-            unsure = await reconnects.within(CONFIRM_S)
+            unsure = await reconnects.wait(CONFIRM_S)
             try:
                 outcome = await self._write_end()
             except Stopped as stopped:

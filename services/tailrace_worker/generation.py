@@ -13,8 +13,8 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt, Interrupted
-from tailrace_worker.patience import until_redis_answers
-from tailrace_worker.reconnects import Reconnects
+from tailrace_worker.reconnect_signal import ReconnectSignal
+from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import Upstream
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Generation:
         reason = "worker_lost"
         while True:
             taken = await self._take_over(generation, dispatch)
-            await until_redis_answers(lambda: self._queue.taken(dispatch))
+            await retry_transient(lambda: self._queue.taken(dispatch))
             if taken.outcome is not Outcome.OK:
                 logger.info("%s: nothing to do: %s", generation, taken.outcome)
                 return None
@@ -61,7 +61,7 @@ class Generation:
 
     async def _take_over(self, generation: str, dispatch: str) -> TakeOver:
         token = f"{dispatch}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
-        return await until_redis_answers(lambda: self._log.take_over(generation, token, worker=self._worker))
+        return await retry_transient(lambda: self._log.take_over(generation, token, worker=self._worker))
 
     def look_again(self) -> None:
         """The server does not know this attempt any more."""
@@ -73,7 +73,7 @@ class Generation:
         if self._current and not self._current.is_ending:
             self._current.writer.stop(outcome)
 
-    async def confirm(self, reconnects: Reconnects) -> None:
+    async def confirm(self, reconnects: ReconnectSignal) -> None:
         """See that its end is on disk."""
         if self._current:
             await self._current.confirm(reconnects)

@@ -29,8 +29,8 @@ from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
-from tailrace_worker.patience import until_redis_answers
-from tailrace_worker.reconnects import Reconnects
+from tailrace_worker.reconnect_signal import ReconnectSignal
+from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import Upstream
 
 logger = logging.getLogger(__name__)
@@ -51,9 +51,9 @@ class GenerationWorker:
         self.running: dict[str, Generation] = {}
         self._suspects = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
-        self.reconnects = Reconnects()
+        self.reconnects = ReconnectSignal()
         self.control = Subscriber(self.log.redis)
-        self.bell = Subscriber(self.queue.redis)
+        self.job_wakeups = Subscriber(self.queue.redis)
         self.dispatcher = self._dispatcher()
 
     def _dispatcher(self) -> Dispatcher:
@@ -94,9 +94,9 @@ class GenerationWorker:
             loop.add_signal_handler(sign, stopping.set)
         await self._check_servers()
         self.control.start()
-        self.bell.start()
+        self.job_wakeups.start()
         self.control.add(keys.worker(self.name), self._told)
-        self.bell.add(keys.WAKE, self.dispatcher.wake)
+        self.job_wakeups.add(keys.WAKE, self.dispatcher.wake)
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -114,7 +114,7 @@ class GenerationWorker:
     async def _check_servers(self) -> None:
         """Raises Misconfigured where a log would not be safe; a server that is away is waited for."""
         for redis in {self.log.redis, self.queue.redis}:
-            wrong, warnings = await until_redis_answers(partial(connection.problems, redis))
+            wrong, warnings = await retry_transient(partial(connection.problems, redis))
             for warning in warnings:
                 logger.warning("redis: %s", warning)
             if wrong:
@@ -123,7 +123,7 @@ class GenerationWorker:
     def _told(self, message: bytes | None) -> None:
         """A generation of ours was taken from us; None: the line was down."""
         if message is None:
-            self.reconnects.ring()
+            self.reconnects.notify()
         elif run := self.running.get(message.decode()):
             run.stop(Outcome.FENCED)
 
@@ -135,7 +135,7 @@ class GenerationWorker:
                 await self.queue.worker_seen(self.name)  # last: a full server refuses it
             except (RedisError, OSError) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
-            await self.reconnects.within(self.settings.lease_s / 3)
+            await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:
         held = [(name, run) for name, run in self.running.items() if run.attempt]
@@ -179,7 +179,7 @@ class GenerationWorker:
     async def _close(self) -> None:
         await cancel_and_wait(*self._confirming)
         await self.control.close()
-        await self.bell.close()
+        await self.job_wakeups.close()
         await self.upstream.close()
         await self.log.redis.aclose()
         await self.queue.redis.aclose()

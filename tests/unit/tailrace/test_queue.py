@@ -223,14 +223,14 @@ async def test_a_job_is_due_at_once_by_any_clock_and_not_for_ever(redis: Redis, 
 
 async def test_a_dispatch_wakes_the_workers(redis: Redis, queue: Queue) -> None:
     rung: asyncio.Queue[bytes | None] = asyncio.Queue()
-    bell = Subscriber(redis)
-    bell.add(keys.WAKE, rung.put_nowait)
-    bell.start()
+    job_wakeups = Subscriber(redis)
+    job_wakeups.add(keys.WAKE, rung.put_nowait)
+    job_wakeups.start()
     async with asyncio.timeout(5):
         assert await rung.get() is None
         await queue.dispatch(new_generation_id(), "dispatch", 60)
         assert await rung.get() == b""
-    await bell.close()
+    await job_wakeups.close()
 
 
 async def test_the_same_dispatch_twice_is_one_job(redis: Redis, queue: Queue) -> None:

@@ -37,7 +37,7 @@ class Shop:
         await self.queue.taken(dispatch)
         await self.go.wait()
 
-    async def ring(self, *generations: str) -> None:
+    async def notify(self, *generations: str) -> None:
         for generation in generations:
             await self.queue.dispatch(generation, new_token(), 60)
         self.dispatcher.wake()
@@ -60,7 +60,7 @@ async def shop(redis: Redis, log: Log) -> AsyncIterator[Shop]:
 
 
 async def test_jobs_run_up_to_the_limit_and_then_in_turn(shop: Shop) -> None:
-    await shop.ring("a", "b", "c")
+    await shop.notify("a", "b", "c")
     await shop.until(2)
     assert shop.dispatcher.job_counter == 2
     assert await shop.queue.depth() == 1
@@ -109,7 +109,7 @@ async def test_an_error_costs_a_poll_and_no_slot(shop: Shop, monkeypatch: pytest
         return await take(*args)
 
     monkeypatch.setattr(shop.queue, "take", failing)
-    await shop.ring("a", "b")
+    await shop.notify("a", "b")
     await shop.until(2)
     assert not errors
     assert shop.dispatcher.job_counter == 2
@@ -117,7 +117,7 @@ async def test_an_error_costs_a_poll_and_no_slot(shop: Shop, monkeypatch: pytest
 
 async def test_one_who_stops_picking_takes_nothing_more(shop: Shop) -> None:
     shop.dispatcher.stop_picking()
-    await shop.ring("a")
+    await shop.notify("a")
     await shop.dispatcher._poll_iteration()
     assert not shop.begun
     assert await shop.queue.depth() == 1

@@ -2,12 +2,12 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
-from tailrace_worker import patience
-from tailrace_worker.patience import until_redis_answers
+from tailrace_worker import retry
+from tailrace_worker.retry import retry_transient
 
 
 async def test_a_call_is_repeated_until_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "RETRY_S", 0)
+    monkeypatch.setattr(retry, "RETRY_S", 0)
     failures = [RedisConnectionError(), OSError(), TimeoutError()]
 
     async def call() -> str:
@@ -15,7 +15,7 @@ async def test_a_call_is_repeated_until_redis_answers(monkeypatch: pytest.Monkey
             raise failures.pop()
         return "answer"
 
-    assert await until_redis_answers(call) == "answer"
+    assert await retry_transient(call) == "answer"
     assert not failures
 
 
@@ -28,5 +28,5 @@ async def test_an_answer_that_is_an_error_is_not_asked_for_again() -> None:
         raise ResponseError("no")
 
     with pytest.raises(ResponseError):
-        await until_redis_answers(call)
+        await retry_transient(call)
     assert asked == 1

@@ -6,7 +6,7 @@ import time
 from tailrace.events import Timings
 
 
-class Pace:
+class TokenTimings:
     """Times of `time.monotonic()`, seconds; `count` pieces of content so far, the `last` of them at that time."""
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class Pace:
         self.last = 0.0
         self._gaps: list[float] = []
 
-    def heard(self, now: float, pieces: int) -> None:
+    def record(self, now: float, pieces: int) -> None:
         if self._first is None:
             self._first = now
         else:

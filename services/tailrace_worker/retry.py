@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-async def until_redis_answers(call: Callable[[], Awaitable[T]]) -> T:
+async def retry_transient(call: Callable[[], Awaitable[T]]) -> T:
     """Repeat the call until Redis answers, or the job is cancelled."""
     while True:
         try:

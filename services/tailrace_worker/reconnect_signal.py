@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 
 
-class Reconnects:
+class ReconnectSignal:
     """Heard by everybody who waits when it rings."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         self._next.set()
         self._next = asyncio.Event()
 
-    async def within(self, seconds: float) -> bool:
+    async def wait(self, seconds: float) -> bool:
         """Wait that long, or until it rings: whether it did."""
         event = self._next
         with contextlib.suppress(TimeoutError):

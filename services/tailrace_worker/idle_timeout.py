@@ -10,8 +10,9 @@ from types import TracebackType
 from typing import Self
 
 
-class Silence:
-    """`async with`: raises TimeoutError in it once nothing was `heard()` for `first_s`, and afterwards for `idle_s`."""
+class IdleTimeout:
+    """`async with`: raises TimeoutError in it once nothing was followed by `reset()` for `first_s`, and afterwards for
+    `idle_s`."""
 
     def __init__(self, first_s: float, idle_s: float) -> None:
         self._deadline = time.monotonic() + first_s
@@ -19,15 +20,15 @@ class Silence:
         self._timeout = asyncio.timeout(None)
         self._timer: asyncio.TimerHandle | None = None
 
-    def heard(self, now: float) -> None:
+    def reset(self, now: float) -> None:
         """`now`: of `time.monotonic()`."""
         first, self._deadline = self._deadline, now + self._idle_s
         if self._deadline < first:
-            self._look()
+            self._on_timer()
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
-        self._look()
+        self._on_timer()
         return self
 
     async def __aexit__(
@@ -37,11 +38,11 @@ class Silence:
             self._timer.cancel()
         await self._timeout.__aexit__(kind, error, traceback)
 
-    def _look(self) -> None:
+    def _on_timer(self) -> None:
         if self._timer:
             self._timer.cancel()
         loop, left = asyncio.get_running_loop(), self._deadline - time.monotonic()
         if left > 0:
-            self._timer = loop.call_later(left, self._look)
+            self._timer = loop.call_later(left, self._on_timer)
         else:
             self._timeout.reschedule(loop.time())
