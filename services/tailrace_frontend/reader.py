@@ -59,7 +59,7 @@ class Reader:
         self._may_read = may_read
         self._limit = FIRST_PAGE
         self._said = cursor is not None
-        self._begins_late = state.number > 1 and cursor is None and not wire.restarts
+        self._begins_late = state.attempt > 1 and cursor is None and not wire.restarts
         self._is_live = not state.ended
         self._seen_doubts = -1
         self._waiter: asyncio.Future[None] | None = None
@@ -332,4 +332,4 @@ class Reader:
 
 def is_ahead(cursor: EntryId, state: State) -> bool:
     """Whether the log ends before the cursor: its server came back with older data, or the cursor is not of it."""
-    return cursor.n > state.n or cursor.attempt > state.attempt
+    return cursor.n > state.n or cursor.epoch > state.epoch

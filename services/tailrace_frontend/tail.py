@@ -102,7 +102,7 @@ class Tail:
     def _add(self, entry: Entry) -> None:
         if self._entries:
             last = self._entries[-1].id
-            if entry.id.attempt < last.attempt:  # a server came back with older data: what was heard may not be so
+            if entry.id.epoch < last.epoch:  # a server came back with older data: what was heard may not be so
                 self._clear()
                 self.doubts += 1
             elif entry.id <= last:

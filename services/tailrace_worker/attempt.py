@@ -107,9 +107,9 @@ class Attempt:
         if state.tries > self._settings.max_attempts:
             return await self._finish("failed", error=Failure("Too many attempts.", "attempts_exhausted"))
         if writer.output.next_item:
-            writer.add(writer.output.restarted(state.number, reason, self._now()))
+            writer.add(writer.output.restarted(state.attempt, reason, self._now()))
         else:
-            writer.add(Started(state.number, self._now()))
+            writer.add(Started(state.attempt, self._now()))
         try:
             async with asyncio.timeout(state.deadline / 1000 - self._now()):
                 await self._answer(writer.output.next_item)
@@ -120,15 +120,15 @@ class Attempt:
     async def _answer(self, first_item: int) -> None:
         """Ask until there is an answer: what is lost before anything was said is asked for again."""
         head, retries = self.writer.state.head, self._settings.upstream_retries
-        for attempt in range(retries + 1):
+        for retry in range(retries + 1):
             stream = self._upstream.chat(head.request)
             translator = ChatTranslator(first_item=first_item, logprobs=head.logprobs)
             try:
                 await self._consume(stream, translator)
             except (Lost, openai.APIError, TimeoutError, ValueError) as error:
                 self._raise_if_told_anew(error)
-                if isinstance(error, Lost) and not self._timings.count and attempt < retries:
-                    await asyncio.sleep(ASK_AGAIN_S * 2**attempt)
+                if isinstance(error, Lost) and not self._timings.count and retry < retries:
+                    await asyncio.sleep(ASK_AGAIN_S * 2**retry)
                     continue
                 self._write(translator.close())
                 await self._finish("failed", translator, failure_of(error))
@@ -218,9 +218,7 @@ class Attempt:
         assert self._end is not None
         writer, (top, done, extra) = self.writer, self._end
         while True:
-            answer = await retry_transient(
-                lambda: self._log.finish(writer.generation, writer.attempt, top, done, extra)
-            )
+            answer = await retry_transient(lambda: self._log.finish(writer.generation, writer.epoch, top, done, extra))
             if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
                 break
             writer.resend(answer.n if answer.outcome is Outcome.CHANGED else top)

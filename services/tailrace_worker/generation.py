@@ -35,9 +35,9 @@ class Generation:
         self._current: Attempt | None = None
 
     @property
-    def attempt(self) -> int:
+    def epoch(self) -> int:
         """The attempt under which it is held; 0 before it has been taken over."""
-        return self._current.writer.attempt if self._current else 0
+        return self._current.writer.epoch if self._current else 0
 
     @property
     def only_while_read(self) -> bool:

@@ -138,10 +138,10 @@ class GenerationWorker:
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:
-        held = [(name, run) for name, run in self.running.items() if run.attempt]
+        held = [(name, run) for name, run in self.running.items() if run.epoch]
         if not held:
             return
-        answers = await self.log.renew([(name, run.attempt, run.only_while_read) for name, run in held])
+        answers = await self.log.renew([(name, run.epoch, run.only_while_read) for name, run in held])
         for (name, run), answer in zip(held, answers, strict=True):
             if answer is Outcome.UNSEEN:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
@@ -160,7 +160,7 @@ class GenerationWorker:
             await asyncio.wait(jobs, timeout=self.settings.drain_s)
         if self._confirming:
             await asyncio.wait(self._confirming, timeout=self.settings.drain_s)
-        rest = [(name, run.attempt) for name, run in self.running.items() if run.attempt]
+        rest = [(name, run.epoch) for name, run in self.running.items() if run.epoch]
         for job in self.dispatcher.job_tasks.values():
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
@@ -171,9 +171,9 @@ class GenerationWorker:
 
     async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
         """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
-        for generation, attempt in rest:
+        for generation, epoch in rest:
             dispatch = new_token()
-            if await self.log.give_back(generation, attempt, dispatch) is Outcome.OK:
+            if await self.log.give_back(generation, epoch, dispatch) is Outcome.OK:
                 await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
 
     async def _close(self) -> None:

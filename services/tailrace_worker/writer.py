@@ -44,7 +44,7 @@ class Writer:
         assert taken.state is not None
         self.state: State = taken.state
         self.generation = self.state.head.id
-        self.attempt = taken.attempt
+        self.epoch = taken.epoch
         self.rows = list(taken.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.head.logprobs)
         self.size = sum(row.size for row in self.rows)
@@ -75,11 +75,11 @@ class Writer:
             after_n = self.output.top
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
-            self._frozen = Append(self.generation, self.attempt, after_n, rows)
+            self._frozen = Append(self.generation, self.epoch, after_n, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
-        entry = Entry(EntryId(self.attempt, self.output.top + width(event, extra)), event, extra)
+        entry = Entry(EntryId(self.epoch, self.output.top + width(event, extra)), event, extra)
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
@@ -113,7 +113,7 @@ class Writer:
 
     def _since(self, n: int) -> Append:
         rows = [row for row in self.rows if row.n > n]
-        return Append(self.generation, self.attempt, n, rows)
+        return Append(self.generation, self.epoch, n, rows)
 
     def restored(self) -> None:
         """The log is there again, with all rows so far: go on."""
@@ -140,4 +140,4 @@ class Writer:
             raise self.stopped.result()
 
     def ended(self, done: Done) -> None:
-        self.output.add(Entry(EntryId(self.attempt, self.output.top + width(done)), done))
+        self.output.add(Entry(EntryId(self.epoch, self.output.top + width(done)), done))

@@ -106,10 +106,10 @@ class Created(Event, frozen=True, omit_defaults=False):
 
 
 class Started(Event, frozen=True, omit_defaults=True):
-    """An attempt begins and nothing has been opened yet. `number` counts attempts from 1."""
+    """An attempt begins and nothing has been opened yet. `attempt` counts from 1."""
 
     kind = "started"
-    number: int
+    attempt: int
     at: float
 
 
@@ -184,7 +184,7 @@ class Restarted(Event, frozen=True, omit_defaults=True):
     """
 
     kind = "restarted"
-    number: int = 0
+    attempt: int = 0
     keep: bool = False
     reason: str = ""
     at: float = 0.0

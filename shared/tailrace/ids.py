@@ -1,7 +1,7 @@
 """Names of things: generations, dispatches, and entries of a log.
 
 A generation's id is unguessable (130 random bits): whoever holds it has been given it. An entry's id is its place in
-the log, `<attempt>-<n>`, and at the same time the cursor a client hands back, so it is parsed here as untrusted text.
+the log, `<epoch>-<n>`, and at the same time the cursor a client hands back, so it is parsed here as untrusted text.
 """
 
 import base64
@@ -32,11 +32,11 @@ def new_token() -> str:
 class EntryId(NamedTuple):
     """An entry's place: the attempt that wrote it (ms of Redis' clock) and the last number it takes."""
 
-    attempt: int
+    epoch: int
     n: int
 
     def __str__(self) -> str:
-        return f"{self.attempt}-{self.n}"
+        return f"{self.epoch}-{self.n}"
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":

@@ -55,7 +55,7 @@ class TakeOver(NamedTuple):
     """Answer to `take_over`: with OK, the attempt, Redis' time (ms), the head and every row."""
 
     outcome: Outcome
-    attempt: int = 0
+    epoch: int = 0
     now: int = 0
     state: State | None = None
     rows: Sequence[Row] = ()
@@ -65,7 +65,7 @@ class Append(NamedTuple):
     """Rows to add: `after_n` is the number before the first of them."""
 
     generation: str
-    attempt: int
+    epoch: int
     after_n: int
     rows: Sequence[Row]
 
@@ -128,9 +128,9 @@ class Log:
         outcome, *answer = await scripts.TAKE_OVER(self.redis, generation, token, ending or "", self.lease_ms, worker)
         if outcome != b"OK":
             return TakeOver(_outcome(outcome))
-        attempt, now, fields, rows = answer
+        epoch, now, fields, rows = answer
         state = state_from(dict(zip(fields[::2], fields[1::2], strict=True)))
-        return TakeOver(Outcome.OK, int(attempt), int(now), state, [_row(row) for row in rows])
+        return TakeOver(Outcome.OK, int(epoch), int(now), state, [_row(row) for row in rows])
 
     async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
         """Add rows to many logs in one round trip. A log whose call failed yields its exception, alone.
@@ -144,7 +144,7 @@ class Log:
                 (
                     call.generation,
                     [
-                        call.attempt,
+                        call.epoch,
                         call.after_n,
                         call.rows[-1].n if call.rows else call.after_n,
                         pack(call.rows),
@@ -165,8 +165,8 @@ class Log:
         answers = await scripts.RENEW.gather(
             self._pipeline,
             [
-                (generation, [attempt, self.lease_ms, UNSEEN_MS if while_read else ""])
-                for generation, attempt, while_read in leases
+                (generation, [epoch, self.lease_ms, UNSEEN_MS if while_read else ""])
+                for generation, epoch, while_read in leases
             ],
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
@@ -193,23 +193,23 @@ class Log:
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
         outcome, *_ = await scripts.RESTORE(
-            self.redis, state.head.id, state.attempt, state.head.owner, self.lease_ms,
+            self.redis, state.head.id, state.epoch, state.head.owner, self.lease_ms,
             life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
         )  # fmt: skip
         return _outcome(outcome)
 
-    async def give_back(self, generation: str, attempt: int, dispatch: str) -> Outcome:
+    async def give_back(self, generation: str, epoch: int, dispatch: str) -> Outcome:
         """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, attempt, dispatch, ""))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, dispatch, ""))[0])
 
-    async def requeue_expired(self, generation: str, attempt: int, dispatch: str) -> Outcome:
+    async def requeue_expired(self, generation: str, epoch: int, dispatch: str) -> Outcome:
         """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, attempt, dispatch, "expired"))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, dispatch, "expired"))[0])
 
-    async def finish(self, generation: str, attempt: int, top: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
+    async def finish(self, generation: str, epoch: int, top: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
         """End it, if its top is still the one that was folded."""
-        row = to_row(Entry(EntryId(attempt, top + width(done)), done, extra))
-        answer = await scripts.FINISH(self.redis, generation, attempt, top, done.status, pack([row]), *_flat([row]))
+        row = to_row(Entry(EntryId(epoch, top + width(done)), done, extra))
+        answer = await scripts.FINISH(self.redis, generation, epoch, top, done.status, pack([row]), *_flat([row]))
         return _answer(answer)
 
     async def delete(self, generation: str) -> Outcome:
@@ -245,10 +245,10 @@ class Log:
 
     async def tops(self, generations: Sequence[str]) -> list[Top | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
-        answers = await self._ask_all([("HMGET", keys.head(each), "attempt", "n", "status") for each in generations])
+        answers = await self._ask_all([("HMGET", keys.head(each), "epoch", "n", "status") for each in generations])
         return [
-            None if attempt is None else Top(EntryId(int(attempt), int(n)), status not in (b"queued", b"running"))
-            for attempt, n, status in answers
+            None if epoch is None else Top(EntryId(int(epoch), int(n)), status not in (b"queued", b"running"))
+            for epoch, n, status in answers
         ]
 
     async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
@@ -369,4 +369,4 @@ def _answer(raw: list[Any]) -> Answer:
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:
-    return [part for row in rows for part in (f"{row.attempt}-{row.n}", row.field, row.value, row.extra)]
+    return [part for row in rows for part in (f"{row.epoch}-{row.n}", row.field, row.value, row.extra)]

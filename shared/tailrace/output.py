@@ -135,10 +135,10 @@ class Output:
         self._items = {}
         self.open = []
 
-    def restarted(self, number: int, reason: str, at: float) -> Restarted:
+    def restarted(self, attempt: int, reason: str, at: float) -> Restarted:
         """The entry that discards what was said: closes what is open, and lists all of it."""
         self._cut_open()
-        return Restarted(number, False, reason, at, open=list(self.open), output=self.all_items())
+        return Restarted(attempt, False, reason, at, open=list(self.open), output=self.all_items())
 
     def ended(
         self,

@@ -21,8 +21,8 @@ class State(msgspec.Struct, frozen=True):
 
     head: Head
     status: Status
+    epoch: int
     attempt: int
-    number: int
     n: int
     lease: int
     deadline: int
@@ -31,7 +31,6 @@ class State(msgspec.Struct, frozen=True):
     ending: FinalStatus | None = None
     handovers: int = 0
     seen: int = 0
-    attempts: str = ""  # of each run: "<attempt>-<n before its first entry> "
 
     @property
     def ended(self) -> bool:
@@ -45,11 +44,11 @@ class State(msgspec.Struct, frozen=True):
     @property
     def tries(self) -> int:
         """Runs that count: a worker that stopped in good order handed over, and did not fail."""
-        return self.number - self.handovers
+        return self.attempt - self.handovers
 
     @property
     def top(self) -> EntryId:
-        return EntryId(self.attempt, self.n)
+        return EntryId(self.epoch, self.n)
 
 
 FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))

@@ -146,7 +146,7 @@ class Sweeper:
         generation = state.head.id
         dispatch = (SUSPECT if state.tries >= SUSPECT_AFTER else "") + new_token()
         await self._queue.withdraw(state.dispatch)  # first: once it is under another, nobody knows of this one
-        if await self._log.requeue_expired(generation, state.attempt, dispatch) is Outcome.OK:
+        if await self._log.requeue_expired(generation, state.epoch, dispatch) is Outcome.OK:
             await self._queue.dispatch(generation, dispatch, state.head.options.deadline_s)
             self._doubted.pop(generation, None)
 

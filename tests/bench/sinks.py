@@ -81,9 +81,9 @@ class LogSink:
         n, rows = after_n, []
         for event in events:
             n += width(event)
-            rows.append(to_row(Entry(EntryId(taken.attempt, n), event)))
+            rows.append(to_row(Entry(EntryId(taken.epoch, n), event)))
         self._tops[log] = n
-        return Append(taken.state.head.id, taken.attempt, after_n, rows)
+        return Append(taken.state.head.id, taken.epoch, after_n, rows)
 
     async def end(self) -> None:
         for taken, top in zip(self._logs, self._tops, strict=True):
@@ -91,7 +91,7 @@ class LogSink:
             generation = taken.state.head.id
             output = Output([entry async for entry in self._log.read_all(generation)])
             done: Done = output.ended("completed", time.time(), request={})
-            answer = await self._log.finish(generation, taken.attempt, top, done)
+            answer = await self._log.finish(generation, taken.epoch, top, done)
             assert answer.outcome is Outcome.OK, answer
 
 

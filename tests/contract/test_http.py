@@ -460,7 +460,7 @@ async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Produ
     generation = await product.api.create()
     teller = await product.teller(generation)
     await teller.say("Hello")
-    top = f"{teller.attempt}-{teller.output.top}"
+    top = f"{teller.epoch}-{teller.output.top}"
     stream = await product.api.stream(generation, top)
     await teller.say(" there")
     await teller.end()
@@ -472,8 +472,8 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
     generation = await product.told("Hello")
     opened = next(e for e in Parser().feed((await product.api.events(generation)).body) if e.kind == "opened")
     assert opened.id is not None
-    attempt, n = opened.id.split("-")
-    stream = await product.api.read(generation, f"{attempt}-{int(n) - 1}")
+    epoch, n = opened.id.split("-")
+    stream = await product.api.read(generation, f"{epoch}-{int(n) - 1}")
     assert (stream.events[0].id, stream.events[0].kind, stream.events[0].data) == (None, "restarted", '{"keep":false}')
     assert stream.events[1].n == 0
     assert stream.text == "Hello"
@@ -487,7 +487,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
     if not live:
         await teller.end()
     began = time.monotonic()
-    stream = await product.api.stream(generation, f"{teller.attempt}-{teller.output.top + 50}")
+    stream = await product.api.stream(generation, f"{teller.epoch}-{teller.output.top + 50}")
     first = await stream.until("restarted")
     assert time.monotonic() - began >= LEASE_S
     assert first.id is None
@@ -500,10 +500,10 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
     assert stream.text == "Hello"
 
 
-@pytest.mark.parametrize("attempt", ["0", "1", "999999999999999"])
-async def test_a_cursor_of_an_attempt_that_never_was_begins_anew(product: Product, attempt: str) -> None:
+@pytest.mark.parametrize("epoch", ["0", "1", "999999999999999"])
+async def test_a_cursor_of_an_attempt_that_never_was_begins_anew(product: Product, epoch: str) -> None:
     generation = await product.told("Hello", " there")
-    stream = await product.api.read(generation, f"{attempt}-4")
+    stream = await product.api.read(generation, f"{epoch}-4")
     assert (stream.events[0].id, stream.events[0].kind) == (None, "restarted")
     assert stream.text == "Hello there"
 
@@ -1195,7 +1195,7 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
         for stream in streams:
             assert 1000 <= (stream.parser.retry or 0) <= 3000
             assert stream.parser.comments == ["this server is stopping"]
-            assert stream.parser.last_id.split("-")[0] == str(teller.attempt)
+            assert stream.parser.last_id.split("-")[0] == str(teller.epoch)
         assert (await waiting).value["status"] == "running"
         assert await node.wait() == 0
         assert time.monotonic() - began < 2.5

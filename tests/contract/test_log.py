@@ -36,7 +36,7 @@ class Pen:
         self.log = log
         self.state: State = taken.state
         self.generation = self.state.head.id
-        self.attempt = taken.attempt
+        self.epoch = taken.epoch
         self.top = self.state.n
         self.rows = list(taken.rows)
 
@@ -49,12 +49,12 @@ class Pen:
         after_n, before = self.top, len(self.rows)
         for event in events:
             self.top += width(event)
-            self.rows.append(to_row(Entry(EntryId(self.attempt, self.top), event)))
-        return Append(self.generation, self.attempt, after_n, self.rows[before:])
+            self.rows.append(to_row(Entry(EntryId(self.epoch, self.top), event)))
+        return Append(self.generation, self.epoch, after_n, self.rows[before:])
 
     def since(self, n: int) -> Append:
         """The call that adds all above a number once more."""
-        return Append(self.generation, self.attempt, n, [row for row in self.rows if row.n > n])
+        return Append(self.generation, self.epoch, n, [row for row in self.rows if row.n > n])
 
     async def send(self, call: Append) -> Answer:
         (answer,) = await self.log.append([call])
@@ -68,7 +68,7 @@ class Pen:
         return call
 
     async def finish(self, status: FinalStatus = "completed") -> Answer:
-        return await self.log.finish(self.generation, self.attempt, self.top, self.done(status))
+        return await self.log.finish(self.generation, self.epoch, self.top, self.done(status))
 
     def done(self, status: FinalStatus = "completed") -> Done:
         return Output(self.entries).ended(status, 1.5)
@@ -178,9 +178,9 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
     before = await stored(redis, pen.generation)
     forged = [row._replace(value="other", extra='{"top":{}}') for row in call.rows]
     assert (await pen.send(call._replace(rows=forged))).outcome is Outcome.OK
-    await log.renew([(pen.generation, pen.attempt, False)])
+    await log.renew([(pen.generation, pen.epoch, False)])
     await log.seen([pen.generation])
-    await log.give_back(pen.generation, pen.attempt, "another dispatch")
+    await log.give_back(pen.generation, pen.epoch, "another dispatch")
     await log.create(head_of(id=pen.generation, model="other"), "a third dispatch")
     await log.restore(pen.state, pen.rows[:2])
     ender = await take(log, pen.generation, "end", ending="cancelled")
@@ -233,9 +233,9 @@ async def test_one_writer_a_zombie_is_refused_everything(
     before = await stored(redis, pen.generation), await log.state(pen.generation)
     assert (await pen.finish()).outcome is Outcome.FENCED
     assert (await pen.send(pen.number(text_opened()))).outcome is Outcome.FENCED
-    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.FENCED]
-    assert await log.give_back(pen.generation, pen.attempt, "another dispatch") is Outcome.FENCED
-    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.FENCED
+    assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.FENCED]
+    assert await log.give_back(pen.generation, pen.epoch, "another dispatch") is Outcome.FENCED
+    assert await log.requeue_expired(pen.generation, pen.epoch, "another dispatch") is Outcome.FENCED
     assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
 
 
@@ -252,7 +252,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
         for _ in range(times):
             assert await pen.send(call) == Answer(Outcome.OK, pen.top)
         for _ in range(times):
-            assert await log.give_back(head.id, pen.attempt, "another dispatch") is Outcome.OK
+            assert await log.give_back(head.id, pen.epoch, "another dispatch") is Outcome.OK
         for _ in range(times):
             later = await take(log, head.id, "two", worker="second")
         call = later.number(Output(later.entries).restarted(2, "drained", 2.0))
@@ -261,7 +261,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
         for _ in range(times):
             await later.finish()
         state = await log.state(head.id)
-        assert (state.number, state.handovers, state.tries) == (2, 1, 1)
+        assert (state.attempt, state.handovers, state.tries) == (2, 1, 1)
         return [(entry.id.n, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, head.id)]
 
     assert await told(3) == await told(1)
@@ -288,9 +288,9 @@ async def test_resumable_reading_after_any_cursor_yields_what_follows(log: Log, 
     await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
     await later.finish()
     entries = await read_all(log, pen.generation)
-    attempts = sorted({entry.id.attempt for entry in entries})
-    assert len(attempts) == 3
-    cursors = [EntryId(attempt, n) for attempt in [1, *attempts, attempts[-1] + 1] for n in range(entries[-1].id.n + 2)]
+    epochs = sorted({entry.id.epoch for entry in entries})
+    assert len(epochs) == 3
+    cursors = [EntryId(epoch, n) for epoch in [1, *epochs, epochs[-1] + 1] for n in range(entries[-1].id.n + 2)]
     for cursor in [START, *cursors]:
         rest = [entry for entry in entries if entry.id > cursor]
         assert await log.read(pen.generation, cursor) == rest
@@ -329,7 +329,7 @@ async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, pen:
     top = (await log.state(pen.generation)).top
     async with asyncio.timeout(log_module.BLOCK_MS / 1000 / 2):
         assert [entry async for entry in log.tail(pen.generation, top)] == []
-        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.attempt, top.n - 1))]) == 1
+        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.epoch, top.n - 1))]) == 1
 
 
 async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
@@ -407,7 +407,7 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     state = await log.state(head.id, "anna", whole=True)
     assert state == State(
         Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
-        status="queued", attempt=created, number=0, n=1, lease=0, deadline=created + DEADLINE_MS,
+        status="queued", epoch=created, attempt=0, n=1, lease=0, deadline=created + DEADLINE_MS,
         dispatch="the first dispatch",
     )  # fmt: skip
     assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
@@ -468,20 +468,18 @@ async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: 
     taken = await log.take_over(generation, "one", worker="first")
     assert before <= taken.now <= await log.now()
     state = await log.state(generation, whole=True)
-    assert taken == TakeOver(Outcome.OK, state.attempt, taken.now, state, taken.rows)
+    assert taken == TakeOver(Outcome.OK, state.epoch, taken.now, state, taken.rows)
     assert [from_row(row) for row in taken.rows] == await log.read(generation)
-    assert (state.status, state.number, state.worker) == ("running", 1, "first")
-    assert state.attempt == max(taken.now, state.head.created + 1)
+    assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
+    assert state.epoch == max(taken.now, state.head.created + 1)
     assert state.lease == taken.now + LEASE_MS
-    assert state.attempts == f"{state.attempt}-0 "
 
 
 async def test_take_over_notes_where_each_run_began(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(*ANSWER)
     await let_the_lease_pass(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="second")
-    assert later.state.attempts == f"{pen.attempt}-0 {later.attempt}-{pen.top} "
-    assert later.state.number == 2
+    assert later.state.attempt == 2
 
 
 async def test_take_over_by_the_same_token_is_the_same_answer(log: Log, generation: str) -> None:
@@ -496,19 +494,19 @@ async def test_take_over_is_refused_while_another_workers_lease_lives(log: Log, 
 
 
 async def test_take_over_by_the_worker_that_holds_it_is_granted(log: Log, pen: Pen) -> None:
-    assert (await take(log, pen.generation, "two", worker="first")).attempt > pen.attempt
+    assert (await take(log, pen.generation, "two", worker="first")).epoch > pen.epoch
 
 
 async def test_take_over_is_granted_once_the_lease_has_expired(log: Log, redis: Redis, pen: Pen) -> None:
     await let_the_lease_pass(redis, pen.generation)
-    assert (await take(log, pen.generation, "two", worker="second")).attempt > pen.attempt
+    assert (await take(log, pen.generation, "two", worker="second")).epoch > pen.epoch
 
 
 async def test_take_over_to_end_is_never_refused(log: Log, pen: Pen) -> None:
     one = await take(log, pen.generation, "end one", ending="cancelled")
     two = await take(log, pen.generation, "end two", ending="failed")
-    assert pen.attempt < one.attempt < two.attempt
-    assert (two.state.ending, two.state.worker, two.state.number) == ("failed", "first", 1)
+    assert pen.epoch < one.epoch < two.epoch
+    assert (two.state.ending, two.state.worker, two.state.attempt) == ("failed", "first", 1)
 
 
 async def test_take_over_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, pen: Pen) -> None:
@@ -530,10 +528,10 @@ async def test_take_over_of_what_is_not_there_to_be_written(
 
 
 async def test_take_over_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
-    future = pen.attempt + 10 * DAY_MS
-    await redis.execute_command("HSET", keys.head(pen.generation), "attempt", future)
+    future = pen.epoch + 10 * DAY_MS
+    await redis.execute_command("HSET", keys.head(pen.generation), "epoch", future)
     later = await take(log, pen.generation, "two", worker="first")
-    assert later.attempt == future + 1
+    assert later.epoch == future + 1
     await later.write(STARTED)
     assert (await log.read(pen.generation))[-1].id == EntryId(future + 1, 1)
 
@@ -545,14 +543,14 @@ async def test_append_adds_rows_and_leaves_the_lease_to_its_timer(log: Log, pen:
     await pen.write(*ANSWER)
     state = await log.state(pen.generation)
     assert await read_all(log, pen.generation) == pen.entries
-    assert (state.top, state.attempt) == (EntryId(pen.attempt, pen.top), pen.attempt)
+    assert (state.top, state.epoch) == (EntryId(pen.epoch, pen.top), pen.epoch)
     assert state.lease == pen.state.lease
 
 
 async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
-    entry = Entry(EntryId(pen.attempt, pen.top + 1), Text(0, ""), Extra(top={"x": "ü\x00"}, before=2))
-    call = Append(pen.generation, pen.attempt, pen.top, [to_row(entry)])
+    entry = Entry(EntryId(pen.epoch, pen.top + 1), Text(0, ""), Extra(top={"x": "ü\x00"}, before=2))
+    call = Append(pen.generation, pen.epoch, pen.top, [to_row(entry)])
     assert (await pen.send(call)).outcome is Outcome.OK
     assert (await log.read(pen.generation))[-1] == entry
     assert (await stored(redis, pen.generation))[-1][1] == {
@@ -598,7 +596,7 @@ async def test_append_to_what_it_may_not_write(log: Log, redis: Redis, pen: Pen,
 
 async def test_append_to_what_has_ended_answers_the_end(log: Log, pen: Pen) -> None:
     await pen.write(*ANSWER)
-    done = to_row(Entry(EntryId(pen.attempt, pen.top + width(pen.done())), pen.done()))
+    done = to_row(Entry(EntryId(pen.epoch, pen.top + width(pen.done())), pen.done()))
     await pen.finish()
     assert await pen.send(pen.number(Text(0, "more"))) == Answer(Outcome.DONE, done=done)
 
@@ -630,7 +628,7 @@ async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost
     for top in (pen.top, pen.top + 1):
         assert await later.send(later.since(top - 1)) == Answer(Outcome.LOST)
         assert await later.finish() == Answer(Outcome.LOST)
-        assert await log.renew([(pen.generation, later.attempt, False)]) == [Outcome.LOST]
+        assert await log.renew([(pen.generation, later.epoch, False)]) == [Outcome.LOST]
         await pen.write(Text(0, "!"))
     assert await read_all(log, pen.generation) == pen.entries
 
@@ -643,9 +641,9 @@ async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
     await full()
     (refused,) = await log.append([pen.number(Text(0, "more"))])
     assert isinstance(refused, OutOfMemoryError)
-    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.OK]
+    assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.OK]
     await log.seen([pen.generation])
-    assert await log.give_back(other.generation, other.attempt, "another dispatch") is Outcome.OK
+    assert await log.give_back(other.generation, other.epoch, "another dispatch") is Outcome.OK
     ender = await take(log, pen.generation, "end", ending="failed")
     assert (await ender.finish("failed")).outcome is Outcome.OK
     assert (await log.state(pen.generation)).status == "failed"
@@ -671,7 +669,7 @@ async def test_append_to_none_asks_nobody(log: Log) -> None:
 async def test_renew_prolongs_the_lease(log: Log, redis: Redis, pen: Pen) -> None:
     await let_the_lease_pass(redis, pen.generation)
     before = await log.now()
-    assert await log.renew([(pen.generation, pen.attempt, False)]) == [Outcome.OK]
+    assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.OK]
     assert before + LEASE_MS <= (await log.state(pen.generation)).lease <= await log.now() + LEASE_MS
 
 
@@ -689,14 +687,14 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
     pens = [await take(log, await begin(log), "one") for _ in RENEWALS]
     for pen, (fate, _) in zip(pens, RENEWALS, strict=True):
         await befall(fate, log, redis, pen)
-    answers = await log.renew([(pen.generation, pen.attempt, False) for pen in pens])
+    answers = await log.renew([(pen.generation, pen.epoch, False) for pen in pens])
     assert answers == [outcome for _, outcome in RENEWALS]
     assert not await redis.exists(*(keys.head(pen.generation) for pen in pens[3:]))
 
 
 async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, pen: Pen) -> None:
     long_ago = await log.now() - UNSEEN_MS - 1
-    lease = pen.generation, pen.attempt, True
+    lease = pen.generation, pen.epoch, True
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
     assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.UNSEEN, Outcome.OK]
@@ -726,18 +724,18 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
 
 
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:
-    assert await log.give_back(pen.generation, pen.attempt, "another dispatch") is Outcome.OK
+    assert await log.give_back(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
     state = await log.state(pen.generation)
     assert (state.status, state.dispatch, state.lease, state.tries) == ("queued", "another dispatch", 0, 0)
     later = await take(log, pen.generation, "two", worker="second")
-    assert (later.state.status, later.state.number, later.state.tries) == ("running", 2, 1)
+    assert (later.state.status, later.state.attempt, later.state.tries) == ("running", 2, 1)
 
 
 async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, pen: Pen) -> None:
-    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.HELD
+    assert await log.requeue_expired(pen.generation, pen.epoch, "another dispatch") is Outcome.HELD
     assert (await log.state(pen.generation)).status == "running"
     await let_the_lease_pass(redis, pen.generation)
-    assert await log.requeue_expired(pen.generation, pen.attempt, "another dispatch") is Outcome.OK
+    assert await log.requeue_expired(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
     state = await log.state(pen.generation)
     assert (state.status, state.dispatch, state.tries) == ("queued", "another dispatch", 1)
 
@@ -751,14 +749,14 @@ async def test_what_is_not_there_to_be_given_back_is_not(
 ) -> None:
     await befall(fate, log, redis, pen)
     for give_back in (log.give_back, log.requeue_expired):
-        assert await give_back(pen.generation, pen.attempt, "another dispatch") is outcome
+        assert await give_back(pen.generation, pen.epoch, "another dispatch") is outcome
 
 
 async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, pen: Pen) -> None:
     ender = await take(log, pen.generation, "end", ending="cancelled")
     await let_the_lease_pass(redis, pen.generation)
     for give_back in (log.give_back, log.requeue_expired):
-        assert await give_back(pen.generation, ender.attempt, "another dispatch") is Outcome.ENDING
+        assert await give_back(pen.generation, ender.epoch, "another dispatch") is Outcome.ENDING
 
 
 # restore
@@ -856,21 +854,21 @@ async def test_finish_writes_the_end_and_lets_go(log: Log, pen: Pen) -> None:
     assert await pen.finish("incomplete") == Answer(Outcome.OK)
     state = await log.state(pen.generation)
     assert (state.status, state.lease, state.ended) == ("incomplete", 0, True)
-    assert state.top == EntryId(pen.attempt, pen.top + width(pen.done()))
+    assert state.top == EntryId(pen.epoch, pen.top + width(pen.done()))
     assert (await read_all(log, pen.generation))[-1] == Entry(state.top, pen.done("incomplete"))
     assert await log.end(pen.generation) == pen.done("incomplete")
 
 
 async def test_finish_keeps_what_else_the_end_has(log: Log, pen: Pen) -> None:
     extra = Extra(top={"system_fingerprint": "fp"})
-    await log.finish(pen.generation, pen.attempt, pen.top, pen.done(), extra)
+    await log.finish(pen.generation, pen.epoch, pen.top, pen.done(), extra)
     assert (await read_all(log, pen.generation))[-1].extra == extra
 
 
 @pytest.mark.parametrize("off", [-1, 1])
 async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, pen: Pen, off: int) -> None:
     await pen.write(*ANSWER)
-    answer = await log.finish(pen.generation, pen.attempt, pen.top + off, pen.done())
+    answer = await log.finish(pen.generation, pen.epoch, pen.top + off, pen.done())
     assert answer == Answer(Outcome.CHANGED, pen.top)
     assert await log.end(pen.generation) is None
 
@@ -935,13 +933,13 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     pen = await take(log, head.id, "one", worker="first")
     await mortal(run, run, told)
     await pen.write(*ANSWER)
-    await log.renew([(head.id, pen.attempt, False)])
+    await log.renew([(head.id, pen.epoch, False)])
     await log.seen([head.id])
     await mortal(run, run, told)
     await lose(redis, head.id)
     await log.restore(pen.state, pen.rows)
     await mortal(run, run, told + LEASE_MS)
-    await log.give_back(head.id, pen.attempt, "another dispatch")
+    await log.give_back(head.id, pen.epoch, "another dispatch")
     await mortal(run, run, told + LEASE_MS)
     ender = await take(log, head.id, "end", ending="cancelled")
     await ender.finish("cancelled")
@@ -987,13 +985,13 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
     await forget()
     await pen.write(*ANSWER)
     await forget()
-    assert await log.renew([(head.id, pen.attempt, False)]) == [Outcome.OK]
+    assert await log.renew([(head.id, pen.epoch, False)]) == [Outcome.OK]
     await forget()
     await log.seen([head.id])
     await forget()
     assert await log.restore(pen.state, pen.rows) is Outcome.OK
     await forget()
-    assert await log.give_back(head.id, pen.attempt, "another dispatch") is Outcome.OK
+    assert await log.give_back(head.id, pen.epoch, "another dispatch") is Outcome.OK
     await forget()
     assert (await pen.finish()).outcome is Outcome.OK
     await forget()
@@ -1051,7 +1049,7 @@ async def test_subscribers_hear_exactly_what_was_added(
         assert await hears(heard) == call.rows
     await pen.finish()
     assert [from_row(row) for row in await hears(heard)] == [
-        Entry(EntryId(pen.attempt, pen.top + width(pen.done())), pen.done())
+        Entry(EntryId(pen.epoch, pen.top + width(pen.done())), pen.done())
     ]
     assert heard.empty()
 
@@ -1063,10 +1061,10 @@ async def test_subscribers_hear_nothing_that_adds_nothing(
     call = await pen.write(*ANSWER)
     assert await hears(heard) == call.rows
     await pen.send(call)
-    await pen.send(Append(generation, pen.attempt, pen.top + 5, call.rows))
-    await pen.send(call._replace(attempt=1))
-    await log.finish(generation, pen.attempt, pen.top + 1, pen.done())
-    await log.renew([(generation, pen.attempt, False)])
+    await pen.send(Append(generation, pen.epoch, pen.top + 5, call.rows))
+    await pen.send(call._replace(epoch=1))
+    await log.finish(generation, pen.epoch, pen.top + 1, pen.done())
+    await log.renew([(generation, pen.epoch, False)])
     await pen.finish()
     assert len(await hears(heard)) == 1
     await pen.finish()

@@ -45,7 +45,7 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_chat_chunks_are_valid(case: Case) -> None:
     if case.name in UNTYPED:
         return
-    for chunk in chunks_of(case.head, case.attempt):
+    for chunk in chunks_of(case.head, case.last_attempt):
         if "error" not in chunk:
             CHUNK.validate_json(jsoncodec.dumps(chunk), strict=True)
             assert (chunk["id"], chunk["model"]) == ("chatcmpl-abcdefghijklmnopqrstuvwxyz", "demo")
@@ -61,7 +61,7 @@ def test_what_the_package_cannot_read_it_cannot_read_from_the_upstream(name: str
 
 
 def test_chat_ends_with_done_or_an_error(case: Case) -> None:
-    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.attempt)
+    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.last_attempt)
     assert told.endswith(b"data: [DONE]\n\n") is case.is_whole
     assert (b'data: {"error":{' in told) is not case.is_whole
     assert told.count(b"[DONE]") + told.count(b'data: {"error":') == 1
@@ -71,7 +71,7 @@ def test_chat_is_understood(case: Case) -> None:
     if case.name in UNTYPED | UNSUMMED:
         return
     state = ChatCompletionStreamState()
-    bytes_told = b"".join(openai_chat.encode(case.head, entry) for entry in case.attempt)
+    bytes_told = b"".join(openai_chat.encode(case.head, entry) for entry in case.last_attempt)
     with client_given(bytes_told) as client:
         stream = client.chat.completions.create(model="demo", messages=[], stream=True)
         if not case.is_whole:
@@ -81,7 +81,7 @@ def test_chat_is_understood(case: Case) -> None:
         list(map(state.handle_chunk, stream))
     told = state.current_completion_snapshot
     for choice in told.choices:
-        assert _said_by_peer(choice.message.to_dict()) == _said_in(case.attempt, choice.index)
+        assert _said_by_peer(choice.message.to_dict()) == _said_in(case.last_attempt, choice.index)
         assert {choice.index: choice.finish_reason}.items() <= {
             f.index: f.finish_reason for f in case.done.finish
         }.items()

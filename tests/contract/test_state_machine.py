@@ -64,7 +64,7 @@ class Pen:
 
     def __init__(self, taken: TakeOver, model: ModelHead) -> None:
         assert taken.state is not None
-        self.attempt = taken.attempt
+        self.epoch = taken.epoch
         self.state: State = taken.state
         self.model = model
         self.rows = list(taken.rows)
@@ -94,7 +94,7 @@ class Pen:
 
     def since(self, n: int) -> Append:
         rows = [row for row in self.rows if row.n > n]
-        return Append(self.state.head.id, self.attempt, n, rows)
+        return Append(self.state.head.id, self.epoch, n, rows)
 
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
@@ -104,12 +104,12 @@ class Pen:
         self.flushed = False
 
     def _next_id(self, event: Event) -> EntryId:
-        return EntryId(self.attempt, self.top + width(event))
+        return EntryId(self.epoch, self.top + width(event))
 
     def _beginning(self) -> Event:
         if self.output.next_item:
-            return self.output.restarted(self.state.number, "worker_lost", 2.0)
-        return Started(self.state.number, 1.0)
+            return self.output.restarted(self.state.attempt, "worker_lost", 2.0)
+        return Started(self.state.attempt, 1.0)
 
     def _event(self, what: str) -> Event:
         output = self.output
@@ -118,7 +118,7 @@ class Pen:
         item = output.open[-1]
         if what == "closed":
             return Closed(next(whole for whole in output.items() if whole.item == item))
-        return Text(item, f"{self.attempt}:{self.top} ")
+        return Text(item, f"{self.epoch}:{self.top} ")
 
 
 class Reader:
@@ -218,9 +218,9 @@ class GenerationMachine(RuleBasedStateMachine):
         if taken.state is None:
             return None
         assert self.model.head is not None
-        assert taken.attempt == self.model.head.attempt
+        assert taken.epoch == self.model.head.epoch
         assert [from_row(row) for row in taken.rows] == [from_row(row) for row in self.model.log]
-        self.newest = max(self.newest, taken.attempt)
+        self.newest = max(self.newest, taken.epoch)
         pen = Pen(taken, self.model.head)
         self.tellings.append(lambda: pen.telling)
         return pen
@@ -279,14 +279,14 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(pen=pens)
     def renew(self, pen: Pen) -> None:
-        assert self.do(self.log.renew([(self.id, pen.attempt, False)])) == [self.model.renew(pen.attempt)]
+        assert self.do(self.log.renew([(self.id, pen.epoch, False)])) == [self.model.renew(pen.epoch)]
 
     @rule(pen=pens)
     def give_back(self, pen: Pen) -> None:
         dispatch = self.name()
         for _ in range(2):
-            answer = self.do(self.log.give_back(self.id, pen.attempt, dispatch))
-            assert answer is self.model.requeue(pen.attempt, dispatch, expired=False)
+            answer = self.do(self.log.give_back(self.id, pen.epoch, dispatch))
+            assert answer is self.model.requeue(pen.epoch, dispatch, expired=False)
 
     @rule(pen=consumes(pens))
     def crash(self, pen: Pen) -> None:
@@ -296,8 +296,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
     def finish_with(self, pen: Pen, status: FinalStatus) -> Answer:
         pen.end = pen.end or pen.output.ended(status, 9.5)
-        answer: Answer = self.do(self.log.finish(self.id, pen.attempt, pen.top, pen.end))
-        assert answer == self.model.finish(pen.attempt, pen.top, pen.end.status, to_row(pen.telling[-1]))
+        answer: Answer = self.do(self.log.finish(self.id, pen.epoch, pen.top, pen.end))
+        assert answer == self.model.finish(pen.epoch, pen.top, pen.end.status, to_row(pen.telling[-1]))
         return answer
 
     @rule(pen=st.one_of(pens, enders), status=STATUSES)
@@ -343,9 +343,9 @@ class GenerationMachine(RuleBasedStateMachine):
     def sweep(self, late: bool) -> None:
         """A sweeper that looked a moment ago finds what has changed since."""
         assert self.model.head is not None
-        attempt, dispatch = self.model.head.attempt - late, self.name()
-        answer = self.do(self.log.requeue_expired(self.id, attempt, dispatch))
-        assert answer is self.model.requeue(attempt, dispatch, expired=True)
+        epoch, dispatch = self.model.head.epoch - late, self.name()
+        answer = self.do(self.log.requeue_expired(self.id, epoch, dispatch))
+        assert answer is self.model.requeue(epoch, dispatch, expired=True)
 
     @rule(pen=pens)
     def heal(self, pen: Pen) -> None:
@@ -367,7 +367,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def read_from_any_cursor(self, place: int, up: int, limit: int) -> None:
         rows = self.model.log
         row = rows[place % len(rows)].id if rows and place >= 0 else START
-        cursor = EntryId(max(row.attempt + up, 0), max(row.n, 0))
+        cursor = EntryId(max(row.epoch + up, 0), max(row.n, 0))
         expected = [from_row(row) for row in rows if row.id > cursor]
         assert self.do(self.log.read(self.id, cursor, limit)) == expected[:limit]
 
@@ -393,7 +393,7 @@ class GenerationMachine(RuleBasedStateMachine):
             if has_waited or error.code == "deleted":
                 reader.told = "gone"
             return
-        if reader.cursor.n > state.n or reader.cursor.attempt > state.attempt:
+        if reader.cursor.n > state.n or reader.cursor.epoch > state.epoch:
             if has_waited:
                 reader.forget()
         elif state.ended and reader.cursor.n == state.n:
@@ -452,8 +452,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
-    same = {name: getattr(state, name) for name in ("attempt", "dispatch", "n", "status", "number", "worker")}
-    more = {name: getattr(state, name) for name in ("ending", "handovers", "attempts")}
+    same = {name: getattr(state, name) for name in ("epoch", "dispatch", "n", "status", "attempt", "worker")}
+    more = {name: getattr(state, name) for name in ("ending", "handovers")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
 

@@ -135,23 +135,23 @@ class Api:
 class Teller:
     """Takes a generation over and tells it, as a worker would."""
 
-    def __init__(self, log: Log, generation: str, attempt: int, output: Output) -> None:
+    def __init__(self, log: Log, generation: str, epoch: int, output: Output) -> None:
         self.log = log
         self.generation = generation
-        self.attempt = attempt
+        self.epoch = epoch
         self.output = output
 
     @classmethod
     async def of(cls, log: Log, generation: str) -> "Teller":
         taken = await log.take_over(generation, f"teller of {generation}", worker="teller")
         assert taken.outcome is Outcome.OK
-        teller = cls(log, generation, taken.attempt, Output(map(from_row, taken.rows)))
+        teller = cls(log, generation, taken.epoch, Output(map(from_row, taken.rows)))
         await teller.add(Started(1, taken.now / 1000), Opened(0, "text", choices=[0]))
         return teller
 
     async def add(self, *events: Event) -> None:
         after_n, rows = self.output.top, [self._row(event) for event in events]
-        (answer,) = await self.log.append([Append(self.generation, self.attempt, after_n, rows)])
+        (answer,) = await self.log.append([Append(self.generation, self.epoch, after_n, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
 
@@ -159,11 +159,11 @@ class Teller:
         await self.add(*(Text(0, text) for text in texts))
 
     def _row(self, event: Event) -> Row:
-        entry = Entry(EntryId(self.attempt, self.output.top + width(event)), event)
+        entry = Entry(EntryId(self.epoch, self.output.top + width(event)), event)
         self.output.add(entry)
         return to_row(entry)
 
     async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
         done: Done = self.output.ended(status, time.time(), finish=[Finish(0, "stop")], error=error)
-        answer = await self.log.finish(self.generation, self.attempt, self.output.top, done)
+        answer = await self.log.finish(self.generation, self.epoch, self.output.top, done)
         assert answer.outcome is Outcome.OK

@@ -82,15 +82,15 @@ class Book:
         self.entries: list[Entry] = []
         self.output = Output(logprobs=head.logprobs)
         self._merge = merge
-        self._attempt = ATTEMPT
+        self._epoch = ATTEMPT
         self._waiting: list[tuple[Event, Extra]] = []
         self._merged = 0
         self._number(Created(AT, head.background), NO_EXTRA)
 
-    def start(self, number: int = 1) -> "Book":
+    def start(self, attempt: int = 1) -> "Book":
         """An attempt begins, and nothing is said yet."""
-        self._attempt += number
-        return self.say(Started(number, AT + number))
+        self._epoch += attempt
+        return self.say(Started(attempt, AT + attempt))
 
     def say(self, *said: Said) -> "Book":
         for each in said:
@@ -108,17 +108,17 @@ class Book:
         self._flush()
         return self.say(Closed(next(whole for whole in self.output.items() if whole.item == item)))
 
-    def restart(self, number: int = 2, reason: str = "worker_lost") -> "Book":
+    def restart(self, attempt: int = 2, reason: str = "worker_lost") -> "Book":
         """A later attempt begins anew."""
         self._flush()
-        self._attempt += number
-        return self.say(self.output.restarted(number, reason, AT + number))
+        self._epoch += attempt
+        return self.say(self.output.restarted(attempt, reason, AT + attempt))
 
-    def take_up(self, number: int = 2, reason: str = "worker_lost") -> "Book":
+    def take_up(self, attempt: int = 2, reason: str = "worker_lost") -> "Book":
         """A later attempt goes on."""
         self._flush()
-        self._attempt += number
-        return self.say(Restarted(number, True, reason, AT + number, output=self.output.items()))
+        self._epoch += attempt
+        return self.say(Restarted(attempt, True, reason, AT + attempt, output=self.output.items()))
 
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         self._flush()
@@ -132,7 +132,7 @@ class Book:
         self._waiting.clear()
 
     def _number(self, event: Event, extra: Extra) -> None:
-        entry = Entry(EntryId(self._attempt, self.output.top + width(event, extra)), event, extra)
+        entry = Entry(EntryId(self._epoch, self.output.top + width(event, extra)), event, extra)
         self.output.add(entry)
         self.entries.append(entry)
 

@@ -15,18 +15,17 @@ from tailrace.log import Answer, Append, Outcome
 class ModelHead:
     """The head as far as scripts decide by it. `token` is of whoever took over last."""
 
-    attempt: int
+    epoch: int
     dispatch: str
     n: int = 0
     status: Status = "queued"
-    number: int = 0
+    attempt: int = 0
     worker: str = ""
     token: str | None = None
     held: bool = False
     seen: bool = False
     ending: FinalStatus | None = None
     handovers: int = 0
-    attempts: str = ""
 
     @property
     def ended(self) -> bool:
@@ -51,7 +50,7 @@ class Model:
         if self.head is None:
             self.head, self.tombstone = ModelHead(now, dispatch), "kept"
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
-        return self.log[0].attempt
+        return self.log[0].epoch
 
     def take_over(self, token: str, now: int, worker: str, ending: FinalStatus | None) -> Outcome:
         head = self.head
@@ -65,11 +64,10 @@ class Model:
             return Outcome.ENDING
         if ending is None and head.held and head.worker != worker:
             return Outcome.HELD
-        attempt = max(now, head.attempt + 1)
-        head = replace(head, attempt=attempt, token=token, held=True)
+        epoch = max(now, head.epoch + 1)
+        head = replace(head, epoch=epoch, token=token, held=True)
         if ending is None:
-            attempts = f"{head.attempts}{attempt}-{head.n} "
-            head = replace(head, status="running", worker=worker, number=head.number + 1, attempts=attempts)
+            head = replace(head, status="running", worker=worker, attempt=head.attempt + 1)
         self.head = replace(head, ending=ending or head.ending)
         return Outcome.OK
 
@@ -77,11 +75,11 @@ class Model:
         head = self.head
         if head is None:
             return Answer(self._missing())
-        if call.attempt < head.attempt:
+        if call.epoch < head.epoch:
             return Answer(Outcome.FENCED)
         if head.ended:
             return Answer(Outcome.DONE, done=self.log[-1])
-        if call.attempt > head.attempt:
+        if call.epoch > head.epoch:
             return Answer(Outcome.LOST)
         if call.after_n > head.n:
             return Answer(Outcome.BEHIND, head.n)
@@ -90,15 +88,15 @@ class Model:
             self.head = head = replace(head, n=new[-1].n)
         return Answer(Outcome.OK, head.n)
 
-    def finish(self, attempt: int, folded: int, status: FinalStatus, row: Row) -> Answer:
+    def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> Answer:
         head = self.head
         if head is None:
             return Answer(self._missing())
         if head.ended:
             return Answer(Outcome.DONE, done=self.log[-1])
-        if attempt < head.attempt:
+        if epoch < head.epoch:
             return Answer(Outcome.FENCED)
-        if attempt > head.attempt:
+        if epoch > head.epoch:
             return Answer(Outcome.LOST)
         if folded != head.n:
             return Answer(Outcome.CHANGED, head.n)
@@ -106,24 +104,24 @@ class Model:
         self.head = replace(head, n=row.n, status=status, held=False)
         return Answer(Outcome.OK)
 
-    def renew(self, attempt: int) -> Outcome:
+    def renew(self, epoch: int) -> Outcome:
         head = self.head
         if head is None:
             return self._missing()
-        if attempt < head.attempt:
+        if epoch < head.epoch:
             return Outcome.FENCED
         if head.ended:
             return Outcome.DONE
-        if attempt > head.attempt:
+        if epoch > head.epoch:
             return Outcome.LOST
         self.head = replace(head, held=True)
         return Outcome.OK
 
-    def requeue(self, attempt: int, dispatch: str, *, expired: bool) -> Outcome:
+    def requeue(self, epoch: int, dispatch: str, *, expired: bool) -> Outcome:
         head = self.head
         if head is None:
             return self._missing()
-        if attempt < head.attempt:
+        if epoch < head.epoch:
             return Outcome.FENCED
         if head.ended:
             return Outcome.DONE
@@ -142,11 +140,11 @@ class Model:
         if self.tombstone == "deleted":
             return Outcome.GONE
         if self.head is not None:
-            if taken.attempt < self.head.attempt:
+            if taken.epoch < self.head.epoch:
                 return Outcome.FENCED
             if self.head.ended:
                 return Outcome.DONE
-            if taken.attempt == self.head.attempt:
+            if taken.epoch == self.head.epoch:
                 return Outcome.OK
             if self.head.ending or self.log[-1].id not in [row.id for row in rows]:
                 return Outcome.FENCED

@@ -33,7 +33,7 @@ class Case:
         return self.done.status in ("completed", "incomplete") and self.done.error is None
 
     @property
-    def attempt(self) -> list[Entry]:
+    def last_attempt(self) -> list[Entry]:
         """What a fresh reader gets whose wire has no word for `restarted`: what follows the last of them."""
         last = max((i for i, entry in enumerate(self.entries) if begins_anew(entry)), default=-1)
         return self.entries[last + 1 :]

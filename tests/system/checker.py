@@ -63,7 +63,7 @@ class Text:
         self._said: list[str] = []
         self._next = 0
         self._stamp = 0
-        self._attempt = ""
+        self._epoch = ""
         self._place = (0, -1)
         self._told: set[str] = set()
         self._missed: set[int] = set()
@@ -90,21 +90,21 @@ class Text:
         self._said.clear()
         self._told.clear()
         self._missed.clear()
-        self._next, self._stamp, self._attempt = 0, 0, ""
+        self._next, self._stamp, self._epoch = 0, 0, ""
         if event.id is None:
             self._place = (0, -1)
 
     def _at(self, place: str) -> Iterator[tuple[str, str]]:
-        attempt, _, n = place.partition("-")
-        before, self._place = self._place, (int(attempt), int(n))
+        epoch, _, n = place.partition("-")
+        before, self._place = self._place, (int(epoch), int(n))
         if self._place <= before:
             yield "reordered", f"id {place} after {before[0]}-{before[1]}"
 
     def _of_one_attempt(self, event: Event) -> Iterator[tuple[str, str]]:
-        attempt = (event.id or "").partition("-")[0]
-        if self._attempt and attempt != self._attempt:
-            yield "mixed", f"attempt {attempt} goes on in the text of {self._attempt}"
-        self._attempt = attempt
+        epoch = (event.id or "").partition("-")[0]
+        if self._epoch and epoch != self._epoch:
+            yield "mixed", f"attempt {epoch} goes on in the text of {self._epoch}"
+        self._epoch = epoch
 
     def _token(self, token: str) -> Iterator[tuple[str, str]]:
         match = TOKEN.fullmatch(token)
@@ -162,7 +162,7 @@ def silences(readers: Iterable["Reader"], faults: Sequence[float]) -> list[float
 def _is_recovery(event: Event) -> bool:
     value = event.value
     code = (value.get("error") or {}).get("code")
-    return bool(value.get("number", 0) > 1 or code == "worker_lost")
+    return bool(value.get("attempt", 0) > 1 or code == "worker_lost")
 
 
 def waits(readers: Iterable["Reader"], faults: Sequence[float]) -> list[float]:

@@ -81,20 +81,20 @@ def _cursor(run: Run, load: Load, case: Case, number: int) -> bytes:
     rng = run.rng
     told = [heard.event.id or "" for reader in load.readers for heard in reader.heard]
     mine = [heard.event.id or "" for reader in case.readers for heard in reader.heard] or told
-    attempt, _, n = rng.choice(mine).partition("-")
+    epoch, _, n = rng.choice(mine).partition("-")
     kinds: list[Callable[[], str | bytes]] = [
         lambda: rng.choice(mine),
         lambda: rng.choice(told),
-        lambda: f"{attempt}-{int(n) + rng.randint(-3, 60)}",
-        lambda: f"{int(attempt) + rng.randint(-2000, 2000)}-{n}",
+        lambda: f"{epoch}-{int(n) + rng.randint(-3, 60)}",
+        lambda: f"{int(epoch) + rng.randint(-2000, 2000)}-{n}",
         lambda: f"{rng.randrange(10 ** rng.randint(1, 15))}-{rng.randrange(10 ** rng.randint(1, 15))}",
         lambda: f"{2 ** rng.randint(50, 70)}-{2 ** rng.randint(1, 70)}",
-        lambda: f"-{attempt}-{n}",
-        lambda: f"{attempt}-{n}-{n}",
+        lambda: f"-{epoch}-{n}",
+        lambda: f"{epoch}-{n}-{n}",
         lambda: rng.choice(["0", "$", "-", "+", "0-0", "*", "latest", "null", "１２-３", "0x10-1", "1e3-1", " "]),
         lambda: rng.randbytes(rng.randint(1, 40)).translate(None, b"\r\n"),
         lambda: "9" * rng.randint(16, 5000) + "-1",
-        lambda: f"{attempt}-{n}, {attempt}-{n}",
+        lambda: f"{epoch}-{n}, {epoch}-{n}",
     ]
     cursor = kinds[number % len(kinds)]()
     return cursor.encode() if isinstance(cursor, str) else cursor

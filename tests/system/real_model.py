@@ -29,7 +29,7 @@ CUTS = 3
 
 
 class Event(NamedTuple):
-    attempt: int
+    epoch: int
     n: int
     kind: str
     data: dict[str, Any]
@@ -44,8 +44,8 @@ async def events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif "event" in fields:
-            attempt, _, n = fields["id"].partition("-")
-            yield Event(int(attempt), int(n), fields["event"], json.loads(fields["data"]))
+            epoch, _, n = fields["id"].partition("-")
+            yield Event(int(epoch), int(n), fields["event"], json.loads(fields["data"]))
             fields = {}
 
 
@@ -58,7 +58,7 @@ async def cut(http: aiohttp.ClientSession, urls: list[str], points: list[int]) -
     """Read with a cut after each of those many events, each time going on at the next url. Also: how many cuts."""
     heard: list[Event] = []
     for turn, wanted in enumerate([*points, sys.maxsize]):
-        headers = {"Last-Event-ID": f"{heard[-1].attempt}-{heard[-1].n}"} if heard else {}
+        headers = {"Last-Event-ID": f"{heard[-1].epoch}-{heard[-1].n}"} if heard else {}
         async with http.get(urls[turn % len(urls)], headers=headers) as answer:
             got = 0
             async for event in events(answer.content):

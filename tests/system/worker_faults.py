@@ -90,7 +90,7 @@ async def _zombie_round(run: Run, fleet: Fleet, load: Load) -> None:
 def _runs(case: Case, attempt: int = 1) -> bool:
     """Whether its readers know of that attempt (and of a first text, where it speaks from the start)."""
     heard = [each.event for reader in case.readers for each in reader.heard]
-    begun = any(event.kind in ("started", "restarted") and event.value["number"] == attempt for event in heard)
+    begun = any(event.kind in ("started", "restarted") and event.value["attempt"] == attempt for event in heard)
     return begun and (bool(case.plan.before) or any(event.kind == "text" for event in heard))
 
 

@@ -73,7 +73,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     const value = JSON.parse(data);
     // Two kinds come without an id (EventSource then repeats the last one). A `restarted` that no attempt has numbered
     // means that the log no longer holds what was told: it is told again, from its beginning.
-    if (kind === "restarted" && value.number === undefined) cursor = "";
+    if (kind === "restarted" && value.attempt === undefined) cursor = "";
     else if (kind !== "gone" && !isAfter(id, cursor)) return;
     else if (kind !== "gone") cursor = id;
     settled();

@@ -2,33 +2,33 @@
 -- Rows join the log, each exactly once, whatever is retried.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, number before these rows, number of the last of them, the rows as one message, then for each row: id,
+-- ARGV  epoch, number before these rows, number of the last of them, the rows as one message, then for each row: id,
 --       field, value, extra ('' for none)
 -- Answers, decided in this order:
 --   GONE            it was deleted
---   LOST            there is no head, or one that has not heard of this attempt: restore
---   FENCED          a later attempt has taken over
+--   LOST            there is no head, or one that has not heard of this epoch: restore
+--   FENCED          a later epoch has taken over
 --   DONE row        it has ended; the row is the end
 --   BEHIND n        the log's top is n, below these rows: send again from there
 --   OK n            the rows above the log's top were added, and all of them published
 --
--- While the head names the attempt, the log is a beginning of what this attempt tells, so a number says which row.
+-- While the head names the epoch, the log is a beginning of what this epoch tells, so a number says which row.
 -- This is what a token costs Redis, so it does nothing else: the lease is renewed by its own timer (2.5 of 7.8 µs less),
 -- and an id is looked into only where some of the rows are there already.
 -- Out of memory: refused by Redis before it runs (no allow-oom flag).
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local attempt, after_n, last_n, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local epoch, after_n, last_n, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'attempt', 'n', 'status')
+local known = redis.call('HMGET', head, 'epoch', 'n', 'status')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
 local top = tonumber(known[2])
-if attempt < tonumber(known[1]) then return {'FENCED'} end
+if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
-if attempt > tonumber(known[1]) then return {'LOST'} end
+if epoch > tonumber(known[1]) then return {'LOST'} end
 if after_n > top then return {'BEHIND', top} end
 if last_n <= top then return {'OK', top} end
 

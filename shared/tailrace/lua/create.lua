@@ -23,7 +23,7 @@ local now_text = string.format('%.0f', now)
 redis.call('HSET', head,
   'head', json, 'request', request, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
   'retention', string.format('%.0f', retention), 'status', 'queued', 'dispatch', dispatch,
-  'attempt', now_text, 'number', 0, 'n', n, 'lease', 0)
+  'epoch', now_text, 'attempt', 0, 'n', n, 'lease', 0)
 redis.call('XADD', log, now_text .. '-' .. n, 'created',
   string.format('{"at":%.3f,', now / 1000) .. string.sub(created, 2))
 redis.call('HSET', tombstone, 'owner', owner)

@@ -2,21 +2,21 @@
 -- A worker says that it lives.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, lease (ms), grace (ms) if it runs only while somebody reads, else ''
+-- ARGV  epoch, lease (ms), grace (ms) if it runs only while somebody reads, else ''
 -- Answers  OK | UNSEEN | FENCED | DONE | LOST | GONE
 --
 -- UNSEEN: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
 -- LOST as in `append`.
 local head, tombstone = KEYS[1], KEYS[3]
-local attempt, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local epoch, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local known = redis.call('HMGET', head, 'attempt', 'status', 'created', 'seen')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'created', 'seen')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
-if attempt < tonumber(known[1]) then return {'FENCED'} end
+if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
-if attempt > tonumber(known[1]) then return {'LOST'} end
+if epoch > tonumber(known[1]) then return {'LOST'} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -2,18 +2,18 @@
 -- Nobody runs it any more: it waits for a worker under another dispatch.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, dispatch, '' by its own worker or 'expired' by a sweeper
+-- ARGV  epoch, dispatch, '' by its own worker or 'expired' by a sweeper
 -- Answers  OK | HELD | ENDING | FENCED | DONE | LOST | GONE
 --
--- A worker gives back what it holds (that run does not count as an attempt); a sweeper only what nobody holds.
+-- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
 local head, tombstone = KEYS[1], KEYS[3]
-local attempt, dispatch, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
+local epoch, dispatch, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
 
-local known = redis.call('HMGET', head, 'attempt', 'status', 'lease', 'ending', 'dispatch')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'ending', 'dispatch')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
-if attempt < tonumber(known[1]) then return {'FENCED'} end
+if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
 if known[4] then return {'ENDING'} end
 if known[5] == dispatch then return {'OK'} end

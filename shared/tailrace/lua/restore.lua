@@ -2,26 +2,26 @@
 -- What its server has lost of a log comes back, from the memory of the worker that writes it: same ids, same bytes.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  attempt, owner, lease (ms), life of head and log, life of the tombstone (ms), number of head fields, their names
+-- ARGV  epoch, owner, lease (ms), life of head and log, life of the tombstone (ms), number of head fields, their names
 --       and values, then for each row: id, field, value, extra ('' for none)
 -- Answers  OK | FENCED | DONE | GONE
 --
--- An id names its attempt, and what an attempt goes on from never changes: so where the log's newest id is among these
+-- An id names its epoch, and what an epoch goes on from never changes: so where the log's newest id is among these
 -- rows, the log is their beginning, and the rest joins it. Where it is not (whoever was fenced before has written again
--- to a server that no longer knows it), this attempt has lost its word. A token of an earlier take-over
+-- to a server that no longer knows it), this epoch has lost its word. A token of an earlier take-over
 -- is void, and who reads has the whole grace to be seen again.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local attempt, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local epoch, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local first_row = 7 + 2 * count
 
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
-local known = redis.call('HMGET', head, 'attempt', 'status', 'ending')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'ending')
 local missing = first_row
 if known[1] then
-  if attempt < tonumber(known[1]) then return {'FENCED'} end
+  if epoch < tonumber(known[1]) then return {'FENCED'} end
   if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
-  if attempt == tonumber(known[1]) then return {'OK'} end
+  if epoch == tonumber(known[1]) then return {'OK'} end
   local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
   while newest and ARGV[missing] and ARGV[missing] ~= newest[1] do missing = missing + 4 end
   if known[3] or not newest or not ARGV[missing] then return {'FENCED'} end

@@ -122,7 +122,7 @@ def test_what_is_not_a_row_is_refused_in_our_own_words(field: str, value: str) -
 
 FIELDS: list[tuple[Event, str, str]] = [
     (Created(1.5), "created", '{"at":1.5,"queued":false,"version":1}'),
-    (Started(1, 2.0), "started", '{"number":1,"at":2.0}'),
+    (Started(1, 2.0), "started", '{"attempt":1,"at":2.0}'),
     (Opened(0, "text", choices=[0]), "opened:0", '{"type":"text","choices":[0]}'),
     (
         Opened(2, "call", 1, [], 3, "functions.f:0", "f"),
@@ -137,7 +137,7 @@ FIELDS: list[tuple[Event, str, str]] = [
     (Arguments(2, '{"q":', tool=0, call="functions.f:0"), "arguments:2:0:functions.f:0", '{"q":'),
     (Arguments(2, "1", 3, 4, "a/b:c"), "arguments:2/3:4:a/b:c", "1"),
     (Closed(Item(0, "reasoning", text="hm")), "closed:0", '{"type":"reasoning","text":"hm"}'),
-    (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"number":2,"reason":"worker_lost","at":1.0}'),
+    (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"attempt":2,"reason":"worker_lost","at":1.0}'),
     (Done("completed", 9.0, [Finish(0, "stop")]), "done",
      '{"status":"completed","at":9.0,"finish":[{"index":0,"finish_reason":"stop"}]}'),
 ]  # fmt: skip
@@ -161,7 +161,7 @@ def test_what_stands_beside_an_entry_is_left_out_where_there_is_none() -> None:
         ("", ""), ("text", "a"), ("text:", "a"), ("text:x", "a"), ("text:0/x", "a"), ("text:0/1/2", "a"),
         ("arguments:0", "a"), ("arguments:0:x:call", "a"), ("opened:0", ""), ("opened:0", "[]"), ("opened:0", "{}"),
         ("opened:0", '{"type":"image"}'), ("opened:x", '{"type":"text"}'), ("closed:0", '{"text":1,"type":"text"}'),
-        ("created", "{}"), ("created", "not JSON"), ("started", '{"number":"one","at":1}'), ("restarted", "null"),
+        ("created", "{}"), ("created", "not JSON"), ("started", '{"attempt":"one","at":1}'), ("restarted", "null"),
         ("done", '{"status":"queued","at":1}'), ("done", "[" * 100_000), ("unknown", "a"), ("unknown:0", "a"),
         ("unknown:0", "{}"), ("TEXT:0", "a"),
     ],

@@ -47,8 +47,8 @@ async def write(log: Log, taken: TakeOver, top: int, *events: Event) -> Outcome:
     after_n, rows = top, []
     for event in events:
         top += width(event)
-        rows.append(to_row(Entry(EntryId(taken.attempt, top), event)))
-    (answer,) = await log.append([Append(taken.state.head.id, taken.attempt, after_n, rows)])
+        rows.append(to_row(Entry(EntryId(taken.epoch, top), event)))
+    (answer,) = await log.append([Append(taken.state.head.id, taken.epoch, after_n, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
 
@@ -162,15 +162,15 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
         nonlocal latest
         taken = await take_over(*given, **more)
         async with overtaken:
-            latest = max(latest, taken.attempt)
+            latest = max(latest, taken.epoch)
             overtaken.notify_all()
         return taken
 
-    async def finish_late(generation: str, attempt: int, top: int, done: Done) -> Answer:
+    async def finish_late(generation: str, epoch: int, top: int, done: Done) -> Answer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.005), overtaken:
-                await overtaken.wait_for(lambda: latest > attempt)
-        return await finish(generation, attempt, top, done)
+                await overtaken.wait_for(lambda: latest > epoch)
+        return await finish(generation, epoch, top, done)
 
     monkeypatch.setattr(log, "take_over", take_over_and_tell)
     monkeypatch.setattr(log, "finish", finish_late)

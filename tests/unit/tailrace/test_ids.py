@@ -33,8 +33,8 @@ def test_what_is_not_a_generation_id(text: str) -> None:
 
 
 @given(NUMBERS, NUMBERS)
-def test_a_cursor_comes_back_as_it_was_told(attempt: int, n: int) -> None:
-    assert EntryId.parse(str(EntryId(attempt, n))) == EntryId(attempt, n)
+def test_a_cursor_comes_back_as_it_was_told(epoch: int, n: int) -> None:
+    assert EntryId.parse(str(EntryId(epoch, n))) == EntryId(epoch, n)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)

@@ -8,7 +8,7 @@ from tailrace.state import FIELDS, WHOLE, parts_of, state_from, state_of
 HEAD = head()
 SMALL, REQUEST = parts_of(HEAD)
 STORED = {
-    "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "attempt": "7", "number": "2",
+    "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "epoch": "7", "attempt": "2",
     "n": "41", "lease": "0", "deadline": "99", "dispatch": "d", "handovers": "1",
 }  # fmt: skip
 
@@ -42,4 +42,4 @@ def test_what_was_not_written_by_this_version_is_told_so(changed: dict[str, str]
 
 def test_a_head_without_what_it_needs_cannot_be_read() -> None:
     with pytest.raises(CorruptEntry):
-        state_from({b"attempt": b"1"})
+        state_from({b"epoch": b"1"})

@@ -121,7 +121,7 @@ async def test_one_that_was_handed_over_has_not_spent_an_attempt(house: House) -
     generation = await house.running()
     for _ in range(MAX_ATTEMPTS + 1):
         state = await house.log.state(generation)
-        await house.log.give_back(generation, state.attempt, f"dispatch {state.attempt}")
+        await house.log.give_back(generation, state.epoch, f"dispatch {state.epoch}")
         await house.run(generation)
     await house.set(generation, lease=1)
     await house.sweep()

@@ -310,7 +310,7 @@ async def test_a_client_that_leaves_ends_its_reader(web: Web) -> None:
 async def test_a_cursor_inside_an_entry_begins_anew(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
     opened = ENTRIES[2].id
-    client = await web.read(HEAD, cursor=EntryId(opened.attempt, opened.n - 1))
+    client = await web.read(HEAD, cursor=EntryId(opened.epoch, opened.n - 1))
     await until(lambda: client.ended)
     first, *rest = client.events
     assert (first.id, first.kind, first.value) == (None, "restarted", {"keep": False})
@@ -321,13 +321,13 @@ async def test_a_cursor_inside_an_entry_begins_anew(web: Web) -> None:
 async def test_a_cursor_of_an_attempt_that_was_lost_begins_anew(web: Web) -> None:
     await web.create(HEAD, RESTARTED)
     last = RESTARTED[-1].id
-    client = await web.read(HEAD, cursor=EntryId(RESTARTED[1].id.attempt, last.n - 1))
+    client = await web.read(HEAD, cursor=EntryId(RESTARTED[1].id.epoch, last.n - 1))
     await until(lambda: client.ended)
     assert client.events[0].id is None
     assert said(client.events) == "Twice upon"
 
 
-@pytest.mark.parametrize("cursor", [EntryId(ENTRIES[-1].id.attempt, 999), EntryId(10**14, 3), EntryId(10**14, 10**14)])
+@pytest.mark.parametrize("cursor", [EntryId(ENTRIES[-1].id.epoch, 999), EntryId(10**14, 3), EntryId(10**14, 10**14)])
 async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(web: Web, cursor: EntryId) -> None:
     await web.create(HEAD, ENTRIES)
     client = await web.read(HEAD, cursor=cursor)
@@ -413,9 +413,7 @@ async def test_a_log_that_came_back_older_and_went_on_otherwise_begins_anew(web:
     await until(lambda: len(client.events) >= 4)
     await web.redis.flushall()
     await web.create(HEAD, ENTRIES[:4])
-    later = [
-        Entry(EntryId(ENTRIES[0].id.attempt + 9999, entry.id.n), entry.event, entry.extra) for entry in ENTRIES[4:]
-    ]
+    later = [Entry(EntryId(ENTRIES[0].id.epoch + 9999, entry.id.n), entry.event, entry.extra) for entry in ENTRIES[4:]]
     await web.add(HEAD, later)
     await until(lambda: client.ended)
     assert [event.id for event in client.events].count(None) == 1
@@ -579,7 +577,7 @@ async def test_text_is_the_spoken_text_and_nothing_else(web: Web) -> None:
 
 async def test_text_of_a_log_that_began_anew_is_that_of_its_last_attempt(web: Web) -> None:
     await web.create(HEAD, RESTARTED)
-    await web.redis.hset(keys.head(HEAD.id), mapping={"number": 2})
+    await web.redis.hset(keys.head(HEAD.id), mapping={"attempt": 2})
     client = await web.read(HEAD, wire="text")
     await until(lambda: client.ended)
     assert client.body.decode() == "Twice upon"
@@ -640,9 +638,9 @@ def test_come_again_names_a_time_between_one_and_three_seconds_and_the_reason() 
 async def test_a_cursor_is_ahead_by_its_number_or_by_its_attempt(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
     state = await web.log.state(HEAD.id)
-    attempt, n = state.top
+    epoch, n = state.top
     assert not is_ahead(state.top, state)
     assert not is_ahead(START, state)
-    assert not is_ahead(EntryId(attempt - 1, n), state)
-    assert is_ahead(EntryId(attempt, n + 1), state)
-    assert is_ahead(EntryId(attempt + 1, 0), state)
+    assert not is_ahead(EntryId(epoch - 1, n), state)
+    assert is_ahead(EntryId(epoch, n + 1), state)
+    assert is_ahead(EntryId(epoch + 1, 0), state)

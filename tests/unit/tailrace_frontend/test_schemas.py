@@ -212,7 +212,7 @@ def test_any_object_is_refused_or_kept_as_it_is(fields: dict[str, Any]) -> None:
 def state(**changes: Any) -> State:
     head = Head(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
     fixed: dict[str, Any] = {
-        "head": head, "status": "running", "attempt": 1, "number": 1, "n": 5, "lease": 0, "deadline": 0,
+        "head": head, "status": "running", "epoch": 1, "attempt": 1, "n": 5, "lease": 0, "deadline": 0,
         "dispatch": "d",
     }  # fmt: skip
     return State(**(fixed | changes))

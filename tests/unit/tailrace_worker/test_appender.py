@@ -93,7 +93,7 @@ async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench
     assert [from_row(row).event for row in writer.rows] == await bench.events(writer)
     assert bench.restored == [writer.generation]
     state = await bench.log.state(writer.generation, "me")
-    assert (state.status, state.attempt) == ("running", writer.attempt)
+    assert (state.status, state.epoch) == ("running", writer.epoch)
 
 
 async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
