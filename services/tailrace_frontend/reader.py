@@ -185,9 +185,9 @@ class Reader:
         doubts = self._tail.doubts
         merge = self.wire.merges
         page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, merge=merge, doubts=doubts)
-        if page.before != self._cursor.n:
+        if page.before != self._cursor.seq:
             page = await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=merge)
-            if page.before != self._cursor.n:
+            if page.before != self._cursor.seq:
                 return self._forget()
         self._failing_since = None
         self._limit = page.limit
@@ -282,7 +282,7 @@ class Reader:
             return self._missing("lost" if isinstance(error, NotFound) else str(error.code))
         if is_ahead(self._cursor, state):
             return self._missing(None)
-        if state.ended and self._cursor.n == state.n:
+        if state.ended and self._cursor.seq == state.seq:
             raise Ended
         self._missing_since = None
         return None
@@ -332,4 +332,4 @@ class Reader:
 
 def is_ahead(cursor: EntryId, state: State) -> bool:
     """Whether the log ends before the cursor: its server came back with older data, or the cursor is not of it."""
-    return cursor.n > state.n or cursor.epoch > state.epoch
+    return cursor.seq > state.seq or cursor.epoch > state.epoch

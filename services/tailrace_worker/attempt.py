@@ -221,7 +221,7 @@ class Attempt:
             answer = await retry_transient(lambda: self._log.finish(writer.generation, writer.epoch, top, done, extra))
             if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
                 break
-            writer.resend(answer.n if answer.outcome is Outcome.CHANGED else top)
+            writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else top)
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
             owner, dispatch = writer.state.head.owner, writer.state.dispatch

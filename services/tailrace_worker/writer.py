@@ -72,10 +72,10 @@ class Writer:
     def freeze(self) -> Append | None:
         """What to send now: the batch that was not answered yet, else everything that waits, numbered."""
         if self._frozen is None and self._waiting and not self.stopped.done():
-            after_n = self.output.top
+            after_seq = self.output.top
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
-            self._frozen = Append(self.generation, self.epoch, after_n, rows)
+            self._frozen = Append(self.generation, self.epoch, after_seq, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
@@ -96,7 +96,7 @@ class Writer:
             case Outcome.OK:
                 self._frozen = None
             case Outcome.BEHIND:
-                self._frozen = self._since(answer.n)
+                self._frozen = self._since(answer.seq)
             case outcome:
                 return self.stop(outcome)
         if self._frozen or self._waiting:
@@ -105,15 +105,15 @@ class Writer:
             self._flushed.set_result(None)
         return None
 
-    def resend(self, n: int) -> None:
+    def resend(self, seq: int) -> None:
         """Send the rows above n once more, unless others are under way: they find out as well what the server lacks."""
         if self._frozen is None:
-            self._frozen = self._since(n)
+            self._frozen = self._since(seq)
             self._wake(self)
 
-    def _since(self, n: int) -> Append:
-        rows = [row for row in self.rows if row.n > n]
-        return Append(self.generation, self.epoch, n, rows)
+    def _since(self, seq: int) -> Append:
+        rows = [row for row in self.rows if row.seq > seq]
+        return Append(self.generation, self.epoch, seq, rows)
 
     def restored(self) -> None:
         """The log is there again, with all rows so far: go on."""

@@ -45,14 +45,14 @@ class Row(NamedTuple):
     """An entry as stored. Once made it is frozen: a retry is the same bytes."""
 
     epoch: int
-    n: int
+    seq: int
     field: str
     value: str
     extra: str = ""
 
     @property
     def id(self) -> EntryId:
-        return EntryId(self.epoch, self.n)
+        return EntryId(self.epoch, self.seq)
 
     @property
     def size(self) -> int:
@@ -69,7 +69,7 @@ def to_row(entry: Entry) -> Row:
 def from_row(row: Row) -> Entry:
     """Raises CorruptEntry if the row was not written by `to_row`."""
     extra = _extra(row.extra) if row.extra else NO_EXTRA
-    return Entry(EntryId(row.epoch, row.n), decode(row.field, row.value), extra)
+    return Entry(EntryId(row.epoch, row.seq), decode(row.field, row.value), extra)
 
 
 def encode(event: Event) -> tuple[str, str]:
@@ -170,9 +170,9 @@ def stored_row(stored: Any) -> Row:
     entry_id, fields = stored
     if isinstance(fields, dict):
         fields = [part for pair in fields.items() for part in pair]
-    epoch, _, n = entry_id.partition(b"-")
+    epoch, _, seq = entry_id.partition(b"-")
     extra = fields[3] if len(fields) > 2 else b""
-    return Row(int(epoch), int(n), fields[0].decode(), fields[1].decode(), extra.decode())
+    return Row(int(epoch), int(seq), fields[0].decode(), fields[1].decode(), extra.decode())
 
 
 def stored_size(stored: Sequence[Any]) -> int:

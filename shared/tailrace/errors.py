@@ -60,7 +60,7 @@ class InvalidBody(InvalidRequest):
 
 
 class InvalidCursor(InvalidRequest):
-    """The cursor is not an event id: `<epoch>-<n>`, two decimal numbers."""
+    """The cursor is not an event id: `<epoch>-<seq>`, two decimal numbers."""
 
     code = "invalid_cursor"
 

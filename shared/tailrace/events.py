@@ -14,7 +14,7 @@
 Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's
 `output_index`. It has exactly one part.
 Rule 2: an event takes as many *numbers* as the Responses wire tells frames for it: its `width`. An entry's id carries
-the last of them, so `entry.id.n - entry.width` is the `n` of the entry before it, in every log, for ever.
+the last of them, so `entry.id.seq - entry.width` is the `seq` of the entry before it, in every log, for ever.
 Rule 3: what an upstream said beside these words rides in `extra` of the entry it came with; nothing is dropped.
 Rule 4: an end is one entry. `done` closes what is `open` and holds what whoever comes later needs.
 
@@ -279,7 +279,7 @@ class Entry(msgspec.Struct, frozen=True):
 
     def follows(self, cursor: EntryId) -> bool:
         """Whether nothing lies between the cursor and this entry."""
-        return self.id.n - self.width == cursor.n
+        return self.id.seq - self.width == cursor.seq
 
 
 class Options(msgspec.Struct, frozen=True):

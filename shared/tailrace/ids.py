@@ -1,7 +1,7 @@
 """Names of things: generations, dispatches, and entries of a log.
 
 A generation's id is unguessable (130 random bits): whoever holds it has been given it. An entry's id is its place in
-the log, `<epoch>-<n>`, and at the same time the cursor a client hands back, so it is parsed here as untrusted text.
+the log, `<epoch>-<seq>`, and at the same time the cursor a client hands back, so it is parsed here as untrusted text.
 """
 
 import base64
@@ -33,10 +33,10 @@ class EntryId(NamedTuple):
     """An entry's place: the attempt that wrote it (ms of Redis' clock) and the last number it takes."""
 
     epoch: int
-    n: int
+    seq: int
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.n}"
+        return f"{self.epoch}-{self.seq}"
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":

@@ -62,19 +62,19 @@ class TakeOver(NamedTuple):
 
 
 class Append(NamedTuple):
-    """Rows to add: `after_n` is the number before the first of them."""
+    """Rows to add: `after_seq` is the number before the first of them."""
 
     generation: str
     epoch: int
-    after_n: int
+    after_seq: int
     rows: Sequence[Row]
 
 
 class Answer(NamedTuple):
-    """Answer to `append` and `finish`: `n` with OK, BEHIND and CHANGED; `done` with DONE."""
+    """Answer to `append` and `finish`: `seq` with OK, BEHIND and CHANGED; `done` with DONE."""
 
     outcome: Outcome
-    n: int = -1
+    seq: int = -1
     done: Row | None = None
 
 
@@ -145,8 +145,8 @@ class Log:
                     call.generation,
                     [
                         call.epoch,
-                        call.after_n,
-                        call.rows[-1].n if call.rows else call.after_n,
+                        call.after_seq,
+                        call.rows[-1].seq if call.rows else call.after_seq,
                         pack(call.rows),
                         *_flat(call.rows),
                     ],
@@ -178,14 +178,14 @@ class Log:
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
-        options, top = state.head.options, rows[-1].n
+        options, top = state.head.options, rows[-1].seq
         head, request = parts_of(state.head)
         fields = msgspec.to_builtins(state) | {
             "head": head,
             "request": request,
             "created": state.head.created,
             "retention": options.retention_s * 1000,
-            "n": top,
+            "seq": top,
             "ending": None,
             "lease": None,
             "seen": None,
@@ -245,10 +245,10 @@ class Log:
 
     async def tops(self, generations: Sequence[str]) -> list[Top | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
-        answers = await self._ask_all([("HMGET", keys.head(each), "epoch", "n", "status") for each in generations])
+        answers = await self._ask_all([("HMGET", keys.head(each), "epoch", "seq", "status") for each in generations])
         return [
-            None if epoch is None else Top(EntryId(int(epoch), int(n)), status not in (b"queued", b"running"))
-            for epoch, n, status in answers
+            None if epoch is None else Top(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
+            for epoch, seq, status in answers
         ]
 
     async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
@@ -260,11 +260,11 @@ class Log:
         start = "-" if after == START else f"({after}"
         stored = await self._ask("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
         if not stored:
-            return Page([], after.n, limit, is_last=True)
+            return Page([], after.seq, limit, is_last=True)
         first = from_row(_row(stored[0]))
         entries, size = merged(stored) if merge else ([from_row(_row(each)) for each in stored], stored_size(stored))
         more = min(page_size(len(stored), size), 4 * limit)  # what comes may be larger than what was
-        return Page(entries, first.id.n - first.width, more, is_last=len(stored) < limit)
+        return Page(entries, first.id.seq - first.width, more, is_last=len(stored) < limit)
 
     async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, read in pages of about 64 KiB."""
@@ -369,4 +369,4 @@ def _answer(raw: list[Any]) -> Answer:
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:
-    return [part for row in rows for part in (f"{row.epoch}-{row.n}", row.field, row.value, row.extra)]
+    return [part for row in rows for part in (f"{row.epoch}-{row.seq}", row.field, row.value, row.extra)]

@@ -97,7 +97,7 @@ class Output:
 
     def add(self, entry: Entry) -> None:
         """Fold one entry in; the caller has made sure that it follows."""
-        self.top = entry.id.n
+        self.top = entry.id.seq
         self.apply(entry.event, entry.extra)
 
     def apply(self, event: Event, extra: Extra) -> None:

@@ -17,13 +17,13 @@ UNSEEN_MS = 20_000  # how long a generation that runs only while somebody reads 
 
 
 class State(msgspec.Struct, frozen=True):
-    """The head as it stands. Times in ms of Redis' clock; `n` is the last number taken."""
+    """The head as it stands. Times in ms of Redis' clock; `seq` is the last number taken."""
 
     head: Head
     status: Status
     epoch: int
     attempt: int
-    n: int
+    seq: int
     lease: int
     deadline: int
     dispatch: str
@@ -48,7 +48,7 @@ class State(msgspec.Struct, frozen=True):
 
     @property
     def top(self) -> EntryId:
-        return EntryId(self.epoch, self.n)
+        return EntryId(self.epoch, self.seq)
 
 
 FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))

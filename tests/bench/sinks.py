@@ -50,7 +50,7 @@ class LogSink:
     async def create(self, count: int, owner: str) -> Sequence[str]:
         await self._take(count, owner)
         names = [taken.state.head.id for taken in self._logs if taken.state]
-        self._tops = [taken.state.n for taken in self._logs if taken.state]
+        self._tops = [taken.state.seq for taken in self._logs if taken.state]
         await self._add({log: [Started(1, time.time()), Opened(0, "text", choices=[0])] for log in range(count)})
         return names
 
@@ -76,14 +76,14 @@ class LogSink:
                 raise AssertionError(f"an append failed: {answer}")
 
     def _call(self, log: int, events: Sequence[Event]) -> Append:
-        taken, after_n = self._logs[log], self._tops[log]
+        taken, after_seq = self._logs[log], self._tops[log]
         assert taken.state is not None
-        n, rows = after_n, []
+        seq, rows = after_seq, []
         for event in events:
-            n += width(event)
-            rows.append(to_row(Entry(EntryId(taken.epoch, n), event)))
-        self._tops[log] = n
-        return Append(taken.state.head.id, taken.epoch, after_n, rows)
+            seq += width(event)
+            rows.append(to_row(Entry(EntryId(taken.epoch, seq), event)))
+        self._tops[log] = seq
+        return Append(taken.state.head.id, taken.epoch, after_seq, rows)
 
     async def end(self) -> None:
         for taken, top in zip(self._logs, self._tops, strict=True):

@@ -120,7 +120,7 @@ async def test_create_answers_the_log_itself_where_accept_names_event_streams(pr
         generation = answer.headers["location"].removeprefix("/v1/generations/")
         parser = Parser()
         (created,) = parser.feed(await answer.content.readany())
-        assert (created.kind, created.n, created.value["id"]) == ("created", 0, generation)
+        assert (created.kind, created.seq, created.value["id"]) == ("created", 0, generation)
         teller = await product.teller(generation)
         await teller.say("Hello", " there")
         await teller.end()
@@ -389,8 +389,8 @@ async def test_a_finished_log_is_told_whole_with_the_headers_that_proxies_need(p
     assert said(events) == "Hello there\u2028 €\n\r\n: x\ndata: y"
     assert "€".encode() in told.body
     assert b"\r" not in told.body
-    assert [event.n for event in events] == sorted(event.n for event in events)
-    assert events[0].n == 0
+    assert [event.seq for event in events] == sorted(event.seq for event in events)
+    assert events[0].seq == 0
     assert events[-1].value["status"] == "completed"
     assert "output" not in events[-1].value
 
@@ -417,7 +417,7 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
     await teller.end()
     await stream.rest()
     assert stream.kinds == ["created", "started", "opened", "text", "text", "text", "done"]
-    assert [event.n for event in stream.events] == [0, 1, 3, 4, 5, 6, stream.events[-1].n]
+    assert [event.seq for event in stream.events] == [0, 1, 3, 4, 5, 6, stream.events[-1].seq]
 
 
 async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> None:
@@ -434,7 +434,7 @@ async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> N
             told = await product.api.events(generation, query, **headers)
             rest = Parser().feed(told.body)
             assert said(whole.events[: position + 1]) + said(rest) == "abcd"
-            assert all(each.n > event.n for each in rest)
+            assert all(each.seq > event.seq for each in rest)
             assert rest[-1].id == whole.events[-1].id
 
 
@@ -475,7 +475,7 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
     epoch, n = opened.id.split("-")
     stream = await product.api.read(generation, f"{epoch}-{int(n) - 1}")
     assert (stream.events[0].id, stream.events[0].kind, stream.events[0].data) == (None, "restarted", '{"keep":false}')
-    assert stream.events[1].n == 0
+    assert stream.events[1].seq == 0
     assert stream.text == "Hello"
 
 
@@ -493,7 +493,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
     assert first.id is None
     assert stream.events[0] is first
     await stream.until_said("Hello")
-    assert stream.events[1].n == 0
+    assert stream.events[1].seq == 0
     if live:
         await teller.end()
     await stream.rest()

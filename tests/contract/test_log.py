@@ -37,7 +37,7 @@ class Pen:
         self.state: State = taken.state
         self.generation = self.state.head.id
         self.epoch = taken.epoch
-        self.top = self.state.n
+        self.top = self.state.seq
         self.rows = list(taken.rows)
 
     @property
@@ -46,15 +46,15 @@ class Pen:
 
     def number(self, *events: Event) -> Append:
         """The call that adds these."""
-        after_n, before = self.top, len(self.rows)
+        after_seq, before = self.top, len(self.rows)
         for event in events:
             self.top += width(event)
             self.rows.append(to_row(Entry(EntryId(self.epoch, self.top), event)))
-        return Append(self.generation, self.epoch, after_n, self.rows[before:])
+        return Append(self.generation, self.epoch, after_seq, self.rows[before:])
 
-    def since(self, n: int) -> Append:
+    def since(self, seq: int) -> Append:
         """The call that adds all above a number once more."""
-        return Append(self.generation, self.epoch, n, [row for row in self.rows if row.n > n])
+        return Append(self.generation, self.epoch, seq, [row for row in self.rows if row.seq > seq])
 
     async def send(self, call: Append) -> Answer:
         (answer,) = await self.log.append([call])
@@ -169,7 +169,7 @@ async def test_ordered_ids_grow_and_numbers_are_dense_across_attempts(log: Log, 
     assert (await later.finish()).outcome is Outcome.OK
     entries = await read_all(log, pen.generation)
     assert len(entries) == 12
-    assert entries[0].id.n == entries[0].width - 1
+    assert entries[0].id.seq == entries[0].width - 1
     assert all(after.follows(before.id) and after.id > before.id for before, after in pairwise(entries))
 
 
@@ -262,7 +262,9 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
             await later.finish()
         state = await log.state(head.id)
         assert (state.attempt, state.handovers, state.tries) == (2, 1, 1)
-        return [(entry.id.n, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, head.id)]
+        return [
+            (entry.id.seq, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, head.id)
+        ]
 
     assert await told(3) == await told(1)
 
@@ -290,7 +292,7 @@ async def test_resumable_reading_after_any_cursor_yields_what_follows(log: Log, 
     entries = await read_all(log, pen.generation)
     epochs = sorted({entry.id.epoch for entry in entries})
     assert len(epochs) == 3
-    cursors = [EntryId(epoch, n) for epoch in [1, *epochs, epochs[-1] + 1] for n in range(entries[-1].id.n + 2)]
+    cursors = [EntryId(epoch, seq) for epoch in [1, *epochs, epochs[-1] + 1] for seq in range(entries[-1].id.seq + 2)]
     for cursor in [START, *cursors]:
         rest = [entry for entry in entries if entry.id > cursor]
         assert await log.read(pen.generation, cursor) == rest
@@ -299,7 +301,7 @@ async def test_resumable_reading_after_any_cursor_yields_what_follows(log: Log, 
 
 
 async def test_resumable_a_long_log_is_read_in_pages(log: Log, pen: Pen) -> None:
-    await pen.write(STARTED, text_opened(), *(Text(0, f" {n}") for n in range(3000)), Text(0, "x" * 200_000))
+    await pen.write(STARTED, text_opened(), *(Text(0, f" {seq}") for seq in range(3000)), Text(0, "x" * 200_000))
     await pen.write(*(Text(0, "y" * 30_000) for _ in range(40)))
     assert await read_all(log, pen.generation) == pen.entries
     assert await log.read(pen.generation, pen.entries[9].id, 5) == pen.entries[10:15]
@@ -329,7 +331,7 @@ async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, pen:
     top = (await log.state(pen.generation)).top
     async with asyncio.timeout(log_module.BLOCK_MS / 1000 / 2):
         assert [entry async for entry in log.tail(pen.generation, top)] == []
-        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.epoch, top.n - 1))]) == 1
+        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.epoch, top.seq - 1))]) == 1
 
 
 async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
@@ -407,7 +409,7 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     state = await log.state(head.id, "anna", whole=True)
     assert state == State(
         Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
-        status="queued", epoch=created, attempt=0, n=1, lease=0, deadline=created + DEADLINE_MS,
+        status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
         dispatch="the first dispatch",
     )  # fmt: skip
     assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
@@ -1107,7 +1109,7 @@ async def test_a_token_costs_at_most_20_bytes(log: Log, redis: Redis, pen: Pen) 
     vocabulary = (" the", " river", " keeps", " what", " it", " carries", ",", " and", " tells", " more", ".", " So")
     await pen.write(STARTED, text_opened())
     for start in range(0, tokens, 100):
-        await pen.write(*(Text(0, vocabulary[n % len(vocabulary)]) for n in range(start, start + 100)))
+        await pen.write(*(Text(0, vocabulary[seq % len(vocabulary)]) for seq in range(start, start + 100)))
     assert len(await stored(redis, pen.generation)) == tokens + 3
     bytes_used = await redis.memory_usage(keys.log(pen.generation), samples=0)
     assert bytes_used / tokens <= 20

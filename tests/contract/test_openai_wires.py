@@ -132,14 +132,14 @@ def test_random_streams(seed: int) -> None:
 def _assert_frames(asking: Head, entry: Entry) -> None:
     """They are valid, as many as the entry is wide, and may be cut anywhere."""
     events, full = events_of(asking, [entry]), openai_responses.encode(asking, entry)
-    first = entry.id.n - entry.width + 1
-    assert [event["sequence_number"] for event in events] == list(range(first, entry.id.n + 1))
+    first = entry.id.seq - entry.width + 1
+    assert [event["sequence_number"] for event in events] == list(range(first, entry.id.seq + 1))
     for event in events:
         EVENTS[event["type"]].model_validate_json(jsoncodec.dumps(event), strict=True)
-    for after in range(first - 1, entry.id.n + 1):
+    for after in range(first - 1, entry.id.seq + 1):
         rest = openai_responses.encode_after(asking, entry, after)
         assert full.endswith(rest)
-        assert rest.count(b"event: ") == entry.id.n - after
+        assert rest.count(b"event: ") == entry.id.seq - after
 
 
 def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:

@@ -92,8 +92,8 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     subscriber.add(keys.events(head.id), heard.put_nowait)
     async with asyncio.timeout(PATIENCE_S):
         assert await heard.get() is None
-        first = to_row(Entry(EntryId(taken.epoch, taken.state.n + 1), Started(1, 1.0)))
-        (answer,) = await log.append([Append(head.id, taken.epoch, taken.state.n, [first])])
+        first = to_row(Entry(EntryId(taken.epoch, taken.state.seq + 1), Started(1, 1.0)))
+        (answer,) = await log.append([Append(head.id, taken.epoch, taken.state.seq, [first])])
         assert not isinstance(answer, Exception)
         assert answer.outcome is Outcome.OK
         assert unpack(await heard.get() or b"") == [first]
@@ -102,13 +102,13 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
         await fail_over(sentinel)
         await until(other, "role", "master")
         await until(one, "role", "slave")
-    second = to_row(Entry(EntryId(taken.epoch, first.n + 2), Opened(0, "text", choices=[0])))
+    second = to_row(Entry(EntryId(taken.epoch, first.seq + 2), Opened(0, "text", choices=[0])))
     async with asyncio.timeout(PATIENCE_S):
         while await heard.get() is not None:
             pass
         while True:
             with suppress(*TRANSIENT_ERRORS):
-                (answer,) = await log.append([Append(head.id, taken.epoch, first.n, [second])])
+                (answer,) = await log.append([Append(head.id, taken.epoch, first.seq, [second])])
                 if not isinstance(answer, Exception):
                     break
             await asyncio.sleep(0.05)

@@ -85,16 +85,16 @@ class Pen:
 
     def say(self, what: list[str]) -> Append:
         """Number events like a worker: the first says that it has begun."""
-        after_n = self.top
+        after_seq = self.top
         if what and self.top == self.first_n:
             self._add(self._beginning())
         for each in what:
             self._add(self._event(each))
-        return self.since(after_n)
+        return self.since(after_seq)
 
-    def since(self, n: int) -> Append:
-        rows = [row for row in self.rows if row.n > n]
-        return Append(self.state.head.id, self.epoch, n, rows)
+    def since(self, seq: int) -> Append:
+        rows = [row for row in self.rows if row.seq > seq]
+        return Append(self.state.head.id, self.epoch, seq, rows)
 
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
@@ -264,7 +264,7 @@ class GenerationMachine(RuleBasedStateMachine):
         assume(pen.end is None)
         answer = self.append(pen, pen.say(what))
         if heals and answer.outcome is Outcome.BEHIND:
-            assert self.append(pen, pen.since(answer.n)).outcome is Outcome.OK
+            assert self.append(pen, pen.since(answer.seq)).outcome is Outcome.OK
         if heals and answer.outcome is Outcome.LOST and self.restore(pen) is Outcome.OK:
             assert self.append(pen, pen.since(pen.top)) == Answer(Outcome.OK, pen.top)
 
@@ -275,7 +275,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(pen=pens, place=st.integers(0, 30))
     def write_again(self, pen: Pen, place: int) -> None:
-        self.append(pen, pen.since(pen.entries[place % len(pen.entries)].id.n))
+        self.append(pen, pen.since(pen.entries[place % len(pen.entries)].id.seq))
 
     @rule(pen=pens)
     def renew(self, pen: Pen) -> None:
@@ -367,7 +367,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def read_from_any_cursor(self, place: int, up: int, limit: int) -> None:
         rows = self.model.log
         row = rows[place % len(rows)].id if rows and place >= 0 else START
-        cursor = EntryId(max(row.epoch + up, 0), max(row.n, 0))
+        cursor = EntryId(max(row.epoch + up, 0), max(row.seq, 0))
         expected = [from_row(row) for row in rows if row.id > cursor]
         assert self.do(self.log.read(self.id, cursor, limit)) == expected[:limit]
 
@@ -393,10 +393,10 @@ class GenerationMachine(RuleBasedStateMachine):
             if has_waited or error.code == "deleted":
                 reader.told = "gone"
             return
-        if reader.cursor.n > state.n or reader.cursor.epoch > state.epoch:
+        if reader.cursor.seq > state.seq or reader.cursor.epoch > state.epoch:
             if has_waited:
                 reader.forget()
-        elif state.ended and reader.cursor.n == state.n:
+        elif state.ended and reader.cursor.seq == state.seq:
             reader.told = "ended"
             assert reader.entries == [from_row(row) for row in self.model.log]
 
@@ -452,7 +452,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
-    same = {name: getattr(state, name) for name in ("epoch", "dispatch", "n", "status", "attempt", "worker")}
+    same = {name: getattr(state, name) for name in ("epoch", "dispatch", "seq", "status", "attempt", "worker")}
     more = {name: getattr(state, name) for name in ("ending", "handovers")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)

@@ -279,7 +279,7 @@ async def test_what_breaks_off_is_told_anew_and_after_the_last_attempt_it_has_fa
     assert [event.value["keep"] for event in restarts] == [False] * (MAX_ATTEMPTS - 1)
     assert said(events) == text_of(told) == "So far"
     assert (await product.calls(script_id))["started"] == MAX_ATTEMPTS
-    assert [event.n for event in events] == sorted(event.n for event in events)
+    assert [event.seq for event in events] == sorted(event.seq for event in events)
 
 
 async def test_a_connection_lost_before_anything_was_said_is_asked_again(product: Product, script_id: str) -> None:

@@ -150,8 +150,8 @@ class Teller:
         return teller
 
     async def add(self, *events: Event) -> None:
-        after_n, rows = self.output.top, [self._row(event) for event in events]
-        (answer,) = await self.log.append([Append(self.generation, self.epoch, after_n, rows)])
+        after_seq, rows = self.output.top, [self._row(event) for event in events]
+        (answer,) = await self.log.append([Append(self.generation, self.epoch, after_seq, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
 

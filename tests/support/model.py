@@ -17,7 +17,7 @@ class ModelHead:
 
     epoch: int
     dispatch: str
-    n: int = 0
+    seq: int = 0
     status: Status = "queued"
     attempt: int = 0
     worker: str = ""
@@ -81,12 +81,12 @@ class Model:
             return Answer(Outcome.DONE, done=self.log[-1])
         if call.epoch > head.epoch:
             return Answer(Outcome.LOST)
-        if call.after_n > head.n:
-            return Answer(Outcome.BEHIND, head.n)
-        if new := [row for row in call.rows if row.n > head.n]:
+        if call.after_seq > head.seq:
+            return Answer(Outcome.BEHIND, head.seq)
+        if new := [row for row in call.rows if row.seq > head.seq]:
             self.log += new
-            self.head = head = replace(head, n=new[-1].n)
-        return Answer(Outcome.OK, head.n)
+            self.head = head = replace(head, seq=new[-1].seq)
+        return Answer(Outcome.OK, head.seq)
 
     def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> Answer:
         head = self.head
@@ -98,10 +98,10 @@ class Model:
             return Answer(Outcome.FENCED)
         if epoch > head.epoch:
             return Answer(Outcome.LOST)
-        if folded != head.n:
-            return Answer(Outcome.CHANGED, head.n)
+        if folded != head.seq:
+            return Answer(Outcome.CHANGED, head.seq)
         self.log.append(row)
-        self.head = replace(head, n=row.n, status=status, held=False)
+        self.head = replace(head, seq=row.seq, status=status, held=False)
         return Answer(Outcome.OK)
 
     def renew(self, epoch: int) -> Outcome:
@@ -148,7 +148,7 @@ class Model:
                 return Outcome.OK
             if self.head.ending or self.log[-1].id not in [row.id for row in rows]:
                 return Outcome.FENCED
-        self.head = replace(taken, n=rows[-1].n, token=None, ending=None, held=True, seen=True)
+        self.head = replace(taken, seq=rows[-1].seq, token=None, ending=None, held=True, seen=True)
         self.log, self.tombstone = list(rows), "kept"
         return Outcome.OK
 

@@ -27,7 +27,7 @@ class Event(NamedTuple):
         return json.loads(self.data)
 
     @property
-    def n(self) -> int:
+    def seq(self) -> int:
         assert self.id is not None
         return int(self.id.split("-")[1])
 

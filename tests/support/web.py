@@ -159,7 +159,7 @@ class Web:
         fields = {
             "head": msgspec.json.encode(head), "created": head.created, "deadline": head.created + 3_600_000,
             "retention": 3_600_000, "status": "running", "dispatch": "d", "attempt": 1, "lease": 0,
-            "epoch": head.created, "n": -1,
+            "epoch": head.created, "seq": -1,
         }  # fmt: skip
         await self.redis.hset(keys.head(head.id), mapping=fields)
         await self.redis.hset(keys.tombstone(head.id), mapping={"owner": head.owner})
@@ -174,7 +174,7 @@ class Web:
         if rows:
             last = entries[-1]
             status = last.event.status if isinstance(last.event, Done) else "running"
-            top = {"n": last.id.n, "epoch": last.id.epoch, "status": status}
+            top = {"seq": last.id.seq, "epoch": last.id.epoch, "status": status}
             await self.redis.hset(keys.head(head.id), mapping=top)
         if heard:
             self.publish(head, pack(rows))

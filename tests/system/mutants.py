@@ -31,7 +31,7 @@ class Mutant(NamedTuple):
 
 
 FENCED = "if attempt < tonumber(known[1]) then return {'FENCED'} end\n"
-BEHIND = "if after_n > top then return {'BEHIND', top} end\n"
+BEHIND = "if after_seq > top then return {'BEHIND', top} end\n"
 
 MUTANTS: dict[str, Mutant] = {
     "fence": Mutant(

@@ -30,7 +30,7 @@ CUTS = 3
 
 class Event(NamedTuple):
     epoch: int
-    n: int
+    seq: int
     kind: str
     data: dict[str, Any]
 
@@ -58,7 +58,7 @@ async def cut(http: aiohttp.ClientSession, urls: list[str], points: list[int]) -
     """Read with a cut after each of those many events, each time going on at the next url. Also: how many cuts."""
     heard: list[Event] = []
     for turn, wanted in enumerate([*points, sys.maxsize]):
-        headers = {"Last-Event-ID": f"{heard[-1].epoch}-{heard[-1].n}"} if heard else {}
+        headers = {"Last-Event-ID": f"{heard[-1].epoch}-{heard[-1].seq}"} if heard else {}
         async with http.get(urls[turn % len(urls)], headers=headers) as answer:
             got = 0
             async for event in events(answer.content):
@@ -82,10 +82,10 @@ def problems(uncut: list[Event], resumed: list[Event]) -> list[str]:
         found.append("the texts differ")
     last = -1
     for event in uncut:
-        if event.n - WIDTHS[event.kind] != last:
-            found.append(f"a gap before {event.n}")
-        last = event.n
-    ids, seen = [event.n for event in resumed], {event.n for event in uncut}
+        if event.seq - WIDTHS[event.kind] != last:
+            found.append(f"a gap before {event.seq}")
+        last = event.seq
+    ids, seen = [event.seq for event in resumed], {event.seq for event in uncut}
     if ids != sorted(set(ids)) or not set(ids) <= seen or ids[-1] != last:
         found.append("the resumed ids are not the uncut ones")
     return found

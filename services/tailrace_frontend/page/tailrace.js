@@ -140,7 +140,7 @@ async function whyClosed(address) {
   }
 }
 
-/** Whether the id of an entry, `<attempt>-<n>`, lies after the cursor. */
+/** Whether the id of an entry, `<epoch>-<seq>`, lies after the cursor. */
 export function isAfter(id, cursor) {
   if (!id || !cursor) return id !== "";
   const [attempt, n] = id.split("-").map(Number);

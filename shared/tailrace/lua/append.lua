@@ -9,17 +9,17 @@
 --   LOST            there is no head, or one that has not heard of this epoch: restore
 --   FENCED          a later epoch has taken over
 --   DONE row        it has ended; the row is the end
---   BEHIND n        the log's top is n, below these rows: send again from there
---   OK n            the rows above the log's top were added, and all of them published
+--   BEHIND seq        the log's top is n, below these rows: send again from there
+--   OK seq            the rows above the log's top were added, and all of them published
 --
 -- While the head names the epoch, the log is a beginning of what this epoch tells, so a number says which row.
 -- This is what a token costs Redis, so it does nothing else: the lease is renewed by its own timer (2.5 of 7.8 µs less),
 -- and an id is looked into only where some of the rows are there already.
 -- Out of memory: refused by Redis before it runs (no allow-oom flag).
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local epoch, after_n, last_n, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
+local epoch, after_seq, last_seq, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'epoch', 'n', 'status')
+local known = redis.call('HMGET', head, 'epoch', 'seq', 'status')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
@@ -29,11 +29,11 @@ if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
 if epoch > tonumber(known[1]) then return {'LOST'} end
-if after_n > top then return {'BEHIND', top} end
-if last_n <= top then return {'OK', top} end
+if after_seq > top then return {'BEHIND', top} end
+if last_seq <= top then return {'OK', top} end
 
 for i = 5, #ARGV, 4 do
-  if after_n == top or tonumber(string.match(ARGV[i], '%d+$')) > top then
+  if after_seq == top or tonumber(string.match(ARGV[i], '%d+$')) > top then
     if ARGV[i + 3] == '' then
       redis.call('XADD', log, ARGV[i], ARGV[i + 1], ARGV[i + 2])
     else
@@ -41,6 +41,6 @@ for i = 5, #ARGV, 4 do
     end
   end
 end
-redis.call('HSET', head, 'n', ARGV[3])
+redis.call('HSET', head, 'seq', ARGV[3])
 redis.call('SPUBLISH', events, message)
-return {'OK', last_n}
+return {'OK', last_seq}

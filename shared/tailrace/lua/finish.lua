@@ -3,7 +3,7 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  epoch, top that was folded, status, the row as one message, then the row: id, field, value, extra
--- Answers  OK | CHANGED n | FENCED | DONE row | LOST | GONE
+-- Answers  OK | CHANGED seq | FENCED | DONE row | LOST | GONE
 --
 -- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very top. Whoever races for
 -- it, there is one `done`. From here on everything of the generation lives for its retention. LOST as in `append`.
@@ -11,7 +11,7 @@ local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local id, field, value, extra = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
-local known = redis.call('HMGET', head, 'epoch', 'n', 'status', 'retention')
+local known = redis.call('HMGET', head, 'epoch', 'seq', 'status', 'retention')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
@@ -27,7 +27,7 @@ if extra == '' then
 else
   redis.call('XADD', log, id, field, value, 'extra', extra)
 end
-redis.call('HSET', head, 'n', string.match(id, '%d+$'), 'status', status, 'lease', 0)
+redis.call('HSET', head, 'seq', string.match(id, '%d+$'), 'status', status, 'lease', 0)
 redis.call('PEXPIRE', head, known[4])
 redis.call('PEXPIRE', log, known[4])
 redis.call('SPUBLISH', events, message)

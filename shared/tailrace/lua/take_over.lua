@@ -11,7 +11,7 @@
 local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, ending, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'ending', 'n', 'attempt', 'worker')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'ending', 'seq', 'attempt', 'worker')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end

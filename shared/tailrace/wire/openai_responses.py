@@ -65,7 +65,7 @@ def encode(head: Head, entry: Entry) -> bytes:
 def encode_after(head: Head, entry: Entry, starting_after: int) -> bytes:
     """An entry's frames with a `sequence_number` above `starting_after`; the stream's end is always told."""
     events = TELL[type(entry.event)](head, entry.event, entry.extra)
-    first = entry.id.n - len(events) + 1
+    first = entry.id.seq - len(events) + 1
     frames = [_frame(event, first + k) for k, event in enumerate(events) if first + k > starting_after]
     return b"".join(frames) + (END if isinstance(entry.event, Done) else b"")
 

@@ -44,11 +44,11 @@ async def taken(log: Log, queue: Queue, generation: str) -> TakeOver:
 
 async def write(log: Log, taken: TakeOver, top: int, *events: Event) -> Outcome:
     assert taken.state is not None
-    after_n, rows = top, []
+    after_seq, rows = top, []
     for event in events:
         top += width(event)
         rows.append(to_row(Entry(EntryId(taken.epoch, top), event)))
-    (answer,) = await log.append([Append(taken.state.head.id, taken.epoch, after_n, rows)])
+    (answer,) = await log.append([Append(taken.state.head.id, taken.epoch, after_seq, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
 

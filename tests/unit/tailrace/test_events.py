@@ -129,5 +129,5 @@ def test_numbers_run_on_over_the_whole_log(name: str) -> None:
     entries = LOGS[name](head_of(**HEADS["summary"]))
     assert entries[0].id == EntryId(ATTEMPT, 1)
     for before, after in pairwise(entries):
-        assert after.id.n == before.id.n + after.width
-    assert sum(entry.width for entry in entries) == entries[-1].id.n + 1
+        assert after.id.seq == before.id.seq + after.width
+    assert sum(entry.width for entry in entries) == entries[-1].id.seq + 1

@@ -68,7 +68,7 @@ def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> 
     told = before.ended(done_of(entries).status, 1.0)
     assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
-    assert (whole.done, whole.open, whole.top) == (done_of(entries), [], entries[-1].id.n)
+    assert (whole.done, whole.open, whole.top) == (done_of(entries), [], entries[-1].id.seq)
 
 
 def test_looking_at_the_output_does_not_change_it() -> None:

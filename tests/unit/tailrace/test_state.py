@@ -9,7 +9,7 @@ HEAD = head()
 SMALL, REQUEST = parts_of(HEAD)
 STORED = {
     "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "epoch": "7", "attempt": "2",
-    "n": "41", "lease": "0", "deadline": "99", "dispatch": "d", "handovers": "1",
+    "seq": "41", "lease": "0", "deadline": "99", "dispatch": "d", "handovers": "1",
 }  # fmt: skip
 
 
@@ -33,7 +33,7 @@ def test_where_there_is_no_head_there_is_no_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"head": "{"}, {"head": "{}"}, {"status": "later"}, {"n": "many"}, {"created": "soon"}]
+    "changed", [{"head": "{"}, {"head": "{}"}, {"status": "later"}, {"seq": "many"}, {"created": "soon"}]
 )
 def test_what_was_not_written_by_this_version_is_told_so(changed: dict[str, str]) -> None:
     with pytest.raises(CorruptEntry, match="unreadable head"):

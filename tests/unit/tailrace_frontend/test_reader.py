@@ -156,7 +156,7 @@ async def test_after_a_cursor_exactly_the_rest_is_told(web: Web, entry: Entry) -
     position = ENTRIES.index(entry) + 1
     told_before = "".join(e.event.text for e in ENTRIES[:position] if isinstance(e.event, Text))
     assert told_before + said(client.events) == TEXT
-    assert all(event.n > entry.id.n for event in client.events)
+    assert all(event.seq > entry.id.seq for event in client.events)
 
 
 async def test_a_live_log_is_told_as_it_grows_an_event_an_entry(web: Web) -> None:
@@ -310,18 +310,18 @@ async def test_a_client_that_leaves_ends_its_reader(web: Web) -> None:
 async def test_a_cursor_inside_an_entry_begins_anew(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
     opened = ENTRIES[2].id
-    client = await web.read(HEAD, cursor=EntryId(opened.epoch, opened.n - 1))
+    client = await web.read(HEAD, cursor=EntryId(opened.epoch, opened.seq - 1))
     await until(lambda: client.ended)
     first, *rest = client.events
     assert (first.id, first.kind, first.value) == (None, "restarted", {"keep": False})
-    assert rest[0].n == 0
+    assert rest[0].seq == 0
     assert said(rest) == TEXT
 
 
 async def test_a_cursor_of_an_attempt_that_was_lost_begins_anew(web: Web) -> None:
     await web.create(HEAD, RESTARTED)
     last = RESTARTED[-1].id
-    client = await web.read(HEAD, cursor=EntryId(RESTARTED[1].id.epoch, last.n - 1))
+    client = await web.read(HEAD, cursor=EntryId(RESTARTED[1].id.epoch, last.seq - 1))
     await until(lambda: client.ended)
     assert client.events[0].id is None
     assert said(client.events) == "Twice upon"
@@ -339,7 +339,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(web:
     web.tick()
     await until(lambda: client.ended)
     assert (client.events[0].id, client.events[0].kind) == (None, "restarted")
-    assert client.events[1].n == 0
+    assert client.events[1].seq == 0
     assert said(client.events) == TEXT
 
 
@@ -413,7 +413,9 @@ async def test_a_log_that_came_back_older_and_went_on_otherwise_begins_anew(web:
     await until(lambda: len(client.events) >= 4)
     await web.redis.flushall()
     await web.create(HEAD, ENTRIES[:4])
-    later = [Entry(EntryId(ENTRIES[0].id.epoch + 9999, entry.id.n), entry.event, entry.extra) for entry in ENTRIES[4:]]
+    later = [
+        Entry(EntryId(ENTRIES[0].id.epoch + 9999, entry.id.seq), entry.event, entry.extra) for entry in ENTRIES[4:]
+    ]
     await web.add(HEAD, later)
     await until(lambda: client.ended)
     assert [event.id for event in client.events].count(None) == 1

@@ -107,14 +107,14 @@ def test_a_gap_makes_a_tail_begin_anew_behind_it_so_that_its_readers_look_into_t
 def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -> None:
     tail = tail_of(*ENTRIES[:5])
     epoch = ENTRIES[0].id.epoch + 60_000
-    again = Entry(EntryId(epoch, ENTRIES[2].id.n + 1), Text(0, "again"))
+    again = Entry(EntryId(epoch, ENTRIES[2].id.seq + 1), Text(0, "again"))
     tail.hear(message(again))
     assert told(tail, ENTRIES[4].id) is None  # its number does not continue what this reader has
     assert told(tail, ENTRIES[2].id) == [again]
 
 
 def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_so_everybody_looks() -> None:
-    later = Entry(EntryId(ENTRIES[4].id.epoch + 60_000, ENTRIES[4].id.n + 1), Text(0, "later"))
+    later = Entry(EntryId(ENTRIES[4].id.epoch + 60_000, ENTRIES[4].id.seq + 1), Text(0, "later"))
     tail = tail_of(*ENTRIES[:5], later)
     doubts = tail.doubts
     tail.hear(message(ENTRIES[5]))

@@ -61,7 +61,7 @@ class Desk:
             self.writer.add(*(event if isinstance(event, tuple) else (event, NO_EXTRA)))
         batch = self.writer.freeze()
         assert batch is not None
-        return [(row.n, row.field, row.value) for row in batch.rows]
+        return [(row.seq, row.field, row.value) for row in batch.rows]
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
     second = desk.writer.freeze()
     assert second is not None
     assert [row.value for row in second.rows] == ["b"]
-    assert second.after_n == TOP + 1
+    assert second.after_seq == TOP + 1
 
 
 async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk: Desk) -> None:
@@ -116,7 +116,7 @@ async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk:
     again = desk.writer.freeze()
     assert first is not None
     assert again is not None
-    assert again.after_n == TOP
+    assert again.after_seq == TOP
     assert [row.value for row in again.rows] == ["a", "b"]
     assert again.rows[0] == first.rows[0]
 
