@@ -166,9 +166,9 @@ class Hub:
     async def _look_at(self, tails: list[Tail]) -> None:
         """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
         with contextlib.suppress(*TRANSIENT_ERRORS):
-            tops = await self.log.tops([tail.head.id for tail in tails])
-            for tail, top in zip(tails, tops, strict=True):
-                tail.look(top)
+            positions = await self.log.positions([tail.head.id for tail in tails])
+            for tail, position in zip(tails, positions, strict=True):
+                tail.look(position)
 
     async def _note_presence(self) -> None:
         """Generations that run only while somebody reads learn that somebody does."""

@@ -25,7 +25,7 @@ from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Head, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, PAGE_BYTES, Top
+from tailrace.log import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.state import State
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
@@ -103,9 +103,9 @@ class Reader:
             waiter.set_exception(error)
         return False
 
-    def look(self, top: Top | None) -> None:
+    def look(self, position: Position | None) -> None:
         """What the head says of a log that was silent. Where this reader stands elsewhere, it looks into the log."""
-        if top is None or top.ended or top.id != self._cursor:
+        if position is None or position.ended or position.id != self._cursor:
             self._seen_doubts = -1
             self.wake()
 

@@ -214,7 +214,7 @@ async def _told(services: Services, state: State, *, full: bool = False) -> Json
     output = Output([entry async for entry in services.log.read_all(state.head.id)], logprobs=state.head.logprobs)
     if output.done:
         return schemas.generation_json(state, url, items=output.done.output, done=output.done, queue_position=None)
-    if output.top < 0:
+    if output.last_seq < 0:
         raise Gone("lost")
     position = await services.queue.position(state.dispatch) if state.status == "queued" else None
     return schemas.generation_json(

@@ -14,7 +14,7 @@ from tailrace.codec import from_row, unpack
 from tailrace.errors import CorruptEntry
 from tailrace.events import Done, Entry, Head
 from tailrace.ids import EntryId
-from tailrace.log import Top
+from tailrace.log import Position
 from tailrace.wire import Wire
 from tailrace_frontend.paging import Pages
 
@@ -33,7 +33,7 @@ class Follower(Protocol):
     def hear(self) -> bool:
         """The tail has grown, or its doubts have. False if it has not read all of it."""
 
-    def look(self, top: Top | None) -> None:
+    def look(self, position: Position | None) -> None:
         """The log was silent for a beat, and its head was asked where it stands. None: there is no head."""
 
     def leave(self) -> None:
@@ -88,11 +88,11 @@ class Tail:
         elif self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
             self._keep_newest(min(len(self._entries) // 2, TAIL_ENTRIES))
 
-    def look(self, top: Top | None) -> None:
+    def look(self, position: Position | None) -> None:
         """What the head says after a beat of silence."""
         self.sure_at = time.monotonic()
         for reader in self.readers:
-            reader.look(top)
+            reader.look(position)
 
     @property
     def has_ended(self) -> bool:
@@ -107,7 +107,7 @@ class Tail:
                 self.doubts += 1
             elif entry.id <= last:
                 return
-            elif not entry.follows(last):
+            elif not entry.is_contiguous_after(last):
                 self._clear()
         self._entries.append(entry)
 
@@ -136,7 +136,7 @@ class Tail:
             first = bisect_right(entries, cursor, key=_id)
             if first == len(entries):
                 return [], []
-            if not entries[first].follows(cursor):
+            if not entries[first].is_contiguous_after(cursor):
                 return None
         frames = self._frames.get(wire)
         if frames is None:

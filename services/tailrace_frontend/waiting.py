@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 
 from tailrace.events import Head
-from tailrace.log import Top
+from tailrace.log import Position
 from tailrace.state import State
 from tailrace_frontend.hub import Hub
 from tailrace_frontend.tail import Tail
@@ -24,7 +24,7 @@ class Waiting:
         self._heard.set()
         return True
 
-    def look(self, top: Top | None) -> None:  # noqa: ARG002 - it looks more often by itself
+    def look(self, position: Position | None) -> None:  # noqa: ARG002 - it looks more often by itself
         self._heard.set()
 
     def leave(self) -> None:

@@ -190,7 +190,7 @@ class Attempt:
     async def _finish(
         self, status: FinalStatus, translator: ChatTranslator | None = None, error: Failure | None = None
     ) -> None:
-        """The one way to end: everything written is in the log first, then `done` goes onto that very top."""
+        """The one way to end: everything written is in the log first, then `done` goes onto that very seq."""
         writer = self.writer
         await writer.flush()
         output, now = writer.output, self._now()
@@ -201,7 +201,7 @@ class Attempt:
             finish = translator.finish or None
             told |= {"usage": translator.usage, "upstream": translator.upstream}
         done = output.ended(status, now, finish=finish, error=error, request=writer.state.head.request, **told)
-        self._end = output.top, done, translator.extra if translator else NO_EXTRA
+        self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome is Outcome.OK:
             writer.ended(done)
@@ -216,12 +216,14 @@ class Attempt:
             Stopped: another has the word now.
         """
         assert self._end is not None
-        writer, (top, done, extra) = self.writer, self._end
+        writer, (last_seq, done, extra) = self.writer, self._end
         while True:
-            answer = await retry_transient(lambda: self._log.finish(writer.generation, writer.epoch, top, done, extra))
+            answer = await retry_transient(
+                lambda: self._log.finish(writer.generation, writer.epoch, last_seq, done, extra)
+            )
             if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
                 break
-            writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else top)
+            writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
             owner, dispatch = writer.state.head.owner, writer.state.dispatch

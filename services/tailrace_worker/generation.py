@@ -66,7 +66,7 @@ class Generation:
     def look_again(self) -> None:
         """The server does not know this attempt any more."""
         if self._current and not self._current.is_ending:
-            self._current.writer.resend(self._current.writer.output.top)
+            self._current.writer.resend(self._current.writer.output.last_seq)
 
     def stop(self, outcome: Outcome) -> None:
         """It is somebody else's now: close the upstream and write nothing more."""

@@ -16,7 +16,7 @@ from redis.exceptions import OutOfMemoryError
 
 from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import TRANSIENT_ERRORS
-from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, width
+from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import Answer, Append, Outcome, TakeOver
 from tailrace.output import Output
@@ -72,14 +72,14 @@ class Writer:
     def freeze(self) -> Append | None:
         """What to send now: the batch that was not answered yet, else everything that waits, numbered."""
         if self._frozen is None and self._waiting and not self.stopped.done():
-            after_seq = self.output.top
+            after_seq = self.output.last_seq
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
             self._frozen = Append(self.generation, self.epoch, after_seq, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
-        entry = Entry(EntryId(self.epoch, self.output.top + width(event, extra)), event, extra)
+        entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
@@ -140,4 +140,4 @@ class Writer:
             raise self.stopped.result()
 
     def ended(self, done: Done) -> None:
-        self.output.add(Entry(EntryId(self.epoch, self.output.top + width(done)), done))
+        self.output.add(Entry(EntryId(self.epoch, self.output.last_seq + seq_span(done)), done))

@@ -43,7 +43,7 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         await log.nudge(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
         done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
-        answer = await log.finish(generation, taken.epoch, output.top, done)
+        answer = await log.finish(generation, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await queue.finished(generation, taken.state.head.owner, taken.state.dispatch)
             return

@@ -11,12 +11,11 @@
     restarted    a later attempt goes on (keep) or begins anew (forget what was said)
     done         the end: status, finish reasons, usage, error and the whole output, once
 
-Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's
-`output_index`. It has exactly one part.
-Rule 2: an event takes as many *numbers* as the Responses wire tells frames for it: its `width`. An entry's id carries
-the last of them, so `entry.id.seq - entry.width` is the `seq` of the entry before it, in every log, for ever.
-Rule 3: what an upstream said beside these words rides in `extra` of the entry it came with; nothing is dropped.
-Rule 4: an end is one entry. `done` closes what is `open` and holds what whoever comes later needs.
+Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's `output_index`.
+It has exactly one part. Rule 2: an event takes as many *numbers* as the Responses wire tells frames for it: its
+`seq_span`. An entry's id carries the last of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before
+it, in every log, for ever. Rule 3: what an upstream said beside these words rides in `extra` of the entry it came with;
+nothing is dropped. Rule 4: an end is one entry. `done` closes what is `open` and holds what whoever comes later needs.
 
 A new frame in the Responses wire changes widths: then `VERSION` grows, and `created` says by which one a log counts.
 """
@@ -66,7 +65,7 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     `before` counts the annotations of this item told by earlier entries.
     """
 
-    top: Json = {}
+    chunk_fields: Json = {}
     choice: Json = {}
     delta: Json = {}
     call: Json = {}
@@ -246,7 +245,7 @@ KINDS: tuple[type[Event], ...] = (
 )  # fmt: skip
 
 
-def width(event: Event, extra: Extra = NO_EXTRA) -> int:
+def seq_span(event: Event, extra: Extra = NO_EXTRA) -> int:
     """Numbers the event takes: frames the Responses wire tells for it (rule 2)."""
     match event:
         case Text():
@@ -274,12 +273,12 @@ class Entry(msgspec.Struct, frozen=True):
     extra: Extra = NO_EXTRA
 
     @property
-    def width(self) -> int:
-        return width(self.event, self.extra)
+    def seq_span(self) -> int:
+        return seq_span(self.event, self.extra)
 
-    def follows(self, cursor: EntryId) -> bool:
+    def is_contiguous_after(self, cursor: EntryId) -> bool:
         """Whether nothing lies between the cursor and this entry."""
-        return self.id.seq - self.width == cursor.seq
+        return self.id.seq - self.seq_span == cursor.seq
 
 
 class Options(msgspec.Struct, frozen=True):

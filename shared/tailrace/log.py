@@ -25,7 +25,7 @@ from tailrace import connection, keys, scripts
 from tailrace.codec import Row, from_row, merged, pack, stored_size, to_row
 from tailrace.codec import stored_row as _row
 from tailrace.errors import CorruptEntry, Gone, NotFound
-from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, width
+from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, seq_span
 from tailrace.ids import START, EntryId
 from tailrace.pipeline import Interrupted, Pipeline
 from tailrace.state import FIELDS, UNSEEN_MS, WHOLE, State, parts_of, state_from, state_of
@@ -88,7 +88,7 @@ class Page(NamedTuple):
     is_last: bool
 
 
-class Top(NamedTuple):
+class Position(NamedTuple):
     """Where a log stands: the newest id that its head knows of, and whether it has ended."""
 
     id: EntryId
@@ -114,7 +114,7 @@ class Log:
         del value["at"]
         outcome, *answer = await scripts.CREATE(
             self.redis, head.id,
-            *parts_of(head), head.owner, dispatch, msgspec.json.encode(value), width(created) - 1,
+            *parts_of(head), head.owner, dispatch, msgspec.json.encode(value), seq_span(created) - 1,
             head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
@@ -178,14 +178,14 @@ class Log:
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
-        options, top = state.head.options, rows[-1].seq
+        options, last_seq = state.head.options, rows[-1].seq
         head, request = parts_of(state.head)
         fields = msgspec.to_builtins(state) | {
             "head": head,
             "request": request,
             "created": state.head.created,
             "retention": options.retention_s * 1000,
-            "seq": top,
+            "seq": last_seq,
             "ending": None,
             "lease": None,
             "seen": None,
@@ -206,10 +206,10 @@ class Log:
         """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
         return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, dispatch, "expired"))[0])
 
-    async def finish(self, generation: str, epoch: int, top: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
+    async def finish(self, generation: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
         """End it, if its top is still the one that was folded."""
-        row = to_row(Entry(EntryId(epoch, top + width(done)), done, extra))
-        answer = await scripts.FINISH(self.redis, generation, epoch, top, done.status, pack([row]), *_flat([row]))
+        row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
+        answer = await scripts.FINISH(self.redis, generation, epoch, last_seq, done.status, pack([row]), *_flat([row]))
         return _answer(answer)
 
     async def delete(self, generation: str) -> Outcome:
@@ -243,11 +243,11 @@ class Log:
                 states.append(error)
         return states
 
-    async def tops(self, generations: Sequence[str]) -> list[Top | None]:
+    async def positions(self, generations: Sequence[str]) -> list[Position | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
         answers = await self._ask_all([("HMGET", keys.head(each), "epoch", "seq", "status") for each in generations])
         return [
-            None if epoch is None else Top(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
+            None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
             for epoch, seq, status in answers
         ]
 
@@ -264,7 +264,7 @@ class Log:
         first = from_row(_row(stored[0]))
         entries, size = merged(stored) if merge else ([from_row(_row(each)) for each in stored], stored_size(stored))
         more = min(page_size(len(stored), size), 4 * limit)  # what comes may be larger than what was
-        return Page(entries, first.id.seq - first.width, more, is_last=len(stored) < limit)
+        return Page(entries, first.id.seq - first.seq_span, more, is_last=len(stored) < limit)
 
     async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, read in pages of about 64 KiB."""

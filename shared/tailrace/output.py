@@ -62,12 +62,12 @@ class OpenItem:
 class Output:
     """What a log says so far.
 
-    `open` holds the numbers of open items in order of opening; `top` the last number taken; `said` whether any item
-    was opened since the log began or was last discarded.
+    `open` holds the numbers of open items in order of opening; `last_seq` the last number taken; `said` whether any
+    item was opened since the log began or was last discarded.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), *, logprobs: bool = False) -> None:
-        self.top = -1
+        self.last_seq = -1
         self.open: list[int] = []
         self.created_at: float | None = None
         self.started_at: float | None = None
@@ -97,7 +97,7 @@ class Output:
 
     def add(self, entry: Entry) -> None:
         """Fold one entry in; the caller has made sure that it follows."""
-        self.top = entry.id.seq
+        self.last_seq = entry.id.seq
         self.apply(entry.event, entry.extra)
 
     def apply(self, event: Event, extra: Extra) -> None:

@@ -47,7 +47,7 @@ class State(msgspec.Struct, frozen=True):
         return self.attempt - self.handovers
 
     @property
-    def top(self) -> EntryId:
+    def position(self) -> EntryId:
         return EntryId(self.epoch, self.seq)
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from bench.publishing import NchanSink
 from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
-from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, width
+from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.log import Answer, Append, Log, Outcome, TakeOver
 from tailrace.output import Output
@@ -45,12 +45,12 @@ class LogSink:
         self.round_trips = 0
         self._log = Log(connection.connect(url), LEASE_MS)
         self._logs: list[TakeOver] = []
-        self._tops: list[int] = []
+        self._last_seqs: list[int] = []
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
         await self._take(count, owner)
         names = [taken.state.head.id for taken in self._logs if taken.state]
-        self._tops = [taken.state.seq for taken in self._logs if taken.state]
+        self._last_seqs = [taken.state.seq for taken in self._logs if taken.state]
         await self._add({log: [Started(1, time.time()), Opened(0, "text", choices=[0])] for log in range(count)})
         return names
 
@@ -76,22 +76,22 @@ class LogSink:
                 raise AssertionError(f"an append failed: {answer}")
 
     def _call(self, log: int, events: Sequence[Event]) -> Append:
-        taken, after_seq = self._logs[log], self._tops[log]
+        taken, after_seq = self._logs[log], self._last_seqs[log]
         assert taken.state is not None
         seq, rows = after_seq, []
         for event in events:
-            seq += width(event)
+            seq += seq_span(event)
             rows.append(to_row(Entry(EntryId(taken.epoch, seq), event)))
-        self._tops[log] = seq
+        self._last_seqs[log] = seq
         return Append(taken.state.head.id, taken.epoch, after_seq, rows)
 
     async def end(self) -> None:
-        for taken, top in zip(self._logs, self._tops, strict=True):
+        for taken, last_seq in zip(self._logs, self._last_seqs, strict=True):
             assert taken.state is not None
             generation = taken.state.head.id
             output = Output([entry async for entry in self._log.read_all(generation)])
             done: Done = output.ended("completed", time.time(), request={})
-            answer = await self._log.finish(generation, taken.epoch, top, done)
+            answer = await self._log.finish(generation, taken.epoch, last_seq, done)
             assert answer.outcome is Outcome.OK, answer
 
 

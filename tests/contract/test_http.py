@@ -460,8 +460,8 @@ async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Produ
     generation = await product.api.create()
     teller = await product.teller(generation)
     await teller.say("Hello")
-    top = f"{teller.epoch}-{teller.output.top}"
-    stream = await product.api.stream(generation, top)
+    last_seq = f"{teller.epoch}-{teller.output.last_seq}"
+    stream = await product.api.stream(generation, last_seq)
     await teller.say(" there")
     await teller.end()
     await stream.rest()
@@ -487,7 +487,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
     if not live:
         await teller.end()
     began = time.monotonic()
-    stream = await product.api.stream(generation, f"{teller.epoch}-{teller.output.top + 50}")
+    stream = await product.api.stream(generation, f"{teller.epoch}-{teller.output.last_seq + 50}")
     first = await stream.until("restarted")
     assert time.monotonic() - began >= LEASE_S
     assert first.id is None

@@ -16,7 +16,7 @@ from tailrace import keys
 from tailrace import log as log_module
 from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, width
+from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import Answer, Append, Log, Outcome, TakeOver, page_size
 from tailrace.output import Output
@@ -37,7 +37,7 @@ class Pen:
         self.state: State = taken.state
         self.generation = self.state.head.id
         self.epoch = taken.epoch
-        self.top = self.state.seq
+        self.last_seq = self.state.seq
         self.rows = list(taken.rows)
 
     @property
@@ -46,10 +46,10 @@ class Pen:
 
     def number(self, *events: Event) -> Append:
         """The call that adds these."""
-        after_seq, before = self.top, len(self.rows)
+        after_seq, before = self.last_seq, len(self.rows)
         for event in events:
-            self.top += width(event)
-            self.rows.append(to_row(Entry(EntryId(self.epoch, self.top), event)))
+            self.last_seq += seq_span(event)
+            self.rows.append(to_row(Entry(EntryId(self.epoch, self.last_seq), event)))
         return Append(self.generation, self.epoch, after_seq, self.rows[before:])
 
     def since(self, seq: int) -> Append:
@@ -64,11 +64,11 @@ class Pen:
 
     async def write(self, *events: Event) -> Append:
         call = self.number(*events)
-        assert await self.send(call) == Answer(Outcome.OK, self.top)
+        assert await self.send(call) == Answer(Outcome.OK, self.last_seq)
         return call
 
     async def finish(self, status: FinalStatus = "completed") -> Answer:
-        return await self.log.finish(self.generation, self.epoch, self.top, self.done(status))
+        return await self.log.finish(self.generation, self.epoch, self.last_seq, self.done(status))
 
     def done(self, status: FinalStatus = "completed") -> Done:
         return Output(self.entries).ended(status, 1.5)
@@ -169,14 +169,14 @@ async def test_ordered_ids_grow_and_numbers_are_dense_across_attempts(log: Log, 
     assert (await later.finish()).outcome is Outcome.OK
     entries = await read_all(log, pen.generation)
     assert len(entries) == 12
-    assert entries[0].id.seq == entries[0].width - 1
-    assert all(after.follows(before.id) and after.id > before.id for before, after in pairwise(entries))
+    assert entries[0].id.seq == entries[0].seq_span - 1
+    assert all(after.is_contiguous_after(before.id) and after.id > before.id for before, after in pairwise(entries))
 
 
 async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: Pen) -> None:
     call = await pen.write(*ANSWER)
     before = await stored(redis, pen.generation)
-    forged = [row._replace(value="other", extra='{"top":{}}') for row in call.rows]
+    forged = [row._replace(value="other", extra='{"chunk_fields":{}}') for row in call.rows]
     assert (await pen.send(call._replace(rows=forged))).outcome is Outcome.OK
     await log.renew([(pen.generation, pen.epoch, False)])
     await log.seen([pen.generation])
@@ -208,7 +208,7 @@ async def test_finite_of_all_who_race_for_it_one_writes_the_done(log: Log, pen: 
     assert [isinstance(entry.event, Done) for entry in entries] == [False] * 7 + [True]
     state = await log.state(pen.generation)
     assert isinstance(done := entries[-1].event, Done)
-    assert (state.status, state.top, state.ended) == (done.status, entries[-1].id, True)
+    assert (state.status, state.position, state.ended) == (done.status, entries[-1].id, True)
     assert done.status == statuses[outcomes.index(Outcome.OK) % 4]
 
 
@@ -250,7 +250,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
             pen = await take(log, head.id, "one", worker="first")
         call = pen.number(*ANSWER)
         for _ in range(times):
-            assert await pen.send(call) == Answer(Outcome.OK, pen.top)
+            assert await pen.send(call) == Answer(Outcome.OK, pen.last_seq)
         for _ in range(times):
             assert await log.give_back(head.id, pen.epoch, "another dispatch") is Outcome.OK
         for _ in range(times):
@@ -272,14 +272,14 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
 async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
     pen.number(*words("Once| upon"))
-    assert await pen.send(pen.since(0)) == Answer(Outcome.OK, pen.top)
+    assert await pen.send(pen.since(0)) == Answer(Outcome.OK, pen.last_seq)
     assert await read_all(log, pen.generation) == pen.entries
 
 
 async def test_exactly_once_two_copies_of_a_call_at_the_same_time(log: Log, pen: Pen) -> None:
     call = pen.number(*ANSWER)
     answers = await asyncio.gather(*(pen.send(call) for _ in range(10)))
-    assert answers == [Answer(Outcome.OK, pen.top)] * 10
+    assert answers == [Answer(Outcome.OK, pen.last_seq)] * 10
     assert await read_all(log, pen.generation) == pen.entries
 
 
@@ -328,10 +328,10 @@ async def test_resumable_tail_goes_on_until_the_end(log: Log, pen: Pen) -> None:
 async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, pen: Pen) -> None:
     await pen.write(*ANSWER)
     await pen.finish()
-    top = (await log.state(pen.generation)).top
+    position = (await log.state(pen.generation)).position
     async with asyncio.timeout(log_module.BLOCK_MS / 1000 / 2):
-        assert [entry async for entry in log.tail(pen.generation, top)] == []
-        assert len([entry async for entry in log.tail(pen.generation, EntryId(top.epoch, top.seq - 1))]) == 1
+        assert [entry async for entry in log.tail(pen.generation, position)] == []
+        assert len([entry async for entry in log.tail(pen.generation, EntryId(position.epoch, position.seq - 1))]) == 1
 
 
 async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
@@ -545,19 +545,19 @@ async def test_append_adds_rows_and_leaves_the_lease_to_its_timer(log: Log, pen:
     await pen.write(*ANSWER)
     state = await log.state(pen.generation)
     assert await read_all(log, pen.generation) == pen.entries
-    assert (state.top, state.epoch) == (EntryId(pen.epoch, pen.top), pen.epoch)
+    assert (state.position, state.epoch) == (EntryId(pen.epoch, pen.last_seq), pen.epoch)
     assert state.lease == pen.state.lease
 
 
 async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
-    entry = Entry(EntryId(pen.epoch, pen.top + 1), Text(0, ""), Extra(top={"x": "ü\x00"}, before=2))
-    call = Append(pen.generation, pen.epoch, pen.top, [to_row(entry)])
+    entry = Entry(EntryId(pen.epoch, pen.last_seq + 1), Text(0, ""), Extra(chunk_fields={"x": "ü\x00"}, before=2))
+    call = Append(pen.generation, pen.epoch, pen.last_seq, [to_row(entry)])
     assert (await pen.send(call)).outcome is Outcome.OK
     assert (await log.read(pen.generation))[-1] == entry
     assert (await stored(redis, pen.generation))[-1][1] == {
         b"text:0": b"",
-        b"extra": '{"top":{"x":"ü\\u0000"},"before":2}'.encode(),
+        b"extra": '{"chunk_fields":{"x":"ü\\u0000"},"before":2}'.encode(),
     }
 
 
@@ -598,7 +598,7 @@ async def test_append_to_what_it_may_not_write(log: Log, redis: Redis, pen: Pen,
 
 async def test_append_to_what_has_ended_answers_the_end(log: Log, pen: Pen) -> None:
     await pen.write(*ANSWER)
-    done = to_row(Entry(EntryId(pen.epoch, pen.top + width(pen.done())), pen.done()))
+    done = to_row(Entry(EntryId(pen.epoch, pen.last_seq + seq_span(pen.done())), pen.done()))
     await pen.finish()
     assert await pen.send(pen.number(Text(0, "more"))) == Answer(Outcome.DONE, done=done)
 
@@ -607,13 +607,13 @@ async def test_append_to_what_has_ended_answers_the_end(log: Log, pen: Pen) -> N
 async def test_append_behind_the_log_is_healed_by_sending_again(log: Log, redis: Redis, pen: Pen, missing: int) -> None:
     """The server comes back with what it had before the last appends."""
     await pen.write(STARTED, text_opened())
-    older, top = await OlderData.of(redis, pen.generation), pen.top
+    older, last_seq = await OlderData.of(redis, pen.generation), pen.last_seq
     await pen.write(*words("Once| upon"))
     expected = await stored(redis, pen.generation)
     await older.come_back()
     pen.number(Text(0, " a"))
-    assert await pen.send(pen.since(top + missing)) == Answer(Outcome.BEHIND, top)
-    assert await pen.send(pen.since(top)) == Answer(Outcome.OK, pen.top)
+    assert await pen.send(pen.since(last_seq + missing)) == Answer(Outcome.BEHIND, last_seq)
+    assert await pen.send(pen.since(last_seq)) == Answer(Outcome.OK, pen.last_seq)
     assert (await stored(redis, pen.generation))[:-1] == expected
     assert await read_all(log, pen.generation) == pen.entries
 
@@ -627,8 +627,8 @@ async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost
     later = await take(log, pen.generation, "two", worker="first")
     await later.write(text_opened(1))
     await older.come_back()
-    for top in (pen.top, pen.top + 1):
-        assert await later.send(later.since(top - 1)) == Answer(Outcome.LOST)
+    for last_seq in (pen.last_seq, pen.last_seq + 1):
+        assert await later.send(later.since(last_seq - 1)) == Answer(Outcome.LOST)
         assert await later.finish() == Answer(Outcome.LOST)
         assert await log.renew([(pen.generation, later.epoch, False)]) == [Outcome.LOST]
         await pen.write(Text(0, "!"))
@@ -774,7 +774,7 @@ async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, 
     restored = await log.state(pen.generation, "anna")
     assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
     assert restored.lease > state.lease - LEASE_MS
-    assert await pen.send(pen.since(pen.top - 1)) == Answer(Outcome.OK, pen.top)
+    assert await pen.send(pen.since(pen.last_seq - 1)) == Answer(Outcome.OK, pen.last_seq)
     assert (await pen.finish()).outcome is Outcome.OK
 
 
@@ -810,7 +810,7 @@ async def test_restore_brings_back_a_take_over_and_an_earlier_attempts_rows_too(
     assert await stored(redis, pen.generation) == expected
     restored = await log.state(pen.generation)
     assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
-    assert await later.send(later.number(Text(1, "Anew"))) == Answer(Outcome.OK, later.top)
+    assert await later.send(later.number(Text(1, "Anew"))) == Answer(Outcome.OK, later.last_seq)
     assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.FENCED
 
 
@@ -824,7 +824,7 @@ async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
     await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0))
     await older.come_back()
     await pen.write(Text(0, "!"))
-    assert pen.top == later.top
+    assert pen.last_seq == later.last_seq
     before = await stored(redis, pen.generation), await log.state(pen.generation)
     assert await log.restore(later.state, later.rows) is Outcome.FENCED
     assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
@@ -856,22 +856,22 @@ async def test_finish_writes_the_end_and_lets_go(log: Log, pen: Pen) -> None:
     assert await pen.finish("incomplete") == Answer(Outcome.OK)
     state = await log.state(pen.generation)
     assert (state.status, state.lease, state.ended) == ("incomplete", 0, True)
-    assert state.top == EntryId(pen.epoch, pen.top + width(pen.done()))
-    assert (await read_all(log, pen.generation))[-1] == Entry(state.top, pen.done("incomplete"))
+    assert state.position == EntryId(pen.epoch, pen.last_seq + seq_span(pen.done()))
+    assert (await read_all(log, pen.generation))[-1] == Entry(state.position, pen.done("incomplete"))
     assert await log.end(pen.generation) == pen.done("incomplete")
 
 
 async def test_finish_keeps_what_else_the_end_has(log: Log, pen: Pen) -> None:
-    extra = Extra(top={"system_fingerprint": "fp"})
-    await log.finish(pen.generation, pen.epoch, pen.top, pen.done(), extra)
+    extra = Extra(chunk_fields={"system_fingerprint": "fp"})
+    await log.finish(pen.generation, pen.epoch, pen.last_seq, pen.done(), extra)
     assert (await read_all(log, pen.generation))[-1].extra == extra
 
 
 @pytest.mark.parametrize("off", [-1, 1])
 async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, pen: Pen, off: int) -> None:
     await pen.write(*ANSWER)
-    answer = await log.finish(pen.generation, pen.epoch, pen.top + off, pen.done())
-    assert answer == Answer(Outcome.CHANGED, pen.top)
+    answer = await log.finish(pen.generation, pen.epoch, pen.last_seq + off, pen.done())
+    assert answer == Answer(Outcome.CHANGED, pen.last_seq)
     assert await log.end(pen.generation) is None
 
 
@@ -1005,7 +1005,7 @@ async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(
     for _ in range(2):
         await redis.script_flush()
         answers = await log.append([pen.number(STARTED) for pen in pens])
-        assert answers == [Answer(Outcome.OK, pen.top) for pen in pens]
+        assert answers == [Answer(Outcome.OK, pen.last_seq) for pen in pens]
     for pen in pens:
         assert await read_all(log, pen.generation) == pen.entries
 
@@ -1051,7 +1051,7 @@ async def test_subscribers_hear_exactly_what_was_added(
         assert await hears(heard) == call.rows
     await pen.finish()
     assert [from_row(row) for row in await hears(heard)] == [
-        Entry(EntryId(pen.epoch, pen.top + width(pen.done())), pen.done())
+        Entry(EntryId(pen.epoch, pen.last_seq + seq_span(pen.done())), pen.done())
     ]
     assert heard.empty()
 
@@ -1063,9 +1063,9 @@ async def test_subscribers_hear_nothing_that_adds_nothing(
     call = await pen.write(*ANSWER)
     assert await hears(heard) == call.rows
     await pen.send(call)
-    await pen.send(Append(generation, pen.epoch, pen.top + 5, call.rows))
+    await pen.send(Append(generation, pen.epoch, pen.last_seq + 5, call.rows))
     await pen.send(call._replace(epoch=1))
-    await log.finish(generation, pen.epoch, pen.top + 1, pen.done())
+    await log.finish(generation, pen.epoch, pen.last_seq + 1, pen.done())
     await log.renew([(generation, pen.epoch, False)])
     await pen.finish()
     assert len(await hears(heard)) == 1

@@ -132,7 +132,7 @@ def test_random_streams(seed: int) -> None:
 def _assert_frames(asking: Head, entry: Entry) -> None:
     """They are valid, as many as the entry is wide, and may be cut anywhere."""
     events, full = events_of(asking, [entry]), openai_responses.encode(asking, entry)
-    first = entry.id.seq - entry.width + 1
+    first = entry.id.seq - entry.seq_span + 1
     assert [event["sequence_number"] for event in events] == list(range(first, entry.id.seq + 1))
     for event in events:
         EVENTS[event["type"]].model_validate_json(jsoncodec.dumps(event), strict=True)

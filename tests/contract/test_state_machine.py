@@ -39,7 +39,7 @@ from tailrace import keys
 from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, width
+from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import Answer, Append, Log, Outcome, TakeOver
 from tailrace.output import Output
@@ -70,13 +70,13 @@ class Pen:
         self.rows = list(taken.rows)
         self.entries = [from_row(row) for row in taken.rows]
         self.output = Output(self.entries)
-        self.first_n = self.output.top
+        self.first_seq = self.output.last_seq
         self.flushed = True
         self.end: Done | None = None
 
     @property
-    def top(self) -> int:
-        return self.output.top
+    def last_seq(self) -> int:
+        return self.output.last_seq
 
     @property
     def telling(self) -> list[Entry]:
@@ -85,8 +85,8 @@ class Pen:
 
     def say(self, what: list[str]) -> Append:
         """Number events like a worker: the first says that it has begun."""
-        after_seq = self.top
-        if what and self.top == self.first_n:
+        after_seq = self.last_seq
+        if what and self.last_seq == self.first_seq:
             self._add(self._beginning())
         for each in what:
             self._add(self._event(each))
@@ -104,7 +104,7 @@ class Pen:
         self.flushed = False
 
     def _next_id(self, event: Event) -> EntryId:
-        return EntryId(self.epoch, self.top + width(event))
+        return EntryId(self.epoch, self.last_seq + seq_span(event))
 
     def _beginning(self) -> Event:
         if self.output.next_item:
@@ -118,7 +118,7 @@ class Pen:
         item = output.open[-1]
         if what == "closed":
             return Closed(next(whole for whole in output.items() if whole.item == item))
-        return Text(item, f"{self.epoch}:{self.top} ")
+        return Text(item, f"{self.epoch}:{self.last_seq} ")
 
 
 class Reader:
@@ -134,7 +134,7 @@ class Reader:
 
     def page(self, entries: list[Entry]) -> None:
         """What the log holds above the cursor, looked at twice."""
-        if entries[0].follows(self.cursor):
+        if entries[0].is_contiguous_after(self.cursor):
             self.entries += entries
         else:
             self.forget()
@@ -266,7 +266,7 @@ class GenerationMachine(RuleBasedStateMachine):
         if heals and answer.outcome is Outcome.BEHIND:
             assert self.append(pen, pen.since(answer.seq)).outcome is Outcome.OK
         if heals and answer.outcome is Outcome.LOST and self.restore(pen) is Outcome.OK:
-            assert self.append(pen, pen.since(pen.top)) == Answer(Outcome.OK, pen.top)
+            assert self.append(pen, pen.since(pen.last_seq)) == Answer(Outcome.OK, pen.last_seq)
 
     @rule(pen=pens, what=WHAT_IS_SAID)
     def number_and_not_send(self, pen: Pen, what: list[str]) -> None:
@@ -296,8 +296,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
     def finish_with(self, pen: Pen, status: FinalStatus) -> Answer:
         pen.end = pen.end or pen.output.ended(status, 9.5)
-        answer: Answer = self.do(self.log.finish(self.id, pen.epoch, pen.top, pen.end))
-        assert answer == self.model.finish(pen.epoch, pen.top, pen.end.status, to_row(pen.telling[-1]))
+        answer: Answer = self.do(self.log.finish(self.id, pen.epoch, pen.last_seq, pen.end))
+        assert answer == self.model.finish(pen.epoch, pen.last_seq, pen.end.status, to_row(pen.telling[-1]))
         return answer
 
     @rule(pen=st.one_of(pens, enders), status=STATUSES)
@@ -427,8 +427,8 @@ class GenerationMachine(RuleBasedStateMachine):
     @invariant()
     def ids_grow_and_numbers_are_dense(self) -> None:
         entries = self.entries()
-        assert not entries or entries[0].follows(START)
-        assert all(after.id > before.id and after.follows(before.id) for before, after in pairwise(entries))
+        assert not entries or entries[0].is_contiguous_after(START)
+        assert all(after.id > before.id and after.is_contiguous_after(before.id) for before, after in pairwise(entries))
 
     @invariant()
     def there_is_one_end_and_it_is_last_and_tells_the_log(self) -> None:

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from support.sse import Stream
 from tailrace.codec import Row, from_row, to_row
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Opened, Started, Text, width
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Opened, Started, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import Append, Log, Outcome
 from tailrace.output import Output
@@ -150,7 +150,7 @@ class Teller:
         return teller
 
     async def add(self, *events: Event) -> None:
-        after_seq, rows = self.output.top, [self._row(event) for event in events]
+        after_seq, rows = self.output.last_seq, [self._row(event) for event in events]
         (answer,) = await self.log.append([Append(self.generation, self.epoch, after_seq, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
@@ -159,11 +159,11 @@ class Teller:
         await self.add(*(Text(0, text) for text in texts))
 
     def _row(self, event: Event) -> Row:
-        entry = Entry(EntryId(self.epoch, self.output.top + width(event)), event)
+        entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event)), event)
         self.output.add(entry)
         return to_row(entry)
 
     async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
         done: Done = self.output.ended(status, time.time(), finish=[Finish(0, "stop")], error=error)
-        answer = await self.log.finish(self.generation, self.epoch, self.output.top, done)
+        answer = await self.log.finish(self.generation, self.epoch, self.output.last_seq, done)
         assert answer.outcome is Outcome.OK

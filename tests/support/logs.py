@@ -31,7 +31,7 @@ from tailrace.events import (
     Restarted,
     Started,
     Text,
-    width,
+    seq_span,
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.output import Output
@@ -132,7 +132,7 @@ class Book:
         self._waiting.clear()
 
     def _number(self, event: Event, extra: Extra) -> None:
-        entry = Entry(EntryId(self._epoch, self.output.top + width(event, extra)), event, extra)
+        entry = Entry(EntryId(self._epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
         self.output.add(entry)
         self.entries.append(entry)
 
@@ -215,7 +215,11 @@ def _calls(head: Head) -> list[Entry]:
 
 def _call_alone(head: Head) -> list[Entry]:
     signed = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
-    book = Book(head).start().say((call_opened(0, choices=[0]), Extra(top={"service_tier": "default"}, call=signed)))
+    book = (
+        Book(head)
+        .start()
+        .say((call_opened(0, choices=[0]), Extra(chunk_fields={"service_tier": "default"}, call=signed)))
+    )
     return book.end("completed", Finish(0, "tool_calls"), usage=USAGE)
 
 
@@ -308,9 +312,11 @@ def citation(n: int) -> Json:
 
 
 def _annotations(head: Head) -> list[Entry]:
-    book = Book(head).start().say((text_opened(), Extra(top={"system_fingerprint": "fp_1"})), *words("See"))
+    book = Book(head).start().say((text_opened(), Extra(chunk_fields={"system_fingerprint": "fp_1"})), *words("See"))
     book.say((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})), *words("."))
-    return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(top={"system_fingerprint": "fp_2"}))
+    return book.end(
+        "completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"system_fingerprint": "fp_2"})
+    )
 
 
 def _annotations_again(head: Head) -> list[Entry]:
@@ -334,10 +340,10 @@ def _logprobs(head: Head) -> list[Entry]:
 
 
 def _unknown(head: Head) -> list[Entry]:
-    book = Book(head).start().say((text_opened(), Extra(top={"x_vendor": {"id": 1}}, choice={"seed": 7})))
+    book = Book(head).start().say((text_opened(), Extra(chunk_fields={"x_vendor": {"id": 1}}, choice={"seed": 7})))
     book.say((Text(0, ""), Extra(delta={"audio": {"id": "a", "data": "AAAA"}})), *words("Hi|!"))
-    book.say((Text(0, "?"), Extra(top={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
-    return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(top={"x_vendor": {"id": 3}}))
+    book.say((Text(0, "?"), Extra(chunk_fields={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
+    return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"x_vendor": {"id": 3}}))
 
 
 LOGS: dict[str, Callable[[Head], list[Entry]]] = {

@@ -31,7 +31,7 @@ class Mutant(NamedTuple):
 
 
 FENCED = "if attempt < tonumber(known[1]) then return {'FENCED'} end\n"
-BEHIND = "if after_seq > top then return {'BEHIND', top} end\n"
+BEHIND = "if after_seq > seq then return {'BEHIND', seq} end\n"
 
 MUTANTS: dict[str, Mutant] = {
     "fence": Mutant(
@@ -40,7 +40,7 @@ MUTANTS: dict[str, Mutant] = {
     "behind": Mutant("redis-kills", [Edit("shared/tailrace/lua/append.lua", BEHIND)]),
     "dense numbers, live": Mutant(
         "slow-readers",
-        [Edit("services/tailrace_frontend/tail.py", "if not entries[first].follows(cursor):", "if False:")],
+        [Edit("services/tailrace_frontend/tail.py", "if not entries[first].is_contiguous_after(cursor):", "if False:")],
     ),
     "dense numbers, catching up": Mutant(
         "rolled-back-orphans",

@@ -52,7 +52,7 @@ class ChatTranslator:
     def translate(self, chunk: Json) -> list[Piece]:
         """The events of one chunk."""
         read = self._read
-        self._answer.top.see(read.others(chunk, OF_A_CHUNK))
+        self._answer.chunk_fields.see(read.others(chunk, OF_A_CHUNK))
         if not (self._id and self._model):
             self._id = self._id or read.name(chunk.get("id"))
             self._model = self._model or read.name(chunk.get("model"))
@@ -102,7 +102,7 @@ class ChatTranslator:
     @property
     def extra(self) -> Extra:
         """For `done`: what stuck to the chunks, once more."""
-        return Extra(top=dict(self._answer.top.now)) if self._answer.top.now else NO_EXTRA
+        return Extra(chunk_fields=dict(self._answer.chunk_fields.now)) if self._answer.chunk_fields.now else NO_EXTRA
 
     @property
     def odd(self) -> int:

@@ -49,7 +49,7 @@ class Answer:
     def __init__(self, first_item: int, *, logprobs: bool) -> None:
         self.keep_logprobs = logprobs
         self.read = Tolerant()
-        self.top = Sticky()
+        self.chunk_fields = Sticky()
         self.choices = 0  # one more than the highest index
         self.introduced = 0  # that many have appeared on a wire
         self._next_item = first_item
@@ -268,12 +268,12 @@ class Choice:
             self._pieces.append(Piece(delta, extra))
 
     def _extra(self, cargo: Cargo | None, more: Json, before: int = 0) -> Extra:
-        top, own = self._answer.top, self._sticky
-        if not (cargo or more or top.news or own.news):
+        shared, own = self._answer.chunk_fields, self._sticky
+        if not (cargo or more or shared.news or own.news):
             return NO_EXTRA
         fields, logprobs = cargo or Cargo()
         choice = own.take()
         if logprobs:
             choice = {**choice, "logprobs": logprobs}
-        extra = Extra(top.take(), choice, fields, more, before)
+        extra = Extra(shared.take(), choice, fields, more, before)
         return NO_EXTRA if extra == NO_EXTRA else extra

@@ -2,10 +2,10 @@
 -- The one end of a generation.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  epoch, top that was folded, status, the row as one message, then the row: id, field, value, extra
+-- ARGV  epoch, seq that was folded, status, the row as one message, then the row: id, field, value, extra
 -- Answers  OK | CHANGED seq | FENCED | DONE row | LOST | GONE
 --
--- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very top. Whoever races for
+-- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very seq. Whoever races for
 -- it, there is one `done`. From here on everything of the generation lives for its retention. LOST as in `append`.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]

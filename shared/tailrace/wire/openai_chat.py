@@ -51,7 +51,7 @@ def _delta(head: Head, event: Delta, extra: Extra) -> bytes:
     if extra is NO_EXTRA:
         return _chunk(head, _choice(event.choice, _said(event)))
     said = _said(event, extra.call) if event.text or extra.call else {}
-    return _chunk(head, _choice(event.choice, said | extra.delta, extra.choice), extra.top)
+    return _chunk(head, _choice(event.choice, said | extra.delta, extra.choice), extra.chunk_fields)
 
 
 def _said(event: Delta, call: Json | None = None) -> Json:
@@ -75,10 +75,10 @@ def _opened(head: Head, event: Opened, extra: Extra) -> bytes:
         function = {"name": event.name, "arguments": ""}
         call = {"index": event.tool, "id": event.id, "type": "function", "function": function}
         own = {"tool_calls": [call | extra.call]} | own
-    if own or extra.choice or (extra.top and not deltas):
+    if own or extra.choice or (extra.chunk_fields and not deltas):
         deltas[event.choice] = deltas.get(event.choice, {}) | own
     return b"".join(
-        _chunk(head, _choice(choice, delta, extra.choice if choice == event.choice else {}), extra.top)
+        _chunk(head, _choice(choice, delta, extra.choice if choice == event.choice else {}), extra.chunk_fields)
         for choice, delta in deltas.items()
     )
 
@@ -88,11 +88,13 @@ def _restarted(_: Head, event: Restarted, __: Extra) -> bytes:
 
 
 def _done(head: Head, event: Done, extra: Extra) -> bytes:
-    chunks = [_chunk(head, _finish(each), extra.top) for each in event.finish if each.finish_reason or each.role]
+    chunks = [
+        _chunk(head, _finish(each), extra.chunk_fields) for each in event.finish if each.finish_reason or each.role
+    ]
     if head.include_usage and event.usage and not event.usage.get("estimated"):
-        chunks.append(_chunk(head, None, extra.top | {"usage": event.usage}))
-    if extra.top and not chunks:
-        chunks.append(_chunk(head, None, extra.top))
+        chunks.append(_chunk(head, None, extra.chunk_fields | {"usage": event.usage}))
+    if extra.chunk_fields and not chunks:
+        chunks.append(_chunk(head, None, extra.chunk_fields))
     return b"".join(chunks) + _end(event)
 
 
@@ -111,7 +113,7 @@ def _end(event: Done) -> bytes:
     return END
 
 
-def _chunk(head: Head, choice: Json | None, top: Json | None = None) -> bytes:
+def _chunk(head: Head, choice: Json | None, chunk_fields: Json | None = None) -> bytes:
     chunk = {
         "id": "chatcmpl-" + head.id.removeprefix("gen_"),
         "object": "chat.completion.chunk",
@@ -119,7 +121,7 @@ def _chunk(head: Head, choice: Json | None, top: Json | None = None) -> bytes:
         "model": head.model,
         "choices": [choice] if choice else [],
     }
-    return _frame(chunk | top if top else chunk)
+    return _frame(chunk | chunk_fields if chunk_fields else chunk)
 
 
 def _choice(index: int, delta: Json, more: Json | None = None, finish_reason: str | None = None) -> Json:

@@ -173,7 +173,7 @@ def test_a_damaged_entry_is_corrupt(field: str, value: str) -> None:
         from_row(Row(1, 1, field, value))
 
 
-@pytest.mark.parametrize("extra", ["{", "[]", '{"top":1}', '{"before":"x"}', "[" * 100_000])
+@pytest.mark.parametrize("extra", ["{", "[]", '{"chunk_fields":1}', '{"before":"x"}', "[" * 100_000])
 def test_damage_beside_an_entry_is_corrupt(extra: str) -> None:
     with pytest.raises(CorruptEntry):
         from_row(Row(1, 1, "text:0", "a", extra))
@@ -186,5 +186,5 @@ def test_what_was_not_packed_here_is_corrupt(message: bytes) -> None:
 
 
 def test_a_row_weighs_the_bytes_of_its_content() -> None:
-    assert Row(1, 2, "text:0", "ü🜁", '{"top":{"x":"ß"}}').size == 6 + 6 + 18
+    assert Row(1, 2, "text:0", "ü🜁", '{"chunk_fields":{"x":"ß"}}').size == 6 + 6 + 27
     assert Row(1, 2, "arguments:0:0:ü", "").size == 16, "the field counts in bytes, too"

@@ -12,7 +12,7 @@ from tailrace import keys
 from tailrace.codec import to_row
 from tailrace.ending import end
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, width
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import Answer, Append, Log, Outcome, TakeOver
 from tailrace.queue import Queue
@@ -42,12 +42,12 @@ async def taken(log: Log, queue: Queue, generation: str) -> TakeOver:
     return taken
 
 
-async def write(log: Log, taken: TakeOver, top: int, *events: Event) -> Outcome:
+async def write(log: Log, taken: TakeOver, last_seq: int, *events: Event) -> Outcome:
     assert taken.state is not None
-    after_seq, rows = top, []
+    after_seq, rows = last_seq, []
     for event in events:
-        top += width(event)
-        rows.append(to_row(Entry(EntryId(taken.epoch, top), event)))
+        last_seq += seq_span(event)
+        rows.append(to_row(Entry(EntryId(taken.epoch, last_seq), event)))
     (answer,) = await log.append([Append(taken.state.head.id, taken.epoch, after_seq, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
@@ -60,7 +60,7 @@ async def whole(log: Log, generation: str) -> list[Entry]:
 async def the_end(log: Log, generation: str) -> Done:
     """The `done`, of a log that is in order."""
     entries = await whole(log, generation)
-    assert all(after.follows(before.id) and after.id > before.id for before, after in pairwise(entries))
+    assert all(after.is_contiguous_after(before.id) and after.id > before.id for before, after in pairwise(entries))
     done = entries[-1].event
     assert isinstance(done, Done)
     assert (await log.state(generation)).status == done.status
@@ -166,11 +166,11 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
             overtaken.notify_all()
         return taken
 
-    async def finish_late(generation: str, epoch: int, top: int, done: Done) -> Answer:
+    async def finish_late(generation: str, epoch: int, last_seq: int, done: Done) -> Answer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.005), overtaken:
                 await overtaken.wait_for(lambda: latest > epoch)
-        return await finish(generation, epoch, top, done)
+        return await finish(generation, epoch, last_seq, done)
 
     monkeypatch.setattr(log, "take_over", take_over_and_tell)
     monkeypatch.setattr(log, "finish", finish_late)
@@ -187,10 +187,10 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
     under_way = asyncio.Event()
 
     async def write_on() -> None:
-        top = 5
-        while await write(log, taken, top, *words(text := f" {top}")) is Outcome.OK:
+        last_seq = 5
+        while await write(log, taken, last_seq, *words(text := f" {last_seq}")) is Outcome.OK:
             confirmed.append(text)
-            top += 1
+            last_seq += 1
             if len(confirmed) == 20:
                 under_way.set()
 

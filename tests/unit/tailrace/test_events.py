@@ -24,7 +24,7 @@ from tailrace.events import (
     Restarted,
     Started,
     Text,
-    width,
+    seq_span,
 )  # fmt: skip
 from tailrace.ids import EntryId
 
@@ -69,8 +69,8 @@ def test_there_are_ten_kinds_each_named_once() -> None:
 
 @pytest.mark.parametrize(("event", "extra", "numbers"), WIDTHS)
 def test_an_event_takes_a_number_for_each_frame_of_the_responses_wire(event: Event, extra: Extra, numbers: int) -> None:
-    assert width(event, extra) == numbers
-    assert Entry(EntryId(1, 9), event, extra).width == numbers
+    assert seq_span(event, extra) == numbers
+    assert Entry(EntryId(1, 9), event, extra).seq_span == numbers
 
 
 def test_the_table_of_widths_knows_every_kind() -> None:
@@ -79,7 +79,7 @@ def test_the_table_of_widths_knows_every_kind() -> None:
 
 def test_what_is_no_event_has_no_width() -> None:
     with pytest.raises(TypeError, match="not an event"):
-        width(Event())
+        seq_span(Event())
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_is_no_event_has_no_width() -> None:
 )
 def test_an_entry_follows_the_cursor_right_before_it(cursor: int, follows: bool) -> None:
     entry = Entry(EntryId(5, 9), Closed(OUTPUT[0]))
-    assert entry.follows(EntryId(4, cursor)) is follows
+    assert entry.is_contiguous_after(EntryId(4, cursor)) is follows
 
 
 @pytest.mark.parametrize(
@@ -129,5 +129,5 @@ def test_numbers_run_on_over_the_whole_log(name: str) -> None:
     entries = LOGS[name](head_of(**HEADS["summary"]))
     assert entries[0].id == EntryId(ATTEMPT, 1)
     for before, after in pairwise(entries):
-        assert after.id.seq == before.id.seq + after.width
-    assert sum(entry.width for entry in entries) == entries[-1].id.seq + 1
+        assert after.id.seq == before.id.seq + after.seq_span
+    assert sum(entry.seq_span for entry in entries) == entries[-1].id.seq + 1

@@ -53,7 +53,7 @@ SAID = (text_opened(), *words("Once| upon"))
 
 def test_an_empty_log_says_nothing() -> None:
     output = Output()
-    assert (output.top, output.open, output.said, output.next_item, output.attempts) == (-1, [], False, 0, 0)
+    assert (output.last_seq, output.open, output.said, output.next_item, output.attempts) == (-1, [], False, 0, 0)
     assert output.items() == output.all_items() == []
     assert output.choices() == []
     assert output.done is None
@@ -68,7 +68,7 @@ def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> 
     told = before.ended(done_of(entries).status, 1.0)
     assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
-    assert (whole.done, whole.open, whole.top) == (done_of(entries), [], entries[-1].id.seq)
+    assert (whole.done, whole.open, whole.last_seq) == (done_of(entries), [], entries[-1].id.seq)
 
 
 def test_looking_at_the_output_does_not_change_it() -> None:
@@ -253,7 +253,7 @@ def test_timings_are_by_the_logs_own_clock() -> None:
 
 def test_the_top_is_the_last_number_taken() -> None:
     output = Output([Entry(EntryId(ATTEMPT, 0), Created(1.0)), Entry(EntryId(ATTEMPT, 1), Started(1, 1.0))])
-    assert output.top == 1
+    assert output.last_seq == 1
     assert (output.created_at, output.started_at) == (1.0, 1.0)
 
 

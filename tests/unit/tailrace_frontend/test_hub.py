@@ -219,13 +219,13 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
     ticking: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
-    tops = ticking.log.tops
+    positions = ticking.log.positions
 
     async def counted(generations: list[str]) -> object:
         asked.append(generations)
-        return await tops(generations)
+        return await positions(generations)
 
-    monkeypatch.setattr(ticking.log, "tops", counted)
+    monkeypatch.setattr(ticking.log, "positions", counted)
     other = head(id="gen_bcdefghijklmnopqrstuvwxyza")
     for each in (HEAD, other):
         await ticking.create(each, ENTRIES[:3])
@@ -249,7 +249,7 @@ async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, mon
         raise RedisConnectionError("away")
 
     with monkeypatch.context() as away:
-        away.setattr(ticking.log, "tops", refused)
+        away.setattr(ticking.log, "positions", refused)
         await ticking.add(HEAD, ENTRIES[3:], heard=False)
         ticking.hub._tails[HEAD.id].sure_at -= ticking.hub.settings.beat_s
         await until(lambda: len(failed) > 1)

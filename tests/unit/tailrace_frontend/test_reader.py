@@ -482,8 +482,8 @@ async def test_on_the_beat_a_stream_finds_what_no_message_told_of(web: Web) -> N
     await until(lambda: len(client.events) == 3)
     await web.add(HEAD, ENTRIES[3:], heard=False)
     await until(lambda: client.reader._waiter)
-    (top,) = await web.log.tops([HEAD.id])
-    client.reader.look(top)
+    (position,) = await web.log.positions([HEAD.id])
+    client.reader.look(position)
     await until(lambda: client.ended)
     assert said(client.events) == TEXT
 
@@ -494,9 +494,9 @@ async def test_a_reader_that_has_all_there_is_does_not_look_into_the_log(
     await web.create(HEAD, ENTRIES[:3])
     client = await web.read(HEAD)
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
-    (top,) = await web.log.tops([HEAD.id])
+    (position,) = await web.log.positions([HEAD.id])
     monkeypatch.setattr(Log, "page", _refused)
-    client.reader.look(top)
+    client.reader.look(position)
     assert client.reader._waiter
     assert not client.reader._waiter.done()
 
@@ -640,8 +640,8 @@ def test_come_again_names_a_time_between_one_and_three_seconds_and_the_reason() 
 async def test_a_cursor_is_ahead_by_its_number_or_by_its_attempt(web: Web) -> None:
     await web.create(HEAD, ENTRIES)
     state = await web.log.state(HEAD.id)
-    epoch, n = state.top
-    assert not is_ahead(state.top, state)
+    epoch, n = state.position
+    assert not is_ahead(state.position, state)
     assert not is_ahead(START, state)
     assert not is_ahead(EntryId(epoch - 1, n), state)
     assert is_ahead(EntryId(epoch, n + 1), state)

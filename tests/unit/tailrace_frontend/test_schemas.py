@@ -66,7 +66,7 @@ def test_messages_may_be_parts_calls_and_their_results() -> None:
     [
         ("model", None), ("model", ""), ("model", 1), ("model", ["demo"]), ("model", "m" * 257), ("messages", None),
         ("messages", []), ("messages", {}), ("messages", "Hello?"), ("messages", [1]), ("messages", [None]),
-        ("temperature", "hot"), ("temperature", [1]), ("top_p", True), ("seq", 0), ("seq", 129), ("seq", "2"), ("seq",
+        ("temperature", "hot"), ("temperature", [1]), ("top_p", True), ("n", 0), ("n", 129), ("n", "2"), ("seq",
         1.5), ("max_tokens", 0), ("max_tokens", "9"), ("max_completion_tokens", -1), ("presence_penalty", "x"),
         ("frequency_penalty", {}), ("logprobs", 1), ("logprobs", "yes"), ("top_logprobs", "3"), ("logit_bias", []),
         ("seed", "1"), ("seed", 1.5), ("stop", 1), ("stop", [1]), ("stop", {}), ("stream", "true"), ("stream", 1),

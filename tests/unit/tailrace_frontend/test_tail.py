@@ -6,7 +6,7 @@ from support.logs import LOGS, Book, head, text_opened, words
 from tailrace.codec import pack, to_row
 from tailrace.events import Entry, Head, Text
 from tailrace.ids import START, EntryId
-from tailrace.log import Top
+from tailrace.log import Position
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend.tail import TAIL_BYTES, TAIL_ENTRIES, Tail
 
@@ -222,7 +222,7 @@ class Follower:
         self.cursor = self.told[-1].id
         return True
 
-    def look(self, top: Top | None) -> None: ...
+    def look(self, position: Position | None) -> None: ...
     def leave(self) -> None: ...
     def cut(self) -> None: ...
     def tick(self, now: float) -> None: ...

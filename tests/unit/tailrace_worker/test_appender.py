@@ -114,7 +114,7 @@ async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
 
 async def test_a_take_over_that_its_server_lost_comes_back_with_its_rows(bench: Bench, redis: Redis) -> None:
     fenced, later = await rolled_back(bench, redis)
-    later.resend(later.output.top)  # what a refused renewal does
+    later.resend(later.output.last_seq)  # what a refused renewal does
     await later.flush()
     assert await bench.events(later) == [from_row(row).event for row in later.rows]
     fenced.add(Opened(0, "text", choices=[0]))

@@ -76,7 +76,7 @@ async def test_adjacent_deltas_of_one_place_become_one(desk: Desk) -> None:
 
 async def test_another_place_or_anything_extra_is_an_entry_of_its_own(desk: Desk) -> None:
     rows = desk.sent(
-        Text(0, "a"), Text(1, "b"), (Text(1, "c"), Extra(top={"x": 1})), Text(1, "d"),
+        Text(0, "a"), Text(1, "b"), (Text(1, "c"), Extra(chunk_fields={"x": 1})), Text(1, "d"),
         Reasoning(2, "e"), Reasoning(2, "f", key="reasoning"), Arguments(3, "g"), Arguments(3, "h"),
     )  # fmt: skip
     assert [value for _, _, value in rows] == ["a", "b", "c", "d", "e", "f", "gh"]

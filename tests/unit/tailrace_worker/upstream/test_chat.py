@@ -42,7 +42,7 @@ from tailrace.events import (
     Refusal,
     Text,
     Upstream,
-    width,
+    seq_span,
 )
 from tailrace.ids import EntryId
 from tailrace.output import Output
@@ -84,7 +84,7 @@ def numbered(pieces: list[Piece]) -> list[Entry]:
     """Entries as the writer makes them, each stored and read again."""
     entries, n = [], -1
     for event, extra in pieces:
-        n += width(event, extra)
+        n += seq_span(event, extra)
         row = codec.to_row(Entry(EntryId(1, n), event, extra))
         entries.append(codec.from_row(row))
         assert codec.to_row(entries[-1]) == row
@@ -113,7 +113,7 @@ def folded(told: Told, pieces: list[Piece]) -> Json:
         "choices": choices,
         "usage": translator.usage,
         "error": translator.failure and translator.failure.message,
-        "top": translator.extra.top,
+        "top": translator.extra.chunk_fields,
     }
 
 
@@ -172,7 +172,7 @@ def test_every_event_of_any_stream_is_in_its_place(chunks: list[Json]) -> None:
     fold = Output(logprobs=True)
     for entry in told.entries:
         event, extra = entry.event, entry.extra
-        assert entry.follows(EntryId(1, fold.top))
+        assert entry.is_contiguous_after(EntryId(1, fold.last_seq))
         fold.add(entry)
         if isinstance(event, Opened):
             assert event.item == fold.next_item - 1
@@ -475,26 +475,30 @@ def test_tool_ordinals_count_within_a_choice() -> None:
 
 def test_what_came_first_rides_on_the_first_entry_and_changes_on_the_next() -> None:
     told = Told(*STREAMS["changing_fingerprints"])
-    assert [extra.top for _, extra in told.pieces] == [
+    assert [extra.chunk_fields for _, extra in told.pieces] == [
         {"system_fingerprint": "fp_1"}, {"system_fingerprint": "fp_2"}, {},
     ]  # fmt: skip
-    assert told.translator.extra == Extra(top={"system_fingerprint": "fp_3"})
+    assert told.translator.extra == Extra(chunk_fields={"system_fingerprint": "fp_3"})
 
 
 def test_what_the_first_chunk_did_not_have_never_rides_on_the_first_entry() -> None:
-    assert [extra.top for _, extra in Told(role(), said("a", x=1), said("b", x=1)).pieces] == [{}, {"x": 1}, {}]
+    assert [extra.chunk_fields for _, extra in Told(role(), said("a", x=1), said("b", x=1)).pieces] == [
+        {},
+        {"x": 1},
+        {},
+    ]
 
 
 def test_a_value_overwritten_before_the_next_entry_is_not_told() -> None:
     told = Told(said("a", x=1), chunk(x=2), chunk(x=3), said("b"), chunk(x=4), chunk(x=3), said("c"))
-    assert [extra.top for _, extra in told.pieces] == [{"x": 1}, {}, {"x": 3}, {}]
+    assert [extra.chunk_fields for _, extra in told.pieces] == [{"x": 1}, {}, {"x": 3}, {}]
 
 
 def test_sticky_fields_never_ride_on_closed() -> None:
     told = Told(said("a"), chunk(choice({"refusal": "no"}, filtered=True), x=1))
     assert told.kinds == ["opened", "text", "closed", "opened", "refusal"]
     assert [extra for _, extra in told.pieces] == [
-        NO_EXTRA, NO_EXTRA, NO_EXTRA, Extra(top={"x": 1}, choice={"filtered": True}), NO_EXTRA,
+        NO_EXTRA, NO_EXTRA, NO_EXTRA, Extra(chunk_fields={"x": 1}, choice={"filtered": True}), NO_EXTRA,
     ]  # fmt: skip
 
 
@@ -522,7 +526,7 @@ def test_null_and_empty_fields_say_nothing() -> None:
 
 def test_zero_and_false_do_say_something() -> None:
     told = Told(chunk(choice({"content": "a", "x": 0}, y=False), z=0))
-    assert told.extras() == [Extra(top={"z": 0}, choice={"y": False}), Extra(delta={"x": 0})]
+    assert told.extras() == [Extra(chunk_fields={"z": 0}, choice={"y": False}), Extra(delta={"x": 0})]
 
 
 def test_padding_is_dropped() -> None:
