@@ -216,7 +216,7 @@ async def _told(services: Services, state: State, *, full: bool = False) -> Json
         return schemas.generation_json(state, url, items=output.done.output, done=output.done, queue_position=None)
     if output.last_seq < 0:
         raise Gone("lost")
-    position = await services.queue.position(state.dispatch) if state.status == "queued" else None
+    position = await services.queue.position(state.job_id) if state.status == "queued" else None
     return schemas.generation_json(
         state, url, items=output.items(), queue_position=position, worker_running=await services.queue.workers() > 0
     )

@@ -226,8 +226,8 @@ class Attempt:
             writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
-            owner, dispatch = writer.state.head.owner, writer.state.dispatch
-            await retry_transient(partial(self._queue.finished, writer.generation, owner, dispatch))
+            owner, job_id = writer.state.head.owner, writer.state.job_id
+            await retry_transient(partial(self._queue.finished, writer.generation, owner, job_id))
         return answer.outcome
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:

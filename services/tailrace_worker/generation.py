@@ -43,12 +43,12 @@ class Generation:
     def only_while_read(self) -> bool:
         return self._current is not None and self._current.writer.state.head.options.on_disconnect == "cancel"
 
-    async def run(self, generation: str, dispatch: str) -> None:
+    async def run(self, generation: str, job_id: str) -> None:
         """Run it to its end, or until it is somebody else's."""
         reason = "worker_lost"
         while True:
-            taken = await self._take_over(generation, dispatch)
-            await retry_transient(lambda: self._queue.taken(dispatch))
+            taken = await self._take_over(generation, job_id)
+            await retry_transient(lambda: self._queue.taken(job_id))
             if taken.outcome is not Outcome.OK:
                 logger.info("%s: nothing to do: %s", generation, taken.outcome)
                 return None
@@ -59,8 +59,8 @@ class Generation:
                 reason = interruption.reason
                 logger.info("%s: interrupted: %s", generation, reason)
 
-    async def _take_over(self, generation: str, dispatch: str) -> TakeOver:
-        token = f"{dispatch}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
+    async def _take_over(self, generation: str, job_id: str) -> TakeOver:
+        token = f"{job_id}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
         return await retry_transient(lambda: self._log.take_over(generation, token, worker=self._worker))
 
     def look_again(self) -> None:

@@ -27,8 +27,8 @@ from tailrace.subscriber import Subscriber
 from tailrace.sweeper import Sweeper
 from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
-from tailrace_worker.dispatcher import Dispatcher
 from tailrace_worker.generation import Generation
+from tailrace_worker.job_runner import JobRunner
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import Upstream
@@ -54,11 +54,11 @@ class GenerationWorker:
         self.reconnects = ReconnectSignal()
         self.control = Subscriber(self.log.redis)
         self.job_wakeups = Subscriber(self.queue.redis)
-        self.dispatcher = self._dispatcher()
+        self.job_runner = self._job_runner()
 
-    def _dispatcher(self) -> Dispatcher:
+    def _job_runner(self) -> JobRunner:
         longest = self.settings.deadline_s + self.settings.drain_s + 60
-        return Dispatcher(
+        return JobRunner(
             self.queue,
             self.name,
             [func(self.run_generation, name=JOB, timeout=longest, max_tries=1)],  # type: ignore[arg-type]
@@ -71,15 +71,15 @@ class GenerationWorker:
             job_deserializer=load_job,
         )
 
-    async def run_generation(self, _: dict[Any, Any], generation: str, dispatch: str) -> None:
+    async def run_generation(self, _: dict[Any, Any], generation: str, job_id: str) -> None:
         """The one job."""
         if generation in self.running:
             return
         run = Generation(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
         self.running[generation] = run
         try:
-            async with self._suspects if dispatch.startswith(SUSPECT) else contextlib.nullcontext():
-                await run.run(generation, dispatch)
+            async with self._suspects if job_id.startswith(SUSPECT) else contextlib.nullcontext():
+                await run.run(generation, job_id)
             task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation}")
             self._confirming.add(task)
             task.add_done_callback(self._confirming.discard)
@@ -96,14 +96,14 @@ class GenerationWorker:
         self.control.start()
         self.job_wakeups.start()
         self.control.add(keys.worker(self.name), self._told)
-        self.job_wakeups.add(keys.WAKE, self.dispatcher.wake)
+        self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),
                 tasks.create_task(self._renew(), name="renew"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
-                tasks.create_task(self.dispatcher.main(), name="dispatcher"),
+                tasks.create_task(self.job_runner.main(), name="job_runner"),
             ]
             logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
             await stopping.wait()
@@ -153,15 +153,15 @@ class GenerationWorker:
 
     async def _drain(self) -> None:
         """No new generation; the running ones have DRAIN_S. What still runs then is handed back to the queue."""
-        self.dispatcher.stop_picking()
-        jobs = list(self.dispatcher.tasks.values())
+        self.job_runner.stop_picking()
+        jobs = list(self.job_runner.tasks.values())
         if jobs:
             logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
             await asyncio.wait(jobs, timeout=self.settings.drain_s)
         if self._confirming:
             await asyncio.wait(self._confirming, timeout=self.settings.drain_s)
         rest = [(name, run.epoch) for name, run in self.running.items() if run.epoch]
-        for job in self.dispatcher.job_tasks.values():
+        for job in self.job_runner.job_tasks.values():
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         with contextlib.suppress(RedisError, OSError, TimeoutError):
@@ -172,9 +172,9 @@ class GenerationWorker:
     async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
         """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
         for generation, epoch in rest:
-            dispatch = new_token()
-            if await self.log.give_back(generation, epoch, dispatch) is Outcome.OK:
-                await self.queue.dispatch(generation, dispatch, self.settings.deadline_s)
+            job_id = new_token()
+            if await self.log.give_back(generation, epoch, job_id) is Outcome.OK:
+                await self.queue.enqueue(generation, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
         await cancel_and_wait(*self._confirming)

@@ -45,6 +45,6 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
         answer = await log.finish(generation, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.finished(generation, taken.state.head.owner, taken.state.dispatch)
+            await queue.finished(generation, taken.state.head.owner, taken.state.job_id)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

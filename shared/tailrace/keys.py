@@ -16,7 +16,7 @@
                                                                                        deadline (the score) has passed
     tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
     tailrace:queue                         zset    arq               arq               a job leaves when it is taken
-    arq:job:<dispatch> and others          -       arq               arq               arq's own
+    arq:job:<job_id> and others          -       arq               arq               arq's own
 
 All keys of one generation carry its id as hash tag: one cluster slot, so its scripts stay legal there. The others
 stand with the queue, which is a single node.

@@ -103,7 +103,7 @@ class Log:
         self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
 
-    async def create(self, head: Head, dispatch: str) -> int:
+    async def create(self, head: Head, job_id: str) -> int:
         """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
 
         Raises:
@@ -114,7 +114,7 @@ class Log:
         del value["at"]
         outcome, *answer = await scripts.CREATE(
             self.redis, head.id,
-            *parts_of(head), head.owner, dispatch, msgspec.json.encode(value), seq_span(created) - 1,
+            *parts_of(head), head.owner, job_id, msgspec.json.encode(value), seq_span(created) - 1,
             head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
@@ -198,13 +198,13 @@ class Log:
         )  # fmt: skip
         return _outcome(outcome)
 
-    async def give_back(self, generation: str, epoch: int, dispatch: str) -> Outcome:
+    async def give_back(self, generation: str, epoch: int, job_id: str) -> Outcome:
         """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, dispatch, ""))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, ""))[0])
 
-    async def requeue_expired(self, generation: str, epoch: int, dispatch: str) -> Outcome:
+    async def requeue_expired(self, generation: str, epoch: int, job_id: str) -> Outcome:
         """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, dispatch, "expired"))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, "expired"))[0])
 
     async def finish(self, generation: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
         """End it, if its top is still the one that was folded."""

@@ -106,22 +106,22 @@ class Queue:
             Gone: it existed and is no longer kept.
             Unavailable: a server is full; nothing is left behind.
         """
-        dispatch = new_token()
+        job_id = new_token()
         try:
             await self.note(head)
-            await self.log.create(head, dispatch)
+            await self.log.create(head, job_id)
             state = await self.log.state(head.id)
             if state.status == "queued" and not state.ending:
-                await self.dispatch(head.id, state.dispatch, head.options.deadline_s)
+                await self.enqueue(head.id, state.job_id, head.options.deadline_s)
         except OutOfMemoryError:
-            await self._take_back(head, dispatch)
+            await self._take_back(head, job_id)
             raise Unavailable("The log's server is full.", retry_after=FULL_RETRY_S) from None
 
-    async def _take_back(self, head: Head, dispatch: str) -> None:
+    async def _take_back(self, head: Head, job_id: str) -> None:
         """Leave nothing of a submit that was refused half-way, so that it may be tried again. What an earlier submit
         of the same id has created goes on."""
         (state,) = await self.log.states([head.id])
-        if state is None or (isinstance(state, State) and state.dispatch == dispatch):
+        if state is None or (isinstance(state, State) and state.job_id == job_id):
             await self.log.redis.delete(*keys.of_generation(head.id))
             await self.finished(head.id, head.owner)
             await self.forget(head.owner, [head.id])
@@ -142,7 +142,7 @@ class Queue:
             pipe.expire(name, life_s, gt=True)
         await pipe.execute()
 
-    async def dispatch(self, generation: str, dispatch: str, expires_s: int) -> None:
+    async def enqueue(self, generation: str, job_id: str, expires_s: int) -> None:
         """Ask for a run. The same dispatch twice is one job.
 
         As arq's `enqueue_job`, but without its WATCH: where a connection dies under that, arq raises what is no
@@ -150,38 +150,38 @@ class Queue:
         """
         seconds, _ = await self.redis.time()
         now_ms = 1000 * int(seconds)
-        job = serialize_job(JOB, (generation, dispatch), {}, None, now_ms, serializer=dump_job)
+        job = serialize_job(JOB, (generation, job_id), {}, None, now_ms, serializer=dump_job)
         pipe = self.redis.pipeline(transaction=True)
-        pipe.set(job_key_prefix + dispatch, job, nx=True, px=expires_s * 1000)
-        pipe.zadd(keys.QUEUE, {dispatch: now_ms - 1000 * CLOCK_SKEW_S}, nx=True)
+        pipe.set(job_key_prefix + job_id, job, nx=True, px=expires_s * 1000)
+        pipe.zadd(keys.QUEUE, {job_id: now_ms - 1000 * CLOCK_SKEW_S}, nx=True)
         await pipe.execute()
         await self.redis.execute_command("SPUBLISH", keys.WAKE, b"")
 
-    async def withdraw(self, dispatch: str) -> None:
+    async def withdraw(self, job_id: str) -> None:
         """Take a dispatch out of the queue; harmless if it is gone already."""
         pipe = self.redis.pipeline(transaction=False)
-        _withdraw(pipe, dispatch)
+        _withdraw(pipe, job_id)
         await pipe.execute()
 
-    async def take(self, dispatch: str, worker: str, life_ms: int) -> int | None:
+    async def take(self, job_id: str, worker: str, life_ms: int) -> int | None:
         """Its score in the queue if it is this worker's to run now; None if it is another's, or waits no longer."""
-        mark = in_progress_key_prefix + dispatch
+        mark = in_progress_key_prefix + job_id
         outcome, *score = await scripts.TAKE.on(
-            self.redis, [keys.QUEUE, mark], dispatch, worker, life_ms, HOLD_S, 1000 * CLOCK_SKEW_S
+            self.redis, [keys.QUEUE, mark], job_id, worker, life_ms, HOLD_S, 1000 * CLOCK_SKEW_S
         )
         return int(float(score[0])) if outcome == b"OK" else None
 
-    async def taken(self, dispatch: str) -> None:
+    async def taken(self, job_id: str) -> None:
         """A worker has begun: running jobs left in arq's queue would hide the waiting ones behind them (measured:
         11.8 s), so they leave it now."""
-        await self.redis.zrem(keys.QUEUE, dispatch)
+        await self.redis.zrem(keys.QUEUE, job_id)
 
-    async def finished(self, generation: str, owner: str | None = None, dispatch: str | None = None) -> None:
+    async def finished(self, generation: str, owner: str | None = None, job_id: str | None = None) -> None:
         """It has ended, and nothing is left of its dispatch: arq cannot delete what is its own where its worker dies,
         or the server is away. (Without its owner it leaves their count when its deadline has passed.)"""
         pipe = self.redis.pipeline(transaction=False)
-        if dispatch is not None:
-            _withdraw(pipe, dispatch)
+        if job_id is not None:
+            _withdraw(pipe, job_id)
         pipe.srem(keys.unfinished(generation), generation)
         if owner is not None:
             pipe.zrem(keys.unfinished_of(owner), generation)
@@ -209,22 +209,22 @@ class Queue:
         except OutOfMemoryError:
             return True
 
-    async def is_waiting(self, dispatches: list[str]) -> list[bool]:
+    async def is_waiting(self, job_ids: list[str]) -> list[bool]:
         """Of each dispatch: whether a worker will still find it. (One that was taken and not begun will not be.)"""
         pipe = self.redis.pipeline(transaction=False)
-        for dispatch in dispatches:
-            pipe.zscore(keys.QUEUE, dispatch)
-            pipe.exists(in_progress_key_prefix + dispatch, job_key_prefix + dispatch)
-            pipe.exists(in_progress_key_prefix + dispatch)
+        for job_id in job_ids:
+            pipe.zscore(keys.QUEUE, job_id)
+            pipe.exists(in_progress_key_prefix + job_id, job_key_prefix + job_id)
+            pipe.exists(in_progress_key_prefix + job_id)
         answers = await pipe.execute()
         return [
             score is not None and known == 1 and not taken
             for score, known, taken in zip(answers[::3], answers[1::3], answers[2::3], strict=True)
         ]
 
-    async def position(self, dispatch: str) -> int | None:
+    async def position(self, job_id: str) -> int | None:
         """Place in the queue, from 1; None once a worker has taken it."""
-        rank = await self.redis.zrank(keys.QUEUE, dispatch)
+        rank = await self.redis.zrank(keys.QUEUE, job_id)
         return None if rank is None else int(rank) + 1
 
     async def depth(self) -> int:
@@ -264,6 +264,6 @@ class Queue:
             await self.redis.zrem(keys.owned(owner), *generations)
 
 
-def _withdraw(pipe: Pipeline, dispatch: str) -> None:
-    pipe.zrem(keys.QUEUE, dispatch)
-    pipe.delete(*(prefix + dispatch for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))
+def _withdraw(pipe: Pipeline, job_id: str) -> None:
+    pipe.zrem(keys.QUEUE, job_id)
+    pipe.delete(*(prefix + job_id for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))

@@ -26,7 +26,7 @@ class State(msgspec.Struct, frozen=True):
     seq: int
     lease: int
     deadline: int
-    dispatch: str
+    job_id: str
     worker: str = ""
     ending: FinalStatus | None = None
     handovers: int = 0

@@ -90,8 +90,8 @@ class Sweeper:
     async def _look_at(self, generations: list[str]) -> None:
         states = await self._log.states(generations)
         now = await self._log.now()
-        dispatches = [state.dispatch if isinstance(state, State) else "" for state in states]
-        waiting = await self._queue.is_waiting(dispatches)
+        job_ids = [state.job_id if isinstance(state, State) else "" for state in states]
+        waiting = await self._queue.is_waiting(job_ids)
         if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
             return
         for generation, state, is_waiting in zip(generations, states, waiting, strict=True):
@@ -119,7 +119,7 @@ class Sweeper:
             if self._for_longer_than(NEVER_CREATED_S, generation):
                 await self._queue.finished(generation)
         elif state.ended:
-            await self._queue.finished(generation, state.head.owner, state.dispatch)
+            await self._queue.finished(generation, state.head.owner, state.job_id)
         elif state.lease > now:
             self._doubted.pop(generation, None)
         elif state.ending:
@@ -133,21 +133,21 @@ class Sweeper:
         elif is_waiting:
             self._doubted.pop(generation, None)
         elif self._for_longer_than(self._lease_s, generation):
-            await self._dispatch_anew(state)
+            await self._requeue(state)
 
     async def _worker_lost(self, state: State) -> None:
         logger.info("%s: its worker is lost", state.head.id)
         if state.tries >= self._max_attempts:
             await self._fail(state.head.id, Failure("Every attempt lost its worker.", "attempts_exhausted"))
         else:
-            await self._dispatch_anew(state)
+            await self._requeue(state)
 
-    async def _dispatch_anew(self, state: State) -> None:
+    async def _requeue(self, state: State) -> None:
         generation = state.head.id
-        dispatch = (SUSPECT if state.tries >= SUSPECT_AFTER else "") + new_token()
-        await self._queue.withdraw(state.dispatch)  # first: once it is under another, nobody knows of this one
-        if await self._log.requeue_expired(generation, state.epoch, dispatch) is Outcome.OK:
-            await self._queue.dispatch(generation, dispatch, state.head.options.deadline_s)
+        job_id = (SUSPECT if state.tries >= SUSPECT_AFTER else "") + new_token()
+        await self._queue.withdraw(state.job_id)  # first: once it is under another, nobody knows of this one
+        if await self._log.requeue_expired(generation, state.epoch, job_id) is Outcome.OK:
+            await self._queue.enqueue(generation, job_id, state.head.options.deadline_s)
             self._doubted.pop(generation, None)
 
     async def _fail(self, generation: str, failure: Failure) -> None:

@@ -57,8 +57,8 @@ class Product:
         await teller.end()
         return generation
 
-    async def waits(self, dispatch: str) -> bool:
-        return await self.log.redis.zscore(keys.QUEUE, dispatch) is not None
+    async def waits(self, job_id: str) -> bool:
+        return await self.log.redis.zscore(keys.QUEUE, job_id) is not None
 
     async def stored(self) -> set[bytes]:
         """Every generation that a key or a waiting job names, and every other key but those of sweepers and arq."""
@@ -312,9 +312,9 @@ async def test_cancel_ends_it_also_again_and_also_when_it_has_ended(product: Pro
 async def test_cancelled_while_it_waits_it_leaves_the_queue(product: Product) -> None:
     generation = await product.api.create()
     state = await product.log.state(generation)
-    assert await product.waits(state.dispatch)
+    assert await product.waits(state.job_id)
     await product.api.cancel(generation)
-    assert not await product.waits(state.dispatch)
+    assert not await product.waits(state.job_id)
     stream = await product.api.read(generation)
     assert stream.kinds == ["created", "done"]
     assert stream.events[-1].value["status"] == "cancelled"

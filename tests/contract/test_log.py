@@ -410,14 +410,14 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     assert state == State(
         Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
         status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
-        dispatch="the first dispatch",
+        job_id="the first dispatch",
     )  # fmt: skip
     assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
 
 
 async def test_only_who_asks_for_the_whole_state_is_given_the_request(log: Log) -> None:
     head = head_of(id=new_generation_id(), request={"messages": ["x" * 100_000]})
-    await log.create(head, "dispatch")
+    await log.create(head, "job_id")
     state, whole = await log.state(head.id), await log.state(head.id, whole=True)
     assert (state.head.request, whole.head.request) == ({}, head.request)
     assert await log.states([head.id]) == [state]
@@ -438,7 +438,7 @@ async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, 
     await pen.finish()
     assert await log.create(head, "another dispatch") == created
     assert (await stored(redis, head.id))[:1] == before[0]
-    assert (await log.state(head.id)).dispatch == "the first dispatch"
+    assert (await log.state(head.id)).job_id == "the first dispatch"
 
 
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
@@ -728,7 +728,7 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:
     assert await log.give_back(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
     state = await log.state(pen.generation)
-    assert (state.status, state.dispatch, state.lease, state.tries) == ("queued", "another dispatch", 0, 0)
+    assert (state.status, state.job_id, state.lease, state.tries) == ("queued", "another dispatch", 0, 0)
     later = await take(log, pen.generation, "two", worker="second")
     assert (later.state.status, later.state.attempt, later.state.tries) == ("running", 2, 1)
 
@@ -739,7 +739,7 @@ async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, pe
     await let_the_lease_pass(redis, pen.generation)
     assert await log.requeue_expired(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
     state = await log.state(pen.generation)
-    assert (state.status, state.dispatch, state.tries) == ("queued", "another dispatch", 1)
+    assert (state.status, state.job_id, state.tries) == ("queued", "another dispatch", 1)
 
 
 @pytest.mark.parametrize(

@@ -199,12 +199,12 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule()
     def create(self) -> None:
-        dispatch = self.name()
+        job_id = self.name()
         try:
-            answer: int | str = self.do(self.log.create(self.head, dispatch))
+            answer: int | str = self.do(self.log.create(self.head, job_id))
         except Gone as gone:
             answer = str(gone.code)
-        assert self.model.create(dispatch, answer if isinstance(answer, int) else 0) == answer
+        assert self.model.create(job_id, answer if isinstance(answer, int) else 0) == answer
         if isinstance(answer, int):
             self.newest = max(self.newest, answer)
             created = [from_row(row) for row in self.model.log[:1]]
@@ -283,10 +283,10 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(pen=pens)
     def give_back(self, pen: Pen) -> None:
-        dispatch = self.name()
+        job_id = self.name()
         for _ in range(2):
-            answer = self.do(self.log.give_back(self.id, pen.epoch, dispatch))
-            assert answer is self.model.requeue(pen.epoch, dispatch, expired=False)
+            answer = self.do(self.log.give_back(self.id, pen.epoch, job_id))
+            assert answer is self.model.requeue(pen.epoch, job_id, expired=False)
 
     @rule(pen=consumes(pens))
     def crash(self, pen: Pen) -> None:
@@ -343,9 +343,9 @@ class GenerationMachine(RuleBasedStateMachine):
     def sweep(self, late: bool) -> None:
         """A sweeper that looked a moment ago finds what has changed since."""
         assert self.model.head is not None
-        epoch, dispatch = self.model.head.epoch - late, self.name()
-        answer = self.do(self.log.requeue_expired(self.id, epoch, dispatch))
-        assert answer is self.model.requeue(epoch, dispatch, expired=True)
+        epoch, job_id = self.model.head.epoch - late, self.name()
+        answer = self.do(self.log.requeue_expired(self.id, epoch, job_id))
+        assert answer is self.model.requeue(epoch, job_id, expired=True)
 
     @rule(pen=pens)
     def heal(self, pen: Pen) -> None:
@@ -452,7 +452,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
-    same = {name: getattr(state, name) for name in ("epoch", "dispatch", "seq", "status", "attempt", "worker")}
+    same = {name: getattr(state, name) for name in ("epoch", "job_id", "seq", "status", "attempt", "worker")}
     more = {name: getattr(state, name) for name in ("ending", "handovers")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)

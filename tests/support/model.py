@@ -16,7 +16,7 @@ class ModelHead:
     """The head as far as scripts decide by it. `token` is of whoever took over last."""
 
     epoch: int
-    dispatch: str
+    job_id: str
     seq: int = 0
     status: Status = "queued"
     attempt: int = 0
@@ -43,12 +43,12 @@ class Model:
     def copy(self) -> "Model":
         return Model(self.head, list(self.log), self.tombstone)
 
-    def create(self, dispatch: str, now: int) -> int | str:
+    def create(self, job_id: str, now: int) -> int | str:
         """When it was created, or why it is gone."""
         if self.head is None and self.tombstone != "none":
             return "deleted" if self.tombstone == "deleted" else "expired"
         if self.head is None:
-            self.head, self.tombstone = ModelHead(now, dispatch), "kept"
+            self.head, self.tombstone = ModelHead(now, job_id), "kept"
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
         return self.log[0].epoch
 
@@ -117,7 +117,7 @@ class Model:
         self.head = replace(head, held=True)
         return Outcome.OK
 
-    def requeue(self, epoch: int, dispatch: str, *, expired: bool) -> Outcome:
+    def requeue(self, epoch: int, job_id: str, *, expired: bool) -> Outcome:
         head = self.head
         if head is None:
             return self._missing()
@@ -127,12 +127,12 @@ class Model:
             return Outcome.DONE
         if head.ending:
             return Outcome.ENDING
-        if head.dispatch == dispatch:
+        if head.job_id == job_id:
             return Outcome.OK
         if expired and head.held:
             return Outcome.HELD
         handovers = head.handovers + (0 if expired else 1)
-        self.head = replace(head, held=False, status="queued", dispatch=dispatch, handovers=handovers)
+        self.head = replace(head, held=False, status="queued", job_id=job_id, handovers=handovers)
         return Outcome.OK
 
     def restore(self, taken: ModelHead, rows: list[Row]) -> Outcome:

@@ -158,7 +158,7 @@ class Web:
         """A log that holds these entries."""
         fields = {
             "head": msgspec.json.encode(head), "created": head.created, "deadline": head.created + 3_600_000,
-            "retention": 3_600_000, "status": "running", "dispatch": "d", "attempt": 1, "lease": 0,
+            "retention": 3_600_000, "status": "running", "job_id": "d", "attempt": 1, "lease": 0,
             "epoch": head.created, "seq": -1,
         }  # fmt: skip
         await self.redis.hset(keys.head(head.id), mapping=fields)

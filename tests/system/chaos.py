@@ -57,8 +57,8 @@ SCENARIOS: dict[str, Scenario] = {
         worker_faults.poison, "poisonous prompts", "kill to next event", None,
         {"poisons": 1, "neighbours": 2}, {"poisons": 10, "neighbours": 10},
     ),
-    "same-dispatch": Scenario(
-        worker_faults.same_dispatch, "dispatches", "", None,
+    "same-job": Scenario(
+        worker_faults.same_job, "dispatches", "", None,
         {"generations": 2, "deliveries": 20}, {"generations": 20, "deliveries": 20},
     ),
     "rolling": Scenario(

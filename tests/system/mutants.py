@@ -53,8 +53,8 @@ MUTANTS: dict[str, Mutant] = {
         ],
     ),
     "token of the run": Mutant(
-        "same-dispatch",
-        [Edit("services/tailrace_worker/generation.py", 'token = f"{dispatch}/{new_token()}"', "token = dispatch")],
+        "same-job",
+        [Edit("services/tailrace_worker/generation.py", 'token = f"{job_id}/{new_token()}"', "token = job_id")],
     ),
     "hold-off": Mutant(
         "rolled-back-end",
@@ -65,8 +65,8 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "services/tailrace_worker/worker.py",
-                "if dispatch.startswith(SUSPECT) else",
-                "if not dispatch else",
+                "if job_id.startswith(SUSPECT) else",
+                "if not job_id else",
             )
         ],
     ),

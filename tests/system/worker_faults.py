@@ -165,7 +165,7 @@ def _poison(fleet: Fleet, line: Link, restarts: list[asyncio.Task[None]]) -> Non
     line.watch = look
 
 
-async def same_dispatch(run: Run) -> None:
+async def same_job(run: Run) -> None:
     """One dispatch is delivered many times at once to several workers: one of them asks the upstream."""
     async with run.fleet(workers=3, frontends=1) as fleet, fleet.client() as redis:
         load = run.load(fleet)
@@ -174,10 +174,10 @@ async def same_dispatch(run: Run) -> None:
             for worker in fleet.workers:
                 worker.send(signal.SIGSTOP)  # so that the first delivery waits for the others
             case = await load.create(run.plan(30, 30.0))
-            dispatch = (await redis.execute_command("HGET", keys.head(case.generation), "dispatch")).decode()
+            job_id = (await redis.execute_command("HGET", keys.head(case.generation), "job_id")).decode()
             for copy in range(run.size["deliveries"] - 1):
                 await queue.arq.enqueue_job(
-                    JOB, case.generation, dispatch, _job_id=f"{dispatch}-{copy}", _defer_by=-3600, _expires=60
+                    JOB, case.generation, job_id, _job_id=f"{job_id}-{copy}", _defer_by=-3600, _expires=60
                 )
             await redis.execute_command("SPUBLISH", keys.WAKE, b"")
             for worker in fleet.workers:

@@ -1,13 +1,13 @@
 -- A generation comes into being: head, first entry, tombstone-to-be.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  head (JSON), request (JSON), owner, dispatch, created (JSON without `at`), seq of created,
+-- ARGV  head (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
 --       deadline, retention, lease (ms each)
 -- Answers  OK created_ms | GONE deleted | GONE expired
 --
 -- Idempotent by id: an existing generation answers OK with its own time. Out of memory: refused (no flag here).
 local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local json, request, owner, dispatch, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local json, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
 local known = redis.call('HGET', head, 'created')
@@ -22,7 +22,7 @@ local now_text = string.format('%.0f', now)
 
 redis.call('HSET', head,
   'head', json, 'request', request, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
-  'retention', string.format('%.0f', retention), 'status', 'queued', 'dispatch', dispatch,
+  'retention', string.format('%.0f', retention), 'status', 'queued', 'job_id', job_id,
   'epoch', now_text, 'attempt', 0, 'seq', seq, 'lease', 0)
 redis.call('XADD', log, now_text .. '-' .. seq, 'created',
   string.format('{"at":%.3f,', now / 1000) .. string.sub(created, 2))

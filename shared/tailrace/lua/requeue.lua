@@ -1,22 +1,22 @@
 #!lua flags=allow-oom
--- Nobody runs it any more: it waits for a worker under another dispatch.
+-- Nobody runs it any more: it waits for a worker under another job_id.
 --
 -- KEYS  head, log, tombstone, events
--- ARGV  epoch, dispatch, '' by its own worker or 'expired' by a sweeper
+-- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper
 -- Answers  OK | HELD | ENDING | FENCED | DONE | LOST | GONE
 --
 -- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
 local head, tombstone = KEYS[1], KEYS[3]
-local epoch, dispatch, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
+local epoch, job_id, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'ending', 'dispatch')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'ending', 'job_id')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
 end
 if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
 if known[4] then return {'ENDING'} end
-if known[5] == dispatch then return {'OK'} end
+if known[5] == job_id then return {'OK'} end
 
 if expired then
   local time = redis.call('TIME')
@@ -24,5 +24,5 @@ if expired then
 else
   redis.call('HINCRBY', head, 'handovers', 1)
 end
-redis.call('HSET', head, 'lease', 0, 'status', 'queued', 'dispatch', dispatch)
+redis.call('HSET', head, 'lease', 0, 'status', 'queued', 'job_id', job_id)
 return {'OK'}

@@ -98,7 +98,7 @@ async def test_a_server_that_has_lost_its_replicas_passes(
     redis: Redis, config: Callable[[str, str], Awaitable[None]], log: Log
 ) -> None:
     generation = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-    await log.create(generation, "dispatch")
+    await log.create(generation, "job_id")
     await log.take_over(generation.id, "token", worker="w")
     await config("min-replicas-to-write", "1")
     with pytest.raises(TRANSIENT_ERRORS, match="replicas"):

@@ -36,8 +36,8 @@ async def generation(queue: Queue) -> str:
 async def taken(log: Log, queue: Queue, generation: str) -> TakeOver:
     """It runs, and has said something."""
     state = await log.state(generation)
-    taken = await log.take_over(generation, state.dispatch, worker="first")
-    await queue.taken(state.dispatch)
+    taken = await log.take_over(generation, state.job_id, worker="first")
+    await queue.taken(state.job_id)
     await write(log, taken, 0, Started(1, 2.0), text_opened(), *words("Once| upon"))
     return taken
 
@@ -70,13 +70,13 @@ async def the_end(log: Log, generation: str) -> Done:
 async def test_what_waits_is_cancelled_and_nobody_will_run_it(
     redis: Redis, log: Log, queue: Queue, generation: str
 ) -> None:
-    dispatch = (await log.state(generation)).dispatch
+    job_id = (await log.state(generation)).job_id
     await end(log, queue, generation, "cancelled")
     done = await the_end(log, generation)
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
     assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
-    assert await redis.keys(f"*{dispatch}*") == []
-    assert (await log.take_over(generation, dispatch, worker="first")).outcome is Outcome.DONE
+    assert await redis.keys(f"*{job_id}*") == []
+    assert (await log.take_over(generation, job_id, worker="first")).outcome is Outcome.DONE
 
 
 async def test_what_runs_is_cancelled_with_what_it_has_said(

@@ -63,10 +63,10 @@ async def test_submit_creates_and_asks_for_one_run(redis: Redis, log: Log, queue
     head = new_head()
     await queue.submit(head)
     state = await log.state(head.id, "anna")
-    assert (state.status, await queue.position(state.dispatch), await queue.depth()) == ("queued", 1, 1)
+    assert (state.status, await queue.position(state.job_id), await queue.depth()) == ("queued", 1, 1)
     (job,) = await jobs(redis)
-    assert (job["f"], job["a"], job["k"]) == (JOB, [head.id, state.dispatch], {})
-    assert await queue.is_waiting([state.dispatch]) == [True]
+    assert (job["f"], job["a"], job["k"]) == (JOB, [head.id, state.job_id], {})
+    assert await queue.is_waiting([state.job_id]) == [True]
 
 
 async def test_submit_notes_whose_it_is_and_that_it_is_unfinished(redis: Redis, queue: Queue) -> None:
@@ -101,15 +101,15 @@ async def test_submit_heals_one_that_died_half_way(redis: Redis, log: Log, queue
     if steps == "created":
         await log.create(head, "the first dispatch")
     await queue.submit(head)
-    assert await queue.is_waiting([(await log.state(head.id)).dispatch]) == [True]
+    assert await queue.is_waiting([(await log.state(head.id)).job_id]) == [True]
 
 
 async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
     head = new_head()
     await queue.submit(head)
-    dispatch = (await log.state(head.id)).dispatch
-    await queue.withdraw(dispatch)
-    await log.take_over(head.id, dispatch, worker="first")
+    job_id = (await log.state(head.id)).job_id
+    await queue.withdraw(job_id)
+    await log.take_over(head.id, job_id, worker="first")
     await queue.submit(head)
     assert await queue.depth() == 0
     await end(log, queue, head.id, "cancelled")
@@ -153,8 +153,8 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
     """The memory is used up between the steps."""
     create, head = log.create, new_head()
 
-    async def create_and_fill(head: Head, dispatch: str) -> int:
-        created = await create(head, dispatch)
+    async def create_and_fill(head: Head, job_id: str) -> int:
+        created = await create(head, job_id)
         await full()
         return created
 
@@ -214,11 +214,11 @@ async def test_what_lies_in_redis_is_no_pickle(redis: Redis, queue: Queue) -> No
 async def test_a_job_is_due_at_once_by_any_clock_and_not_for_ever(redis: Redis, log: Log, queue: Queue) -> None:
     head = new_head(options=Options(deadline_s=77, retention_s=1))
     await queue.submit(head)
-    dispatch = (await log.state(head.id)).dispatch
-    due = await redis.zscore(keys.QUEUE, dispatch)
+    job_id = (await log.state(head.id)).job_id
+    due = await redis.zscore(keys.QUEUE, job_id)
     assert due is not None
     assert due <= await log.now() - (CLOCK_SKEW_S - 60) * 1000
-    assert 0 < await redis.ttl(job_key_prefix + dispatch) <= 77
+    assert 0 < await redis.ttl(job_key_prefix + job_id) <= 77
 
 
 async def test_a_dispatch_wakes_the_workers(redis: Redis, queue: Queue) -> None:
@@ -228,19 +228,19 @@ async def test_a_dispatch_wakes_the_workers(redis: Redis, queue: Queue) -> None:
     job_wakeups.start()
     async with asyncio.timeout(5):
         assert await rung.get() is None
-        await queue.dispatch(new_generation_id(), "dispatch", 60)
+        await queue.enqueue(new_generation_id(), "dispatch", 60)
         assert await rung.get() == b""
     await job_wakeups.close()
 
 
 async def test_the_same_dispatch_twice_is_one_job(redis: Redis, queue: Queue) -> None:
     for _ in range(2):
-        await queue.dispatch("gen", "dispatch", 60)
+        await queue.enqueue("gen", "dispatch", 60)
     assert len(await jobs(redis)) == await queue.depth() == 1
 
 
 async def test_a_withdrawn_dispatch_leaves_no_keys(redis: Redis, queue: Queue) -> None:
-    await queue.dispatch("gen", "dispatch", 60)
+    await queue.enqueue("gen", "dispatch", 60)
     for prefix in (in_progress_key_prefix, retry_key_prefix):
         await redis.set(prefix + "dispatch", b"1")
     for _ in range(2):
@@ -251,7 +251,7 @@ async def test_a_withdrawn_dispatch_leaves_no_keys(redis: Redis, queue: Queue) -
 async def test_positions_count_from_1_in_order_of_dispatch(queue: Queue) -> None:
     names = ["a", "b", "c"]
     for name in names:
-        await queue.dispatch("gen", name, 60)
+        await queue.enqueue("gen", name, 60)
     assert [await queue.position(name) for name in names] == [1, 2, 3]
     await queue.taken("a")
     assert [await queue.position(name) for name in names] == [None, 1, 2]
@@ -261,7 +261,7 @@ async def test_positions_count_from_1_in_order_of_dispatch(queue: Queue) -> None
 async def test_a_dispatch_waits_until_a_worker_has_it(redis: Redis, queue: Queue) -> None:
     names = ["waits", "begun", "expired", "begun and expired", "never was"]
     for name in names[:-1]:
-        await queue.dispatch("gen", name, 60)
+        await queue.enqueue("gen", name, 60)
     for name in names:
         if "begun" in name:
             await redis.set(in_progress_key_prefix + name, b"1")
@@ -439,14 +439,14 @@ async def test_a_server_that_has_just_started_gives_away_nothing_from_before_for
     redis = connect(server.url)
     queue = Queue(redis, Log(redis, LEASE_MS))
     try:
-        await queue.dispatch("a generation", "before", HOUR_S)
+        await queue.enqueue("a generation", "before", HOUR_S)
         assert await queue.take("before", "worker", 1000) is not None
         await redis.delete(in_progress_key_prefix + "before")
         await asyncio.sleep(1.1)  # a server knows its age in whole seconds
         server.stop()
         server.start()
         assert await queue.take("before", "worker", 1000) is None
-        await queue.dispatch("a generation", "since", HOUR_S)
+        await queue.enqueue("a generation", "since", HOUR_S)
         assert await queue.take("before", "worker", 1000) is None
         await eventually(lambda: queue.take("before", "worker", 1000), HOLD_S + 10)
         assert (await connection.server_run(redis))[1] >= HOLD_S

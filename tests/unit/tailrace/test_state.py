@@ -9,7 +9,7 @@ HEAD = head()
 SMALL, REQUEST = parts_of(HEAD)
 STORED = {
     "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "epoch": "7", "attempt": "2",
-    "seq": "41", "lease": "0", "deadline": "99", "dispatch": "d", "handovers": "1",
+    "seq": "41", "lease": "0", "deadline": "99", "job_id": "d", "handovers": "1",
 }  # fmt: skip
 
 

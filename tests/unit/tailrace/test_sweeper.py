@@ -43,7 +43,7 @@ class House:
 
     async def run(self, generation: str) -> None:
         """A worker takes it from the queue, and over."""
-        await self.queue.taken((await self.log.state(generation)).dispatch)
+        await self.queue.taken((await self.log.state(generation)).job_id)
         await self.log.take_over(generation, new_token(), worker="w")
 
     async def set(self, generation: str, **fields: int | str) -> None:
@@ -96,13 +96,13 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
 
 async def test_a_lost_worker_s_generation_waits_for_another(house: House) -> None:
     generation = await house.running()
-    dispatch = (await house.log.state(generation)).dispatch
+    job_id = (await house.log.state(generation)).job_id
     await house.set(generation, lease=1)
     await house.sweep()
     state = await house.log.state(generation)
     assert state.status == "queued"
-    assert state.dispatch != dispatch
-    assert await house.queue.position(state.dispatch) == 1
+    assert state.job_id != job_id
+    assert await house.queue.position(state.job_id) == 1
 
 
 async def test_one_whose_attempts_are_spent_ends_as_failed(house: House) -> None:
@@ -133,19 +133,19 @@ async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
     house: House, redis: Redis, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
     generation = await house.submitted()
-    dispatch = (await house.log.state(generation)).dispatch
+    job_id = (await house.log.state(generation)).job_id
     if taken:  # by a worker that died before it took over
-        await redis.set(in_progress_key_prefix + dispatch, b"1")
+        await redis.set(in_progress_key_prefix + job_id, b"1")
     else:
-        await redis.zrem(keys.QUEUE, dispatch)
+        await redis.zrem(keys.QUEUE, job_id)
     await house.sweep()
-    assert (await house.log.state(generation)).dispatch == dispatch
+    assert (await house.log.state(generation)).job_id == job_id
     monkeypatch.setattr(house.sweeper, "_for_longer_than", lambda *_: True)
     await house.sweep()
     state = await house.log.state(generation)
-    assert state.dispatch != dispatch
-    assert await house.queue.position(state.dispatch) == 1
-    assert not [key async for key in redis.scan_iter(f"arq:*{dispatch}")]
+    assert state.job_id != job_id
+    assert await house.queue.position(state.job_id) == 1
+    assert not [key async for key in redis.scan_iter(f"arq:*{job_id}")]
 
 
 async def test_an_end_that_was_begun_is_written(house: House) -> None:

@@ -66,8 +66,8 @@ def test_messages_may_be_parts_calls_and_their_results() -> None:
     [
         ("model", None), ("model", ""), ("model", 1), ("model", ["demo"]), ("model", "m" * 257), ("messages", None),
         ("messages", []), ("messages", {}), ("messages", "Hello?"), ("messages", [1]), ("messages", [None]),
-        ("temperature", "hot"), ("temperature", [1]), ("top_p", True), ("n", 0), ("n", 129), ("n", "2"), ("seq",
-        1.5), ("max_tokens", 0), ("max_tokens", "9"), ("max_completion_tokens", -1), ("presence_penalty", "x"),
+        ("temperature", "hot"), ("temperature", [1]), ("top_p", True), ("n", 0), ("n", 129), ("n", "2"), ("n", 1.5),
+        ("max_tokens", 0), ("max_tokens", "9"), ("max_completion_tokens", -1), ("presence_penalty", "x"),
         ("frequency_penalty", {}), ("logprobs", 1), ("logprobs", "yes"), ("top_logprobs", "3"), ("logit_bias", []),
         ("seed", "1"), ("seed", 1.5), ("stop", 1), ("stop", [1]), ("stop", {}), ("stream", "true"), ("stream", 1),
         ("stream_options", True), ("stream_options", []), ("tools", {}), ("tools", ["f"]), ("tool_choice", 1),
@@ -192,7 +192,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
     max_leaves=8,
 )
-FIELDS = st.sampled_from(["model", "messages", "seq", "stop", "stream", "tools", "tailrace", "seed", "x"])
+FIELDS = st.sampled_from(["model", "messages", "n", "stop", "stream", "tools", "tailrace", "seed", "x"])
 
 
 @given(st.binary(max_size=80))
@@ -212,7 +212,7 @@ def state(**changes: Any) -> State:
     head = Head(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
     fixed: dict[str, Any] = {
         "head": head, "status": "running", "epoch": 1, "attempt": 1, "seq": 5, "lease": 0, "deadline": 0,
-        "dispatch": "d",
+        "job_id": "d",
     }  # fmt: skip
     return State(**(fixed | changes))
 
@@ -259,5 +259,5 @@ def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
 
 
 def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
-    told = generation_json(state(worker="the-worker", dispatch="the-dispatch"), "/events", items=[])
-    assert not any(secret in jsoncodec.dumps(told).decode() for secret in ("anna", "the-worker", "the-dispatch"))
+    told = generation_json(state(worker="the-worker", job_id="the-job"), "/events", items=[])
+    assert not any(secret in jsoncodec.dumps(told).decode() for secret in ("anna", "the-worker", "the-job"))

@@ -14,7 +14,7 @@ from tailrace.ids import new_token
 from tailrace.log import Log
 from tailrace.queue import JOB, Queue, dump_job, load_job
 from tailrace.tasks import cancel_and_wait
-from tailrace_worker.dispatcher import Dispatcher
+from tailrace_worker.job_runner import JobRunner
 
 
 class Shop:
@@ -25,22 +25,22 @@ class Shop:
         self.begun: list[str] = []
         self.go = asyncio.Event()
         self._another = asyncio.Event()
-        self.dispatcher = Dispatcher(
+        self.job_runner = JobRunner(
             self.queue, "this worker", [func(self._job, name=JOB, timeout=60, max_tries=1)],  # type: ignore[arg-type]
             max_jobs=2, max_tries=1, retry_jobs=False,
             keep_result=0, job_serializer=dump_job, job_deserializer=load_job,
         )  # fmt: skip
 
-    async def _job(self, _: dict[Any, Any], generation: str, dispatch: str) -> None:
+    async def _job(self, _: dict[Any, Any], generation: str, job_id: str) -> None:
         self.begun.append(generation)
         self._another.set()
-        await self.queue.taken(dispatch)
+        await self.queue.taken(job_id)
         await self.go.wait()
 
     async def notify(self, *generations: str) -> None:
         for generation in generations:
-            await self.queue.dispatch(generation, new_token(), 60)
-        self.dispatcher.wake()
+            await self.queue.enqueue(generation, new_token(), 60)
+        self.job_runner.wake()
 
     async def until(self, begun: int) -> None:
         async with asyncio.timeout(10):
@@ -52,50 +52,50 @@ class Shop:
 @pytest.fixture
 async def shop(redis: Redis, log: Log) -> AsyncIterator[Shop]:
     shop = Shop(redis, log)
-    running = asyncio.create_task(shop.dispatcher.main())
+    running = asyncio.create_task(shop.job_runner.main())
     yield shop
     shop.go.set()
-    await asyncio.gather(*shop.dispatcher.tasks.values())
+    await asyncio.gather(*shop.job_runner.tasks.values())
     await cancel_and_wait(running)
 
 
 async def test_jobs_run_up_to_the_limit_and_then_in_turn(shop: Shop) -> None:
     await shop.notify("a", "b", "c")
     await shop.until(2)
-    assert shop.dispatcher.job_counter == 2
+    assert shop.job_runner.job_counter == 2
     assert await shop.queue.depth() == 1
     shop.go.set()
     await shop.until(3)
 
 
 async def test_a_job_that_another_worker_has_is_left_to_it(shop: Shop, redis: Redis) -> None:
-    shop.dispatcher.stop_picking()
-    dispatch = new_token()
-    await shop.queue.dispatch("a", dispatch, 60)
-    await redis.set(in_progress_key_prefix + dispatch, b"another worker")
-    await shop.dispatcher.start_jobs([dispatch.encode()])
-    assert shop.dispatcher.job_counter == 0
+    shop.job_runner.stop_picking()
+    job_id = new_token()
+    await shop.queue.enqueue("a", job_id, 60)
+    await redis.set(in_progress_key_prefix + job_id, b"another worker")
+    await shop.job_runner.start_jobs([job_id.encode()])
+    assert shop.job_runner.job_counter == 0
     assert not shop.begun
 
 
 async def test_a_job_whose_taking_was_not_heard_of_is_taken_and_run_once(shop: Shop, redis: Redis) -> None:
-    shop.dispatcher.stop_picking()
-    dispatch = new_token()
-    await shop.queue.dispatch("a", dispatch, 60)
-    await redis.set(in_progress_key_prefix + dispatch, b"this worker")
+    shop.job_runner.stop_picking()
+    job_id = new_token()
+    await shop.queue.enqueue("a", job_id, 60)
+    await redis.set(in_progress_key_prefix + job_id, b"this worker")
     for _ in range(2):
-        await shop.dispatcher.start_jobs([dispatch.encode()])
+        await shop.job_runner.start_jobs([job_id.encode()])
     await shop.until(1)
-    assert shop.dispatcher.job_counter == 1
+    assert shop.job_runner.job_counter == 1
     shop.go.set()
-    await asyncio.gather(*shop.dispatcher.tasks.values())
+    await asyncio.gather(*shop.job_runner.tasks.values())
     assert shop.begun == ["a"]
-    assert not await redis.exists(in_progress_key_prefix + dispatch)
+    assert not await redis.exists(in_progress_key_prefix + job_id)
 
 
 async def test_a_job_that_was_done_meanwhile_leaves_no_mark(shop: Shop, redis: Redis) -> None:
-    await shop.dispatcher.start_jobs([b"gone"])
-    assert shop.dispatcher.job_counter == 0
+    await shop.job_runner.start_jobs([b"gone"])
+    assert shop.job_runner.job_counter == 0
     assert not await redis.exists(in_progress_key_prefix + "gone")
 
 
@@ -112,12 +112,12 @@ async def test_an_error_costs_a_poll_and_no_slot(shop: Shop, monkeypatch: pytest
     await shop.notify("a", "b")
     await shop.until(2)
     assert not errors
-    assert shop.dispatcher.job_counter == 2
+    assert shop.job_runner.job_counter == 2
 
 
 async def test_one_who_stops_picking_takes_nothing_more(shop: Shop) -> None:
-    shop.dispatcher.stop_picking()
+    shop.job_runner.stop_picking()
     await shop.notify("a")
-    await shop.dispatcher._poll_iteration()
+    await shop.job_runner._poll_iteration()
     assert not shop.begun
     assert await shop.queue.depth() == 1

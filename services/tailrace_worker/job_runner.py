@@ -24,7 +24,7 @@ POLL_S = 0.25
 logger = logging.getLogger(__name__)
 
 
-class Dispatcher(Worker):
+class JobRunner(Worker):
     """Runs until `stop_picking` and then until its jobs are done or cancelled."""
 
     def __init__(self, queue: Queue, worker: str, *args: Any, **kwargs: Any) -> None:
