@@ -176,7 +176,7 @@ class Hub:
             read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
             if read:
                 with contextlib.suppress(*TRANSIENT_ERRORS):
-                    await self.log.seen(read)
+                    await self.log.touch_presence(read)
             await asyncio.sleep(PRESENCE_S)
 
     async def drain(self, grace_s: float) -> None:

@@ -113,7 +113,7 @@ async def list_generations(
         after = _checked(after)
     found: list[State] = []
     vanished: list[str] = []
-    async for page in services.queue.owned(owner, after):
+    async for page in services.queue.list_owned(owner, after):
         states = await services.log.states(page)
         vanished += [each for each, state in zip(page, states, strict=True) if state is None]
         found += [state for state in states if isinstance(state, State)]

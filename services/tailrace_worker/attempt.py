@@ -18,7 +18,7 @@ import openai
 
 from tailrace.ending import CONFIRM_S, end
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, Opened, Started
-from tailrace.log import Log, Outcome, TakeOver
+from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.tasks import cancel_and_wait
@@ -49,7 +49,7 @@ class Attempt:
     """A worker's run under one lease."""
 
     def __init__(
-        self, settings: Settings, log: Log, queue: Queue, appender: Appender, upstream: Upstream, taken: TakeOver
+        self, settings: Settings, log: Log, queue: Queue, appender: Appender, upstream: Upstream, taken: LeaseGrant
     ) -> None:
         self.writer = Writer(taken, appender.wake)
         self._settings = settings
@@ -227,7 +227,7 @@ class Attempt:
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
             owner, job_id = writer.state.head.owner, writer.state.job_id
-            await retry_transient(partial(self._queue.finished, writer.generation, owner, job_id))
+            await retry_transient(partial(self._queue.remove, writer.generation, owner, job_id))
         return answer.outcome
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:

@@ -8,7 +8,7 @@ take over ──▶ attempt ──▶ done
 import logging
 
 from tailrace.ids import new_token
-from tailrace.log import Log, Outcome, TakeOver
+from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
@@ -47,8 +47,8 @@ class Generation:
         """Run it to its end, or until it is somebody else's."""
         reason = "worker_lost"
         while True:
-            taken = await self._take_over(generation, job_id)
-            await retry_transient(lambda: self._queue.taken(job_id))
+            taken = await self._acquire(generation, job_id)
+            await retry_transient(lambda: self._queue.mark_started(job_id))
             if taken.outcome is not Outcome.OK:
                 logger.info("%s: nothing to do: %s", generation, taken.outcome)
                 return None
@@ -59,9 +59,9 @@ class Generation:
                 reason = interruption.reason
                 logger.info("%s: interrupted: %s", generation, reason)
 
-    async def _take_over(self, generation: str, job_id: str) -> TakeOver:
+    async def _acquire(self, generation: str, job_id: str) -> LeaseGrant:
         token = f"{job_id}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
-        return await retry_transient(lambda: self._log.take_over(generation, token, worker=self._worker))
+        return await retry_transient(lambda: self._log.acquire(generation, token, worker=self._worker))
 
     def look_again(self) -> None:
         """The server does not know this attempt any more."""

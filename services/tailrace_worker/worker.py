@@ -20,7 +20,7 @@ from tailrace.errors import Gone, Misconfigured, NotFound
 from tailrace.gc_tuning import tune_gc
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.queue import JOB, SUSPECT, Queue, dump_job, load_job
+from tailrace.queue import JOB, QUARANTINE, Queue, dump_job, load_job
 from tailrace.rlimits import raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
@@ -46,10 +46,10 @@ class GenerationWorker:
         self.log = Log(connection.connect(settings.redis_url), lease_ms)
         self.queue = Queue(connection.connect(settings.queue_server), self.log)
         self.upstream = Upstream(settings)
-        self.appender = Appender(self.log, self.queue.note)
+        self.appender = Appender(self.log, self.queue.register)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, Generation] = {}
-        self._suspects = asyncio.Lock()
+        self._quarantine = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
         self.control = Subscriber(self.log.redis)
@@ -78,7 +78,7 @@ class GenerationWorker:
         run = Generation(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
         self.running[generation] = run
         try:
-            async with self._suspects if job_id.startswith(SUSPECT) else contextlib.nullcontext():
+            async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():
                 await run.run(generation, job_id)
             task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation}")
             self._confirming.add(task)
@@ -132,7 +132,7 @@ class GenerationWorker:
         while True:
             try:
                 await self._renew_leases()
-                await self.queue.worker_seen(self.name)  # last: a full server refuses it
+                await self.queue.heartbeat(self.name)  # last: a full server refuses it
             except (RedisError, OSError) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
@@ -167,13 +167,13 @@ class GenerationWorker:
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             async with asyncio.timeout(5):
                 await self._hand_back(rest)
-                await self.queue.worker_left(self.name)
+                await self.queue.deregister(self.name)
 
     async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
         """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
         for generation, epoch in rest:
             job_id = new_token()
-            if await self.log.give_back(generation, epoch, job_id) is Outcome.OK:
+            if await self.log.release(generation, epoch, job_id) is Outcome.OK:
                 await self.queue.enqueue(generation, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:

@@ -18,7 +18,7 @@ from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
-from tailrace.log import Answer, Append, Outcome, TakeOver
+from tailrace.log import Answer, Append, LeaseGrant, Outcome
 from tailrace.output import Output
 from tailrace.state import State
 
@@ -40,7 +40,7 @@ class Writer:
     `output` is the fold of everything frozen so far. `stopped` is completed when writing has become pointless.
     """
 
-    def __init__(self, taken: TakeOver, wake: Callable[["Writer"], None]) -> None:
+    def __init__(self, taken: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
         assert taken.state is not None
         self.state: State = taken.state
         self.generation = self.state.head.id

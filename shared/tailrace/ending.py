@@ -1,6 +1,6 @@
 """Ending what somebody else runs: cancel, delete, and whoever finds that a generation cannot go on.
 
-    take_over(end) ──▶ the worker is fenced and nudged, the log stands still ──▶ fold ──▶ finish
+    acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish
 
 It works from any node, with a dead worker, and while the generation still waits. If whoever does it dies half-way, the
 head's `ending` says what was begun. Whoever is fenced by another who ends it gives that one a moment: many at once,
@@ -34,17 +34,17 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
         NotFound, Gone: there is no such generation, or no longer.
     """
     for fenced in count():
-        taken = await log.take_over(generation, new_token(), ending=status)
+        taken = await log.acquire(generation, new_token(), ending=status)
         if taken.outcome is Outcome.DONE:
             return
         if taken.state is None:
             await log.state(generation)  # raises what became of it; if it is back: once more
             continue
-        await log.nudge(taken.state)
+        await log.notify_worker(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
         done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
         answer = await log.finish(generation, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.finished(generation, taken.state.head.owner, taken.state.job_id)
+            await queue.remove(generation, taken.state.head.owner, taken.state.job_id)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

@@ -51,8 +51,8 @@ class Outcome(StrEnum):
     GONE = "GONE"
 
 
-class TakeOver(NamedTuple):
-    """Answer to `take_over`: with OK, the attempt, Redis' time (ms), the head and every row."""
+class LeaseGrant(NamedTuple):
+    """Answer to `acquire`: with OK, the attempt, Redis' time (ms), the head and every row."""
 
     outcome: Outcome
     epoch: int = 0
@@ -121,16 +121,16 @@ class Log:
             raise Gone(answer[0].decode())
         return int(answer[0])
 
-    async def take_over(
+    async def acquire(
         self, generation: str, token: str, *, worker: str = "", ending: FinalStatus | None = None
-    ) -> TakeOver:
+    ) -> LeaseGrant:
         """Become the writer: to run it as `worker`, or (never refused) to end it with the status `ending`."""
-        outcome, *answer = await scripts.TAKE_OVER(self.redis, generation, token, ending or "", self.lease_ms, worker)
+        outcome, *answer = await scripts.ACQUIRE(self.redis, generation, token, ending or "", self.lease_ms, worker)
         if outcome != b"OK":
-            return TakeOver(_outcome(outcome))
+            return LeaseGrant(_outcome(outcome))
         epoch, now, fields, rows = answer
         state = state_from(dict(zip(fields[::2], fields[1::2], strict=True)))
-        return TakeOver(Outcome.OK, int(epoch), int(now), state, [_row(row) for row in rows])
+        return LeaseGrant(Outcome.OK, int(epoch), int(now), state, [_row(row) for row in rows])
 
     async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
         """Add rows to many logs in one round trip. A log whose call failed yields its exception, alone.
@@ -171,9 +171,9 @@ class Log:
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
 
-    async def seen(self, generations: Sequence[str]) -> None:
+    async def touch_presence(self, generations: Sequence[str]) -> None:
         """Note that somebody reads these."""
-        await scripts.SEEN.gather(self._pipeline, [(generation, []) for generation in generations])
+        await scripts.TOUCH_PRESENCE.gather(self._pipeline, [(generation, []) for generation in generations])
 
     async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
@@ -198,7 +198,7 @@ class Log:
         )  # fmt: skip
         return _outcome(outcome)
 
-    async def give_back(self, generation: str, epoch: int, job_id: str) -> Outcome:
+    async def release(self, generation: str, epoch: int, job_id: str) -> Outcome:
         """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""
         return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, ""))[0])
 
@@ -327,8 +327,8 @@ class Log:
             raise NotFound
         raise Gone("deleted" if b"deleted" in tombstone else "expired")
 
-    async def nudge(self, state: State) -> None:
-        """Tell the worker that holds it to look: it has been fenced. A lost nudge costs it one append or renewal."""
+    async def notify_worker(self, state: State) -> None:
+        """Notify the worker that holds the lease that it was fenced. A lost message costs it one append or renewal."""
         if state.worker:
             await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.head.id)
 

@@ -28,7 +28,7 @@ from tailrace.log import Log
 from tailrace.state import State
 
 JOB = "run_generation"
-SUSPECT = "suspect-"
+QUARANTINE = "quarantine-"
 """Begins the name of a dispatch of what lost several workers: of such a worker runs one at a time, so that a prompt
 that kills its worker takes nobody with it to the end of their attempts."""
 
@@ -108,7 +108,7 @@ class Queue:
         """
         job_id = new_token()
         try:
-            await self.note(head)
+            await self.register(head)
             await self.log.create(head, job_id)
             state = await self.log.state(head.id)
             if state.status == "queued" and not state.ending:
@@ -123,10 +123,10 @@ class Queue:
         (state,) = await self.log.states([head.id])
         if state is None or (isinstance(state, State) and state.job_id == job_id):
             await self.log.redis.delete(*keys.of_generation(head.id))
-            await self.finished(head.id, head.owner)
+            await self.remove(head.id, head.owner)
             await self.forget(head.owner, [head.id])
 
-    async def note(self, head: Head) -> None:
+    async def register(self, head: Head) -> None:
         """Note whose it is, and that it is unfinished."""
         seconds, micros = await self.redis.time()
         created_ms = head.created or int(seconds) * 1000 + int(micros) // 1000
@@ -157,10 +157,10 @@ class Queue:
         await pipe.execute()
         await self.redis.execute_command("SPUBLISH", keys.WAKE, b"")
 
-    async def withdraw(self, job_id: str) -> None:
+    async def remove_job(self, job_id: str) -> None:
         """Take a dispatch out of the queue; harmless if it is gone already."""
         pipe = self.redis.pipeline(transaction=False)
-        _withdraw(pipe, job_id)
+        _remove_job(pipe, job_id)
         await pipe.execute()
 
     async def take(self, job_id: str, worker: str, life_ms: int) -> int | None:
@@ -171,17 +171,17 @@ class Queue:
         )
         return int(float(score[0])) if outcome == b"OK" else None
 
-    async def taken(self, job_id: str) -> None:
+    async def mark_started(self, job_id: str) -> None:
         """A worker has begun: running jobs left in arq's queue would hide the waiting ones behind them (measured:
         11.8 s), so they leave it now."""
         await self.redis.zrem(keys.QUEUE, job_id)
 
-    async def finished(self, generation: str, owner: str | None = None, job_id: str | None = None) -> None:
+    async def remove(self, generation: str, owner: str | None = None, job_id: str | None = None) -> None:
         """It has ended, and nothing is left of its dispatch: arq cannot delete what is its own where its worker dies,
         or the server is away. (Without its owner it leaves their count when its deadline has passed.)"""
         pipe = self.redis.pipeline(transaction=False)
         if job_id is not None:
-            _withdraw(pipe, job_id)
+            _remove_job(pipe, job_id)
         pipe.srem(keys.unfinished(generation), generation)
         if owner is not None:
             pipe.zrem(keys.unfinished_of(owner), generation)
@@ -197,12 +197,12 @@ class Queue:
         depth, _, own = await pipe.execute()
         return int(depth), int(own)
 
-    async def unfinished(self, shard: int) -> list[str]:
+    async def list_unfinished(self, shard: int) -> list[str]:
         """Ids that may be unfinished; only a hint."""
         members = await self.redis.execute_command("SMEMBERS", keys.all_unfinished()[shard])
         return [each.decode() for each in members]
 
-    async def may_sweep(self, shard: int, period_ms: int) -> bool:
+    async def claim_shard(self, shard: int, period_ms: int) -> bool:
         """Whether this process sweeps the shard in this period: one of the fleet does, on a full server all do."""
         try:
             return bool(await self.redis.set(keys.swept(shard), b"", nx=True, px=period_ms))
@@ -230,14 +230,14 @@ class Queue:
     async def depth(self) -> int:
         return int(await self.redis.zcard(keys.QUEUE))
 
-    async def worker_seen(self, worker: str) -> None:
+    async def heartbeat(self, worker: str) -> None:
         seconds, _ = await self.redis.time()
         pipe = self.redis.pipeline(transaction=False)
         pipe.zadd(keys.WORKERS, {worker: seconds})
         pipe.zremrangebyscore(keys.WORKERS, "-inf", seconds - 3 * self.log.lease_ms / 1000)
         await pipe.execute()
 
-    async def worker_left(self, worker: str) -> None:
+    async def deregister(self, worker: str) -> None:
         await self.redis.zrem(keys.WORKERS, worker)
 
     async def workers(self) -> int:
@@ -245,7 +245,7 @@ class Queue:
         seconds, _ = await self.redis.time()
         return int(await self.redis.zcount(keys.WORKERS, seconds - 3 * self.log.lease_ms / 1000, "+inf"))
 
-    async def owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
+    async def list_owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
         """The owner's generations, newest first, in pages; those after the given one. What is no longer kept is
         dropped from the list by whoever meets it (`forget`)."""
         name = keys.owned(owner)
@@ -264,6 +264,6 @@ class Queue:
             await self.redis.zrem(keys.owned(owner), *generations)
 
 
-def _withdraw(pipe: Pipeline, job_id: str) -> None:
+def _remove_job(pipe: Pipeline, job_id: str) -> None:
     pipe.zrem(keys.QUEUE, job_id)
     pipe.delete(*(prefix + job_id for prefix in (job_key_prefix, in_progress_key_prefix, retry_key_prefix)))

@@ -51,10 +51,10 @@ class Script:
 
 
 CREATE = Script("create")
-TAKE_OVER = Script("take_over")
+ACQUIRE = Script("acquire")
 APPEND = Script("append")
 RENEW = Script("renew")
-SEEN = Script("seen")
+TOUCH_PRESENCE = Script("touch_presence")
 REQUEUE = Script("requeue")
 RESTORE = Script("restore")
 FINISH = Script("finish")

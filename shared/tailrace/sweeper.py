@@ -31,12 +31,12 @@ from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.queue import SUSPECT, Queue
+from tailrace.queue import QUARANTINE, Queue
 from tailrace.state import State
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
-SUSPECT_AFTER = 3  # lost workers
+QUARANTINE_AFTER = 3  # lost workers
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +73,8 @@ class Sweeper:
         if await self._must_hold_off():
             return
         for shard in range(keys.UNFINISHED_SETS):
-            if await self._queue.may_sweep(shard, int(self._lease_s * 250)):
-                generations = await self._queue.unfinished(shard)
+            if await self._queue.claim_shard(shard, int(self._lease_s * 250)):
+                generations = await self._queue.list_unfinished(shard)
                 if generations:
                     await self._look_at(generations)
 
@@ -100,7 +100,7 @@ class Sweeper:
                     raise state
                 await self._judge(generation, state, now, is_waiting)
             except (NotFound, Gone):
-                await self._queue.finished(generation)
+                await self._queue.remove(generation)
             except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
                 logger.warning("%s: sweep: %s", generation, error)
             except TRANSIENT_ERRORS:
@@ -117,9 +117,9 @@ class Sweeper:
     async def _judge(self, generation: str, state: State | None, now: int, is_waiting: bool) -> None:
         if state is None:
             if self._for_longer_than(NEVER_CREATED_S, generation):
-                await self._queue.finished(generation)
+                await self._queue.remove(generation)
         elif state.ended:
-            await self._queue.finished(generation, state.head.owner, state.job_id)
+            await self._queue.remove(generation, state.head.owner, state.job_id)
         elif state.lease > now:
             self._doubted.pop(generation, None)
         elif state.ending:
@@ -144,8 +144,8 @@ class Sweeper:
 
     async def _requeue(self, state: State) -> None:
         generation = state.head.id
-        job_id = (SUSPECT if state.tries >= SUSPECT_AFTER else "") + new_token()
-        await self._queue.withdraw(state.job_id)  # first: once it is under another, nobody knows of this one
+        job_id = (QUARANTINE if state.tries >= QUARANTINE_AFTER else "") + new_token()
+        await self._queue.remove_job(state.job_id)  # first: once it is under another, nobody knows of this one
         if await self._log.requeue_expired(generation, state.epoch, job_id) is Outcome.OK:
             await self._queue.enqueue(generation, job_id, state.head.options.deadline_s)
             self._doubted.pop(generation, None)

@@ -13,7 +13,7 @@ from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
 from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
-from tailrace.log import Answer, Append, Log, Outcome, TakeOver
+from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
 from tailrace.output import Output
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
@@ -44,7 +44,7 @@ class LogSink:
     def __init__(self, url: str) -> None:
         self.round_trips = 0
         self._log = Log(connection.connect(url), LEASE_MS)
-        self._logs: list[TakeOver] = []
+        self._logs: list[LeaseGrant] = []
         self._last_seqs: list[int] = []
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
@@ -59,10 +59,10 @@ class LogSink:
             size = min(AT_ONCE, count - start)
             self._logs += await asyncio.gather(*(self._begin(owner) for _ in range(size)))
 
-    async def _begin(self, owner: str) -> TakeOver:
+    async def _begin(self, owner: str) -> LeaseGrant:
         head = Head(new_generation_id(), owner, "bench", {"model": "bench", "messages": []}, KEPT)
         await self._log.create(head, new_token())
-        return await self._log.take_over(head.id, new_token(), worker="bench")
+        return await self._log.acquire(head.id, new_token(), worker="bench")
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
         await self._add({log: [Text(0, text) for text in said] for log, said in texts.items()})

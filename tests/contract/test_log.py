@@ -18,7 +18,7 @@ from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, Log, Outcome, TakeOver, page_size
+from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome, page_size
 from tailrace.output import Output
 from tailrace.state import UNSEEN_MS, State
 from tailrace.subscriber import Subscriber
@@ -31,7 +31,7 @@ SLACK_MS = 30_000  # what a slow machine may take between a call and a look at w
 class Pen:
     """One attempt's hand on a log: numbers events as a worker does, and keeps every row."""
 
-    def __init__(self, log: Log, taken: TakeOver) -> None:
+    def __init__(self, log: Log, taken: LeaseGrant) -> None:
         assert taken.state is not None
         self.log = log
         self.state: State = taken.state
@@ -85,7 +85,7 @@ async def begin(log: Log, **changes: Any) -> str:
 
 
 async def take(log: Log, generation: str, token: str, **purpose: Any) -> Pen:
-    taken = await log.take_over(generation, token, **purpose)
+    taken = await log.acquire(generation, token, **purpose)
     assert taken.outcome is Outcome.OK
     return Pen(log, taken)
 
@@ -179,8 +179,8 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
     forged = [row._replace(value="other", extra='{"chunk_fields":{}}') for row in call.rows]
     assert (await pen.send(call._replace(rows=forged))).outcome is Outcome.OK
     await log.renew([(pen.generation, pen.epoch, False)])
-    await log.seen([pen.generation])
-    await log.give_back(pen.generation, pen.epoch, "another dispatch")
+    await log.touch_presence([pen.generation])
+    await log.release(pen.generation, pen.epoch, "another dispatch")
     await log.create(head_of(id=pen.generation, model="other"), "a third dispatch")
     await log.restore(pen.state, pen.rows[:2])
     ender = await take(log, pen.generation, "end", ending="cancelled")
@@ -198,7 +198,7 @@ async def test_finite_of_all_who_race_for_it_one_writes_the_done(log: Log, pen: 
         status = statuses[number % 4]
         if by == "one attempt":
             return (await pen.finish(status)).outcome
-        taken = await log.take_over(pen.generation, f"ender {number}", ending=status)
+        taken = await log.acquire(pen.generation, f"ender {number}", ending=status)
         return (await Pen(log, taken).finish(status)).outcome if taken.state else taken.outcome
 
     outcomes = await asyncio.gather(*map(finish, range(finishers)))
@@ -218,8 +218,8 @@ async def test_finite_nothing_follows_the_done(log: Log, redis: Redis, pen: Pen)
     before = await stored(redis, pen.generation)
     await pen.send(pen.number(Text(0, "more")))
     await pen.finish("failed")
-    await log.take_over(pen.generation, "two")
-    await log.take_over(pen.generation, "three", ending="cancelled")
+    await log.acquire(pen.generation, "two")
+    await log.acquire(pen.generation, "three", ending="cancelled")
     assert await stored(redis, pen.generation) == before
 
 
@@ -229,12 +229,12 @@ async def test_one_writer_a_zombie_is_refused_everything(
 ) -> None:
     await pen.write(STARTED)
     await let_the_lease_pass(redis, pen.generation)
-    await log.take_over(pen.generation, "two", worker="second", ending=ending)
+    await log.acquire(pen.generation, "two", worker="second", ending=ending)
     before = await stored(redis, pen.generation), await log.state(pen.generation)
     assert (await pen.finish()).outcome is Outcome.FENCED
     assert (await pen.send(pen.number(text_opened()))).outcome is Outcome.FENCED
     assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.FENCED]
-    assert await log.give_back(pen.generation, pen.epoch, "another dispatch") is Outcome.FENCED
+    assert await log.release(pen.generation, pen.epoch, "another dispatch") is Outcome.FENCED
     assert await log.requeue_expired(pen.generation, pen.epoch, "another dispatch") is Outcome.FENCED
     assert (await stored(redis, pen.generation), await log.state(pen.generation)) == before
 
@@ -252,7 +252,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
         for _ in range(times):
             assert await pen.send(call) == Answer(Outcome.OK, pen.last_seq)
         for _ in range(times):
-            assert await log.give_back(head.id, pen.epoch, "another dispatch") is Outcome.OK
+            assert await log.release(head.id, pen.epoch, "another dispatch") is Outcome.OK
         for _ in range(times):
             later = await take(log, head.id, "two", worker="second")
         call = later.number(Output(later.entries).restarted(2, "drained", 2.0))
@@ -421,7 +421,7 @@ async def test_only_who_asks_for_the_whole_state_is_given_the_request(log: Log) 
     state, whole = await log.state(head.id), await log.state(head.id, whole=True)
     assert (state.head.request, whole.head.request) == ({}, head.request)
     assert await log.states([head.id]) == [state]
-    taken = await log.take_over(head.id, "token", worker="w")
+    taken = await log.acquire(head.id, "token", worker="w")
     assert taken.state is not None
     assert taken.state.head.request == head.request
     await log.redis.delete(*keys.of_generation(head.id))
@@ -462,59 +462,59 @@ async def test_create_out_of_memory_is_refused_and_leaves_nothing(
     assert await redis.dbsize() == 0
 
 
-# take_over
+# acquire
 
 
-async def test_take_over_answers_head_rows_and_redis_time(log: Log, generation: str) -> None:
+async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation: str) -> None:
     before = await log.now()
-    taken = await log.take_over(generation, "one", worker="first")
+    taken = await log.acquire(generation, "one", worker="first")
     assert before <= taken.now <= await log.now()
     state = await log.state(generation, whole=True)
-    assert taken == TakeOver(Outcome.OK, state.epoch, taken.now, state, taken.rows)
+    assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows)
     assert [from_row(row) for row in taken.rows] == await log.read(generation)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
     assert state.epoch == max(taken.now, state.head.created + 1)
     assert state.lease == taken.now + LEASE_MS
 
 
-async def test_take_over_notes_where_each_run_began(log: Log, redis: Redis, pen: Pen) -> None:
+async def test_acquire_notes_where_each_run_began(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(*ANSWER)
     await let_the_lease_pass(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="second")
     assert later.state.attempt == 2
 
 
-async def test_take_over_by_the_same_token_is_the_same_answer(log: Log, generation: str) -> None:
-    first = await log.take_over(generation, "one", worker="first")
-    again = await log.take_over(generation, "one", worker="first")
+async def test_acquire_by_the_same_token_is_the_same_answer(log: Log, generation: str) -> None:
+    first = await log.acquire(generation, "one", worker="first")
+    again = await log.acquire(generation, "one", worker="first")
     assert again == first._replace(now=again.now)
 
 
-async def test_take_over_is_refused_while_another_workers_lease_lives(log: Log, redis: Redis, pen: Pen) -> None:
-    assert await log.take_over(pen.generation, "two", worker="second") == TakeOver(Outcome.HELD)
+async def test_acquire_is_refused_while_another_workers_lease_lives(log: Log, redis: Redis, pen: Pen) -> None:
+    assert await log.acquire(pen.generation, "two", worker="second") == LeaseGrant(Outcome.HELD)
     assert (await pen.finish()).outcome is Outcome.OK
 
 
-async def test_take_over_by_the_worker_that_holds_it_is_granted(log: Log, pen: Pen) -> None:
+async def test_acquire_by_the_worker_that_holds_it_is_granted(log: Log, pen: Pen) -> None:
     assert (await take(log, pen.generation, "two", worker="first")).epoch > pen.epoch
 
 
-async def test_take_over_is_granted_once_the_lease_has_expired(log: Log, redis: Redis, pen: Pen) -> None:
+async def test_acquire_is_granted_once_the_lease_has_expired(log: Log, redis: Redis, pen: Pen) -> None:
     await let_the_lease_pass(redis, pen.generation)
     assert (await take(log, pen.generation, "two", worker="second")).epoch > pen.epoch
 
 
-async def test_take_over_to_end_is_never_refused(log: Log, pen: Pen) -> None:
+async def test_acquire_to_end_is_never_refused(log: Log, pen: Pen) -> None:
     one = await take(log, pen.generation, "end one", ending="cancelled")
     two = await take(log, pen.generation, "end two", ending="failed")
     assert pen.epoch < one.epoch < two.epoch
     assert (two.state.ending, two.state.worker, two.state.attempt) == ("failed", "first", 1)
 
 
-async def test_take_over_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, pen: Pen) -> None:
+async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, pen: Pen) -> None:
     await take(log, pen.generation, "end", ending="cancelled")
     await let_the_lease_pass(redis, pen.generation)
-    assert await log.take_over(pen.generation, "two", worker="second") == TakeOver(Outcome.ENDING)
+    assert await log.acquire(pen.generation, "two", worker="second") == LeaseGrant(Outcome.ENDING)
 
 
 @pytest.mark.parametrize("ending", [None, "failed"])
@@ -522,14 +522,14 @@ async def test_take_over_to_run_is_refused_once_an_end_was_begun(log: Log, redis
     ("fate", "outcome"),
     [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
 )
-async def test_take_over_of_what_is_not_there_to_be_written(
+async def test_acquire_of_what_is_not_there_to_be_written(
     log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome, ending: FinalStatus | None
 ) -> None:
     await befall(fate, log, redis, pen)
-    assert await log.take_over(pen.generation, "two", ending=ending) == TakeOver(outcome)
+    assert await log.acquire(pen.generation, "two", ending=ending) == LeaseGrant(outcome)
 
 
-async def test_take_over_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
+async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
     future = pen.epoch + 10 * DAY_MS
     await redis.execute_command("HSET", keys.head(pen.generation), "epoch", future)
     later = await take(log, pen.generation, "two", worker="first")
@@ -644,8 +644,8 @@ async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
     (refused,) = await log.append([pen.number(Text(0, "more"))])
     assert isinstance(refused, OutOfMemoryError)
     assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.OK]
-    await log.seen([pen.generation])
-    assert await log.give_back(other.generation, other.epoch, "another dispatch") is Outcome.OK
+    await log.touch_presence([pen.generation])
+    assert await log.release(other.generation, other.epoch, "another dispatch") is Outcome.OK
     ender = await take(log, pen.generation, "end", ending="failed")
     assert (await ender.finish("failed")).outcome is Outcome.OK
     assert (await log.state(pen.generation)).status == "failed"
@@ -665,7 +665,7 @@ async def test_append_to_none_asks_nobody(log: Log) -> None:
     assert await log.renew([]) == []
 
 
-# renew, seen, give_back, requeue_expired
+# renew, seen, release, requeue_expired
 
 
 async def test_renew_prolongs_the_lease(log: Log, redis: Redis, pen: Pen) -> None:
@@ -700,7 +700,7 @@ async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: R
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
     assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.UNSEEN, Outcome.OK]
-    await log.seen([pen.generation])
+    await log.touch_presence([pen.generation])
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "seen", long_ago)
     await let_the_lease_pass(redis, pen.generation)
@@ -711,7 +711,7 @@ async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: R
 @pytest.mark.parametrize("fate", ["expired", "lost", "deleted"])
 async def test_seen_brings_nothing_back(log: Log, redis: Redis, pen: Pen, fate: str) -> None:
     await befall(fate, log, redis, pen)
-    await log.seen([pen.generation])
+    await log.touch_presence([pen.generation])
     assert not await redis.exists(keys.head(pen.generation))
 
 
@@ -721,12 +721,12 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
     state = await log.state(generation)
     limit = state.head.created + UNSEEN_MS
     assert (state.is_unseen(limit), state.is_unseen(limit + 1)) == (False, unseen)
-    await log.seen([generation])
+    await log.touch_presence([generation])
     assert not (await log.state(generation)).is_unseen(await log.now() + UNSEEN_MS - SLACK_MS // 2)
 
 
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:
-    assert await log.give_back(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
+    assert await log.release(pen.generation, pen.epoch, "another dispatch") is Outcome.OK
     state = await log.state(pen.generation)
     assert (state.status, state.job_id, state.lease, state.tries) == ("queued", "another dispatch", 0, 0)
     later = await take(log, pen.generation, "two", worker="second")
@@ -750,15 +750,15 @@ async def test_what_is_not_there_to_be_given_back_is_not(
     log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
 ) -> None:
     await befall(fate, log, redis, pen)
-    for give_back in (log.give_back, log.requeue_expired):
-        assert await give_back(pen.generation, pen.epoch, "another dispatch") is outcome
+    for release in (log.release, log.requeue_expired):
+        assert await release(pen.generation, pen.epoch, "another dispatch") is outcome
 
 
 async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, pen: Pen) -> None:
     ender = await take(log, pen.generation, "end", ending="cancelled")
     await let_the_lease_pass(redis, pen.generation)
-    for give_back in (log.give_back, log.requeue_expired):
-        assert await give_back(pen.generation, ender.epoch, "another dispatch") is Outcome.ENDING
+    for release in (log.release, log.requeue_expired):
+        assert await release(pen.generation, ender.epoch, "another dispatch") is Outcome.ENDING
 
 
 # restore
@@ -795,9 +795,7 @@ async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, pe
     assert not await redis.exists(keys.head(pen.generation), keys.log(pen.generation))
 
 
-async def test_restore_brings_back_a_take_over_and_an_earlier_attempts_rows_too(
-    log: Log, redis: Redis, pen: Pen
-) -> None:
+async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(log: Log, redis: Redis, pen: Pen) -> None:
     """The server comes back with what it had before this attempt, and before the end of the one before it."""
     await pen.write(STARTED)
     older = await OlderData.of(redis, pen.generation)
@@ -838,13 +836,13 @@ async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis,
     assert await log.restore(later.state, later.rows) is Outcome.FENCED
 
 
-async def test_restore_makes_an_earlier_take_over_void(log: Log, redis: Redis, pen: Pen) -> None:
+async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, pen: Pen) -> None:
     """Who asks again by the token of a lost take-over is not given the attempt of another."""
     older = await OlderData.of(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="first")
     await older.come_back()
     assert await log.restore(later.state, later.rows) is Outcome.OK
-    assert (await log.take_over(pen.generation, "one", worker="another")).outcome is Outcome.HELD
+    assert (await log.acquire(pen.generation, "one", worker="another")).outcome is Outcome.HELD
 
 
 # finish
@@ -936,12 +934,12 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     await mortal(run, run, told)
     await pen.write(*ANSWER)
     await log.renew([(head.id, pen.epoch, False)])
-    await log.seen([head.id])
+    await log.touch_presence([head.id])
     await mortal(run, run, told)
     await lose(redis, head.id)
     await log.restore(pen.state, pen.rows)
     await mortal(run, run, told + LEASE_MS)
-    await log.give_back(head.id, pen.epoch, "another dispatch")
+    await log.release(head.id, pen.epoch, "another dispatch")
     await mortal(run, run, told + LEASE_MS)
     ender = await take(log, head.id, "end", ending="cancelled")
     await ender.finish("cancelled")
@@ -989,11 +987,11 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
     await forget()
     assert await log.renew([(head.id, pen.epoch, False)]) == [Outcome.OK]
     await forget()
-    await log.seen([head.id])
+    await log.touch_presence([head.id])
     await forget()
     assert await log.restore(pen.state, pen.rows) is Outcome.OK
     await forget()
-    assert await log.give_back(head.id, pen.epoch, "another dispatch") is Outcome.OK
+    assert await log.release(head.id, pen.epoch, "another dispatch") is Outcome.OK
     await forget()
     assert (await pen.finish()).outcome is Outcome.OK
     await forget()
@@ -1094,8 +1092,8 @@ async def test_the_worker_that_holds_it_is_nudged_and_nobody_where_none_does(log
     async with asyncio.timeout(5):
         assert [await messages.get(), await messages.get()] == [None, None]
         waiting = await begin(log)
-        await log.nudge(await log.state(waiting))
-        await log.nudge(await log.state(pen.generation))
+        await log.notify_worker(await log.state(waiting))
+        await log.notify_worker(await log.state(pen.generation))
         assert await messages.get() == pen.generation.encode()
     await subscriber.close()
 

@@ -87,7 +87,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     subscriber.start()
     head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
     await log.create(head, "dispatch")
-    taken = await log.take_over(head.id, "token", worker="w")
+    taken = await log.acquire(head.id, "token", worker="w")
     assert taken.state is not None
     subscriber.add(keys.events(head.id), heard.put_nowait)
     async with asyncio.timeout(PATIENCE_S):

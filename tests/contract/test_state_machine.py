@@ -41,7 +41,7 @@ from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, Log, Outcome, TakeOver
+from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
 from tailrace.output import Output
 from tailrace.state import State
 from tailrace_cli.embedded import EmbeddedServer
@@ -62,7 +62,7 @@ class Pen:
     `end` is what it finishes with, frozen when it was first sent. `flushed`: the log has answered OK to its last row.
     """
 
-    def __init__(self, taken: TakeOver, model: ModelHead) -> None:
+    def __init__(self, taken: LeaseGrant, model: ModelHead) -> None:
         assert taken.state is not None
         self.epoch = taken.epoch
         self.state: State = taken.state
@@ -212,9 +212,9 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # Taking over
 
-    def take_over(self, token: str, worker: str, ending: FinalStatus | None = None) -> Pen | None:
-        taken = self.do(self.log.take_over(self.id, token, worker=worker, ending=ending))
-        assert taken.outcome is self.model.take_over(token, taken.now, worker, ending)
+    def acquire(self, token: str, worker: str, ending: FinalStatus | None = None) -> Pen | None:
+        taken = self.do(self.log.acquire(self.id, token, worker=worker, ending=ending))
+        assert taken.outcome is self.model.acquire(token, taken.now, worker, ending)
         if taken.state is None:
             return None
         assert self.model.head is not None
@@ -229,25 +229,25 @@ class GenerationMachine(RuleBasedStateMachine):
     def run(self, worker: str, free: bool) -> Any:
         if free:
             self.let_the_lease_pass()
-        return self.take_over(self.name(), worker) or multiple()
+        return self.acquire(self.name(), worker) or multiple()
 
     @rule(target=unheard, worker=WORKERS)
     def run_and_lose_the_answer(self, worker: str) -> tuple[str, str]:
         token = self.name()
-        self.take_over(token, worker)
+        self.acquire(token, worker)
         return token, worker
 
     @rule(target=pens, asked=consumes(unheard))
     def run_by_the_same_token(self, asked: tuple[str, str]) -> Any:
-        return self.take_over(*asked) or multiple()
+        return self.acquire(*asked) or multiple()
 
     @rule(target=enders, status=STATUSES)
     def begin_to_end(self, status: FinalStatus) -> Any:
-        return self.take_over(self.name(), "", status) or multiple()
+        return self.acquire(self.name(), "", status) or multiple()
 
     @rule(status=STATUSES)
     def cancel(self, status: FinalStatus) -> None:
-        if pen := self.take_over(self.name(), "", status):
+        if pen := self.acquire(self.name(), "", status):
             assert self.finish_with(pen, status).outcome is Outcome.OK
 
     # Writing
@@ -282,10 +282,10 @@ class GenerationMachine(RuleBasedStateMachine):
         assert self.do(self.log.renew([(self.id, pen.epoch, False)])) == [self.model.renew(pen.epoch)]
 
     @rule(pen=pens)
-    def give_back(self, pen: Pen) -> None:
+    def release(self, pen: Pen) -> None:
         job_id = self.name()
         for _ in range(2):
-            answer = self.do(self.log.give_back(self.id, pen.epoch, job_id))
+            answer = self.do(self.log.release(self.id, pen.epoch, job_id))
             assert answer is self.model.requeue(pen.epoch, job_id, expired=False)
 
     @rule(pen=consumes(pens))
@@ -360,7 +360,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule()
     def somebody_reads(self) -> None:
-        self.do(self.log.seen([self.id]))
+        self.do(self.log.touch_presence([self.id]))
         self.model.seen()
 
     @rule(place=st.integers(-1, 30), up=st.integers(-1, 1), limit=st.integers(1, 50))

@@ -143,7 +143,7 @@ class Teller:
 
     @classmethod
     async def of(cls, log: Log, generation: str) -> "Teller":
-        taken = await log.take_over(generation, f"teller of {generation}", worker="teller")
+        taken = await log.acquire(generation, f"teller of {generation}", worker="teller")
         assert taken.outcome is Outcome.OK
         teller = cls(log, generation, taken.epoch, Output(map(from_row, taken.rows)))
         await teller.add(Started(1, taken.now / 1000), Opened(0, "text", choices=[0]))

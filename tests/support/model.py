@@ -52,7 +52,7 @@ class Model:
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
         return self.log[0].epoch
 
-    def take_over(self, token: str, now: int, worker: str, ending: FinalStatus | None) -> Outcome:
+    def acquire(self, token: str, now: int, worker: str, ending: FinalStatus | None) -> Outcome:
         head = self.head
         if head is None:
             return self._missing()

@@ -65,7 +65,7 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "services/tailrace_worker/worker.py",
-                "if job_id.startswith(SUSPECT) else",
+                "if job_id.startswith(QUARANTINE) else",
                 "if not job_id else",
             )
         ],

@@ -4,7 +4,7 @@
 -- KEYS  head, log, tombstone, events
 -- Answers  OK | LOST | GONE
 --
--- Whatever runs is ended first (take_over, finish). Readers hear an empty message and look for themselves.
+-- Whatever runs is ended first (acquire, finish). Readers hear an empty message and look for themselves.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
 if redis.call('EXISTS', tombstone) == 0 then return {'LOST'} end

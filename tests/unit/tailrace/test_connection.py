@@ -99,14 +99,14 @@ async def test_a_server_that_has_lost_its_replicas_passes(
 ) -> None:
     generation = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
     await log.create(generation, "job_id")
-    await log.take_over(generation.id, "token", worker="w")
+    await log.acquire(generation.id, "token", worker="w")
     await config("min-replicas-to-write", "1")
     with pytest.raises(TRANSIENT_ERRORS, match="replicas"):
         await redis.set("key", "value")
     (answer,) = await log.append([Append(generation.id, 1, 0, [])])
     assert isinstance(answer, TRANSIENT_ERRORS)
     with pytest.raises(TRANSIENT_ERRORS):
-        await log.take_over(generation.id, "another token", worker="w")
+        await log.acquire(generation.id, "another token", worker="w")
 
 
 @pytest.mark.parametrize("word", ["BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])

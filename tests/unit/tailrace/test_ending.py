@@ -14,7 +14,7 @@ from tailrace.ending import end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
-from tailrace.log import Answer, Append, Log, Outcome, TakeOver
+from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.subscriber import Subscriber
 
@@ -33,16 +33,16 @@ async def generation(queue: Queue) -> str:
 
 
 @pytest.fixture
-async def taken(log: Log, queue: Queue, generation: str) -> TakeOver:
+async def taken(log: Log, queue: Queue, generation: str) -> LeaseGrant:
     """It runs, and has said something."""
     state = await log.state(generation)
-    taken = await log.take_over(generation, state.job_id, worker="first")
-    await queue.taken(state.job_id)
+    taken = await log.acquire(generation, state.job_id, worker="first")
+    await queue.mark_started(state.job_id)
     await write(log, taken, 0, Started(1, 2.0), text_opened(), *words("Once| upon"))
     return taken
 
 
-async def write(log: Log, taken: TakeOver, last_seq: int, *events: Event) -> Outcome:
+async def write(log: Log, taken: LeaseGrant, last_seq: int, *events: Event) -> Outcome:
     assert taken.state is not None
     after_seq, rows = last_seq, []
     for event in events:
@@ -76,11 +76,11 @@ async def test_what_waits_is_cancelled_and_nobody_will_run_it(
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
     assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
     assert await redis.keys(f"*{job_id}*") == []
-    assert (await log.take_over(generation, job_id, worker="first")).outcome is Outcome.DONE
+    assert (await log.acquire(generation, job_id, worker="first")).outcome is Outcome.DONE
 
 
 async def test_what_runs_is_cancelled_with_what_it_has_said(
-    log: Log, queue: Queue, taken: TakeOver, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
     await end(log, queue, generation, "cancelled")
     done = await the_end(log, generation)
@@ -89,11 +89,11 @@ async def test_what_runs_is_cancelled_with_what_it_has_said(
     assert done.usage is not None
     assert done.usage["estimated"]
     assert await write(log, taken, 5, *words("a")) is Outcome.FENCED
-    assert await queue.unfinished(int(keys.unfinished(generation).rpartition(":")[2])) == []
+    assert await queue.list_unfinished(int(keys.unfinished(generation).rpartition(":")[2])) == []
 
 
 async def test_the_worker_is_told_before_anything_else(
-    redis: Redis, log: Log, queue: Queue, taken: TakeOver, generation: str
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
     told: asyncio.Queue[bytes | None] = asyncio.Queue()
     control = Subscriber(redis)
@@ -107,7 +107,7 @@ async def test_the_worker_is_told_before_anything_else(
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete"])
-async def test_an_end_says_why(log: Log, queue: Queue, taken: TakeOver, generation: str, status: FinalStatus) -> None:
+async def test_an_end_says_why(log: Log, queue: Queue, taken: LeaseGrant, generation: str, status: FinalStatus) -> None:
     why = Failure("The deadline has passed.", "deadline_exceeded")
     await end(log, queue, generation, status, why)
     done = await the_end(log, generation)
@@ -115,7 +115,7 @@ async def test_an_end_says_why(log: Log, queue: Queue, taken: TakeOver, generati
     assert done.at == pytest.approx((await log.now()) / 1000, abs=30)
 
 
-async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: TakeOver, generation: str) -> None:
+async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation: str) -> None:
     await end(log, queue, generation, "failed")
     before = await whole(log, generation)
     await end(log, queue, generation, "cancelled")
@@ -143,7 +143,7 @@ async def test_what_is_no_longer_kept_is_gone_and_why(
 
 @pytest.mark.parametrize("enders", [2, 20])
 async def test_of_all_who_end_it_one_does_and_all_return(
-    log: Log, queue: Queue, taken: TakeOver, generation: str, enders: int
+    log: Log, queue: Queue, taken: LeaseGrant, generation: str, enders: int
 ) -> None:
     statuses: list[FinalStatus] = ["cancelled", "failed", "incomplete", "completed"]
     await asyncio.gather(*(end(log, queue, generation, statuses[n % 4]) for n in range(enders)))
@@ -155,12 +155,12 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
     log: Log, queue: Queue, generation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever one is about to finish, the other takes over first, if it comes within 5 ms."""
-    take_over, finish = log.take_over, log.finish
+    acquire, finish = log.acquire, log.finish
     overtaken, latest = asyncio.Condition(), 0
 
-    async def take_over_and_tell(*given: Any, **more: Any) -> TakeOver:
+    async def acquire_and_tell(*given: Any, **more: Any) -> LeaseGrant:
         nonlocal latest
-        taken = await take_over(*given, **more)
+        taken = await acquire(*given, **more)
         async with overtaken:
             latest = max(latest, taken.epoch)
             overtaken.notify_all()
@@ -172,7 +172,7 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
                 await overtaken.wait_for(lambda: latest > epoch)
         return await finish(generation, epoch, last_seq, done)
 
-    monkeypatch.setattr(log, "take_over", take_over_and_tell)
+    monkeypatch.setattr(log, "acquire", acquire_and_tell)
     monkeypatch.setattr(log, "finish", finish_late)
     async with asyncio.timeout(10):
         await asyncio.gather(*(end(log, queue, generation, "cancelled") for _ in range(2)))
@@ -180,7 +180,7 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
 
 
 async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_there(
-    log: Log, queue: Queue, taken: TakeOver, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
     """Whatever the log confirmed is in the output of the end."""
     confirmed: list[str] = []
@@ -203,9 +203,9 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
 
 
 async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
-    log: Log, queue: Queue, taken: TakeOver, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
-    await log.take_over(generation, "dies here", ending="cancelled")
+    await log.acquire(generation, "dies here", ending="cancelled")
     state = await log.state(generation)
     assert (state.ending, state.ended) == ("cancelled", False)
     assert state.ending is not None
@@ -214,20 +214,20 @@ async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
 
 
 async def test_what_comes_back_while_it_is_looked_for_is_ended(
-    redis: Redis, log: Log, queue: Queue, taken: TakeOver, generation: str, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that lost it, and a worker that restores it just then."""
     rows = [to_row(entry) for entry in await whole(log, generation)]
     await redis.delete(*keys.of_generation(generation))
-    take_over = log.take_over
+    acquire = log.acquire
 
-    async def miss_it_once(*given: Any, **more: Any) -> TakeOver:
+    async def miss_it_once(*given: Any, **more: Any) -> LeaseGrant:
         monkeypatch.undo()
-        answer = await take_over(*given, **more)
+        answer = await acquire(*given, **more)
         assert taken.state is not None
         assert await log.restore(taken.state, rows) is Outcome.OK
         return answer
 
-    monkeypatch.setattr(log, "take_over", miss_it_once)
+    monkeypatch.setattr(log, "acquire", miss_it_once)
     await end(log, queue, generation, "cancelled")
     assert (await the_end(log, generation)).output[0].text == "Once upon"

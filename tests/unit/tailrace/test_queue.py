@@ -72,9 +72,9 @@ async def test_submit_creates_and_asks_for_one_run(redis: Redis, log: Log, queue
 async def test_submit_notes_whose_it_is_and_that_it_is_unfinished(redis: Redis, queue: Queue) -> None:
     head = new_head()
     await queue.submit(head)
-    shards = [await queue.unfinished(shard) for shard in range(keys.UNFINISHED_SETS)]
+    shards = [await queue.list_unfinished(shard) for shard in range(keys.UNFINISHED_SETS)]
     assert sorted(shards) == [[]] * 15 + [[head.id]]
-    assert [page async for page in queue.owned("anna", None)] == [[head.id]]
+    assert [page async for page in queue.list_owned("anna", None)] == [[head.id]]
     assert await queue.load("anna") == (1, 1)
     assert await queue.load("bob") == (1, 0)
 
@@ -97,7 +97,7 @@ async def test_submit_by_many_at_once_is_one_job(redis: Redis, log: Log, queue: 
 @pytest.mark.parametrize("steps", ["noted", "created"])
 async def test_submit_heals_one_that_died_half_way(redis: Redis, log: Log, queue: Queue, steps: str) -> None:
     head = new_head()
-    await queue.note(head)
+    await queue.register(head)
     if steps == "created":
         await log.create(head, "the first dispatch")
     await queue.submit(head)
@@ -108,8 +108,8 @@ async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue:
     head = new_head()
     await queue.submit(head)
     job_id = (await log.state(head.id)).job_id
-    await queue.withdraw(job_id)
-    await log.take_over(head.id, job_id, worker="first")
+    await queue.remove_job(job_id)
+    await log.acquire(head.id, job_id, worker="first")
     await queue.submit(head)
     assert await queue.depth() == 0
     await end(log, queue, head.id, "cancelled")
@@ -120,7 +120,7 @@ async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue:
 async def test_submit_of_what_is_being_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
     head = new_head()
     await log.create(head, "the first dispatch")
-    await log.take_over(head.id, "end", ending="cancelled")
+    await log.acquire(head.id, "end", ending="cancelled")
     await queue.submit(head)
     assert await queue.depth() == 0
 
@@ -175,7 +175,7 @@ async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     head = new_head()
     await queue.submit(head)
     if status != "queued":
-        await log.take_over(head.id, "one", worker="first")
+        await log.acquire(head.id, "one", worker="first")
     if status == "completed":
         await end(log, queue, head.id, "completed")
     before = await everything(redis)
@@ -244,7 +244,7 @@ async def test_a_withdrawn_dispatch_leaves_no_keys(redis: Redis, queue: Queue) -
     for prefix in (in_progress_key_prefix, retry_key_prefix):
         await redis.set(prefix + "dispatch", b"1")
     for _ in range(2):
-        await queue.withdraw("dispatch")
+        await queue.remove_job("dispatch")
         assert await redis.dbsize() == 0
 
 
@@ -253,7 +253,7 @@ async def test_positions_count_from_1_in_order_of_dispatch(queue: Queue) -> None
     for name in names:
         await queue.enqueue("gen", name, 60)
     assert [await queue.position(name) for name in names] == [1, 2, 3]
-    await queue.taken("a")
+    await queue.mark_started("a")
     assert [await queue.position(name) for name in names] == [None, 1, 2]
     assert await queue.depth() == 2
 
@@ -268,7 +268,7 @@ async def test_a_dispatch_waits_until_a_worker_has_it(redis: Redis, queue: Queue
         if "expired" in name:
             await redis.delete(job_key_prefix + name)
     assert await queue.is_waiting(names) == [True, False, False, False, False]
-    await queue.taken("waits")
+    await queue.mark_started("waits")
     assert await queue.is_waiting(["waits"]) == [False]
     assert await queue.is_waiting([]) == []
 
@@ -325,14 +325,14 @@ async def test_a_claim_that_expires_while_it_is_looked_at_is_made_anew(
 
 
 async def listed(queue: Queue, owner: str, after: str | None = None) -> list[str]:
-    return [each async for page in queue.owned(owner, after) for each in page]
+    return [each async for page in queue.list_owned(owner, after) for each in page]
 
 
 async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(queue: Queue) -> None:
     heads = [new_head(created=1_000_000 + n) for n in range(250)]
     for head in heads:
-        await queue.note(head)
-    await queue.note(new_head(owner="bob"))
+        await queue.register(head)
+    await queue.register(new_head(owner="bob"))
     newest_first = [head.id for head in reversed(heads)]
     assert await listed(queue, "anna") == newest_first
     for n in (0, 99, 100, 248, 249):
@@ -344,10 +344,10 @@ async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(qu
 async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
     heads = [new_head(created=1_000_000 + n) for n in range(350)]
     for head in heads:
-        await queue.note(head)
+        await queue.register(head)
     newest_first = [head.id for head in reversed(heads)]
     met, forgotten = [], set()
-    async for page in queue.owned("anna", None):
+    async for page in queue.list_owned("anna", None):
         met += page
         forgotten.update(page[::3])
         await queue.forget("anna", page[::3])
@@ -357,8 +357,8 @@ async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
 
 async def test_what_is_forgotten_is_listed_no_more(queue: Queue) -> None:
     head, other = new_head(), new_head()
-    await queue.note(head)
-    await queue.note(other)
+    await queue.register(head)
+    await queue.register(other)
     await queue.forget("anna", [])
     await queue.forget("bob", [head.id])
     assert set(await listed(queue, "anna")) == {head.id, other.id}
@@ -368,7 +368,7 @@ async def test_what_is_forgotten_is_listed_no_more(queue: Queue) -> None:
 
 async def test_a_list_lives_as_long_as_the_longest_on_it(redis: Redis, queue: Queue) -> None:
     for life_s in (HOUR_S, 10, 2 * HOUR_S, 10):
-        await queue.note(new_head(options=Options(life_s, 1)))
+        await queue.register(new_head(options=Options(life_s, 1)))
     for name in (keys.owned("anna"), keys.unfinished_of("anna")):
         assert 2 * HOUR_S < await redis.ttl(name) <= 2 * HOUR_S + 1 + CLAIM_GRACE_S
 
@@ -376,18 +376,20 @@ async def test_a_list_lives_as_long_as_the_longest_on_it(redis: Redis, queue: Qu
 async def test_what_has_ended_no_longer_counts(redis: Redis, queue: Queue) -> None:
     head, other = new_head(), new_head()
     for each in (head, other):
-        await queue.note(each)
-    await queue.finished(head.id, "anna")
+        await queue.register(each)
+    await queue.remove(head.id, "anna")
     assert await queue.load("anna") == (0, 1)
-    await queue.finished(other.id)
+    await queue.remove(other.id)
     assert await queue.load("anna") == (0, 1)
-    assert [await queue.unfinished(shard) for shard in range(keys.UNFINISHED_SETS)] == [[]] * 16
+    assert [await queue.list_unfinished(shard) for shard in range(keys.UNFINISHED_SETS)] == [[]] * 16
 
 
 async def test_what_is_past_its_deadline_no_longer_counts(log: Log, queue: Queue) -> None:
     now = await log.now()
-    await queue.note(new_head(created=now - 100_000 - LEASE_MS - 1, options=Options(deadline_s=100, retention_s=900)))
-    await queue.note(new_head(created=now - 99_000, options=Options(deadline_s=100, retention_s=900)))
+    await queue.register(
+        new_head(created=now - 100_000 - LEASE_MS - 1, options=Options(deadline_s=100, retention_s=900))
+    )
+    await queue.register(new_head(created=now - 99_000, options=Options(deadline_s=100, retention_s=900)))
     assert await queue.load("anna") == (0, 1)
 
 
@@ -395,19 +397,19 @@ async def test_what_is_past_its_deadline_no_longer_counts(log: Log, queue: Queue
 
 
 async def test_one_of_the_fleet_sweeps_a_shard_in_a_period(redis: Redis, queue: Queue) -> None:
-    asked = await asyncio.gather(*(queue.may_sweep(3, 60_000) for _ in range(10)))
+    asked = await asyncio.gather(*(queue.claim_shard(3, 60_000) for _ in range(10)))
     assert sorted(asked) == [False] * 9 + [True]
-    assert await queue.may_sweep(4, 60_000)
+    assert await queue.claim_shard(4, 60_000)
     assert 0 < await redis.pttl(keys.swept(3)) <= 60_000
 
 
 async def test_workers_that_were_heard_of_are_counted(queue: Queue) -> None:
     assert await queue.workers() == 0
     for worker in ("one", "two", "one"):
-        await queue.worker_seen(worker)
+        await queue.heartbeat(worker)
     assert await queue.workers() == 2
-    await queue.worker_left("one")
-    await queue.worker_left("never there")
+    await queue.deregister("one")
+    await queue.deregister("never there")
     assert await queue.workers() == 1
 
 
@@ -419,7 +421,7 @@ async def test_a_worker_counts_until_it_was_silent_for_three_leases(
     queue = Queue(redis, log)
     await redis.zadd(keys.WORKERS, {"silent": await log.now() // 1000 - silent_s})
     assert await queue.workers() == counts
-    await queue.worker_seen("another")
+    await queue.heartbeat("another")
     assert await queue.workers() == counts + 1
     assert await redis.zcard(keys.WORKERS) == counts + 1
 
@@ -429,7 +431,7 @@ async def test_what_nobody_keeps_any_more_leaves_its_owner_s_list(redis: Redis, 
     await redis.zadd(keys.owned("me"), {"gen_old": (await log.now()) - 101_000, "gen_kept": (await log.now()) - 99_000})
     head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
     await queue.submit(head)
-    assert [page async for page in queue.owned("me", None)] == [[head.id, "gen_kept"]]
+    assert [page async for page in queue.list_owned("me", None)] == [[head.id, "gen_kept"]]
 
 
 async def test_a_server_that_has_just_started_gives_away_nothing_from_before_for_a_moment(tmp_path: Path) -> None:

@@ -43,8 +43,8 @@ class House:
 
     async def run(self, generation: str) -> None:
         """A worker takes it from the queue, and over."""
-        await self.queue.taken((await self.log.state(generation)).job_id)
-        await self.log.take_over(generation, new_token(), worker="w")
+        await self.queue.mark_started((await self.log.state(generation)).job_id)
+        await self.log.acquire(generation, new_token(), worker="w")
 
     async def set(self, generation: str, **fields: int | str) -> None:
         for name, value in fields.items():
@@ -56,7 +56,7 @@ class House:
         return done
 
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.unfinished(shard)]
+        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.list_unfinished(shard)]
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ async def test_one_that_was_handed_over_has_not_spent_an_attempt(house: House) -
     generation = await house.running()
     for _ in range(MAX_ATTEMPTS + 1):
         state = await house.log.state(generation)
-        await house.log.give_back(generation, state.epoch, f"dispatch {state.epoch}")
+        await house.log.release(generation, state.epoch, f"dispatch {state.epoch}")
         await house.run(generation)
     await house.set(generation, lease=1)
     await house.sweep()
@@ -150,7 +150,7 @@ async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
 
 async def test_an_end_that_was_begun_is_written(house: House) -> None:
     generation = await house.running()
-    await house.log.take_over(generation, "a canceller that died", ending="cancelled")
+    await house.log.acquire(generation, "a canceller that died", ending="cancelled")
     await house.sweep()
     assert (await house.log.state(generation)).status == "running"  # it may still be at it
     await house.set(generation, lease=1)

@@ -32,7 +32,7 @@ class Bench:
     async def writer(self) -> Writer:
         head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
         await self.log.create(head, "dispatch")
-        taken = await self.log.take_over(head.id, "token", worker="w")
+        taken = await self.log.acquire(head.id, "token", worker="w")
         return Writer(taken, self.appender.wake)
 
     async def events(self, writer: Writer) -> list[Event]:
@@ -65,7 +65,7 @@ async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: p
 
 async def test_one_that_was_fenced_does_not_keep_the_others(bench: Bench) -> None:
     fenced, fine = await bench.writer(), await bench.writer()
-    await bench.log.take_over(fenced.generation, "canceller", ending="cancelled")
+    await bench.log.acquire(fenced.generation, "canceller", ending="cancelled")
     fenced.add(Started(1, 1.0))
     fine.add(Started(1, 1.0))
     await fine.flush()
@@ -104,7 +104,7 @@ async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
     await fenced.flush()
     dumps = [(name, await redis.dump(name)) for name in names]
     await redis.execute_command("HSET", keys.head(fenced.generation), "lease", 1)
-    later = Writer(await bench.log.take_over(fenced.generation, "later", worker="v"), bench.appender.wake)
+    later = Writer(await bench.log.acquire(fenced.generation, "later", worker="v"), bench.appender.wake)
     later.add(later.output.restarted(2, "worker_lost", 2.0))
     await later.flush()
     for name, dump in dumps:
@@ -112,7 +112,7 @@ async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
     return fenced, later
 
 
-async def test_a_take_over_that_its_server_lost_comes_back_with_its_rows(bench: Bench, redis: Redis) -> None:
+async def test_a_acquire_that_its_server_lost_comes_back_with_its_rows(bench: Bench, redis: Redis) -> None:
     fenced, later = await rolled_back(bench, redis)
     later.resend(later.output.last_seq)  # what a refused renewal does
     await later.flush()
@@ -121,7 +121,7 @@ async def test_a_take_over_that_its_server_lost_comes_back_with_its_rows(bench: 
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
-async def test_a_take_over_that_its_server_lost_does_not_come_back_onto_others_rows(bench: Bench, redis: Redis) -> None:
+async def test_a_acquire_that_its_server_lost_does_not_come_back_onto_others_rows(bench: Bench, redis: Redis) -> None:
     fenced, later = await rolled_back(bench, redis)
     fenced.add(Opened(0, "text", choices=[0]))  # awake again
     await fenced.flush()

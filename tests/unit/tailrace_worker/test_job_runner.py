@@ -34,7 +34,7 @@ class Shop:
     async def _job(self, _: dict[Any, Any], generation: str, job_id: str) -> None:
         self.begun.append(generation)
         self._another.set()
-        await self.queue.taken(job_id)
+        await self.queue.mark_started(job_id)
         await self.go.wait()
 
     async def notify(self, *generations: str) -> None:

@@ -23,7 +23,7 @@ from tailrace.events import (
     Text,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.log import Answer, Outcome, TakeOver
+from tailrace.log import Answer, LeaseGrant, Outcome
 from tailrace.state import State
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
@@ -50,7 +50,7 @@ class Desk:
 
     def __init__(self) -> None:
         self.woken = 0
-        self.writer = Writer(TakeOver(Outcome.OK, ATTEMPT, 2000, state(), BEFORE), self._wake)
+        self.writer = Writer(LeaseGrant(Outcome.OK, ATTEMPT, 2000, state(), BEFORE), self._wake)
 
     def _wake(self, _: Writer) -> None:
         self.woken += 1
