@@ -19,16 +19,16 @@ class Pages:
         self._generation = generation
         self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
 
-    async def read(self, log: Log, after: EntryId, limit: int, *, merge: bool, doubts: int) -> Page:
+    async def read(self, log: Log, after: EntryId, limit: int, *, coalesce: bool, doubts: int) -> Page:
         """As `log.page`. `doubts`: the tail's. A page that was asked for before they rose does not settle them."""
-        place = after, limit, merge, doubts
+        place = after, limit, coalesce, doubts
         while (coming := self._coming.get(place)) is not None:
             await asyncio.wait([coming])
             if not coming.cancelled():
                 return coming.result()
         coming = self._coming[place] = asyncio.get_running_loop().create_future()
         try:
-            coming.set_result(await log.page(self._generation, after, limit, merge=merge))
+            coming.set_result(await log.page(self._generation, after, limit, coalesce=coalesce))
         except Exception as error:  # noqa: BLE001 - whatever it is: everybody who waits is told, at the same time
             coming.set_exception(error)
         finally:

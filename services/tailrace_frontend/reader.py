@@ -183,10 +183,10 @@ class Reader:
     async def _catch_up(self) -> None:
         """Page through the log up to its top; from there on the tail continues."""
         doubts = self._tail.doubts
-        merge = self.wire.merges
-        page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, merge=merge, doubts=doubts)
+        coalesce = self.wire.merges
+        page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, coalesce=coalesce, doubts=doubts)
         if page.before != self._cursor.seq:
-            page = await self.hub.log.page(self.head.id, self._cursor, self._limit, merge=merge)
+            page = await self.hub.log.page(self.head.id, self._cursor, self._limit, coalesce=coalesce)
             if page.before != self._cursor.seq:
                 return self._forget()
         self._failing_since = None

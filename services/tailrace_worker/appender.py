@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import Head
-from tailrace.log import Answer, Append, Log, Outcome
+from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.throttle import Throttle
 from tailrace_worker.writer import Writer
 
@@ -63,13 +63,13 @@ class Appender:
         calls = [(writer, batch) for writer in writers if (batch := _frozen(writer))]
         if not calls:
             return None
-        answers: Sequence[Answer | Exception]
+        answers: Sequence[AppendResult | Exception]
         try:
             answers = await self._log.append([batch for _, batch in calls])
         except TRANSIENT_ERRORS as error:
             answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
-            if isinstance(answer, Answer) and answer.outcome is Outcome.LOST:
+            if isinstance(answer, AppendResult) and answer.outcome is Outcome.UNKNOWN:
                 await self._restore(writer)
             else:
                 writer.answered(answer)
@@ -88,7 +88,7 @@ class Appender:
             writer.restored() if outcome is Outcome.OK else writer.stop(outcome)
 
 
-def _frozen(writer: Writer) -> Append | None:
+def _frozen(writer: Writer) -> AppendBatch | None:
     """What to send for it. What cannot be told is a mistake of ours, and stops this one alone."""
     try:
         return writer.freeze()

@@ -221,7 +221,7 @@ class Attempt:
             answer = await retry_transient(
                 lambda: self._log.finish(writer.generation, writer.epoch, last_seq, done, extra)
             )
-            if answer.outcome not in (Outcome.CHANGED, Outcome.LOST):
+            if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
                 break
             writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
             await writer.flush()

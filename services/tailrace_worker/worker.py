@@ -143,10 +143,10 @@ class GenerationWorker:
             return
         answers = await self.log.renew([(name, run.epoch, run.only_while_read) for name, run in held])
         for (name, run), answer in zip(held, answers, strict=True):
-            if answer is Outcome.UNSEEN:
+            if answer is Outcome.ABANDONED:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
                     await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
-            elif answer is Outcome.LOST:
+            elif answer is Outcome.UNKNOWN:
                 run.look_again()
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
                 run.stop(answer)

@@ -5,7 +5,7 @@ without `extra` become one; under load a batch holds few entries, and an idle wo
 Rule 2: a batch is frozen once it was sent. A retry is the same rows.
 Rule 3: the rows are kept, at about 250 bytes each beside their text (`size` is what Redis is sent, not what they take
 here). When Redis comes back with older data (BEHIND), the missing ones are sent again; when it comes back with none, or
-without this attempt (LOST), it is sent the attempt and all of them (`appender`).
+without this attempt (UNKNOWN), it is sent the attempt and all of them (`appender`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
-from tailrace.log import Answer, Append, LeaseGrant, Outcome
+from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
 from tailrace.output import Output
 from tailrace.state import State
 
@@ -51,7 +51,7 @@ class Writer:
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._wake = wake
         self._waiting: list[tuple[Event, Extra]] = []
-        self._frozen: Append | None = None
+        self._frozen: AppendBatch | None = None
         self._flushed: asyncio.Future[None] | None = None
 
     def add(self, event: Event, extra: Extra = NO_EXTRA) -> None:
@@ -69,13 +69,13 @@ class Writer:
         self._waiting.append((event, extra))
         self._wake(self)
 
-    def freeze(self) -> Append | None:
+    def freeze(self) -> AppendBatch | None:
         """What to send now: the batch that was not answered yet, else everything that waits, numbered."""
         if self._frozen is None and self._waiting and not self.stopped.done():
             after_seq = self.output.last_seq
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
-            self._frozen = Append(self.generation, self.epoch, after_seq, rows)
+            self._frozen = AppendBatch(self.generation, self.epoch, after_seq, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
@@ -86,7 +86,7 @@ class Writer:
         self.size += row.size
         return row
 
-    def answered(self, answer: Answer | Exception) -> None:
+    def answered(self, answer: AppendResult | Exception) -> None:
         """What the log said to the frozen batch."""
         if isinstance(answer, TRANSIENT_ERRORS):
             return self._wake(self)
@@ -111,9 +111,9 @@ class Writer:
             self._frozen = self._since(seq)
             self._wake(self)
 
-    def _since(self, seq: int) -> Append:
+    def _since(self, seq: int) -> AppendBatch:
         rows = [row for row in self.rows if row.seq > seq]
-        return Append(self.generation, self.epoch, seq, rows)
+        return AppendBatch(self.generation, self.epoch, seq, rows)
 
     def restored(self) -> None:
         """The log is there again, with all rows so far: go on."""

@@ -180,7 +180,7 @@ def stored_size(stored: Sequence[Any]) -> int:
     return sum(len(part) for _, fields in stored for part in fields)
 
 
-def merged(stored: Sequence[Any]) -> tuple[list[Entry], int]:
+def coalesce_rows(stored: Sequence[Any]) -> tuple[list[Entry], int]:
     """Stored entries in fewer, and their size: adjacent deltas of one place become one, under the last one's id.
 
     Only deltas without `extra` merge, and to no more than `RUN_BYTES`; structure never does. So the cursor of whoever

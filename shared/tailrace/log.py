@@ -22,13 +22,13 @@ import msgspec
 from redis.asyncio import Redis
 
 from tailrace import connection, keys, scripts
-from tailrace.codec import Row, from_row, merged, pack, stored_size, to_row
+from tailrace.codec import Row, coalesce_rows, from_row, pack, stored_size, to_row
 from tailrace.codec import stored_row as _row
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, seq_span
 from tailrace.ids import START, EntryId
 from tailrace.pipeline import Interrupted, Pipeline
-from tailrace.state import FIELDS, UNSEEN_MS, WHOLE, State, parts_of, state_from, state_of
+from tailrace.state import ABANDONED_MS, FIELDS, WHOLE, State, parts_of, state_from, state_of
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
@@ -41,18 +41,18 @@ class Outcome(StrEnum):
 
     OK = "OK"
     HELD = "HELD"
-    UNSEEN = "UNSEEN"
+    ABANDONED = "ABANDONED"
     ENDING = "ENDING"
     FENCED = "FENCED"
     DONE = "DONE"
     BEHIND = "BEHIND"
     CHANGED = "CHANGED"
-    LOST = "LOST"
+    UNKNOWN = "UNKNOWN"
     GONE = "GONE"
 
 
 class LeaseGrant(NamedTuple):
-    """Answer to `acquire`: with OK, the attempt, Redis' time (ms), the head and every row."""
+    """AppendResult to `acquire`: with OK, the attempt, Redis' time (ms), the head and every row."""
 
     outcome: Outcome
     epoch: int = 0
@@ -61,7 +61,7 @@ class LeaseGrant(NamedTuple):
     rows: Sequence[Row] = ()
 
 
-class Append(NamedTuple):
+class AppendBatch(NamedTuple):
     """Rows to add: `after_seq` is the number before the first of them."""
 
     generation: str
@@ -70,8 +70,8 @@ class Append(NamedTuple):
     rows: Sequence[Row]
 
 
-class Answer(NamedTuple):
-    """Answer to `append` and `finish`: `seq` with OK, BEHIND and CHANGED; `done` with DONE."""
+class AppendResult(NamedTuple):
+    """AppendResult to `append` and `finish`: `seq` with OK, BEHIND and CHANGED; `done` with DONE."""
 
     outcome: Outcome
     seq: int = -1
@@ -132,7 +132,7 @@ class Log:
         state = state_from(dict(zip(fields[::2], fields[1::2], strict=True)))
         return LeaseGrant(Outcome.OK, int(epoch), int(now), state, [_row(row) for row in rows])
 
-    async def append(self, calls: Sequence[Append]) -> list[Answer | Exception]:
+    async def append(self, calls: Sequence[AppendBatch]) -> list[AppendResult | Exception]:
         """Add rows to many logs in one round trip. A log whose call failed yields its exception, alone.
 
         Raises:
@@ -154,7 +154,7 @@ class Log:
                 for call in calls
             ],
         )
-        return [answer if isinstance(answer, Exception) else _answer(answer) for answer in answers]
+        return [answer if isinstance(answer, Exception) else _append_result(answer) for answer in answers]
 
     async def renew(self, leases: Sequence[tuple[str, int, bool]]) -> list[Outcome | Exception]:
         """Renew many (generation, attempt, whether it runs only while somebody reads) in one round trip.
@@ -165,7 +165,7 @@ class Log:
         answers = await scripts.RENEW.gather(
             self._pipeline,
             [
-                (generation, [epoch, self.lease_ms, UNSEEN_MS if while_read else ""])
+                (generation, [epoch, self.lease_ms, ABANDONED_MS if while_read else ""])
                 for generation, epoch, while_read in leases
             ],
         )
@@ -206,11 +206,13 @@ class Log:
         """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
         return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, "expired"))[0])
 
-    async def finish(self, generation: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA) -> Answer:
+    async def finish(
+        self, generation: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA
+    ) -> AppendResult:
         """End it, if its top is still the one that was folded."""
         row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
         answer = await scripts.FINISH(self.redis, generation, epoch, last_seq, done.status, pack([row]), *_flat([row]))
-        return _answer(answer)
+        return _append_result(answer)
 
     async def delete(self, generation: str) -> Outcome:
         """Take it away. End it first if it runs."""
@@ -255,14 +257,16 @@ class Log:
         """Up to `limit` entries that follow the cursor; none if nothing does, or the log is no longer there."""
         return (await self.page(generation, after, limit)).entries
 
-    async def page(self, generation: str, after: EntryId, limit: int, *, merge: bool = False) -> Page:
-        """The same as a page. `merge`: adjacent deltas of one place as one entry, under the last one's id."""
+    async def page(self, generation: str, after: EntryId, limit: int, *, coalesce: bool = False) -> Page:
+        """The same as a page. `coalesce`: adjacent deltas of one place as one entry, under the last one's id."""
         start = "-" if after == START else f"({after}"
         stored = await self._ask("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
         if not stored:
             return Page([], after.seq, limit, is_last=True)
         first = from_row(_row(stored[0]))
-        entries, size = merged(stored) if merge else ([from_row(_row(each)) for each in stored], stored_size(stored))
+        entries, size = (
+            coalesce_rows(stored) if coalesce else ([from_row(_row(each)) for each in stored], stored_size(stored))
+        )
         more = min(page_size(len(stored), size), 4 * limit)  # what comes may be larger than what was
         return Page(entries, first.id.seq - first.seq_span, more, is_last=len(stored) < limit)
 
@@ -361,11 +365,11 @@ def _outcome(raw: bytes) -> Outcome:
     return _OUTCOMES[raw]
 
 
-def _answer(raw: list[Any]) -> Answer:
+def _append_result(raw: list[Any]) -> AppendResult:
     outcome, rest = _outcome(raw[0]), raw[1:]
     if outcome is Outcome.DONE:
-        return Answer(outcome, done=_row(rest[0]) if rest else None)
-    return Answer(outcome, int(rest[0]) if rest else -1)
+        return AppendResult(outcome, done=_row(rest[0]) if rest else None)
+    return AppendResult(outcome, int(rest[0]) if rest else -1)
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:

@@ -13,7 +13,7 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import FinalStatus, Head, Status
 from tailrace.ids import EntryId
 
-UNSEEN_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
+ABANDONED_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
 
 
 class State(msgspec.Struct, frozen=True):
@@ -36,10 +36,10 @@ class State(msgspec.Struct, frozen=True):
     def ended(self) -> bool:
         return self.status not in ("queued", "running")
 
-    def is_unseen(self, now: int) -> bool:
+    def is_abandoned(self, now: int) -> bool:
         """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
         while_read = self.head.options.on_disconnect == "cancel"
-        return while_read and now > (self.seen or self.head.created) + UNSEEN_MS
+        return while_read and now > (self.seen or self.head.created) + ABANDONED_MS
 
     @property
     def tries(self) -> int:

@@ -126,7 +126,7 @@ class Sweeper:
             await end(self._log, self._queue, generation, state.ending)
         elif now > state.deadline:
             await self._fail(generation, Failure("The deadline has passed.", "deadline_exceeded"))
-        elif state.is_unseen(now):
+        elif state.is_abandoned(now):
             await end(self._log, self._queue, generation, "cancelled", NOBODY_READS)
         elif state.status == "running":
             await self._worker_lost(state)

@@ -13,7 +13,7 @@ from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
 from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
-from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
+from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
@@ -75,7 +75,7 @@ class LogSink:
             if isinstance(answer, Exception) or answer.outcome is not Outcome.OK:
                 raise AssertionError(f"an append failed: {answer}")
 
-    def _call(self, log: int, events: Sequence[Event]) -> Append:
+    def _call(self, log: int, events: Sequence[Event]) -> AppendBatch:
         taken, after_seq = self._logs[log], self._last_seqs[log]
         assert taken.state is not None
         seq, rows = after_seq, []
@@ -83,7 +83,7 @@ class LogSink:
             seq += seq_span(event)
             rows.append(to_row(Entry(EntryId(taken.epoch, seq), event)))
         self._last_seqs[log] = seq
-        return Append(taken.state.head.id, taken.epoch, after_seq, rows)
+        return AppendBatch(taken.state.head.id, taken.epoch, after_seq, rows)
 
     async def end(self) -> None:
         for taken, last_seq in zip(self._logs, self._last_seqs, strict=True):
@@ -105,7 +105,7 @@ class WorkerSink(LogSink):
         self._running: asyncio.Task[None] | None = None
         self._append, self._log.append = self._log.append, self._counted  # type: ignore[method-assign]
 
-    async def _counted(self, calls: Sequence[Append]) -> list[Answer | Exception]:
+    async def _counted(self, calls: Sequence[AppendBatch]) -> list[AppendResult | Exception]:
         self.round_trips += 1
         return await self._append(calls)
 

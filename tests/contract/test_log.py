@@ -18,9 +18,9 @@ from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome, page_size
+from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome, page_size
 from tailrace.output import Output
-from tailrace.state import UNSEEN_MS, State
+from tailrace.state import ABANDONED_MS, State
 from tailrace.subscriber import Subscriber
 
 DEADLINE_MS = RETENTION_MS = 3_600_000
@@ -44,30 +44,30 @@ class Pen:
     def entries(self) -> list[Entry]:
         return [from_row(row) for row in self.rows]
 
-    def number(self, *events: Event) -> Append:
+    def number(self, *events: Event) -> AppendBatch:
         """The call that adds these."""
         after_seq, before = self.last_seq, len(self.rows)
         for event in events:
             self.last_seq += seq_span(event)
             self.rows.append(to_row(Entry(EntryId(self.epoch, self.last_seq), event)))
-        return Append(self.generation, self.epoch, after_seq, self.rows[before:])
+        return AppendBatch(self.generation, self.epoch, after_seq, self.rows[before:])
 
-    def since(self, seq: int) -> Append:
+    def since(self, seq: int) -> AppendBatch:
         """The call that adds all above a number once more."""
-        return Append(self.generation, self.epoch, seq, [row for row in self.rows if row.seq > seq])
+        return AppendBatch(self.generation, self.epoch, seq, [row for row in self.rows if row.seq > seq])
 
-    async def send(self, call: Append) -> Answer:
+    async def send(self, call: AppendBatch) -> AppendResult:
         (answer,) = await self.log.append([call])
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    async def write(self, *events: Event) -> Append:
+    async def write(self, *events: Event) -> AppendBatch:
         call = self.number(*events)
-        assert await self.send(call) == Answer(Outcome.OK, self.last_seq)
+        assert await self.send(call) == AppendResult(Outcome.OK, self.last_seq)
         return call
 
-    async def finish(self, status: FinalStatus = "completed") -> Answer:
+    async def finish(self, status: FinalStatus = "completed") -> AppendResult:
         return await self.log.finish(self.generation, self.epoch, self.last_seq, self.done(status))
 
     def done(self, status: FinalStatus = "completed") -> Done:
@@ -250,7 +250,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
             pen = await take(log, head.id, "one", worker="first")
         call = pen.number(*ANSWER)
         for _ in range(times):
-            assert await pen.send(call) == Answer(Outcome.OK, pen.last_seq)
+            assert await pen.send(call) == AppendResult(Outcome.OK, pen.last_seq)
         for _ in range(times):
             assert await log.release(head.id, pen.epoch, "another dispatch") is Outcome.OK
         for _ in range(times):
@@ -272,14 +272,14 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
 async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
     pen.number(*words("Once| upon"))
-    assert await pen.send(pen.since(0)) == Answer(Outcome.OK, pen.last_seq)
+    assert await pen.send(pen.since(0)) == AppendResult(Outcome.OK, pen.last_seq)
     assert await read_all(log, pen.generation) == pen.entries
 
 
 async def test_exactly_once_two_copies_of_a_call_at_the_same_time(log: Log, pen: Pen) -> None:
     call = pen.number(*ANSWER)
     answers = await asyncio.gather(*(pen.send(call) for _ in range(10)))
-    assert answers == [Answer(Outcome.OK, pen.last_seq)] * 10
+    assert answers == [AppendResult(Outcome.OK, pen.last_seq)] * 10
     assert await read_all(log, pen.generation) == pen.entries
 
 
@@ -520,7 +520,7 @@ async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: 
 @pytest.mark.parametrize("ending", [None, "failed"])
 @pytest.mark.parametrize(
     ("fate", "outcome"),
-    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.UNKNOWN), ("lost", Outcome.UNKNOWN)],
 )
 async def test_acquire_of_what_is_not_there_to_be_written(
     log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome, ending: FinalStatus | None
@@ -552,7 +552,7 @@ async def test_append_adds_rows_and_leaves_the_lease_to_its_timer(log: Log, pen:
 async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
     entry = Entry(EntryId(pen.epoch, pen.last_seq + 1), Text(0, ""), Extra(chunk_fields={"x": "ü\x00"}, before=2))
-    call = Append(pen.generation, pen.epoch, pen.last_seq, [to_row(entry)])
+    call = AppendBatch(pen.generation, pen.epoch, pen.last_seq, [to_row(entry)])
     assert (await pen.send(call)).outcome is Outcome.OK
     assert (await log.read(pen.generation))[-1] == entry
     assert (await stored(redis, pen.generation))[-1][1] == {
@@ -582,8 +582,8 @@ async def befall(fate: str, log: Log, redis: Redis, pen: Pen) -> None:
     ("fate", "outcome"),
     [
         ("deleted", Outcome.GONE),
-        ("expired", Outcome.LOST),
-        ("lost", Outcome.LOST),
+        ("expired", Outcome.UNKNOWN),
+        ("lost", Outcome.UNKNOWN),
         ("taken over", Outcome.FENCED),
         ("taken over and finished", Outcome.FENCED),
     ],
@@ -592,7 +592,7 @@ async def test_append_to_what_it_may_not_write(log: Log, redis: Redis, pen: Pen,
     await pen.write(STARTED)
     await befall(fate, log, redis, pen)
     before = await stored(redis, pen.generation)
-    assert await pen.send(pen.number(text_opened())) == Answer(outcome)
+    assert await pen.send(pen.number(text_opened())) == AppendResult(outcome)
     assert await stored(redis, pen.generation) == before
 
 
@@ -600,7 +600,7 @@ async def test_append_to_what_has_ended_answers_the_end(log: Log, pen: Pen) -> N
     await pen.write(*ANSWER)
     done = to_row(Entry(EntryId(pen.epoch, pen.last_seq + seq_span(pen.done())), pen.done()))
     await pen.finish()
-    assert await pen.send(pen.number(Text(0, "more"))) == Answer(Outcome.DONE, done=done)
+    assert await pen.send(pen.number(Text(0, "more"))) == AppendResult(Outcome.DONE, done=done)
 
 
 @pytest.mark.parametrize("missing", [1, 2])
@@ -612,8 +612,8 @@ async def test_append_behind_the_log_is_healed_by_sending_again(log: Log, redis:
     expected = await stored(redis, pen.generation)
     await older.come_back()
     pen.number(Text(0, " a"))
-    assert await pen.send(pen.since(last_seq + missing)) == Answer(Outcome.BEHIND, last_seq)
-    assert await pen.send(pen.since(last_seq)) == Answer(Outcome.OK, pen.last_seq)
+    assert await pen.send(pen.since(last_seq + missing)) == AppendResult(Outcome.BEHIND, last_seq)
+    assert await pen.send(pen.since(last_seq)) == AppendResult(Outcome.OK, pen.last_seq)
     assert (await stored(redis, pen.generation))[:-1] == expected
     assert await read_all(log, pen.generation) == pen.entries
 
@@ -628,9 +628,9 @@ async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost
     await later.write(text_opened(1))
     await older.come_back()
     for last_seq in (pen.last_seq, pen.last_seq + 1):
-        assert await later.send(later.since(last_seq - 1)) == Answer(Outcome.LOST)
-        assert await later.finish() == Answer(Outcome.LOST)
-        assert await log.renew([(pen.generation, later.epoch, False)]) == [Outcome.LOST]
+        assert await later.send(later.since(last_seq - 1)) == AppendResult(Outcome.UNKNOWN)
+        assert await later.finish() == AppendResult(Outcome.UNKNOWN)
+        assert await log.renew([(pen.generation, later.epoch, False)]) == [Outcome.UNKNOWN]
         await pen.write(Text(0, "!"))
     assert await read_all(log, pen.generation) == pen.entries
 
@@ -657,7 +657,7 @@ async def test_append_to_many_logs_fails_for_the_one_that_is_broken_alone(log: L
     await redis.set(keys.log(pens[1].generation), "no stream")
     first, broken, last = await log.append([pen.number(STARTED) for pen in pens])
     assert isinstance(broken, ResponseError)
-    assert first == last == Answer(Outcome.OK, 1)
+    assert first == last == AppendResult(Outcome.OK, 1)
 
 
 async def test_append_to_none_asks_nobody(log: Log) -> None:
@@ -679,8 +679,8 @@ RENEWALS = [
     ("nothing", Outcome.OK),
     ("taken over", Outcome.FENCED),
     ("finished", Outcome.DONE),
-    ("lost", Outcome.LOST),
-    ("expired", Outcome.LOST),
+    ("lost", Outcome.UNKNOWN),
+    ("expired", Outcome.UNKNOWN),
     ("deleted", Outcome.GONE),
 ]
 
@@ -695,16 +695,16 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
 
 
 async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, pen: Pen) -> None:
-    long_ago = await log.now() - UNSEEN_MS - 1
+    long_ago = await log.now() - ABANDONED_MS - 1
     lease = pen.generation, pen.epoch, True
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
-    assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.UNSEEN, Outcome.OK]
+    assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.ABANDONED, Outcome.OK]
     await log.touch_presence([pen.generation])
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.head(pen.generation), "seen", long_ago)
     await let_the_lease_pass(redis, pen.generation)
-    assert await log.renew([lease]) == [Outcome.UNSEEN]
+    assert await log.renew([lease]) == [Outcome.ABANDONED]
     assert (await log.state(pen.generation)).lease > await log.now()
 
 
@@ -719,10 +719,10 @@ async def test_seen_brings_nothing_back(log: Log, redis: Redis, pen: Pen, fate: 
 async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
     generation = await begin(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation)
-    limit = state.head.created + UNSEEN_MS
-    assert (state.is_unseen(limit), state.is_unseen(limit + 1)) == (False, unseen)
+    limit = state.head.created + ABANDONED_MS
+    assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, unseen)
     await log.touch_presence([generation])
-    assert not (await log.state(generation)).is_unseen(await log.now() + UNSEEN_MS - SLACK_MS // 2)
+    assert not (await log.state(generation)).is_abandoned(await log.now() + ABANDONED_MS - SLACK_MS // 2)
 
 
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, pen: Pen) -> None:
@@ -744,7 +744,7 @@ async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, pe
 
 @pytest.mark.parametrize(
     ("fate", "outcome"),
-    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("lost", Outcome.LOST)],
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("lost", Outcome.UNKNOWN)],
 )
 async def test_what_is_not_there_to_be_given_back_is_not(
     log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome
@@ -768,13 +768,13 @@ async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, 
     await pen.write(*ANSWER)
     expected, state = await stored(redis, pen.generation), await log.state(pen.generation)
     await lose(redis, pen.generation)
-    assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.LOST
+    assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.UNKNOWN
     assert await log.restore(pen.state, pen.rows[:-1]) is Outcome.OK
     assert await stored(redis, pen.generation) == expected
     restored = await log.state(pen.generation, "anna")
     assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
     assert restored.lease > state.lease - LEASE_MS
-    assert await pen.send(pen.since(pen.last_seq - 1)) == Answer(Outcome.OK, pen.last_seq)
+    assert await pen.send(pen.since(pen.last_seq - 1)) == AppendResult(Outcome.OK, pen.last_seq)
     assert (await pen.finish()).outcome is Outcome.OK
 
 
@@ -808,7 +808,7 @@ async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(lo
     assert await stored(redis, pen.generation) == expected
     restored = await log.state(pen.generation)
     assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
-    assert await later.send(later.number(Text(1, "Anew"))) == Answer(Outcome.OK, later.last_seq)
+    assert await later.send(later.number(Text(1, "Anew"))) == AppendResult(Outcome.OK, later.last_seq)
     assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.FENCED
 
 
@@ -851,7 +851,7 @@ async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, pen
 async def test_finish_writes_the_end_and_lets_go(log: Log, pen: Pen) -> None:
     await pen.write(*ANSWER)
     assert await log.end(pen.generation) is None
-    assert await pen.finish("incomplete") == Answer(Outcome.OK)
+    assert await pen.finish("incomplete") == AppendResult(Outcome.OK)
     state = await log.state(pen.generation)
     assert (state.status, state.lease, state.ended) == ("incomplete", 0, True)
     assert state.position == EntryId(pen.epoch, pen.last_seq + seq_span(pen.done()))
@@ -869,7 +869,7 @@ async def test_finish_keeps_what_else_the_end_has(log: Log, pen: Pen) -> None:
 async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, pen: Pen, off: int) -> None:
     await pen.write(*ANSWER)
     answer = await log.finish(pen.generation, pen.epoch, pen.last_seq + off, pen.done())
-    assert answer == Answer(Outcome.CHANGED, pen.last_seq)
+    assert answer == AppendResult(Outcome.CHANGED, pen.last_seq)
     assert await log.end(pen.generation) is None
 
 
@@ -883,11 +883,16 @@ async def test_finish_again_answers_the_end_that_is_there(log: Log, pen: Pen) ->
 
 @pytest.mark.parametrize(
     ("fate", "outcome"),
-    [("taken over", Outcome.FENCED), ("deleted", Outcome.GONE), ("expired", Outcome.LOST), ("lost", Outcome.LOST)],
+    [
+        ("taken over", Outcome.FENCED),
+        ("deleted", Outcome.GONE),
+        ("expired", Outcome.UNKNOWN),
+        ("lost", Outcome.UNKNOWN),
+    ],
 )
 async def test_finish_of_what_it_may_not_write(log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome) -> None:
     await befall(fate, log, redis, pen)
-    assert await pen.finish() == Answer(outcome)
+    assert await pen.finish() == AppendResult(outcome)
     assert await log.end(pen.generation) is None
 
 
@@ -902,7 +907,7 @@ async def test_delete_takes_all_but_the_tombstone(log: Log, redis: Redis, pen: P
 
 
 async def test_delete_of_what_never_was_leaves_nothing(log: Log, redis: Redis) -> None:
-    assert await log.delete(new_generation_id()) is Outcome.LOST
+    assert await log.delete(new_generation_id()) is Outcome.UNKNOWN
     assert await redis.dbsize() == 0
 
 
@@ -1003,7 +1008,7 @@ async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(
     for _ in range(2):
         await redis.script_flush()
         answers = await log.append([pen.number(STARTED) for pen in pens])
-        assert answers == [Answer(Outcome.OK, pen.last_seq) for pen in pens]
+        assert answers == [AppendResult(Outcome.OK, pen.last_seq) for pen in pens]
     for pen in pens:
         assert await read_all(log, pen.generation) == pen.entries
 
@@ -1061,7 +1066,7 @@ async def test_subscribers_hear_nothing_that_adds_nothing(
     call = await pen.write(*ANSWER)
     assert await hears(heard) == call.rows
     await pen.send(call)
-    await pen.send(Append(generation, pen.epoch, pen.last_seq + 5, call.rows))
+    await pen.send(AppendBatch(generation, pen.epoch, pen.last_seq + 5, call.rows))
     await pen.send(call._replace(epoch=1))
     await log.finish(generation, pen.epoch, pen.last_seq + 1, pen.done())
     await log.renew([(generation, pen.epoch, False)])

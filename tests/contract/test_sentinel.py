@@ -17,7 +17,7 @@ from tailrace.connection import TRANSIENT_ERRORS, connect
 from tailrace.errors import Misconfigured
 from tailrace.events import Entry, Head, Opened, Options, Started
 from tailrace.ids import EntryId, new_generation_id
-from tailrace.log import Append, Log, Outcome
+from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
@@ -93,7 +93,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     async with asyncio.timeout(PATIENCE_S):
         assert await heard.get() is None
         first = to_row(Entry(EntryId(taken.epoch, taken.state.seq + 1), Started(1, 1.0)))
-        (answer,) = await log.append([Append(head.id, taken.epoch, taken.state.seq, [first])])
+        (answer,) = await log.append([AppendBatch(head.id, taken.epoch, taken.state.seq, [first])])
         assert not isinstance(answer, Exception)
         assert answer.outcome is Outcome.OK
         assert unpack(await heard.get() or b"") == [first]
@@ -108,7 +108,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
             pass
         while True:
             with suppress(*TRANSIENT_ERRORS):
-                (answer,) = await log.append([Append(head.id, taken.epoch, first.seq, [second])])
+                (answer,) = await log.append([AppendBatch(head.id, taken.epoch, first.seq, [second])])
                 if not isinstance(answer, Exception):
                     break
             await asyncio.sleep(0.05)

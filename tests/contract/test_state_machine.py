@@ -41,7 +41,7 @@ from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
+from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
 from tailrace.state import State
 from tailrace_cli.embedded import EmbeddedServer
@@ -83,7 +83,7 @@ class Pen:
         """All that this attempt has said or will say, and what it went on from."""
         return self.entries + ([Entry(self._next_id(self.end), self.end)] if self.end else [])
 
-    def say(self, what: list[str]) -> Append:
+    def say(self, what: list[str]) -> AppendBatch:
         """Number events like a worker: the first says that it has begun."""
         after_seq = self.last_seq
         if what and self.last_seq == self.first_seq:
@@ -92,9 +92,9 @@ class Pen:
             self._add(self._event(each))
         return self.since(after_seq)
 
-    def since(self, seq: int) -> Append:
+    def since(self, seq: int) -> AppendBatch:
         rows = [row for row in self.rows if row.seq > seq]
-        return Append(self.state.head.id, self.epoch, seq, rows)
+        return AppendBatch(self.state.head.id, self.epoch, seq, rows)
 
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
@@ -252,8 +252,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # Writing
 
-    def append(self, pen: Pen, call: Append) -> Answer:
-        answer: Answer = self.do(self.log.append([call]))[0]
+    def append(self, pen: Pen, call: AppendBatch) -> AppendResult:
+        answer: AppendResult = self.do(self.log.append([call]))[0]
         assert answer == self.model.append(call)
         if answer.outcome is Outcome.OK and call.rows:
             pen.flushed = True
@@ -265,8 +265,8 @@ class GenerationMachine(RuleBasedStateMachine):
         answer = self.append(pen, pen.say(what))
         if heals and answer.outcome is Outcome.BEHIND:
             assert self.append(pen, pen.since(answer.seq)).outcome is Outcome.OK
-        if heals and answer.outcome is Outcome.LOST and self.restore(pen) is Outcome.OK:
-            assert self.append(pen, pen.since(pen.last_seq)) == Answer(Outcome.OK, pen.last_seq)
+        if heals and answer.outcome is Outcome.UNKNOWN and self.restore(pen) is Outcome.OK:
+            assert self.append(pen, pen.since(pen.last_seq)) == AppendResult(Outcome.OK, pen.last_seq)
 
     @rule(pen=pens, what=WHAT_IS_SAID)
     def number_and_not_send(self, pen: Pen, what: list[str]) -> None:
@@ -294,9 +294,9 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # Ending
 
-    def finish_with(self, pen: Pen, status: FinalStatus) -> Answer:
+    def finish_with(self, pen: Pen, status: FinalStatus) -> AppendResult:
         pen.end = pen.end or pen.output.ended(status, 9.5)
-        answer: Answer = self.do(self.log.finish(self.id, pen.epoch, pen.last_seq, pen.end))
+        answer: AppendResult = self.do(self.log.finish(self.id, pen.epoch, pen.last_seq, pen.end))
         assert answer == self.model.finish(pen.epoch, pen.last_seq, pen.end.status, to_row(pen.telling[-1]))
         return answer
 

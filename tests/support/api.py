@@ -14,7 +14,7 @@ from support.sse import Stream
 from tailrace.codec import Row, from_row, to_row
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Opened, Started, Text, seq_span
 from tailrace.ids import EntryId
-from tailrace.log import Append, Log, Outcome
+from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.output import Output
 
 PATIENCE_S = 20.0
@@ -151,7 +151,7 @@ class Teller:
 
     async def add(self, *events: Event) -> None:
         after_seq, rows = self.output.last_seq, [self._row(event) for event in events]
-        (answer,) = await self.log.append([Append(self.generation, self.epoch, after_seq, rows)])
+        (answer,) = await self.log.append([AppendBatch(self.generation, self.epoch, after_seq, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from tailrace.codec import Row
 from tailrace.events import FinalStatus, Status
-from tailrace.log import Answer, Append, Outcome
+from tailrace.log import AppendBatch, AppendResult, Outcome
 
 
 @dataclass(frozen=True)
@@ -71,38 +71,38 @@ class Model:
         self.head = replace(head, ending=ending or head.ending)
         return Outcome.OK
 
-    def append(self, call: Append) -> Answer:
+    def append(self, call: AppendBatch) -> AppendResult:
         head = self.head
         if head is None:
-            return Answer(self._missing())
+            return AppendResult(self._missing())
         if call.epoch < head.epoch:
-            return Answer(Outcome.FENCED)
+            return AppendResult(Outcome.FENCED)
         if head.ended:
-            return Answer(Outcome.DONE, done=self.log[-1])
+            return AppendResult(Outcome.DONE, done=self.log[-1])
         if call.epoch > head.epoch:
-            return Answer(Outcome.LOST)
+            return AppendResult(Outcome.UNKNOWN)
         if call.after_seq > head.seq:
-            return Answer(Outcome.BEHIND, head.seq)
+            return AppendResult(Outcome.BEHIND, head.seq)
         if new := [row for row in call.rows if row.seq > head.seq]:
             self.log += new
             self.head = head = replace(head, seq=new[-1].seq)
-        return Answer(Outcome.OK, head.seq)
+        return AppendResult(Outcome.OK, head.seq)
 
-    def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> Answer:
+    def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> AppendResult:
         head = self.head
         if head is None:
-            return Answer(self._missing())
+            return AppendResult(self._missing())
         if head.ended:
-            return Answer(Outcome.DONE, done=self.log[-1])
+            return AppendResult(Outcome.DONE, done=self.log[-1])
         if epoch < head.epoch:
-            return Answer(Outcome.FENCED)
+            return AppendResult(Outcome.FENCED)
         if epoch > head.epoch:
-            return Answer(Outcome.LOST)
+            return AppendResult(Outcome.UNKNOWN)
         if folded != head.seq:
-            return Answer(Outcome.CHANGED, head.seq)
+            return AppendResult(Outcome.CHANGED, head.seq)
         self.log.append(row)
         self.head = replace(head, seq=row.seq, status=status, held=False)
-        return Answer(Outcome.OK)
+        return AppendResult(Outcome.OK)
 
     def renew(self, epoch: int) -> Outcome:
         head = self.head
@@ -113,7 +113,7 @@ class Model:
         if head.ended:
             return Outcome.DONE
         if epoch > head.epoch:
-            return Outcome.LOST
+            return Outcome.UNKNOWN
         self.head = replace(head, held=True)
         return Outcome.OK
 
@@ -154,7 +154,7 @@ class Model:
 
     def delete(self) -> Outcome:
         if self.tombstone != "kept":
-            return Outcome.GONE if self.tombstone == "deleted" else Outcome.LOST
+            return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN
         self.head, self.log, self.tombstone = None, [], "deleted"
         return Outcome.OK
 
@@ -172,4 +172,4 @@ class Model:
         self.head, self.log = None, []
 
     def _missing(self) -> Outcome:
-        return Outcome.GONE if self.tombstone == "deleted" else Outcome.LOST
+        return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN

@@ -3,7 +3,7 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  token, final status to end with ('' to run), lease (ms), worker
--- Answers  OK epoch now head-fields rows | HELD | ENDING | DONE | LOST | GONE
+-- Answers  OK epoch now head-fields rows | HELD | ENDING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
 -- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
@@ -13,7 +13,7 @@ local token, ending, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4
 
 local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'ending', 'seq', 'attempt', 'worker')
 if not known[1] then
-  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 local epoch, status = tonumber(known[1]), known[2]
 if status ~= 'queued' and status ~= 'running' then return {'DONE'} end

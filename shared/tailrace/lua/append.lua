@@ -6,7 +6,7 @@
 --       field, value, extra ('' for none)
 -- Answers, decided in this order:
 --   GONE            it was deleted
---   LOST            there is no head, or one that has not heard of this epoch: restore
+--   UNKNOWN            there is no head, or one that has not heard of this epoch: restore
 --   FENCED          a later epoch has taken over
 --   DONE row        it has ended; the row is the end
 --   BEHIND seq        the log's seq is below these rows: send again from there
@@ -21,14 +21,14 @@ local epoch, after_seq, last_seq, message = tonumber(ARGV[1]), tonumber(ARGV[2])
 
 local known = redis.call('HMGET', head, 'epoch', 'seq', 'status')
 if not known[1] then
-  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 local seq = tonumber(known[2])
 if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
-if epoch > tonumber(known[1]) then return {'LOST'} end
+if epoch > tonumber(known[1]) then return {'UNKNOWN'} end
 if after_seq > seq then return {'BEHIND', seq} end
 if last_seq <= seq then return {'OK', seq} end
 

@@ -3,23 +3,23 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  epoch, seq that was folded, status, the row as one message, then the row: id, field, value, extra
--- Answers  OK | CHANGED seq | FENCED | DONE row | LOST | GONE
+-- Answers  OK | CHANGED seq | FENCED | DONE row | UNKNOWN | GONE
 --
 -- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very seq. Whoever races for
--- it, there is one `done`. From here on everything of the generation lives for its retention. LOST as in `append`.
+-- it, there is one `done`. From here on everything of the generation lives for its retention. UNKNOWN as in `append`.
 local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local id, field, value, extra = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 local known = redis.call('HMGET', head, 'epoch', 'seq', 'status', 'retention')
 if not known[1] then
-  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 if known[3] ~= 'queued' and known[3] ~= 'running' then
   return {'DONE', redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]}
 end
 if epoch < tonumber(known[1]) then return {'FENCED'} end
-if epoch > tonumber(known[1]) then return {'LOST'} end
+if epoch > tonumber(known[1]) then return {'UNKNOWN'} end
 if folded ~= tonumber(known[2]) then return {'CHANGED', tonumber(known[2])} end
 
 if extra == '' then

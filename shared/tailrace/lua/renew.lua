@@ -3,23 +3,23 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  epoch, lease (ms), grace (ms) if it runs only while somebody reads, else ''
--- Answers  OK | UNSEEN | FENCED | DONE | LOST | GONE
+-- Answers  OK | ABANDONED | FENCED | DONE | UNKNOWN | GONE
 --
--- UNSEEN: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
--- LOST as in `append`.
+-- ABANDONED: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
+-- UNKNOWN as in `append`.
 local head, tombstone = KEYS[1], KEYS[3]
 local epoch, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local known = redis.call('HMGET', head, 'epoch', 'status', 'created', 'seen')
 if not known[1] then
-  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
-if epoch > tonumber(known[1]) then return {'LOST'} end
+if epoch > tonumber(known[1]) then return {'UNKNOWN'} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', head, 'lease', string.format('%.0f', now + lease))
-if grace and now > tonumber(known[4] or known[3]) + grace then return {'UNSEEN'} end
+if grace and now > tonumber(known[4] or known[3]) + grace then return {'ABANDONED'} end
 return {'OK'}

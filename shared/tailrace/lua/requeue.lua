@@ -3,7 +3,7 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper
--- Answers  OK | HELD | ENDING | FENCED | DONE | LOST | GONE
+-- Answers  OK | HELD | ENDING | FENCED | DONE | UNKNOWN | GONE
 --
 -- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
 local head, tombstone = KEYS[1], KEYS[3]
@@ -11,7 +11,7 @@ local epoch, job_id, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
 
 local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'ending', 'job_id')
 if not known[1] then
-  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'LOST'}
+  return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end

@@ -3,17 +3,17 @@
 --
 -- KEYS  queue, mark
 -- ARGV  job_id, worker, life of the mark (ms), hold (s), what scores are below the time of their job_id (ms)
--- Answers  OK score | HELD | LOST
+-- Answers  OK score | HELD | UNKNOWN
 --
 -- HELD: another worker has it; or the server is younger than the hold, and the job_id older than the server: whoever
--- took it before a restart that lost so has that long to say so. LOST: it waits no longer.
+-- took it before a restart that lost so has that long to say so. UNKNOWN: it waits no longer.
 -- The same worker gets the same answer, so a lost reply is simply asked for again; and what waits no longer is not
 -- marked, for nobody would take that mark away.
 local queue, mark = KEYS[1], KEYS[2]
 local job_id, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local score = redis.call('ZSCORE', queue, job_id)
-if not score then return {'LOST'} end
+if not score then return {'UNKNOWN'} end
 local held = redis.call('GET', mark)
 if held and held ~= worker then return {'HELD'} end
 local uptime = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)'))

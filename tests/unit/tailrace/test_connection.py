@@ -11,7 +11,7 @@ from tailrace.connection import TRANSIENT_ERRORS, connect, memory_percent, probl
 from tailrace.errors import Misconfigured
 from tailrace.events import Head, Options
 from tailrace.ids import new_generation_id
-from tailrace.log import Append, Log
+from tailrace.log import AppendBatch, Log
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
 
@@ -103,7 +103,7 @@ async def test_a_server_that_has_lost_its_replicas_passes(
     await config("min-replicas-to-write", "1")
     with pytest.raises(TRANSIENT_ERRORS, match="replicas"):
         await redis.set("key", "value")
-    (answer,) = await log.append([Append(generation.id, 1, 0, [])])
+    (answer,) = await log.append([AppendBatch(generation.id, 1, 0, [])])
     assert isinstance(answer, TRANSIENT_ERRORS)
     with pytest.raises(TRANSIENT_ERRORS):
         await log.acquire(generation.id, "another token", worker="w")

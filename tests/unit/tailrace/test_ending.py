@@ -14,7 +14,7 @@ from tailrace.ending import end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
-from tailrace.log import Answer, Append, LeaseGrant, Log, Outcome
+from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.subscriber import Subscriber
 
@@ -48,7 +48,7 @@ async def write(log: Log, taken: LeaseGrant, last_seq: int, *events: Event) -> O
     for event in events:
         last_seq += seq_span(event)
         rows.append(to_row(Entry(EntryId(taken.epoch, last_seq), event)))
-    (answer,) = await log.append([Append(taken.state.head.id, taken.epoch, after_seq, rows)])
+    (answer,) = await log.append([AppendBatch(taken.state.head.id, taken.epoch, after_seq, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
 
@@ -166,7 +166,7 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
             overtaken.notify_all()
         return taken
 
-    async def finish_late(generation: str, epoch: int, last_seq: int, done: Done) -> Answer:
+    async def finish_late(generation: str, epoch: int, last_seq: int, done: Done) -> AppendResult:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.005), overtaken:
                 await overtaken.wait_for(lambda: latest > epoch)

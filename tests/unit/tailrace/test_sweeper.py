@@ -11,7 +11,7 @@ from tailrace.events import Done, Head, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.log import Log
 from tailrace.queue import Queue
-from tailrace.state import UNSEEN_MS
+from tailrace.state import ABANDONED_MS
 from tailrace.sweeper import Sweeper
 
 MAX_ATTEMPTS = 2
@@ -171,7 +171,7 @@ async def test_one_that_nobody_reads_is_cancelled_if_it_was_asked_to_be(house: H
     generation = await house.submitted(on_disconnect="cancel")
     await house.sweep()
     assert (await house.log.state(generation)).status == "queued"
-    await house.set(generation, seen=await house.log.now() - UNSEEN_MS - 1)
+    await house.set(generation, seen=await house.log.now() - ABANDONED_MS - 1)
     await house.sweep()
     done = await house.end(generation)
     assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")

@@ -33,8 +33,8 @@ async def begun(*reads: Any) -> list[asyncio.Task[Page]]:
     return tasks
 
 
-def read(pages: Pages, log: Log, after: EntryId = START, *, merge: bool = True, doubts: int = 0) -> Any:
-    return pages.read(log, after, 128, merge=merge, doubts=doubts)
+def read(pages: Pages, log: Log, after: EntryId = START, *, coalesce: bool = True, doubts: int = 0) -> Any:
+    return pages.read(log, after, 128, coalesce=coalesce, doubts=doubts)
 
 
 async def test_who_asks_for_a_page_that_is_on_its_way_is_given_the_same(slow: Any) -> None:
@@ -51,7 +51,10 @@ async def test_who_asks_for_a_page_that_is_on_its_way_is_given_the_same(slow: An
 async def test_another_place_and_later_doubts_are_another_page(slow: Any) -> None:
     pages = Pages("gen")
     tasks = await begun(
-        read(pages, slow), read(pages, slow, EntryId(1, 2)), read(pages, slow, merge=False), read(pages, slow, doubts=1)
+        read(pages, slow),
+        read(pages, slow, EntryId(1, 2)),
+        read(pages, slow, coalesce=False),
+        read(pages, slow, doubts=1),
     )
     assert len(slow.asked) == 4
     for task in tasks:

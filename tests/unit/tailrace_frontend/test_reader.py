@@ -49,7 +49,7 @@ def _word(n: int) -> str:
 
 def merged(entries: list[Entry]) -> list[Entry]:
     """As the log stores them, and then merged."""
-    told, size = codec.merged([as_stored(entry) for entry in entries])
+    told, size = codec.coalesce_rows([as_stored(entry) for entry in entries])
     assert size == codec.stored_size([as_stored(entry) for entry in entries])
     return told
 

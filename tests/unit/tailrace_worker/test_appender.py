@@ -10,7 +10,7 @@ from tailrace import keys
 from tailrace.codec import from_row
 from tailrace.events import Event, Head, Opened, Options, Started, Text
 from tailrace.ids import new_generation_id
-from tailrace.log import Append, Log, Outcome
+from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
@@ -51,7 +51,7 @@ async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: p
     trips: list[int] = []
     append = bench.log.append
 
-    async def counted(calls: list[Append]) -> object:
+    async def counted(calls: list[AppendBatch]) -> object:
         trips.append(len(calls))
         return await append(calls)
 

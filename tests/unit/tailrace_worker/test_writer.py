@@ -23,7 +23,7 @@ from tailrace.events import (
     Text,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.log import Answer, LeaseGrant, Outcome
+from tailrace.log import AppendResult, LeaseGrant, Outcome
 from tailrace.state import State
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
@@ -99,7 +99,7 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
     assert desk.writer.freeze() is first
     desk.writer.answered(RedisConnectionError())
     assert desk.writer.freeze() is first
-    desk.writer.answered(Answer(Outcome.OK, TOP + 1))
+    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
     second = desk.writer.freeze()
     assert second is not None
     assert [row.value for row in second.rows] == ["b"]
@@ -109,10 +109,10 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
 async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk: Desk) -> None:
     desk.writer.add(Text(0, "a"))
     first = desk.writer.freeze()
-    desk.writer.answered(Answer(Outcome.OK, TOP + 1))
+    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
     desk.writer.add(Text(0, "b"))
     desk.writer.freeze()
-    desk.writer.answered(Answer(Outcome.BEHIND, TOP))
+    desk.writer.answered(AppendResult(Outcome.BEHIND, TOP))
     again = desk.writer.freeze()
     assert first is not None
     assert again is not None
@@ -124,14 +124,14 @@ async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk:
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (Answer(Outcome.FENCED), Outcome.FENCED),
-        (Answer(Outcome.GONE), Outcome.GONE),
+        (AppendResult(Outcome.FENCED), Outcome.FENCED),
+        (AppendResult(Outcome.GONE), Outcome.GONE),
         (OutOfMemoryError(), "out_of_memory"),
         (ResponseError("no"), "append_refused"),
     ],
 )
 async def test_what_cannot_go_on_stops_the_writer(
-    desk: Desk, answer: Answer | Exception, outcome: Outcome | str
+    desk: Desk, answer: AppendResult | Exception, outcome: Outcome | str
 ) -> None:
     desk.writer.add(Text(0, "a"))
     desk.writer.freeze()
@@ -148,11 +148,11 @@ async def test_flush_returns_when_everything_is_in_the_log(desk: Desk) -> None:
     await asyncio.sleep(0)
     desk.writer.freeze()
     desk.writer.add(Text(0, "b"))
-    desk.writer.answered(Answer(Outcome.OK, TOP + 1))
+    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
     await asyncio.sleep(0)
     assert not flushing.done()
     desk.writer.freeze()
-    desk.writer.answered(Answer(Outcome.OK, TOP + 2))
+    desk.writer.answered(AppendResult(Outcome.OK, TOP + 2))
     await flushing
     await desk.writer.flush()
 
@@ -164,7 +164,7 @@ async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(desk: Desk,
     before, _ = tracemalloc.get_traced_memory()
     for n in range(rows):
         desk.sent(Text(0, f"{n:0{size}}"))
-        desk.writer.answered(Answer(Outcome.OK, TOP + n + 1))
+        desk.writer.answered(AppendResult(Outcome.OK, TOP + n + 1))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / rows - size < 275
