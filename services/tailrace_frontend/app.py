@@ -78,7 +78,7 @@ class Frontend:
             raise
         if cursor is not None:
             services.metrics.resumed.inc()
-            if state.ended and cursor.seq == state.seq and not is_ahead(cursor, state):
+            if state.is_final and cursor.seq == state.seq and not is_ahead(cursor, state):
                 return None
         return services.admit_reader(wire, state, cursor, scope, send)
 

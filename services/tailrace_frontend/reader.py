@@ -60,7 +60,7 @@ class Reader:
         self._limit = FIRST_PAGE
         self._said = cursor is not None
         self._begins_late = state.attempt > 1 and cursor is None and not wire.restarts
-        self._is_live = not state.ended
+        self._is_live = not state.is_final
         self._seen_doubts = -1
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
@@ -282,7 +282,7 @@ class Reader:
             return self._missing("lost" if isinstance(error, NotFound) else str(error.code))
         if is_ahead(self._cursor, state):
             return self._missing(None)
-        if state.ended and self._cursor.seq == state.seq:
+        if state.is_final and self._cursor.seq == state.seq:
             raise Ended
         self._missing_since = None
         return None

@@ -13,12 +13,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from tailrace import jsoncodec
-from tailrace.ending import end
 from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from tailrace.events import Head, Json
 from tailrace.ids import is_generation_id, new_generation_id
 from tailrace.output import Output
 from tailrace.state import State
+from tailrace.termination import terminate
 from tailrace_frontend import schemas
 from tailrace_frontend.log_response import LogResponse
 from tailrace_frontend.services import Services, events_url
@@ -155,8 +155,8 @@ async def cancel(request: Request, generation: str) -> Response:
     owner = services.callers.identify(request.headers)
     generation = _checked(generation)
     state = await services.log.state(generation, owner)
-    if not state.ended:
-        await end(services.log, services.queue, generation, "cancelled")
+    if not state.is_final:
+        await terminate(services.log, services.queue, generation, "cancelled")
         state = await services.log.state(generation, owner)
     return Json200(await _told(services, state, full=True))
 
@@ -168,8 +168,8 @@ async def delete(request: Request, generation: str) -> Response:
     owner = services.callers.identify(request.headers)
     generation = _checked(generation)
     state = await services.log.state(generation, owner)
-    if not state.ended:
-        await end(services.log, services.queue, generation, "cancelled")
+    if not state.is_final:
+        await terminate(services.log, services.queue, generation, "cancelled")
     await services.log.delete(generation)
     await services.queue.forget(owner, [generation])
     return Json200({"id": generation, "deleted": True})
@@ -208,7 +208,7 @@ async def _told(services: Services, state: State, *, full: bool = False) -> Json
     if not full:
         return schemas.generation_json(state, url)
     state = await services.log.state(state.head.id, whole=True)
-    done = await services.log.end(state.head.id) if state.ended else None
+    done = await services.log.done_entry(state.head.id) if state.is_final else None
     if done is not None:
         return schemas.generation_json(state, url, items=done.output, done=done, queue_position=None)
     output = Output([entry async for entry in services.log.read_all(state.head.id)], logprobs=state.head.logprobs)

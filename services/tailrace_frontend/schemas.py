@@ -197,7 +197,7 @@ def generation_json(
     told: Json = {
         "id": head.id,
         "object": "generation",
-        "status": state.ending if state.ending and not state.ended else state.status,
+        "status": state.terminating if state.terminating and not state.is_final else state.status,
         "model": head.model,
         "created_at": head.created / 1000,
         "events_url": events_url,

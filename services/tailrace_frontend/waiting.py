@@ -52,14 +52,14 @@ async def until_ended(hub: Hub, state: State, seconds: float) -> State:
         NotFound, Gone: it is taken away meanwhile.
         RateLimited: there are as many readers as there may be; who waits is one of them.
     """
-    if state.ended:
+    if state.is_final:
         return state
     hub.admit(state.head.owner)
     deadline = asyncio.get_running_loop().time() + seconds
     waiting = Waiting(state.head)
     tail = hub.join(waiting)
     try:
-        while not state.ended and not hub.draining:
+        while not state.is_final and not hub.draining:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break

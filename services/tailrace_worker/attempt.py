@@ -16,12 +16,12 @@ from typing import Any
 
 import openai
 
-from tailrace.ending import CONFIRM_S, end
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, Opened, Started
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.tasks import cancel_and_wait
+from tailrace.termination import CONFIRM_S, terminate
 from tailrace_worker.appender import Appender
 from tailrace_worker.idle_timeout import IdleTimeout
 from tailrace_worker.reconnect_signal import ReconnectSignal
@@ -94,7 +94,7 @@ class Attempt:
         logger.info("%s: stopped: %s", generation, outcome)
         if not isinstance(outcome, Outcome):
             failure = Failure("The worker cannot go on with it.", outcome)
-            await retry_transient(lambda: end(self._log, self._queue, generation, "failed", failure))
+            await retry_transient(lambda: terminate(self._log, self._queue, generation, "failed", failure))
 
     def _now(self) -> float:
         """Epoch seconds by Redis' clock."""
@@ -200,11 +200,11 @@ class Attempt:
         if translator:
             finish = translator.finish or None
             told |= {"usage": translator.usage, "upstream": translator.upstream}
-        done = output.ended(status, now, finish=finish, error=error, request=writer.state.head.request, **told)
+        done = output.build_done(status, now, finish=finish, error=error, request=writer.state.head.request, **told)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome is Outcome.OK:
-            writer.ended(done)
+            writer.mark_done(done)
         else:
             writer.stop(outcome)
         logger.info("%s: %s: %s", writer.generation, status, outcome)

@@ -15,7 +15,6 @@ from arq.worker import func
 from redis.exceptions import RedisError
 
 from tailrace import connection, keys
-from tailrace.ending import NOBODY_READS, end
 from tailrace.errors import Gone, Misconfigured, NotFound
 from tailrace.gc_tuning import tune_gc
 from tailrace.ids import new_token
@@ -26,6 +25,7 @@ from tailrace.settings import Settings
 from tailrace.subscriber import Subscriber
 from tailrace.sweeper import Sweeper
 from tailrace.tasks import cancel_and_wait
+from tailrace.termination import CLIENT_GONE, terminate
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation import Generation
 from tailrace_worker.job_runner import JobRunner
@@ -145,7 +145,7 @@ class GenerationWorker:
         for (name, run), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
-                    await end(self.log, self.queue, name, "cancelled", NOBODY_READS)
+                    await terminate(self.log, self.queue, name, "cancelled", CLIENT_GONE)
             elif answer is Outcome.UNKNOWN:
                 run.look_again()
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:

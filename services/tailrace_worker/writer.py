@@ -139,5 +139,5 @@ class Writer:
         if self.stopped.done():
             raise self.stopped.result()
 
-    def ended(self, done: Done) -> None:
+    def mark_done(self, done: Done) -> None:
         self.output.add(Entry(EntryId(self.epoch, self.output.last_seq + seq_span(done)), done))

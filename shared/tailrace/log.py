@@ -42,7 +42,7 @@ class Outcome(StrEnum):
     OK = "OK"
     HELD = "HELD"
     ABANDONED = "ABANDONED"
-    ENDING = "ENDING"
+    TERMINATING = "TERMINATING"
     FENCED = "FENCED"
     DONE = "DONE"
     BEHIND = "BEHIND"
@@ -122,10 +122,12 @@ class Log:
         return int(answer[0])
 
     async def acquire(
-        self, generation: str, token: str, *, worker: str = "", ending: FinalStatus | None = None
+        self, generation: str, token: str, *, worker: str = "", terminating: FinalStatus | None = None
     ) -> LeaseGrant:
-        """Become the writer: to run it as `worker`, or (never refused) to end it with the status `ending`."""
-        outcome, *answer = await scripts.ACQUIRE(self.redis, generation, token, ending or "", self.lease_ms, worker)
+        """Become the writer: to run it as `worker`, or (never refused) to end it with the status `terminating`."""
+        outcome, *answer = await scripts.ACQUIRE(
+            self.redis, generation, token, terminating or "", self.lease_ms, worker
+        )
         if outcome != b"OK":
             return LeaseGrant(_outcome(outcome))
         epoch, now, fields, rows = answer
@@ -186,7 +188,7 @@ class Log:
             "created": state.head.created,
             "retention": options.retention_s * 1000,
             "seq": last_seq,
-            "ending": None,
+            "terminating": None,
             "lease": None,
             "seen": None,
         }
@@ -280,7 +282,7 @@ class Log:
             if entries:
                 after = entries[-1].id
 
-    async def end(self, generation: str) -> Done | None:
+    async def done_entry(self, generation: str) -> Done | None:
         """The `done` of a finished generation, with its whole output; None while there is none."""
         rows = await self.redis.xrevrange(keys.log(generation), "+", "-", 1)
         event = from_row(_row(rows[0])).event if rows else None
@@ -307,7 +309,7 @@ class Log:
             if not answer:
                 if ended:
                     return
-                ended = (await self.state(generation)).ended  # it may have ended since: then look once more
+                ended = (await self.state(generation)).is_final  # it may have ended since: then look once more
                 block_ms = None if ended else BLOCK_MS
 
     async def _ask(self, *command: Any) -> Any:

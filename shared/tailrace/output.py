@@ -140,7 +140,7 @@ class Output:
         self._cut_open()
         return Restarted(attempt, False, reason, at, open=list(self.open), output=self.all_items())
 
-    def ended(
+    def build_done(
         self,
         status: FinalStatus,
         at: float,

@@ -111,7 +111,7 @@ class Queue:
             await self.register(head)
             await self.log.create(head, job_id)
             state = await self.log.state(head.id)
-            if state.status == "queued" and not state.ending:
+            if state.status == "queued" and not state.terminating:
                 await self.enqueue(head.id, state.job_id, head.options.deadline_s)
         except OutOfMemoryError:
             await self._take_back(head, job_id)

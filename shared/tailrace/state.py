@@ -28,12 +28,12 @@ class State(msgspec.Struct, frozen=True):
     deadline: int
     job_id: str
     worker: str = ""
-    ending: FinalStatus | None = None
+    terminating: FinalStatus | None = None
     handovers: int = 0
     seen: int = 0
 
     @property
-    def ended(self) -> bool:
+    def is_final(self) -> bool:
         return self.status not in ("queued", "running")
 
     def is_abandoned(self, now: int) -> bool:

@@ -26,13 +26,13 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from tailrace import keys
 from tailrace.connection import TRANSIENT_ERRORS
-from tailrace.ending import CONFIRM_S, NOBODY_READS, end
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
 from tailrace.queue import QUARANTINE, Queue
 from tailrace.state import State
+from tailrace.termination import CLIENT_GONE, CONFIRM_S, terminate
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
@@ -118,16 +118,16 @@ class Sweeper:
         if state is None:
             if self._for_longer_than(NEVER_CREATED_S, generation):
                 await self._queue.remove(generation)
-        elif state.ended:
+        elif state.is_final:
             await self._queue.remove(generation, state.head.owner, state.job_id)
         elif state.lease > now:
             self._doubted.pop(generation, None)
-        elif state.ending:
-            await end(self._log, self._queue, generation, state.ending)
+        elif state.terminating:
+            await terminate(self._log, self._queue, generation, state.terminating)
         elif now > state.deadline:
             await self._fail(generation, Failure("The deadline has passed.", "deadline_exceeded"))
         elif state.is_abandoned(now):
-            await end(self._log, self._queue, generation, "cancelled", NOBODY_READS)
+            await terminate(self._log, self._queue, generation, "cancelled", CLIENT_GONE)
         elif state.status == "running":
             await self._worker_lost(state)
         elif is_waiting:
@@ -151,7 +151,7 @@ class Sweeper:
             self._doubted.pop(generation, None)
 
     async def _fail(self, generation: str, failure: Failure) -> None:
-        await end(self._log, self._queue, generation, "failed", failure)
+        await terminate(self._log, self._queue, generation, "failed", failure)
 
     def _for_longer_than(self, seconds: float, generation: str) -> bool:
         """Whether this was doubted at an earlier sweep, that long ago; forgets what it has not seen for long."""

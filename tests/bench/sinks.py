@@ -90,7 +90,7 @@ class LogSink:
             assert taken.state is not None
             generation = taken.state.head.id
             output = Output([entry async for entry in self._log.read_all(generation)])
-            done: Done = output.ended("completed", time.time(), request={})
+            done: Done = output.build_done("completed", time.time(), request={})
             answer = await self._log.finish(generation, taken.epoch, last_seq, done)
             assert answer.outcome is Outcome.OK, answer
 

@@ -71,7 +71,7 @@ class Pen:
         return await self.log.finish(self.generation, self.epoch, self.last_seq, self.done(status))
 
     def done(self, status: FinalStatus = "completed") -> Done:
-        return Output(self.entries).ended(status, 1.5)
+        return Output(self.entries).build_done(status, 1.5)
 
 
 STARTED = Started(1, 0.25)
@@ -183,7 +183,7 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
     await log.release(pen.generation, pen.epoch, "another dispatch")
     await log.create(head_of(id=pen.generation, model="other"), "a third dispatch")
     await log.restore(pen.state, pen.rows[:2])
-    ender = await take(log, pen.generation, "end", ending="cancelled")
+    ender = await take(log, pen.generation, "end", terminating="cancelled")
     await ender.finish("cancelled")
     assert (await stored(redis, pen.generation))[:-1] == before
 
@@ -198,7 +198,7 @@ async def test_finite_of_all_who_race_for_it_one_writes_the_done(log: Log, pen: 
         status = statuses[number % 4]
         if by == "one attempt":
             return (await pen.finish(status)).outcome
-        taken = await log.acquire(pen.generation, f"ender {number}", ending=status)
+        taken = await log.acquire(pen.generation, f"ender {number}", terminating=status)
         return (await Pen(log, taken).finish(status)).outcome if taken.state else taken.outcome
 
     outcomes = await asyncio.gather(*map(finish, range(finishers)))
@@ -208,7 +208,7 @@ async def test_finite_of_all_who_race_for_it_one_writes_the_done(log: Log, pen: 
     assert [isinstance(entry.event, Done) for entry in entries] == [False] * 7 + [True]
     state = await log.state(pen.generation)
     assert isinstance(done := entries[-1].event, Done)
-    assert (state.status, state.position, state.ended) == (done.status, entries[-1].id, True)
+    assert (state.status, state.position, state.is_final) == (done.status, entries[-1].id, True)
     assert done.status == statuses[outcomes.index(Outcome.OK) % 4]
 
 
@@ -219,17 +219,17 @@ async def test_finite_nothing_follows_the_done(log: Log, redis: Redis, pen: Pen)
     await pen.send(pen.number(Text(0, "more")))
     await pen.finish("failed")
     await log.acquire(pen.generation, "two")
-    await log.acquire(pen.generation, "three", ending="cancelled")
+    await log.acquire(pen.generation, "three", terminating="cancelled")
     assert await stored(redis, pen.generation) == before
 
 
-@pytest.mark.parametrize("ending", [None, "cancelled"])
+@pytest.mark.parametrize("terminating", [None, "cancelled"])
 async def test_one_writer_a_zombie_is_refused_everything(
-    log: Log, redis: Redis, pen: Pen, ending: FinalStatus | None
+    log: Log, redis: Redis, pen: Pen, terminating: FinalStatus | None
 ) -> None:
     await pen.write(STARTED)
     await let_the_lease_pass(redis, pen.generation)
-    await log.acquire(pen.generation, "two", worker="second", ending=ending)
+    await log.acquire(pen.generation, "two", worker="second", terminating=terminating)
     before = await stored(redis, pen.generation), await log.state(pen.generation)
     assert (await pen.finish()).outcome is Outcome.FENCED
     assert (await pen.send(pen.number(text_opened()))).outcome is Outcome.FENCED
@@ -369,7 +369,7 @@ async def test_honest_what_never_existed_is_not_found(log: Log) -> None:
     with pytest.raises(NotFound):
         await anext(log.tail(new_generation_id()))
     assert await log.read(new_generation_id()) == []
-    assert await log.end(new_generation_id()) is None
+    assert await log.done_entry(new_generation_id()) is None
 
 
 @pytest.mark.parametrize("fate", ["kept", "deleted", "expired"])
@@ -505,28 +505,28 @@ async def test_acquire_is_granted_once_the_lease_has_expired(log: Log, redis: Re
 
 
 async def test_acquire_to_end_is_never_refused(log: Log, pen: Pen) -> None:
-    one = await take(log, pen.generation, "end one", ending="cancelled")
-    two = await take(log, pen.generation, "end two", ending="failed")
+    one = await take(log, pen.generation, "end one", terminating="cancelled")
+    two = await take(log, pen.generation, "end two", terminating="failed")
     assert pen.epoch < one.epoch < two.epoch
-    assert (two.state.ending, two.state.worker, two.state.attempt) == ("failed", "first", 1)
+    assert (two.state.terminating, two.state.worker, two.state.attempt) == ("failed", "first", 1)
 
 
 async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, pen: Pen) -> None:
-    await take(log, pen.generation, "end", ending="cancelled")
+    await take(log, pen.generation, "end", terminating="cancelled")
     await let_the_lease_pass(redis, pen.generation)
-    assert await log.acquire(pen.generation, "two", worker="second") == LeaseGrant(Outcome.ENDING)
+    assert await log.acquire(pen.generation, "two", worker="second") == LeaseGrant(Outcome.TERMINATING)
 
 
-@pytest.mark.parametrize("ending", [None, "failed"])
+@pytest.mark.parametrize("terminating", [None, "failed"])
 @pytest.mark.parametrize(
     ("fate", "outcome"),
     [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.UNKNOWN), ("lost", Outcome.UNKNOWN)],
 )
 async def test_acquire_of_what_is_not_there_to_be_written(
-    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome, ending: FinalStatus | None
+    log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome, terminating: FinalStatus | None
 ) -> None:
     await befall(fate, log, redis, pen)
-    assert await log.acquire(pen.generation, "two", ending=ending) == LeaseGrant(outcome)
+    assert await log.acquire(pen.generation, "two", terminating=terminating) == LeaseGrant(outcome)
 
 
 async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
@@ -572,9 +572,9 @@ async def befall(fate: str, log: Log, redis: Redis, pen: Pen) -> None:
         case "lost":
             await lose(redis, pen.generation)
         case "taken over":
-            await take(log, pen.generation, "end", ending="cancelled")
+            await take(log, pen.generation, "end", terminating="cancelled")
         case "taken over and finished":
-            ender = await take(log, pen.generation, "end", ending="cancelled")
+            ender = await take(log, pen.generation, "end", terminating="cancelled")
             await ender.finish("cancelled")
 
 
@@ -646,7 +646,7 @@ async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
     assert await log.renew([(pen.generation, pen.epoch, False)]) == [Outcome.OK]
     await log.touch_presence([pen.generation])
     assert await log.release(other.generation, other.epoch, "another dispatch") is Outcome.OK
-    ender = await take(log, pen.generation, "end", ending="failed")
+    ender = await take(log, pen.generation, "end", terminating="failed")
     assert (await ender.finish("failed")).outcome is Outcome.OK
     assert (await log.state(pen.generation)).status == "failed"
     assert await log.delete(pen.generation) is Outcome.OK
@@ -755,10 +755,10 @@ async def test_what_is_not_there_to_be_given_back_is_not(
 
 
 async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, pen: Pen) -> None:
-    ender = await take(log, pen.generation, "end", ending="cancelled")
+    ender = await take(log, pen.generation, "end", terminating="cancelled")
     await let_the_lease_pass(redis, pen.generation)
     for release in (log.release, log.requeue_expired):
-        assert await release(pen.generation, ender.epoch, "another dispatch") is Outcome.ENDING
+        assert await release(pen.generation, ender.epoch, "another dispatch") is Outcome.TERMINATING
 
 
 # restore
@@ -832,7 +832,7 @@ async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis,
     older = await OlderData.of(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="first")
     await older.come_back()
-    await redis.execute_command("HSET", keys.head(pen.generation), "ending", "cancelled")
+    await redis.execute_command("HSET", keys.head(pen.generation), "terminating", "cancelled")
     assert await log.restore(later.state, later.rows) is Outcome.FENCED
 
 
@@ -850,13 +850,13 @@ async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, pen
 
 async def test_finish_writes_the_end_and_lets_go(log: Log, pen: Pen) -> None:
     await pen.write(*ANSWER)
-    assert await log.end(pen.generation) is None
+    assert await log.done_entry(pen.generation) is None
     assert await pen.finish("incomplete") == AppendResult(Outcome.OK)
     state = await log.state(pen.generation)
-    assert (state.status, state.lease, state.ended) == ("incomplete", 0, True)
+    assert (state.status, state.lease, state.is_final) == ("incomplete", 0, True)
     assert state.position == EntryId(pen.epoch, pen.last_seq + seq_span(pen.done()))
     assert (await read_all(log, pen.generation))[-1] == Entry(state.position, pen.done("incomplete"))
-    assert await log.end(pen.generation) == pen.done("incomplete")
+    assert await log.done_entry(pen.generation) == pen.done("incomplete")
 
 
 async def test_finish_keeps_what_else_the_end_has(log: Log, pen: Pen) -> None:
@@ -870,7 +870,7 @@ async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, pen:
     await pen.write(*ANSWER)
     answer = await log.finish(pen.generation, pen.epoch, pen.last_seq + off, pen.done())
     assert answer == AppendResult(Outcome.CHANGED, pen.last_seq)
-    assert await log.end(pen.generation) is None
+    assert await log.done_entry(pen.generation) is None
 
 
 async def test_finish_again_answers_the_end_that_is_there(log: Log, pen: Pen) -> None:
@@ -893,7 +893,7 @@ async def test_finish_again_answers_the_end_that_is_there(log: Log, pen: Pen) ->
 async def test_finish_of_what_it_may_not_write(log: Log, redis: Redis, pen: Pen, fate: str, outcome: Outcome) -> None:
     await befall(fate, log, redis, pen)
     assert await pen.finish() == AppendResult(outcome)
-    assert await log.end(pen.generation) is None
+    assert await log.done_entry(pen.generation) is None
 
 
 # delete
@@ -946,7 +946,7 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     await mortal(run, run, told + LEASE_MS)
     await log.release(head.id, pen.epoch, "another dispatch")
     await mortal(run, run, told + LEASE_MS)
-    ender = await take(log, head.id, "end", ending="cancelled")
+    ender = await take(log, head.id, "end", terminating="cancelled")
     await ender.finish("cancelled")
     await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
     await ender.finish("cancelled")
@@ -1018,7 +1018,7 @@ async def test_a_full_server_that_forgot_the_scripts_still_ends_what_runs(
 ) -> None:
     await full()
     await redis.script_flush()
-    ender = await take(log, pen.generation, "end", ending="failed")
+    ender = await take(log, pen.generation, "end", terminating="failed")
     await redis.script_flush()
     assert (await ender.finish("failed")).outcome is Outcome.OK
 

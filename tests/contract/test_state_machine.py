@@ -212,9 +212,9 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # Taking over
 
-    def acquire(self, token: str, worker: str, ending: FinalStatus | None = None) -> Pen | None:
-        taken = self.do(self.log.acquire(self.id, token, worker=worker, ending=ending))
-        assert taken.outcome is self.model.acquire(token, taken.now, worker, ending)
+    def acquire(self, token: str, worker: str, terminating: FinalStatus | None = None) -> Pen | None:
+        taken = self.do(self.log.acquire(self.id, token, worker=worker, terminating=terminating))
+        assert taken.outcome is self.model.acquire(token, taken.now, worker, terminating)
         if taken.state is None:
             return None
         assert self.model.head is not None
@@ -295,7 +295,7 @@ class GenerationMachine(RuleBasedStateMachine):
     # Ending
 
     def finish_with(self, pen: Pen, status: FinalStatus) -> AppendResult:
-        pen.end = pen.end or pen.output.ended(status, 9.5)
+        pen.end = pen.end or pen.output.build_done(status, 9.5)
         answer: AppendResult = self.do(self.log.finish(self.id, pen.epoch, pen.last_seq, pen.end))
         assert answer == self.model.finish(pen.epoch, pen.last_seq, pen.end.status, to_row(pen.telling[-1]))
         return answer
@@ -396,7 +396,7 @@ class GenerationMachine(RuleBasedStateMachine):
         if reader.cursor.seq > state.seq or reader.cursor.epoch > state.epoch:
             if has_waited:
                 reader.forget()
-        elif state.ended and reader.cursor.seq == state.seq:
+        elif state.is_final and reader.cursor.seq == state.seq:
             reader.told = "ended"
             assert reader.entries == [from_row(row) for row in self.model.log]
 
@@ -435,7 +435,7 @@ class GenerationMachine(RuleBasedStateMachine):
         entries = self.entries()
         assert not any(isinstance(entry.event, Done) for entry in entries[:-1])
         if entries and isinstance(done := entries[-1].event, Done):
-            assert done == Output(entries[:-1]).ended(done.status, done.at)
+            assert done == Output(entries[:-1]).build_done(done.status, done.at)
 
     @invariant()
     def every_key_has_a_ttl(self) -> None:
@@ -453,7 +453,7 @@ class GenerationMachine(RuleBasedStateMachine):
 def as_model(state: State, model: ModelHead | None) -> ModelHead:
     """What of a real head the model knows; a token is never shown."""
     same = {name: getattr(state, name) for name in ("epoch", "job_id", "seq", "status", "attempt", "worker")}
-    more = {name: getattr(state, name) for name in ("ending", "handovers")}
+    more = {name: getattr(state, name) for name in ("terminating", "handovers")}
     token = model.token if model else None
     return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
 

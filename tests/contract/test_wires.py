@@ -49,4 +49,4 @@ def test_logs_are_dense_and_end_in_their_own_fold(case: Case) -> None:
     assert case.entries[0].id.seq == case.entries[0].seq_span - 1
     assert all(after.is_contiguous_after(before.id) for before, after in pairwise(case.entries))
     fold = Output(case.entries[:-1], logprobs=case.head.logprobs)
-    assert fold.ended(case.done.status, case.done.at).output == case.done.output
+    assert fold.build_done(case.done.status, case.done.at).output == case.done.output

@@ -164,6 +164,6 @@ class Teller:
         return to_row(entry)
 
     async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
-        done: Done = self.output.ended(status, time.time(), finish=[Finish(0, "stop")], error=error)
+        done: Done = self.output.build_done(status, time.time(), finish=[Finish(0, "stop")], error=error)
         answer = await self.log.finish(self.generation, self.epoch, self.output.last_seq, done)
         assert answer.outcome is Outcome.OK

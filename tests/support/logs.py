@@ -122,7 +122,7 @@ class Book:
 
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         self._flush()
-        done = self.output.ended(status, AT + 9.5, finish=list(finish), request=self.head.request, **more)
+        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=self.head.request, **more)
         self._number(done, extra)
         return stored(self.entries)
 

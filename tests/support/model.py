@@ -24,11 +24,11 @@ class ModelHead:
     token: str | None = None
     held: bool = False
     seen: bool = False
-    ending: FinalStatus | None = None
+    terminating: FinalStatus | None = None
     handovers: int = 0
 
     @property
-    def ended(self) -> bool:
+    def is_final(self) -> bool:
         return self.status not in ("queued", "running")
 
 
@@ -52,23 +52,23 @@ class Model:
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
         return self.log[0].epoch
 
-    def acquire(self, token: str, now: int, worker: str, ending: FinalStatus | None) -> Outcome:
+    def acquire(self, token: str, now: int, worker: str, terminating: FinalStatus | None) -> Outcome:
         head = self.head
         if head is None:
             return self._missing()
-        if head.ended:
+        if head.is_final:
             return Outcome.DONE
         if head.token == token:
             return Outcome.OK
-        if ending is None and head.ending:
-            return Outcome.ENDING
-        if ending is None and head.held and head.worker != worker:
+        if terminating is None and head.terminating:
+            return Outcome.TERMINATING
+        if terminating is None and head.held and head.worker != worker:
             return Outcome.HELD
         epoch = max(now, head.epoch + 1)
         head = replace(head, epoch=epoch, token=token, held=True)
-        if ending is None:
+        if terminating is None:
             head = replace(head, status="running", worker=worker, attempt=head.attempt + 1)
-        self.head = replace(head, ending=ending or head.ending)
+        self.head = replace(head, terminating=terminating or head.terminating)
         return Outcome.OK
 
     def append(self, call: AppendBatch) -> AppendResult:
@@ -77,7 +77,7 @@ class Model:
             return AppendResult(self._missing())
         if call.epoch < head.epoch:
             return AppendResult(Outcome.FENCED)
-        if head.ended:
+        if head.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
         if call.epoch > head.epoch:
             return AppendResult(Outcome.UNKNOWN)
@@ -92,7 +92,7 @@ class Model:
         head = self.head
         if head is None:
             return AppendResult(self._missing())
-        if head.ended:
+        if head.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
         if epoch < head.epoch:
             return AppendResult(Outcome.FENCED)
@@ -110,7 +110,7 @@ class Model:
             return self._missing()
         if epoch < head.epoch:
             return Outcome.FENCED
-        if head.ended:
+        if head.is_final:
             return Outcome.DONE
         if epoch > head.epoch:
             return Outcome.UNKNOWN
@@ -123,10 +123,10 @@ class Model:
             return self._missing()
         if epoch < head.epoch:
             return Outcome.FENCED
-        if head.ended:
+        if head.is_final:
             return Outcome.DONE
-        if head.ending:
-            return Outcome.ENDING
+        if head.terminating:
+            return Outcome.TERMINATING
         if head.job_id == job_id:
             return Outcome.OK
         if expired and head.held:
@@ -142,13 +142,13 @@ class Model:
         if self.head is not None:
             if taken.epoch < self.head.epoch:
                 return Outcome.FENCED
-            if self.head.ended:
+            if self.head.is_final:
                 return Outcome.DONE
             if taken.epoch == self.head.epoch:
                 return Outcome.OK
-            if self.head.ending or self.log[-1].id not in [row.id for row in rows]:
+            if self.head.terminating or self.log[-1].id not in [row.id for row in rows]:
                 return Outcome.FENCED
-        self.head = replace(taken, seq=rows[-1].seq, token=None, ending=None, held=True, seen=True)
+        self.head = replace(taken, seq=rows[-1].seq, token=None, terminating=None, held=True, seen=True)
         self.log, self.tombstone = list(rows), "kept"
         return Outcome.OK
 

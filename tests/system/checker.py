@@ -45,11 +45,11 @@ class Plan(NamedTuple):
     def body(self) -> dict[str, Any]:
         prefix = f"{'x' * self.padding}{self.tag}:"
         tokens = {"count": self.tokens, "rate": self.rate, "prefix": prefix, "stamp": True}
-        ending = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
+        terminating = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
         return {
             "model": "scripted",
             "messages": [{"role": "user", "content": f"Say {self.tag} {self.marker}"}],
-            "script": [*self.before, {"tokens": tokens}, *ending],
+            "script": [*self.before, {"tokens": tokens}, *terminating],
             "script_id": self.tag,
             "tailrace": {"on_interrupt": self.on_interrupt},
         }

@@ -14,7 +14,7 @@ from tailrace_frontend.schemas import TailraceOptions
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
 MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / source).rglob("*.py"))
-ANSWERS = {"OK", "HELD", "ABANDONED", "ENDING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
+ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
 
 
 def test_the_public_names_are_these() -> None:

@@ -3,15 +3,15 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  token, final status to end with ('' to run), lease (ms), worker
--- Answers  OK epoch now head-fields rows | HELD | ENDING | DONE | UNKNOWN | GONE
+-- Answers  OK epoch now head-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
 -- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
--- and once an end was begun (ENDING); to end is never refused. Rows and head are what the new owner folds and keeps.
+-- and once an end was begun (TERMINATING); to end is never refused. Rows and head are what the new owner folds and keeps.
 local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local token, ending, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local token, terminating, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'ending', 'seq', 'attempt', 'worker')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'terminating', 'seq', 'attempt', 'worker')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
@@ -23,18 +23,18 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
 if known[3] ~= token then
-  if ending == '' then
-    if known[5] then return {'ENDING'} end
+  if terminating == '' then
+    if known[5] then return {'TERMINATING'} end
     if tonumber(known[4]) > now and known[8] ~= worker then return {'HELD'} end
   end
   epoch = math.max(now, epoch + 1)
   local until_text = string.format('%.0f', now + lease)
   local epoch_text = string.format('%.0f', epoch)
   redis.call('HSET', head, 'epoch', epoch_text, 'token', token, 'lease', until_text)
-  if ending == '' then
+  if terminating == '' then
     redis.call('HSET', head, 'status', 'running', 'worker', worker, 'attempt', known[7] + 1)
   else
-    redis.call('HSET', head, 'ending', ending)
+    redis.call('HSET', head, 'terminating', terminating)
   end
 end
 return {'OK', string.format('%.0f', epoch), now_text, redis.call('HGETALL', head), redis.call('XRANGE', log, '-', '+')}

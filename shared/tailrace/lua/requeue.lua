@@ -3,19 +3,19 @@
 --
 -- KEYS  head, log, tombstone, events
 -- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper
--- Answers  OK | HELD | ENDING | FENCED | DONE | UNKNOWN | GONE
+-- Answers  OK | HELD | TERMINATING | FENCED | DONE | UNKNOWN | GONE
 --
 -- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
 local head, tombstone = KEYS[1], KEYS[3]
 local epoch, job_id, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'ending', 'job_id')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'terminating', 'job_id')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
 if epoch < tonumber(known[1]) then return {'FENCED'} end
 if known[2] ~= 'queued' and known[2] ~= 'running' then return {'DONE'} end
-if known[4] then return {'ENDING'} end
+if known[4] then return {'TERMINATING'} end
 if known[5] == job_id then return {'OK'} end
 
 if expired then

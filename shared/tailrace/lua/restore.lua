@@ -16,7 +16,7 @@ local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local first_row = 7 + 2 * count
 
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
-local known = redis.call('HMGET', head, 'epoch', 'status', 'ending')
+local known = redis.call('HMGET', head, 'epoch', 'status', 'terminating')
 local missing = first_row
 if known[1] then
   if epoch < tonumber(known[1]) then return {'FENCED'} end

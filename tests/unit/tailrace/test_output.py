@@ -65,7 +65,7 @@ def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> 
     head = head_of(**HEADS[options])
     entries = LOGS[name](head)
     before, whole = Output(entries[:-1], logprobs=head.logprobs), Output(entries, logprobs=head.logprobs)
-    told = before.ended(done_of(entries).status, 1.0)
+    told = before.build_done(done_of(entries).status, 1.0)
     assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
     assert (whole.done, whole.open, whole.last_seq) == (done_of(entries), [], entries[-1].id.seq)
@@ -153,7 +153,7 @@ def test_a_second_restart_lists_what_both_discarded() -> None:
     assert ([item.item for item in again.output], again.open) == ([0, 1], [1])
     output.apply(again, NO_EXTRA)
     assert (output.next_item, output.attempts) == (2, 2)
-    assert output.ended("completed", 3.0).output == []
+    assert output.build_done("completed", 3.0).output == []
 
 
 def test_a_restart_that_keeps_goes_on_with_the_open_item() -> None:
@@ -185,27 +185,27 @@ def test_a_restart_with_nothing_open_closes_nothing() -> None:
     ],
 )
 def test_what_an_end_cuts_is_incomplete(status: FinalStatus, open_: list[int], item_status: Any) -> None:
-    done = fold(*SAID).ended(status, 9.0)
+    done = fold(*SAID).build_done(status, 9.0)
     assert (done.status, done.open) == (status, open_)
     assert done.output == [Item(0, "text", text="Once upon", status=item_status)]
 
 
 def test_every_choice_that_was_opened_ends() -> None:
     output = fold(text_opened(0, 1, (0, 1, 2)), text_opened(1, 0, ()))
-    assert output.ended("cancelled", 1.0).finish == [Finish(0, None), Finish(1, None), Finish(2, None)]
+    assert output.build_done("cancelled", 1.0).finish == [Finish(0, None), Finish(1, None), Finish(2, None)]
     told = [Finish(0, "stop"), Finish(1, "length")]
-    assert output.ended("incomplete", 1.0, finish=told).finish == told
-    assert fold().ended("cancelled", 1.0).finish == []
+    assert output.build_done("incomplete", 1.0, finish=told).finish == told
+    assert fold().build_done("cancelled", 1.0).finish == []
 
 
 def test_usage_is_what_the_upstream_said() -> None:
-    done = fold(Started(1, 1.0), *SAID).ended("completed", 1.0, usage=USAGE, request=REQUEST)
+    done = fold(Started(1, 1.0), *SAID).build_done("completed", 1.0, usage=USAGE, request=REQUEST)
     assert done.usage == USAGE
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "incomplete"])
 def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) -> None:
-    done = fold(Started(1, 1.0), *SAID).ended(status, 1.0, request=REQUEST)
+    done = fold(Started(1, 1.0), *SAID).build_done(status, 1.0, request=REQUEST)
     prompt, completion = math.ceil(len("Hello?") / BYTES_A_TOKEN), math.ceil(len("Once upon") / BYTES_A_TOKEN)
     assert done.usage == {
         "prompt_tokens": prompt,
@@ -216,8 +216,8 @@ def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) ->
 
 
 def test_what_never_reached_an_upstream_used_nothing() -> None:
-    assert fold(Created(1.0)).ended("cancelled", 1.0, request=REQUEST).usage is None
-    assert fold(Started(1, 1.0)).ended("cancelled", 1.0).usage is None
+    assert fold(Created(1.0)).build_done("cancelled", 1.0, request=REQUEST).usage is None
+    assert fold(Started(1, 1.0)).build_done("cancelled", 1.0).usage is None
 
 
 @pytest.mark.parametrize(
@@ -245,10 +245,10 @@ def test_everything_said_again_counts_only_once() -> None:
 
 def test_timings_are_by_the_logs_own_clock() -> None:
     output = fold(Created(10.0), Started(1, 10.25), Started(2, 12.0))
-    assert output.ended("completed", 14.00004).timings == Timings(queue=0.25, total=4.0)
-    assert output.ended("completed", 1.0, timings=Timings(total=7.0)).timings == Timings(total=7.0)
-    assert fold(Created(10.0)).ended("cancelled", 9.0).timings == Timings(total=0.0), "clocks go back"
-    assert fold().ended("cancelled", 9.0).timings == Timings()
+    assert output.build_done("completed", 14.00004).timings == Timings(queue=0.25, total=4.0)
+    assert output.build_done("completed", 1.0, timings=Timings(total=7.0)).timings == Timings(total=7.0)
+    assert fold(Created(10.0)).build_done("cancelled", 9.0).timings == Timings(total=0.0), "clocks go back"
+    assert fold().build_done("cancelled", 9.0).timings == Timings()
 
 
 def test_the_top_is_the_last_number_taken() -> None:

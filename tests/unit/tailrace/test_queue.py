@@ -13,13 +13,13 @@ from support.api import eventually
 from support.logs import head as head_of
 from tailrace import connection, keys
 from tailrace.connection import connect
-from tailrace.ending import end
 from tailrace.errors import Gone, IdempotencyKeyReused, Unavailable
 from tailrace.events import Head, Options
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
 from tailrace.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, HOLD_S, JOB, Queue, dump_job, load_job
 from tailrace.subscriber import Subscriber
+from tailrace.termination import terminate
 from tailrace_cli.embedded import EmbeddedServer
 
 HOUR_S = 3600
@@ -112,7 +112,7 @@ async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue:
     await log.acquire(head.id, job_id, worker="first")
     await queue.submit(head)
     assert await queue.depth() == 0
-    await end(log, queue, head.id, "cancelled")
+    await terminate(log, queue, head.id, "cancelled")
     await queue.submit(head)
     assert await queue.depth() == 0
 
@@ -120,7 +120,7 @@ async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue:
 async def test_submit_of_what_is_being_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
     head = new_head()
     await log.create(head, "the first dispatch")
-    await log.acquire(head.id, "end", ending="cancelled")
+    await log.acquire(head.id, "end", terminating="cancelled")
     await queue.submit(head)
     assert await queue.depth() == 0
 
@@ -177,7 +177,7 @@ async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     if status != "queued":
         await log.acquire(head.id, "one", worker="first")
     if status == "completed":
-        await end(log, queue, head.id, "completed")
+        await terminate(log, queue, head.id, "completed")
     before = await everything(redis)
     await full()
     with pytest.raises(Unavailable):

@@ -25,7 +25,7 @@ def test_a_head_is_stored_in_two_parts_and_read_from_one_or_both() -> None:
     assert whole is not None
     assert HEAD.request
     assert (small.head.request, whole.head) == ({}, HEAD)
-    assert (small.position, small.tries, small.ended, small.worker) == (EntryId(7, 41), 1, False, "")
+    assert (small.position, small.tries, small.is_final, small.worker) == (EntryId(7, 41), 1, False, "")
 
 
 def test_where_there_is_no_head_there_is_no_state() -> None:

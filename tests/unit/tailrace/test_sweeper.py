@@ -51,7 +51,7 @@ class House:
             await self.redis.execute_command("HSET", keys.head(generation), name, value)
 
     async def end(self, generation: str) -> Done:
-        done = await self.log.end(generation)
+        done = await self.log.done_entry(generation)
         assert done is not None
         return done
 
@@ -150,7 +150,7 @@ async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
 
 async def test_an_end_that_was_begun_is_written(house: House) -> None:
     generation = await house.running()
-    await house.log.acquire(generation, "a canceller that died", ending="cancelled")
+    await house.log.acquire(generation, "a canceller that died", terminating="cancelled")
     await house.sweep()
     assert (await house.log.state(generation)).status == "running"  # it may still be at it
     await house.set(generation, lease=1)

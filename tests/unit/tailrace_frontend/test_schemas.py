@@ -254,8 +254,8 @@ def test_finished_it_is_told_with_its_end() -> None:
 
 
 def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
-    assert generation_json(state(ending="cancelled"), "/events")["status"] == "cancelled"
-    assert generation_json(state(ending="cancelled", status="completed"), "/events")["status"] == "completed"
+    assert generation_json(state(terminating="cancelled"), "/events")["status"] == "cancelled"
+    assert generation_json(state(terminating="cancelled", status="completed"), "/events")["status"] == "completed"
 
 
 def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:

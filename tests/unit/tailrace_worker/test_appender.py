@@ -65,7 +65,7 @@ async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: p
 
 async def test_one_that_was_fenced_does_not_keep_the_others(bench: Bench) -> None:
     fenced, fine = await bench.writer(), await bench.writer()
-    await bench.log.acquire(fenced.generation, "canceller", ending="cancelled")
+    await bench.log.acquire(fenced.generation, "canceller", terminating="cancelled")
     fenced.add(Started(1, 1.0))
     fine.add(Started(1, 1.0))
     await fine.flush()

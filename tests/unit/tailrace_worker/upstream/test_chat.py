@@ -216,7 +216,7 @@ def _vandalised(random: Random, value: Any) -> Any:
 def test_nothing_odd_inside_a_chunk_ever_raises(name: str, random: Random) -> None:
     chunks = [{key: _vandalised(random, value) for key, value in each.items()} for each in STREAMS[name]]
     told = Told(*chunks)
-    done = Output(told.entries).ended(
+    done = Output(told.entries).build_done(
         status_of(told.translator.finish), 1.0, finish=told.translator.finish, usage=told.translator.usage,
         error=told.translator.failure, upstream=told.translator.upstream,
     )  # fmt: skip

@@ -10,13 +10,13 @@ from support.logs import head as head_of
 from support.logs import text_opened, words
 from tailrace import keys
 from tailrace.codec import to_row
-from tailrace.ending import end
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.subscriber import Subscriber
+from tailrace.termination import terminate
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ async def test_what_waits_is_cancelled_and_nobody_will_run_it(
     redis: Redis, log: Log, queue: Queue, generation: str
 ) -> None:
     job_id = (await log.state(generation)).job_id
-    await end(log, queue, generation, "cancelled")
+    await terminate(log, queue, generation, "cancelled")
     done = await the_end(log, generation)
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
     assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
@@ -82,7 +82,7 @@ async def test_what_waits_is_cancelled_and_nobody_will_run_it(
 async def test_what_runs_is_cancelled_with_what_it_has_said(
     log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
-    await end(log, queue, generation, "cancelled")
+    await terminate(log, queue, generation, "cancelled")
     done = await the_end(log, generation)
     assert (done.status, done.finish, done.open) == ("cancelled", [Finish(0, None)], [0])
     assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
@@ -101,7 +101,7 @@ async def test_the_worker_is_told_before_anything_else(
     control.start()
     async with asyncio.timeout(5):
         assert await told.get() is None
-        await end(log, queue, generation, "cancelled")
+        await terminate(log, queue, generation, "cancelled")
         assert await told.get() == generation.encode()
     await control.close()
 
@@ -109,22 +109,22 @@ async def test_the_worker_is_told_before_anything_else(
 @pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete"])
 async def test_an_end_says_why(log: Log, queue: Queue, taken: LeaseGrant, generation: str, status: FinalStatus) -> None:
     why = Failure("The deadline has passed.", "deadline_exceeded")
-    await end(log, queue, generation, status, why)
+    await terminate(log, queue, generation, status, why)
     done = await the_end(log, generation)
     assert (done.status, done.error) == (status, why)
     assert done.at == pytest.approx((await log.now()) / 1000, abs=30)
 
 
 async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation: str) -> None:
-    await end(log, queue, generation, "failed")
+    await terminate(log, queue, generation, "failed")
     before = await whole(log, generation)
-    await end(log, queue, generation, "cancelled")
+    await terminate(log, queue, generation, "cancelled")
     assert await whole(log, generation) == before
 
 
 async def test_what_never_was_is_not_found(redis: Redis, log: Log, queue: Queue) -> None:
     with pytest.raises(NotFound):
-        await end(log, queue, new_generation_id(), "cancelled")
+        await terminate(log, queue, new_generation_id(), "cancelled")
     assert await redis.dbsize() == 0
 
 
@@ -137,7 +137,7 @@ async def test_what_is_no_longer_kept_is_gone_and_why(
     else:
         await redis.delete(keys.head(generation), keys.log(generation))
     with pytest.raises(Gone) as gone:
-        await end(log, queue, generation, "cancelled")
+        await terminate(log, queue, generation, "cancelled")
     assert gone.value.code == fate
 
 
@@ -146,7 +146,7 @@ async def test_of_all_who_end_it_one_does_and_all_return(
     log: Log, queue: Queue, taken: LeaseGrant, generation: str, enders: int
 ) -> None:
     statuses: list[FinalStatus] = ["cancelled", "failed", "incomplete", "completed"]
-    await asyncio.gather(*(end(log, queue, generation, statuses[n % 4]) for n in range(enders)))
+    await asyncio.gather(*(terminate(log, queue, generation, statuses[n % 4]) for n in range(enders)))
     assert [isinstance(entry.event, Done) for entry in await whole(log, generation)].count(True) == 1
     await the_end(log, generation)
 
@@ -175,7 +175,7 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
     monkeypatch.setattr(log, "acquire", acquire_and_tell)
     monkeypatch.setattr(log, "finish", finish_late)
     async with asyncio.timeout(10):
-        await asyncio.gather(*(end(log, queue, generation, "cancelled") for _ in range(2)))
+        await asyncio.gather(*(terminate(log, queue, generation, "cancelled") for _ in range(2)))
     await the_end(log, generation)
 
 
@@ -197,7 +197,7 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
     async with asyncio.timeout(10):
         writing = asyncio.create_task(write_on())
         await under_way.wait()
-        await end(log, queue, generation, "cancelled")
+        await terminate(log, queue, generation, "cancelled")
         await writing
     assert (await the_end(log, generation)).output[0].text == "Once upon" + "".join(confirmed)
 
@@ -205,11 +205,11 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
 async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
     log: Log, queue: Queue, taken: LeaseGrant, generation: str
 ) -> None:
-    await log.acquire(generation, "dies here", ending="cancelled")
+    await log.acquire(generation, "dies here", terminating="cancelled")
     state = await log.state(generation)
-    assert (state.ending, state.ended) == ("cancelled", False)
-    assert state.ending is not None
-    await end(log, queue, generation, state.ending)
+    assert (state.terminating, state.is_final) == ("cancelled", False)
+    assert state.terminating is not None
+    await terminate(log, queue, generation, state.terminating)
     assert (await the_end(log, generation)).status == "cancelled"
 
 
@@ -229,5 +229,5 @@ async def test_what_comes_back_while_it_is_looked_for_is_ended(
         return answer
 
     monkeypatch.setattr(log, "acquire", miss_it_once)
-    await end(log, queue, generation, "cancelled")
+    await terminate(log, queue, generation, "cancelled")
     assert (await the_end(log, generation)).output[0].text == "Once upon"

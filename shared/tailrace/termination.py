@@ -3,8 +3,8 @@
     acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish
 
 It works from any node, with a dead worker, and while the generation still waits. If whoever does it dies half-way, the
-head's `ending` says what was begun. Whoever is fenced by another who ends it gives that one a moment: many at once,
-in step, would fence each other for ever (20 of them: up to 7,588 take-overs, measured; with it a few dozen).
+head's `terminating` says what was begun. Whoever is fenced by another who ends it gives that one a moment: many at
+once, in step, would fence each other for ever (20 of them: up to 7,588 take-overs, measured; with it a few dozen).
 """
 
 import asyncio
@@ -23,18 +23,18 @@ PAUSE_S = 0.002  # twice as long each time, up to an eighth of a second
 CONFIRM_S = 2.5
 """After that an end is on disk (an fsync every second, and what may delay it), or its worker writes it again."""
 
-NOBODY_READS = Failure("Nobody reads it any more.", "client_disconnected")
+CLIENT_GONE = Failure("Nobody reads it any more.", "client_disconnected")
 """Why a generation that should run only while somebody reads was cancelled."""
 
 
-async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, error: Failure | None = None) -> None:
+async def terminate(log: Log, queue: Queue, generation: str, status: FinalStatus, error: Failure | None = None) -> None:
     """Write the one `done`, unless there is one already.
 
     Raises:
         NotFound, Gone: there is no such generation, or no longer.
     """
     for fenced in count():
-        taken = await log.acquire(generation, new_token(), ending=status)
+        taken = await log.acquire(generation, new_token(), terminating=status)
         if taken.outcome is Outcome.DONE:
             return
         if taken.state is None:
@@ -42,7 +42,7 @@ async def end(log: Log, queue: Queue, generation: str, status: FinalStatus, erro
             continue
         await log.notify_worker(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
-        done = output.ended(status, taken.now / 1000, error=error, request=taken.state.head.request)
+        done = output.build_done(status, taken.now / 1000, error=error, request=taken.state.head.request)
         answer = await log.finish(generation, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await queue.remove(generation, taken.state.head.owner, taken.state.job_id)
