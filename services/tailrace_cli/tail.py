@@ -27,9 +27,9 @@ async def _tail(settings: Settings, generation: str, wire: str, after: str) -> N
     address = urlsplit(settings.redis_url)
     log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
     try:
-        head = (await log.state(generation, whole=True)).head
+        record = (await log.state(generation, whole=True)).record
         async for entry in log.tail(generation, EntryId.parse(after) if after else START):
-            sys.stdout.buffer.write(WIRES[wire].encode(head, entry))
+            sys.stdout.buffer.write(WIRES[wire].encode(record, entry))
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"there is no generation {generation}") from None

@@ -94,14 +94,14 @@ class Hub:
 
     def join(self, reader: Follower, *, live: bool = True) -> Tail:
         """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""
-        generation = reader.head.id
+        generation = reader.record.id
         tail = self._tails.get(generation)
         if tail is None:
-            tail = self._tails[generation] = Tail(reader.head)
+            tail = self._tails[generation] = Tail(reader.record)
         if live:
             self.listen(tail)
         tail.readers.add(reader)
-        self._readers_of[reader.head.owner] += 1
+        self._readers_of[reader.record.owner] += 1
         if self.draining:
             reader.leave()
         return tail
@@ -110,16 +110,16 @@ class Hub:
         """Hear what is added to a log from now on. Its doubts rise once the server has confirmed that it listens."""
         if not tail.is_heard:
             tail.is_heard = True
-            self.subscriber.add(keys.events(tail.head.id), tail.hear)
+            self.subscriber.add(keys.events(tail.record.id), tail.hear)
 
     def leave(self, reader: Follower) -> None:
-        tail = self._tails[reader.head.id]
+        tail = self._tails[reader.record.id]
         tail.readers.discard(reader)
-        self._readers_of[reader.head.owner] -= 1
+        self._readers_of[reader.record.owner] -= 1
         if not tail.readers:
-            del self._tails[reader.head.id]
+            del self._tails[reader.record.id]
             if tail.is_heard:
-                self.subscriber.remove(keys.events(reader.head.id))
+                self.subscriber.remove(keys.events(reader.record.id))
             if self._deserted and not self._tails:
                 self._deserted.set()
 
@@ -144,7 +144,7 @@ class Hub:
                     try:
                         reader.tick(now)
                     except Exception:  # it is this reader's alone
-                        logger.exception("%s: a reader fails", reader.head.id)
+                        logger.exception("%s: a reader fails", reader.record.id)
                         reader.cut()
                 await asyncio.sleep(pause_s)
 
@@ -166,14 +166,14 @@ class Hub:
     async def _look_at(self, tails: list[Tail]) -> None:
         """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
         with contextlib.suppress(*TRANSIENT_ERRORS):
-            positions = await self.log.positions([tail.head.id for tail in tails])
+            positions = await self.log.positions([tail.record.id for tail in tails])
             for tail, position in zip(tails, positions, strict=True):
                 tail.look(position)
 
     async def _note_presence(self) -> None:
         """Generations that run only while somebody reads learn that somebody does."""
         while True:
-            read = [name for name, tail in self._tails.items() if tail.head.options.on_disconnect == "cancel"]
+            read = [name for name, tail in self._tails.items() if tail.record.options.on_disconnect == "cancel"]
             if read:
                 with contextlib.suppress(*TRANSIENT_ERRORS):
                     await self.log.touch_presence(read)

@@ -4,7 +4,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import RateLimited
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace.wire import WIRES
 from tailrace_frontend.services import Services
 
@@ -16,7 +16,7 @@ class LogResponse(Response):
     the generation is there, and `Location` says where.
     """
 
-    def __init__(self, services: Services, state: State, headers: dict[str, str]) -> None:
+    def __init__(self, services: Services, state: GenerationState, headers: dict[str, str]) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""

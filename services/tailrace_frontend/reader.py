@@ -23,10 +23,10 @@ from typing import Any
 
 from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Done, Entry, Head, Restarted
+from tailrace.events import Done, Entry, GenerationRecord, Restarted
 from tailrace.ids import START, EntryId
 from tailrace.log import FIRST_PAGE, PAGE_BYTES, Position
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again
@@ -47,12 +47,12 @@ class Reader:
     """Tells a log to one connection until its end, or until the connection's."""
 
     def __init__(
-        self, hub: Hub, wire: Wire, state: State, cursor: EntryId | None, connection: ClientConnection, send: Send,
-        may_read: Callable[[str], bool],
+        self, hub: Hub, wire: Wire, state: GenerationState, cursor: EntryId | None, connection: ClientConnection, send:
+        Send, may_read: Callable[[str], bool],
     ) -> None:  # fmt: skip
         self.hub = hub
         self.wire = wire
-        self.head: Head = state.head
+        self.record: GenerationRecord = state.record
         self._cursor = cursor or START
         self._connection = connection
         self._send_message = send
@@ -127,7 +127,7 @@ class Reader:
         has something to look at."""
         if now >= self._admitted_until:
             self._admitted_until = now + self.hub.settings.beat_s
-            if not self._may_read(self.head.owner):
+            if not self._may_read(self.record.owner):
                 return self.cut()
         if self._blocked_since is not None:
             if now - self._blocked_since > self.hub.settings.write_timeout_s:
@@ -186,7 +186,7 @@ class Reader:
         coalesce = self.wire.merges
         page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, coalesce=coalesce, doubts=doubts)
         if page.before != self._cursor.seq:
-            page = await self.hub.log.page(self.head.id, self._cursor, self._limit, coalesce=coalesce)
+            page = await self.hub.log.page(self.record.id, self._cursor, self._limit, coalesce=coalesce)
             if page.before != self._cursor.seq:
                 return self._forget()
         self._failing_since = None
@@ -206,7 +206,7 @@ class Reader:
         read again when it has drained."""
         start, frames, size = 0, list[bytes](), 0
         for end, entry in enumerate(entries, 1):
-            frame = self.wire.encode(self.head, entry)
+            frame = self.wire.encode(self.record, entry)
             frames.append(frame)
             size += len(frame)
             if size >= PAGE_BYTES or end == len(entries):
@@ -243,7 +243,7 @@ class Reader:
 
     async def _begin(self) -> None:
         """Where a wire without a word for `restarted` begins: behind the last one."""
-        async for entry in self.hub.log.read_all(self.head.id):
+        async for entry in self.hub.log.read_all(self.record.id):
             if isinstance(entry.event, Restarted) and not entry.event.keep:
                 self._cursor = entry.id
         self._begins_late = False
@@ -277,7 +277,7 @@ class Reader:
     async def _look(self) -> None:
         """Nothing follows the cursor: is that because it is the top, or because the log is not what it was?"""
         try:
-            state = await self.hub.log.state(self.head.id, self.head.owner)
+            state = await self.hub.log.state(self.record.id, self.record.owner)
         except (NotFound, Gone) as error:
             return self._missing("lost" if isinstance(error, NotFound) else str(error.code))
         if is_ahead(self._cursor, state):
@@ -330,6 +330,6 @@ class Reader:
         raise Ended
 
 
-def is_ahead(cursor: EntryId, state: State) -> bool:
+def is_ahead(cursor: EntryId, state: GenerationState) -> bool:
     """Whether the log ends before the cursor: its server came back with older data, or the cursor is not of it."""
     return cursor.seq > state.seq or cursor.epoch > state.epoch

@@ -14,10 +14,10 @@ from fastapi import APIRouter, Query, Request, Response
 
 from tailrace import jsoncodec
 from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
-from tailrace.events import Head, Json
+from tailrace.events import GenerationRecord, Json
 from tailrace.ids import is_generation_id, new_generation_id
 from tailrace.output import Output
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace.termination import terminate
 from tailrace_frontend import schemas
 from tailrace_frontend.log_response import LogResponse
@@ -77,9 +77,9 @@ async def create(request: Request) -> Response:
     generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
     if not await services.log.exists(generation):  # a repeat is served even when nothing new is
         await services.admission.admit(owner)
-    head = Head(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
+    record = GenerationRecord(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
     try:
-        await services.queue.submit(head)
+        await services.queue.submit(record)
         state = await services.log.state(generation, owner)
         told = None if streams else await _told(services, state, full=True)
         await services.log.state(generation, owner)  # last: accepted is what its server still has
@@ -111,12 +111,12 @@ async def list_generations(
     owner = services.callers.identify(request.headers)
     if after is not None:
         after = _checked(after)
-    found: list[State] = []
+    found: list[GenerationState] = []
     vanished: list[str] = []
     async for page in services.queue.list_owned(owner, after):
         states = await services.log.states(page)
         vanished += [each for each, state in zip(page, states, strict=True) if state is None]
-        found += [state for state in states if isinstance(state, State)]
+        found += [state for state in states if isinstance(state, GenerationState)]
         if len(found) > limit:
             break
     await services.queue.forget(owner, vanished)  # only now: pages go by rank
@@ -202,16 +202,16 @@ def _checked(generation: str) -> str:
     return generation
 
 
-async def _told(services: Services, state: State, *, full: bool = False) -> Json:
+async def _told(services: Services, state: GenerationState, *, full: bool = False) -> Json:
     """A generation as JSON; `full` with its request and output so far."""
     url = events_url(services, state)
     if not full:
         return schemas.generation_json(state, url)
-    state = await services.log.state(state.head.id, whole=True)
-    done = await services.log.done_entry(state.head.id) if state.is_final else None
+    state = await services.log.state(state.record.id, whole=True)
+    done = await services.log.done_entry(state.record.id) if state.is_final else None
     if done is not None:
         return schemas.generation_json(state, url, items=done.output, done=done, queue_position=None)
-    output = Output([entry async for entry in services.log.read_all(state.head.id)], logprobs=state.head.logprobs)
+    output = Output([entry async for entry in services.log.read_all(state.record.id)], logprobs=state.record.logprobs)
     if output.done:
         return schemas.generation_json(state, url, items=output.done.output, done=output.done, queue_position=None)
     if output.last_seq < 0:

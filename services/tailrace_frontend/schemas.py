@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
-from tailrace.events import Done, Head, Item, Json, Options
+from tailrace.events import Done, GenerationRecord, Item, Json, Options
 from tailrace.settings import Settings
-from tailrace.state import State
+from tailrace.state import GenerationState
 
 MAX_DEPTH = 100
 """Levels of a body. What only just parses here would be too deep for a process that reads it lower in its stack."""
@@ -190,20 +190,20 @@ def _capped(name: str, asked: int | None, cap: int) -> int:
 
 
 def generation_json(
-    state: State, events_url: str, *, items: list[Item] | None = None, done: Done | None = None, **more: Any
+    state: GenerationState, events_url: str, *, items: list[Item] | None = None, done: Done | None = None, **more: Any
 ) -> Json:
     """A generation as its callers see it; with `items` (the output so far) also the request and what is known."""
-    head: Head = state.head
+    record: GenerationRecord = state.record
     told: Json = {
-        "id": head.id,
+        "id": record.id,
         "object": "generation",
         "status": state.terminating if state.terminating and not state.is_final else state.status,
-        "model": head.model,
-        "created_at": head.created / 1000,
+        "model": record.model,
+        "created_at": record.created / 1000,
         "events_url": events_url,
     }
     if items is not None:
-        told |= {"request": head.request, "output": msgspec.to_builtins(items)}
+        told |= {"request": record.request, "output": msgspec.to_builtins(items)}
         told |= dict.fromkeys(("finish", "usage", "error", "timings"))
     if done is not None:
         told |= {

@@ -9,7 +9,7 @@ from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.queue import Queue
 from tailrace.settings import Settings
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace.sweeper import Sweeper
 from tailrace.tasks import cancel_and_wait
 from tailrace.wire import Wire
@@ -48,13 +48,15 @@ class Services:
         await self.log.redis.aclose()
         await self.queue.redis.aclose()
 
-    def admit_reader(self, wire: Wire, state: State, cursor: EntryId | None, scope: Any, send: Send) -> Reader:
+    def admit_reader(
+        self, wire: Wire, state: GenerationState, cursor: EntryId | None, scope: Any, send: Send
+    ) -> Reader:
         """One more event stream. Run it without awaiting anything before.
 
         Raises:
             RateLimited: there are as many as there may be.
         """
-        self.hub.admit(state.head.owner)
+        self.hub.admit(state.record.owner)
         self.metrics.streams.inc()
         return Reader(self.hub, wire, state, cursor, scope[SCOPE], send, self.callers.may_read)
 
@@ -68,9 +70,9 @@ class Services:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def events_url(services: Services, state: State) -> str:
+def events_url(services: Services, state: GenerationState) -> str:
     """Where a browser's `EventSource` reads this log; the ticket lives as long as the log may."""
-    options = state.head.options
-    expires = state.head.created // 1000 + options.deadline_s + options.retention_s + 60
-    ticket = services.callers.ticket(state.head.id, state.head.owner, expires)
-    return f"/v1/generations/{state.head.id}/events" + (f"?ticket={ticket}" if ticket else "")
+    options = state.record.options
+    expires = state.record.created // 1000 + options.deadline_s + options.retention_s + 60
+    ticket = services.callers.ticket(state.record.id, state.record.owner, expires)
+    return f"/v1/generations/{state.record.id}/events" + (f"?ticket={ticket}" if ticket else "")

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from tailrace.codec import from_row, unpack
 from tailrace.errors import CorruptEntry
-from tailrace.events import Done, Entry, Head
+from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Position
 from tailrace.wire import Wire
@@ -28,7 +28,7 @@ _id = attrgetter("id")
 class Follower(Protocol):
     """Somebody who follows a log live."""
 
-    head: Head
+    record: GenerationRecord
 
     def hear(self) -> bool:
         """The tail has grown, or its doubts have. False if it has not read all of it."""
@@ -53,12 +53,12 @@ class Tail:
     `sure_at`: when the log last said something, or was looked at; of `time.monotonic()`.
     """
 
-    __slots__ = ("_bytes", "_entries", "_frames", "doubts", "head", "is_heard", "pages", "readers", "sure_at")
+    __slots__ = ("_bytes", "_entries", "_frames", "doubts", "is_heard", "pages", "readers", "record", "sure_at")
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
+    def __init__(self, record: GenerationRecord) -> None:
+        self.record = record
         self.doubts = 0
-        self.pages = Pages(head.id)
+        self.pages = Pages(record.id)
         self.is_heard = False
         self.readers: set[Follower] = set()
         self.sure_at = time.monotonic()
@@ -76,7 +76,7 @@ class Tail:
                 for row in unpack(message):
                     self._add(from_row(row))
             except CorruptEntry:
-                logger.warning("%s: unreadable message", self.head.id)
+                logger.warning("%s: unreadable message", self.record.id)
                 self.doubts += 1
             else:
                 self._bytes += len(message)
@@ -142,5 +142,5 @@ class Tail:
         if frames is None:
             frames = self._frames[wire] = []
         if len(frames) < len(entries):
-            frames += [wire.encode(self.head, entry) for entry in entries[len(frames) :]]
+            frames += [wire.encode(self.record, entry) for entry in entries[len(frames) :]]
         return frames[first:], entries[first:]

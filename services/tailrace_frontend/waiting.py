@@ -3,9 +3,9 @@
 import asyncio
 import contextlib
 
-from tailrace.events import Head
+from tailrace.events import GenerationRecord
 from tailrace.log import Position
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace_frontend.hub import Hub
 from tailrace_frontend.tail import Tail
 
@@ -15,8 +15,8 @@ LOOK_S = 2.0  # a lost message costs this much
 class Waiting:
     """Follows a log only to hear that something was added."""
 
-    def __init__(self, head: Head) -> None:
-        self.head = head
+    def __init__(self, record: GenerationRecord) -> None:
+        self.record = record
         self._heard = asyncio.Event()
         self._leaving = False
 
@@ -45,7 +45,7 @@ class Waiting:
                     self._heard.clear()
 
 
-async def until_ended(hub: Hub, state: State, seconds: float) -> State:
+async def until_ended(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
     """The state once it has ended, or when the time is up, or this process stops.
 
     Raises:
@@ -54,9 +54,9 @@ async def until_ended(hub: Hub, state: State, seconds: float) -> State:
     """
     if state.is_final:
         return state
-    hub.admit(state.head.owner)
+    hub.admit(state.record.owner)
     deadline = asyncio.get_running_loop().time() + seconds
-    waiting = Waiting(state.head)
+    waiting = Waiting(state.record)
     tail = hub.join(waiting)
     try:
         while not state.is_final and not hub.draining:
@@ -64,7 +64,7 @@ async def until_ended(hub: Hub, state: State, seconds: float) -> State:
             if left <= 0:
                 break
             await waiting.hear_end(tail, min(left, LOOK_S))
-            state = await hub.log.state(state.head.id)
+            state = await hub.log.state(state.record.id)
     finally:
         hub.leave(waiting)
     return state

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from redis.exceptions import RedisError
 
 from tailrace.connection import TRANSIENT_ERRORS
-from tailrace.events import Head
+from tailrace.events import GenerationRecord
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.throttle import Throttle
 from tailrace_worker.writer import Writer
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 class Appender:
     """Sends what the writers have, until cancelled. `restored` is told of each log that had to be brought back."""
 
-    def __init__(self, log: Log, restored: Callable[[Head], Awaitable[None]]) -> None:
+    def __init__(self, log: Log, restored: Callable[[GenerationRecord], Awaitable[None]]) -> None:
         self._log = log
         self._restored = restored
         self._ready: dict[Writer, None] = {}
@@ -80,7 +80,7 @@ class Appender:
         try:
             outcome = await self._log.restore(writer.state, writer.rows)
             if outcome is Outcome.OK:
-                await self._restored(writer.state.head)
+                await self._restored(writer.state.record)
         except (RedisError, OSError) as error:
             writer.answered(error)
         else:

@@ -102,7 +102,7 @@ class Attempt:
 
     async def _tell(self, reason: str) -> None:
         writer, state = self.writer, self.writer.state
-        if writer.output.said and state.head.options.on_interrupt == "fail":
+        if writer.output.said and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=Failure("The worker was lost.", reason))
         if state.tries > self._settings.max_attempts:
             return await self._finish("failed", error=Failure("Too many attempts.", "attempts_exhausted"))
@@ -119,10 +119,10 @@ class Attempt:
 
     async def _answer(self, first_item: int) -> None:
         """Ask until there is an answer: what is lost before anything was said is asked for again."""
-        head, retries = self.writer.state.head, self._settings.upstream_retries
+        record, retries = self.writer.state.record, self._settings.upstream_retries
         for retry in range(retries + 1):
-            stream = self._upstream.chat(head.request)
-            translator = ChatTranslator(first_item=first_item, logprobs=head.logprobs)
+            stream = self._upstream.chat(record.request)
+            translator = ChatTranslator(first_item=first_item, logprobs=record.logprobs)
             try:
                 await self._consume(stream, translator)
             except (Lost, openai.APIError, TimeoutError, ValueError) as error:
@@ -162,7 +162,7 @@ class Attempt:
         return content
 
     def _raise_if_told_anew(self, error: Exception) -> None:
-        if self._timings.count and self.writer.state.head.options.on_interrupt == "restart":
+        if self._timings.count and self.writer.state.record.options.on_interrupt == "restart":
             silent = isinstance(error, TimeoutError)
             raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
 
@@ -200,7 +200,7 @@ class Attempt:
         if translator:
             finish = translator.finish or None
             told |= {"usage": translator.usage, "upstream": translator.upstream}
-        done = output.build_done(status, now, finish=finish, error=error, request=writer.state.head.request, **told)
+        done = output.build_done(status, now, finish=finish, error=error, request=writer.state.record.request, **told)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome is Outcome.OK:
@@ -226,7 +226,7 @@ class Attempt:
             writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
-            owner, job_id = writer.state.head.owner, writer.state.job_id
+            owner, job_id = writer.state.record.owner, writer.state.job_id
             await retry_transient(partial(self._queue.remove, writer.generation, owner, job_id))
         return answer.outcome
 

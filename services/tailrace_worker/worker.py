@@ -27,7 +27,7 @@ from tailrace.sweeper import Sweeper
 from tailrace.tasks import cancel_and_wait
 from tailrace.termination import CLIENT_GONE, terminate
 from tailrace_worker.appender import Appender
-from tailrace_worker.generation import Generation
+from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.job_runner import JobRunner
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
@@ -48,7 +48,7 @@ class GenerationWorker:
         self.upstream = Upstream(settings)
         self.appender = Appender(self.log, self.queue.register)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
-        self.running: dict[str, Generation] = {}
+        self.running: dict[str, GenerationRun] = {}
         self._quarantine = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
@@ -75,7 +75,7 @@ class GenerationWorker:
         """The one job."""
         if generation in self.running:
             return
-        run = Generation(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
+        run = GenerationRun(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
         self.running[generation] = run
         try:
             async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():

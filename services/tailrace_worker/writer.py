@@ -20,7 +20,7 @@ from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
 from tailrace.output import Output
-from tailrace.state import State
+from tailrace.state import GenerationState
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this size, so that a reader's page stays a page."""
@@ -42,11 +42,11 @@ class Writer:
 
     def __init__(self, taken: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
         assert taken.state is not None
-        self.state: State = taken.state
-        self.generation = self.state.head.id
+        self.state: GenerationState = taken.state
+        self.generation = self.state.record.id
         self.epoch = taken.epoch
         self.rows = list(taken.rows)
-        self.output = Output(map(from_row, self.rows), logprobs=self.state.head.logprobs)
+        self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
         self.size = sum(row.size for row in self.rows)
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._wake = wake

@@ -1,10 +1,10 @@
 """Tailrace: LLM output that survives. What the worker and the web tier agree on."""
 
 from tailrace.errors import TailraceError
-from tailrace.events import Entry, Event, Head
+from tailrace.events import Entry, Event, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.output import Output
 from tailrace.settings import Settings
 
-__all__ = ["Entry", "EntryId", "Event", "Head", "Log", "Output", "Settings", "TailraceError"]
+__all__ = ["Entry", "EntryId", "Event", "GenerationRecord", "Log", "Output", "Settings", "TailraceError"]

@@ -290,7 +290,7 @@ class Options(msgspec.Struct, frozen=True):
     on_disconnect: Literal["continue", "cancel"] = "continue"
 
 
-class Head(msgspec.Struct, frozen=True):
+class GenerationRecord(msgspec.Struct, frozen=True):
     """What is fixed at creation: the same cursor must give the same bytes, whoever tells them, whenever.
 
     `request` is the Chat Completions body as it goes to the upstream. `created` is in ms of Redis' clock (the log's

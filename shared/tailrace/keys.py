@@ -1,9 +1,9 @@
 """Every Redis key and channel of Tailrace.
 
-    key                                    type    written by        read by           lives
-    tailrace:{gen}:head                    hash    the scripts       everybody         deadline + lease + retention from
+    key                                    type    written by        read by           lives tailrace:{gen}:state
+    hash    the scripts       everybody         deadline + lease + retention from
                                                                                        create; retention from done
-    tailrace:{gen}:log                     stream  the scripts       readers           as the head
+    tailrace:{gen}:log                     stream  the scripts       readers           as the state
     tailrace:{gen}:tombstone               hash    create, delete    readers, append   deadline + 2 × retention + 24 h
     tailrace:{gen}:events                  channel append, finish    hubs              -
     tailrace:worker:<worker>               channel frontends         that worker       -
@@ -32,8 +32,8 @@ WORKERS = "tailrace:workers"
 UNFINISHED_SETS = 16
 
 
-def head(generation: str) -> str:
-    return f"tailrace:{{{generation}}}:head"
+def state(generation: str) -> str:
+    return f"tailrace:{{{generation}}}:state"
 
 
 def log(generation: str) -> str:
@@ -51,7 +51,7 @@ def events(generation: str) -> str:
 @lru_cache(maxsize=4096)
 def of_generation(generation: str) -> tuple[str, ...]:
     """KEYS of every script, in this order."""
-    return head(generation), log(generation), tombstone(generation), events(generation)
+    return state(generation), log(generation), tombstone(generation), events(generation)
 
 
 def worker(worker: str) -> str:

@@ -25,10 +25,10 @@ from tailrace import connection, keys, scripts
 from tailrace.codec import Row, coalesce_rows, from_row, pack, stored_size, to_row
 from tailrace.codec import stored_row as _row
 from tailrace.errors import CorruptEntry, Gone, NotFound
-from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, Head, seq_span
+from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, seq_span
 from tailrace.ids import START, EntryId
 from tailrace.pipeline import Interrupted, Pipeline
-from tailrace.state import ABANDONED_MS, FIELDS, WHOLE, State, parts_of, state_from, state_of
+from tailrace.state import ABANDONED_MS, FIELDS, WHOLE, GenerationState, parts_of, state_from, state_of
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
@@ -57,7 +57,7 @@ class LeaseGrant(NamedTuple):
     outcome: Outcome
     epoch: int = 0
     now: int = 0
-    state: State | None = None
+    state: GenerationState | None = None
     rows: Sequence[Row] = ()
 
 
@@ -103,19 +103,19 @@ class Log:
         self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
 
-    async def create(self, head: Head, job_id: str) -> int:
+    async def create(self, record: GenerationRecord, job_id: str) -> int:
         """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
 
         Raises:
             Gone: it existed and is no longer kept.
         """
-        created = Created(0.0, head.background)
+        created = Created(0.0, record.background)
         value = msgspec.to_builtins(created)
         del value["at"]
         outcome, *answer = await scripts.CREATE(
-            self.redis, head.id,
-            *parts_of(head), head.owner, job_id, msgspec.json.encode(value), seq_span(created) - 1,
-            head.options.deadline_s * 1000, head.options.retention_s * 1000, self.lease_ms,
+            self.redis, record.id,
+            *parts_of(record), record.owner, job_id, msgspec.json.encode(value), seq_span(created) - 1,
+            record.options.deadline_s * 1000, record.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
             raise Gone(answer[0].decode())
@@ -177,15 +177,15 @@ class Log:
         """Note that somebody reads these."""
         await scripts.TOUCH_PRESENCE.gather(self._pipeline, [(generation, []) for generation in generations])
 
-    async def restore(self, state: State, rows: Sequence[Row]) -> Outcome:
+    async def restore(self, state: GenerationState, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
-        options, last_seq = state.head.options, rows[-1].seq
-        head, request = parts_of(state.head)
+        options, last_seq = state.record.options, rows[-1].seq
+        record, request = parts_of(state.record)
         fields = msgspec.to_builtins(state) | {
-            "head": head,
+            "record": record,
             "request": request,
-            "created": state.head.created,
+            "created": state.record.created,
             "retention": options.retention_s * 1000,
             "seq": last_seq,
             "terminating": None,
@@ -195,7 +195,7 @@ class Log:
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
         outcome, *_ = await scripts.RESTORE(
-            self.redis, state.head.id, state.epoch, state.head.owner, self.lease_ms,
+            self.redis, state.record.id, state.epoch, state.record.owner, self.lease_ms,
             life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
         )  # fmt: skip
         return _outcome(outcome)
@@ -220,27 +220,27 @@ class Log:
         """Take it away. End it first if it runs."""
         return _outcome((await scripts.DELETE(self.redis, generation))[0])
 
-    async def state(self, generation: str, owner: str | None = None, *, whole: bool = False) -> State:
+    async def state(self, generation: str, owner: str | None = None, *, whole: bool = False) -> GenerationState:
         """The head, for its owner (None: for whoever works here). `whole`: with the request, which may be megabytes.
 
         Raises:
             NotFound: it never existed, or is another owner's.
             Gone: it was deleted, or has expired.
         """
-        values = await self._ask("HMGET", keys.head(generation), *(WHOLE if whole else FIELDS))
+        values = await self._ask("HMGET", keys.state(generation), *(WHOLE if whole else FIELDS))
         state = state_of(values)
         if state is None:
             await self._raise_missing(generation, owner)
         assert state is not None
-        if owner is not None and state.head.owner != owner:
+        if owner is not None and state.record.owner != owner:
             raise NotFound
         return state
 
-    async def states(self, generations: Sequence[str]) -> list[State | CorruptEntry | None]:
+    async def states(self, generations: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
         """Many heads in one round trip; None for those no longer kept. One that cannot be read (a later version may
         have written it) yields its exception, alone."""
-        states: list[State | CorruptEntry | None] = []
-        for values in await self._ask_all([("HMGET", keys.head(each), *FIELDS) for each in generations]):
+        states: list[GenerationState | CorruptEntry | None] = []
+        for values in await self._ask_all([("HMGET", keys.state(each), *FIELDS) for each in generations]):
             try:
                 states.append(state_of(values))
             except CorruptEntry as error:
@@ -249,7 +249,7 @@ class Log:
 
     async def positions(self, generations: Sequence[str]) -> list[Position | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
-        answers = await self._ask_all([("HMGET", keys.head(each), "epoch", "seq", "status") for each in generations])
+        answers = await self._ask_all([("HMGET", keys.state(each), "epoch", "seq", "status") for each in generations])
         return [
             None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
             for epoch, seq, status in answers
@@ -333,13 +333,13 @@ class Log:
             raise NotFound
         raise Gone("deleted" if b"deleted" in tombstone else "expired")
 
-    async def notify_worker(self, state: State) -> None:
+    async def notify_worker(self, state: GenerationState) -> None:
         """Notify the worker that holds the lease that it was fenced. A lost message costs it one append or renewal."""
         if state.worker:
-            await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.head.id)
+            await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.record.id)
 
     async def exists(self, generation: str) -> bool:
-        return bool(await self.redis.exists(keys.head(generation)))
+        return bool(await self.redis.exists(keys.state(generation)))
 
     async def memory_percent(self) -> float:
         """How much of its memory the server uses."""

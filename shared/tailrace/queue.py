@@ -22,10 +22,10 @@ from redis.exceptions import OutOfMemoryError
 
 from tailrace import jsoncodec, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
-from tailrace.events import Head
+from tailrace.events import GenerationRecord
 from tailrace.ids import new_token
 from tailrace.log import Log
-from tailrace.state import State
+from tailrace.state import GenerationState
 
 JOB = "run_generation"
 QUARANTINE = "quarantine-"
@@ -99,7 +99,7 @@ class Queue:
             raise IdempotencyKeyReused
         return known.generation
 
-    async def submit(self, head: Head) -> None:
+    async def submit(self, record: GenerationRecord) -> None:
         """Create the generation and have a worker run it. Idempotent by id.
 
         Raises:
@@ -108,36 +108,36 @@ class Queue:
         """
         job_id = new_token()
         try:
-            await self.register(head)
-            await self.log.create(head, job_id)
-            state = await self.log.state(head.id)
+            await self.register(record)
+            await self.log.create(record, job_id)
+            state = await self.log.state(record.id)
             if state.status == "queued" and not state.terminating:
-                await self.enqueue(head.id, state.job_id, head.options.deadline_s)
+                await self.enqueue(record.id, state.job_id, record.options.deadline_s)
         except OutOfMemoryError:
-            await self._take_back(head, job_id)
+            await self._take_back(record, job_id)
             raise Unavailable("The log's server is full.", retry_after=FULL_RETRY_S) from None
 
-    async def _take_back(self, head: Head, job_id: str) -> None:
+    async def _take_back(self, record: GenerationRecord, job_id: str) -> None:
         """Leave nothing of a submit that was refused half-way, so that it may be tried again. What an earlier submit
         of the same id has created goes on."""
-        (state,) = await self.log.states([head.id])
-        if state is None or (isinstance(state, State) and state.job_id == job_id):
-            await self.log.redis.delete(*keys.of_generation(head.id))
-            await self.remove(head.id, head.owner)
-            await self.forget(head.owner, [head.id])
+        (state,) = await self.log.states([record.id])
+        if state is None or (isinstance(state, GenerationState) and state.job_id == job_id):
+            await self.log.redis.delete(*keys.of_generation(record.id))
+            await self.remove(record.id, record.owner)
+            await self.forget(record.owner, [record.id])
 
-    async def register(self, head: Head) -> None:
+    async def register(self, record: GenerationRecord) -> None:
         """Note whose it is, and that it is unfinished."""
         seconds, micros = await self.redis.time()
-        created_ms = head.created or int(seconds) * 1000 + int(micros) // 1000
-        deadline_ms = created_ms + 1000 * head.options.deadline_s
-        life_s = head.options.deadline_s + head.options.retention_s + CLAIM_GRACE_S
+        created_ms = record.created or int(seconds) * 1000 + int(micros) // 1000
+        deadline_ms = created_ms + 1000 * record.options.deadline_s
+        life_s = record.options.deadline_s + record.options.retention_s + CLAIM_GRACE_S
         pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(keys.unfinished(head.id), head.id)
+        pipe.sadd(keys.unfinished(record.id), record.id)
         if self._longest_life_ms:
-            pipe.zremrangebyscore(keys.owned(head.owner), "-inf", created_ms - self._longest_life_ms)
-        for name, score in ((keys.owned(head.owner), created_ms), (keys.unfinished_of(head.owner), deadline_ms)):
-            pipe.zadd(name, {head.id: score}, nx=True)
+            pipe.zremrangebyscore(keys.owned(record.owner), "-inf", created_ms - self._longest_life_ms)
+        for name, score in ((keys.owned(record.owner), created_ms), (keys.unfinished_of(record.owner), deadline_ms)):
+            pipe.zadd(name, {record.id: score}, nx=True)
             pipe.expire(name, life_s, nx=True)
             pipe.expire(name, life_s, gt=True)
         await pipe.execute()

@@ -10,16 +10,16 @@ from typing import Any
 import msgspec
 
 from tailrace.errors import CorruptEntry
-from tailrace.events import FinalStatus, Head, Status
+from tailrace.events import FinalStatus, GenerationRecord, Status
 from tailrace.ids import EntryId
 
 ABANDONED_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
 
 
-class State(msgspec.Struct, frozen=True):
+class GenerationState(msgspec.Struct, frozen=True):
     """The head as it stands. Times in ms of Redis' clock; `seq` is the last number taken."""
 
-    head: Head
+    record: GenerationRecord
     status: Status
     epoch: int
     attempt: int
@@ -38,8 +38,8 @@ class State(msgspec.Struct, frozen=True):
 
     def is_abandoned(self, now: int) -> bool:
         """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
-        while_read = self.head.options.on_disconnect == "cancel"
-        return while_read and now > (self.seen or self.head.created) + ABANDONED_MS
+        while_read = self.record.options.on_disconnect == "cancel"
+        return while_read and now > (self.seen or self.record.created) + ABANDONED_MS
 
     @property
     def tries(self) -> int:
@@ -51,30 +51,30 @@ class State(msgspec.Struct, frozen=True):
         return EntryId(self.epoch, self.seq)
 
 
-FIELDS = ("created", "head", *(field for field in State.__struct_fields__ if field != "head"))
+FIELDS = ("created", "record", *(field for field in GenerationState.__struct_fields__ if field != "record"))
 WHOLE = ("request", *FIELDS)
 
 
-def parts_of(head: Head) -> tuple[str, str]:
+def parts_of(record: GenerationRecord) -> tuple[str, str]:
     """A head as it is stored: what everybody looks at, and the request, which only who runs or shows it does."""
-    small = msgspec.json.encode(msgspec.structs.replace(head, request={}))
-    return small.decode(), msgspec.json.encode(head.request).decode()
+    small = msgspec.json.encode(msgspec.structs.replace(record, request={}))
+    return small.decode(), msgspec.json.encode(record.request).decode()
 
 
-def state_of(values: Sequence[bytes | None]) -> State | None:
+def state_of(values: Sequence[bytes | None]) -> GenerationState | None:
     """From the answer to HMGET; None where there is no head."""
     names = WHOLE if len(values) == len(WHOLE) else FIELDS
     fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value is not None}
     return state_from(fields) if fields else None
 
 
-def state_from(fields: dict[bytes, bytes]) -> State:
+def state_from(fields: dict[bytes, bytes]) -> GenerationState:
     """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
     text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
     try:
-        head = msgspec.json.decode(text["head"], type=Head)
-        request = msgspec.json.decode(text["request"]) if "request" in text else head.request
-        text["head"] = msgspec.structs.replace(head, created=int(text["created"]), request=request)
-        return msgspec.convert(text, State, strict=False)
+        record = msgspec.json.decode(text["record"], type=GenerationRecord)
+        request = msgspec.json.decode(text["request"]) if "request" in text else record.request
+        text["record"] = msgspec.structs.replace(record, created=int(text["created"]), request=request)
+        return msgspec.convert(text, GenerationState, strict=False)
     except (msgspec.MsgspecError, KeyError, ValueError) as error:
         raise CorruptEntry("unreadable head") from error

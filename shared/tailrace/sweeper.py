@@ -31,7 +31,7 @@ from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
 from tailrace.queue import QUARANTINE, Queue
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace.termination import CLIENT_GONE, CONFIRM_S, terminate
 
 NEVER_CREATED_S = 60.0
@@ -90,7 +90,7 @@ class Sweeper:
     async def _look_at(self, generations: list[str]) -> None:
         states = await self._log.states(generations)
         now = await self._log.now()
-        job_ids = [state.job_id if isinstance(state, State) else "" for state in states]
+        job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
         waiting = await self._queue.is_waiting(job_ids)
         if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
             return
@@ -114,12 +114,12 @@ class Sweeper:
             self._complained.add(generation)
             logger.error("%s: cannot be looked after: %s", generation, error, exc_info=error)
 
-    async def _judge(self, generation: str, state: State | None, now: int, is_waiting: bool) -> None:
+    async def _judge(self, generation: str, state: GenerationState | None, now: int, is_waiting: bool) -> None:
         if state is None:
             if self._for_longer_than(NEVER_CREATED_S, generation):
                 await self._queue.remove(generation)
         elif state.is_final:
-            await self._queue.remove(generation, state.head.owner, state.job_id)
+            await self._queue.remove(generation, state.record.owner, state.job_id)
         elif state.lease > now:
             self._doubted.pop(generation, None)
         elif state.terminating:
@@ -135,19 +135,19 @@ class Sweeper:
         elif self._for_longer_than(self._lease_s, generation):
             await self._requeue(state)
 
-    async def _worker_lost(self, state: State) -> None:
-        logger.info("%s: its worker is lost", state.head.id)
+    async def _worker_lost(self, state: GenerationState) -> None:
+        logger.info("%s: its worker is lost", state.record.id)
         if state.tries >= self._max_attempts:
-            await self._fail(state.head.id, Failure("Every attempt lost its worker.", "attempts_exhausted"))
+            await self._fail(state.record.id, Failure("Every attempt lost its worker.", "attempts_exhausted"))
         else:
             await self._requeue(state)
 
-    async def _requeue(self, state: State) -> None:
-        generation = state.head.id
+    async def _requeue(self, state: GenerationState) -> None:
+        generation = state.record.id
         job_id = (QUARANTINE if state.tries >= QUARANTINE_AFTER else "") + new_token()
         await self._queue.remove_job(state.job_id)  # first: once it is under another, nobody knows of this one
         if await self._log.requeue_expired(generation, state.epoch, job_id) is Outcome.OK:
-            await self._queue.enqueue(generation, job_id, state.head.options.deadline_s)
+            await self._queue.enqueue(generation, job_id, state.record.options.deadline_s)
             self._doubted.pop(generation, None)
 
     async def _fail(self, generation: str, failure: Failure) -> None:

@@ -41,10 +41,10 @@ async def terminate(log: Log, queue: Queue, generation: str, status: FinalStatus
             await log.state(generation)  # raises what became of it; if it is back: once more
             continue
         await log.notify_worker(taken.state)
-        output = Output(map(from_row, taken.rows), logprobs=taken.state.head.logprobs)
-        done = output.build_done(status, taken.now / 1000, error=error, request=taken.state.head.request)
+        output = Output(map(from_row, taken.rows), logprobs=taken.state.record.logprobs)
+        done = output.build_done(status, taken.now / 1000, error=error, request=taken.state.record.request)
         answer = await log.finish(generation, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.remove(generation, taken.state.head.owner, taken.state.job_id)
+            await queue.remove(generation, taken.state.record.owner, taken.state.job_id)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

@@ -17,7 +17,7 @@ from bench.stamps import stamped
 RATE = 4000.0
 READERS = 200
 BATCH_INTERVAL_S = 0.002
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+RECORD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Reader(asyncio.Protocol):
@@ -31,7 +31,7 @@ class Reader(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:  # noqa: ARG002 - one request, and it is a GET
-        self._transport.write(HEAD)
+        self._transport.write(RECORD)
         self._readers.append(self._transport)
 
 

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from bench.publishing import NchanSink
 from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
-from tailrace.events import Done, Entry, Event, Head, Opened, Options, Started, Text, seq_span
+from tailrace.events import Done, Entry, Event, GenerationRecord, Opened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
@@ -49,7 +49,7 @@ class LogSink:
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
         await self._take(count, owner)
-        names = [taken.state.head.id for taken in self._logs if taken.state]
+        names = [taken.state.record.id for taken in self._logs if taken.state]
         self._last_seqs = [taken.state.seq for taken in self._logs if taken.state]
         await self._add({log: [Started(1, time.time()), Opened(0, "text", choices=[0])] for log in range(count)})
         return names
@@ -60,9 +60,9 @@ class LogSink:
             self._logs += await asyncio.gather(*(self._begin(owner) for _ in range(size)))
 
     async def _begin(self, owner: str) -> LeaseGrant:
-        head = Head(new_generation_id(), owner, "bench", {"model": "bench", "messages": []}, KEPT)
-        await self._log.create(head, new_token())
-        return await self._log.acquire(head.id, new_token(), worker="bench")
+        record = GenerationRecord(new_generation_id(), owner, "bench", {"model": "bench", "messages": []}, KEPT)
+        await self._log.create(record, new_token())
+        return await self._log.acquire(record.id, new_token(), worker="bench")
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
         await self._add({log: [Text(0, text) for text in said] for log, said in texts.items()})
@@ -83,12 +83,12 @@ class LogSink:
             seq += seq_span(event)
             rows.append(to_row(Entry(EntryId(taken.epoch, seq), event)))
         self._last_seqs[log] = seq
-        return AppendBatch(taken.state.head.id, taken.epoch, after_seq, rows)
+        return AppendBatch(taken.state.record.id, taken.epoch, after_seq, rows)
 
     async def end(self) -> None:
         for taken, last_seq in zip(self._logs, self._last_seqs, strict=True):
             assert taken.state is not None
-            generation = taken.state.head.id
+            generation = taken.state.record.id
             output = Output([entry async for entry in self._log.read_all(generation)])
             done: Done = output.build_done("completed", time.time(), request={})
             answer = await self._log.finish(generation, taken.epoch, last_seq, done)
@@ -109,8 +109,8 @@ class WorkerSink(LogSink):
         self.round_trips += 1
         return await self._append(calls)
 
-    async def _restored(self, head: Head) -> None:
-        raise AssertionError(f"{head.id} was lost")
+    async def _restored(self, record: GenerationRecord) -> None:
+        raise AssertionError(f"{record.id} was lost")
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
         await self._take(count, owner)

@@ -56,7 +56,7 @@ async def between(product: Stack) -> AsyncIterator[Proxy]:
 # ── what tests are made of ──────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Generation:
+class GenerationRun:
     """A generation made over the API, to be looked at in the page."""
 
     def __init__(self, product: Stack, told: Json, script_id: str) -> None:
@@ -89,19 +89,19 @@ async def get(url: str) -> Json:
         return told
 
 
-async def generate(product: Stack, script: list[Json], script_id: str = "") -> Generation:
+async def generate(product: Stack, script: list[Json], script_id: str = "") -> GenerationRun:
     messages = [{"role": "user", "content": "What survives?"}]
     body = {"model": "scripted", "messages": messages, "script": script, "script_id": script_id}
     async with aiohttp.ClientSession() as http, http.post(f"{product.url}/v1/generations", json=body) as answer:
-        return Generation(product, await answer.json(), script_id)
+        return GenerationRun(product, await answer.json(), script_id)
 
 
-async def count(product: Stack, tokens: int, rate: float, script_id: str = "") -> Generation:
+async def count(product: Stack, tokens: int, rate: float, script_id: str = "") -> GenerationRun:
     """A generation of unique tokens."""
     return await generate(product, [{"tokens": {"count": tokens, "rate": rate}}, *END], script_id)
 
 
-async def say(product: Stack, text: str) -> Generation:
+async def say(product: Stack, text: str) -> GenerationRun:
     return await generate(product, [{"delta": {"content": text}}, *END])
 
 

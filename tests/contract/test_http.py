@@ -285,7 +285,7 @@ async def test_what_has_expired_vanishes_from_the_list_and_hides_nothing_behind_
         redis = product.log.redis
         brief = [await eve.create(tailrace={"retention_s": 1}) for _ in range(115)]
         for generation in brief:
-            await redis.delete(keys.head(generation), keys.log(generation))  # as Redis does when their time has come
+            await redis.delete(keys.state(generation), keys.log(generation))  # as Redis does when their time has come
         told = (await eve.list("?limit=10")).value
         assert len(told["data"]) == 10
         assert told["has_more"]
@@ -1025,14 +1025,15 @@ async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
     writer.write(sent)
     async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
+        record = await reader.readuntil(b"\r\n\r\n")
         length = next(
-            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), 0
+            (int(line.split(b":")[1]) for line in record.split(b"\r\n") if line.lower().startswith(b"content-length:")),
+            0,
         )
         told = await reader.readexactly(length)
     writer.close()
     await writer.wait_closed()
-    return head, told
+    return record, told
 
 
 @pytest.mark.parametrize(
@@ -1052,10 +1053,10 @@ async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:
 async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product: Product, lines: bytes) -> None:
     generation = await product.told("Hello")
     path = f"/v1/generations/{generation}/events".encode()
-    head, told = await _raw(
+    record, told = await _raw(
         product.stack.frontends[0], b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n"
     )
-    assert head.startswith(b"HTTP/1.1 400 ")
+    assert record.startswith(b"HTTP/1.1 400 ")
     assert json.loads(told)["error"].keys() == {"message", "type", "param", "code"}
 
 
@@ -1081,8 +1082,8 @@ async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product:
 )
 async def test_whatever_comes_over_the_line_is_a_clear_4xx(product: Product, sent: bytes) -> None:
     async with nothing_enqueued(product):
-        head, told = await _raw(product.stack.frontends[0], sent)
-    assert head.startswith(b"HTTP/1.1 4")
+        record, told = await _raw(product.stack.frontends[0], sent)
+    assert record.startswith(b"HTTP/1.1 4")
     assert json.loads(told)["error"].keys() == {"message", "type", "param", "code"}
 
 

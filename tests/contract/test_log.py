@@ -10,17 +10,29 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from conftest import LEASE_MS
-from support.logs import head as head_of
+from support.logs import record as record_of
 from support.logs import text_opened, words
 from tailrace import keys
 from tailrace import log as log_module
 from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Created, Done, Entry, Event, Extra, FinalStatus, Head, Options, Started, Text, seq_span
+from tailrace.events import (
+    Created,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    FinalStatus,
+    GenerationRecord,
+    Options,
+    Started,
+    Text,
+    seq_span,
+)
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome, page_size
 from tailrace.output import Output
-from tailrace.state import ABANDONED_MS, State
+from tailrace.state import ABANDONED_MS, GenerationState
 from tailrace.subscriber import Subscriber
 
 DEADLINE_MS = RETENTION_MS = 3_600_000
@@ -34,8 +46,8 @@ class Pen:
     def __init__(self, log: Log, taken: LeaseGrant) -> None:
         assert taken.state is not None
         self.log = log
-        self.state: State = taken.state
-        self.generation = self.state.head.id
+        self.state: GenerationState = taken.state
+        self.generation = self.state.record.id
         self.epoch = taken.epoch
         self.last_seq = self.state.seq
         self.rows = list(taken.rows)
@@ -79,9 +91,9 @@ ANSWER = (STARTED, text_opened(), *words("Once| upon| a| time"))
 
 
 async def begin(log: Log, **changes: Any) -> str:
-    head = head_of(id=new_generation_id(), **changes)
-    await log.create(head, "the first dispatch")
-    return head.id
+    record = record_of(id=new_generation_id(), **changes)
+    await log.create(record, "the first dispatch")
+    return record.id
 
 
 async def take(log: Log, generation: str, token: str, **purpose: Any) -> Pen:
@@ -102,7 +114,7 @@ async def stored(redis: Redis, generation: str) -> list[Any]:
 
 async def expire(redis: Redis, generation: str) -> None:
     """What Redis does when the retention is over."""
-    await redis.delete(keys.head(generation), keys.log(generation))
+    await redis.delete(keys.state(generation), keys.log(generation))
 
 
 async def lose(redis: Redis, generation: str) -> None:
@@ -111,7 +123,7 @@ async def lose(redis: Redis, generation: str) -> None:
 
 
 async def let_the_lease_pass(redis: Redis, generation: str) -> None:
-    await redis.execute_command("HSET", keys.head(generation), "lease", 1)
+    await redis.execute_command("HSET", keys.state(generation), "lease", 1)
 
 
 async def lives(redis: Redis, generation: str) -> list[int]:
@@ -181,7 +193,7 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
     await log.renew([(pen.generation, pen.epoch, False)])
     await log.touch_presence([pen.generation])
     await log.release(pen.generation, pen.epoch, "another dispatch")
-    await log.create(head_of(id=pen.generation, model="other"), "a third dispatch")
+    await log.create(record_of(id=pen.generation, model="other"), "a third dispatch")
     await log.restore(pen.state, pen.rows[:2])
     ender = await take(log, pen.generation, "end", terminating="cancelled")
     await ender.finish("cancelled")
@@ -243,27 +255,27 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
     """The story of a generation, told twice, each call once and each call twice, comes to the same."""
 
     async def told(times: int) -> list[tuple[int, str, str]]:
-        head = head_of(id=new_generation_id())
+        record = record_of(id=new_generation_id())
         for _ in range(times):
-            await log.create(head, "the first dispatch")
+            await log.create(record, "the first dispatch")
         for _ in range(times):
-            pen = await take(log, head.id, "one", worker="first")
+            pen = await take(log, record.id, "one", worker="first")
         call = pen.number(*ANSWER)
         for _ in range(times):
             assert await pen.send(call) == AppendResult(Outcome.OK, pen.last_seq)
         for _ in range(times):
-            assert await log.release(head.id, pen.epoch, "another dispatch") is Outcome.OK
+            assert await log.release(record.id, pen.epoch, "another dispatch") is Outcome.OK
         for _ in range(times):
-            later = await take(log, head.id, "two", worker="second")
+            later = await take(log, record.id, "two", worker="second")
         call = later.number(Output(later.entries).restarted(2, "drained", 2.0))
         for _ in range(times):
             await later.send(call)
         for _ in range(times):
             await later.finish()
-        state = await log.state(head.id)
+        state = await log.state(record.id)
         assert (state.attempt, state.handovers, state.tries) == (2, 1, 1)
         return [
-            (entry.id.seq, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, head.id)
+            (entry.id.seq, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, record.id)
         ]
 
     assert await told(3) == await told(1)
@@ -341,7 +353,7 @@ async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
     await pen.write(*ANSWER)
     look = log.state
 
-    async def end_and_look(generation: str, owner: str | None = None) -> State:
+    async def end_and_look(generation: str, owner: str | None = None) -> GenerationState:
         await pen.finish()
         return await look(generation, owner)
 
@@ -403,42 +415,42 @@ async def test_honest_what_is_no_longer_kept_is_gone_and_why(
 
 async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
     before = await log.now()
-    head = head_of(id=new_generation_id(), background=True, request={"messages": "naïve \u2028 \x00"})
-    created = await log.create(head, "the first dispatch")
+    record = record_of(id=new_generation_id(), background=True, request={"messages": "naïve \u2028 \x00"})
+    created = await log.create(record, "the first dispatch")
     assert before <= created <= await log.now()
-    state = await log.state(head.id, "anna", whole=True)
-    assert state == State(
-        Head(**{name: getattr(head, name) for name in Head.__struct_fields__} | {"created": created}),
-        status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
+    state = await log.state(record.id, "anna", whole=True)
+    assert state == GenerationState(
+        GenerationRecord(**{name: getattr(record, name) for name in GenerationRecord.__struct_fields__} | {"created":
+        created}), status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
         job_id="the first dispatch",
     )  # fmt: skip
-    assert await log.read(head.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+    assert await log.read(record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
 
 
 async def test_only_who_asks_for_the_whole_state_is_given_the_request(log: Log) -> None:
-    head = head_of(id=new_generation_id(), request={"messages": ["x" * 100_000]})
-    await log.create(head, "job_id")
-    state, whole = await log.state(head.id), await log.state(head.id, whole=True)
-    assert (state.head.request, whole.head.request) == ({}, head.request)
-    assert await log.states([head.id]) == [state]
-    taken = await log.acquire(head.id, "token", worker="w")
+    record = record_of(id=new_generation_id(), request={"messages": ["x" * 100_000]})
+    await log.create(record, "job_id")
+    state, whole = await log.state(record.id), await log.state(record.id, whole=True)
+    assert (state.record.request, whole.record.request) == ({}, record.request)
+    assert await log.states([record.id]) == [state]
+    taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
-    assert taken.state.head.request == head.request
-    await log.redis.delete(*keys.of_generation(head.id))
+    assert taken.state.record.request == record.request
+    await log.redis.delete(*keys.of_generation(record.id))
     assert await log.restore(taken.state, taken.rows) is Outcome.OK
-    assert (await log.state(head.id, whole=True)).head == taken.state.head
+    assert (await log.state(record.id, whole=True)).record == taken.state.record
 
 
 async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
-    head = head_of(id=new_generation_id())
-    created = await log.create(head, "the first dispatch")
-    before = await stored(redis, head.id), await log.state(head.id)
-    pen = await take(log, head.id, "one")
-    assert await log.create(head, "another dispatch") == created
+    record = record_of(id=new_generation_id())
+    created = await log.create(record, "the first dispatch")
+    before = await stored(redis, record.id), await log.state(record.id)
+    pen = await take(log, record.id, "one")
+    assert await log.create(record, "another dispatch") == created
     await pen.finish()
-    assert await log.create(head, "another dispatch") == created
-    assert (await stored(redis, head.id))[:1] == before[0]
-    assert (await log.state(head.id)).job_id == "the first dispatch"
+    assert await log.create(record, "another dispatch") == created
+    assert (await stored(redis, record.id))[:1] == before[0]
+    assert (await log.state(record.id)).job_id == "the first dispatch"
 
 
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
@@ -448,9 +460,9 @@ async def test_create_of_what_is_no_longer_kept_is_gone(log: Log, redis: Redis, 
     else:
         await expire(redis, generation)
     with pytest.raises(Gone) as gone:
-        await log.create(head_of(id=generation), "another dispatch")
+        await log.create(record_of(id=generation), "another dispatch")
     assert gone.value.code == fate
-    assert not await redis.exists(keys.head(generation), keys.log(generation))
+    assert not await redis.exists(keys.state(generation), keys.log(generation))
 
 
 async def test_create_out_of_memory_is_refused_and_leaves_nothing(
@@ -473,7 +485,7 @@ async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation: st
     assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows)
     assert [from_row(row) for row in taken.rows] == await log.read(generation)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
-    assert state.epoch == max(taken.now, state.head.created + 1)
+    assert state.epoch == max(taken.now, state.record.created + 1)
     assert state.lease == taken.now + LEASE_MS
 
 
@@ -531,7 +543,7 @@ async def test_acquire_of_what_is_not_there_to_be_written(
 
 async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, pen: Pen) -> None:
     future = pen.epoch + 10 * DAY_MS
-    await redis.execute_command("HSET", keys.head(pen.generation), "epoch", future)
+    await redis.execute_command("HSET", keys.state(pen.generation), "epoch", future)
     later = await take(log, pen.generation, "two", worker="first")
     assert later.epoch == future + 1
     await later.write(STARTED)
@@ -691,18 +703,18 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
         await befall(fate, log, redis, pen)
     answers = await log.renew([(pen.generation, pen.epoch, False) for pen in pens])
     assert answers == [outcome for _, outcome in RENEWALS]
-    assert not await redis.exists(*(keys.head(pen.generation) for pen in pens[3:]))
+    assert not await redis.exists(*(keys.state(pen.generation) for pen in pens[3:]))
 
 
 async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, pen: Pen) -> None:
     long_ago = await log.now() - ABANDONED_MS - 1
     lease = pen.generation, pen.epoch, True
     assert await log.renew([lease]) == [Outcome.OK]
-    await redis.execute_command("HSET", keys.head(pen.generation), "created", long_ago)
+    await redis.execute_command("HSET", keys.state(pen.generation), "created", long_ago)
     assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.ABANDONED, Outcome.OK]
     await log.touch_presence([pen.generation])
     assert await log.renew([lease]) == [Outcome.OK]
-    await redis.execute_command("HSET", keys.head(pen.generation), "seen", long_ago)
+    await redis.execute_command("HSET", keys.state(pen.generation), "seen", long_ago)
     await let_the_lease_pass(redis, pen.generation)
     assert await log.renew([lease]) == [Outcome.ABANDONED]
     assert (await log.state(pen.generation)).lease > await log.now()
@@ -712,14 +724,14 @@ async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: R
 async def test_seen_brings_nothing_back(log: Log, redis: Redis, pen: Pen, fate: str) -> None:
     await befall(fate, log, redis, pen)
     await log.touch_presence([pen.generation])
-    assert not await redis.exists(keys.head(pen.generation))
+    assert not await redis.exists(keys.state(pen.generation))
 
 
 @pytest.mark.parametrize(("policy", "unseen"), [("cancel", True), ("continue", False)])
 async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
     generation = await begin(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation)
-    limit = state.head.created + ABANDONED_MS
+    limit = state.record.created + ABANDONED_MS
     assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, unseen)
     await log.touch_presence([generation])
     assert not (await log.state(generation)).is_abandoned(await log.now() + ABANDONED_MS - SLACK_MS // 2)
@@ -772,14 +784,14 @@ async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, 
     assert await log.restore(pen.state, pen.rows[:-1]) is Outcome.OK
     assert await stored(redis, pen.generation) == expected
     restored = await log.state(pen.generation, "anna")
-    assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
     assert restored.lease > state.lease - LEASE_MS
     assert await pen.send(pen.since(pen.last_seq - 1)) == AppendResult(Outcome.OK, pen.last_seq)
     assert (await pen.finish()).outcome is Outcome.OK
 
 
-def fields_of(state: State) -> dict[str, Any]:
-    return {name: getattr(state, name) for name in State.__struct_fields__}
+def fields_of(state: GenerationState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in GenerationState.__struct_fields__}
 
 
 async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, pen: Pen) -> None:
@@ -792,7 +804,7 @@ async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, pen
 async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, pen: Pen) -> None:
     await log.delete(pen.generation)
     assert await log.restore(pen.state, pen.rows) is Outcome.GONE
-    assert not await redis.exists(keys.head(pen.generation), keys.log(pen.generation))
+    assert not await redis.exists(keys.state(pen.generation), keys.log(pen.generation))
 
 
 async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(log: Log, redis: Redis, pen: Pen) -> None:
@@ -807,7 +819,7 @@ async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(lo
     assert await log.restore(later.state, later.rows) is Outcome.OK
     assert await stored(redis, pen.generation) == expected
     restored = await log.state(pen.generation)
-    assert restored == State(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
     assert await later.send(later.number(Text(1, "Anew"))) == AppendResult(Outcome.OK, later.last_seq)
     assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.FENCED
 
@@ -832,7 +844,7 @@ async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis,
     older = await OlderData.of(redis, pen.generation)
     later = await take(log, pen.generation, "two", worker="first")
     await older.come_back()
-    await redis.execute_command("HSET", keys.head(pen.generation), "terminating", "cancelled")
+    await redis.execute_command("HSET", keys.state(pen.generation), "terminating", "cancelled")
     assert await log.restore(later.state, later.rows) is Outcome.FENCED
 
 
@@ -923,30 +935,30 @@ async def test_delete_of_what_has_expired_is_remembered_as_deleted(log: Log, red
 
 
 async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis: Redis) -> None:
-    head = head_of(id=new_generation_id())
+    record = record_of(id=new_generation_id())
 
     async def mortal(*expected: int) -> None:
         names = [name.decode() for name in await redis.keys()]
-        assert sorted(names) == sorted(keys.of_generation(head.id)[:3])
-        for life, limit in zip(await lives(redis, head.id), expected, strict=True):
+        assert sorted(names) == sorted(keys.of_generation(record.id)[:3])
+        for life, limit in zip(await lives(redis, record.id), expected, strict=True):
             assert limit - SLACK_MS < life <= limit
 
     run = DEADLINE_MS + LEASE_MS + RETENTION_MS
     told = DEADLINE_MS + 2 * RETENTION_MS + DAY_MS
-    await log.create(head, "the first dispatch")
+    await log.create(record, "the first dispatch")
     await mortal(run, run, told)
-    pen = await take(log, head.id, "one", worker="first")
+    pen = await take(log, record.id, "one", worker="first")
     await mortal(run, run, told)
     await pen.write(*ANSWER)
-    await log.renew([(head.id, pen.epoch, False)])
-    await log.touch_presence([head.id])
+    await log.renew([(record.id, pen.epoch, False)])
+    await log.touch_presence([record.id])
     await mortal(run, run, told)
-    await lose(redis, head.id)
+    await lose(redis, record.id)
     await log.restore(pen.state, pen.rows)
     await mortal(run, run, told + LEASE_MS)
-    await log.release(head.id, pen.epoch, "another dispatch")
+    await log.release(record.id, pen.epoch, "another dispatch")
     await mortal(run, run, told + LEASE_MS)
-    ender = await take(log, head.id, "end", terminating="cancelled")
+    ender = await take(log, record.id, "end", terminating="cancelled")
     await ender.finish("cancelled")
     await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
     await ender.finish("cancelled")
@@ -962,10 +974,10 @@ async def test_the_retention_is_each_generations_own(log: Log, redis: Redis) -> 
 
 async def test_head_and_log_expire_together(log: Log, redis: Redis, pen: Pen) -> None:
     for _ in range(2):
-        head, stream = [
+        record, stream = [
             await redis.execute_command("PEXPIRETIME", name) for name in keys.of_generation(pen.generation)[:2]
         ]
-        assert head == stream
+        assert record == stream
         await pen.finish()
 
 
@@ -982,25 +994,25 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
     async def forget() -> None:
         await redis.script_flush()
 
-    head = head_of(id=new_generation_id())
+    record = record_of(id=new_generation_id())
     await forget()
-    await log.create(head, "the first dispatch")
+    await log.create(record, "the first dispatch")
     await forget()
-    pen = await take(log, head.id, "one")
+    pen = await take(log, record.id, "one")
     await forget()
     await pen.write(*ANSWER)
     await forget()
-    assert await log.renew([(head.id, pen.epoch, False)]) == [Outcome.OK]
+    assert await log.renew([(record.id, pen.epoch, False)]) == [Outcome.OK]
     await forget()
-    await log.touch_presence([head.id])
+    await log.touch_presence([record.id])
     await forget()
     assert await log.restore(pen.state, pen.rows) is Outcome.OK
     await forget()
-    assert await log.release(head.id, pen.epoch, "another dispatch") is Outcome.OK
+    assert await log.release(record.id, pen.epoch, "another dispatch") is Outcome.OK
     await forget()
     assert (await pen.finish()).outcome is Outcome.OK
     await forget()
-    assert await log.delete(head.id) is Outcome.OK
+    assert await log.delete(record.id) is Outcome.OK
 
 
 async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(log: Log, redis: Redis) -> None:

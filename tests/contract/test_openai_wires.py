@@ -12,11 +12,11 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from support.logs import MERGES, done_of, head, log_of, stored
+from support.logs import MERGES, done_of, log_of, record, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
 from tailrace import jsoncodec
-from tailrace.events import Arguments, Entry, Head, Opened, Reasoning, Refusal, Text
+from tailrace.events import Arguments, Entry, GenerationRecord, Opened, Reasoning, Refusal, Text
 from tailrace.wire import openai_chat, openai_responses
 from tailrace.wire import openai_response_object as response_object
 
@@ -45,11 +45,11 @@ def case(request: pytest.FixtureRequest) -> Case:
 def test_chat_chunks_are_valid(case: Case) -> None:
     if case.name in UNTYPED:
         return
-    for chunk in chunks_of(case.head, case.last_attempt):
+    for chunk in chunks_of(case.record, case.last_attempt):
         if "error" not in chunk:
             CHUNK.validate_json(jsoncodec.dumps(chunk), strict=True)
             assert (chunk["id"], chunk["model"]) == ("chatcmpl-abcdefghijklmnopqrstuvwxyz", "demo")
-            assert chunk["created"] == case.head.created // 1000
+            assert chunk["created"] == case.record.created // 1000
 
 
 @pytest.mark.parametrize("name", sorted(UNTYPED | UNSUMMED - {"annotations-again"}))
@@ -61,7 +61,7 @@ def test_what_the_package_cannot_read_it_cannot_read_from_the_upstream(name: str
 
 
 def test_chat_ends_with_done_or_an_error(case: Case) -> None:
-    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.last_attempt)
+    told = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
     assert told.endswith(b"data: [DONE]\n\n") is case.is_whole
     assert (b'data: {"error":{' in told) is not case.is_whole
     assert told.count(b"[DONE]") + told.count(b'data: {"error":') == 1
@@ -71,7 +71,7 @@ def test_chat_is_understood(case: Case) -> None:
     if case.name in UNTYPED | UNSUMMED:
         return
     state = ChatCompletionStreamState()
-    bytes_told = b"".join(openai_chat.encode(case.head, entry) for entry in case.last_attempt)
+    bytes_told = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
     with client_given(bytes_told) as client:
         stream = client.chat.completions.create(model="demo", messages=[], stream=True)
         if not case.is_whole:
@@ -87,20 +87,20 @@ def test_chat_is_understood(case: Case) -> None:
         }.items()
     usage = told.usage.to_dict() if told.usage else None
     estimated = bool(case.done.usage and case.done.usage.get("estimated"))
-    assert usage == (case.done.usage if case.head.include_usage and not estimated else None)
+    assert usage == (case.done.usage if case.record.include_usage and not estimated else None)
 
 
 def test_chat_cuts_a_live_reader_at_a_restart() -> None:
     case = Case("restarted, plain")
     at = next(i for i, entry in enumerate(case.entries) if begins_anew(entry))
-    told = b"".join(openai_chat.encode(case.head, entry) for entry in case.entries[: at + 1])
+    told = b"".join(openai_chat.encode(case.record, entry) for entry in case.entries[: at + 1])
     with client_given(told) as client, pytest.raises(APIError, match="begins anew"):
         list(client.chat.completions.create(model="demo", messages=[], stream=True))
 
 
 def test_chat_puts_back_what_else_a_chunk_had() -> None:
     case = Case("unknown, plain")
-    first, audio, *_, last = [chunk for chunk in chunks_of(case.head, case.entries) if "choices" in chunk]
+    first, audio, *_, last = [chunk for chunk in chunks_of(case.record, case.entries) if "choices" in chunk]
     assert first["x_vendor"] == {"id": 1}
     assert first["choices"][0]["seed"] == 7
     assert audio["choices"][0]["delta"] == {"audio": {"id": "a", "data": "AAAA"}}
@@ -109,7 +109,7 @@ def test_chat_puts_back_what_else_a_chunk_had() -> None:
 
 def test_chat_gives_a_signature_back_with_its_call() -> None:
     case = Case("call-alone, plain")
-    call = chunks_of(case.head, case.entries)[0]["choices"][0]["delta"]["tool_calls"][0]
+    call = chunks_of(case.record, case.entries)[0]["choices"][0]["delta"]["tool_calls"][0]
     assert call["extra_content"] == {"google": {"thought_signature": "c2lnbmVk"}}
 
 
@@ -121,7 +121,7 @@ def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
 
 @pytest.mark.parametrize("seed", range(300))
 def test_random_streams(seed: int) -> None:
-    asking, stream = head(logprobs=True), random_stream(Random(seed))
+    asking, stream = record(logprobs=True), random_stream(Random(seed))
     told = [_assert_adds_up(stream, merge) for merge in MERGES.values()]
     entries = told[seed % len(told)]
     _assert_understood(asking, entries)
@@ -129,7 +129,7 @@ def test_random_streams(seed: int) -> None:
         _assert_frames(asking, entry)
 
 
-def _assert_frames(asking: Head, entry: Entry) -> None:
+def _assert_frames(asking: GenerationRecord, entry: Entry) -> None:
     """They are valid, as many as the entry is wide, and may be cut anywhere."""
     events, full = events_of(asking, [entry]), openai_responses.encode(asking, entry)
     first = entry.id.seq - entry.seq_span + 1
@@ -143,7 +143,7 @@ def _assert_frames(asking: Head, entry: Entry) -> None:
 
 
 def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
-    asking = head(include_usage=True, logprobs=True)
+    asking = record(include_usage=True, logprobs=True)
     entries = log_of(stream, asking, merge)
     said, told = fold_chunks(stream), fold_chunks(chunks_of(asking, entries))
     assert bool(told.pop("error")) is bool(said.pop("error") or done_of(entries).error)
@@ -156,22 +156,22 @@ def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
 
 def test_responses_frames(case: Case) -> None:
     for entry in case.entries:
-        _assert_frames(case.head, entry)
+        _assert_frames(case.record, entry)
 
 
 def test_responses_after_every_number(case: Case) -> None:
-    full = b"".join(openai_responses.encode(case.head, entry) for entry in case.entries)
+    full = b"".join(openai_responses.encode(case.record, entry) for entry in case.entries)
     frames = full.removesuffix(openai_responses.END).split(b"\n\n")[:-1]
     for after in range(-1, len(frames) + 1):
-        rest = b"".join(openai_responses.encode_after(case.head, entry, after) for entry in stored(case.entries))
+        rest = b"".join(openai_responses.encode_after(case.record, entry, after) for entry in stored(case.entries))
         assert b"".join(frame + b"\n\n" for frame in frames[: after + 1]) + rest == full
 
 
 def test_responses_are_understood(case: Case) -> None:
-    _assert_understood(case.head, case.entries)
+    _assert_understood(case.record, case.entries)
 
 
-def _assert_understood(asking: Head, entries: list[Entry]) -> None:
+def _assert_understood(asking: GenerationRecord, entries: list[Entry]) -> None:
     """The package adds it up without complaint, and its end holds what ours does."""
     done, seen = done_of(entries), []
     told = b"".join(openai_responses.encode(asking, entry) for entry in entries)
@@ -259,7 +259,7 @@ def test_responses_echo_the_request() -> None:
         "temperature": 0,
         "metadata": None,
     }
-    response = response_object.response(head(request=asked, reasoning_summary=True), "in_progress")
+    response = response_object.response(record(request=asked, reasoning_summary=True), "in_progress")
     tool = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": True}
     assert response["tools"] == [tool]
     assert response["tool_choice"] == {"type": "function", "name": "f"}
@@ -270,7 +270,7 @@ def test_responses_echo_the_request() -> None:
 
 def test_a_request_that_is_nonsense_is_still_told() -> None:
     asked = {"tools": "all", "tool_choice": {"type": 3}, "response_format": [], "metadata": 4}
-    assert response_object.response(head(request=asked), "in_progress")["tools"] == []
+    assert response_object.response(record(request=asked), "in_progress")["tools"] == []
 
 
 def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:
@@ -315,4 +315,4 @@ def _said_by_item(item: Any) -> str:
 
 
 def _events(case: Case) -> list[dict[str, Any]]:
-    return events_of(case.head, case.entries)
+    return events_of(case.record, case.entries)

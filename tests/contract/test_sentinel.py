@@ -15,7 +15,7 @@ from tailrace import keys
 from tailrace.codec import to_row, unpack
 from tailrace.connection import TRANSIENT_ERRORS, connect
 from tailrace.errors import Misconfigured
-from tailrace.events import Entry, Head, Opened, Options, Started
+from tailrace.events import Entry, GenerationRecord, Opened, Options, Started
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.subscriber import Subscriber
@@ -85,15 +85,15 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     heard: asyncio.Queue[bytes | None] = asyncio.Queue()
     subscriber = Subscriber(log.redis)
     subscriber.start()
-    head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-    await log.create(head, "dispatch")
-    taken = await log.acquire(head.id, "token", worker="w")
+    record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+    await log.create(record, "dispatch")
+    taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
-    subscriber.add(keys.events(head.id), heard.put_nowait)
+    subscriber.add(keys.events(record.id), heard.put_nowait)
     async with asyncio.timeout(PATIENCE_S):
         assert await heard.get() is None
         first = to_row(Entry(EntryId(taken.epoch, taken.state.seq + 1), Started(1, 1.0)))
-        (answer,) = await log.append([AppendBatch(head.id, taken.epoch, taken.state.seq, [first])])
+        (answer,) = await log.append([AppendBatch(record.id, taken.epoch, taken.state.seq, [first])])
         assert not isinstance(answer, Exception)
         assert answer.outcome is Outcome.OK
         assert unpack(await heard.get() or b"") == [first]
@@ -108,7 +108,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
             pass
         while True:
             with suppress(*TRANSIENT_ERRORS):
-                (answer,) = await log.append([AppendBatch(head.id, taken.epoch, first.seq, [second])])
+                (answer,) = await log.append([AppendBatch(record.id, taken.epoch, first.seq, [second])])
                 if not isinstance(answer, Exception):
                     break
             await asyncio.sleep(0.05)

@@ -32,9 +32,9 @@ from hypothesis.stateful import (
 )  # fmt: skip
 from redis.asyncio import Redis
 
-from support.logs import head as head_of
+from support.logs import record as record_of
 from support.logs import text_opened
-from support.model import Model, ModelHead
+from support.model import Model, ModelState
 from tailrace import keys
 from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import connect
@@ -43,7 +43,7 @@ from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Te
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 600_000  # longer than an example takes: it ends when the machine says so
@@ -62,10 +62,10 @@ class Pen:
     `end` is what it finishes with, frozen when it was first sent. `flushed`: the log has answered OK to its last row.
     """
 
-    def __init__(self, taken: LeaseGrant, model: ModelHead) -> None:
+    def __init__(self, taken: LeaseGrant, model: ModelState) -> None:
         assert taken.state is not None
         self.epoch = taken.epoch
-        self.state: State = taken.state
+        self.state: GenerationState = taken.state
         self.model = model
         self.rows = list(taken.rows)
         self.entries = [from_row(row) for row in taken.rows]
@@ -94,7 +94,7 @@ class Pen:
 
     def since(self, seq: int) -> AppendBatch:
         rows = [row for row in self.rows if row.seq > seq]
-        return AppendBatch(self.state.head.id, self.epoch, seq, rows)
+        return AppendBatch(self.state.record.id, self.epoch, seq, rows)
 
     def _add(self, event: Event) -> None:
         entry = Entry(self._next_id(event), event)
@@ -170,8 +170,8 @@ class GenerationMachine(RuleBasedStateMachine):
         super().__init__()
         self.redis, self._do = server.redis, server.do
         self.log = server.log
-        self.head = head_of(id=new_generation_id())
-        self.id = self.head.id
+        self.record = record_of(id=new_generation_id())
+        self.id = self.record.id
         self.keys = keys.of_generation(self.id)[:3]
         self.model = Model()
         self.tellings: list[Callable[[], list[Entry]]] = []
@@ -201,7 +201,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def create(self) -> None:
         job_id = self.name()
         try:
-            answer: int | str = self.do(self.log.create(self.head, job_id))
+            answer: int | str = self.do(self.log.create(self.record, job_id))
         except Gone as gone:
             answer = str(gone.code)
         assert self.model.create(job_id, answer if isinstance(answer, int) else 0) == answer
@@ -217,11 +217,11 @@ class GenerationMachine(RuleBasedStateMachine):
         assert taken.outcome is self.model.acquire(token, taken.now, worker, terminating)
         if taken.state is None:
             return None
-        assert self.model.head is not None
-        assert taken.epoch == self.model.head.epoch
+        assert self.model.record is not None
+        assert taken.epoch == self.model.record.epoch
         assert [from_row(row) for row in taken.rows] == [from_row(row) for row in self.model.log]
         self.newest = max(self.newest, taken.epoch)
-        pen = Pen(taken, self.model.head)
+        pen = Pen(taken, self.model.record)
         self.tellings.append(lambda: pen.telling)
         return pen
 
@@ -309,7 +309,7 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule()
     def let_the_lease_pass(self) -> None:
-        if self.model.head:
+        if self.model.record:
             self.do(self.redis.execute_command("HSET", self.keys[0], "lease", 1))
         self.model.lose_the_lease()
 
@@ -338,12 +338,12 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # What is done about it
 
-    @precondition(lambda self: self.model.head)
+    @precondition(lambda self: self.model.record)
     @rule(late=st.booleans())
     def sweep(self, late: bool) -> None:
         """A sweeper that looked a moment ago finds what has changed since."""
-        assert self.model.head is not None
-        epoch, job_id = self.model.head.epoch - late, self.name()
+        assert self.model.record is not None
+        epoch, job_id = self.model.record.epoch - late, self.name()
         answer = self.do(self.log.requeue_expired(self.id, epoch, job_id))
         assert answer is self.model.requeue(epoch, job_id, expired=True)
 
@@ -418,7 +418,7 @@ class GenerationMachine(RuleBasedStateMachine):
     @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
         (state,) = self.do(self.log.states([self.id]))
-        assert (as_model(state, self.model.head) if state else None) == self.model.head
+        assert (as_model(state, self.model.record) if state else None) == self.model.record
         assert self.do(self.redis.xrange(self.keys[1])) == [as_stored(row) for row in self.model.log]
         tombstone = self.do(self.redis.execute_command("HGETALL", self.keys[2]))
         assert bool(tombstone) == (self.model.tombstone != "none")
@@ -450,12 +450,12 @@ class GenerationMachine(RuleBasedStateMachine):
         return [from_row(row) for row in self.model.log]
 
 
-def as_model(state: State, model: ModelHead | None) -> ModelHead:
+def as_model(state: GenerationState, model: ModelState | None) -> ModelState:
     """What of a real head the model knows; a token is never shown."""
     same = {name: getattr(state, name) for name in ("epoch", "job_id", "seq", "status", "attempt", "worker")}
     more = {name: getattr(state, name) for name in ("terminating", "handovers")}
     token = model.token if model else None
-    return ModelHead(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
+    return ModelState(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
 
 
 def as_stored(row: Row) -> tuple[bytes, dict[bytes, bytes]]:

@@ -1,7 +1,7 @@
 """Logs without a worker: events numbered, merged, folded and ended as a worker does it.
 
 `LOGS` names one for every turn an answer can take, by hand; each is a function of the head, because a worker asks the
-head whether an end repeats logprobs. `log_of` makes one of an upstream's chunks. `HEADS` are the ways in which a head
+head whether an end repeats logprobs. `log_of` makes one of an upstream's chunks. `RECORDS` are the ways in which a head
 changes what wires tell.
 """
 
@@ -22,7 +22,7 @@ from tailrace.events import (
     Failure,
     FinalStatus,
     Finish,
-    Head,
+    GenerationRecord,
     Json,
     Opened,
     Options,
@@ -50,7 +50,7 @@ TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type"
 TRUNCATED = Failure("The upstream's answer breaks off.", "upstream_truncated")
 REQUEST: Json = {"model": "demo", "messages": [{"role": "user", "content": "Hello?"}], "tools": [TOOL]}
 
-HEADS: dict[str, dict[str, Any]] = {
+RECORDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "summary": {"reasoning_summary": True, "background": True},
     "asking": {"logprobs": True, "include_usage": True},
@@ -62,7 +62,7 @@ MERGES = {"plain": 1, "summary": 4, "asking": 0}
 Said = Event | tuple[Event, Extra]
 
 
-def head(**changes: Any) -> Head:
+def record(**changes: Any) -> GenerationRecord:
     fixed: dict[str, Any] = {
         "id": "gen_abcdefghijklmnopqrstuvwxyz",
         "owner": "anna",
@@ -71,21 +71,21 @@ def head(**changes: Any) -> Head:
         "options": Options(deadline_s=3600, retention_s=3600),
         "created": ATTEMPT - 123,
     }
-    return Head(**(fixed | changes))
+    return GenerationRecord(**(fixed | changes))
 
 
 class Book:
     """A log in the making. `merge`: how many adjacent deltas of one place become one entry; 0 is without limit."""
 
-    def __init__(self, head: Head, merge: int = 1) -> None:
-        self.head = head
+    def __init__(self, record: GenerationRecord, merge: int = 1) -> None:
+        self.record = record
         self.entries: list[Entry] = []
-        self.output = Output(logprobs=head.logprobs)
+        self.output = Output(logprobs=record.logprobs)
         self._merge = merge
         self._epoch = ATTEMPT
         self._waiting: list[tuple[Event, Extra]] = []
         self._merged = 0
-        self._number(Created(AT, head.background), NO_EXTRA)
+        self._number(Created(AT, record.background), NO_EXTRA)
 
     def start(self, attempt: int = 1) -> "Book":
         """An attempt begins, and nothing is said yet."""
@@ -122,7 +122,7 @@ class Book:
 
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         self._flush()
-        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=self.head.request, **more)
+        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=self.record.request, **more)
         self._number(done, extra)
         return stored(self.entries)
 
@@ -137,10 +137,10 @@ class Book:
         self.entries.append(entry)
 
 
-def log_of(chunks: Iterable[Json], head: Head, merge: int = 1) -> list[Entry]:
+def log_of(chunks: Iterable[Json], record: GenerationRecord, merge: int = 1) -> list[Entry]:
     """The log of an upstream's answer."""
-    book = Book(head, merge).start()
-    translator = ChatTranslator(logprobs=head.logprobs)
+    book = Book(record, merge).start()
+    translator = ChatTranslator(logprobs=record.logprobs)
     for chunk in chunks:
         book.say(*translator.translate(chunk))
     book.say(*translator.close())
@@ -195,110 +195,112 @@ def words(text: str, item: int = 0, choice: int = 0) -> list[Text]:
     return [Text(item, part, choice) for part in text.split("|")]
 
 
-def _text(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Hello|,| world\u2028|."))
+def _text(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Hello|,| world\u2028|."))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _empty(head: Head) -> list[Entry]:
-    return Book(head).start().end("completed", Finish(0, "stop", role=True), usage=USAGE)
+def _empty(record: GenerationRecord) -> list[Entry]:
+    return Book(record).start().end("completed", Finish(0, "stop", role=True), usage=USAGE)
 
 
-def _calls(head: Head) -> list[Entry]:
+def _calls(record: GenerationRecord) -> list[Entry]:
     def said(item: int, text: str) -> Arguments:
         return Arguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
 
-    book = Book(head).start().say(text_opened(), *words("Let me |look.")).close(0)
+    book = Book(record).start().say(text_opened(), *words("Let me |look.")).close(0)
     book.say(call_opened(1, 0), said(1, '{"q":'), call_opened(2, 1), said(2, '{"q":'), said(1, "1}"), said(2, "2}"))
     return book.end("completed", Finish(0, "tool_calls"), usage=USAGE)
 
 
-def _call_alone(head: Head) -> list[Entry]:
+def _call_alone(record: GenerationRecord) -> list[Entry]:
     signed = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
     book = (
-        Book(head)
+        Book(record)
         .start()
         .say((call_opened(0, choices=[0]), Extra(chunk_fields={"service_tier": "default"}, call=signed)))
     )
     return book.end("completed", Finish(0, "tool_calls"), usage=USAGE)
 
 
-def _reasoning(head: Head) -> list[Entry]:
-    book = Book(head).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
+def _reasoning(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
     book.close(0).say(text_opened(1, choices=[]), *words("Yes|.", 1))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _reasoning_by_another_key(head: Head) -> list[Entry]:
-    book = Book(head).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
+def _reasoning_by_another_key(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
     book.say(Reasoning(0, "m.", key="reasoning")).close(0).say(text_opened(1, choices=[]), *words("No.", 1)).close(1)
     book.say(Opened(2, "reasoning"), Reasoning(2, "Or?", key="reasoning"))
     return book.end("incomplete", Finish(0, "length"))
 
 
-def _refusal(head: Head) -> list[Entry]:
-    book = Book(head).start().say(Opened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
+def _refusal(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(Opened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _choices(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(0, 1, (0, 1, 2)), *words("one", 0, 1), text_opened(1, 0, ()))
+def _choices(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(0, 1, (0, 1, 2)), *words("one", 0, 1), text_opened(1, 0, ()))
     book.say(*words("nought", 1), *words("!", 0, 1), *words("?", 1), text_opened(2, 2, ()), *words("two", 2, 2))
     return book.end("incomplete", Finish(0, "stop"), Finish(1, "length"), Finish(2, "content_filter"), usage=USAGE)
 
 
-def _length(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once upon| a"))
+def _length(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once upon| a"))
     return book.end("incomplete", Finish(0, "length"), usage=USAGE)
 
 
-def _filtered(head: Head) -> list[Entry]:
-    return Book(head).start().say(text_opened(), *words("Once")).end("incomplete", Finish(0, "content_filter"))
+def _filtered(record: GenerationRecord) -> list[Entry]:
+    return Book(record).start().say(text_opened(), *words("Once")).end("incomplete", Finish(0, "content_filter"))
 
 
-def _truncated(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once upon"))
+def _truncated(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once upon"))
     return book.end("incomplete", error=TRUNCATED)
 
 
-def _failed(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once upon")).close(0)
+def _failed(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once upon")).close(0)
     book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0"))
     return book.end("failed", error=Failure("Slow down.", "rate_limit_exceeded", "requests"))
 
 
-def _failed_at_once(head: Head) -> list[Entry]:
-    return Book(head).start().end("failed", error=Failure("No such model.", "model_not_found", "invalid_request_error"))
+def _failed_at_once(record: GenerationRecord) -> list[Entry]:
+    return (
+        Book(record).start().end("failed", error=Failure("No such model.", "model_not_found", "invalid_request_error"))
+    )
 
 
-def _cancelled(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once| upon")).close(0)
+def _cancelled(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once| upon")).close(0)
     return book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0")).end("cancelled")
 
 
-def _cancelled_while_queued(head: Head) -> list[Entry]:
-    return Book(head).end("cancelled")
+def _cancelled_while_queued(record: GenerationRecord) -> list[Entry]:
+    return Book(record).end("cancelled")
 
 
-def _restarted(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once| upon")).close(0)
+def _restarted(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once| upon")).close(0)
     book.say(Opened(1, "reasoning"), Reasoning(1, "Hm"), call_opened(2), Arguments(2, "{", call="functions.search:0"))
     book.restart().say(text_opened(3), *words("Twice| upon", 3))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _restarted_twice(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once")).restart(2).restart(3)
+def _restarted_twice(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once")).restart(2).restart(3)
     return book.say(text_opened(1), *words("Thrice", 1)).end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _started_twice(head: Head) -> list[Entry]:
-    book = Book(head).start().start(2).say(text_opened(), *words("At last"))
+def _started_twice(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().start(2).say(text_opened(), *words("At last"))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _taken_up(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened(), *words("Once| upon")).take_up()
+def _taken_up(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened(), *words("Once| upon")).take_up()
     book.say(*words(" a| time"))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
@@ -311,16 +313,16 @@ def citation(n: int) -> Json:
     }
 
 
-def _annotations(head: Head) -> list[Entry]:
-    book = Book(head).start().say((text_opened(), Extra(chunk_fields={"system_fingerprint": "fp_1"})), *words("See"))
+def _annotations(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say((text_opened(), Extra(chunk_fields={"system_fingerprint": "fp_1"})), *words("See"))
     book.say((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})), *words("."))
     return book.end(
         "completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"system_fingerprint": "fp_2"})
     )
 
 
-def _annotations_again(head: Head) -> list[Entry]:
-    book = Book(head).start().say(text_opened())
+def _annotations_again(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say(text_opened())
     book.say((Text(0, "See"), Extra(delta={"annotations": [citation(0), citation(1)]})))
     book.say((Text(0, ""), Extra(delta={"annotations": [citation(2)]}, before=2)), *words("."))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
@@ -331,22 +333,22 @@ def token(text: str) -> Json:
     return same | {"top_logprobs": [same, {"token": "?", "bytes": None, "logprob": -2.0}]}
 
 
-def _logprobs(head: Head) -> list[Entry]:
+def _logprobs(record: GenerationRecord) -> list[Entry]:
     def extra(*texts: str) -> Extra:
         return Extra(choice={"logprobs": {"content": [token(text) for text in texts], "refusal": None}})
 
-    book = Book(head).start().say(text_opened(), (Text(0, "Hi"), extra("Hi")), (Text(0, ""), extra("\ufffd")))
+    book = Book(record).start().say(text_opened(), (Text(0, "Hi"), extra("Hi")), (Text(0, ""), extra("\ufffd")))
     return book.say((Text(0, " there"), extra(" th", "ere"))).end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _unknown(head: Head) -> list[Entry]:
-    book = Book(head).start().say((text_opened(), Extra(chunk_fields={"x_vendor": {"id": 1}}, choice={"seed": 7})))
+def _unknown(record: GenerationRecord) -> list[Entry]:
+    book = Book(record).start().say((text_opened(), Extra(chunk_fields={"x_vendor": {"id": 1}}, choice={"seed": 7})))
     book.say((Text(0, ""), Extra(delta={"audio": {"id": "a", "data": "AAAA"}})), *words("Hi|!"))
     book.say((Text(0, "?"), Extra(chunk_fields={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
     return book.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"x_vendor": {"id": 3}}))
 
 
-LOGS: dict[str, Callable[[Head], list[Entry]]] = {
+LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
     "text": _text,
     "empty": _empty,
     "calls": _calls,

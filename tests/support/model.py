@@ -12,7 +12,7 @@ from tailrace.log import AppendBatch, AppendResult, Outcome
 
 
 @dataclass(frozen=True)
-class ModelHead:
+class ModelState:
     """The head as far as scripts decide by it. `token` is of whoever took over last."""
 
     epoch: int
@@ -36,140 +36,140 @@ class ModelHead:
 class Model:
     """A generation on its server. Every method is the script of that name."""
 
-    head: ModelHead | None = None
+    record: ModelState | None = None
     log: list[Row] = field(default_factory=list)
     tombstone: Literal["none", "kept", "deleted"] = "none"
 
     def copy(self) -> "Model":
-        return Model(self.head, list(self.log), self.tombstone)
+        return Model(self.record, list(self.log), self.tombstone)
 
     def create(self, job_id: str, now: int) -> int | str:
         """When it was created, or why it is gone."""
-        if self.head is None and self.tombstone != "none":
+        if self.record is None and self.tombstone != "none":
             return "deleted" if self.tombstone == "deleted" else "expired"
-        if self.head is None:
-            self.head, self.tombstone = ModelHead(now, job_id), "kept"
+        if self.record is None:
+            self.record, self.tombstone = ModelState(now, job_id), "kept"
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
         return self.log[0].epoch
 
     def acquire(self, token: str, now: int, worker: str, terminating: FinalStatus | None) -> Outcome:
-        head = self.head
-        if head is None:
+        record = self.record
+        if record is None:
             return self._missing()
-        if head.is_final:
+        if record.is_final:
             return Outcome.DONE
-        if head.token == token:
+        if record.token == token:
             return Outcome.OK
-        if terminating is None and head.terminating:
+        if terminating is None and record.terminating:
             return Outcome.TERMINATING
-        if terminating is None and head.held and head.worker != worker:
+        if terminating is None and record.held and record.worker != worker:
             return Outcome.HELD
-        epoch = max(now, head.epoch + 1)
-        head = replace(head, epoch=epoch, token=token, held=True)
+        epoch = max(now, record.epoch + 1)
+        record = replace(record, epoch=epoch, token=token, held=True)
         if terminating is None:
-            head = replace(head, status="running", worker=worker, attempt=head.attempt + 1)
-        self.head = replace(head, terminating=terminating or head.terminating)
+            record = replace(record, status="running", worker=worker, attempt=record.attempt + 1)
+        self.record = replace(record, terminating=terminating or record.terminating)
         return Outcome.OK
 
     def append(self, call: AppendBatch) -> AppendResult:
-        head = self.head
-        if head is None:
+        record = self.record
+        if record is None:
             return AppendResult(self._missing())
-        if call.epoch < head.epoch:
+        if call.epoch < record.epoch:
             return AppendResult(Outcome.FENCED)
-        if head.is_final:
+        if record.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
-        if call.epoch > head.epoch:
+        if call.epoch > record.epoch:
             return AppendResult(Outcome.UNKNOWN)
-        if call.after_seq > head.seq:
-            return AppendResult(Outcome.BEHIND, head.seq)
-        if new := [row for row in call.rows if row.seq > head.seq]:
+        if call.after_seq > record.seq:
+            return AppendResult(Outcome.BEHIND, record.seq)
+        if new := [row for row in call.rows if row.seq > record.seq]:
             self.log += new
-            self.head = head = replace(head, seq=new[-1].seq)
-        return AppendResult(Outcome.OK, head.seq)
+            self.record = record = replace(record, seq=new[-1].seq)
+        return AppendResult(Outcome.OK, record.seq)
 
     def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> AppendResult:
-        head = self.head
-        if head is None:
+        record = self.record
+        if record is None:
             return AppendResult(self._missing())
-        if head.is_final:
+        if record.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
-        if epoch < head.epoch:
+        if epoch < record.epoch:
             return AppendResult(Outcome.FENCED)
-        if epoch > head.epoch:
+        if epoch > record.epoch:
             return AppendResult(Outcome.UNKNOWN)
-        if folded != head.seq:
-            return AppendResult(Outcome.CHANGED, head.seq)
+        if folded != record.seq:
+            return AppendResult(Outcome.CHANGED, record.seq)
         self.log.append(row)
-        self.head = replace(head, seq=row.seq, status=status, held=False)
+        self.record = replace(record, seq=row.seq, status=status, held=False)
         return AppendResult(Outcome.OK)
 
     def renew(self, epoch: int) -> Outcome:
-        head = self.head
-        if head is None:
+        record = self.record
+        if record is None:
             return self._missing()
-        if epoch < head.epoch:
+        if epoch < record.epoch:
             return Outcome.FENCED
-        if head.is_final:
+        if record.is_final:
             return Outcome.DONE
-        if epoch > head.epoch:
+        if epoch > record.epoch:
             return Outcome.UNKNOWN
-        self.head = replace(head, held=True)
+        self.record = replace(record, held=True)
         return Outcome.OK
 
     def requeue(self, epoch: int, job_id: str, *, expired: bool) -> Outcome:
-        head = self.head
-        if head is None:
+        record = self.record
+        if record is None:
             return self._missing()
-        if epoch < head.epoch:
+        if epoch < record.epoch:
             return Outcome.FENCED
-        if head.is_final:
+        if record.is_final:
             return Outcome.DONE
-        if head.terminating:
+        if record.terminating:
             return Outcome.TERMINATING
-        if head.job_id == job_id:
+        if record.job_id == job_id:
             return Outcome.OK
-        if expired and head.held:
+        if expired and record.held:
             return Outcome.HELD
-        handovers = head.handovers + (0 if expired else 1)
-        self.head = replace(head, held=False, status="queued", job_id=job_id, handovers=handovers)
+        handovers = record.handovers + (0 if expired else 1)
+        self.record = replace(record, held=False, status="queued", job_id=job_id, handovers=handovers)
         return Outcome.OK
 
-    def restore(self, taken: ModelHead, rows: list[Row]) -> Outcome:
+    def restore(self, taken: ModelState, rows: list[Row]) -> Outcome:
         """`taken`: the head as its worker took it over; rows: all it knows."""
         if self.tombstone == "deleted":
             return Outcome.GONE
-        if self.head is not None:
-            if taken.epoch < self.head.epoch:
+        if self.record is not None:
+            if taken.epoch < self.record.epoch:
                 return Outcome.FENCED
-            if self.head.is_final:
+            if self.record.is_final:
                 return Outcome.DONE
-            if taken.epoch == self.head.epoch:
+            if taken.epoch == self.record.epoch:
                 return Outcome.OK
-            if self.head.terminating or self.log[-1].id not in [row.id for row in rows]:
+            if self.record.terminating or self.log[-1].id not in [row.id for row in rows]:
                 return Outcome.FENCED
-        self.head = replace(taken, seq=rows[-1].seq, token=None, terminating=None, held=True, seen=True)
+        self.record = replace(taken, seq=rows[-1].seq, token=None, terminating=None, held=True, seen=True)
         self.log, self.tombstone = list(rows), "kept"
         return Outcome.OK
 
     def delete(self) -> Outcome:
         if self.tombstone != "kept":
             return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN
-        self.head, self.log, self.tombstone = None, [], "deleted"
+        self.record, self.log, self.tombstone = None, [], "deleted"
         return Outcome.OK
 
     def seen(self) -> None:
-        if self.head:
-            self.head = replace(self.head, seen=True)
+        if self.record:
+            self.record = replace(self.record, seen=True)
 
     # What befalls a server
 
     def lose_the_lease(self) -> None:
-        if self.head:
-            self.head = replace(self.head, held=False)
+        if self.record:
+            self.record = replace(self.record, held=False)
 
     def expire(self) -> None:
-        self.head, self.log = None, []
+        self.record, self.log = None, []
 
     def _missing(self) -> Outcome:
         return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN

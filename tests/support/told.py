@@ -6,13 +6,13 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
-from support.logs import HEADS, LOGS, MERGES, done_of, head, log_of
+from support.logs import LOGS, MERGES, RECORDS, done_of, log_of, record
 from support.upstreams import STREAMS
 from tailrace import jsoncodec
-from tailrace.events import Entry, Head, Restarted
+from tailrace.events import Entry, GenerationRecord, Restarted
 from tailrace.wire import Wire, openai_chat, openai_responses
 
-CASES = [f"{name}, {how}" for how in HEADS for name in (*LOGS, *STREAMS)]
+CASES = [f"{name}, {how}" for how in RECORDS for name in (*LOGS, *STREAMS)]
 
 
 class Case:
@@ -20,11 +20,11 @@ class Case:
 
     def __init__(self, name: str) -> None:
         self.name, how = name.split(", ")
-        self.head = head(**HEADS[how])
+        self.record = record(**RECORDS[how])
         if self.name in LOGS:
-            self.entries = LOGS[self.name](self.head)
+            self.entries = LOGS[self.name](self.record)
         else:
-            self.entries = log_of(STREAMS[self.name], self.head, MERGES[how])
+            self.entries = log_of(STREAMS[self.name], self.record, MERGES[how])
         self.done = done_of(self.entries)
 
     @property
@@ -43,14 +43,14 @@ def begins_anew(entry: Entry) -> bool:
     return isinstance(entry.event, Restarted) and not entry.event.keep
 
 
-def chunks_of(head: Head, entries: list[Entry]) -> list[dict[str, Any]]:
+def chunks_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:
     """The chat chunks, error objects among them."""
-    return list(_data(b"".join(openai_chat.encode(head, entry) for entry in entries)))
+    return list(_data(b"".join(openai_chat.encode(record, entry) for entry in entries)))
 
 
-def events_of(head: Head, entries: list[Entry]) -> list[dict[str, Any]]:
+def events_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:
     """The Responses events; what SSE calls them is what they call themselves."""
-    told = b"".join(openai_responses.encode(head, entry) for entry in entries)
+    told = b"".join(openai_responses.encode(record, entry) for entry in entries)
     events = list(_data(told))
     names = [line.removeprefix("event: ") for line in told.decode().split("\n") if line.startswith("event: ")]
     assert names == [event["type"] for event in events]
@@ -81,9 +81,9 @@ def client_given(told: bytes) -> OpenAI:
     )
 
 
-def said_on(wire: Wire, head: Head, entries: list[Entry]) -> Any:
+def said_on(wire: Wire, record: GenerationRecord, entries: list[Entry]) -> Any:
     """A wire's bytes with adjacent pieces of one place put together, whatever frames they came in."""
-    told = b"".join(wire.encode(head, entry) for entry in entries).decode()
+    told = b"".join(wire.encode(record, entry) for entry in entries).decode()
     if not wire.media_type.startswith("text/event-stream") and "json" not in wire.media_type:
         return told
     said: list[tuple[Any, str]] = []

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from support.sse import Event, Parser
 from tailrace import keys
 from tailrace.codec import pack, to_row
-from tailrace.events import Done, Entry, Head
+from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
@@ -103,7 +103,7 @@ class Client:
         return self.transport.aborted
 
     @property
-    def head(self) -> dict[str, Any]:
+    def record(self) -> dict[str, Any]:
         return self.messages[0]
 
     @property
@@ -154,49 +154,54 @@ class Web:
         self.callers = {"anna"}
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def create(self, head: Head, entries: Sequence[Entry], *, heard: bool = False) -> None:
+    async def create(self, record: GenerationRecord, entries: Sequence[Entry], *, heard: bool = False) -> None:
         """A log that holds these entries."""
         fields = {
-            "head": msgspec.json.encode(head), "created": head.created, "deadline": head.created + 3_600_000,
+            "record": msgspec.json.encode(record), "created": record.created, "deadline": record.created + 3_600_000,
             "retention": 3_600_000, "status": "running", "job_id": "d", "attempt": 1, "lease": 0,
-            "epoch": head.created, "seq": -1,
+            "epoch": record.created, "seq": -1,
         }  # fmt: skip
-        await self.redis.hset(keys.head(head.id), mapping=fields)
-        await self.redis.hset(keys.tombstone(head.id), mapping={"owner": head.owner})
-        await self.add(head, entries, heard=heard)
+        await self.redis.hset(keys.state(record.id), mapping=fields)
+        await self.redis.hset(keys.tombstone(record.id), mapping={"owner": record.owner})
+        await self.add(record, entries, heard=heard)
 
-    async def add(self, head: Head, entries: Sequence[Entry], *, heard: bool = True) -> None:
+    async def add(self, record: GenerationRecord, entries: Sequence[Entry], *, heard: bool = True) -> None:
         """Append; `heard`: and publish."""
         rows = [to_row(entry) for entry in entries]
         for row in rows:
             fields = {row.field: row.value} | ({"extra": row.extra} if row.extra else {})
-            await self.redis.xadd(keys.log(head.id), fields, id=str(row.id))
+            await self.redis.xadd(keys.log(record.id), fields, id=str(row.id))
         if rows:
             last = entries[-1]
             status = last.event.status if isinstance(last.event, Done) else "running"
             top = {"seq": last.id.seq, "epoch": last.id.epoch, "status": status}
-            await self.redis.hset(keys.head(head.id), mapping=top)
+            await self.redis.hset(keys.state(record.id), mapping=top)
         if heard:
-            self.publish(head, pack(rows))
+            self.publish(record, pack(rows))
 
-    def publish(self, head: Head, message: bytes) -> None:
-        self.hub.subscriber._on_reply([b"smessage", keys.events(head.id).encode(), message])
+    def publish(self, record: GenerationRecord, message: bytes) -> None:
+        self.hub.subscriber._on_reply([b"smessage", keys.events(record.id).encode(), message])
 
-    def confirm(self, head: Head) -> None:
+    def confirm(self, record: GenerationRecord) -> None:
         """The server listens: said after every (re)connect."""
-        self.hub.subscriber._on_reply([b"ssubscribe", keys.events(head.id).encode(), 1])
+        self.hub.subscriber._on_reply([b"ssubscribe", keys.events(record.id).encode(), 1])
 
-    async def delete(self, head: Head) -> None:
-        await self.redis.delete(keys.head(head.id), keys.log(head.id))
-        await self.redis.hset(keys.tombstone(head.id), mapping={"deleted": 1})
-        self.publish(head, b"")
+    async def delete(self, record: GenerationRecord) -> None:
+        await self.redis.delete(keys.state(record.id), keys.log(record.id))
+        await self.redis.hset(keys.tombstone(record.id), mapping={"deleted": 1})
+        self.publish(record, b"")
 
     async def read(
-        self, head: Head, *, cursor: EntryId | None = None, wire: str = "native", client: Client | None = None
+        self,
+        record: GenerationRecord,
+        *,
+        cursor: EntryId | None = None,
+        wire: str = "native",
+        client: Client | None = None,
     ) -> Client:
         """Somebody begins to read."""
         client = client or Client()
-        state = await self.log.state(head.id)
+        state = await self.log.state(record.id)
         client.reader = Reader(
             self.hub, WIRES[wire], state, cursor, client.connection, client.send, self.callers.__contains__
         )

@@ -15,7 +15,7 @@ from system.checker import Violation
 from system.fleet import Fleet
 
 KEPT = re.compile(
-    r"tailrace:(\{gen_[a-z2-7]{26}\}:(head|log|tombstone)|swept:\d+|owner:\w*:generations|idempotency:\w*:[0-9a-f]{64}"
+    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|owner:\w*:generations|idempotency:\w*:[0-9a-f]{64}"
     r"|workers|queue:health-check)"
 )
 FOR_EVER = frozenset({"tailrace:workers"})

@@ -54,7 +54,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "token of the run": Mutant(
         "same-job",
-        [Edit("services/tailrace_worker/generation.py", 'token = f"{job_id}/{new_token()}"', "token = job_id")],
+        [Edit("services/tailrace_worker/generation_run.py", 'token = f"{job_id}/{new_token()}"', "token = job_id")],
     ),
     "hold-off": Mutant(
         "rolled-back-end",

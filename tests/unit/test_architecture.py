@@ -18,7 +18,7 @@ ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND",
 
 
 def test_the_public_names_are_these() -> None:
-    names = ["Entry", "EntryId", "Event", "Head", "Log", "Output", "Settings", "TailraceError"]
+    names = ["Entry", "EntryId", "Event", "GenerationRecord", "Log", "Output", "Settings", "TailraceError"]
     assert sorted(tailrace.__all__) == names
     assert [name for name in names if not hasattr(tailrace, name)] == []
 
@@ -31,7 +31,7 @@ def test_a_script_opens_with_its_contract(path: Path) -> None:
     header = "\n".join(line for line in lines[: next(n for n, line in enumerate(lines) if line[:2] != "--")])
     body = text.partition(header)[2]
     assert re.match(r"-- [A-Z].+[.:]\n--\n", header)
-    of_the = "queue, mark" if path.stem == "take" else "head, log, tombstone, events"
+    of_the = "queue, mark" if path.stem == "take" else "state, log, tombstone, events"
     assert f"-- KEYS  {of_the}\n" in header
     assert ("-- ARGV  " in header) == ("ARGV" in body)
     _, _, contract = header.partition("-- Answers")

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- The right to write passes to somebody else: a worker that runs it, or whoever ends it.
 --
--- KEYS  head, log, tombstone, events
+-- KEYS  state, log, tombstone, events
 -- ARGV  token, final status to end with ('' to run), lease (ms), worker
--- Answers  OK epoch now head-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
+-- Answers  OK epoch now state-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
 -- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
--- and once an end was begun (TERMINATING); to end is never refused. Rows and head are what the new owner folds and keeps.
-local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
+-- and once an end was begun (TERMINATING); to end is never refused. Rows and state are what the new owner folds and keeps.
+local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, terminating, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'token', 'lease', 'terminating', 'seq', 'attempt', 'worker')
+local known = redis.call('HMGET', state, 'epoch', 'status', 'token', 'lease', 'terminating', 'seq', 'attempt', 'worker')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
@@ -30,11 +30,11 @@ if known[3] ~= token then
   epoch = math.max(now, epoch + 1)
   local until_text = string.format('%.0f', now + lease)
   local epoch_text = string.format('%.0f', epoch)
-  redis.call('HSET', head, 'epoch', epoch_text, 'token', token, 'lease', until_text)
+  redis.call('HSET', state, 'epoch', epoch_text, 'token', token, 'lease', until_text)
   if terminating == '' then
-    redis.call('HSET', head, 'status', 'running', 'worker', worker, 'attempt', known[7] + 1)
+    redis.call('HSET', state, 'status', 'running', 'worker', worker, 'attempt', known[7] + 1)
   else
-    redis.call('HSET', head, 'terminating', terminating)
+    redis.call('HSET', state, 'terminating', terminating)
   end
 end
-return {'OK', string.format('%.0f', epoch), now_text, redis.call('HGETALL', head), redis.call('XRANGE', log, '-', '+')}
+return {'OK', string.format('%.0f', epoch), now_text, redis.call('HGETALL', state), redis.call('XRANGE', log, '-', '+')}

@@ -1,16 +1,16 @@
--- A generation comes into being: head, first entry, tombstone-to-be.
+-- A generation comes into being: state, first entry, tombstone-to-be.
 --
--- KEYS  head, log, tombstone, events
--- ARGV  head (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
+-- KEYS  state, log, tombstone, events
+-- ARGV  record (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
 --       deadline, retention, lease (ms each)
 -- Answers  OK created_ms | GONE deleted | GONE expired
 --
 -- Idempotent by id: an existing generation answers OK with its own time. Out of memory: refused (no flag here).
-local head, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local json, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
+local record, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
-local known = redis.call('HGET', head, 'created')
+local known = redis.call('HGET', state, 'created')
 if known then return {'OK', known} end
 if redis.call('EXISTS', tombstone) == 1 then
   return {'GONE', redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'deleted' or 'expired'}
@@ -20,8 +20,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
 
-redis.call('HSET', head,
-  'head', json, 'request', request, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
+redis.call('HSET', state,
+  'record', record, 'request', request, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
   'retention', string.format('%.0f', retention), 'status', 'queued', 'job_id', job_id,
   'epoch', now_text, 'attempt', 0, 'seq', seq, 'lease', 0)
 redis.call('XADD', log, now_text .. '-' .. seq, 'created',
@@ -29,7 +29,7 @@ redis.call('XADD', log, now_text .. '-' .. seq, 'created',
 redis.call('HSET', tombstone, 'owner', owner)
 
 local life = deadline + lease + retention
-redis.call('PEXPIRE', head, life)
+redis.call('PEXPIRE', state, life)
 redis.call('PEXPIRE', log, life)
 redis.call('PEXPIRE', tombstone, deadline + 2 * retention + 86400000)
 return {'OK', now_text}

@@ -1,17 +1,17 @@
 #!lua flags=allow-oom
 -- The one end of a generation.
 --
--- KEYS  head, log, tombstone, events
+-- KEYS  state, log, tombstone, events
 -- ARGV  epoch, seq that was folded, status, the row as one message, then the row: id, field, value, extra
 -- Answers  OK | CHANGED seq | FENCED | DONE row | UNKNOWN | GONE
 --
 -- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very seq. Whoever races for
 -- it, there is one `done`. From here on everything of the generation lives for its retention. UNKNOWN as in `append`.
-local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local id, field, value, extra = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
-local known = redis.call('HMGET', head, 'epoch', 'seq', 'status', 'retention')
+local known = redis.call('HMGET', state, 'epoch', 'seq', 'status', 'retention')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
@@ -27,8 +27,8 @@ if extra == '' then
 else
   redis.call('XADD', log, id, field, value, 'extra', extra)
 end
-redis.call('HSET', head, 'seq', string.match(id, '%d+$'), 'status', status, 'lease', 0)
-redis.call('PEXPIRE', head, known[4])
+redis.call('HSET', state, 'seq', string.match(id, '%d+$'), 'status', status, 'lease', 0)
+redis.call('PEXPIRE', state, known[4])
 redis.call('PEXPIRE', log, known[4])
 redis.call('SPUBLISH', events, message)
 return {'OK'}

@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
 -- Nobody runs it any more: it waits for a worker under another job_id.
 --
--- KEYS  head, log, tombstone, events
+-- KEYS  state, log, tombstone, events
 -- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper
 -- Answers  OK | HELD | TERMINATING | FENCED | DONE | UNKNOWN | GONE
 --
 -- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
-local head, tombstone = KEYS[1], KEYS[3]
+local state, tombstone = KEYS[1], KEYS[3]
 local epoch, job_id, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
 
-local known = redis.call('HMGET', head, 'epoch', 'status', 'lease', 'terminating', 'job_id')
+local known = redis.call('HMGET', state, 'epoch', 'status', 'lease', 'terminating', 'job_id')
 if not known[1] then
   return {redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'GONE' or 'UNKNOWN'}
 end
@@ -22,7 +22,7 @@ if expired then
   local time = redis.call('TIME')
   if tonumber(known[3]) > time[1] * 1000 + math.floor(time[2] / 1000) then return {'HELD'} end
 else
-  redis.call('HINCRBY', head, 'handovers', 1)
+  redis.call('HINCRBY', state, 'handovers', 1)
 end
-redis.call('HSET', head, 'lease', 0, 'status', 'queued', 'job_id', job_id)
+redis.call('HSET', state, 'lease', 0, 'status', 'queued', 'job_id', job_id)
 return {'OK'}

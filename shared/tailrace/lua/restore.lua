@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- What its server has lost of a log comes back, from the memory of the worker that writes it: same ids, same bytes.
 --
--- KEYS  head, log, tombstone, events
--- ARGV  epoch, owner, lease (ms), life of head and log, life of the tombstone (ms), number of head fields, their names
+-- KEYS  state, log, tombstone, events
+-- ARGV  epoch, owner, lease (ms), life of state and log, life of the tombstone (ms), number of state fields, their names
 --       and values, then for each row: id, field, value, extra ('' for none)
 -- Answers  OK | FENCED | DONE | GONE
 --
@@ -10,13 +10,13 @@
 -- rows, the log is their beginning, and the rest joins it. Where it is not (whoever was fenced before has written again
 -- to a server that no longer knows it), this epoch has lost its word. A token of an earlier take-over
 -- is void, and who reads has the whole grace to be seen again.
-local head, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
 local first_row = 7 + 2 * count
 
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
-local known = redis.call('HMGET', head, 'epoch', 'status', 'terminating')
+local known = redis.call('HMGET', state, 'epoch', 'status', 'terminating')
 local missing = first_row
 if known[1] then
   if epoch < tonumber(known[1]) then return {'FENCED'} end
@@ -38,14 +38,14 @@ for i = missing, #ARGV, 4 do
   end
 end
 for i = 7, first_row - 1, 2 do
-  redis.call('HSET', head, ARGV[i], ARGV[i + 1])
+  redis.call('HSET', state, ARGV[i], ARGV[i + 1])
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', head, 'lease', string.format('%.0f', now + lease), 'seen', string.format('%.0f', now))
-redis.call('HDEL', head, 'token')
+redis.call('HSET', state, 'lease', string.format('%.0f', now + lease), 'seen', string.format('%.0f', now))
+redis.call('HDEL', state, 'token')
 redis.call('HSET', tombstone, 'owner', owner)
-redis.call('PEXPIRE', head, life)
+redis.call('PEXPIRE', state, life)
 redis.call('PEXPIRE', log, life)
 redis.call('PEXPIRE', tombstone, tombstone_life)
 redis.call('SPUBLISH', events, '')

@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Somebody reads it.
 --
--- KEYS  head, log, tombstone, events
+-- KEYS  state, log, tombstone, events
 -- Answers  OK | UNKNOWN
 --
--- A head that is gone is not brought back by a look at it.
-local head = KEYS[1]
-if redis.call('EXISTS', head) == 0 then return {'UNKNOWN'} end
+-- A state that is gone is not brought back by a look at it.
+local state = KEYS[1]
+if redis.call('EXISTS', state) == 0 then return {'UNKNOWN'} end
 local time = redis.call('TIME')
-redis.call('HSET', head, 'seen', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
+redis.call('HSET', state, 'seen', string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000)))
 return {'OK'}

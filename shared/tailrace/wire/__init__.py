@@ -8,10 +8,10 @@ is one file, one row in `WIRES`, one transcript in the tests.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tailrace.events import Entry, Head
+from tailrace.events import Entry, GenerationRecord
 from tailrace.wire import native, openai_chat, openai_responses, text
 
-Encode = Callable[[Head, Entry], bytes]
+Encode = Callable[[GenerationRecord, Entry], bytes]
 """An entry's bytes on the wire; empty if the wire has no word for it."""
 
 

@@ -14,7 +14,19 @@ from typing import Any
 import msgspec
 
 from tailrace import jsoncodec
-from tailrace.events import NO_EXTRA, Closed, Created, Delta, Done, Entry, Event, Extra, Head, Restarted, Text
+from tailrace.events import (
+    NO_EXTRA,
+    Closed,
+    Created,
+    Delta,
+    Done,
+    Entry,
+    Event,
+    Extra,
+    GenerationRecord,
+    Restarted,
+    Text,
+)
 
 RETRY_MS = 1000
 """Told with `created`: an `EventSource` whose connection is cut comes again after so long. (Chromium's own is 3 s.)"""
@@ -23,23 +35,23 @@ FORGET = Restarted(keep=False)
 """Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
 
 
-def encode(head: Head, entry: Entry) -> bytes:
+def encode(record: GenerationRecord, entry: Entry) -> bytes:
     """One Server-Sent Event."""
     if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
         text = jsoncodec.dumps(entry.event.text)
         return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
     retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
-    return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(head, entry)))
+    return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(record, entry)))
 
 
-def encode_line(head: Head, entry: Entry) -> bytes:
+def encode_line(record: GenerationRecord, entry: Entry) -> bytes:
     """One line of NDJSON."""
-    return line(str(entry.id), entry.event.kind, _told(head, entry))
+    return line(str(entry.id), entry.event.kind, _told(record, entry))
 
 
-def _told(head: Head, entry: Entry) -> dict[str, Any]:
+def _told(record: GenerationRecord, entry: Entry) -> dict[str, Any]:
     value = data(entry.event, entry.extra)
-    return {"id": head.id} | value if isinstance(entry.event, Created) else value
+    return {"id": record.id} | value if isinstance(entry.event, Created) else value
 
 
 def frame(event: str, value: Any) -> bytes:

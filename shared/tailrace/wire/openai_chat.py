@@ -26,7 +26,7 @@ from tailrace.events import (
     Extra,
     Failure,
     Finish,
-    Head,
+    GenerationRecord,
     Json,
     Opened,
     Reasoning,
@@ -41,17 +41,17 @@ CANCELLED = Failure("The generation was cancelled.", "cancelled")
 RESTARTED = Failure("The answer was lost on its way and begins anew: read it from the beginning.", "restarted")
 
 
-def encode(head: Head, entry: Entry) -> bytes:
+def encode(record: GenerationRecord, entry: Entry) -> bytes:
     """An entry's chunks; empty for `created`, `started`, `closed` and a `restarted` that goes on."""
     tell = TELL.get(type(entry.event))
-    return tell(head, entry.event, entry.extra) if tell else b""
+    return tell(record, entry.event, entry.extra) if tell else b""
 
 
-def _delta(head: Head, event: Delta, extra: Extra) -> bytes:
+def _delta(record: GenerationRecord, event: Delta, extra: Extra) -> bytes:
     if extra is NO_EXTRA:
-        return _chunk(head, _choice(event.choice, _said(event)))
+        return _chunk(record, _choice(event.choice, _said(event)))
     said = _said(event, extra.call) if event.text or extra.call else {}
-    return _chunk(head, _choice(event.choice, said | extra.delta, extra.choice), extra.chunk_fields)
+    return _chunk(record, _choice(event.choice, said | extra.delta, extra.choice), extra.chunk_fields)
 
 
 def _said(event: Delta, call: Json | None = None) -> Json:
@@ -68,7 +68,7 @@ def _said(event: Delta, call: Json | None = None) -> Json:
     raise TypeError(f"not a delta: {event!r}")
 
 
-def _opened(head: Head, event: Opened, extra: Extra) -> bytes:
+def _opened(record: GenerationRecord, event: Opened, extra: Extra) -> bytes:
     deltas: dict[int, Json] = {choice: {"role": "assistant"} for choice in event.choices}
     own = extra.delta
     if event.type == "call":
@@ -78,23 +78,23 @@ def _opened(head: Head, event: Opened, extra: Extra) -> bytes:
     if own or extra.choice or (extra.chunk_fields and not deltas):
         deltas[event.choice] = deltas.get(event.choice, {}) | own
     return b"".join(
-        _chunk(head, _choice(choice, delta, extra.choice if choice == event.choice else {}), extra.chunk_fields)
+        _chunk(record, _choice(choice, delta, extra.choice if choice == event.choice else {}), extra.chunk_fields)
         for choice, delta in deltas.items()
     )
 
 
-def _restarted(_: Head, event: Restarted, __: Extra) -> bytes:
+def _restarted(_: GenerationRecord, event: Restarted, __: Extra) -> bytes:
     return b"" if event.keep else _error(RESTARTED)
 
 
-def _done(head: Head, event: Done, extra: Extra) -> bytes:
+def _done(record: GenerationRecord, event: Done, extra: Extra) -> bytes:
     chunks = [
-        _chunk(head, _finish(each), extra.chunk_fields) for each in event.finish if each.finish_reason or each.role
+        _chunk(record, _finish(each), extra.chunk_fields) for each in event.finish if each.finish_reason or each.role
     ]
-    if head.include_usage and event.usage and not event.usage.get("estimated"):
-        chunks.append(_chunk(head, None, extra.chunk_fields | {"usage": event.usage}))
+    if record.include_usage and event.usage and not event.usage.get("estimated"):
+        chunks.append(_chunk(record, None, extra.chunk_fields | {"usage": event.usage}))
     if extra.chunk_fields and not chunks:
-        chunks.append(_chunk(head, None, extra.chunk_fields))
+        chunks.append(_chunk(record, None, extra.chunk_fields))
     return b"".join(chunks) + _end(event)
 
 
@@ -113,12 +113,12 @@ def _end(event: Done) -> bytes:
     return END
 
 
-def _chunk(head: Head, choice: Json | None, chunk_fields: Json | None = None) -> bytes:
+def _chunk(record: GenerationRecord, choice: Json | None, chunk_fields: Json | None = None) -> bytes:
     chunk = {
-        "id": "chatcmpl-" + head.id.removeprefix("gen_"),
+        "id": "chatcmpl-" + record.id.removeprefix("gen_"),
         "object": "chat.completion.chunk",
-        "created": head.created // 1000,
-        "model": head.model,
+        "created": record.created // 1000,
+        "model": record.model,
         "choices": [choice] if choice else [],
     }
     return _frame(chunk | chunk_fields if chunk_fields else chunk)
@@ -137,7 +137,7 @@ def _frame(value: Any) -> bytes:
     return b"data: %b\n\n" % jsoncodec.dumps(value)
 
 
-TELL: dict[type[Event], Callable[[Head, Any, Extra], bytes]] = {
+TELL: dict[type[Event], Callable[[GenerationRecord, Any, Extra], bytes]] = {
     Opened: _opened,
     Text: _delta,
     Reasoning: _delta,

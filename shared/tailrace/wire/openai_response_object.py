@@ -9,7 +9,7 @@ under its type (`{"type": "function", "function": {…}}`) Responses writes besi
 
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, Failure, Head, Item, Json, Opened
+from tailrace.events import Done, Failure, GenerationRecord, Item, Json, Opened
 
 FAILED = Failure("The generation failed.", "server_error")
 
@@ -53,26 +53,26 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
 
 
-def response_id(head: Head) -> str:
+def response_id(record: GenerationRecord) -> str:
     """The generation's id as the OpenAI routes call it."""
-    return "resp_" + head.id.removeprefix("gen_")
+    return "resp_" + record.id.removeprefix("gen_")
 
 
-def item_id(head: Head, item_type: str, item: int) -> str:
-    return f"{PREFIXES[item_type]}_{head.id.removeprefix('gen_')}_{item}"
+def item_id(record: GenerationRecord, item_type: str, item: int) -> str:
+    return f"{PREFIXES[item_type]}_{record.id.removeprefix('gen_')}_{item}"
 
 
-def response(head: Head, status: str, **told: Any) -> Json:
+def response(record: GenerationRecord, status: str, **told: Any) -> Json:
     """The Response while it runs; `told` is what is known beyond that."""
-    request = head.request
+    request = record.request
     return {
-        "id": response_id(head),
+        "id": response_id(record),
         "object": "response",
-        "created_at": head.created // 1000,
+        "created_at": record.created // 1000,
         "completed_at": None,
         "status": status,
-        "background": head.background,
-        "model": head.model,
+        "background": record.background,
+        "model": record.model,
         "output": [],
         "error": None,
         "incomplete_details": None,
@@ -81,7 +81,10 @@ def response(head: Head, status: str, **told: Any) -> Json:
         "previous_response_id": None,
         "max_output_tokens": _first(request, "max_completion_tokens", "max_tokens"),
         "max_tool_calls": None,
-        "reasoning": {"effort": request.get("reasoning_effort"), "summary": "auto" if head.reasoning_summary else None},
+        "reasoning": {
+            "effort": request.get("reasoning_effort"),
+            "summary": "auto" if record.reasoning_summary else None,
+        },
         "text": _text_config(request),
         "tools": [_tool(tool) for tool in _list(request.get("tools"))],
         "tool_choice": _tool_choice(request.get("tool_choice")),
@@ -91,27 +94,27 @@ def response(head: Head, status: str, **told: Any) -> Json:
     }
 
 
-def ended(head: Head, done: Done) -> Json:
+def ended(record: GenerationRecord, done: Done) -> Json:
     """The Response at its end. A cancelled one is no more incomplete than that: it has no details."""
     return response(
-        head,
+        record,
         done.status,
         completed_at=int(done.at) if done.status == "completed" else None,
-        output=[whole(head, item) for item in done.output],
+        output=[whole(record, item) for item in done.output],
         error=_error(done),
         incomplete_details=_incomplete_details(done),
         usage=usage(done.usage or {}),
     )
 
 
-def part_of(head: Head, item_type: str) -> Part:
+def part_of(record: GenerationRecord, item_type: str) -> Part:
     match item_type:
         case "text":
             return TEXT
         case "refusal":
             return REFUSAL
         case "reasoning":
-            return SUMMARY if head.reasoning_summary else REASONING
+            return SUMMARY if record.reasoning_summary else REASONING
     raise ValueError(f"an item without parts: {item_type}")
 
 
@@ -125,33 +128,33 @@ def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
     return told
 
 
-def begun(head: Head, opened: Opened) -> Json:
+def begun(record: GenerationRecord, opened: Opened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
-        return _call(head, opened, opened.name, "", "in_progress")
-    return _item(head, opened.item, opened.type, [], "in_progress")
+        return _call(record, opened, opened.name, "", "in_progress")
+    return _item(record, opened.item, opened.type, [], "in_progress")
 
 
-def whole(head: Head, item: Item) -> Json:
+def whole(record: GenerationRecord, item: Item) -> Json:
     """An item with all that was said in it."""
     status = item.status or "completed"
     if item.type == "call":
-        return (item.call or {}) | _call(head, item, item.name or "", item.arguments or "", status)
-    return _item(head, item.item, item.type, [part(part_of(head, item.type), item, head.logprobs)], status)
+        return (item.call or {}) | _call(record, item, item.name or "", item.arguments or "", status)
+    return _item(record, item.item, item.type, [part(part_of(record, item.type), item, record.logprobs)], status)
 
 
-def _item(head: Head, item: int, item_type: str, parts: list[Json], status: str) -> Json:
-    told = {"id": item_id(head, item_type, item), "status": status}
+def _item(record: GenerationRecord, item: int, item_type: str, parts: list[Json], status: str) -> Json:
+    told = {"id": item_id(record, item_type, item), "status": status}
     if item_type != "reasoning":
         return {"type": "message", **told, "role": "assistant", "content": parts}
-    if head.reasoning_summary:
+    if record.reasoning_summary:
         return {"type": "reasoning", **told, "summary": parts}
     return {"type": "reasoning", **told, "summary": [], "content": parts}
 
 
-def _call(head: Head, call: Opened | Item, name: str, arguments: str, status: str) -> Json:
+def _call(record: GenerationRecord, call: Opened | Item, name: str, arguments: str, status: str) -> Json:
     """Its `call_id` is the upstream's, which only needs to be unique in a choice: both SDKs want it unique in all."""
-    own = item_id(head, "call", call.item)
+    own = item_id(record, "call", call.item)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id
     said = {"call_id": call_id or own, "name": name, "arguments": arguments}
     return {"type": "function_call", "id": own, "status": status, **said}

@@ -3,9 +3,9 @@
 It has no word for an end that is not one, nor for a restart: the connection is cut instead.
 """
 
-from tailrace.events import Entry, Head, Refusal, Text
+from tailrace.events import Entry, GenerationRecord, Refusal, Text
 
 
-def encode(_: Head, entry: Entry) -> bytes:
+def encode(_: GenerationRecord, entry: Entry) -> bytes:
     event = entry.event
     return event.text.encode() if isinstance(event, Text | Refusal) and not event.choice else b""

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 
 from tailrace.connection import TRANSIENT_ERRORS, connect, memory_percent, problems, server_run
 from tailrace.errors import Misconfigured
-from tailrace.events import Head, Options
+from tailrace.events import GenerationRecord, Options
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log
 from tailrace_cli.embedded import EmbeddedServer, free_port
@@ -97,7 +97,7 @@ async def test_a_mistake_does_not_pass(redis: Redis) -> None:
 async def test_a_server_that_has_lost_its_replicas_passes(
     redis: Redis, config: Callable[[str, str], Awaitable[None]], log: Log
 ) -> None:
-    generation = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+    generation = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
     await log.create(generation, "job_id")
     await log.acquire(generation.id, "token", worker="w")
     await config("min-replicas-to-write", "1")

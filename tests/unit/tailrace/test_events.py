@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from support.logs import ATTEMPT, HEADS, LOGS, citation, token
-from support.logs import head as head_of
+from support.logs import ATTEMPT, LOGS, RECORDS, citation, token
+from support.logs import record as record_of
 from tailrace.events import (
     KINDS,
     NO_EXTRA,
@@ -126,7 +126,7 @@ def test_closing_a_call_takes_one_frame_less(type_: ItemType, frames: int) -> No
 
 @pytest.mark.parametrize("name", LOGS)
 def test_numbers_run_on_over_the_whole_log(name: str) -> None:
-    entries = LOGS[name](head_of(**HEADS["summary"]))
+    entries = LOGS[name](record_of(**RECORDS["summary"]))
     assert entries[0].id == EntryId(ATTEMPT, 1)
     for before, after in pairwise(entries):
         assert after.id.seq == before.id.seq + after.seq_span

@@ -66,12 +66,12 @@ def test_what_is_not_a_cursor(text: str) -> None:
 
 @given(st.text(st.sampled_from("0123456789-+ _.\r\n\x00١１e"), max_size=40))
 def test_a_cursor_is_two_plain_numbers_or_refused(text: str) -> None:
-    head, dash, tail = text.partition("-")
-    is_plain = bool(dash) and all(part.isascii() and part.isdigit() and len(part) <= 15 for part in (head, tail))
+    record, dash, tail = text.partition("-")
+    is_plain = bool(dash) and all(part.isascii() and part.isdigit() and len(part) <= 15 for part in (record, tail))
     try:
         parsed = EntryId.parse(text)
     except InvalidCursor:
         assert not is_plain
     else:
         assert is_plain
-        assert parsed == (int(head), int(tail))
+        assert parsed == (int(record), int(tail))

@@ -8,7 +8,7 @@ from tailrace.ids import new_generation_id
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 
 NAMED: dict[str, str] = {
-    "head": keys.head(GENERATION),
+    "state": keys.state(GENERATION),
     "log": keys.log(GENERATION),
     "tombstone": keys.tombstone(GENERATION),
     "events": keys.events(GENERATION),
@@ -56,7 +56,7 @@ def test_every_row_of_the_table_is_a_key() -> None:
 
 def test_all_keys_of_a_generation_share_one_cluster_slot() -> None:
     all_of_one = keys.of_generation(GENERATION)
-    assert all_of_one == tuple(NAMED[name] for name in ("head", "log", "tombstone", "events"))
+    assert all_of_one == tuple(NAMED[name] for name in ("state", "log", "tombstone", "events"))
     assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION}
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from support.logs import (
     ATTEMPT,
-    HEADS,
     LOGS,
+    RECORDS,
     REQUEST,
     USAGE,
     Book,
@@ -17,7 +17,7 @@ from support.logs import (
     token,
     words,
 )
-from support.logs import head as head_of
+from support.logs import record as record_of
 from tailrace.events import (
     NO_EXTRA,
     Arguments,
@@ -59,12 +59,12 @@ def test_an_empty_log_says_nothing() -> None:
     assert output.done is None
 
 
-@pytest.mark.parametrize("options", HEADS)
+@pytest.mark.parametrize("options", RECORDS)
 @pytest.mark.parametrize("name", LOGS)
 def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> None:
-    head = head_of(**HEADS[options])
-    entries = LOGS[name](head)
-    before, whole = Output(entries[:-1], logprobs=head.logprobs), Output(entries, logprobs=head.logprobs)
+    record = record_of(**RECORDS[options])
+    entries = LOGS[name](record)
+    before, whole = Output(entries[:-1], logprobs=record.logprobs), Output(entries, logprobs=record.logprobs)
     told = before.build_done(done_of(entries).status, 1.0)
     assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
@@ -95,7 +95,7 @@ def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
 
 
 def test_an_item_that_is_closed_is_no_longer_open() -> None:
-    book = Book(head_of()).start().say(*SAID).close(0).say(text_opened(1, choices=[]))
+    book = Book(record_of()).start().say(*SAID).close(0).say(text_opened(1, choices=[]))
     done = book.end("cancelled")[-1].event
     assert book.output.open == []
     assert book.output.all_items()[0].status is None, "it was complete before the cancel"
@@ -165,7 +165,7 @@ def test_a_restart_that_keeps_goes_on_with_the_open_item() -> None:
 
 
 def test_a_restart_with_nothing_open_closes_nothing() -> None:
-    book = Book(head_of()).start().say(*SAID).close(0).restart()
+    book = Book(record_of()).start().say(*SAID).close(0).restart()
     book.end("completed")
     restarted = book.entries[-2].event
     assert isinstance(restarted, Restarted)

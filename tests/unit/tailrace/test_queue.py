@@ -10,11 +10,11 @@ from redis.asyncio import Redis
 
 from conftest import LEASE_MS
 from support.api import eventually
-from support.logs import head as head_of
+from support.logs import record as record_of
 from tailrace import connection, keys
 from tailrace.connection import connect
 from tailrace.errors import Gone, IdempotencyKeyReused, Unavailable
-from tailrace.events import Head, Options
+from tailrace.events import GenerationRecord, Options
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
 from tailrace.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, HOLD_S, JOB, Queue, dump_job, load_job
@@ -41,8 +41,8 @@ async def full(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     await redis.config_set("maxmemory", 0)
 
 
-def new_head(**changes: Any) -> Head:
-    return head_of(**{"id": new_generation_id(), "created": 0} | changes)
+def new_head(**changes: Any) -> GenerationRecord:
+    return record_of(**{"id": new_generation_id(), "created": 0} | changes)
 
 
 async def everything(redis: Redis) -> dict[str, Any]:
@@ -60,77 +60,77 @@ async def jobs(redis: Redis) -> list[dict[str, Any]]:
 
 
 async def test_submit_creates_and_asks_for_one_run(redis: Redis, log: Log, queue: Queue) -> None:
-    head = new_head()
-    await queue.submit(head)
-    state = await log.state(head.id, "anna")
+    record = new_head()
+    await queue.submit(record)
+    state = await log.state(record.id, "anna")
     assert (state.status, await queue.position(state.job_id), await queue.depth()) == ("queued", 1, 1)
     (job,) = await jobs(redis)
-    assert (job["f"], job["a"], job["k"]) == (JOB, [head.id, state.job_id], {})
+    assert (job["f"], job["a"], job["k"]) == (JOB, [record.id, state.job_id], {})
     assert await queue.is_waiting([state.job_id]) == [True]
 
 
 async def test_submit_notes_whose_it_is_and_that_it_is_unfinished(redis: Redis, queue: Queue) -> None:
-    head = new_head()
-    await queue.submit(head)
+    record = new_head()
+    await queue.submit(record)
     shards = [await queue.list_unfinished(shard) for shard in range(keys.UNFINISHED_SETS)]
-    assert sorted(shards) == [[]] * 15 + [[head.id]]
-    assert [page async for page in queue.list_owned("anna", None)] == [[head.id]]
+    assert sorted(shards) == [[]] * 15 + [[record.id]]
+    assert [page async for page in queue.list_owned("anna", None)] == [[record.id]]
     assert await queue.load("anna") == (1, 1)
     assert await queue.load("bob") == (1, 0)
 
 
 async def test_submit_again_changes_nothing(redis: Redis, queue: Queue) -> None:
-    head = new_head()
-    await queue.submit(head)
+    record = new_head()
+    await queue.submit(record)
     before = await everything(redis)
-    await queue.submit(head)
+    await queue.submit(record)
     assert await everything(redis) == before
 
 
 async def test_submit_by_many_at_once_is_one_job(redis: Redis, log: Log, queue: Queue) -> None:
-    head = new_head()
-    await asyncio.gather(*(queue.submit(head) for _ in range(10)))
+    record = new_head()
+    await asyncio.gather(*(queue.submit(record) for _ in range(10)))
     assert await queue.depth() == len(await jobs(redis)) == 1
-    assert len(await log.read(head.id)) == 1
+    assert len(await log.read(record.id)) == 1
 
 
 @pytest.mark.parametrize("steps", ["noted", "created"])
 async def test_submit_heals_one_that_died_half_way(redis: Redis, log: Log, queue: Queue, steps: str) -> None:
-    head = new_head()
-    await queue.register(head)
+    record = new_head()
+    await queue.register(record)
     if steps == "created":
-        await log.create(head, "the first dispatch")
-    await queue.submit(head)
-    assert await queue.is_waiting([(await log.state(head.id)).job_id]) == [True]
+        await log.create(record, "the first dispatch")
+    await queue.submit(record)
+    assert await queue.is_waiting([(await log.state(record.id)).job_id]) == [True]
 
 
 async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
-    head = new_head()
-    await queue.submit(head)
-    job_id = (await log.state(head.id)).job_id
+    record = new_head()
+    await queue.submit(record)
+    job_id = (await log.state(record.id)).job_id
     await queue.remove_job(job_id)
-    await log.acquire(head.id, job_id, worker="first")
-    await queue.submit(head)
+    await log.acquire(record.id, job_id, worker="first")
+    await queue.submit(record)
     assert await queue.depth() == 0
-    await terminate(log, queue, head.id, "cancelled")
-    await queue.submit(head)
+    await terminate(log, queue, record.id, "cancelled")
+    await queue.submit(record)
     assert await queue.depth() == 0
 
 
 async def test_submit_of_what_is_being_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
-    head = new_head()
-    await log.create(head, "the first dispatch")
-    await log.acquire(head.id, "end", terminating="cancelled")
-    await queue.submit(head)
+    record = new_head()
+    await log.create(record, "the first dispatch")
+    await log.acquire(record.id, "end", terminating="cancelled")
+    await queue.submit(record)
     assert await queue.depth() == 0
 
 
 async def test_submit_of_what_was_deleted_is_gone(log: Log, queue: Queue) -> None:
-    head = new_head()
-    await queue.submit(head)
-    await log.delete(head.id)
+    record = new_head()
+    await queue.submit(record)
+    await log.delete(record.id)
     with pytest.raises(Gone):
-        await queue.submit(head)
+        await queue.submit(record)
 
 
 async def test_submit_to_a_full_server_leaves_nothing(
@@ -151,37 +151,37 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The memory is used up between the steps."""
-    create, head = log.create, new_head()
+    create, record = log.create, new_head()
 
-    async def create_and_fill(head: Head, job_id: str) -> int:
-        created = await create(head, job_id)
+    async def create_and_fill(record: GenerationRecord, job_id: str) -> int:
+        created = await create(record, job_id)
         await full()
         return created
 
     monkeypatch.setattr(log, "create", create_and_fill)
     with pytest.raises(Unavailable):
-        await queue.submit(head)
+        await queue.submit(record)
     assert await redis.dbsize() == 0
     monkeypatch.undo()
     await redis.config_set("maxmemory", 0)
-    await queue.submit(head)
-    assert (await log.state(head.id)).status == "queued"
+    await queue.submit(record)
+    assert (await log.state(record.id)).status == "queued"
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "completed"])
 async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     redis: Redis, log: Log, queue: Queue, full: Callable[[], Awaitable[None]], status: str
 ) -> None:
-    head = new_head()
-    await queue.submit(head)
+    record = new_head()
+    await queue.submit(record)
     if status != "queued":
-        await log.acquire(head.id, "one", worker="first")
+        await log.acquire(record.id, "one", worker="first")
     if status == "completed":
-        await terminate(log, queue, head.id, "completed")
+        await terminate(log, queue, record.id, "completed")
     before = await everything(redis)
     await full()
     with pytest.raises(Unavailable):
-        await queue.submit(head)
+        await queue.submit(record)
     assert await everything(redis) == before
 
 
@@ -212,9 +212,9 @@ async def test_what_lies_in_redis_is_no_pickle(redis: Redis, queue: Queue) -> No
 
 
 async def test_a_job_is_due_at_once_by_any_clock_and_not_for_ever(redis: Redis, log: Log, queue: Queue) -> None:
-    head = new_head(options=Options(deadline_s=77, retention_s=1))
-    await queue.submit(head)
-    job_id = (await log.state(head.id)).job_id
+    record = new_head(options=Options(deadline_s=77, retention_s=1))
+    await queue.submit(record)
+    job_id = (await log.state(record.id)).job_id
     due = await redis.zscore(keys.QUEUE, job_id)
     assert due is not None
     assert due <= await log.now() - (CLOCK_SKEW_S - 60) * 1000
@@ -330,10 +330,10 @@ async def listed(queue: Queue, owner: str, after: str | None = None) -> list[str
 
 async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(queue: Queue) -> None:
     heads = [new_head(created=1_000_000 + n) for n in range(250)]
-    for head in heads:
-        await queue.register(head)
+    for record in heads:
+        await queue.register(record)
     await queue.register(new_head(owner="bob"))
-    newest_first = [head.id for head in reversed(heads)]
+    newest_first = [record.id for record in reversed(heads)]
     assert await listed(queue, "anna") == newest_first
     for n in (0, 99, 100, 248, 249):
         assert await listed(queue, "anna", newest_first[n]) == newest_first[n + 1 :]
@@ -343,9 +343,9 @@ async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(qu
 
 async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
     heads = [new_head(created=1_000_000 + n) for n in range(350)]
-    for head in heads:
-        await queue.register(head)
-    newest_first = [head.id for head in reversed(heads)]
+    for record in heads:
+        await queue.register(record)
+    newest_first = [record.id for record in reversed(heads)]
     met, forgotten = [], set()
     async for page in queue.list_owned("anna", None):
         met += page
@@ -356,13 +356,13 @@ async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
 
 
 async def test_what_is_forgotten_is_listed_no_more(queue: Queue) -> None:
-    head, other = new_head(), new_head()
-    await queue.register(head)
+    record, other = new_head(), new_head()
+    await queue.register(record)
     await queue.register(other)
     await queue.forget("anna", [])
-    await queue.forget("bob", [head.id])
-    assert set(await listed(queue, "anna")) == {head.id, other.id}
-    await queue.forget("anna", [head.id])
+    await queue.forget("bob", [record.id])
+    assert set(await listed(queue, "anna")) == {record.id, other.id}
+    await queue.forget("anna", [record.id])
     assert await listed(queue, "anna") == [other.id]
 
 
@@ -374,10 +374,10 @@ async def test_a_list_lives_as_long_as_the_longest_on_it(redis: Redis, queue: Qu
 
 
 async def test_what_has_ended_no_longer_counts(redis: Redis, queue: Queue) -> None:
-    head, other = new_head(), new_head()
-    for each in (head, other):
+    record, other = new_head(), new_head()
+    for each in (record, other):
         await queue.register(each)
-    await queue.remove(head.id, "anna")
+    await queue.remove(record.id, "anna")
     assert await queue.load("anna") == (0, 1)
     await queue.remove(other.id)
     assert await queue.load("anna") == (0, 1)
@@ -429,9 +429,9 @@ async def test_a_worker_counts_until_it_was_silent_for_three_leases(
 async def test_what_nobody_keeps_any_more_leaves_its_owner_s_list(redis: Redis, log: Log) -> None:
     queue = Queue(redis, log, longest_life_s=100)
     await redis.zadd(keys.owned("me"), {"gen_old": (await log.now()) - 101_000, "gen_kept": (await log.now()) - 99_000})
-    head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
-    await queue.submit(head)
-    assert [page async for page in queue.list_owned("me", None)] == [[head.id, "gen_kept"]]
+    record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
+    await queue.submit(record)
+    assert [page async for page in queue.list_owned("me", None)] == [[record.id, "gen_kept"]]
 
 
 async def test_a_server_that_has_just_started_gives_away_nothing_from_before_for_a_moment(tmp_path: Path) -> None:

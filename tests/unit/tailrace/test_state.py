@@ -1,15 +1,15 @@
 import pytest
 
-from support.logs import head
+from support.logs import record
 from tailrace.errors import CorruptEntry
 from tailrace.ids import EntryId
 from tailrace.state import FIELDS, WHOLE, parts_of, state_from, state_of
 
-HEAD = head()
-SMALL, REQUEST = parts_of(HEAD)
+RECORD = record()
+SMALL, REQUEST = parts_of(RECORD)
 STORED = {
-    "head": SMALL, "request": REQUEST, "created": str(HEAD.created), "status": "running", "epoch": "7", "attempt": "2",
-    "seq": "41", "lease": "0", "deadline": "99", "job_id": "d", "handovers": "1",
+    "record": SMALL, "request": REQUEST, "created": str(RECORD.created), "status": "running", "epoch": "7", "attempt":
+    "2", "seq": "41", "lease": "0", "deadline": "99", "job_id": "d", "handovers": "1",
 }  # fmt: skip
 
 
@@ -23,8 +23,8 @@ def test_a_head_is_stored_in_two_parts_and_read_from_one_or_both() -> None:
     small, whole = state_of(answered(FIELDS)), state_of(answered(WHOLE))
     assert small is not None
     assert whole is not None
-    assert HEAD.request
-    assert (small.head.request, whole.head) == ({}, HEAD)
+    assert RECORD.request
+    assert (small.record.request, whole.record) == ({}, RECORD)
     assert (small.position, small.tries, small.is_final, small.worker) == (EntryId(7, 41), 1, False, "")
 
 
@@ -33,7 +33,7 @@ def test_where_there_is_no_head_there_is_no_state() -> None:
 
 
 @pytest.mark.parametrize(
-    "changed", [{"head": "{"}, {"head": "{}"}, {"status": "later"}, {"seq": "many"}, {"created": "soon"}]
+    "changed", [{"record": "{"}, {"record": "{}"}, {"status": "later"}, {"seq": "many"}, {"created": "soon"}]
 )
 def test_what_was_not_written_by_this_version_is_told_so(changed: dict[str, str]) -> None:
     with pytest.raises(CorruptEntry, match="unreadable head"):

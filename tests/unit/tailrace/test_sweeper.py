@@ -7,7 +7,7 @@ from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
 from tailrace import keys, sweeper
-from tailrace.events import Done, Head, Options
+from tailrace.events import Done, GenerationRecord, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.log import Log
 from tailrace.queue import Queue
@@ -32,9 +32,9 @@ class House:
         await self.sweeper.sweep()
 
     async def submitted(self, **options: Any) -> str:
-        head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60, **options))
-        await self.queue.submit(head)
-        return head.id
+        record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60, **options))
+        await self.queue.submit(record)
+        return record.id
 
     async def running(self, **options: Any) -> str:
         generation = await self.submitted(**options)
@@ -48,7 +48,7 @@ class House:
 
     async def set(self, generation: str, **fields: int | str) -> None:
         for name, value in fields.items():
-            await self.redis.execute_command("HSET", keys.head(generation), name, value)
+            await self.redis.execute_command("HSET", keys.state(generation), name, value)
 
     async def end(self, generation: str) -> Done:
         done = await self.log.done_entry(generation)
@@ -76,12 +76,12 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     later, lost = await house.running(), await house.running()
-    head = (await house.log.redis.hget(keys.head(later), "head")).decode()  # type: ignore[misc]
-    unknown = head.replace('"on_interrupt":"restart"', '"on_interrupt":"continue"')
-    if unknown == head:
-        unknown = head.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"continue"')
-    assert unknown != head
-    await house.set(later, head=unknown)
+    record = (await house.log.redis.hget(keys.state(later), "record")).decode()  # type: ignore[misc]
+    unknown = record.replace('"on_interrupt":"restart"', '"on_interrupt":"continue"')
+    if unknown == record:
+        unknown = record.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"continue"')
+    assert unknown != record
+    await house.set(later, record=unknown)
     await house.set(lost, lease=1)
     for _ in range(3):
         await house.sweep()
@@ -90,7 +90,7 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
     assert [record.message for record in caplog.records if later in record.message] == [
         f"{later}: cannot be looked after: unreadable head"
     ]
-    await house.set(later, head=head)
+    await house.set(later, record=record)
     assert (await house.log.state(later)).status == "running"
 
 

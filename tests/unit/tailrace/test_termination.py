@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from support.logs import head as head_of
+from support.logs import record as record_of
 from support.logs import text_opened, words
 from tailrace import keys
 from tailrace.codec import to_row
@@ -27,9 +27,9 @@ def queue(redis: Redis, log: Log) -> Queue:
 @pytest.fixture
 async def generation(queue: Queue) -> str:
     """One that waits."""
-    head = head_of(id=new_generation_id())
-    await queue.submit(head)
-    return head.id
+    record = record_of(id=new_generation_id())
+    await queue.submit(record)
+    return record.id
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ async def write(log: Log, taken: LeaseGrant, last_seq: int, *events: Event) -> O
     for event in events:
         last_seq += seq_span(event)
         rows.append(to_row(Entry(EntryId(taken.epoch, last_seq), event)))
-    (answer,) = await log.append([AppendBatch(taken.state.head.id, taken.epoch, after_seq, rows)])
+    (answer,) = await log.append([AppendBatch(taken.state.record.id, taken.epoch, after_seq, rows)])
     assert not isinstance(answer, Exception)
     return answer.outcome
 
@@ -135,7 +135,7 @@ async def test_what_is_no_longer_kept_is_gone_and_why(
     if fate == "deleted":
         await log.delete(generation)
     else:
-        await redis.delete(keys.head(generation), keys.log(generation))
+        await redis.delete(keys.state(generation), keys.log(generation))
     with pytest.raises(Gone) as gone:
         await terminate(log, queue, generation, "cancelled")
     assert gone.value.code == fate

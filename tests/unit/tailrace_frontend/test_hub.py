@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from support.logs import LOGS, Book, head, text_opened, words
+from support.logs import LOGS, Book, record, text_opened, words
 from support.web import Client, Web, until
 from tailrace.events import Options
 from tailrace.log import Log
@@ -14,9 +14,9 @@ from tailrace.wire import WIRES
 from tailrace_frontend import hub as module
 from tailrace_frontend.reader import Reader
 
-HEAD = head()
+RECORD = record()
 NATIVE = WIRES["native"]
-ENTRIES = LOGS["text"](HEAD)
+ENTRIES = LOGS["text"](RECORD)
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ async def web() -> AsyncIterator[Web]:
 
 
 async def test_readers_of_one_log_share_a_tail_and_the_last_one_takes_it_away(web: Web) -> None:
-    other = head(id="gen_bcdefghijklmnopqrstuvwxyza", owner="ben")
-    for each in (HEAD, other):
+    other = record(id="gen_bcdefghijklmnopqrstuvwxyza", owner="ben")
+    for each in (RECORD, other):
         await web.create(each, ENTRIES[:3])
-    clients = [await web.read(HEAD), await web.read(HEAD), await web.read(other)]
+    clients = [await web.read(RECORD), await web.read(RECORD), await web.read(other)]
     await until(lambda: all(len(client.events) == 3 for client in clients))
     assert (web.hub.tails, web.hub.count, len(web.hub.readers)) == (2, 3, 3)
     assert (web.hub.readers_of("anna"), web.hub.readers_of("ben"), web.hub.readers_of("eve")) == (2, 1, 0)
@@ -45,14 +45,14 @@ async def test_readers_of_one_log_share_a_tail_and_the_last_one_takes_it_away(we
 
 
 async def test_who_joins_late_gets_the_beginning_from_the_log_and_the_rest_from_the_tail(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
-    early = await web.read(HEAD)
+    await web.create(RECORD, ENTRIES[:3])
+    early = await web.read(RECORD)
     await until(lambda: len(early.events) == 3)
-    await web.add(HEAD, ENTRIES[3:5])
-    late = await web.read(HEAD)
+    await web.add(RECORD, ENTRIES[3:5])
+    late = await web.read(RECORD)
     await until(lambda: late.events and late.events[-1].id == str(ENTRIES[4].id))
     for entry in ENTRIES[5:]:
-        await web.add(HEAD, [entry])
+        await web.add(RECORD, [entry])
     await until(lambda: early.ended and late.ended)
     assert early.events[-1].kind == late.events[-1].kind == "done"
     assert "".join(e.value["text"] for e in late.events if e.kind == "text") == "Hello, world\u2028."
@@ -62,56 +62,56 @@ async def test_who_joins_late_gets_the_beginning_from_the_log_and_the_rest_from_
 async def test_a_finished_log_is_told_without_listening_to_it(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[str] = []
     monkeypatch.setattr(web.hub.subscriber, "add", lambda channel, _: heard.append(channel))
-    await web.create(HEAD, ENTRIES)
-    client = await web.read(HEAD)
+    await web.create(RECORD, ENTRIES)
+    client = await web.read(RECORD)
     await until(lambda: client.ended)
     assert heard == []
     assert web.hub.tails == 0
 
 
 async def test_a_log_that_counted_as_finished_and_is_not_is_listened_to_after_all(web: Web) -> None:
-    await web.create(HEAD, ENTRIES)
-    state = await web.log.state(HEAD.id)
+    await web.create(RECORD, ENTRIES)
+    state = await web.log.state(RECORD.id)
     await web.redis.flushall()
-    await web.create(HEAD, ENTRIES[:4])
+    await web.create(RECORD, ENTRIES[:4])
     client = Client()
     reader = Reader(web.hub, NATIVE, state, None, client.connection, client.send, web.callers.__contains__)
     web.tasks.append(asyncio.create_task(reader.run()))
     await until(lambda: reader._waiter)
     assert len(web.hub.subscriber._listeners) == 1
-    await web.add(HEAD, ENTRIES[4:])
+    await web.add(RECORD, ENTRIES[4:])
     await until(lambda: client.ended)
     assert client.events[-1].kind == "done"
 
 
 async def test_a_message_lost_between_two_costs_nobody_anything(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
-    client = await web.read(HEAD)
+    await web.create(RECORD, ENTRIES[:3])
+    client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3)
-    await web.add(HEAD, [ENTRIES[3]], heard=False)
-    await web.add(HEAD, [ENTRIES[4]])
+    await web.add(RECORD, [ENTRIES[3]], heard=False)
+    await web.add(RECORD, [ENTRIES[4]])
     await until(lambda: client.events[-1].id == str(ENTRIES[4].id))
-    await web.add(HEAD, ENTRIES[5:])
+    await web.add(RECORD, ENTRIES[5:])
     await until(lambda: client.ended)
     assert "".join(e.value["text"] for e in client.events if e.kind == "text") == "Hello, world\u2028."
 
 
 async def test_a_subscription_confirmed_late_makes_its_readers_look_once_more(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
-    client = await web.read(HEAD)
+    await web.create(RECORD, ENTRIES[:3])
+    client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3)
-    await web.add(HEAD, ENTRIES[3:], heard=False)
-    web.confirm(HEAD)
+    await web.add(RECORD, ENTRIES[3:], heard=False)
+    web.confirm(RECORD)
     await until(lambda: client.ended)
     assert client.events[-1].kind == "done"
 
 
 async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
-    entries = Book(HEAD).start().say(text_opened(), *words("|".join(100 * ["x" * 4096]))).end("completed")
-    await web.create(HEAD, entries[:-1])
-    client = await web.read(HEAD, cursor=entries[-2].id)
+    entries = Book(RECORD).start().say(text_opened(), *words("|".join(100 * ["x" * 4096]))).end("completed")
+    await web.create(RECORD, entries[:-1])
+    client = await web.read(RECORD, cursor=entries[-2].id)
     await until(lambda: client.reader._seen_doubts == 0)
-    await web.add(HEAD, entries[-1:])
+    await web.add(RECORD, entries[-1:])
     await until(lambda: client.ended)
     assert [event.kind for event in client.events] == ["done"]
 
@@ -148,8 +148,8 @@ async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
         noted.append(list(generations))
 
     monkeypatch.setattr(Log, "seen", seen)
-    watched = head(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
-    for each in (HEAD, watched):
+    watched = record(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
+    for each in (RECORD, watched):
         await ticking.create(each, ENTRIES[:3])
         await ticking.read(each)
     await until(lambda: noted)
@@ -185,10 +185,10 @@ async def test_thousands_are_ticked_some_at_a_time_and_each_once_a_tick(
 async def test_a_reader_that_fails_at_a_tick_is_cut_and_keeps_nobody_else(
     ticking: Web, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = head(id="gen_bcdefghijklmnopqrstuvwxyza")
-    for each in (HEAD, other):
+    other = record(id="gen_bcdefghijklmnopqrstuvwxyza")
+    for each in (RECORD, other):
         await ticking.create(each, ENTRIES[:3])
-    broken, fine = [await ticking.read(each) for each in (HEAD, other)]
+    broken, fine = [await ticking.read(each) for each in (RECORD, other)]
     await until(lambda: len(fine.events) == 3 and fine.reader._waiter)
     ticked: list[float] = []
 
@@ -226,21 +226,21 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
         return await positions(generations)
 
     monkeypatch.setattr(ticking.log, "positions", counted)
-    other = head(id="gen_bcdefghijklmnopqrstuvwxyza")
-    for each in (HEAD, other):
+    other = record(id="gen_bcdefghijklmnopqrstuvwxyza")
+    for each in (RECORD, other):
         await ticking.create(each, ENTRIES[:3])
-    client, _ = [await ticking.read(each) for each in (HEAD, other)]
+    client, _ = [await ticking.read(each) for each in (RECORD, other)]
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
-    await ticking.add(HEAD, ENTRIES[3:], heard=False)
-    ticking.hub._tails[HEAD.id].sure_at -= ticking.hub.settings.beat_s
+    await ticking.add(RECORD, ENTRIES[3:], heard=False)
+    ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.beat_s
     await until(lambda: client.ended)
-    assert asked == [[HEAD.id]]
+    assert asked == [[RECORD.id]]
     assert client.events[-1].kind == "done"
 
 
 async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    await ticking.create(HEAD, ENTRIES[:3])
-    client = await ticking.read(HEAD)
+    await ticking.create(RECORD, ENTRIES[:3])
+    client = await ticking.read(RECORD)
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
     failed: list[bool] = []
 
@@ -250,16 +250,16 @@ async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, mon
 
     with monkeypatch.context() as away:
         away.setattr(ticking.log, "positions", refused)
-        await ticking.add(HEAD, ENTRIES[3:], heard=False)
-        ticking.hub._tails[HEAD.id].sure_at -= ticking.hub.settings.beat_s
+        await ticking.add(RECORD, ENTRIES[3:], heard=False)
+        ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.beat_s
         await until(lambda: len(failed) > 1)
     assert not client.ended
     await until(lambda: client.ended)
 
 
 async def test_a_drain_sends_everybody_elsewhere_and_returns_when_they_are_gone(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
-    clients = [await web.read(HEAD) for _ in range(4)]
+    await web.create(RECORD, ENTRIES[:3])
+    clients = [await web.read(RECORD) for _ in range(4)]
     await until(lambda: all(len(client.events) == 3 for client in clients))
     began = time.monotonic()
     await web.hub.drain(0.2)
@@ -277,11 +277,11 @@ async def test_a_drain_without_readers_takes_no_time(web: Web) -> None:
 
 
 async def test_who_takes_no_word_is_cut_at_the_end_of_the_grace_period(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
-    client = await web.read(HEAD)
+    await web.create(RECORD, ENTRIES[:3])
+    client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3)
     client.fills_up = True
-    await web.add(HEAD, [ENTRIES[3]])
+    await web.add(RECORD, [ENTRIES[3]])
     await until(lambda: client.connection.is_full)
     draining = asyncio.create_task(web.hub.drain(0.1))
     await until(lambda: client.reader._leaving)
@@ -293,8 +293,8 @@ async def test_who_takes_no_word_is_cut_at_the_end_of_the_grace_period(web: Web)
 
 
 async def test_who_comes_during_a_drain_is_sent_away_at_once(web: Web) -> None:
-    await web.create(HEAD, ENTRIES[:3])
+    await web.create(RECORD, ENTRIES[:3])
     await web.hub.drain(0.05)
-    client = await web.read(HEAD)
+    client = await web.read(RECORD)
     await until(lambda: client.ended)
     assert client.pieces[-1].startswith(b"retry: ")

@@ -1,10 +1,10 @@
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.logs import LOGS, head
+from support.logs import LOGS, record
 from support.web import Web, until
 from tailrace_frontend.metrics import Metrics
 
-HEAD = head()
+RECORD = record()
 
 
 def told(metrics: Metrics) -> dict[str, float]:
@@ -34,8 +34,8 @@ async def test_readers_and_tails_are_those_of_the_hub_at_this_moment() -> None:
     web = Web()
     metrics = Metrics(web.hub)
     assert told(metrics)["tailrace_readers"] == 0
-    await web.create(HEAD, LOGS["text"](HEAD)[:3])
-    clients = [await web.read(HEAD), await web.read(HEAD)]
+    await web.create(RECORD, LOGS["text"](RECORD)[:3])
+    clients = [await web.read(RECORD), await web.read(RECORD)]
     assert (told(metrics)["tailrace_readers"], told(metrics)["tailrace_tails"]) == (2, 1)
     for client in clients:
         client.leave()

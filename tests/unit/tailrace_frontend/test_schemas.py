@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
-from tailrace.events import Done, Failure, Finish, Head, Item, Options, Timings
+from tailrace.events import Done, Failure, Finish, GenerationRecord, Item, Options, Timings
 from tailrace.settings import Settings
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace_frontend.schemas import MAX_DEPTH, generation_json, parse_create
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
@@ -208,13 +208,13 @@ def test_any_object_is_refused_or_kept_as_it_is(fields: dict[str, Any]) -> None:
         assert parsed(asked)[0] == {name: value for name, value in asked.items() if name != "tailrace"}
 
 
-def state(**changes: Any) -> State:
-    head = Head(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
+def state(**changes: Any) -> GenerationState:
+    record = GenerationRecord(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
     fixed: dict[str, Any] = {
-        "head": head, "status": "running", "epoch": 1, "attempt": 1, "seq": 5, "lease": 0, "deadline": 0,
+        "record": record, "status": "running", "epoch": 1, "attempt": 1, "seq": 5, "lease": 0, "deadline": 0,
         "job_id": "d",
     }  # fmt: skip
-    return State(**(fixed | changes))
+    return GenerationState(**(fixed | changes))
 
 
 def test_in_a_list_a_generation_is_told_in_short() -> None:

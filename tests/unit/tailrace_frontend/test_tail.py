@@ -2,17 +2,17 @@ from typing import Any
 
 import pytest
 
-from support.logs import LOGS, Book, head, text_opened, words
+from support.logs import LOGS, Book, record, text_opened, words
 from tailrace.codec import pack, to_row
-from tailrace.events import Entry, Head, Text
+from tailrace.events import Entry, GenerationRecord, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Position
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend.tail import TAIL_BYTES, TAIL_ENTRIES, Tail
 
-HEAD = head()
+RECORD = record()
 NATIVE = WIRES["native"]
-ENTRIES = LOGS["text"](HEAD)
+ENTRIES = LOGS["text"](RECORD)
 
 
 def message(*entries: Entry) -> bytes:
@@ -20,13 +20,13 @@ def message(*entries: Entry) -> bytes:
 
 
 def tail_of(*entries: Entry) -> Tail:
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     tail.hear(message(*entries))
     return tail
 
 
 def long_log(count: int, size: int) -> list[Entry]:
-    book = Book(HEAD).start().say(text_opened(), *(Text(0, f"{n:04}" + "x" * (size - 4)) for n in range(count)))
+    book = Book(RECORD).start().say(text_opened(), *(Text(0, f"{n:04}" + "x" * (size - 4)) for n in range(count)))
     return book.end("completed")
 
 
@@ -44,7 +44,7 @@ def test_a_tail_tells_what_follows_a_cursor() -> None:
 
 def test_at_its_top_a_tail_has_nothing_to_tell() -> None:
     assert tail_of(*ENTRIES).after(ENTRIES[-1].id, NATIVE) == ([], [])
-    assert Tail(HEAD).after(ENTRIES[2].id, NATIVE) == ([], [])
+    assert Tail(RECORD).after(ENTRIES[2].id, NATIVE) == ([], [])
 
 
 def test_who_is_behind_its_start_cannot_be_told_from_a_tail() -> None:
@@ -57,13 +57,13 @@ def test_who_is_behind_its_start_cannot_be_told_from_a_tail() -> None:
 def test_frames_are_what_the_wire_tells_of_the_entries() -> None:
     tail = tail_of(*ENTRIES)
     for wire in WIRES.values():
-        assert tail.after(ENTRIES[1].id, wire) == ([wire.encode(HEAD, entry) for entry in ENTRIES[2:]], ENTRIES[2:])
+        assert tail.after(ENTRIES[1].id, wire) == ([wire.encode(RECORD, entry) for entry in ENTRIES[2:]], ENTRIES[2:])
 
 
 def test_an_entry_is_encoded_once_a_wire_however_many_read_it() -> None:
     encoded: list[EntryId] = []
 
-    def encode(_: Head, entry: Entry) -> bytes:
+    def encode(_: GenerationRecord, entry: Entry) -> bytes:
         encoded.append(entry.id)
         return b"."
 
@@ -82,7 +82,7 @@ def test_an_entry_is_encoded_once_a_wire_however_many_read_it() -> None:
 
 
 def test_a_wire_that_nobody_reads_is_never_encoded() -> None:
-    def encode(_: Head, entry: Entry) -> bytes:
+    def encode(_: GenerationRecord, entry: Entry) -> bytes:
         raise AssertionError(entry)
 
     tail = tail_of(*ENTRIES)
@@ -101,7 +101,7 @@ def test_a_gap_makes_a_tail_begin_anew_behind_it_so_that_its_readers_look_into_t
     assert tail.after(START, NATIVE)
     tail.hear(message(*ENTRIES[4:]))
     assert told(tail, ENTRIES[2].id) is None
-    assert tail.after(ENTRIES[3].id, NATIVE) == ([NATIVE.encode(HEAD, e) for e in ENTRIES[4:]], ENTRIES[4:])
+    assert tail.after(ENTRIES[3].id, NATIVE) == ([NATIVE.encode(RECORD, e) for e in ENTRIES[4:]], ENTRIES[4:])
 
 
 def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -> None:
@@ -126,7 +126,7 @@ def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_s
 
 def test_a_tail_of_many_small_entries_keeps_few() -> None:
     entries = long_log(1000, 8)
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     for entry in entries[:-1]:
         tail.hear(message(entry))
         assert len(tail._entries) <= TAIL_ENTRIES
@@ -137,7 +137,7 @@ def test_a_tail_of_many_small_entries_keeps_few() -> None:
 
 def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:
     entries = long_log(400, 4096)
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     for entry in entries[:-1]:
         tail.hear(message(entry))
         assert sum(to_row(each).size for each in tail._entries) <= 1.1 * TAIL_BYTES
@@ -149,14 +149,14 @@ def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:
 
 def test_trimming_keeps_frames_and_entries_side_by_side() -> None:
     entries = long_log(300, 4096)
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     for position, entry in enumerate(entries[:-1]):
         tail.hear(message(entry))
         if position % 7 == 0:
             tail.after(entries[position - 1].id, NATIVE)
         if position % 3 == 0:
             after = tail.after(tail._entries[0].id, NATIVE)
-            assert after == ([NATIVE.encode(HEAD, each) for each in tail._entries[1:]], tail._entries[1:])
+            assert after == ([NATIVE.encode(RECORD, each) for each in tail._entries[1:]], tail._entries[1:])
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
@@ -164,11 +164,11 @@ def test_the_newest_entry_is_told_from_the_tail_however_large_it_is(before: int)
     entries = long_log(100, 4096)
     done = entries[-1]
     assert to_row(done).size > TAIL_BYTES
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     for entry in entries[-1 - before : -1]:
         tail.hear(message(entry))
     tail.hear(message(done))
-    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.encode(HEAD, done)], [done])
+    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.encode(RECORD, done)], [done])
     assert tail.has_ended
 
 
@@ -192,8 +192,8 @@ def test_whatever_is_no_entry_makes_readers_look_into_the_log(sent: bytes | None
 
 
 def test_words_of_a_log_are_dense() -> None:
-    entries = Book(HEAD).start().say(text_opened(), *words("a|b")).end("completed")
-    tail = Tail(HEAD)
+    entries = Book(RECORD).start().say(text_opened(), *words("a|b")).end("completed")
+    tail = Tail(RECORD)
     tail.hear(message(*entries))
     every: list[Any] = [told(tail, entry.id) for entry in entries]
     assert all(each is not None for each in every)
@@ -202,7 +202,7 @@ def test_words_of_a_log_are_dense() -> None:
 class Follower:
     """Reads all there is, or nothing yet."""
 
-    head = HEAD
+    record = RECORD
 
     def __init__(self, tail: Tail) -> None:
         self.tail = tail
@@ -217,7 +217,7 @@ class Follower:
         after = self.tail.after(self.cursor, NATIVE)
         assert after is not None
         frames, entries = after
-        assert frames == [NATIVE.encode(HEAD, entry) for entry in entries]
+        assert frames == [NATIVE.encode(RECORD, entry) for entry in entries]
         self.told += entries
         self.cursor = self.told[-1].id
         return True
@@ -229,7 +229,7 @@ class Follower:
 
 
 def test_what_everybody_has_read_is_not_kept_but_for_the_newest() -> None:
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     followers = [Follower(tail), Follower(tail)]
     for entry in ENTRIES:
         tail.hear(message(entry))
@@ -239,7 +239,7 @@ def test_what_everybody_has_read_is_not_kept_but_for_the_newest() -> None:
 
 
 def test_what_somebody_has_not_read_is_kept_until_he_has() -> None:
-    tail = Tail(HEAD)
+    tail = Tail(RECORD)
     fast, slow = Follower(tail), Follower(tail)
     slow.reads = False
     for entry in ENTRIES[:4]:

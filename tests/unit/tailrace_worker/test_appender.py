@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from tailrace import keys
 from tailrace.codec import from_row
-from tailrace.events import Event, Head, Opened, Options, Started, Text
+from tailrace.events import Event, GenerationRecord, Opened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.tasks import cancel_and_wait
@@ -26,13 +26,13 @@ class Bench:
         self.restored: list[str] = []
         self.appender = Appender(log, self._restored)
 
-    async def _restored(self, head: Head) -> None:
-        self.restored.append(head.id)
+    async def _restored(self, record: GenerationRecord) -> None:
+        self.restored.append(record.id)
 
     async def writer(self) -> Writer:
-        head = Head(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-        await self.log.create(head, "dispatch")
-        taken = await self.log.acquire(head.id, "token", worker="w")
+        record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+        await self.log.create(record, "dispatch")
+        taken = await self.log.acquire(record.id, "token", worker="w")
         return Writer(taken, self.appender.wake)
 
     async def events(self, writer: Writer) -> list[Event]:
@@ -103,7 +103,7 @@ async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
     fenced.add(Started(1, 1.0))
     await fenced.flush()
     dumps = [(name, await redis.dump(name)) for name in names]
-    await redis.execute_command("HSET", keys.head(fenced.generation), "lease", 1)
+    await redis.execute_command("HSET", keys.state(fenced.generation), "lease", 1)
     later = Writer(await bench.log.acquire(fenced.generation, "later", worker="v"), bench.appender.wake)
     later.add(later.output.restarted(2, "worker_lost", 2.0))
     await later.flush()

@@ -15,7 +15,7 @@ from tailrace.events import (
     Entry,
     Event,
     Extra,
-    Head,
+    GenerationRecord,
     Opened,
     Options,
     Reasoning,
@@ -24,15 +24,15 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.log import AppendResult, LeaseGrant, Outcome
-from tailrace.state import State
+from tailrace.state import GenerationState
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
-HEAD = Head("gen_" + "a" * 26, "me", "m", {"messages": []}, Options(60, 60), created=1000)
+RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", {"messages": []}, Options(60, 60), created=1000)
 ATTEMPT = 2000
 
 
-def state() -> State:
-    return State(HEAD, "running", ATTEMPT, 1, 0, 9000, 99000, "dispatch")
+def state() -> GenerationState:
+    return GenerationState(RECORD, "running", ATTEMPT, 1, 0, 9000, 99000, "dispatch")
 
 
 TOP = 7

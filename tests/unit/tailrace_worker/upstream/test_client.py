@@ -65,8 +65,8 @@ class Server:
         self.connections += 1
         try:
             while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+                record = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(record.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
                 )

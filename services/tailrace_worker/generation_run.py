@@ -20,7 +20,7 @@ from tailrace_worker.upstream.client import Upstream
 logger = logging.getLogger(__name__)
 
 
-class Generation:
+class GenerationRun:
     """What a worker does with one generation."""
 
     def __init__(
@@ -41,7 +41,7 @@ class Generation:
 
     @property
     def only_while_read(self) -> bool:
-        return self._current is not None and self._current.writer.state.head.options.on_disconnect == "cancel"
+        return self._current is not None and self._current.writer.state.record.options.on_disconnect == "cancel"
 
     async def run(self, generation: str, job_id: str) -> None:
         """Run it to its end, or until it is somebody else's."""
