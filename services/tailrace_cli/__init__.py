@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
     module, _ = COMMANDS[arguments.command]
     try:
         run: Callable[..., int | None] = import_module(module).main
-        given = {name: value for name, value in vars(arguments).items() if name in ("generation", "wire", "after")}
+        given = {name: value for name, value in vars(arguments).items() if name in ("generation_id", "wire", "after")}
         return run(_settings(arguments), **given) or 0
     except TailraceError as error:
         print(f"tailrace {arguments.command}: {error.message}", file=sys.stderr)
@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("dev", "tail"):
             command.add_argument("--data-dir", help="where `tailrace dev` keeps answers between runs")
         if name == "tail":
-            command.add_argument("generation", help="its id, gen_…")
+            command.add_argument("generation_id", metavar="ID", help="its id, gen_…")
             command.add_argument("--wire", default="native", help="native, ndjson, text, openai-chat, openai-responses")
             command.add_argument("--after", default="", metavar="CURSOR", help="go on after this event id")
     return parser

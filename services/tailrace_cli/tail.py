@@ -12,27 +12,27 @@ from tailrace.settings import Settings
 from tailrace.wire import WIRES
 
 
-def main(settings: Settings, *, generation: str, wire: str, after: str) -> None:
+def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> None:
     """Print until the end.
 
     Raises:
         TailraceError: there is no such generation, wire or cursor.
     """
-    asyncio.run(_tail(settings, generation, wire, after))
+    asyncio.run(_tail(settings, generation_id, wire, after))
 
 
-async def _tail(settings: Settings, generation: str, wire: str, after: str) -> None:
+async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -> None:
     if wire not in WIRES:
         raise Misconfigured(f"no wire is called {wire!r}; there are {', '.join(WIRES)}")
     address = urlsplit(settings.redis_url)
     log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
     try:
-        record = (await log.state(generation, whole=True)).record
-        async for entry in log.tail(generation, EntryId.parse(after) if after else START):
+        record = (await log.state(generation_id, whole=True)).record
+        async for entry in log.tail(generation_id, EntryId.parse(after) if after else START):
             sys.stdout.buffer.write(WIRES[wire].encode(record, entry))
             sys.stdout.flush()
     except NotFound:
-        raise NotFound(f"there is no generation {generation}") from None
+        raise NotFound(f"there is no generation {generation_id}") from None
     except connection.TRANSIENT_ERRORS as error:
         where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
         raise Unavailable(f"no answer from {where} (TAILRACE_REDIS_URL): {error}") from None

@@ -50,7 +50,7 @@ def create_api(services: Services) -> FastAPI:
 
 def _document_events(api: FastAPI) -> None:
     @api.get(
-        "/v1/generations/{generation}/events",
+        "/v1/generations/{generation_id}/events",
         tags=["generations"],
         responses=routes.ERRORS
         | {
@@ -70,7 +70,7 @@ def _document_events(api: FastAPI) -> None:
                     "description": text,
                 }
                 for name, place, text in (
-                    ("generation", "path", "Its id."),
+                    ("generation_id", "path", "Its id."),
                     ("Last-Event-ID", "header", "Go on after this event."),
                     ("last_event_id", "query", "The same."),
                     ("ticket", "query", "From `events_url`, instead of a key."),

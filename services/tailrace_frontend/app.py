@@ -42,13 +42,13 @@ class Frontend:
         else:
             await self.api(scope, receive, send)  # type: ignore[arg-type]
 
-    async def _events(self, generation: str, scope: Scope, send: Send) -> None:
+    async def _events(self, generation_id: str, scope: Scope, send: Send) -> None:
         """Tell a log, or say why not. What may pass never closes an `EventSource`."""
         headers = Headers(scope=scope)
         wire = wire_for(headers.get("accept", ""))
         allowed = cors.headers_for(headers.get("origin"), self.services.settings.origins)
         try:
-            reader = await self._reader(generation, headers, scope, wire, send)
+            reader = await self._reader(generation_id, headers, scope, wire, send)
         except TailraceError as error:
             await self._refuse(error, headers, allowed, send)
         except TRANSIENT_ERRORS:
@@ -59,18 +59,20 @@ class Frontend:
             else:
                 await reader.run(allowed)
 
-    async def _reader(self, generation: str, headers: Headers, scope: Scope, wire: Wire, send: Send) -> Reader | None:
+    async def _reader(
+        self, generation_id: str, headers: Headers, scope: Scope, wire: Wire, send: Send
+    ) -> Reader | None:
         """None at the end of a log: 204 stops an `EventSource`."""
         services = self.services
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
-        owner = self._owner(generation, headers, query.get("ticket"))
+        owner = self._owner(generation_id, headers, query.get("ticket"))
         cursor = _cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
-        if not is_generation_id(generation):
+        if not is_generation_id(generation_id):
             raise NotFound
         if services.hub.draining:
             raise Unavailable("This server is stopping.")
         try:
-            state = await services.log.state(generation, owner)
+            state = await services.log.state(generation_id, owner)
         except NotFound:
             _, age = await services.log.server()
             if age < services.settings.lease_s + 1:
@@ -82,10 +84,10 @@ class Frontend:
                 return None
         return services.admit_reader(wire, state, cursor, scope, send)
 
-    def _owner(self, generation: str, headers: Headers, ticket: str | None) -> str:
+    def _owner(self, generation_id: str, headers: Headers, ticket: str | None) -> str:
         callers = self.services.callers
         if ticket is not None and not callers.are_open and "authorization" not in headers:
-            return callers.redeem(ticket, generation)
+            return callers.redeem(ticket, generation_id)
         return callers.identify(headers)
 
     async def _refuse(

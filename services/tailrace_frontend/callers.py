@@ -69,14 +69,14 @@ class Callers:
         """Whether the owner is still a caller: asked again on every beat of a stream."""
         return self.are_open or owner in self._current()
 
-    def ticket(self, generation: str, owner: str, expires: int) -> str | None:
+    def ticket(self, generation_id: str, owner: str, expires: int) -> str | None:
         """What lets a browser read this log until `expires` (epoch seconds); None in open mode, which needs none."""
         if self.are_open:
             return None
-        signature = self._sign(generation, owner, expires)
+        signature = self._sign(generation_id, owner, expires)
         return f"{owner}~{expires}~{signature}"
 
-    def redeem(self, ticket: str, generation: str) -> str:
+    def redeem(self, ticket: str, generation_id: str) -> str:
         """The owner whose ticket it is.
 
         Raises:
@@ -85,15 +85,15 @@ class Callers:
         owner, _, rest = ticket.partition("~")
         expires, _, signature = rest.partition("~")
         good = expires.isdecimal() and expires.isascii() and len(expires) < 16
-        expected = self._sign(generation, owner, int(expires) if good else 0)
+        expected = self._sign(generation_id, owner, int(expires) if good else 0)
         if not hmac.compare_digest(expected.encode(), _bytes(signature)) or not good:
             raise Unauthenticated("The ticket is not valid for this generation.")
         if int(expires) < time.time() or not self.may_read(owner):
             raise Unauthenticated("The ticket has expired.")
         return owner
 
-    def _sign(self, generation: str, owner: str, expires: int) -> str:
-        message = "\n".join(("read", generation, owner, str(expires)))
+    def _sign(self, generation_id: str, owner: str, expires: int) -> str:
+        message = "\n".join(("read", generation_id, owner, str(expires)))
         digest = hmac.digest(self._secret, _bytes(message), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 

@@ -94,10 +94,10 @@ class Hub:
 
     def join(self, reader: Follower, *, live: bool = True) -> Tail:
         """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""
-        generation = reader.record.id
-        tail = self._tails.get(generation)
+        generation_id = reader.record.id
+        tail = self._tails.get(generation_id)
         if tail is None:
-            tail = self._tails[generation] = Tail(reader.record)
+            tail = self._tails[generation_id] = Tail(reader.record)
         if live:
             self.listen(tail)
         tail.readers.add(reader)

@@ -15,8 +15,8 @@ class Pages:
 
     __slots__ = ("_coming", "_generation")
 
-    def __init__(self, generation: str) -> None:
-        self._generation = generation
+    def __init__(self, generation_id: str) -> None:
+        self._generation = generation_id
         self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
 
     async def read(self, log: Log, after: EntryId, limit: int, *, coalesce: bool, doubts: int) -> Page:

@@ -74,30 +74,30 @@ async def create(request: Request) -> Response:
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
         services.hub.admit(owner)
-    generation = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
-    if not await services.log.exists(generation):  # a repeat is served even when nothing new is
+    generation_id = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
+    if not await services.log.exists(generation_id):  # a repeat is served even when nothing new is
         await services.admission.admit(owner)
-    record = GenerationRecord(generation, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
+    record = GenerationRecord(generation_id, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
     try:
         await services.queue.submit(record)
-        state = await services.log.state(generation, owner)
+        state = await services.log.state(generation_id, owner)
         told = None if streams else await _told(services, state, full=True)
-        await services.log.state(generation, owner)  # last: accepted is what its server still has
+        await services.log.state(generation_id, owner)  # last: accepted is what its server still has
     except NotFound:  # it came back with older data
         raise Unavailable("The log's server lost it as it was created.") from None
     services.metrics.created.inc()
-    location = {"Location": f"/v1/generations/{generation}"}
+    location = {"Location": f"/v1/generations/{generation_id}"}
     return LogResponse(services, state, location) if told is None else Json200(told, 202, location)
 
 
 async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
-    generation = new_generation_id()
+    generation_id = new_generation_id()
     if key is None:
-        return generation
+        return generation_id
     if not 0 < len(key) <= 255:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
     life_s = services.settings.deadline_s + 2 * retention_s
-    return await services.queue.claim(owner, key, jsoncodec.canonical(body), generation, life_s)
+    return await services.queue.claim(owner, key, jsoncodec.canonical(body), generation_id, life_s)
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)
@@ -133,46 +133,46 @@ async def list_generations(
 
 
 @router.get(
-    "/{generation}",
+    "/{generation_id}",
     response_model=schemas.GenerationJson,
     responses=ERRORS | {429: {"model": schemas.ErrorResponse}},
 )
-async def get(request: Request, generation: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
+async def get(request: Request, generation_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation = _checked(generation)
-    state = await services.log.state(generation, owner)
+    generation_id = _checked(generation_id)
+    state = await services.log.state(generation_id, owner)
     if wait:
         state = await until_ended(services.hub, state, wait)
     return Json200(await _told(services, state, full=True))
 
 
-@router.post("/{generation}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
-async def cancel(request: Request, generation: str) -> Response:
+@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
+async def cancel(request: Request, generation_id: str) -> Response:
     """End it here and now. Also again, also when it has ended: the answer is the generation as it is."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation = _checked(generation)
-    state = await services.log.state(generation, owner)
+    generation_id = _checked(generation_id)
+    state = await services.log.state(generation_id, owner)
     if not state.is_final:
-        await terminate(services.log, services.queue, generation, "cancelled")
-        state = await services.log.state(generation, owner)
+        await terminate(services.log, services.queue, generation_id, "cancelled")
+        state = await services.log.state(generation_id, owner)
     return Json200(await _told(services, state, full=True))
 
 
-@router.delete("/{generation}", response_model=schemas.Deleted, responses=ERRORS)
-async def delete(request: Request, generation: str) -> Response:
+@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
+async def delete(request: Request, generation_id: str) -> Response:
     """Take it away; what runs is cancelled first."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation = _checked(generation)
-    state = await services.log.state(generation, owner)
+    generation_id = _checked(generation_id)
+    state = await services.log.state(generation_id, owner)
     if not state.is_final:
-        await terminate(services.log, services.queue, generation, "cancelled")
-    await services.log.delete(generation)
-    await services.queue.forget(owner, [generation])
-    return Json200({"id": generation, "deleted": True})
+        await terminate(services.log, services.queue, generation_id, "cancelled")
+    await services.log.delete(generation_id)
+    await services.queue.forget(owner, [generation_id])
+    return Json200({"id": generation_id, "deleted": True})
 
 
 async def read_body(request: Request, limit: int) -> bytes:
@@ -196,10 +196,10 @@ def _wants_usage(chat: Json) -> bool:
     return bool((chat.get("stream_options") or {}).get("include_usage"))
 
 
-def _checked(generation: str) -> str:
-    if not is_generation_id(generation):
+def _checked(generation_id: str) -> str:
+    if not is_generation_id(generation_id):
         raise NotFound
-    return generation
+    return generation_id
 
 
 async def _told(services: Services, state: GenerationState, *, full: bool = False) -> Json:

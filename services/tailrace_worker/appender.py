@@ -84,7 +84,7 @@ class Appender:
         except (RedisError, OSError) as error:
             writer.answered(error)
         else:
-            logger.warning("%s: restored: %s", writer.generation, outcome)
+            logger.warning("%s: restored: %s", writer.generation_id, outcome)
             writer.restored() if outcome is Outcome.OK else writer.stop(outcome)
 
 
@@ -93,6 +93,6 @@ def _frozen(writer: Writer) -> AppendBatch | None:
     try:
         return writer.freeze()
     except Exception:
-        logger.exception("%s: cannot be told", writer.generation)
+        logger.exception("%s: cannot be told", writer.generation_id)
         writer.stop("internal_error")
         return None

@@ -71,7 +71,7 @@ class Attempt:
         Raises:
             Interrupted: it should be told anew, by another attempt.
         """
-        telling = asyncio.create_task(self._tell(reason), name=f"telling {self.writer.generation}")
+        telling = asyncio.create_task(self._tell(reason), name=f"telling {self.writer.generation_id}")
         try:
             either: list[asyncio.Future[Any]] = [telling, self.writer.stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -81,20 +81,20 @@ class Attempt:
 
     async def _leave(self, telling: "asyncio.Task[None]") -> None:
         """What is left to do once nothing more is written: log why, and end what can neither go on nor has ended."""
-        writer, generation = self.writer, self.writer.generation
+        writer, generation_id = self.writer, self.writer.generation_id
         error = None if telling.cancelled() else telling.exception()
         if isinstance(error, Interrupted) and not writer.stopped.done():
             raise error
         if error and not isinstance(error, Stopped | Interrupted):
-            logger.error("%s: the run failed", generation, exc_info=error)
+            logger.error("%s: the run failed", generation_id, exc_info=error)
             writer.stop("internal_error")
         if writer.output.done:
             return
         outcome = writer.stopped.result().outcome
-        logger.info("%s: stopped: %s", generation, outcome)
+        logger.info("%s: stopped: %s", generation_id, outcome)
         if not isinstance(outcome, Outcome):
             failure = Failure("The worker cannot go on with it.", outcome)
-            await retry_transient(lambda: terminate(self._log, self._queue, generation, "failed", failure))
+            await retry_transient(lambda: terminate(self._log, self._queue, generation_id, "failed", failure))
 
     def _now(self) -> float:
         """Epoch seconds by Redis' clock."""
@@ -207,7 +207,7 @@ class Attempt:
             writer.mark_done(done)
         else:
             writer.stop(outcome)
-        logger.info("%s: %s: %s", writer.generation, status, outcome)
+        logger.info("%s: %s: %s", writer.generation_id, status, outcome)
 
     async def _write_end(self) -> Outcome:
         """Write the end onto the top that was folded; where the server has lost rows since, those first.
@@ -219,7 +219,7 @@ class Attempt:
         writer, (last_seq, done, extra) = self.writer, self._end
         while True:
             answer = await retry_transient(
-                lambda: self._log.finish(writer.generation, writer.epoch, last_seq, done, extra)
+                lambda: self._log.finish(writer.generation_id, writer.epoch, last_seq, done, extra)
             )
             if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
                 break
@@ -227,7 +227,7 @@ class Attempt:
             await writer.flush()
         if answer.outcome is not Outcome.FENCED:
             owner, job_id = writer.state.record.owner, writer.state.job_id
-            await retry_transient(partial(self._queue.remove, writer.generation, owner, job_id))
+            await retry_transient(partial(self._queue.remove, writer.generation_id, owner, job_id))
         return answer.outcome
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
@@ -242,8 +242,8 @@ class Attempt:
             try:
                 outcome = await self._write_end()
             except Stopped as stopped:
-                logger.warning("%s: its end was lost: %s", self.writer.generation, stopped)
+                logger.warning("%s: its end was lost: %s", self.writer.generation_id, stopped)
                 return
             if outcome is Outcome.OK:
-                logger.warning("%s: its end was lost, and is written again", self.writer.generation)
+                logger.warning("%s: its end was lost, and is written again", self.writer.generation_id)
                 unsure = True

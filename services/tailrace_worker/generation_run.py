@@ -43,25 +43,25 @@ class GenerationRun:
     def only_while_read(self) -> bool:
         return self._current is not None and self._current.writer.state.record.options.on_disconnect == "cancel"
 
-    async def run(self, generation: str, job_id: str) -> None:
+    async def run(self, generation_id: str, job_id: str) -> None:
         """Run it to its end, or until it is somebody else's."""
         reason = "worker_lost"
         while True:
-            taken = await self._acquire(generation, job_id)
+            taken = await self._acquire(generation_id, job_id)
             await retry_transient(lambda: self._queue.mark_started(job_id))
             if taken.outcome is not Outcome.OK:
-                logger.info("%s: nothing to do: %s", generation, taken.outcome)
+                logger.info("%s: nothing to do: %s", generation_id, taken.outcome)
                 return None
             self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, taken)
             try:
                 return await self._current.run(reason)
             except Interrupted as interruption:
                 reason = interruption.reason
-                logger.info("%s: interrupted: %s", generation, reason)
+                logger.info("%s: interrupted: %s", generation_id, reason)
 
-    async def _acquire(self, generation: str, job_id: str) -> LeaseGrant:
+    async def _acquire(self, generation_id: str, job_id: str) -> LeaseGrant:
         token = f"{job_id}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
-        return await retry_transient(lambda: self._log.acquire(generation, token, worker=self._worker))
+        return await retry_transient(lambda: self._log.acquire(generation_id, token, worker=self._worker))
 
     def look_again(self) -> None:
         """The server does not know this attempt any more."""

@@ -71,20 +71,20 @@ class GenerationWorker:
             job_deserializer=load_job,
         )
 
-    async def run_generation(self, _: dict[Any, Any], generation: str, job_id: str) -> None:
+    async def run_generation(self, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
         """The one job."""
-        if generation in self.running:
+        if generation_id in self.running:
             return
         run = GenerationRun(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
-        self.running[generation] = run
+        self.running[generation_id] = run
         try:
             async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():
-                await run.run(generation, job_id)
-            task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation}")
+                await run.run(generation_id, job_id)
+            task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation_id}")
             self._confirming.add(task)
             task.add_done_callback(self._confirming.discard)
         finally:
-            del self.running[generation]
+            del self.running[generation_id]
 
     async def run(self) -> None:
         """Work until SIGTERM or SIGINT, then stop picking, drain, and hand the rest back."""
@@ -171,10 +171,10 @@ class GenerationWorker:
 
     async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
         """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
-        for generation, epoch in rest:
+        for generation_id, epoch in rest:
             job_id = new_token()
-            if await self.log.release(generation, epoch, job_id) is Outcome.OK:
-                await self.queue.enqueue(generation, job_id, self.settings.deadline_s)
+            if await self.log.release(generation_id, epoch, job_id) is Outcome.OK:
+                await self.queue.enqueue(generation_id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
         await cancel_and_wait(*self._confirming)

@@ -43,7 +43,7 @@ class Writer:
     def __init__(self, taken: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
         assert taken.state is not None
         self.state: GenerationState = taken.state
-        self.generation = self.state.record.id
+        self.generation_id = self.state.record.id
         self.epoch = taken.epoch
         self.rows = list(taken.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
@@ -75,7 +75,7 @@ class Writer:
             after_seq = self.output.last_seq
             rows = [self._number(event, extra) for event, extra in self._waiting]
             self._waiting.clear()
-            self._frozen = AppendBatch(self.generation, self.epoch, after_seq, rows)
+            self._frozen = AppendBatch(self.generation_id, self.epoch, after_seq, rows)
         return self._frozen
 
     def _number(self, event: Event, extra: Extra) -> Row:
@@ -113,7 +113,7 @@ class Writer:
 
     def _since(self, seq: int) -> AppendBatch:
         rows = [row for row in self.rows if row.seq > seq]
-        return AppendBatch(self.generation, self.epoch, seq, rows)
+        return AppendBatch(self.generation_id, self.epoch, seq, rows)
 
     def restored(self) -> None:
         """The log is there again, with all rows so far: go on."""

@@ -1,7 +1,7 @@
 """Every Redis key and channel of Tailrace.
 
-    key                                    type    written by        read by           lives tailrace:{gen}:state
-    hash    the scripts       everybody         deadline + lease + retention from
+    key                                    type    written by        read by           lives
+    tailrace:{gen}:state                   hash    the scripts       everybody         deadline + lease + retention from
                                                                                        create; retention from done
     tailrace:{gen}:log                     stream  the scripts       readers           as the state
     tailrace:{gen}:tombstone               hash    create, delete    readers, append   deadline + 2 × retention + 24 h
@@ -32,34 +32,34 @@ WORKERS = "tailrace:workers"
 UNFINISHED_SETS = 16
 
 
-def state(generation: str) -> str:
-    return f"tailrace:{{{generation}}}:state"
+def state(generation_id: str) -> str:
+    return f"tailrace:{{{generation_id}}}:state"
 
 
-def log(generation: str) -> str:
-    return f"tailrace:{{{generation}}}:log"
+def log(generation_id: str) -> str:
+    return f"tailrace:{{{generation_id}}}:log"
 
 
-def tombstone(generation: str) -> str:
-    return f"tailrace:{{{generation}}}:tombstone"
+def tombstone(generation_id: str) -> str:
+    return f"tailrace:{{{generation_id}}}:tombstone"
 
 
-def events(generation: str) -> str:
-    return f"tailrace:{{{generation}}}:events"
+def events(generation_id: str) -> str:
+    return f"tailrace:{{{generation_id}}}:events"
 
 
 @lru_cache(maxsize=4096)
-def of_generation(generation: str) -> tuple[str, ...]:
+def of_generation(generation_id: str) -> tuple[str, ...]:
     """KEYS of every script, in this order."""
-    return state(generation), log(generation), tombstone(generation), events(generation)
+    return state(generation_id), log(generation_id), tombstone(generation_id), events(generation_id)
 
 
 def worker(worker: str) -> str:
     return f"tailrace:worker:{worker}"
 
 
-def unfinished(generation: str) -> str:
-    return f"tailrace:unfinished:{crc32(generation.encode()) % UNFINISHED_SETS}"
+def unfinished(generation_id: str) -> str:
+    return f"tailrace:unfinished:{crc32(generation_id.encode()) % UNFINISHED_SETS}"
 
 
 def all_unfinished() -> list[str]:

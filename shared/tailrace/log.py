@@ -64,7 +64,7 @@ class LeaseGrant(NamedTuple):
 class AppendBatch(NamedTuple):
     """Rows to add: `after_seq` is the number before the first of them."""
 
-    generation: str
+    generation_id: str
     epoch: int
     after_seq: int
     rows: Sequence[Row]
@@ -122,11 +122,11 @@ class Log:
         return int(answer[0])
 
     async def acquire(
-        self, generation: str, token: str, *, worker: str = "", terminating: FinalStatus | None = None
+        self, generation_id: str, token: str, *, worker: str = "", terminating: FinalStatus | None = None
     ) -> LeaseGrant:
         """Become the writer: to run it as `worker`, or (never refused) to end it with the status `terminating`."""
         outcome, *answer = await scripts.ACQUIRE(
-            self.redis, generation, token, terminating or "", self.lease_ms, worker
+            self.redis, generation_id, token, terminating or "", self.lease_ms, worker
         )
         if outcome != b"OK":
             return LeaseGrant(_outcome(outcome))
@@ -144,7 +144,7 @@ class Log:
             self._pipeline,
             [
                 (
-                    call.generation,
+                    call.generation_id,
                     [
                         call.epoch,
                         call.after_seq,
@@ -167,15 +167,15 @@ class Log:
         answers = await scripts.RENEW.gather(
             self._pipeline,
             [
-                (generation, [epoch, self.lease_ms, ABANDONED_MS if while_read else ""])
-                for generation, epoch, while_read in leases
+                (generation_id, [epoch, self.lease_ms, ABANDONED_MS if while_read else ""])
+                for generation_id, epoch, while_read in leases
             ],
         )
         return [answer if isinstance(answer, Exception) else _outcome(answer[0]) for answer in answers]
 
-    async def touch_presence(self, generations: Sequence[str]) -> None:
+    async def touch_presence(self, generation_ids: Sequence[str]) -> None:
         """Note that somebody reads these."""
-        await scripts.TOUCH_PRESENCE.gather(self._pipeline, [(generation, []) for generation in generations])
+        await scripts.TOUCH_PRESENCE.gather(self._pipeline, [(generation_id, []) for generation_id in generation_ids])
 
     async def restore(self, state: GenerationState, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
@@ -200,69 +200,73 @@ class Log:
         )  # fmt: skip
         return _outcome(outcome)
 
-    async def release(self, generation: str, epoch: int, job_id: str) -> Outcome:
+    async def release(self, generation_id: str, epoch: int, job_id: str) -> Outcome:
         """Stop holding it: it waits under another dispatch, and this run does not count as an attempt."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, ""))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation_id, epoch, job_id, ""))[0])
 
-    async def requeue_expired(self, generation: str, epoch: int, job_id: str) -> Outcome:
+    async def requeue_expired(self, generation_id: str, epoch: int, job_id: str) -> Outcome:
         """Nobody holds it: it waits under another dispatch. HELD if somebody does after all."""
-        return _outcome((await scripts.REQUEUE(self.redis, generation, epoch, job_id, "expired"))[0])
+        return _outcome((await scripts.REQUEUE(self.redis, generation_id, epoch, job_id, "expired"))[0])
 
     async def finish(
-        self, generation: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA
+        self, generation_id: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA
     ) -> AppendResult:
         """End it, if its top is still the one that was folded."""
         row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
-        answer = await scripts.FINISH(self.redis, generation, epoch, last_seq, done.status, pack([row]), *_flat([row]))
+        answer = await scripts.FINISH(
+            self.redis, generation_id, epoch, last_seq, done.status, pack([row]), *_flat([row])
+        )
         return _append_result(answer)
 
-    async def delete(self, generation: str) -> Outcome:
+    async def delete(self, generation_id: str) -> Outcome:
         """Take it away. End it first if it runs."""
-        return _outcome((await scripts.DELETE(self.redis, generation))[0])
+        return _outcome((await scripts.DELETE(self.redis, generation_id))[0])
 
-    async def state(self, generation: str, owner: str | None = None, *, whole: bool = False) -> GenerationState:
+    async def state(self, generation_id: str, owner: str | None = None, *, whole: bool = False) -> GenerationState:
         """The head, for its owner (None: for whoever works here). `whole`: with the request, which may be megabytes.
 
         Raises:
             NotFound: it never existed, or is another owner's.
             Gone: it was deleted, or has expired.
         """
-        values = await self._ask("HMGET", keys.state(generation), *(WHOLE if whole else FIELDS))
+        values = await self._ask("HMGET", keys.state(generation_id), *(WHOLE if whole else FIELDS))
         state = state_of(values)
         if state is None:
-            await self._raise_missing(generation, owner)
+            await self._raise_missing(generation_id, owner)
         assert state is not None
         if owner is not None and state.record.owner != owner:
             raise NotFound
         return state
 
-    async def states(self, generations: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
+    async def states(self, generation_ids: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
         """Many heads in one round trip; None for those no longer kept. One that cannot be read (a later version may
         have written it) yields its exception, alone."""
         states: list[GenerationState | CorruptEntry | None] = []
-        for values in await self._ask_all([("HMGET", keys.state(each), *FIELDS) for each in generations]):
+        for values in await self._ask_all([("HMGET", keys.state(each), *FIELDS) for each in generation_ids]):
             try:
                 states.append(state_of(values))
             except CorruptEntry as error:
                 states.append(error)
         return states
 
-    async def positions(self, generations: Sequence[str]) -> list[Position | None]:
+    async def positions(self, generation_ids: Sequence[str]) -> list[Position | None]:
         """Where each stands; None for those no longer kept. An answer costs a small part of what `state` does."""
-        answers = await self._ask_all([("HMGET", keys.state(each), "epoch", "seq", "status") for each in generations])
+        answers = await self._ask_all(
+            [("HMGET", keys.state(each), "epoch", "seq", "status") for each in generation_ids]
+        )
         return [
             None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
             for epoch, seq, status in answers
         ]
 
-    async def read(self, generation: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
+    async def read(self, generation_id: str, after: EntryId = START, limit: int = FIRST_PAGE) -> list[Entry]:
         """Up to `limit` entries that follow the cursor; none if nothing does, or the log is no longer there."""
-        return (await self.page(generation, after, limit)).entries
+        return (await self.page(generation_id, after, limit)).entries
 
-    async def page(self, generation: str, after: EntryId, limit: int, *, coalesce: bool = False) -> Page:
+    async def page(self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False) -> Page:
         """The same as a page. `coalesce`: adjacent deltas of one place as one entry, under the last one's id."""
         start = "-" if after == START else f"({after}"
-        stored = await self._ask("XRANGE", keys.log(generation), start, "+", "COUNT", limit)
+        stored = await self._ask("XRANGE", keys.log(generation_id), start, "+", "COUNT", limit)
         if not stored:
             return Page([], after.seq, limit, is_last=True)
         first = from_row(_row(stored[0]))
@@ -272,23 +276,23 @@ class Log:
         more = min(page_size(len(stored), size), 4 * limit)  # what comes may be larger than what was
         return Page(entries, first.id.seq - first.seq_span, more, is_last=len(stored) < limit)
 
-    async def read_all(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
+    async def read_all(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, read in pages of about 64 KiB."""
         limit, is_last = FIRST_PAGE, False
         while not is_last:
-            entries, _, limit, is_last = await self.page(generation, after, limit)
+            entries, _, limit, is_last = await self.page(generation_id, after, limit)
             for entry in entries:
                 yield entry
             if entries:
                 after = entries[-1].id
 
-    async def done_entry(self, generation: str) -> Done | None:
+    async def done_entry(self, generation_id: str) -> Done | None:
         """The `done` of a finished generation, with its whole output; None while there is none."""
-        rows = await self.redis.xrevrange(keys.log(generation), "+", "-", 1)
+        rows = await self.redis.xrevrange(keys.log(generation_id), "+", "-", 1)
         event = from_row(_row(rows[0])).event if rows else None
         return event if isinstance(event, Done) else None
 
-    async def tail(self, generation: str, after: EntryId = START) -> AsyncIterator[Entry]:
+    async def tail(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """What follows the cursor, and then what is added, until the end: for one reader on a terminal.
 
         (The web tier's hub serves thousands from one connection instead.)
@@ -296,7 +300,7 @@ class Log:
         Raises:
             NotFound, Gone: as `state`; also when it vanishes under the reader.
         """
-        key = keys.log(generation)
+        key = keys.log(generation_id)
         block_ms, ended = None, False
         while True:
             answer = await self.redis.xread({key: "0-0" if after == START else str(after)}, 256, block_ms)
@@ -309,7 +313,7 @@ class Log:
             if not answer:
                 if ended:
                     return
-                ended = (await self.state(generation)).is_final  # it may have ended since: then look once more
+                ended = (await self.state(generation_id)).is_final  # it may have ended since: then look once more
                 block_ms = None if ended else BLOCK_MS
 
     async def _ask(self, *command: Any) -> Any:
@@ -327,8 +331,8 @@ class Log:
                 raise reply
         return replies
 
-    async def _raise_missing(self, generation: str, owner: str | None) -> None:
-        tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation))
+    async def _raise_missing(self, generation_id: str, owner: str | None) -> None:
+        tombstone = await self.redis.execute_command("HGETALL", keys.tombstone(generation_id))
         if not tombstone or (owner is not None and tombstone[b"owner"] != owner.encode()):
             raise NotFound
         raise Gone("deleted" if b"deleted" in tombstone else "expired")
@@ -338,8 +342,8 @@ class Log:
         if state.worker:
             await self.redis.execute_command("SPUBLISH", keys.worker(state.worker), state.record.id)
 
-    async def exists(self, generation: str) -> bool:
-        return bool(await self.redis.exists(keys.state(generation)))
+    async def exists(self, generation_id: str) -> bool:
+        return bool(await self.redis.exists(keys.state(generation_id)))
 
     async def memory_percent(self) -> float:
         """How much of its memory the server uses."""

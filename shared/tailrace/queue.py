@@ -59,7 +59,7 @@ def _plain(value: Any) -> bool:
 class Claim(msgspec.Struct, frozen=True):
     """What an Idempotency-Key stands for."""
 
-    generation: str
+    generation_id: str
     body: str
 
 
@@ -80,7 +80,7 @@ class Queue:
             default_queue_name=keys.QUEUE,
         )
 
-    async def claim(self, owner: str, key: str, body: bytes, generation: str, life_s: int) -> str:
+    async def claim(self, owner: str, key: str, body: bytes, generation_id: str, life_s: int) -> str:
         """The generation that this Idempotency-Key stands for: the one given, unless it was used before.
 
         Raises:
@@ -88,16 +88,16 @@ class Queue:
         """
         digest = hashlib.sha256(body).hexdigest()
         name = keys.idempotency(owner, key)
-        claim = msgspec.json.encode(Claim(generation, digest))
+        claim = msgspec.json.encode(Claim(generation_id, digest))
         if await self.redis.set(name, claim, nx=True, ex=life_s + CLAIM_GRACE_S):
-            return generation
+            return generation_id
         held = await self.redis.get(name)
         if held is None:  # expired between the two calls
-            return await self.claim(owner, key, body, generation, life_s)
+            return await self.claim(owner, key, body, generation_id, life_s)
         known = msgspec.json.decode(held, type=Claim)
         if known.body != digest:
             raise IdempotencyKeyReused
-        return known.generation
+        return known.generation_id
 
     async def submit(self, record: GenerationRecord) -> None:
         """Create the generation and have a worker run it. Idempotent by id.
@@ -142,7 +142,7 @@ class Queue:
             pipe.expire(name, life_s, gt=True)
         await pipe.execute()
 
-    async def enqueue(self, generation: str, job_id: str, expires_s: int) -> None:
+    async def enqueue(self, generation_id: str, job_id: str, expires_s: int) -> None:
         """Ask for a run. The same dispatch twice is one job.
 
         As arq's `enqueue_job`, but without its WATCH: where a connection dies under that, arq raises what is no
@@ -150,7 +150,7 @@ class Queue:
         """
         seconds, _ = await self.redis.time()
         now_ms = 1000 * int(seconds)
-        job = serialize_job(JOB, (generation, job_id), {}, None, now_ms, serializer=dump_job)
+        job = serialize_job(JOB, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
         pipe = self.redis.pipeline(transaction=True)
         pipe.set(job_key_prefix + job_id, job, nx=True, px=expires_s * 1000)
         pipe.zadd(keys.QUEUE, {job_id: now_ms - 1000 * CLOCK_SKEW_S}, nx=True)
@@ -176,15 +176,15 @@ class Queue:
         11.8 s), so they leave it now."""
         await self.redis.zrem(keys.QUEUE, job_id)
 
-    async def remove(self, generation: str, owner: str | None = None, job_id: str | None = None) -> None:
+    async def remove(self, generation_id: str, owner: str | None = None, job_id: str | None = None) -> None:
         """It has ended, and nothing is left of its dispatch: arq cannot delete what is its own where its worker dies,
         or the server is away. (Without its owner it leaves their count when its deadline has passed.)"""
         pipe = self.redis.pipeline(transaction=False)
         if job_id is not None:
             _remove_job(pipe, job_id)
-        pipe.srem(keys.unfinished(generation), generation)
+        pipe.srem(keys.unfinished(generation_id), generation_id)
         if owner is not None:
-            pipe.zrem(keys.unfinished_of(owner), generation)
+            pipe.zrem(keys.unfinished_of(owner), generation_id)
         await pipe.execute()
 
     async def load(self, owner: str) -> tuple[int, int]:
@@ -259,9 +259,9 @@ class Queue:
             yield [each.decode() for each in page]
             rank += sum(score is not None for score in await self.redis.zmscore(name, page))  # the rest was forgotten
 
-    async def forget(self, owner: str, generations: list[str]) -> None:
-        if generations:
-            await self.redis.zrem(keys.owned(owner), *generations)
+    async def forget(self, owner: str, generation_ids: list[str]) -> None:
+        if generation_ids:
+            await self.redis.zrem(keys.owned(owner), *generation_ids)
 
 
 def _remove_job(pipe: Pipeline, job_id: str) -> None:

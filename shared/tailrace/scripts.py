@@ -22,8 +22,8 @@ class Script:
         self.text = (files("tailrace") / "lua" / f"{name}.lua").read_text()
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
-    async def __call__(self, redis: Redis, generation: str, *args: Any) -> list[Any]:
-        return await self.on(redis, keys.of_generation(generation), *args)
+    async def __call__(self, redis: Redis, generation_id: str, *args: Any) -> list[Any]:
+        return await self.on(redis, keys.of_generation(generation_id), *args)
 
     async def on(self, redis: Redis, on: Sequence[str], *args: Any) -> list[Any]:
         """Call it on these keys."""
@@ -40,7 +40,7 @@ class Script:
             RedisError, OSError: the server could not be reached; whether the calls were carried out is unknown.
         """
         answers = await pipeline.execute(
-            [("EVALSHA", self.sha, 4, *keys.of_generation(generation), *args) for generation, args in calls]
+            [("EVALSHA", self.sha, 4, *keys.of_generation(generation_id), *args) for generation_id, args in calls]
         )
         again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if again:

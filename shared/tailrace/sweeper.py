@@ -74,9 +74,9 @@ class Sweeper:
             return
         for shard in range(keys.UNFINISHED_SETS):
             if await self._queue.claim_shard(shard, int(self._lease_s * 250)):
-                generations = await self._queue.list_unfinished(shard)
-                if generations:
-                    await self._look_at(generations)
+                generation_ids = await self._queue.list_unfinished(shard)
+                if generation_ids:
+                    await self._look_at(generation_ids)
 
     async def _must_hold_off(self) -> bool:
         run_id, age = await self._log.server()
@@ -87,52 +87,52 @@ class Sweeper:
             self._run_id = run_id
         return now < self._hold_until
 
-    async def _look_at(self, generations: list[str]) -> None:
-        states = await self._log.states(generations)
+    async def _look_at(self, generation_ids: list[str]) -> None:
+        states = await self._log.states(generation_ids)
         now = await self._log.now()
         job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
         waiting = await self._queue.is_waiting(job_ids)
         if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
             return
-        for generation, state, is_waiting in zip(generations, states, waiting, strict=True):
+        for generation_id, state, is_waiting in zip(generation_ids, states, waiting, strict=True):
             try:
                 if isinstance(state, CorruptEntry):
                     raise state
-                await self._judge(generation, state, now, is_waiting)
+                await self._judge(generation_id, state, now, is_waiting)
             except (NotFound, Gone):
-                await self._queue.remove(generation)
+                await self._queue.remove(generation_id)
             except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
-                logger.warning("%s: sweep: %s", generation, error)
+                logger.warning("%s: sweep: %s", generation_id, error)
             except TRANSIENT_ERRORS:
                 raise
             except Exception as error:  # noqa: BLE001 - one that cannot be read is left alone, and keeps nobody else
-                self._complain(generation, error)
+                self._complain(generation_id, error)
 
-    def _complain(self, generation: str, error: Exception) -> None:
+    def _complain(self, generation_id: str, error: Exception) -> None:
         """Once, and not with every sweep."""
-        if generation not in self._complained:
-            self._complained.add(generation)
-            logger.error("%s: cannot be looked after: %s", generation, error, exc_info=error)
+        if generation_id not in self._complained:
+            self._complained.add(generation_id)
+            logger.error("%s: cannot be looked after: %s", generation_id, error, exc_info=error)
 
-    async def _judge(self, generation: str, state: GenerationState | None, now: int, is_waiting: bool) -> None:
+    async def _judge(self, generation_id: str, state: GenerationState | None, now: int, is_waiting: bool) -> None:
         if state is None:
-            if self._for_longer_than(NEVER_CREATED_S, generation):
-                await self._queue.remove(generation)
+            if self._for_longer_than(NEVER_CREATED_S, generation_id):
+                await self._queue.remove(generation_id)
         elif state.is_final:
-            await self._queue.remove(generation, state.record.owner, state.job_id)
+            await self._queue.remove(generation_id, state.record.owner, state.job_id)
         elif state.lease > now:
-            self._doubted.pop(generation, None)
+            self._doubted.pop(generation_id, None)
         elif state.terminating:
-            await terminate(self._log, self._queue, generation, state.terminating)
+            await terminate(self._log, self._queue, generation_id, state.terminating)
         elif now > state.deadline:
-            await self._fail(generation, Failure("The deadline has passed.", "deadline_exceeded"))
+            await self._fail(generation_id, Failure("The deadline has passed.", "deadline_exceeded"))
         elif state.is_abandoned(now):
-            await terminate(self._log, self._queue, generation, "cancelled", CLIENT_GONE)
+            await terminate(self._log, self._queue, generation_id, "cancelled", CLIENT_GONE)
         elif state.status == "running":
             await self._worker_lost(state)
         elif is_waiting:
-            self._doubted.pop(generation, None)
-        elif self._for_longer_than(self._lease_s, generation):
+            self._doubted.pop(generation_id, None)
+        elif self._for_longer_than(self._lease_s, generation_id):
             await self._requeue(state)
 
     async def _worker_lost(self, state: GenerationState) -> None:
@@ -143,20 +143,20 @@ class Sweeper:
             await self._requeue(state)
 
     async def _requeue(self, state: GenerationState) -> None:
-        generation = state.record.id
+        generation_id = state.record.id
         job_id = (QUARANTINE if state.tries >= QUARANTINE_AFTER else "") + new_token()
         await self._queue.remove_job(state.job_id)  # first: once it is under another, nobody knows of this one
-        if await self._log.requeue_expired(generation, state.epoch, job_id) is Outcome.OK:
-            await self._queue.enqueue(generation, job_id, state.record.options.deadline_s)
-            self._doubted.pop(generation, None)
+        if await self._log.requeue_expired(generation_id, state.epoch, job_id) is Outcome.OK:
+            await self._queue.enqueue(generation_id, job_id, state.record.options.deadline_s)
+            self._doubted.pop(generation_id, None)
 
-    async def _fail(self, generation: str, failure: Failure) -> None:
-        await terminate(self._log, self._queue, generation, "failed", failure)
+    async def _fail(self, generation_id: str, failure: Failure) -> None:
+        await terminate(self._log, self._queue, generation_id, "failed", failure)
 
-    def _for_longer_than(self, seconds: float, generation: str) -> bool:
+    def _for_longer_than(self, seconds: float, generation_id: str) -> bool:
         """Whether this was doubted at an earlier sweep, that long ago; forgets what it has not seen for long."""
         now = time.monotonic()
-        since = self._doubted.setdefault(generation, now)
+        since = self._doubted.setdefault(generation_id, now)
         if len(self._doubted) > 10_000:
             self._doubted = {name: at for name, at in self._doubted.items() if now - at < 2 * NEVER_CREATED_S}
         return now - since > seconds

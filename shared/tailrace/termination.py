@@ -27,24 +27,26 @@ CLIENT_GONE = Failure("Nobody reads it any more.", "client_disconnected")
 """Why a generation that should run only while somebody reads was cancelled."""
 
 
-async def terminate(log: Log, queue: Queue, generation: str, status: FinalStatus, error: Failure | None = None) -> None:
+async def terminate(
+    log: Log, queue: Queue, generation_id: str, status: FinalStatus, error: Failure | None = None
+) -> None:
     """Write the one `done`, unless there is one already.
 
     Raises:
         NotFound, Gone: there is no such generation, or no longer.
     """
     for fenced in count():
-        taken = await log.acquire(generation, new_token(), terminating=status)
+        taken = await log.acquire(generation_id, new_token(), terminating=status)
         if taken.outcome is Outcome.DONE:
             return
         if taken.state is None:
-            await log.state(generation)  # raises what became of it; if it is back: once more
+            await log.state(generation_id)  # raises what became of it; if it is back: once more
             continue
         await log.notify_worker(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.record.logprobs)
         done = output.build_done(status, taken.now / 1000, error=error, request=taken.state.record.request)
-        answer = await log.finish(generation, taken.epoch, output.last_seq, done)
+        answer = await log.finish(generation_id, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.remove(generation, taken.state.record.owner, taken.state.job_id)
+            await queue.remove(generation_id, taken.state.record.owner, taken.state.job_id)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

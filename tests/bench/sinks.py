@@ -88,10 +88,10 @@ class LogSink:
     async def end(self) -> None:
         for taken, last_seq in zip(self._logs, self._last_seqs, strict=True):
             assert taken.state is not None
-            generation = taken.state.record.id
-            output = Output([entry async for entry in self._log.read_all(generation)])
+            generation_id = taken.state.record.id
+            output = Output([entry async for entry in self._log.read_all(generation_id)])
             done: Done = output.build_done("completed", time.time(), request={})
-            answer = await self._log.finish(generation, taken.epoch, last_seq, done)
+            answer = await self._log.finish(generation_id, taken.epoch, last_seq, done)
             assert answer.outcome is Outcome.OK, answer
 
 
@@ -120,7 +120,7 @@ class WorkerSink(LogSink):
             writer.add(Started(1, time.time()))
             writer.add(Opened(0, "text", choices=[0]))
         await asyncio.gather(*(writer.flush() for writer in self._writers))
-        return [writer.generation for writer in self._writers]
+        return [writer.generation_id for writer in self._writers]
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
         for log, said in texts.items():

@@ -45,17 +45,17 @@ class Product:
         self.nobody = Api(http, guarded.url)
         self.log = Log(connection.connect(running.redis.url), 600_000)
 
-    async def teller(self, generation: str) -> Teller:
-        return await Teller.of(self.log, generation)
+    async def teller(self, generation_id: str) -> Teller:
+        return await Teller.of(self.log, generation_id)
 
     async def told(self, *texts: str, api: Api | None = None, **fields: Any) -> str:
         """A generation that said this and has ended."""
-        generation = await (api or self.api).create(**fields)
-        teller = await self.teller(generation)
+        generation_id = await (api or self.api).create(**fields)
+        teller = await self.teller(generation_id)
         for text in texts:
             await teller.say(text)
         await teller.end()
-        return generation
+        return generation_id
 
     async def waits(self, job_id: str) -> bool:
         return await self.log.redis.zscore(keys.QUEUE, job_id) is not None
@@ -98,17 +98,17 @@ async def test_create_answers_202_with_the_generation_and_its_location(product: 
     told = await product.api.post(body(temperature=0.5))
     assert told.status == 202
     assert told.headers["content-type"] == "application/json"
-    generation = told.value
-    assert told.headers["location"] == f"/v1/generations/{generation['id']}"
-    assert generation["object"] == "generation"
-    assert generation["status"] == "queued"
-    assert generation["model"] == "demo"
-    assert generation["request"] == body(temperature=0.5)
-    assert generation["output"] == []
-    assert generation["queue_position"] >= 1
-    assert generation["worker_running"] is False
-    assert generation["events_url"] == f"/v1/generations/{generation['id']}/events"
-    assert abs(generation["created_at"] - time.time()) < 5
+    generation_id = told.value
+    assert told.headers["location"] == f"/v1/generations/{generation_id['id']}"
+    assert generation_id["object"] == "generation"
+    assert generation_id["status"] == "queued"
+    assert generation_id["model"] == "demo"
+    assert generation_id["request"] == body(temperature=0.5)
+    assert generation_id["output"] == []
+    assert generation_id["queue_position"] >= 1
+    assert generation_id["worker_running"] is False
+    assert generation_id["events_url"] == f"/v1/generations/{generation_id['id']}/events"
+    assert abs(generation_id["created_at"] - time.time()) < 5
 
 
 async def test_create_answers_the_log_itself_where_accept_names_event_streams(product: Product) -> None:
@@ -117,11 +117,11 @@ async def test_create_answers_the_log_itself_where_accept_names_event_streams(pr
     async with product.http.post(url, json=body(), headers=headers) as answer:
         assert answer.status == 200
         assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        generation = answer.headers["location"].removeprefix("/v1/generations/")
+        generation_id = answer.headers["location"].removeprefix("/v1/generations/")
         parser = Parser()
         (created,) = parser.feed(await answer.content.readany())
-        assert (created.kind, created.seq, created.value["id"]) == ("created", 0, generation)
-        teller = await product.teller(generation)
+        assert (created.kind, created.seq, created.value["id"]) == ("created", 0, generation_id)
+        teller = await product.teller(generation_id)
         await teller.say("Hello", " there")
         await teller.end()
         events = [event async for data in answer.content.iter_any() for event in parser.feed(data)]
@@ -168,34 +168,34 @@ async def test_another_callers_same_key_is_a_generation_of_their_own(product: Pr
 
 
 async def test_a_key_whose_generation_is_gone_stays_used(product: Product) -> None:
-    generation = (await product.api.post(body(), Idempotency_Key="gone")).value["id"]
-    assert (await product.api.delete(generation)).status == 200
+    generation_id = (await product.api.post(body(), Idempotency_Key="gone")).value["id"]
+    assert (await product.api.delete(generation_id)).status == 200
     told = await product.api.post(body(), Idempotency_Key="gone")
     assert told.status == 410
-    assert generation not in [each["id"] for each in (await product.api.list()).value["data"]]
+    assert generation_id not in [each["id"] for each in (await product.api.list()).value["data"]]
 
 
 async def test_a_repeat_is_told_as_it_is_by_now(product: Product) -> None:
-    generation = (await product.api.post(body(), Idempotency_Key="ended")).value["id"]
-    await product.api.cancel(generation)
+    generation_id = (await product.api.post(body(), Idempotency_Key="ended")).value["id"]
+    await product.api.cancel(generation_id)
     told = await product.api.post(body(), Idempotency_Key="ended")
-    assert (told.status, told.value["id"], told.value["status"]) == (202, generation, "cancelled")
+    assert (told.status, told.value["id"], told.value["status"]) == (202, generation_id, "cancelled")
 
 
 # get
 
 
 async def test_get_tells_the_output_so_far_and_in_the_end_all_of_it(product: Product) -> None:
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
-    told = (await product.api.get(generation)).value
+    told = (await product.api.get(generation_id)).value
     assert told["status"] == "running"
     assert told["output"] == [{"item": 0, "type": "text", "text": "Hello"}]
     assert told["queue_position"] is None
     await teller.say(" there")
     await teller.end()
-    told = (await product.api.get(generation)).value
+    told = (await product.api.get(generation_id)).value
     assert told["status"] == "completed"
     assert told["output"] == [{"item": 0, "type": "text", "text": "Hello there"}]
     assert told["finish"] == [{"index": 0, "finish_reason": "stop"}]
@@ -204,9 +204,9 @@ async def test_get_tells_the_output_so_far_and_in_the_end_all_of_it(product: Pro
 
 
 async def test_get_with_wait_answers_when_it_has_ended(product: Product) -> None:
-    generation = await product.api.create()
-    waiting = asyncio.create_task(product.api.get(generation, "?wait=20"))
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    waiting = asyncio.create_task(product.api.get(generation_id, "?wait=20"))
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
     await eventually(lambda: _figure(product.api, "tailrace_readers", 1))
     assert not waiting.done()
@@ -218,18 +218,18 @@ async def test_get_with_wait_answers_when_it_has_ended(product: Product) -> None
 
 
 async def test_get_with_wait_answers_as_it_is_when_the_time_is_up(product: Product) -> None:
-    generation = await product.api.create()
+    generation_id = await product.api.create()
     began = time.monotonic()
-    told = await product.api.get(generation, "?wait=0.3")
+    told = await product.api.get(generation_id, "?wait=0.3")
     assert 0.3 <= time.monotonic() - began < 2
     assert told.value["status"] == "queued"
 
 
 async def test_get_with_wait_ends_when_it_is_deleted(product: Product) -> None:
-    generation = await product.api.create()
-    waiting = asyncio.create_task(product.api.get(generation, "?wait=20"))
+    generation_id = await product.api.create()
+    waiting = asyncio.create_task(product.api.get(generation_id, "?wait=20"))
     await eventually(lambda: _figure(product.api, "tailrace_readers", 1))
-    await product.api.delete(generation)
+    await product.api.delete(generation_id)
     told = await waiting  # what runs is cancelled first: it may answer then, or find that it is gone
     assert told.status == 410 or told.value["status"] == "cancelled"
 
@@ -284,8 +284,10 @@ async def test_what_has_expired_vanishes_from_the_list_and_hides_nothing_behind_
         await asyncio.sleep(0.002)
         redis = product.log.redis
         brief = [await eve.create(tailrace={"retention_s": 1}) for _ in range(115)]
-        for generation in brief:
-            await redis.delete(keys.state(generation), keys.log(generation))  # as Redis does when their time has come
+        for generation_id in brief:
+            await redis.delete(
+                keys.state(generation_id), keys.log(generation_id)
+            )  # as Redis does when their time has come
         told = (await eve.list("?limit=10")).value
         assert len(told["data"]) == 10
         assert told["has_more"]
@@ -299,9 +301,9 @@ async def test_what_has_expired_vanishes_from_the_list_and_hides_nothing_behind_
 
 
 async def test_cancel_ends_it_also_again_and_also_when_it_has_ended(product: Product) -> None:
-    generation = await product.api.create()
+    generation_id = await product.api.create()
     for _ in range(2):
-        told = await product.api.cancel(generation)
+        told = await product.api.cancel(generation_id)
         assert (told.status, told.value["status"]) == (200, "cancelled")
     ended = await product.told("Hello")
     told = await product.api.cancel(ended)
@@ -310,63 +312,63 @@ async def test_cancel_ends_it_also_again_and_also_when_it_has_ended(product: Pro
 
 
 async def test_cancelled_while_it_waits_it_leaves_the_queue(product: Product) -> None:
-    generation = await product.api.create()
-    state = await product.log.state(generation)
+    generation_id = await product.api.create()
+    state = await product.log.state(generation_id)
     assert await product.waits(state.job_id)
-    await product.api.cancel(generation)
+    await product.api.cancel(generation_id)
     assert not await product.waits(state.job_id)
-    stream = await product.api.read(generation)
+    stream = await product.api.read(generation_id)
     assert stream.kinds == ["created", "done"]
     assert stream.events[-1].value["status"] == "cancelled"
 
 
 async def test_cancelled_by_many_at_once_it_ends_once(product: Product) -> None:
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
-    told = await asyncio.gather(*(product.api.cancel(generation) for _ in range(10)))
+    told = await asyncio.gather(*(product.api.cancel(generation_id) for _ in range(10)))
     assert {(answer.status, answer.value["status"]) for answer in told} == {(200, "cancelled")}
-    stream = await product.api.read(generation)
+    stream = await product.api.read(generation_id)
     assert stream.kinds.count("done") == 1
     assert stream.text == "Hello"
 
 
 async def test_what_is_deleted_is_gone_on_every_route_and_its_readers_are_told(product: Product) -> None:
-    generation = await product.api.create()
-    stream = await product.api.stream(generation)
+    generation_id = await product.api.create()
+    stream = await product.api.stream(generation_id)
     await stream.until("created")
-    told = await product.api.delete(generation)
-    assert (told.status, told.value) == (200, {"id": generation, "deleted": True})
+    told = await product.api.delete(generation_id)
+    assert (told.status, told.value) == (200, {"id": generation_id, "deleted": True})
     await stream.rest()
     assert stream.events[-1].kind in ("gone", "done")
     for answer in (
-        await product.api.get(generation),
-        await product.api.cancel(generation),
-        await product.api.delete(generation),
-        await product.api.events(generation),
-        await product.api.events(generation, Last_Event_ID="1-1"),
+        await product.api.get(generation_id),
+        await product.api.cancel(generation_id),
+        await product.api.delete(generation_id),
+        await product.api.events(generation_id),
+        await product.api.events(generation_id, Last_Event_ID="1-1"),
     ):
         assert answer.refusal == (410, "deleted")
-    assert generation not in [each["id"] for each in (await product.api.list()).value["data"]]
+    assert generation_id not in [each["id"] for each in (await product.api.list()).value["data"]]
 
 
 async def test_after_its_retention_it_is_gone_and_says_expired(product: Product) -> None:
-    generation = await product.told("Hello", tailrace={"retention_s": 1})
-    assert (await product.api.get(generation)).status == 200
-    gone = await eventually(lambda: _gone(product.api, generation))
+    generation_id = await product.told("Hello", tailrace={"retention_s": 1})
+    assert (await product.api.get(generation_id)).status == 200
+    gone = await eventually(lambda: _gone(product.api, generation_id))
     assert gone.refusal == (410, "expired")
-    assert (await product.api.events(generation)).refusal == (410, "expired")
-    assert generation not in [each["id"] for each in (await product.api.list("?limit=100")).value["data"]]
+    assert (await product.api.events(generation_id)).refusal == (410, "expired")
+    assert generation_id not in [each["id"] for each in (await product.api.list("?limit=100")).value["data"]]
 
 
-async def _gone(api: Api, generation: str) -> Answer | None:
-    told = await api.get(generation)
+async def _gone(api: Api, generation_id: str) -> Answer | None:
+    told = await api.get(generation_id)
     return told if told.status == 410 else None
 
 
 async def test_what_never_was_is_not_found_on_any_route(product: Product) -> None:
-    for generation in (UNKNOWN, "gen_", "x", "%2e%2e", "gen_%61" + "a" * 25, "%00", "%0d%0a", "a" * 500, "*", "~"):
-        path = f"/v1/generations/{generation}"
+    for generation_id in (UNKNOWN, "gen_", "x", "%2e%2e", "gen_%61" + "a" * 25, "%00", "%0d%0a", "a" * 500, "*", "~"):
+        path = f"/v1/generations/{generation_id}"
         for method, where in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events")):
             told = await product.api.ask(method, path + where, headers={"Accept": "text/event-stream"})
             assert told.refusal == (404, "not_found")
@@ -376,8 +378,8 @@ async def test_what_never_was_is_not_found_on_any_route(product: Product) -> Non
 
 
 async def test_a_finished_log_is_told_whole_with_the_headers_that_proxies_need(product: Product) -> None:
-    generation = await product.told("Hello", " there", "\u2028 €\n\r\n: x\ndata: y")
-    told = await product.api.events(generation)
+    generation_id = await product.told("Hello", " there", "\u2028 €\n\r\n: x\ndata: y")
+    told = await product.api.events(generation_id)
     assert told.status == 200
     assert told.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert told.headers["cache-control"] == "no-cache, no-transform"
@@ -406,10 +408,10 @@ async def test_every_frame_is_id_event_and_data_in_this_order(product: Product) 
 
 
 async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
-    generation = await product.api.create()
-    stream = await product.api.stream(generation)
+    generation_id = await product.api.create()
+    stream = await product.api.stream(generation_id)
     await stream.until("created")
-    teller = await product.teller(generation)
+    teller = await product.teller(generation_id)
     await stream.until("opened")
     for word in ("Hello", " there", "!"):
         await teller.say(word)
@@ -421,9 +423,9 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
 
 
 async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> None:
-    generation = await product.api.create()
-    whole = await product.api.stream(generation)
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    whole = await product.api.stream(generation_id)
+    teller = await product.teller(generation_id)
     for word in ("a", "b", "c", "d"):
         await teller.say(word)
         await whole.until_said(word)
@@ -431,7 +433,7 @@ async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> N
     await whole.rest()
     for position, event in enumerate(whole.events[:-1]):
         for query, headers in (("", {"Last_Event_ID": str(event.id)}), (f"?last_event_id={event.id}", {})):
-            told = await product.api.events(generation, query, **headers)
+            told = await product.api.events(generation_id, query, **headers)
             rest = Parser().feed(told.body)
             assert said(whole.events[: position + 1]) + said(rest) == "abcd"
             assert all(each.seq > event.seq for each in rest)
@@ -439,29 +441,29 @@ async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> N
 
 
 async def test_the_header_comes_before_the_query_and_an_empty_cursor_is_none(product: Product) -> None:
-    generation = await product.told("Hello")
-    whole = await product.api.events(generation)
+    generation_id = await product.told("Hello")
+    whole = await product.api.events(generation_id)
     last = Parser().feed(whole.body)[-1].id
-    assert (await product.api.events(generation, f"?last_event_id={last}", Last_Event_ID="")).status == 204
-    assert (await product.api.events(generation, "?last_event_id=nonsense", Last_Event_ID=str(last))).status == 204
+    assert (await product.api.events(generation_id, f"?last_event_id={last}", Last_Event_ID="")).status == 204
+    assert (await product.api.events(generation_id, "?last_event_id=nonsense", Last_Event_ID=str(last))).status == 204
     for query, headers in (("", {"Last_Event_ID": ""}), ("?last_event_id=", {})):
-        assert (await product.api.events(generation, query, **headers)).body == whole.body
+        assert (await product.api.events(generation_id, query, **headers)).body == whole.body
 
 
 async def test_at_the_end_of_a_log_there_is_nothing_more_ever(product: Product) -> None:
-    generation = await product.told("Hello")
-    last = Parser().feed((await product.api.events(generation)).body)[-1].id
+    generation_id = await product.told("Hello")
+    last = Parser().feed((await product.api.events(generation_id)).body)[-1].id
     for accept in ("text/event-stream", "application/x-ndjson", "text/plain", "*/*"):
-        told = await product.api.events(generation, Last_Event_ID=str(last), Accept=accept)
+        told = await product.api.events(generation_id, Last_Event_ID=str(last), Accept=accept)
         assert (told.status, told.body) == (204, b"")
 
 
 async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Product) -> None:
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
     last_seq = f"{teller.epoch}-{teller.output.last_seq}"
-    stream = await product.api.stream(generation, last_seq)
+    stream = await product.api.stream(generation_id, last_seq)
     await teller.say(" there")
     await teller.end()
     await stream.rest()
@@ -469,11 +471,11 @@ async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Produ
 
 
 async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(product: Product) -> None:
-    generation = await product.told("Hello")
-    opened = next(e for e in Parser().feed((await product.api.events(generation)).body) if e.kind == "opened")
+    generation_id = await product.told("Hello")
+    opened = next(e for e in Parser().feed((await product.api.events(generation_id)).body) if e.kind == "opened")
     assert opened.id is not None
     epoch, n = opened.id.split("-")
-    stream = await product.api.read(generation, f"{epoch}-{int(n) - 1}")
+    stream = await product.api.read(generation_id, f"{epoch}-{int(n) - 1}")
     assert (stream.events[0].id, stream.events[0].kind, stream.events[0].data) == (None, "restarted", '{"keep":false}')
     assert stream.events[1].seq == 0
     assert stream.text == "Hello"
@@ -481,13 +483,13 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
 
 @pytest.mark.parametrize("live", [True, False])
 async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(product: Product, live: bool) -> None:
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
     if not live:
         await teller.end()
     began = time.monotonic()
-    stream = await product.api.stream(generation, f"{teller.epoch}-{teller.output.last_seq + 50}")
+    stream = await product.api.stream(generation_id, f"{teller.epoch}-{teller.output.last_seq + 50}")
     first = await stream.until("restarted")
     assert time.monotonic() - began >= LEASE_S
     assert first.id is None
@@ -502,41 +504,41 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
 
 @pytest.mark.parametrize("epoch", ["0", "1", "999999999999999"])
 async def test_a_cursor_of_an_attempt_that_never_was_begins_anew(product: Product, epoch: str) -> None:
-    generation = await product.told("Hello", " there")
-    stream = await product.api.read(generation, f"{epoch}-4")
+    generation_id = await product.told("Hello", " there")
+    stream = await product.api.read(generation_id, f"{epoch}-4")
     assert (stream.events[0].id, stream.events[0].kind) == (None, "restarted")
     assert stream.text == "Hello there"
 
 
 async def test_ndjson_is_a_line_an_event(product: Product) -> None:
-    generation = await product.told("Hello\u2028", " there")
-    told = await product.api.events(generation, Accept="application/x-ndjson")
+    generation_id = await product.told("Hello\u2028", " there")
+    told = await product.api.events(generation_id, Accept="application/x-ndjson")
     assert told.headers["content-type"] == "application/x-ndjson; charset=utf-8"
     lines = [json.loads(line) for line in told.body.decode().splitlines()]
-    events = Parser().feed((await product.api.events(generation)).body)
+    events = Parser().feed((await product.api.events(generation_id)).body)
     assert [(line["id"], line["event"], line["data"]) for line in lines] == [(e.id, e.kind, e.value) for e in events]
 
 
 async def test_text_is_the_spoken_text(product: Product) -> None:
-    generation = await product.told("Hello", " there €")
-    told = await product.api.events(generation, Accept="text/plain")
+    generation_id = await product.told("Hello", " there €")
+    told = await product.api.events(generation_id, Accept="text/plain")
     assert told.headers["content-type"] == "text/plain; charset=utf-8"
     assert told.body.decode() == "Hello there €"
 
 
 async def test_text_of_what_was_cancelled_never_ends_cleanly(product: Product) -> None:
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     await teller.say("Hello")
-    await product.api.cancel(generation)
+    await product.api.cancel(generation_id)
     with pytest.raises(aiohttp.ClientPayloadError):
-        await product.api.events(generation, Accept="text/plain")
+        await product.api.events(generation_id, Accept="text/plain")
 
 
 async def test_a_silent_stream_is_kept_alive_by_comments(product: Product) -> None:
     async with _one_more(product, beat_s="0.3") as node:
-        generation = await product.api.create()
-        stream = await Api(product.http, node.url).stream(generation)
+        generation_id = await product.api.create()
+        stream = await Api(product.http, node.url).stream(generation_id)
         await stream.until_comment(2)
         assert set(stream.parser.comments) == {""}
         assert stream.kinds == ["created"]
@@ -545,45 +547,45 @@ async def test_a_silent_stream_is_kept_alive_by_comments(product: Product) -> No
 
 async def test_on_another_frontend_the_log_goes_on_with_the_same_bytes(product: Product) -> None:
     async with _one_more(product) as node:
-        generation = await product.told("Hello", " there")
+        generation_id = await product.told("Hello", " there")
         other = Api(product.http, node.url)
-        assert (await other.events(generation)).body == (await product.api.events(generation)).body
+        assert (await other.events(generation_id)).body == (await product.api.events(generation_id)).body
 
 
 # who may
 
 
 async def test_without_a_key_nothing_is_told(product: Product) -> None:
-    generation = await product.anna.create()
+    generation_id = await product.anna.create()
     for caller in (product.nobody, Api(product.http, product.nobody.url, "wrong-key")):
         for told in (
             await caller.post(body()),
             await caller.list(),
-            await caller.get(generation),
-            await caller.cancel(generation),
-            await caller.delete(generation),
-            await caller.events(generation),
+            await caller.get(generation_id),
+            await caller.cancel(generation_id),
+            await caller.delete(generation_id),
+            await caller.events(generation_id),
             await caller.get(UNKNOWN),
             await caller.events(UNKNOWN),
         ):
             assert told.refusal == (401, "invalid_api_key")
             assert told.headers["www-authenticate"] == "Bearer"
-    assert (await product.anna.get(generation)).value["status"] == "queued"
+    assert (await product.anna.get(generation_id)).value["status"] == "queued"
 
 
 async def test_somebody_elses_is_told_exactly_as_what_never_was(product: Product) -> None:
-    generation = await product.anna.create()
+    generation_id = await product.anna.create()
     deleted = await product.anna.create()
     await product.anna.delete(deleted)
     for ask in (Api.get, Api.cancel, Api.delete, Api.events):
         unknown = await ask(product.ben, UNKNOWN)
-        for hers in (generation, deleted):
+        for hers in (generation_id, deleted):
             told = await ask(product.ben, hers)
             assert told.refusal == (404, "not_found")
             assert told.body == unknown.body
             assert _names(told) == _names(unknown)
-    assert (await product.anna.get(generation)).value["status"] == "queued"
-    assert (await product.ben.list(f"?after={generation}")).value["data"] == []
+    assert (await product.anna.get(generation_id)).value["status"] == "queued"
+    assert (await product.ben.list(f"?after={generation_id}")).value["data"] == []
 
 
 def _names(told: Answer) -> set[str]:
@@ -591,10 +593,10 @@ def _names(told: Answer) -> set[str]:
 
 
 async def test_a_ticket_reads_its_stream_and_nothing_else(product: Product) -> None:
-    generation = await product.told("Hello", api=product.anna)
-    url = (await product.anna.get(generation)).value["events_url"]
+    generation_id = await product.told("Hello", api=product.anna)
+    url = (await product.anna.get(generation_id)).value["events_url"]
     path, _, ticket = url.partition("?")
-    assert path == f"/v1/generations/{generation}/events"
+    assert path == f"/v1/generations/{generation_id}/events"
     told = await product.nobody.ask("GET", url, headers={"Accept": "text/event-stream"})
     assert said(Parser().feed(told.body)) == "Hello"
     last = Parser().feed(told.body)[-1].id
@@ -603,9 +605,9 @@ async def test_a_ticket_reads_its_stream_and_nothing_else(product: Product) -> N
     for method, elsewhere in (
         ("GET", f"/v1/generations/{another}/events"),
         ("GET", f"/v1/generations/{UNKNOWN}/events"),
-        ("GET", f"/v1/generations/{generation}"),
-        ("DELETE", f"/v1/generations/{generation}"),
-        ("POST", f"/v1/generations/{generation}/cancel"),
+        ("GET", f"/v1/generations/{generation_id}"),
+        ("DELETE", f"/v1/generations/{generation_id}"),
+        ("POST", f"/v1/generations/{generation_id}/cancel"),
         ("GET", "/v1/generations"),
         ("POST", "/v1/generations"),
     ):
@@ -613,8 +615,8 @@ async def test_a_ticket_reads_its_stream_and_nothing_else(product: Product) -> N
 
 
 async def test_a_ticket_is_good_on_every_node(product: Product) -> None:
-    generation = await product.told("Hello", api=product.anna)
-    url = (await product.anna.get(generation)).value["events_url"]
+    generation_id = await product.told("Hello", api=product.anna)
+    url = (await product.anna.get(generation_id)).value["events_url"]
     async with _one_more(product, **CALLERS) as node:
         assert (await Api(product.http, node.url).ask("GET", url)).status == 200
 
@@ -624,19 +626,19 @@ async def test_a_caller_whose_key_is_withdrawn_is_cut_while_reading(product: Pro
     file.write_text("anna:anna-key-1\n")
     async with _one_more(product, api_keys=f"@{file}", secret="0123456789abcdef", beat_s="0.3") as node:
         anna = Api(product.http, node.url, "anna-key-1")
-        generation = await anna.create()
-        stream = await anna.stream(generation)
+        generation_id = await anna.create()
+        stream = await anna.stream(generation_id)
         await stream.until("created")
         file.write_text("ben:ben-key-22\n")
         with pytest.raises(aiohttp.ClientPayloadError):
             await stream.rest()
         stream.cut()
-        assert (await anna.get(generation)).refusal == (401, "invalid_api_key")
-        assert (await Api(product.http, node.url, "ben-key-22").get(generation)).refusal == (404, "not_found")
+        assert (await anna.get(generation_id)).refusal == (401, "invalid_api_key")
+        assert (await Api(product.http, node.url, "ben-key-22").get(generation_id)).refusal == (404, "not_found")
 
 
 async def test_open_mode_answers_no_other_host_and_no_other_sites_page(product: Product) -> None:
-    generation = await product.api.create()
+    generation_id = await product.api.create()
     for headers, refusal in (
         ({"Host": "example.org"}, (421, "host_refused")),
         ({"Origin": "https://evil.example.org"}, (403, "origin_refused")),
@@ -646,10 +648,10 @@ async def test_open_mode_answers_no_other_host_and_no_other_sites_page(product: 
         for method, path in (
             ("POST", "/v1/generations"),
             ("GET", "/v1/generations"),
-            ("GET", f"/v1/generations/{generation}"),
-            ("GET", f"/v1/generations/{generation}/events"),
-            ("POST", f"/v1/generations/{generation}/cancel"),
-            ("DELETE", f"/v1/generations/{generation}"),
+            ("GET", f"/v1/generations/{generation_id}"),
+            ("GET", f"/v1/generations/{generation_id}/events"),
+            ("POST", f"/v1/generations/{generation_id}/cancel"),
+            ("DELETE", f"/v1/generations/{generation_id}"),
         ):
             assert (
                 await product.api.ask(method, path, headers=headers, data=b"{}" if method == "POST" else None)
@@ -657,15 +659,15 @@ async def test_open_mode_answers_no_other_host_and_no_other_sites_page(product: 
 
 
 async def test_pages_of_known_origins_may_call_every_route(product: Product) -> None:
-    generation = await product.told("Hello")
+    generation_id = await product.told("Hello")
     origin = {"Origin": ORIGIN}
     for told in (
         await product.api.ask("POST", "/v1/generations", json=body(), headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation}", headers=origin),
+        await product.api.ask("GET", f"/v1/generations/{generation_id}", headers=origin),
         await product.api.ask("GET", f"/v1/generations/{UNKNOWN}", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation}/events", headers=origin),
+        await product.api.ask("GET", f"/v1/generations/{generation_id}/events", headers=origin),
         await product.api.ask("GET", f"/v1/generations/{UNKNOWN}/events", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation}/events?last_event_id=x", headers=origin),
+        await product.api.ask("GET", f"/v1/generations/{generation_id}/events?last_event_id=x", headers=origin),
     ):
         assert told.headers["access-control-allow-origin"] == ORIGIN
         assert "location" in told.headers["access-control-expose-headers"].lower()
@@ -795,8 +797,8 @@ async def _figure(api: Api, name: str, value: float) -> bool:
 async def test_the_metrics_count_what_happens(product: Product) -> None:
     async with _one_more(product) as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        stream = await api.stream(generation)
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
         await stream.until("created")
         figures = await _figures(api)
         assert figures["tailrace_generations_created_total"] == 1
@@ -808,20 +810,20 @@ async def test_the_metrics_count_what_happens(product: Product) -> None:
         stream.cut()
         await eventually(lambda: _figure(api, "tailrace_readers", 0))
         assert await _figure(api, "tailrace_tails", 0)
-        await api.cancel(generation)
-        await api.read(generation, stream.parser.last_id)
+        await api.cancel(generation_id)
+        await api.read(generation_id, stream.parser.last_id)
         assert await _figure(api, "tailrace_streams_resumed_total", 1)
 
 
 async def test_where_the_queue_is_full_more_is_refused_until_there_is_room() -> None:
     async with stack(workers=0, max_queued="1") as running, aiohttp.ClientSession() as http:
         product = Product(running, http, running.frontends[0])
-        generation = await product.api.create()
+        generation_id = await product.api.create()
         async with nothing_enqueued(product):
             told = await product.api.post(body())
         assert told.refusal == (429, "rate_limit_exceeded")
         assert int(told.headers["retry-after"]) >= 1
-        await product.api.cancel(generation)
+        await product.api.cancel(generation_id)
         assert (await product.api.post(body())).status == 202
         await product.log.redis.aclose()
 
@@ -829,56 +831,56 @@ async def test_where_the_queue_is_full_more_is_refused_until_there_is_room() -> 
 async def test_beyond_its_readers_a_frontend_sends_streams_elsewhere(product: Product) -> None:
     async with _one_more(product, max_readers="1") as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        stream = await api.stream(generation)
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
         await stream.until("created")
-        told = await api.events(generation)
+        told = await api.events(generation_id)
         assert told.status == 200
         assert told.body.startswith(b"retry: ")
         assert Parser().feed(told.body) == []
-        told = await api.events(generation, Accept="application/x-ndjson")
+        told = await api.events(generation_id, Accept="application/x-ndjson")
         assert told.refusal == (429, "rate_limit_exceeded")
         assert int(told.headers["retry-after"]) >= 1
         stream.cut()
         await eventually(lambda: _figure(api, "tailrace_readers", 0))
-        await api.cancel(generation)
-        assert (await api.read(generation)).kinds == ["created", "done"]
+        await api.cancel(generation_id)
+        assert (await api.read(generation_id)).kinds == ["created", "done"]
 
 
 @pytest.mark.parametrize("limit", ["max_readers", "max_readers_per_caller"])
 async def test_whoever_follows_a_log_counts_as_a_reader_and_is_refused_as_one(product: Product, limit: str) -> None:
     async with _one_more(product, **{limit: "1"}) as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        stream = await api.stream(generation)
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
         await stream.until("created")
         async with nothing_enqueued(product):
             told = await api.post(body(), Accept="text/event-stream")
         assert told.refusal == (429, "rate_limit_exceeded")
-        assert (await api.get(generation, "?wait=20")).refusal == (429, "rate_limit_exceeded")
-        assert (await api.get(generation)).status == 200
+        assert (await api.get(generation_id, "?wait=20")).refusal == (429, "rate_limit_exceeded")
+        assert (await api.get(generation_id)).status == 200
         stream.cut()
         await eventually(lambda: _figure(api, "tailrace_readers", 0))
-        waiting = asyncio.create_task(api.get(generation, "?wait=20"))
+        waiting = asyncio.create_task(api.get(generation_id, "?wait=20"))
         await eventually(lambda: _figure(api, "tailrace_readers", 1))
-        assert (await api.events(generation, Accept="application/x-ndjson")).status == 429
-        await api.cancel(generation)
+        assert (await api.events(generation_id, Accept="application/x-ndjson")).status == 429
+        await api.cancel(generation_id)
         assert (await waiting).value["status"] == "cancelled"
-        assert (await api.get(generation, "?wait=20")).status == 200
+        assert (await api.get(generation_id, "?wait=20")).status == 200
 
 
 async def test_of_a_burst_no_more_are_served_than_may_be(product: Product) -> None:
     async with _one_more(product, max_readers="3") as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        url = f"{api.url}/v1/generations/{generation}/events"
+        generation_id = await api.create()
+        url = f"{api.url}/v1/generations/{generation_id}/events"
         asked = [product.http.get(url, headers={"Accept": "application/x-ndjson"}) for _ in range(20)]
         answers = await asyncio.gather(*asked)
         assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 17
         assert await _figure(api, "tailrace_streams_opened_total", 3)
         for answer in answers:
             answer.close()
-        await api.cancel(generation)
+        await api.cancel(generation_id)
 
 
 async def test_of_a_burst_of_new_streams_those_that_find_no_place_learn_where_their_log_is(product: Product) -> None:
@@ -978,9 +980,9 @@ async def test_a_body_of_ten_megabytes_is_refused_with_a_length_and_without(prod
 
 
 async def test_a_body_just_below_the_limit_is_taken(product: Product) -> None:
-    generation = await product.api.create(x="y" * 8_000_000)
-    assert len((await product.api.get(generation)).value["request"]["x"]) == 8_000_000
-    await product.api.delete(generation)
+    generation_id = await product.api.create(x="y" * 8_000_000)
+    assert len((await product.api.get(generation_id)).value["request"]["x"]) == 8_000_000
+    await product.api.delete(generation_id)
 
 
 async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(product: Product) -> None:
@@ -1006,13 +1008,13 @@ CURSORS = [
 
 
 async def test_a_cursor_that_is_none_is_refused(product: Product) -> None:
-    generation = await product.told("Hello")
+    generation_id = await product.told("Hello")
     async with nothing_enqueued(product):
         for cursor in CURSORS:
             query = f"?last_event_id={_quoted(cursor)}"
-            assert (await product.api.events(generation, query)).refusal == (400, "invalid_cursor"), cursor
+            assert (await product.api.events(generation_id, query)).refusal == (400, "invalid_cursor"), cursor
             if cursor.isascii() and cursor.isprintable() and cursor == cursor.strip():
-                told = await product.api.events(generation, Last_Event_ID=cursor)
+                told = await product.api.events(generation_id, Last_Event_ID=cursor)
                 assert told.refusal == (400, "invalid_cursor"), cursor
 
 
@@ -1051,8 +1053,8 @@ async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:
     ids=lambda lines: repr(lines[:32]),
 )
 async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product: Product, lines: bytes) -> None:
-    generation = await product.told("Hello")
-    path = f"/v1/generations/{generation}/events".encode()
+    generation_id = await product.told("Hello")
+    path = f"/v1/generations/{generation_id}/events".encode()
     record, told = await _raw(
         product.stack.frontends[0], b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n"
     )
@@ -1148,9 +1150,9 @@ async def test_any_body_is_taken_or_refused_and_never_an_error_of_ours(product: 
     | st.text("0123456789- ,", max_size=8)
 )
 async def test_any_cursor_is_understood_or_refused_and_never_an_error_of_ours(product: Product, cursor: str) -> None:
-    generation = await _kept(product)
+    generation_id = await _kept(product)
     query = f"?last_event_id={_quoted(cursor)}"
-    path = f"/v1/generations/{generation}/events{query}"
+    path = f"/v1/generations/{generation_id}/events{query}"
     async with product.http.get(product.api.url + path) as told:
         assert told.status in (200, 204, 400)
         if told.status == 400:
@@ -1182,13 +1184,13 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
 ) -> None:
     async with _one_more(product, drain_s="1") as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        teller = await product.teller(generation)
+        generation_id = await api.create()
+        teller = await product.teller(generation_id)
         await teller.say("Hello")
-        streams = [await api.stream(generation) for _ in range(8)]
+        streams = [await api.stream(generation_id) for _ in range(8)]
         for stream in streams:
             await stream.until_said("Hello")
-        waiting = asyncio.create_task(api.get(generation, "?wait=30"))
+        waiting = asyncio.create_task(api.get(generation_id, "?wait=30"))
         await eventually(lambda: _figure(api, "tailrace_readers", 9))
         began = time.monotonic()
         node.send(signal.SIGTERM)
@@ -1204,15 +1206,15 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
     await teller.say(" there")
     await teller.end()
     for stream in streams:
-        rest = await product.api.read(generation, stream.parser.last_id)
+        rest = await product.api.read(generation_id, stream.parser.last_id)
         assert stream.text + rest.text == "Hello there"
 
 
 async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(product: Product, stuck: Stuck) -> None:
     async with _one_more(product, drain_s="3") as node:
         api = Api(product.http, node.url)
-        generation = await api.create()
-        stream = await api.stream(generation)
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
         await stream.until("created")
         path = f"/v1/generations/{await _long(product, 160)}/events"
         stuck(node, path)  # who never reads keeps it waiting for the grace period
@@ -1222,9 +1224,9 @@ async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(prod
         told = await eventually(lambda: _not_ready(api))
         assert told.refusal == (503, "unavailable")
         assert "stopping" in told.error["message"]
-        told = await api.events(generation)
+        told = await api.events(generation_id)
         assert (told.status, told.body[:7]) == (200, b"retry: ")
-        assert (await api.events(generation, Accept="application/x-ndjson")).refusal == (503, "unavailable")
+        assert (await api.events(generation_id, Accept="application/x-ndjson")).refusal == (503, "unavailable")
         told = await api.ask("POST", "/v1/generations", json=body(), headers={"Accept": "text/event-stream"})
         assert told.status == 200
         assert b": this server is stopping\n" in told.body
@@ -1241,12 +1243,12 @@ async def _not_ready(api: Api) -> Answer | None:
 
 async def _long(product: Product, pieces: int, size: int = 64 * 1024) -> str:
     """A finished generation of so many pieces, more than sockets hold."""
-    generation = await product.api.create()
-    teller = await product.teller(generation)
+    generation_id = await product.api.create()
+    teller = await product.teller(generation_id)
     for _ in range(pieces):
         await teller.say("x" * size)
     await teller.end()
-    return generation
+    return generation_id
 
 
 def _socket(frontend: Frontend, path: str, cursor: str = "") -> socket.socket:
@@ -1303,9 +1305,9 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
     async with _one_more(product, write_timeout_s="1.5") as node:
         api = Api(product.http, node.url)
         await api.read(await product.told("warm", "up"))
-        generation = await api.create()
-        teller = await product.teller(generation)
-        path = f"/v1/generations/{generation}/events"
+        generation_id = await api.create()
+        teller = await product.teller(generation_id)
+        path = f"/v1/generations/{generation_id}/events"
         slow = [stuck(node, path) for _ in range(3)]
         await eventually(lambda: _figure(api, "tailrace_readers", 3))
         before = peak = _rss_kb(node.pid)
@@ -1329,14 +1331,14 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
             assert rest.startswith(b"HTTP/1.1 200 ")
             assert not rest.endswith(b"0\r\n\r\n")
             assert rest.count(b"~") < told / 2
-    await product.log.delete(generation)
+    await product.log.delete(generation_id)
 
 
 async def test_who_stops_reading_just_before_the_end_is_cut_too(product: Product, stuck: Stuck) -> None:
     async with _one_more(product, write_timeout_s="0.5") as node:
-        generation = await _long(product, 200, 16 * 1024)
-        path = f"/v1/generations/{generation}/events"
-        entries = [entry async for entry in product.log.read_all(generation)]
+        generation_id = await _long(product, 200, 16 * 1024)
+        path = f"/v1/generations/{generation_id}/events"
+        entries = [entry async for entry in product.log.read_all(generation_id)]
         lines = [stuck(node, path, str(entry.id)) for entry in entries[4:-1:3]]
         api = Api(product.http, node.url)
         await eventually(lambda: _figure(api, "tailrace_streams_opened_total", len(lines)))
@@ -1351,17 +1353,17 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
     async with stack(workers=0, lease_s="4") as running, aiohttp.ClientSession() as http:
         api = Api(http, running.url)
         log = Log(connection.connect(running.redis.url), 600_000)
-        generation = await api.create()
-        teller = await Teller.of(log, generation)
+        generation_id = await api.create()
+        teller = await Teller.of(log, generation_id)
         await teller.say("Hello")
-        streams = [await api.stream(generation) for _ in range(3)]
+        streams = [await api.stream(generation_id) for _ in range(3)]
         for stream in streams:
             await stream.until_said("Hello")
         pid = running.frontends[0].pid
         for stop in (running.redis.stop, running.redis.kill):
             await _flushed(log)
             await asyncio.to_thread(stop)
-            await _refused_while_away(api, generation)
+            await _refused_while_away(api, generation_id)
             await asyncio.to_thread(running.redis.start)
             await eventually(lambda: _is_back(api))
             await teller.say(f" after {stop.__name__}")
@@ -1387,20 +1389,20 @@ async def _is_back(api: Api) -> bool:
     return (await api.ask("GET", "/readyz")).status == 200
 
 
-async def _refused_while_away(api: Api, generation: str) -> None:
+async def _refused_while_away(api: Api, generation_id: str) -> None:
     for told in (
         await api.post(body()),
-        await api.get(generation),
+        await api.get(generation_id),
         await api.list(),
-        await api.cancel(generation),
-        await api.delete(generation),
+        await api.cancel(generation_id),
+        await api.delete(generation_id),
         await api.ask("GET", "/readyz"),
-        await api.events(generation, Accept="application/x-ndjson"),
-        await api.events(generation, Accept="*/*"),
+        await api.events(generation_id, Accept="application/x-ndjson"),
+        await api.events(generation_id, Accept="*/*"),
     ):
         assert told.refusal == (503, "unavailable")
         assert int(told.headers["retry-after"]) >= 1
-    told = await api.events(generation)
+    told = await api.events(generation_id)
     assert told.status == 200
     parser = Parser()
     assert parser.feed(told.body) == []
@@ -1412,8 +1414,8 @@ async def _refused_while_away(api: Api, generation: str) -> None:
 async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again() -> None:
     async with stack(workers=0, lease_s=str(LEASE_S)) as running, aiohttp.ClientSession() as http:
         api = Api(http, running.url)
-        generation = await api.create()
-        stream = await api.stream(generation)
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
         await stream.until("created")
         await asyncio.to_thread(running.redis.stop)
         began = time.monotonic()
@@ -1424,8 +1426,8 @@ async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again
         assert stream.kinds == ["created"]
         await asyncio.to_thread(running.redis.start)
         await eventually(lambda: _is_back(api))
-        await api.cancel(generation)
-        rest = await api.read(generation, stream.parser.last_id)
+        await api.cancel(generation_id)
+        rest = await api.read(generation_id, stream.parser.last_id)
         assert rest.kinds == ["done"]
 
 
@@ -1439,7 +1441,7 @@ async def test_on_a_young_server_what_is_missing_may_yet_come_back() -> None:
 
 async def test_a_redis_that_is_full_refuses_new_work_and_serves_what_there_is(product: Product) -> None:
     redis = product.log.redis
-    generation = await product.told("Hello")
+    generation_id = await product.told("Hello")
     used = int((await redis.info("memory"))["used_memory"])
     await redis.config_set("maxmemory", used)
     try:
@@ -1448,8 +1450,8 @@ async def test_a_redis_that_is_full_refuses_new_work_and_serves_what_there_is(pr
             told = await product.api.post(body())
         assert told.refusal == (503, "unavailable")
         assert int(told.headers["retry-after"]) >= 1
-        assert (await product.api.read(generation)).text == "Hello"
-        assert (await product.api.get(generation)).status == 200
+        assert (await product.api.read(generation_id)).text == "Hello"
+        assert (await product.api.get(generation_id)).status == 200
     finally:
         await redis.config_set("maxmemory", 0)
     await asyncio.sleep(0.6)

@@ -80,9 +80,9 @@ HANG: Step = {"hang": True}
 
 async def ended(product: Product, *steps: Step, **fields: Any) -> tuple[Any, list[Event]]:
     """The generation and its log, once it has ended."""
-    generation = await product.api.play(*steps, **fields)
-    told = await product.api.finished(generation)
-    stream = await product.other.read(generation)
+    generation_id = await product.api.play(*steps, **fields)
+    told = await product.api.finished(generation_id)
+    stream = await product.other.read(generation_id)
     assert stream.kinds.count("done") == 1
     assert stream.kinds[-1] == "done"
     assert stream.events[-1].value["status"] == told["status"]
@@ -117,8 +117,8 @@ async def test_the_upstream_gets_the_body_as_it_came_and_nothing_of_ours(product
     fields = {"temperature": 0.25, "x_vendor": {"deep": [1, None, {"ä": "\0"}]}, "stop": ["a"], "metadata": {"k": "v"}}
     steps = [*deltas("Hi"), finish(), DONE]
     sent = scripted(*steps, script_id=script_id, **fields)
-    generation = (await product.api.post(sent | {"tailrace": FAIL})).value["id"]
-    await product.api.finished(generation)
+    generation_id = (await product.api.post(sent | {"tailrace": FAIL})).value["id"]
+    await product.api.finished(generation_id)
     calls = await product.calls(script_id)
     assert calls["last_request"] == sent | {"stream": True, "stream_options": {"include_usage": True}}
     assert calls["authorization_seen"]
@@ -295,11 +295,11 @@ async def test_a_connection_lost_before_anything_was_said_is_asked_again(product
 async def test_cancelled_while_it_runs_it_lets_go_of_the_upstream_and_keeps_what_was_said(
     product: Product, script_id: str
 ) -> None:
-    generation = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
-    stream = await product.api.stream(generation)
+    generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+    stream = await product.api.stream(generation_id)
     await stream.until_said("So far")
     began = time.monotonic()
-    told = (await product.other.cancel(generation)).value
+    told = (await product.other.cancel(generation_id)).value
     assert (told["status"], text_of(told)) == ("cancelled", "So far")
     assert told["usage"]["estimated"]
     await stream.rest()
@@ -307,24 +307,24 @@ async def test_cancelled_while_it_runs_it_lets_go_of_the_upstream_and_keeps_what
     assert stream.kinds.count("done") == 1
     assert stream.events[-1].value["status"] == "cancelled"
     await eventually(lambda: product.closed(script_id), 2)
-    again = (await product.api.cancel(generation)).value
+    again = (await product.api.cancel(generation_id)).value
     assert again == told
-    assert (await product.other.read(generation)).kinds.count("done") == 1
+    assert (await product.other.read(generation_id)).kinds.count("done") == 1
 
 
 async def test_cancelled_while_words_pour_in_it_ends_once_and_the_log_stands_still(
     product: Product, script_id: str
 ) -> None:
-    generation = await product.api.play({"tokens": {"count": 100_000, "rate": 2000}}, script_id=script_id)
-    stream = await product.api.stream(generation)
+    generation_id = await product.api.play({"tokens": {"count": 100_000, "rate": 2000}}, script_id=script_id)
+    stream = await product.api.stream(generation_id)
     await stream.until("text", 5)
-    told = await asyncio.gather(*(api.cancel(generation) for api in (product.api, product.other) * 3))
+    told = await asyncio.gather(*(api.cancel(generation_id) for api in (product.api, product.other) * 3))
     assert {answer.value["status"] for answer in told} == {"cancelled"}
     await stream.rest()
     assert stream.kinds.count("done") == 1
     assert stream.text == text_of(told[0].value)
     await eventually(lambda: product.closed(script_id), 2)
-    assert (await product.other.read(generation)).text == stream.text
+    assert (await product.other.read(generation_id)).text == stream.text
 
 
 async def test_cancelled_after_its_end_it_is_as_it_was(product: Product) -> None:
@@ -338,25 +338,25 @@ async def test_cancelled_before_any_worker_had_it_it_is_never_asked_of_the_upstr
 ) -> None:
     (worker,) = product.stack.workers
     await worker.stop()
-    generation = await product.api.play(*deltas("Hi"), finish(), DONE, script_id=script_id)
-    assert (await product.api.cancel(generation)).value["status"] == "cancelled"
+    generation_id = await product.api.play(*deltas("Hi"), finish(), DONE, script_id=script_id)
+    assert (await product.api.cancel(generation_id)).value["status"] == "cancelled"
     await worker.start()
     await ended(product, *deltas("Hi"), finish(), DONE)
     assert (await product.calls(script_id))["started"] == 0
-    assert (await product.api.read(generation)).kinds == ["created", "done"]
+    assert (await product.api.read(generation_id)).kinds == ["created", "done"]
 
 
 async def test_deleted_while_it_runs_it_lets_go_of_the_upstream_and_is_gone(product: Product, script_id: str) -> None:
-    generation = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
-    stream = await product.api.stream(generation)
+    generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+    stream = await product.api.stream(generation_id)
     await stream.until_said("So far")
-    assert (await product.other.delete(generation)).status == 200
+    assert (await product.other.delete(generation_id)).status == 200
     await stream.rest()
     assert stream.kinds[-1] in ("done", "gone")
     await eventually(lambda: product.closed(script_id), 2)
-    assert (await product.api.get(generation)).refusal == (410, "deleted")
-    assert [key async for key in product.log.redis.scan_iter(f"*{generation}*")] == [
-        keys.tombstone(generation).encode()
+    assert (await product.api.get(generation_id)).refusal == (410, "deleted")
+    assert [key async for key in product.log.redis.scan_iter(f"*{generation_id}*")] == [
+        keys.tombstone(generation_id).encode()
     ]
 
 
@@ -396,22 +396,22 @@ ANSWERS = 8
 async def test_cut_three_times_and_resumed_on_the_other_node_an_answer_is_whole(product: Product) -> None:
     async def read(number: int) -> None:
         count = 90 + number
-        generation = await product.api.play({"tokens": {"count": count, "rate": 60}}, finish(), DONE)
+        generation_id = await product.api.play({"tokens": {"count": count, "rate": 60}}, finish(), DONE)
         events: list[Event] = []
         nodes = itertools.cycle((product.other, product.api))
         cursor = ""
         for cut in range(CUTS):
-            stream = await next(nodes).stream(generation, cursor)
+            stream = await next(nodes).stream(generation_id, cursor)
             await stream.until("text", 3 + cut + number % 3)
             stream.cut()
             cursor = stream.parser.last_id
             events += stream.events
-        rest = await next(nodes).read(generation, cursor)
+        rest = await next(nodes).read(generation_id, cursor)
         events += rest.events
         text = "".join(f"t{n} " for n in range(count))
         assert said(events) == text
-        assert text_of(await product.api.finished(generation)) == text
-        log = [entry async for entry in product.log.read_all(generation)]
+        assert text_of(await product.api.finished(generation_id)) == text
+        log = [entry async for entry in product.log.read_all(generation_id)]
         ids = [event.id for event in events]
         assert ids == sorted(ids, key=lambda each: int(str(each).split("-")[1]))
         assert len(set(ids)) == len(ids)
@@ -454,18 +454,18 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
     anna, secret = "anna-key-1", "0123456789abcdef"
     node = await product.stack.add_frontend(api_keys=f"anna:{anna}", secret=secret)
     api = Api(product.http, node.url, anna)
-    generation = await api.play(*deltas("Hi"), finish(), DONE)
-    told = [json.dumps(await api.finished(generation)), json.dumps((await api.list()).value)]
-    url = (await api.get(generation)).value["events_url"]
+    generation_id = await api.play(*deltas("Hi"), finish(), DONE)
+    told = [json.dumps(await api.finished(generation_id)), json.dumps((await api.list()).value)]
+    url = (await api.get(generation_id)).value["events_url"]
     ticket = url.partition("ticket=")[2]
     assert (await Api(product.http, node.url).ask("GET", url)).status == 200
     answers = (
-        await Api(product.http, node.url, anna[:-1]).get(generation),
+        await Api(product.http, node.url, anna[:-1]).get(generation_id),
         await Api(product.http, node.url).ask("GET", url.replace("~", "~9")),
         await api.post({"model": 1, "messages": MESSAGES}),
         await api.ask("GET", "/metrics"),
         await api.ask("GET", "/readyz"),
-        await api.events(generation),
+        await api.events(generation_id),
     )
     told += [answer.body.decode() + str(answer.headers) for answer in answers]
     for process in (*product.stack.frontends, *product.stack.workers):
@@ -473,7 +473,7 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
         assert "Traceback" not in process.output
         assert ticket not in process.output
     redis = product.log.redis
-    kept = b"".join([str(await redis.dump(key)).encode() async for key in redis.scan_iter(f"*{generation}*")])
+    kept = b"".join([str(await redis.dump(key)).encode() async for key in redis.scan_iter(f"*{generation_id}*")])
     told.append(kept.decode())
     for key in (anna, secret, UPSTREAM_KEY):
         assert not any(key in each for each in told), key
@@ -482,13 +482,13 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
 async def test_a_log_that_its_server_lost_comes_back_though_the_upstream_is_silent(script_id: str) -> None:
     async with stack(workers=1, frontends=2, lease_s="1") as running, aiohttp.ClientSession() as http:
         product = Product(running, http)
-        generation = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
-        stream = await product.api.stream(generation)
+        generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+        stream = await product.api.stream(generation_id)
         await stream.until_said("So far")
-        await product.log.redis.delete(*keys.of_generation(generation))
-        await eventually(lambda: product.log.exists(generation))
-        await product.other.cancel(generation)
+        await product.log.redis.delete(*keys.of_generation(generation_id))
+        await eventually(lambda: product.log.exists(generation_id))
+        await product.other.cancel(generation_id)
         await stream.rest()
         assert (stream.text, stream.kinds[-1], stream.kinds.count("restarted")) == ("So far", "done", 0)
-        assert (await product.other.read(generation)).text == "So far"
+        assert (await product.other.read(generation_id)).text == "So far"
         await product.log.redis.aclose()

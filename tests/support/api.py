@@ -86,48 +86,48 @@ class Api:
     async def create(self, **fields: Any) -> str:
         told = await self.post(body(**fields))
         assert told.status == 202, told
-        generation: str = told.value["id"]
-        return generation
+        generation_id: str = told.value["id"]
+        return generation_id
 
     async def play(self, *steps: dict[str, Any], **fields: Any) -> str:
         """Create one that the scripted upstream answers so."""
         return await self.create(**scripted(*steps, **fields))
 
-    async def get(self, generation: str, query: str = "") -> Answer:
-        return await self.ask("GET", f"/v1/generations/{generation}{query}")
+    async def get(self, generation_id: str, query: str = "") -> Answer:
+        return await self.ask("GET", f"/v1/generations/{generation_id}{query}")
 
-    async def finished(self, generation: str) -> Any:
+    async def finished(self, generation_id: str) -> Any:
         """The generation, once it has ended."""
-        told = await self.get(generation, "?wait=20")
+        told = await self.get(generation_id, "?wait=20")
         assert told.status == 200, told
         assert told.value["status"] not in ("queued", "running"), told.value
         return told.value
 
-    async def cancel(self, generation: str) -> Answer:
-        return await self.ask("POST", f"/v1/generations/{generation}/cancel")
+    async def cancel(self, generation_id: str) -> Answer:
+        return await self.ask("POST", f"/v1/generations/{generation_id}/cancel")
 
-    async def delete(self, generation: str) -> Answer:
-        return await self.ask("DELETE", f"/v1/generations/{generation}")
+    async def delete(self, generation_id: str) -> Answer:
+        return await self.ask("DELETE", f"/v1/generations/{generation_id}")
 
     async def list(self, query: str = "") -> Answer:
         return await self.ask("GET", f"/v1/generations{query}")
 
-    async def events(self, generation: str, query: str = "", **headers: str) -> Answer:
+    async def events(self, generation_id: str, query: str = "", **headers: str) -> Answer:
         """What `/events` answers, to its end."""
         named = {"Accept": "text/event-stream"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask("GET", f"/v1/generations/{generation}/events{query}", headers=named)
+        return await self.ask("GET", f"/v1/generations/{generation_id}/events{query}", headers=named)
 
-    async def stream(self, generation: str, cursor: str | None = None, query: str = "") -> Stream:
+    async def stream(self, generation_id: str, cursor: str | None = None, query: str = "") -> Stream:
         """Begin to read; the caller of this reads on."""
         headers = self._headers | {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
-        url = f"{self.url}/v1/generations/{generation}/events{query}"
+        url = f"{self.url}/v1/generations/{generation_id}/events{query}"
         answer = await self._http.get(url, headers=headers)
         assert answer.status == 200, answer
         return Stream(answer)
 
-    async def read(self, generation: str, cursor: str | None = None, query: str = "") -> Stream:
+    async def read(self, generation_id: str, cursor: str | None = None, query: str = "") -> Stream:
         """All of it."""
-        stream = await self.stream(generation, cursor, query)
+        stream = await self.stream(generation_id, cursor, query)
         await stream.rest()
         return stream
 
@@ -135,23 +135,23 @@ class Api:
 class Teller:
     """Takes a generation over and tells it, as a worker would."""
 
-    def __init__(self, log: Log, generation: str, epoch: int, output: Output) -> None:
+    def __init__(self, log: Log, generation_id: str, epoch: int, output: Output) -> None:
         self.log = log
-        self.generation = generation
+        self.generation_id = generation_id
         self.epoch = epoch
         self.output = output
 
     @classmethod
-    async def of(cls, log: Log, generation: str) -> "Teller":
-        taken = await log.acquire(generation, f"teller of {generation}", worker="teller")
+    async def of(cls, log: Log, generation_id: str) -> "Teller":
+        taken = await log.acquire(generation_id, f"teller of {generation_id}", worker="teller")
         assert taken.outcome is Outcome.OK
-        teller = cls(log, generation, taken.epoch, Output(map(from_row, taken.rows)))
+        teller = cls(log, generation_id, taken.epoch, Output(map(from_row, taken.rows)))
         await teller.add(Started(1, taken.now / 1000), Opened(0, "text", choices=[0]))
         return teller
 
     async def add(self, *events: Event) -> None:
         after_seq, rows = self.output.last_seq, [self._row(event) for event in events]
-        (answer,) = await self.log.append([AppendBatch(self.generation, self.epoch, after_seq, rows)])
+        (answer,) = await self.log.append([AppendBatch(self.generation_id, self.epoch, after_seq, rows)])
         assert not isinstance(answer, Exception), answer
         assert answer.outcome is Outcome.OK
 
@@ -165,5 +165,5 @@ class Teller:
 
     async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
         done: Done = self.output.build_done(status, time.time(), finish=[Finish(0, "stop")], error=error)
-        answer = await self.log.finish(self.generation, self.epoch, self.output.last_seq, done)
+        answer = await self.log.finish(self.generation_id, self.epoch, self.output.last_seq, done)
         assert answer.outcome is Outcome.OK

@@ -97,16 +97,16 @@ async def test_a_mistake_does_not_pass(redis: Redis) -> None:
 async def test_a_server_that_has_lost_its_replicas_passes(
     redis: Redis, config: Callable[[str, str], Awaitable[None]], log: Log
 ) -> None:
-    generation = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-    await log.create(generation, "job_id")
-    await log.acquire(generation.id, "token", worker="w")
+    generation_id = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
+    await log.create(generation_id, "job_id")
+    await log.acquire(generation_id.id, "token", worker="w")
     await config("min-replicas-to-write", "1")
     with pytest.raises(TRANSIENT_ERRORS, match="replicas"):
         await redis.set("key", "value")
-    (answer,) = await log.append([AppendBatch(generation.id, 1, 0, [])])
+    (answer,) = await log.append([AppendBatch(generation_id.id, 1, 0, [])])
     assert isinstance(answer, TRANSIENT_ERRORS)
     with pytest.raises(TRANSIENT_ERRORS):
-        await log.acquire(generation.id, "another token", worker="w")
+        await log.acquire(generation_id.id, "another token", worker="w")
 
 
 @pytest.mark.parametrize("word", ["BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])

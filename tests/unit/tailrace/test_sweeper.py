@@ -37,21 +37,21 @@ class House:
         return record.id
 
     async def running(self, **options: Any) -> str:
-        generation = await self.submitted(**options)
-        await self.run(generation)
-        return generation
+        generation_id = await self.submitted(**options)
+        await self.run(generation_id)
+        return generation_id
 
-    async def run(self, generation: str) -> None:
+    async def run(self, generation_id: str) -> None:
         """A worker takes it from the queue, and over."""
-        await self.queue.mark_started((await self.log.state(generation)).job_id)
-        await self.log.acquire(generation, new_token(), worker="w")
+        await self.queue.mark_started((await self.log.state(generation_id)).job_id)
+        await self.log.acquire(generation_id, new_token(), worker="w")
 
-    async def set(self, generation: str, **fields: int | str) -> None:
+    async def set(self, generation_id: str, **fields: int | str) -> None:
         for name, value in fields.items():
-            await self.redis.execute_command("HSET", keys.state(generation), name, value)
+            await self.redis.execute_command("HSET", keys.state(generation_id), name, value)
 
-    async def end(self, generation: str) -> Done:
-        done = await self.log.done_entry(generation)
+    async def end(self, generation_id: str) -> Done:
+        done = await self.log.done_entry(generation_id)
         assert done is not None
         return done
 
@@ -95,93 +95,93 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
 
 
 async def test_a_lost_worker_s_generation_waits_for_another(house: House) -> None:
-    generation = await house.running()
-    job_id = (await house.log.state(generation)).job_id
-    await house.set(generation, lease=1)
+    generation_id = await house.running()
+    job_id = (await house.log.state(generation_id)).job_id
+    await house.set(generation_id, lease=1)
     await house.sweep()
-    state = await house.log.state(generation)
+    state = await house.log.state(generation_id)
     assert state.status == "queued"
     assert state.job_id != job_id
     assert await house.queue.position(state.job_id) == 1
 
 
 async def test_one_whose_attempts_are_spent_ends_as_failed(house: House) -> None:
-    generation = await house.running()
+    generation_id = await house.running()
     for _ in range(MAX_ATTEMPTS - 1):
-        await house.set(generation, lease=1)
-        await house.run(generation)
-    await house.set(generation, lease=1)
+        await house.set(generation_id, lease=1)
+        await house.run(generation_id)
+    await house.set(generation_id, lease=1)
     await house.sweep()
-    done = await house.end(generation)
+    done = await house.end(generation_id)
     assert (done.status, done.error and done.error.code) == ("failed", "attempts_exhausted")
     assert await house.unfinished() == []
 
 
 async def test_one_that_was_handed_over_has_not_spent_an_attempt(house: House) -> None:
-    generation = await house.running()
+    generation_id = await house.running()
     for _ in range(MAX_ATTEMPTS + 1):
-        state = await house.log.state(generation)
-        await house.log.release(generation, state.epoch, f"dispatch {state.epoch}")
-        await house.run(generation)
-    await house.set(generation, lease=1)
+        state = await house.log.state(generation_id)
+        await house.log.release(generation_id, state.epoch, f"dispatch {state.epoch}")
+        await house.run(generation_id)
+    await house.set(generation_id, lease=1)
     await house.sweep()
-    assert (await house.log.state(generation)).status == "queued"
+    assert (await house.log.state(generation_id)).status == "queued"
 
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
     house: House, redis: Redis, monkeypatch: pytest.MonkeyPatch, taken: bool
 ) -> None:
-    generation = await house.submitted()
-    job_id = (await house.log.state(generation)).job_id
+    generation_id = await house.submitted()
+    job_id = (await house.log.state(generation_id)).job_id
     if taken:  # by a worker that died before it took over
         await redis.set(in_progress_key_prefix + job_id, b"1")
     else:
         await redis.zrem(keys.QUEUE, job_id)
     await house.sweep()
-    assert (await house.log.state(generation)).job_id == job_id
+    assert (await house.log.state(generation_id)).job_id == job_id
     monkeypatch.setattr(house.sweeper, "_for_longer_than", lambda *_: True)
     await house.sweep()
-    state = await house.log.state(generation)
+    state = await house.log.state(generation_id)
     assert state.job_id != job_id
     assert await house.queue.position(state.job_id) == 1
     assert not [key async for key in redis.scan_iter(f"arq:*{job_id}")]
 
 
 async def test_an_end_that_was_begun_is_written(house: House) -> None:
-    generation = await house.running()
-    await house.log.acquire(generation, "a canceller that died", terminating="cancelled")
+    generation_id = await house.running()
+    await house.log.acquire(generation_id, "a canceller that died", terminating="cancelled")
     await house.sweep()
-    assert (await house.log.state(generation)).status == "running"  # it may still be at it
-    await house.set(generation, lease=1)
+    assert (await house.log.state(generation_id)).status == "running"  # it may still be at it
+    await house.set(generation_id, lease=1)
     await house.sweep()
-    assert (await house.end(generation)).status == "cancelled"
+    assert (await house.end(generation_id)).status == "cancelled"
 
 
 async def test_one_past_its_deadline_ends_as_failed(house: House) -> None:
-    generation = await house.submitted()
-    await house.set(generation, deadline=1)
+    generation_id = await house.submitted()
+    await house.set(generation_id, deadline=1)
     await house.sweep()
-    done = await house.end(generation)
+    done = await house.end(generation_id)
     assert (done.status, done.error and done.error.code) == ("failed", "deadline_exceeded")
     assert await house.queue.depth() == 0
 
 
 async def test_one_that_nobody_reads_is_cancelled_if_it_was_asked_to_be(house: House) -> None:
-    generation = await house.submitted(on_disconnect="cancel")
+    generation_id = await house.submitted(on_disconnect="cancel")
     await house.sweep()
-    assert (await house.log.state(generation)).status == "queued"
-    await house.set(generation, seen=await house.log.now() - ABANDONED_MS - 1)
+    assert (await house.log.state(generation_id)).status == "queued"
+    await house.set(generation_id, seen=await house.log.now() - ABANDONED_MS - 1)
     await house.sweep()
-    done = await house.end(generation)
+    done = await house.end(generation_id)
     assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")
 
 
 async def test_what_has_ended_and_what_never_was_leave_the_set(
     house: House, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generation, never = await house.submitted(), new_generation_id()
-    await house.set(generation, status="completed")
+    generation_id, never = await house.submitted(), new_generation_id()
+    await house.set(generation_id, status="completed")
     await redis.execute_command("SADD", keys.unfinished(never), never)
     await house.sweep()
     assert await house.unfinished() == [never]
@@ -191,16 +191,16 @@ async def test_what_has_ended_and_what_never_was_leave_the_set(
 
 
 async def test_of_the_whole_fleet_one_looks_in_each_period(house: House, redis: Redis) -> None:
-    generation = await house.running()
+    generation_id = await house.running()
     await house.sweep()
-    await house.set(generation, lease=1)
+    await house.set(generation_id, lease=1)
     await Sweeper(house.log, house.queue, max_attempts=MAX_ATTEMPTS).sweep()
-    assert (await house.log.state(generation)).status == "running"
+    assert (await house.log.state(generation_id)).status == "running"
 
 
 async def test_nothing_is_swept_while_a_server_is_young(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "HOLD_OFF_S", 3600.0)
-    generation = await house.running()
-    await house.set(generation, lease=1)
+    generation_id = await house.running()
+    await house.set(generation_id, lease=1)
     await house.sweep()
-    assert (await house.log.state(generation)).status == "running"
+    assert (await house.log.state(generation_id)).status == "running"

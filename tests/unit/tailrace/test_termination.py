@@ -25,7 +25,7 @@ def queue(redis: Redis, log: Log) -> Queue:
 
 
 @pytest.fixture
-async def generation(queue: Queue) -> str:
+async def generation_id(queue: Queue) -> str:
     """One that waits."""
     record = record_of(id=new_generation_id())
     await queue.submit(record)
@@ -33,10 +33,10 @@ async def generation(queue: Queue) -> str:
 
 
 @pytest.fixture
-async def taken(log: Log, queue: Queue, generation: str) -> LeaseGrant:
+async def taken(log: Log, queue: Queue, generation_id: str) -> LeaseGrant:
     """It runs, and has said something."""
-    state = await log.state(generation)
-    taken = await log.acquire(generation, state.job_id, worker="first")
+    state = await log.state(generation_id)
+    taken = await log.acquire(generation_id, state.job_id, worker="first")
     await queue.mark_started(state.job_id)
     await write(log, taken, 0, Started(1, 2.0), text_opened(), *words("Once| upon"))
     return taken
@@ -53,47 +53,47 @@ async def write(log: Log, taken: LeaseGrant, last_seq: int, *events: Event) -> O
     return answer.outcome
 
 
-async def whole(log: Log, generation: str) -> list[Entry]:
-    return [entry async for entry in log.read_all(generation)]
+async def whole(log: Log, generation_id: str) -> list[Entry]:
+    return [entry async for entry in log.read_all(generation_id)]
 
 
-async def the_end(log: Log, generation: str) -> Done:
+async def the_end(log: Log, generation_id: str) -> Done:
     """The `done`, of a log that is in order."""
-    entries = await whole(log, generation)
+    entries = await whole(log, generation_id)
     assert all(after.is_contiguous_after(before.id) and after.id > before.id for before, after in pairwise(entries))
     done = entries[-1].event
     assert isinstance(done, Done)
-    assert (await log.state(generation)).status == done.status
+    assert (await log.state(generation_id)).status == done.status
     return done
 
 
 async def test_what_waits_is_cancelled_and_nobody_will_run_it(
-    redis: Redis, log: Log, queue: Queue, generation: str
+    redis: Redis, log: Log, queue: Queue, generation_id: str
 ) -> None:
-    job_id = (await log.state(generation)).job_id
-    await terminate(log, queue, generation, "cancelled")
-    done = await the_end(log, generation)
+    job_id = (await log.state(generation_id)).job_id
+    await terminate(log, queue, generation_id, "cancelled")
+    done = await the_end(log, generation_id)
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
     assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
     assert await redis.keys(f"*{job_id}*") == []
-    assert (await log.acquire(generation, job_id, worker="first")).outcome is Outcome.DONE
+    assert (await log.acquire(generation_id, job_id, worker="first")).outcome is Outcome.DONE
 
 
 async def test_what_runs_is_cancelled_with_what_it_has_said(
-    log: Log, queue: Queue, taken: LeaseGrant, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
-    await terminate(log, queue, generation, "cancelled")
-    done = await the_end(log, generation)
+    await terminate(log, queue, generation_id, "cancelled")
+    done = await the_end(log, generation_id)
     assert (done.status, done.finish, done.open) == ("cancelled", [Finish(0, None)], [0])
     assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
     assert done.usage is not None
     assert done.usage["estimated"]
     assert await write(log, taken, 5, *words("a")) is Outcome.FENCED
-    assert await queue.list_unfinished(int(keys.unfinished(generation).rpartition(":")[2])) == []
+    assert await queue.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
 
 
 async def test_the_worker_is_told_before_anything_else(
-    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation: str
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
     told: asyncio.Queue[bytes | None] = asyncio.Queue()
     control = Subscriber(redis)
@@ -101,25 +101,27 @@ async def test_the_worker_is_told_before_anything_else(
     control.start()
     async with asyncio.timeout(5):
         assert await told.get() is None
-        await terminate(log, queue, generation, "cancelled")
-        assert await told.get() == generation.encode()
+        await terminate(log, queue, generation_id, "cancelled")
+        assert await told.get() == generation_id.encode()
     await control.close()
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete"])
-async def test_an_end_says_why(log: Log, queue: Queue, taken: LeaseGrant, generation: str, status: FinalStatus) -> None:
+async def test_an_end_says_why(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, status: FinalStatus
+) -> None:
     why = Failure("The deadline has passed.", "deadline_exceeded")
-    await terminate(log, queue, generation, status, why)
-    done = await the_end(log, generation)
+    await terminate(log, queue, generation_id, status, why)
+    done = await the_end(log, generation_id)
     assert (done.status, done.error) == (status, why)
     assert done.at == pytest.approx((await log.now()) / 1000, abs=30)
 
 
-async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation: str) -> None:
-    await terminate(log, queue, generation, "failed")
-    before = await whole(log, generation)
-    await terminate(log, queue, generation, "cancelled")
-    assert await whole(log, generation) == before
+async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation_id: str) -> None:
+    await terminate(log, queue, generation_id, "failed")
+    before = await whole(log, generation_id)
+    await terminate(log, queue, generation_id, "cancelled")
+    assert await whole(log, generation_id) == before
 
 
 async def test_what_never_was_is_not_found(redis: Redis, log: Log, queue: Queue) -> None:
@@ -130,29 +132,29 @@ async def test_what_never_was_is_not_found(redis: Redis, log: Log, queue: Queue)
 
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
 async def test_what_is_no_longer_kept_is_gone_and_why(
-    redis: Redis, log: Log, queue: Queue, generation: str, fate: str
+    redis: Redis, log: Log, queue: Queue, generation_id: str, fate: str
 ) -> None:
     if fate == "deleted":
-        await log.delete(generation)
+        await log.delete(generation_id)
     else:
-        await redis.delete(keys.state(generation), keys.log(generation))
+        await redis.delete(keys.state(generation_id), keys.log(generation_id))
     with pytest.raises(Gone) as gone:
-        await terminate(log, queue, generation, "cancelled")
+        await terminate(log, queue, generation_id, "cancelled")
     assert gone.value.code == fate
 
 
 @pytest.mark.parametrize("enders", [2, 20])
 async def test_of_all_who_end_it_one_does_and_all_return(
-    log: Log, queue: Queue, taken: LeaseGrant, generation: str, enders: int
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, enders: int
 ) -> None:
     statuses: list[FinalStatus] = ["cancelled", "failed", "incomplete", "completed"]
-    await asyncio.gather(*(terminate(log, queue, generation, statuses[n % 4]) for n in range(enders)))
-    assert [isinstance(entry.event, Done) for entry in await whole(log, generation)].count(True) == 1
-    await the_end(log, generation)
+    await asyncio.gather(*(terminate(log, queue, generation_id, statuses[n % 4]) for n in range(enders)))
+    assert [isinstance(entry.event, Done) for entry in await whole(log, generation_id)].count(True) == 1
+    await the_end(log, generation_id)
 
 
 async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
-    log: Log, queue: Queue, generation: str, monkeypatch: pytest.MonkeyPatch
+    log: Log, queue: Queue, generation_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whenever one is about to finish, the other takes over first, if it comes within 5 ms."""
     acquire, finish = log.acquire, log.finish
@@ -166,21 +168,21 @@ async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
             overtaken.notify_all()
         return taken
 
-    async def finish_late(generation: str, epoch: int, last_seq: int, done: Done) -> AppendResult:
+    async def finish_late(generation_id: str, epoch: int, last_seq: int, done: Done) -> AppendResult:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.005), overtaken:
                 await overtaken.wait_for(lambda: latest > epoch)
-        return await finish(generation, epoch, last_seq, done)
+        return await finish(generation_id, epoch, last_seq, done)
 
     monkeypatch.setattr(log, "acquire", acquire_and_tell)
     monkeypatch.setattr(log, "finish", finish_late)
     async with asyncio.timeout(10):
-        await asyncio.gather(*(terminate(log, queue, generation, "cancelled") for _ in range(2)))
-    await the_end(log, generation)
+        await asyncio.gather(*(terminate(log, queue, generation_id, "cancelled") for _ in range(2)))
+    await the_end(log, generation_id)
 
 
 async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_there(
-    log: Log, queue: Queue, taken: LeaseGrant, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
     """Whatever the log confirmed is in the output of the end."""
     confirmed: list[str] = []
@@ -197,28 +199,28 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
     async with asyncio.timeout(10):
         writing = asyncio.create_task(write_on())
         await under_way.wait()
-        await terminate(log, queue, generation, "cancelled")
+        await terminate(log, queue, generation_id, "cancelled")
         await writing
-    assert (await the_end(log, generation)).output[0].text == "Once upon" + "".join(confirmed)
+    assert (await the_end(log, generation_id)).output[0].text == "Once upon" + "".join(confirmed)
 
 
 async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
-    log: Log, queue: Queue, taken: LeaseGrant, generation: str
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
-    await log.acquire(generation, "dies here", terminating="cancelled")
-    state = await log.state(generation)
+    await log.acquire(generation_id, "dies here", terminating="cancelled")
+    state = await log.state(generation_id)
     assert (state.terminating, state.is_final) == ("cancelled", False)
     assert state.terminating is not None
-    await terminate(log, queue, generation, state.terminating)
-    assert (await the_end(log, generation)).status == "cancelled"
+    await terminate(log, queue, generation_id, state.terminating)
+    assert (await the_end(log, generation_id)).status == "cancelled"
 
 
 async def test_what_comes_back_while_it_is_looked_for_is_ended(
-    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation: str, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that lost it, and a worker that restores it just then."""
-    rows = [to_row(entry) for entry in await whole(log, generation)]
-    await redis.delete(*keys.of_generation(generation))
+    rows = [to_row(entry) for entry in await whole(log, generation_id)]
+    await redis.delete(*keys.of_generation(generation_id))
     acquire = log.acquire
 
     async def miss_it_once(*given: Any, **more: Any) -> LeaseGrant:
@@ -229,5 +231,5 @@ async def test_what_comes_back_while_it_is_looked_for_is_ended(
         return answer
 
     monkeypatch.setattr(log, "acquire", miss_it_once)
-    await terminate(log, queue, generation, "cancelled")
-    assert (await the_end(log, generation)).output[0].text == "Once upon"
+    await terminate(log, queue, generation_id, "cancelled")
+    assert (await the_end(log, generation_id)).output[0].text == "Once upon"

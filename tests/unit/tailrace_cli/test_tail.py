@@ -46,9 +46,9 @@ def test_an_unknown_generation_is_one_sentence(
     valkey: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TAILRACE_DATA_DIR", str(valkey.data_dir))
-    for generation in (UNKNOWN, "nonsense"):
-        assert main(["tail", generation]) == 1
-        assert told(capsys) == f"there is no generation {generation}"
+    for generation_id in (UNKNOWN, "nonsense"):
+        assert main(["tail", generation_id]) == 1
+        assert told(capsys) == f"there is no generation {generation_id}"
 
 
 def test_a_server_that_does_not_answer_is_one_sentence_without_its_password(

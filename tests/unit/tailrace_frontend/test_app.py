@@ -94,11 +94,12 @@ async def test_other_paths_are_no_event_streams(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "generation", ["x", "gen_", GENERATION + "a", GENERATION.upper(), "gen_" + "1" * 26, "é", "%00", "*", "a b", "\x00"]
+    "generation_id",
+    ["x", "gen_", GENERATION + "a", GENERATION.upper(), "gen_" + "1" * 26, "é", "%00", "*", "a b", "\x00"],
 )
-async def test_what_is_no_id_is_not_found_without_asking_redis(generation: str) -> None:
-    assert is_error(await ask(frontend(), "GET", f"/v1/generations/{generation}/events"), 404, "not_found")
-    assert is_error(await ask(frontend(), "GET", f"/v1/generations/{generation}"), 404, "not_found")
+async def test_what_is_no_id_is_not_found_without_asking_redis(generation_id: str) -> None:
+    assert is_error(await ask(frontend(), "GET", f"/v1/generations/{generation_id}/events"), 404, "not_found")
+    assert is_error(await ask(frontend(), "GET", f"/v1/generations/{generation_id}"), 404, "not_found")
 
 
 async def test_a_malformed_cursor_is_refused_also_while_redis_is_away() -> None:

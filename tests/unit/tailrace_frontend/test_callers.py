@@ -32,8 +32,8 @@ def soon() -> int:
     return int(time.time()) + 60
 
 
-def ticket_of(of: Callers, *, owner: str = "anna", generation: str = GENERATION, expires: int | None = None) -> str:
-    ticket = of.ticket(generation, owner, soon() if expires is None else expires)
+def ticket_of(of: Callers, *, owner: str = "anna", generation_id: str = GENERATION, expires: int | None = None) -> str:
+    ticket = of.ticket(generation_id, owner, soon() if expires is None else expires)
     assert ticket is not None
     return ticket
 
@@ -223,7 +223,7 @@ def test_a_ticket_says_nothing_of_the_secret_nor_of_a_key() -> None:
 def test_a_ticket_for_another_log_is_refused() -> None:
     of = callers()
     with pytest.raises(Unauthenticated):
-        of.redeem(ticket_of(of, generation=OTHER), GENERATION)
+        of.redeem(ticket_of(of, generation_id=OTHER), GENERATION)
 
 
 def test_a_ticket_cannot_be_made_into_another_owners() -> None:

@@ -144,10 +144,10 @@ async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
 ) -> None:
     noted: list[list[str]] = []
 
-    async def seen(_: Log, generations: list[str]) -> None:
-        noted.append(list(generations))
+    async def seen(_: Log, generation_ids: list[str]) -> None:
+        noted.append(list(generation_ids))
 
-    monkeypatch.setattr(Log, "seen", seen)
+    monkeypatch.setattr(Log, "touch_presence", seen)
     watched = record(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
     for each in (RECORD, watched):
         await ticking.create(each, ENTRIES[:3])
@@ -221,9 +221,9 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
     asked: list[list[str]] = []
     positions = ticking.log.positions
 
-    async def counted(generations: list[str]) -> object:
-        asked.append(generations)
-        return await positions(generations)
+    async def counted(generation_ids: list[str]) -> object:
+        asked.append(generation_ids)
+        return await positions(generation_ids)
 
     monkeypatch.setattr(ticking.log, "positions", counted)
     other = record(id="gen_bcdefghijklmnopqrstuvwxyza")

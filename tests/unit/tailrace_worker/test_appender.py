@@ -36,7 +36,7 @@ class Bench:
         return Writer(taken, self.appender.wake)
 
     async def events(self, writer: Writer) -> list[Event]:
-        return [entry.event async for entry in self.log.read_all(writer.generation)]
+        return [entry.event async for entry in self.log.read_all(writer.generation_id)]
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def test_what_arrives_together_rides_together(bench: Bench, monkeypatch: p
 
 async def test_one_that_was_fenced_does_not_keep_the_others(bench: Bench) -> None:
     fenced, fine = await bench.writer(), await bench.writer()
-    await bench.log.acquire(fenced.generation, "canceller", terminating="cancelled")
+    await bench.log.acquire(fenced.generation_id, "canceller", terminating="cancelled")
     fenced.add(Started(1, 1.0))
     fine.add(Started(1, 1.0))
     await fine.flush()
@@ -91,20 +91,20 @@ async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench
     await writer.flush()
     assert await bench.events(writer) == [*before, Text(0, " after")]
     assert [from_row(row).event for row in writer.rows] == await bench.events(writer)
-    assert bench.restored == [writer.generation]
-    state = await bench.log.state(writer.generation, "me")
+    assert bench.restored == [writer.generation_id]
+    state = await bench.log.state(writer.generation_id, "me")
     assert (state.status, state.epoch) == ("running", writer.epoch)
 
 
 async def rolled_back(bench: Bench, redis: Redis) -> tuple[Writer, Writer]:
     """Two attempts of one generation, on a server that came back without the later one's take-over."""
     fenced = await bench.writer()
-    names = keys.of_generation(fenced.generation)[:3]
+    names = keys.of_generation(fenced.generation_id)[:3]
     fenced.add(Started(1, 1.0))
     await fenced.flush()
     dumps = [(name, await redis.dump(name)) for name in names]
-    await redis.execute_command("HSET", keys.state(fenced.generation), "lease", 1)
-    later = Writer(await bench.log.acquire(fenced.generation, "later", worker="v"), bench.appender.wake)
+    await redis.execute_command("HSET", keys.state(fenced.generation_id), "lease", 1)
+    later = Writer(await bench.log.acquire(fenced.generation_id, "later", worker="v"), bench.appender.wake)
     later.add(later.output.restarted(2, "worker_lost", 2.0))
     await later.flush()
     for name, dump in dumps:
@@ -132,7 +132,7 @@ async def test_a_acquire_that_its_server_lost_does_not_come_back_onto_others_row
 
 async def test_a_deleted_log_does_not_come_back(bench: Bench) -> None:
     writer = await bench.writer()
-    await bench.log.delete(writer.generation)
+    await bench.log.delete(writer.generation_id)
     writer.add(Started(1, 1.0))
     assert (await writer.stopped).outcome is Outcome.GONE
     assert not bench.restored

@@ -31,15 +31,15 @@ class Shop:
             keep_result=0, job_serializer=dump_job, job_deserializer=load_job,
         )  # fmt: skip
 
-    async def _job(self, _: dict[Any, Any], generation: str, job_id: str) -> None:
-        self.begun.append(generation)
+    async def _job(self, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
+        self.begun.append(generation_id)
         self._another.set()
         await self.queue.mark_started(job_id)
         await self.go.wait()
 
-    async def notify(self, *generations: str) -> None:
-        for generation in generations:
-            await self.queue.enqueue(generation, new_token(), 60)
+    async def notify(self, *generation_ids: str) -> None:
+        for generation_id in generation_ids:
+            await self.queue.enqueue(generation_id, new_token(), 60)
         self.job_runner.wake()
 
     async def until(self, begun: int) -> None:
