@@ -16,7 +16,7 @@ from typing import Any
 
 import openai
 
-from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, Opened, Started
+from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.queue import Queue
 from tailrace.settings import Settings
@@ -156,7 +156,7 @@ class Attempt:
         """Add to the log; how many of them were content."""
         for event, extra in pieces:
             self.writer.add(event, extra)
-        content = sum(isinstance(event, (Delta, Opened)) for event, _ in pieces)
+        content = sum(isinstance(event, (Delta, ItemOpened)) for event, _ in pieces)
         if content:
             self._timings.record(time.monotonic(), content)
         return content

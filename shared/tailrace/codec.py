@@ -2,11 +2,11 @@
 
 The kind and its place are the field, the value stands beside it; a second field `extra` follows where there is one:
 
-    opened:0      {"type":"text","choices":[0]}
+    item_opened:0      {"type":"text","choices":[0]}
     text:0        Let me look.
     text:4/1      a piece of item 4, of choice 1 (choice 0 is not written)
     reasoning:0:reasoning       the suffix is the upstream's own key, where it is not `reasoning_content`
-    arguments:2:0:call_x        item, tool ordinal, call id; the id comes last because some hold a `:`
+    tool_arguments:2:0:call_x        item, tool ordinal, call id; the id comes last because some hold a `:`
 
 A delta's value is its bare text: a few bytes over its length, where the raw chunk costs 250 to 320. Everything else
 is JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
@@ -22,8 +22,6 @@ from tailrace import jsoncodec
 from tailrace.errors import CorruptEntry
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
-    Closed,
     Created,
     Delta,
     Done,
@@ -31,12 +29,14 @@ from tailrace.events import (
     Event,
     Extra,
     Item,
-    Opened,
+    ItemClosed,
+    ItemOpened,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
+    ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
 
@@ -79,11 +79,11 @@ def encode(event: Event) -> tuple[str, str]:
             return _text_field(item, choice), text
         case Delta():
             return _delta_field(event), event.text
-        case Opened():
+        case ItemOpened():
             place = _place(event.item, event.choice)
-            return f"opened:{place}", _json(event, "item", "choice")
-        case Closed(whole=whole):
-            return f"closed:{_place(whole.item, whole.choice)}", _json(whole, "item", "choice")
+            return f"item_opened:{place}", _json(event, "item", "choice")
+        case ItemClosed(whole=whole):
+            return f"item_closed:{_place(whole.item, whole.choice)}", _json(whole, "item", "choice")
     return event.kind, _json(event)
 
 
@@ -106,14 +106,14 @@ def _reader(field: str) -> Callable[[str], Event]:
     if kind == "text":
         return partial(_text, int(item), int(choice or 0))
     at: dict[str, Any] = {"item": int(item), "choice": int(choice or 0)}
-    if kind == "opened":
-        return lambda value: msgspec.convert(at | _object(value), Opened)
-    if kind == "closed":
-        return lambda value: Closed(msgspec.convert(at | _object(value), Item))
+    if kind == "item_opened":
+        return lambda value: msgspec.convert(at | _object(value), ItemOpened)
+    if kind == "item_closed":
+        return lambda value: ItemClosed(msgspec.convert(at | _object(value), Item))
     delta = DELTAS[kind]
     if delta is Reasoning and suffix:
         at["key"] = suffix
-    if delta is Arguments:
+    if delta is ToolArguments:
         tool, _, call = suffix.partition(":")
         at |= {"tool": int(tool), "call": call}
     return lambda value: delta(text=value, **at)
@@ -125,7 +125,7 @@ def _text(item: int, choice: int, value: str) -> Event:
 
 
 WHOLE: dict[str, type[Event]] = {k.kind: k for k in (Created, Started, Restarted, Done)}
-DELTAS: dict[str, type[Delta]] = {k.kind: k for k in (Text, Reasoning, Refusal, Arguments)}
+DELTAS: dict[str, type[Delta]] = {k.kind: k for k in (Text, Reasoning, Refusal, ToolArguments)}
 
 
 @lru_cache(maxsize=4096)
@@ -138,7 +138,7 @@ def _delta_field(delta: Delta) -> str:
     match delta:
         case Reasoning(key=key) if key != "reasoning_content":
             return f"{place}:{key}"
-        case Arguments(tool=tool, call=call):
+        case ToolArguments(tool=tool, call=call):
             return f"{place}:{tool}:{call}"
     return place
 

@@ -112,13 +112,13 @@ class Started(Event, frozen=True, omit_defaults=True):
     at: float
 
 
-class Opened(Event, frozen=True, omit_defaults=True):
+class ItemOpened(Event, frozen=True, omit_defaults=True):
     """An item begins. `choices`: the choices that first appear with it, in index order.
 
     A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`.
     """
 
-    kind = "opened"
+    kind = "item_opened"
     item: int
     type: ItemType
     choice: int = 0
@@ -161,18 +161,18 @@ class Refusal(Delta, frozen=True, omit_defaults=True):
     kind = "refusal"
 
 
-class Arguments(Delta, frozen=True, omit_defaults=True):
+class ToolArguments(Delta, frozen=True, omit_defaults=True):
     """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call on wires without items."""
 
-    kind = "arguments"
+    kind = "tool_arguments"
     tool: int = 0
     call: str = ""
 
 
-class Closed(Event, frozen=True, omit_defaults=True):
+class ItemClosed(Event, frozen=True, omit_defaults=True):
     """An item is complete (never a call: calls may interleave, `done` closes them)."""
 
-    kind = "closed"
+    kind = "item_closed"
     whole: Item
 
 
@@ -241,7 +241,7 @@ class Done(Event, frozen=True, omit_defaults=True):
 
 
 KINDS: tuple[type[Event], ...] = (
-    Created, Started, Opened, Text, Reasoning, Refusal, Arguments, Closed, Restarted, Done,
+    Created, Started, ItemOpened, Text, Reasoning, Refusal, ToolArguments, ItemClosed, Restarted, Done,
 )  # fmt: skip
 
 
@@ -252,9 +252,9 @@ def seq_span(event: Event, extra: Extra = NO_EXTRA) -> int:
             return 1 + len(extra.annotations) if extra.delta else 1
         case Delta() | Started():
             return 1
-        case Opened(type=type_):
+        case ItemOpened(type=type_):
             return 1 if type_ == "call" else 2
-        case Closed():
+        case ItemClosed():
             return 3
         case Created(queued=queued):
             return 2 if queued else 1

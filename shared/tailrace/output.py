@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from tailrace.events import (
-    Arguments,
-    Closed,
     Created,
     Delta,
     Done,
@@ -21,11 +19,13 @@ from tailrace.events import (
     FinalStatus,
     Finish,
     Item,
+    ItemClosed,
+    ItemOpened,
     Json,
-    Opened,
     Restarted,
     Started,
     Timings,
+    ToolArguments,
 )  # fmt: skip
 
 BYTES_A_TOKEN = 4
@@ -37,7 +37,7 @@ class OpenItem:
 
     __slots__ = ("annotations", "logprobs", "opened", "parts", "status", "call")  # noqa: RUF023 - by weight
 
-    def __init__(self, opened: Opened, call: Json) -> None:
+    def __init__(self, opened: ItemOpened, call: Json) -> None:
         self.opened = opened
         self.parts: list[str] = []
         self.annotations: list[Json] = []
@@ -109,12 +109,12 @@ class Output:
                     item.annotations += extra.annotations
                 if self._keep_logprobs and extra.choice:
                     item.logprobs += extra.logprobs
-                if extra.call and isinstance(event, Arguments):
+                if extra.call and isinstance(event, ToolArguments):
                     item.call = {**item.call, **extra.call}
-            case Opened():
+            case ItemOpened():
                 self._items[event.item] = OpenItem(event, extra.call)
                 self.open.append(event.item)
-            case Closed(whole=whole):
+            case ItemClosed(whole=whole):
                 self.open.remove(whole.item)
             case Restarted():
                 self._restart(event)

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from bench.publishing import NchanSink
 from tailrace import connection, jsoncodec
 from tailrace.codec import to_row
-from tailrace.events import Done, Entry, Event, GenerationRecord, Opened, Options, Started, Text, seq_span
+from tailrace.events import Done, Entry, Event, GenerationRecord, ItemOpened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
@@ -51,7 +51,7 @@ class LogSink:
         await self._take(count, owner)
         names = [taken.state.record.id for taken in self._logs if taken.state]
         self._last_seqs = [taken.state.seq for taken in self._logs if taken.state]
-        await self._add({log: [Started(1, time.time()), Opened(0, "text", choices=[0])] for log in range(count)})
+        await self._add({log: [Started(1, time.time()), ItemOpened(0, "text", choices=[0])] for log in range(count)})
         return names
 
     async def _take(self, count: int, owner: str) -> None:
@@ -118,7 +118,7 @@ class WorkerSink(LogSink):
         self._writers = [Writer(taken, self._appender.wake) for taken in self._logs]
         for writer in self._writers:
             writer.add(Started(1, time.time()))
-            writer.add(Opened(0, "text", choices=[0]))
+            writer.add(ItemOpened(0, "text", choices=[0]))
         await asyncio.gather(*(writer.flush() for writer in self._writers))
         return [writer.generation_id for writer in self._writers]
 

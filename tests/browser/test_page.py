@@ -146,7 +146,7 @@ async def read_plainly(page: Page, url: str) -> None:
         """url => {
           window.heard = [];
           const source = new EventSource(url);
-          for (const kind of ["created", "started", "opened", "text", "closed", "restarted", "done", "gone"])
+          for (const kind of ["created", "started", "item_opened", "text", "item_closed", "restarted", "done", "gone"])
             source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ ...JSON.parse(data), kind, id }));
           source.addEventListener("done", () => source.close());
         }""",

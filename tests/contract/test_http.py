@@ -387,7 +387,7 @@ async def test_a_finished_log_is_told_whole_with_the_headers_that_proxies_need(p
     assert told.headers["x-content-type-options"] == "nosniff"
     assert "content-encoding" not in told.headers
     events = Parser().feed(told.body)
-    assert [event.kind for event in events] == ["created", "started", "opened", "text", "done"]
+    assert [event.kind for event in events] == ["created", "started", "item_opened", "text", "done"]
     assert said(events) == "Hello there\u2028 €\n\r\n: x\ndata: y"
     assert "€".encode() in told.body
     assert b"\r" not in told.body
@@ -412,13 +412,13 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
     stream = await product.api.stream(generation_id)
     await stream.until("created")
     teller = await product.teller(generation_id)
-    await stream.until("opened")
+    await stream.until("item_opened")
     for word in ("Hello", " there", "!"):
         await teller.say(word)
         await stream.until_said(word)
     await teller.end()
     await stream.rest()
-    assert stream.kinds == ["created", "started", "opened", "text", "text", "text", "done"]
+    assert stream.kinds == ["created", "started", "item_opened", "text", "text", "text", "done"]
     assert [event.seq for event in stream.events] == [0, 1, 3, 4, 5, 6, stream.events[-1].seq]
 
 
@@ -472,7 +472,7 @@ async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Produ
 
 async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(product: Product) -> None:
     generation_id = await product.told("Hello")
-    opened = next(e for e in Parser().feed((await product.api.events(generation_id)).body) if e.kind == "opened")
+    opened = next(e for e in Parser().feed((await product.api.events(generation_id)).body) if e.kind == "item_opened")
     assert opened.id is not None
     epoch, n = opened.id.split("-")
     stream = await product.api.read(generation_id, f"{epoch}-{int(n) - 1}")
@@ -1373,7 +1373,7 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
         for stream in streams:
             await stream.rest()
             assert stream.text == "Hello after stop after kill"
-            assert stream.kinds == ["created", "started", "opened", "text", "text", "text", "done"]
+            assert stream.kinds == ["created", "started", "item_opened", "text", "text", "text", "done"]
         assert running.frontends[0].pid == pid
         assert (await api.post(body())).status == 202
         assert "Traceback" not in running.frontends[0].output

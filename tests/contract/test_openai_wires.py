@@ -16,7 +16,7 @@ from support.logs import MERGES, done_of, log_of, record, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
 from tailrace import jsoncodec
-from tailrace.events import Arguments, Entry, GenerationRecord, Opened, Reasoning, Refusal, Text
+from tailrace.events import Entry, GenerationRecord, ItemOpened, Reasoning, Refusal, Text, ToolArguments
 from tailrace.wire import openai_chat, openai_responses
 from tailrace.wire import openai_response_object as response_object
 
@@ -284,9 +284,9 @@ def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:
                 key = "refusal"
             case Reasoning(text=text, choice=c, key=name) if c == choice:
                 key = name
-            case Arguments(text=text, choice=c, tool=tool) if c == choice:
+            case ToolArguments(text=text, choice=c, tool=tool) if c == choice:
                 key = tool
-            case Opened(type="call", choice=c, tool=tool, id=call, name=name) if c == choice:
+            case ItemOpened(type="call", choice=c, tool=tool, id=call, name=name) if c == choice:
                 said[tool, "call"], key, text = f"{call} {name}", tool, ""
             case _:
                 continue

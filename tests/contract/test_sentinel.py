@@ -15,7 +15,7 @@ from tailrace import keys
 from tailrace.codec import to_row, unpack
 from tailrace.connection import TRANSIENT_ERRORS, connect
 from tailrace.errors import Misconfigured
-from tailrace.events import Entry, GenerationRecord, Opened, Options, Started
+from tailrace.events import Entry, GenerationRecord, ItemOpened, Options, Started
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.subscriber import Subscriber
@@ -102,7 +102,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
         await fail_over(sentinel)
         await until(other, "role", "master")
         await until(one, "role", "slave")
-    second = to_row(Entry(EntryId(taken.epoch, first.seq + 2), Opened(0, "text", choices=[0])))
+    second = to_row(Entry(EntryId(taken.epoch, first.seq + 2), ItemOpened(0, "text", choices=[0])))
     async with asyncio.timeout(PATIENCE_S):
         while await heard.get() is not None:
             pass

@@ -39,7 +39,7 @@ from tailrace import keys
 from tailrace.codec import Row, from_row, to_row
 from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Closed, Done, Entry, Event, FinalStatus, Started, Text, seq_span
+from tailrace.events import Done, Entry, Event, FinalStatus, ItemClosed, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.output import Output
@@ -117,7 +117,7 @@ class Pen:
             return text_opened(output.next_item)
         item = output.open[-1]
         if what == "closed":
-            return Closed(next(whole for whole in output.items() if whole.item == item))
+            return ItemClosed(next(whole for whole in output.items() if whole.item == item))
         return Text(item, f"{self.epoch}:{self.last_seq} ")
 
 

@@ -110,7 +110,7 @@ async def test_an_answer_is_told_as_the_upstream_said_it(product: Product, scrip
     assert told["error"] is None
     assert told["timings"].keys() >= {"queue", "first_token", "total"}
     assert 0 <= told["timings"]["queue"] <= told["timings"]["first_token"] <= told["timings"]["total"]
-    assert [event.kind for event in events[:3]] == ["created", "started", "opened"]
+    assert [event.kind for event in events[:3]] == ["created", "started", "item_opened"]
 
 
 async def test_the_upstream_gets_the_body_as_it_came_and_nothing_of_ours(product: Product, script_id: str) -> None:
@@ -143,7 +143,7 @@ async def test_tool_calls_are_told_each_with_its_arguments(product: Product) -> 
     ]
     assert told["finish"][0]["finish_reason"] == "tool_calls"
     assert (
-        "".join(e.value["text"] for e in events if e.kind == "arguments" and e.value.get("call") == "call_a")
+        "".join(e.value["text"] for e in events if e.kind == "tool_arguments" and e.value.get("call") == "call_a")
         == '{"q":"x"}'
     )
 

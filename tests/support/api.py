@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from support.sse import Stream
 from tailrace.codec import Row, from_row, to_row
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Opened, Started, Text, seq_span
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, ItemOpened, Started, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.output import Output
@@ -146,7 +146,7 @@ class Teller:
         taken = await log.acquire(generation_id, f"teller of {generation_id}", worker="teller")
         assert taken.outcome is Outcome.OK
         teller = cls(log, generation_id, taken.epoch, Output(map(from_row, taken.rows)))
-        await teller.add(Started(1, taken.now / 1000), Opened(0, "text", choices=[0]))
+        await teller.add(Started(1, taken.now / 1000), ItemOpened(0, "text", choices=[0]))
         return teller
 
     async def add(self, *events: Event) -> None:

@@ -11,8 +11,6 @@ from typing import Any
 from tailrace.codec import from_row, to_row
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
-    Closed,
     Created,
     Delta,
     Done,
@@ -23,14 +21,16 @@ from tailrace.events import (
     FinalStatus,
     Finish,
     GenerationRecord,
+    ItemClosed,
+    ItemOpened,
     Json,
-    Opened,
     Options,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
+    ToolArguments,
     seq_span,
 )  # fmt: skip
 from tailrace.ids import EntryId
@@ -106,7 +106,7 @@ class Book:
 
     def close(self, item: int) -> "Book":
         self._flush()
-        return self.say(Closed(next(whole for whole in self.output.items() if whole.item == item)))
+        return self.say(ItemClosed(next(whole for whole in self.output.items() if whole.item == item)))
 
     def restart(self, attempt: int = 2, reason: str = "worker_lost") -> "Book":
         """A later attempt begins anew."""
@@ -183,12 +183,12 @@ def _adjacent(one: tuple[Event, Extra], other: tuple[Event, Extra]) -> bool:
     return isinstance(before, Delta) and isinstance(after, Delta) and before.with_text("") == after.with_text("")
 
 
-def text_opened(item: int = 0, choice: int = 0, choices: Iterable[int] = (0,)) -> Opened:
-    return Opened(item, "text", choice, list(choices))
+def text_opened(item: int = 0, choice: int = 0, choices: Iterable[int] = (0,)) -> ItemOpened:
+    return ItemOpened(item, "text", choice, list(choices))
 
 
-def call_opened(item: int, tool: int = 0, choices: Iterable[int] = (), name: str = "search") -> Opened:
-    return Opened(item, "call", 0, list(choices), tool, f"functions.{name}:{tool}", name)
+def call_opened(item: int, tool: int = 0, choices: Iterable[int] = (), name: str = "search") -> ItemOpened:
+    return ItemOpened(item, "call", 0, list(choices), tool, f"functions.{name}:{tool}", name)
 
 
 def words(text: str, item: int = 0, choice: int = 0) -> list[Text]:
@@ -205,8 +205,8 @@ def _empty(record: GenerationRecord) -> list[Entry]:
 
 
 def _calls(record: GenerationRecord) -> list[Entry]:
-    def said(item: int, text: str) -> Arguments:
-        return Arguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
+    def said(item: int, text: str) -> ToolArguments:
+        return ToolArguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
 
     book = Book(record).start().say(text_opened(), *words("Let me |look.")).close(0)
     book.say(call_opened(1, 0), said(1, '{"q":'), call_opened(2, 1), said(2, '{"q":'), said(1, "1}"), said(2, "2}"))
@@ -224,20 +224,20 @@ def _call_alone(record: GenerationRecord) -> list[Entry]:
 
 
 def _reasoning(record: GenerationRecord) -> list[Entry]:
-    book = Book(record).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
+    book = Book(record).start().say(ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
     book.close(0).say(text_opened(1, choices=[]), *words("Yes|.", 1))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
 def _reasoning_by_another_key(record: GenerationRecord) -> list[Entry]:
-    book = Book(record).start().say(Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
+    book = Book(record).start().say(ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
     book.say(Reasoning(0, "m.", key="reasoning")).close(0).say(text_opened(1, choices=[]), *words("No.", 1)).close(1)
-    book.say(Opened(2, "reasoning"), Reasoning(2, "Or?", key="reasoning"))
+    book.say(ItemOpened(2, "reasoning"), Reasoning(2, "Or?", key="reasoning"))
     return book.end("incomplete", Finish(0, "length"))
 
 
 def _refusal(record: GenerationRecord) -> list[Entry]:
-    book = Book(record).start().say(Opened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
+    book = Book(record).start().say(ItemOpened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
@@ -263,7 +263,7 @@ def _truncated(record: GenerationRecord) -> list[Entry]:
 
 def _failed(record: GenerationRecord) -> list[Entry]:
     book = Book(record).start().say(text_opened(), *words("Once upon")).close(0)
-    book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0"))
+    book.say(call_opened(1), ToolArguments(1, '{"q', call="functions.search:0"))
     return book.end("failed", error=Failure("Slow down.", "rate_limit_exceeded", "requests"))
 
 
@@ -275,7 +275,7 @@ def _failed_at_once(record: GenerationRecord) -> list[Entry]:
 
 def _cancelled(record: GenerationRecord) -> list[Entry]:
     book = Book(record).start().say(text_opened(), *words("Once| upon")).close(0)
-    return book.say(call_opened(1), Arguments(1, '{"q', call="functions.search:0")).end("cancelled")
+    return book.say(call_opened(1), ToolArguments(1, '{"q', call="functions.search:0")).end("cancelled")
 
 
 def _cancelled_while_queued(record: GenerationRecord) -> list[Entry]:
@@ -284,7 +284,9 @@ def _cancelled_while_queued(record: GenerationRecord) -> list[Entry]:
 
 def _restarted(record: GenerationRecord) -> list[Entry]:
     book = Book(record).start().say(text_opened(), *words("Once| upon")).close(0)
-    book.say(Opened(1, "reasoning"), Reasoning(1, "Hm"), call_opened(2), Arguments(2, "{", call="functions.search:0"))
+    book.say(
+        ItemOpened(1, "reasoning"), Reasoning(1, "Hm"), call_opened(2), ToolArguments(2, "{", call="functions.search:0")
+    )
     book.restart().say(text_opened(3), *words("Twice| upon", 3))
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 

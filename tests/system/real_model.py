@@ -24,7 +24,7 @@ QUESTIONS = (
     "Name five fruits and say why you like them.", "Explain gravity to a child.", "What survives a crash?",
     "Write a poem about water.", "How does a mill work?", "Describe Paris in five sentences.",
 )  # fmt: skip
-WIDTHS = {"created": 1, "started": 1, "opened": 2, "text": 1, "done": 4}  # for answers of one text item
+WIDTHS = {"created": 1, "started": 1, "item_opened": 2, "text": 1, "done": 4}  # for answers of one text item
 CUTS = 3
 
 

@@ -22,7 +22,7 @@
  *         connection is made anew at the cursor: in a log that costs nothing and loses nothing.
  */
 
-const KINDS = "created started opened text reasoning refusal arguments closed restarted done gone".split(" ");
+const KINDS = "created started item_opened text reasoning refusal tool_arguments item_closed restarted done gone".split(" ");
 const SILENCE_MS = 60_000; // four of the server's beats
 const STALE_MS = 20_000; // the same on waking up, where a dead socket is likely
 const SETTLE_MS = 300; // a server that may not serve now answers 200 and ends: that is not `open`
@@ -170,12 +170,12 @@ export class Output {
     if (kind === "done") Object.assign(this, { done: data, status: data.status });
     else if (kind === "started") this.status = "running";
     else if (kind === "restarted" && !data.keep) Object.assign(this, { items: [], restarts: this.restarts + 1 });
-    else if (kind === "opened") {
+    else if (kind === "item_opened") {
       this.status = "running";
       this.items.push({ ...data, item: number, [data.type === "call" ? "arguments" : "text"]: "" });
-    } else if (["text", "reasoning", "refusal", "arguments"].includes(kind)) {
+    } else if (["text", "reasoning", "refusal", "tool_arguments"].includes(kind)) {
       const item = this.items.findLast((item) => item.item === number);
-      if (item) item[kind === "arguments" ? "arguments" : "text"] += data.text;
+      if (item) item[kind === "tool_arguments" ? "arguments" : "text"] += data.text;
     }
   }
 }

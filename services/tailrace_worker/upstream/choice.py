@@ -15,17 +15,17 @@ import msgspec
 
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
-    Closed,
     Delta,
     Event,
     Extra,
     Item,
+    ItemClosed,
+    ItemOpened,
     Json,
-    Opened,
     Reasoning,
     Refusal,
     Text,
+    ToolArguments,
 )  # fmt: skip
 from tailrace_worker.upstream.calls import Call, Calls
 from tailrace_worker.upstream.deltas import Cargo, Kind, Said, hear
@@ -156,7 +156,7 @@ class Choice:
                 self._open_call(call, NOTHING)
             if call.half:
                 call.half = ""
-                self._tell(Arguments(call.item, "\ufffd", self._index, call.tool, call.id))
+                self._tell(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
         while self._sticky.untold:
             self._carry(Cargo())
 
@@ -178,7 +178,7 @@ class Choice:
         if part is None or part.kind != said.kind:
             self._close_part()
             part = self._part = Part(self._answer.number(), said.kind, self._index)
-            self._open(Opened(part.item, said.kind, self._index, self._answer.introduce()))
+            self._open(ItemOpened(part.item, said.kind, self._index, self._answer.introduce()))
         part.key = said.key or part.key
         text, part.half = meet(part.half, said.text)
         if text or cargo:
@@ -195,7 +195,7 @@ class Choice:
         if self._part:
             self._end_half()
             whole = self._part.whole(logprobs=self._answer.keep_logprobs)
-            self._pieces.append(Piece(Closed(whole), NO_EXTRA))
+            self._pieces.append(Piece(ItemClosed(whole), NO_EXTRA))
             self._part = None
 
     def _carry(self, cargo: Cargo) -> None:
@@ -203,7 +203,7 @@ class Choice:
         if self._part:
             self._say(Said(self._part.kind, ""), cargo)
         elif call := self._call:
-            self._tell(Arguments(call.item, "", self._index, call.tool, call.id), cargo)
+            self._tell(ToolArguments(call.item, "", self._index, call.tool, call.id), cargo)
         else:
             self._say(Said("text", ""), cargo)
 
@@ -246,7 +246,7 @@ class Choice:
         call.opened = True
         self._call = call
         introduced = self._answer.introduce()
-        opened = Opened(call.item, "call", self._index, introduced, call.tool, call.identify(), call.name)
+        opened = ItemOpened(call.item, "call", self._index, introduced, call.tool, call.identify(), call.name)
         self._open(opened, {**call.more, **more})
         self._tell_held(call, NOTHING)
 
@@ -254,12 +254,12 @@ class Choice:
         text, call.half = meet(call.half, "".join(call.held))
         call.held.clear()
         if text or more or self._cargo:
-            self._tell(Arguments(call.item, text, self._index, call.tool, call.id), self._cargo, more)
+            self._tell(ToolArguments(call.item, text, self._index, call.tool, call.id), self._cargo, more)
             self._cargo = None
 
     # ── entries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, opened: Opened, more: Json = NOTHING) -> None:
+    def _open(self, opened: ItemOpened, more: Json = NOTHING) -> None:
         self._pieces.append(Piece(opened, self._extra(None, more)))
 
     def _tell(self, delta: Delta, cargo: Cargo | None = None, more: Json = NOTHING, before: int = 0) -> None:

@@ -16,7 +16,6 @@ import msgspec
 from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
-    Closed,
     Created,
     Delta,
     Done,
@@ -24,6 +23,7 @@ from tailrace.events import (
     Event,
     Extra,
     GenerationRecord,
+    ItemClosed,
     Restarted,
     Text,
 )
@@ -68,7 +68,7 @@ def data(event: Event, extra: Extra = NO_EXTRA) -> dict[str, Any]:
     """The event as JSON tells it."""
     value: dict[str, Any]
     match event:
-        case Closed(whole=whole):
+        case ItemClosed(whole=whole):
             value = msgspec.to_builtins(whole)
         case Done():
             value = msgspec.to_builtins(event)

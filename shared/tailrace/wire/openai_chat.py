@@ -18,7 +18,6 @@ from typing import Any
 from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
     Delta,
     Done,
     Entry,
@@ -27,12 +26,13 @@ from tailrace.events import (
     Failure,
     Finish,
     GenerationRecord,
+    ItemOpened,
     Json,
-    Opened,
     Reasoning,
     Refusal,
     Restarted,
     Text,
+    ToolArguments,
 )  # fmt: skip
 
 END = b"data: [DONE]\n\n"
@@ -62,13 +62,13 @@ def _said(event: Delta, call: Json | None = None) -> Json:
             return {event.key: event.text}
         case Refusal():
             return {"refusal": event.text}
-        case Arguments():
+        case ToolArguments():
             function = {"function": {"arguments": event.text}} if event.text else {}
             return {"tool_calls": [{"index": event.tool, **function, **(call or {})}]}
     raise TypeError(f"not a delta: {event!r}")
 
 
-def _opened(record: GenerationRecord, event: Opened, extra: Extra) -> bytes:
+def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> bytes:
     deltas: dict[int, Json] = {choice: {"role": "assistant"} for choice in event.choices}
     own = extra.delta
     if event.type == "call":
@@ -138,11 +138,11 @@ def _frame(value: Any) -> bytes:
 
 
 TELL: dict[type[Event], Callable[[GenerationRecord, Any, Extra], bytes]] = {
-    Opened: _opened,
+    ItemOpened: _opened,
     Text: _delta,
     Reasoning: _delta,
     Refusal: _delta,
-    Arguments: _delta,
+    ToolArguments: _delta,
     Restarted: _restarted,
     Done: _done,
 }

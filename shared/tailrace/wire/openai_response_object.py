@@ -9,7 +9,7 @@ under its type (`{"type": "function", "function": {…}}`) Responses writes besi
 
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, Failure, GenerationRecord, Item, Json, Opened
+from tailrace.events import Done, Failure, GenerationRecord, Item, ItemOpened, Json
 
 FAILED = Failure("The generation failed.", "server_error")
 
@@ -128,7 +128,7 @@ def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
     return told
 
 
-def begun(record: GenerationRecord, opened: Opened) -> Json:
+def begun(record: GenerationRecord, opened: ItemOpened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
         return _call(record, opened, opened.name, "", "in_progress")
@@ -152,7 +152,7 @@ def _item(record: GenerationRecord, item: int, item_type: str, parts: list[Json]
     return {"type": "reasoning", **told, "summary": [], "content": parts}
 
 
-def _call(record: GenerationRecord, call: Opened | Item, name: str, arguments: str, status: str) -> Json:
+def _call(record: GenerationRecord, call: ItemOpened | Item, name: str, arguments: str, status: str) -> Json:
     """Its `call_id` is the upstream's, which only needs to be unique in a choice: both SDKs want it unique in all."""
     own = item_id(record, "call", call.item)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id

@@ -22,8 +22,6 @@ from typing import Any
 
 from tailrace import jsoncodec
 from tailrace.events import (
-    Arguments,
-    Closed,
     Created,
     Delta,
     Done,
@@ -33,13 +31,15 @@ from tailrace.events import (
     Failure,
     GenerationRecord,
     Item,
+    ItemClosed,
+    ItemOpened,
     Json,
-    Opened,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
+    ToolArguments,
 )  # fmt: skip
 from tailrace.wire.openai_response_object import (
     FAILED,
@@ -86,7 +86,7 @@ def _started(record: GenerationRecord, _: Started, __: Extra) -> list[Json]:
     return [_lifecycle("in_progress", response(record, "in_progress"))]
 
 
-def _opened(record: GenerationRecord, event: Opened, _: Extra) -> list[Json]:
+def _opened(record: GenerationRecord, event: ItemOpened, _: Extra) -> list[Json]:
     added = {"type": "response.output_item.added", "output_index": event.item, "item": begun(record, event)}
     if event.type == "call":
         return [added]
@@ -118,12 +118,12 @@ def _text(record: GenerationRecord, event: Text, extra: Extra) -> list[Json]:
     ]
 
 
-def _arguments(record: GenerationRecord, event: Arguments, _: Extra) -> list[Json]:
+def _arguments(record: GenerationRecord, event: ToolArguments, _: Extra) -> list[Json]:
     place = _place(record, "call", event.item)
     return [{"type": "response.function_call_arguments.delta", **place, "delta": event.text}]
 
 
-def _closed(record: GenerationRecord, event: Closed, _: Extra) -> list[Json]:
+def _closed(record: GenerationRecord, event: ItemClosed, _: Extra) -> list[Json]:
     return _closings(record, event.whole)
 
 
@@ -179,12 +179,12 @@ def _place(record: GenerationRecord, item_type: str, item: int) -> Json:
 TELL: dict[type[Event], Callable[[GenerationRecord, Any, Extra], list[Json]]] = {
     Created: _created,
     Started: _started,
-    Opened: _opened,
+    ItemOpened: _opened,
     Text: _text,
     Reasoning: _delta,
     Refusal: _delta,
-    Arguments: _arguments,
-    Closed: _closed,
+    ToolArguments: _arguments,
+    ItemClosed: _closed,
     Restarted: _restarted,
     Done: _done,
 }

@@ -9,8 +9,6 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import (
     KINDS,
     NO_EXTRA,
-    Arguments,
-    Closed,
     Created,
     Done,
     Entry,
@@ -19,13 +17,15 @@ from tailrace.events import (
     Failure,
     Finish,
     Item,
-    Opened,
+    ItemClosed,
+    ItemOpened,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
     Timings,
+    ToolArguments,
     Upstream,
 )  # fmt: skip
 from tailrace.ids import EntryId
@@ -58,12 +58,12 @@ indexes = st.lists(numbers, max_size=3)
 OF_EACH_KIND: dict[type[Event], st.SearchStrategy[Any]] = {
     Created: st.builds(Created, seconds, st.booleans(), numbers),
     Started: st.builds(Started, numbers, seconds),
-    Opened: st.builds(Opened, numbers, types, numbers, indexes, numbers, names, names),
+    ItemOpened: st.builds(ItemOpened, numbers, types, numbers, indexes, numbers, names, names),
     Text: st.builds(Text, numbers, texts, numbers),
     Reasoning: st.builds(Reasoning, numbers, texts, numbers, key=names.filter(bool)),
     Refusal: st.builds(Refusal, numbers, texts, numbers),
-    Arguments: st.builds(Arguments, numbers, texts, numbers, numbers, names),
-    Closed: st.builds(Closed, items),
+    ToolArguments: st.builds(ToolArguments, numbers, texts, numbers, numbers, names),
+    ItemClosed: st.builds(ItemClosed, items),
     Restarted: st.builds(Restarted, numbers, st.booleans(), texts, seconds, indexes, outputs),
     Done: st.builds(
         Done, st.sampled_from(["completed", "incomplete", "failed", "cancelled"]), seconds,
@@ -99,7 +99,7 @@ def test_rows_travel_unchanged(many: list[Entry]) -> None:
 @given(entries)
 def test_json_in_a_row_breaks_no_line(entry: Entry) -> None:
     row = to_row(entry)
-    if entry.event.kind not in ("text", "reasoning", "refusal", "arguments"):
+    if entry.event.kind not in ("text", "reasoning", "refusal", "tool_arguments"):
         assert len(row.value.splitlines()) == 1
     assert len(row.extra.splitlines()) <= 1
 
@@ -123,10 +123,10 @@ def test_what_is_not_a_row_is_refused_in_our_own_words(field: str, value: str) -
 FIELDS: list[tuple[Event, str, str]] = [
     (Created(1.5), "created", '{"at":1.5,"queued":false,"version":1}'),
     (Started(1, 2.0), "started", '{"attempt":1,"at":2.0}'),
-    (Opened(0, "text", choices=[0]), "opened:0", '{"type":"text","choices":[0]}'),
+    (ItemOpened(0, "text", choices=[0]), "item_opened:0", '{"type":"text","choices":[0]}'),
     (
-        Opened(2, "call", 1, [], 3, "functions.f:0", "f"),
-        "opened:2/1",
+        ItemOpened(2, "call", 1, [], 3, "functions.f:0", "f"),
+        "item_opened:2/1",
         '{"type":"call","tool":3,"id":"functions.f:0","name":"f"}',
     ),
     (Text(0, "Let me look."), "text:0", "Let me look."),
@@ -134,9 +134,9 @@ FIELDS: list[tuple[Event, str, str]] = [
     (Reasoning(0, "hm"), "reasoning:0", "hm"),
     (Reasoning(0, "hm", 2, key="reasoning"), "reasoning:0/2:reasoning", "hm"),
     (Refusal(1, "I can"), "refusal:1", "I can"),
-    (Arguments(2, '{"q":', tool=0, call="functions.f:0"), "arguments:2:0:functions.f:0", '{"q":'),
-    (Arguments(2, "1", 3, 4, "a/b:c"), "arguments:2/3:4:a/b:c", "1"),
-    (Closed(Item(0, "reasoning", text="hm")), "closed:0", '{"type":"reasoning","text":"hm"}'),
+    (ToolArguments(2, '{"q":', tool=0, call="functions.f:0"), "tool_arguments:2:0:functions.f:0", '{"q":'),
+    (ToolArguments(2, "1", 3, 4, "a/b:c"), "tool_arguments:2/3:4:a/b:c", "1"),
+    (ItemClosed(Item(0, "reasoning", text="hm")), "item_closed:0", '{"type":"reasoning","text":"hm"}'),
     (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"attempt":2,"reason":"worker_lost","at":1.0}'),
     (Done("completed", 9.0, [Finish(0, "stop")]), "done",
      '{"status":"completed","at":9.0,"finish":[{"index":0,"finish_reason":"stop"}]}'),
@@ -159,11 +159,11 @@ def test_what_stands_beside_an_entry_is_left_out_where_there_is_none() -> None:
     ("field", "value"),
     [
         ("", ""), ("text", "a"), ("text:", "a"), ("text:x", "a"), ("text:0/x", "a"), ("text:0/1/2", "a"),
-        ("arguments:0", "a"), ("arguments:0:x:call", "a"), ("opened:0", ""), ("opened:0", "[]"), ("opened:0", "{}"),
-        ("opened:0", '{"type":"image"}'), ("opened:x", '{"type":"text"}'), ("closed:0", '{"text":1,"type":"text"}'),
-        ("created", "{}"), ("created", "not JSON"), ("started", '{"attempt":"one","at":1}'), ("restarted", "null"),
-        ("done", '{"status":"queued","at":1}'), ("done", "[" * 100_000), ("unknown", "a"), ("unknown:0", "a"),
-        ("unknown:0", "{}"), ("TEXT:0", "a"),
+        ("tool_arguments:0", "a"), ("tool_arguments:0:x:call", "a"), ("item_opened:0", ""), ("item_opened:0", "[]"),
+        ("item_opened:0", "{}"), ("item_opened:0", '{"type":"image"}'), ("item_opened:x", '{"type":"text"}'),
+        ("item_closed:0", '{"text":1,"type":"text"}'), ("created", "{}"), ("created", "not JSON"), ("started",
+        '{"attempt":"one","at":1}'), ("restarted", "null"), ("done", '{"status":"queued","at":1}'), ("done", "[" *
+        100_000), ("unknown", "a"), ("unknown:0", "a"), ("unknown:0", "{}"), ("TEXT:0", "a"),
     ],
 )  # fmt: skip
 def test_a_damaged_entry_is_corrupt(field: str, value: str) -> None:
@@ -187,4 +187,4 @@ def test_what_was_not_packed_here_is_corrupt(message: bytes) -> None:
 
 def test_a_row_weighs_the_bytes_of_its_content() -> None:
     assert Row(1, 2, "text:0", "ü🜁", '{"chunk_fields":{"x":"ß"}}').size == 6 + 6 + 27
-    assert Row(1, 2, "arguments:0:0:ü", "").size == 16, "the field counts in bytes, too"
+    assert Row(1, 2, "tool_arguments:0:0:ü", "").size == 21, "the field counts in bytes, too"

@@ -8,8 +8,6 @@ from support.logs import record as record_of
 from tailrace.events import (
     KINDS,
     NO_EXTRA,
-    Arguments,
-    Closed,
     Created,
     Delta,
     Done,
@@ -17,13 +15,15 @@ from tailrace.events import (
     Event,
     Extra,
     Item,
+    ItemClosed,
+    ItemOpened,
     ItemType,
-    Opened,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
+    ToolArguments,
     seq_span,
 )  # fmt: skip
 from tailrace.ids import EntryId
@@ -35,10 +35,10 @@ WIDTHS: list[tuple[Event, Extra, int]] = [
     (Created(1.0), NO_EXTRA, 1),
     (Created(1.0, queued=True), NO_EXTRA, 2),
     (Started(1, 1.0), NO_EXTRA, 1),
-    (Opened(0, "text"), NO_EXTRA, 2),
-    (Opened(0, "reasoning"), NO_EXTRA, 2),
-    (Opened(0, "refusal"), NO_EXTRA, 2),
-    (Opened(0, "call"), NO_EXTRA, 1),
+    (ItemOpened(0, "text"), NO_EXTRA, 2),
+    (ItemOpened(0, "reasoning"), NO_EXTRA, 2),
+    (ItemOpened(0, "refusal"), NO_EXTRA, 2),
+    (ItemOpened(0, "call"), NO_EXTRA, 1),
     (Text(0, "a"), NO_EXTRA, 1),
     (Text(0, ""), NO_EXTRA, 1),
     (Text(0, "a"), TWO_CITED, 3),
@@ -47,9 +47,9 @@ WIDTHS: list[tuple[Event, Extra, int]] = [
     (Text(0, "a"), Extra(choice={"logprobs": {"content": [token("a")]}}), 1),
     (Reasoning(0, "a"), TWO_CITED, 1),
     (Refusal(0, "a"), TWO_CITED, 1),
-    (Arguments(0, "a"), TWO_CITED, 1),
-    (Closed(OUTPUT[0]), NO_EXTRA, 3),
-    (Closed(OUTPUT[2]), NO_EXTRA, 3),
+    (ToolArguments(0, "a"), TWO_CITED, 1),
+    (ItemClosed(OUTPUT[0]), NO_EXTRA, 3),
+    (ItemClosed(OUTPUT[2]), NO_EXTRA, 3),
     (Restarted(2, keep=True, output=OUTPUT), NO_EXTRA, 1),
     (Restarted(2, output=OUTPUT), NO_EXTRA, 1),
     (Restarted(2, open=[0, 1], output=OUTPUT), NO_EXTRA, 6),
@@ -88,7 +88,7 @@ def test_what_is_no_event_has_no_width() -> None:
     ids=["right before", "gap", "inside", "itself"],
 )
 def test_an_entry_follows_the_cursor_right_before_it(cursor: int, follows: bool) -> None:
-    entry = Entry(EntryId(5, 9), Closed(OUTPUT[0]))
+    entry = Entry(EntryId(5, 9), ItemClosed(OUTPUT[0]))
     assert entry.is_contiguous_after(EntryId(4, cursor)) is follows
 
 
@@ -104,7 +104,7 @@ def test_only_objects_count_as_annotations_and_logprobs(value: Any, annotations:
 
 DELTAS: list[Delta] = [
     Text(0, "a"), Text(1, "a"), Reasoning(0, "a"), Reasoning(0, "a", key="reasoning"), Refusal(0, "a"),
-    Arguments(0, "a", tool=0, call="x"),
+    ToolArguments(0, "a", tool=0, call="x"),
 ]  # fmt: skip
 
 
@@ -116,7 +116,7 @@ def test_a_delta_continues_only_one_of_its_own_place(one: Delta, other: Delta) -
 
 
 def test_a_delta_continues_nothing_else() -> None:
-    assert not Text(0, "a").continues(Opened(0, "text"))
+    assert not Text(0, "a").continues(ItemOpened(0, "text"))
 
 
 @pytest.mark.parametrize(("type_", "frames"), [("text", 3), ("reasoning", 3), ("refusal", 3), ("call", 2)])

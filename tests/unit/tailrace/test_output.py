@@ -20,7 +20,6 @@ from support.logs import (
 from support.logs import record as record_of
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
     Created,
     Entry,
     Event,
@@ -28,13 +27,14 @@ from tailrace.events import (
     FinalStatus,
     Finish,
     Item,
-    Opened,
+    ItemOpened,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
     Timings,
+    ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.output import BYTES_A_TOKEN, Output, text_of
@@ -80,9 +80,9 @@ def test_looking_at_the_output_does_not_change_it() -> None:
 
 def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
     output = fold(
-        Opened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
-        call_opened(2), Arguments(2, '{"a"'), call_opened(3, 1), Arguments(3, "{}"), Arguments(2, ":1}"),
-        Opened(4, "refusal"), Refusal(4, "No"), Reasoning(0, "m."),
+        ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
+        call_opened(2), ToolArguments(2, '{"a"'), call_opened(3, 1), ToolArguments(3, "{}"), ToolArguments(2, ":1}"),
+        ItemOpened(4, "refusal"), Refusal(4, "No"), Reasoning(0, "m."),
     )  # fmt: skip
     assert output.items() == [
         Item(0, "reasoning", text="Hmm."),
@@ -117,8 +117,8 @@ def test_logprobs_are_gathered_only_where_asked_for(asked: bool) -> None:
 
 def test_what_a_call_has_beside_its_arguments_is_kept_the_last_of_each() -> None:
     output = fold(
-        (call_opened(0), Extra(call={"a": 1, "b": 1})), (Arguments(0, "{"), Extra(call={"b": 2})),
-        (Arguments(0, "}"), Extra(call={"c": 3})),
+        (call_opened(0), Extra(call={"a": 1, "b": 1})), (ToolArguments(0, "{"), Extra(call={"b": 2})),
+        (ToolArguments(0, "}"), Extra(call={"c": 3})),
     )  # fmt: skip
     assert output.items()[0].call == {"a": 1, "b": 2, "c": 3}
 
@@ -127,7 +127,7 @@ def test_what_a_call_has_beside_its_arguments_is_kept_the_last_of_each() -> None
 
 
 def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
-    output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), Arguments(1, "{"))
+    output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), ToolArguments(1, "{"))
     restarted = output.restarted(2, "worker_lost", 3.0)
     assert restarted == Restarted(
         2, False, "worker_lost", 3.0, open=[0, 1],
@@ -259,8 +259,8 @@ def test_the_top_is_the_last_number_taken() -> None:
 
 def test_the_spoken_text_is_that_of_choice_0() -> None:
     output = fold(
-        Opened(0, "reasoning", choices=[0, 1]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
-        text_opened(2, 1, ()), *words("other", 2, 1), Opened(3, "refusal"), Refusal(3, ", but no"), call_opened(4),
-        Arguments(4, "{}"),
+        ItemOpened(0, "reasoning", choices=[0, 1]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
+        text_opened(2, 1, ()), *words("other", 2, 1), ItemOpened(3, "refusal"), Refusal(3, ", but no"), call_opened(4),
+        ToolArguments(4, "{}"),
     )  # fmt: skip
     assert text_of(output.items()) == "Yes, but no"

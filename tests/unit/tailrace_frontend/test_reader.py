@@ -142,7 +142,7 @@ async def test_a_finished_log_is_told_whole_and_the_answer_ends(web: Web) -> Non
     await until(lambda: client.ended)
     assert client.record["status"] == 200
     assert client.record["headers"] == [(b"content-type", b"text/event-stream; charset=utf-8"), *HEADERS]
-    assert [event.kind for event in client.events] == ["created", "started", "opened", "text", "done"]
+    assert [event.kind for event in client.events] == ["created", "started", "item_opened", "text", "done"]
     assert said(client.events) == TEXT
     assert client.events[-1].id == str(ENTRIES[-1].id)
     assert web.hub.count == 0
@@ -559,7 +559,7 @@ async def test_ndjson_is_a_line_an_event_with_its_id(web: Web) -> None:
     await until(lambda: client.ended)
     lines = [json.loads(line) for line in client.body.decode().split("\n") if line]
     assert dict(client.record["headers"])[b"content-type"] == b"application/x-ndjson; charset=utf-8"
-    assert [line["event"] for line in lines] == ["created", "started", "opened", "text", "done"]
+    assert [line["event"] for line in lines] == ["created", "started", "item_opened", "text", "done"]
     assert lines[3] == {"id": str(ENTRIES[-2].id), "event": "text", "data": {"text": TEXT}}
 
 

@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 
 from tailrace import keys
 from tailrace.codec import from_row
-from tailrace.events import Event, GenerationRecord, Opened, Options, Started, Text
+from tailrace.events import Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.tasks import cancel_and_wait
@@ -82,7 +82,7 @@ async def test_one_that_cannot_be_told_does_not_keep_the_others(bench: Bench) ->
 
 async def test_a_log_that_its_server_lost_comes_back_with_every_row(bench: Bench, redis: Redis) -> None:
     writer = await bench.writer()
-    for event in (Started(1, 1.0), Opened(0, "text", choices=[0]), Text(0, "before")):
+    for event in (Started(1, 1.0), ItemOpened(0, "text", choices=[0]), Text(0, "before")):
         writer.add(event)
     await writer.flush()
     before = await bench.events(writer)
@@ -117,15 +117,15 @@ async def test_a_acquire_that_its_server_lost_comes_back_with_its_rows(bench: Be
     later.resend(later.output.last_seq)  # what a refused renewal does
     await later.flush()
     assert await bench.events(later) == [from_row(row).event for row in later.rows]
-    fenced.add(Opened(0, "text", choices=[0]))
+    fenced.add(ItemOpened(0, "text", choices=[0]))
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
 async def test_a_acquire_that_its_server_lost_does_not_come_back_onto_others_rows(bench: Bench, redis: Redis) -> None:
     fenced, later = await rolled_back(bench, redis)
-    fenced.add(Opened(0, "text", choices=[0]))  # awake again
+    fenced.add(ItemOpened(0, "text", choices=[0]))  # awake again
     await fenced.flush()
-    later.add(Opened(0, "text", choices=[0]))
+    later.add(ItemOpened(0, "text", choices=[0]))
     assert (await later.stopped).outcome is Outcome.FENCED
     assert await bench.events(fenced) == [from_row(row).event for row in fenced.rows]
 

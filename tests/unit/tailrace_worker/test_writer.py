@@ -10,17 +10,17 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 from tailrace.codec import to_row
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
     Created,
     Entry,
     Event,
     Extra,
     GenerationRecord,
-    Opened,
+    ItemOpened,
     Options,
     Reasoning,
     Started,
     Text,
+    ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.log import AppendResult, LeaseGrant, Outcome
@@ -39,8 +39,8 @@ TOP = 7
 BEFORE = [
     to_row(Entry(EntryId(1000, n), event))
     for n, event in (
-        (0, Created(1.0)), (2, Opened(0, "text", choices=[0])), (4, Opened(1, "text")), (6, Opened(2, "reasoning")),
-        (7, Opened(3, "call", id="call_x", name="f")),
+        (0, Created(1.0)), (2, ItemOpened(0, "text", choices=[0])), (4, ItemOpened(1, "text")), (6, ItemOpened(2,
+        "reasoning")), (7, ItemOpened(3, "call", id="call_x", name="f")),
     )
 ]  # fmt: skip
 
@@ -77,7 +77,7 @@ async def test_adjacent_deltas_of_one_place_become_one(desk: Desk) -> None:
 async def test_another_place_or_anything_extra_is_an_entry_of_its_own(desk: Desk) -> None:
     rows = desk.sent(
         Text(0, "a"), Text(1, "b"), (Text(1, "c"), Extra(chunk_fields={"x": 1})), Text(1, "d"),
-        Reasoning(2, "e"), Reasoning(2, "f", key="reasoning"), Arguments(3, "g"), Arguments(3, "h"),
+        Reasoning(2, "e"), Reasoning(2, "f", key="reasoning"), ToolArguments(3, "g"), ToolArguments(3, "h"),
     )  # fmt: skip
     assert [value for _, _, value in rows] == ["a", "b", "c", "d", "e", "f", "gh"]
 

@@ -28,8 +28,6 @@ from support.upstreams import (
 from tailrace import codec, jsoncodec
 from tailrace.events import (
     NO_EXTRA,
-    Arguments,
-    Closed,
     Delta,
     Entry,
     Event,
@@ -37,10 +35,12 @@ from tailrace.events import (
     Failure,
     Finish,
     Item,
-    Opened,
+    ItemClosed,
+    ItemOpened,
     Reasoning,
     Refusal,
     Text,
+    ToolArguments,
     Upstream,
     seq_span,
 )
@@ -167,14 +167,14 @@ def test_folding_the_events_of_any_stream_gives_what_folding_its_chunks_gives(ch
 @given(random_streams())
 def test_every_event_of_any_stream_is_in_its_place(chunks: list[Json]) -> None:
     told = Told(*chunks, logprobs=True)
-    open_items: dict[int, Opened] = {}
+    open_items: dict[int, ItemOpened] = {}
     introduced: list[int] = []
     fold = Output(logprobs=True)
     for entry in told.entries:
         event, extra = entry.event, entry.extra
         assert entry.is_contiguous_after(EntryId(1, fold.last_seq))
         fold.add(entry)
-        if isinstance(event, Opened):
+        if isinstance(event, ItemOpened):
             assert event.item == fold.next_item - 1
             introduced += event.choices
             assert event.choice in introduced
@@ -184,7 +184,7 @@ def test_every_event_of_any_stream_is_in_its_place(chunks: list[Json]) -> None:
             assert (opened.choice, opened.type) == (event.choice, _type_of(event))
             assert event.text or extra is not NO_EXTRA
             assert isinstance(event, Text) or not extra.annotations
-        elif isinstance(event, Closed):
+        elif isinstance(event, ItemClosed):
             assert extra is NO_EXTRA
             assert event.whole == fold.items()[event.whole.item]
             assert open_items.pop(event.whole.item).type != "call"
@@ -194,7 +194,7 @@ def test_every_event_of_any_stream_is_in_its_place(chunks: list[Json]) -> None:
 
 
 def _type_of(event: Delta) -> str:
-    return {Text: "text", Reasoning: "reasoning", Refusal: "refusal", Arguments: "call"}[type(event)]
+    return {Text: "text", Reasoning: "reasoning", Refusal: "refusal", ToolArguments: "call"}[type(event)]
 
 
 ODD_VALUES: list[Any] = [None, True, False, 0, -1, 7, 10**30, 1.5, float("nan"), "", "x", "\ud83d", "\ude00", [], {},
@@ -247,18 +247,18 @@ def test_each_known_field_may_hold_anything(value: Any, data: st.DataObject) -> 
 
 def test_a_plain_answer_is_one_text_that_stays_open() -> None:
     told = Told(role(), said("Hel"), said("lo"), end())
-    assert told.events == [Opened(0, "text", choices=[0]), Text(0, "Hel"), Text(0, "lo")]
+    assert told.events == [ItemOpened(0, "text", choices=[0]), Text(0, "Hel"), Text(0, "lo")]
     assert all(extra is NO_EXTRA for _, extra in told.pieces)
 
 
 def test_a_change_of_kind_closes_what_is_open_with_the_whole_of_it() -> None:
     told = Told(chunk(choice({"reasoning_content": "h"})), chunk(choice({"reasoning_content": "m"})), said("Yes"))
     assert told.events == [
-        Opened(0, "reasoning", choices=[0]),
+        ItemOpened(0, "reasoning", choices=[0]),
         Reasoning(0, "h"),
         Reasoning(0, "m"),
-        Closed(Item(0, "reasoning", text="hm")),
-        Opened(1, "text"),
+        ItemClosed(Item(0, "reasoning", text="hm")),
+        ItemOpened(1, "text"),
         Text(1, "Yes"),
     ]
 
@@ -277,8 +277,10 @@ def test_refusal_and_content_are_two_items() -> None:
 
 def test_items_are_numbered_on_from_the_first_that_is_free() -> None:
     told = ChatTranslator(first_item=5)
-    opened = [event.item for event, _ in told.translate(said("a")) if isinstance(event, Opened)]
-    opened += [event.item for event, _ in told.translate(calling(fragment(0, "c", "f"))) if isinstance(event, Opened)]
+    opened = [event.item for event, _ in told.translate(said("a")) if isinstance(event, ItemOpened)]
+    opened += [
+        event.item for event, _ in told.translate(calling(fragment(0, "c", "f"))) if isinstance(event, ItemOpened)
+    ]
     assert opened == [5, 6]
 
 
@@ -313,7 +315,7 @@ def test_an_answer_told_whole_is_read_from_its_message() -> None:
 
 def test_choices_first_appear_in_index_order_whoever_speaks_first() -> None:
     told = Told(role(0), role(1), role(2), said("b", 1), said("a", 0), said("c", 2), said("e", 4))
-    opened = [event for event in told.events if isinstance(event, Opened)]
+    opened = [event for event in told.events if isinstance(event, ItemOpened)]
     assert [(each.choice, each.choices) for each in opened] == [(1, [0, 1, 2]), (0, []), (2, []), (4, [3, 4])]
 
 
@@ -327,12 +329,12 @@ def test_a_choice_in_which_nothing_was_opened_has_its_role_with_its_end() -> Non
 
 def test_choices_do_not_close_each_other() -> None:
     told = Told(said("a", 0), chunk(choice({"reasoning_content": "b"}, index=1)), said("c", 0))
-    assert told.kinds == ["opened", "text", "opened", "reasoning", "text"]
+    assert told.kinds == ["item_opened", "text", "item_opened", "reasoning", "text"]
 
 
 def test_an_absurd_index_is_passed_over() -> None:
     told = Told(said("a"), said("b", 10**9), said("c", 128))
-    assert told.kinds == ["opened", "text"]
+    assert told.kinds == ["item_opened", "text"]
     assert told.translator.odd == 2
 
 
@@ -342,8 +344,8 @@ def test_an_absurd_index_is_passed_over() -> None:
 def test_calls_stay_open_and_their_fragments_may_interleave() -> None:
     told = Told(*STREAMS["openai_interleaved_calls"])
     assert told.calls == [("call_a", "look", '{"q":1}'), ("call_b", "look", '{"q":2}')]
-    assert "closed" not in told.kinds
-    assert {(each.tool, each.call) for each in told.events if isinstance(each, Arguments)} == {
+    assert "item_closed" not in told.kinds
+    assert {(each.tool, each.call) for each in told.events if isinstance(each, ToolArguments)} == {
         (0, "call_a"), (1, "call_b"),
     }  # fmt: skip
 
@@ -351,9 +353,9 @@ def test_calls_stay_open_and_their_fragments_may_interleave() -> None:
 def test_a_call_closes_the_text_before_it() -> None:
     told = Told(said("Let me look."), calling(fragment(0, "call_a", "look", "{}")))
     assert told.events[2:] == [
-        Closed(Item(0, "text", text="Let me look.")),
-        Opened(1, "call", id="call_a", name="look"),
-        Arguments(1, "{}", call="call_a"),
+        ItemClosed(Item(0, "text", text="Let me look.")),
+        ItemOpened(1, "call", id="call_a", name="look"),
+        ToolArguments(1, "{}", call="call_a"),
     ]
 
 
@@ -412,8 +414,8 @@ def test_a_call_is_held_until_its_name_comes() -> None:
     assert translator.translate(calling(fragment(0, "a", None, '{"q"', extra_content=1))) == []
     assert translator.translate(calling(fragment(0, None, None, ":"))) == []
     assert translator.translate(calling(fragment(0, None, "f", "1}"))) == [
-        (Opened(0, "call", choices=[0], id="a", name="f"), Extra(call={"extra_content": 1})),
-        (Arguments(0, '{"q":1}', call="a"), NO_EXTRA),
+        (ItemOpened(0, "call", choices=[0], id="a", name="f"), Extra(call={"extra_content": 1})),
+        (ToolArguments(0, '{"q":1}', call="a"), NO_EXTRA),
     ]
 
 
@@ -436,10 +438,10 @@ def test_what_a_call_has_beside_its_words_rides_with_the_fragment_that_had_it() 
         calling({"index": 0, "function": {"arguments": "2", "signature": "x"}}),
     )
     assert [(event.kind, extra.call) for event, extra in told.pieces] == [
-        ("opened", {"extra_content": {"s": 1}}),
-        ("arguments", {}),
-        ("arguments", {"extra_content": {"s": 2}}),
-        ("arguments", {"signature": "x"}),
+        ("item_opened", {"extra_content": {"s": 1}}),
+        ("tool_arguments", {}),
+        ("tool_arguments", {"extra_content": {"s": 2}}),
+        ("tool_arguments", {"signature": "x"}),
     ]
     assert told.items[0].call == {"extra_content": {"s": 2}, "signature": "x"}
 
@@ -461,13 +463,13 @@ def test_custom_calls_ride_verbatim_at_their_place_among_the_calls() -> None:
         [{**custom, "index": 1}],
         [{"index": 1, "custom": {"input": "ls"}}],
     ]
-    assert [event.tool for event in told.events if isinstance(event, Opened) and event.type == "call"] == [0, 2]
+    assert [event.tool for event in told.events if isinstance(event, ItemOpened) and event.type == "call"] == [0, 2]
 
 
 def test_tool_ordinals_count_within_a_choice() -> None:
     told = Told(calling(fragment(7, "a", "f", "1")), calling(fragment(9, "b", "f", "2"), index=1),
                 calling(fragment(8, "c", "f", "3")))  # fmt: skip
-    assert [(e.choice, e.tool) for e in told.events if isinstance(e, Opened)] == [(0, 0), (1, 0), (0, 1)]
+    assert [(e.choice, e.tool) for e in told.events if isinstance(e, ItemOpened)] == [(0, 0), (1, 0), (0, 1)]
 
 
 # ── what rides along ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -496,7 +498,7 @@ def test_a_value_overwritten_before_the_next_entry_is_not_told() -> None:
 
 def test_sticky_fields_never_ride_on_closed() -> None:
     told = Told(said("a"), chunk(choice({"refusal": "no"}, filtered=True), x=1))
-    assert told.kinds == ["opened", "text", "closed", "opened", "refusal"]
+    assert told.kinds == ["item_opened", "text", "item_closed", "item_opened", "refusal"]
     assert [extra for _, extra in told.pieces] == [
         NO_EXTRA, NO_EXTRA, NO_EXTRA, Extra(chunk_fields={"x": 1}, choice={"filtered": True}), NO_EXTRA,
     ]  # fmt: skip
@@ -514,7 +516,7 @@ def test_a_choices_field_that_comes_last_rides_on_an_empty_delta_at_the_end() ->
     told = Told(*STREAMS["vllm_stop_reason"])
     assert told.pieces[-1] == (Text(0, ""), Extra(choice={"stop_reason": "###"}))
     called = Told(calling(fragment(0, "a", "f", "{}")), chunk(choice({}, "tool_calls", why="so")))
-    assert called.pieces[-1] == (Arguments(0, "", call="a"), Extra(choice={"why": "so"}))
+    assert called.pieces[-1] == (ToolArguments(0, "", call="a"), Extra(choice={"why": "so"}))
 
 
 def test_null_and_empty_fields_say_nothing() -> None:
@@ -546,7 +548,7 @@ def test_unknown_fields_of_a_delta_are_told_once_per_occurrence() -> None:
     ({"reasoning": "a"}, Reasoning(0, "", key="reasoning")),
     ({"refusal": "a"}, Refusal(0, "")),
     ({"content": "a"}, Text(0, "")),
-    ({"tool_calls": [fragment(0, "c", "f", "{}")]}, Arguments(0, "", call="c")),
+    ({"tool_calls": [fragment(0, "c", "f", "{}")]}, ToolArguments(0, "", call="c")),
     ({}, Text(0, "")),
 ])  # fmt: skip
 def test_what_has_no_text_of_its_own_rides_on_the_open_item(before: Json, delta: Delta) -> None:
@@ -560,16 +562,16 @@ def test_in_a_chunk_of_several_kinds_the_text_carries() -> None:
 
 def test_beside_a_call_the_first_arguments_carry() -> None:
     told = Told(calling(fragment(0, "a", "f"), fragment(1, "b", "f", "{}")), calling(fragment(1, None, None, "2")))
-    assert told.kinds == ["opened", "opened", "arguments", "arguments"]
+    assert told.kinds == ["item_opened", "item_opened", "tool_arguments", "tool_arguments"]
     call = chunk(choice({"x": 1, "tool_calls": [fragment(0, "a", "f")]}))
-    assert Told(call).pieces[1:] == [(Arguments(0, "", call="a"), Extra(delta={"x": 1}))]
+    assert Told(call).pieces[1:] == [(ToolArguments(0, "", call="a"), Extra(delta={"x": 1}))]
 
 
 def test_the_annotations_of_a_chunk_stay_together_and_know_how_many_came_before() -> None:
     told = Told(*STREAMS["openai_search"], said("more"), chunk(choice({"refusal": "no"})))
     assert [(len(extra.annotations), extra.before) for extra in told.extras(Text)] == [(2, 0), (1, 2)]
     assert told.items[0].annotations == [citation(1), citation(2), citation(3)]
-    assert [event.whole.annotations for event in told.events if isinstance(event, Closed)] == [
+    assert [event.whole.annotations for event in told.events if isinstance(event, ItemClosed)] == [
         told.items[0].annotations
     ]
 
@@ -591,7 +593,7 @@ def test_a_text_with_logprobs_is_kept_though_it_is_empty() -> None:
 def test_closed_repeats_logprobs_only_where_they_are_asked_for() -> None:
     chunks = [*STREAMS["openai_logprobs"], chunk(choice({"refusal": "no"}))]
     for asked, count in ((True, 4), (False, 0)):
-        (closed,) = (event for event in Told(*chunks, logprobs=asked).events if isinstance(event, Closed))
+        (closed,) = (event for event in Told(*chunks, logprobs=asked).events if isinstance(event, ItemClosed))
         assert len(closed.whole.logprobs) == count
 
 
@@ -603,7 +605,7 @@ def test_logprobs_beside_a_call_do_not_count_for_the_text() -> None:
         chunk(choice({"refusal": "no"})),
         logprobs=True,
     )
-    assert [event.whole for event in told.events if isinstance(event, Closed)] == [Item(1, "text", text="t")]
+    assert [event.whole for event in told.events if isinstance(event, ItemClosed)] == [Item(1, "text", text="t")]
     assert told.items[1].logprobs == []
 
 
@@ -635,7 +637,7 @@ def test_a_half_waits_in_its_own_item() -> None:
 def test_a_half_is_given_up_when_its_item_closes() -> None:
     told = Told(said("a\ud83d"), chunk(choice({"refusal": "\ude00"})), calling(fragment(0, "c", "f", "\ud83d")))
     assert [item.arguments or item.text for item in told.items] == ["a\ufffd", "\ufffd", "\ufffd"]
-    assert [event.whole.text for event in told.events if isinstance(event, Closed)] == ["a\ufffd", "\ufffd"]
+    assert [event.whole.text for event in told.events if isinstance(event, ItemClosed)] == ["a\ufffd", "\ufffd"]
 
 
 def test_halves_beside_the_text_are_mended_too() -> None:
@@ -740,7 +742,7 @@ def test_an_error_that_says_nothing_is_none() -> None:
 ])  # fmt: skip
 def test_what_makes_no_sense_is_passed_over_and_counted(odd: Json) -> None:
     told = Told(odd, said("a"))
-    assert told.kinds == ["opened", "text"]
+    assert told.kinds == ["item_opened", "text"]
     assert told.extras() == []
     assert told.translator.odd == 1
 
