@@ -234,7 +234,7 @@ class Reader:
     def _up_to_restart(self, frames: list[bytes], entries: list[Entry]) -> tuple[list[bytes], bool]:
         """A wire without a word for `restarted` cannot take back what it has said. Who was told nothing yet begins
         behind the last one; to everybody else it is the end, in the wire's own words."""
-        restarts = [i for i, each in enumerate(entries) if isinstance(each.event, Restarted) and not each.event.keep]
+        restarts = [i for i, each in enumerate(entries) if isinstance(each.event, Restarted)]
         if not restarts:
             return frames, False
         if self._said:
@@ -244,7 +244,7 @@ class Reader:
     async def _begin(self) -> None:
         """Where a wire without a word for `restarted` begins: behind the last one."""
         async for entry in self.hub.log.read_all(self.record.id):
-            if isinstance(entry.event, Restarted) and not entry.event.keep:
+            if isinstance(entry.event, Restarted):
                 self._cursor = entry.id
         self._begins_late = False
 

@@ -8,7 +8,7 @@
     refusal      │
     arguments    ┘
     closed       an item ends before the generation does; carries the whole item
-    restarted    a later attempt goes on (keep) or begins anew (forget what was said)
+    restarted    a later attempt begins anew; clients discard the text so far
     done         the end: status, finish reasons, usage, error and the whole output, once
 
 Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's `output_index`.
@@ -177,14 +177,14 @@ class ItemClosed(Event, frozen=True, omit_defaults=True):
 
 
 class Restarted(Event, frozen=True, omit_defaults=True):
-    """A later attempt takes up what an earlier one left. Not `keep`: forget what was said, the text comes anew.
+    """A later attempt begins anew: clients discard all items so far.
 
-    `open`: items it closes as incomplete (none if `keep`). `output`: every item told so far, discarded ones included.
+    `attempt` is its ordinal, `reason` why it was needed, `at` epoch seconds. `open` holds the item numbers that this
+    event closes as incomplete, `output` every item so far, discarded ones included.
     """
 
     kind = "restarted"
     attempt: int = 0
-    keep: bool = False
     reason: str = ""
     at: float = 0.0
     open: list[int] = []

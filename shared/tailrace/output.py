@@ -71,7 +71,6 @@ class Output:
         self.open: list[int] = []
         self.created_at: float | None = None
         self.started_at: float | None = None
-        self.attempts = 0
         self.done: Done | None = None
         self._keep_logprobs = logprobs
         self._items: dict[int, OpenItem] = {}
@@ -122,15 +121,11 @@ class Output:
                 self.created_at = at
             case Started(at=at):
                 self.started_at = self.started_at or at
-                self.attempts += 1
             case Done():
                 self.done = event
                 self.open = []
 
     def _restart(self, event: Restarted) -> None:
-        self.attempts += 1
-        if event.keep:
-            return
         self._discarded = list(event.output)
         self._items = {}
         self.open = []
@@ -138,7 +133,7 @@ class Output:
     def restarted(self, attempt: int, reason: str, at: float) -> Restarted:
         """The entry that discards what was said: closes what is open, and lists all of it."""
         self._cut_open()
-        return Restarted(attempt, False, reason, at, open=list(self.open), output=self.all_items())
+        return Restarted(attempt, reason, at, open=list(self.open), output=self.all_items())
 
     def build_done(
         self,
@@ -192,11 +187,6 @@ class Output:
             return Timings()
         queue = round(max(0.0, started - created), 4) if started else None
         return Timings(queue=queue, total=round(max(0.0, at - created), 4))
-
-
-def text_of(items: Iterable[Item]) -> str:
-    """The spoken text of choice 0: text and refusals, in order."""
-    return "".join(item.text or "" for item in items if item.choice == 0 and item.type in ("text", "refusal"))
 
 
 def _text_bytes(value: Any) -> int:

@@ -476,7 +476,11 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
     assert opened.id is not None
     epoch, n = opened.id.split("-")
     stream = await product.api.read(generation_id, f"{epoch}-{int(n) - 1}")
-    assert (stream.events[0].id, stream.events[0].kind, stream.events[0].data) == (None, "restarted", '{"keep":false}')
+    assert (stream.events[0].id, stream.events[0].kind, stream.events[0].data) == (
+        None,
+        "restarted",
+        '{"reason":"log_changed"}',
+    )
     assert stream.events[1].seq == 0
     assert stream.text == "Hello"
 

@@ -276,7 +276,7 @@ async def test_what_breaks_off_is_told_anew_and_after_the_last_attempt_it_has_fa
     told, events = await ended(product, *deltas("So ", "far"), a_moment, step, script_id=script_id)
     assert (told["status"], told["error"]["code"]) == ("failed", "attempts_exhausted")
     restarts = [event for event in events if event.kind == "restarted"]
-    assert [event.value["keep"] for event in restarts] == [False] * (MAX_ATTEMPTS - 1)
+    assert [event.value["attempt"] for event in restarts] == list(range(2, MAX_ATTEMPTS + 1))
     assert said(events) == text_of(told) == "So far"
     assert (await product.calls(script_id))["started"] == MAX_ATTEMPTS
     assert [event.seq for event in events] == sorted(event.seq for event in events)

@@ -27,7 +27,6 @@ from tailrace.events import (
     Options,
     Reasoning,
     Refusal,
-    Restarted,
     Started,
     Text,
     ToolArguments,
@@ -113,12 +112,6 @@ class Book:
         self._flush()
         self._epoch += attempt
         return self.say(self.output.restarted(attempt, reason, AT + attempt))
-
-    def take_up(self, attempt: int = 2, reason: str = "worker_lost") -> "Book":
-        """A later attempt goes on."""
-        self._flush()
-        self._epoch += attempt
-        return self.say(Restarted(attempt, True, reason, AT + attempt, output=self.output.items()))
 
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         self._flush()
@@ -301,12 +294,6 @@ def _started_twice(record: GenerationRecord) -> list[Entry]:
     return book.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
-def _taken_up(record: GenerationRecord) -> list[Entry]:
-    book = Book(record).start().say(text_opened(), *words("Once| upon")).take_up()
-    book.say(*words(" a| time"))
-    return book.end("completed", Finish(0, "stop"), usage=USAGE)
-
-
 def citation(n: int) -> Json:
     url = f"https://example.org/{n}"
     return {
@@ -369,7 +356,6 @@ LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
     "restarted": _restarted,
     "restarted-twice": _restarted_twice,
     "started-twice": _started_twice,
-    "taken-up": _taken_up,
     "annotations": _annotations,
     "annotations-again": _annotations_again,
     "logprobs": _logprobs,

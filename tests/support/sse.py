@@ -127,10 +127,10 @@ class Stream:
 
 
 def said(events: Iterable[Event]) -> str:
-    """The text of choice 0; `restarted` without `keep` takes back what was said before it."""
+    """The text of choice 0; `restarted` takes back what was said before it."""
     text = ""
     for event in events:
-        if event.kind == "restarted" and not event.value["keep"]:
+        if event.kind == "restarted":
             text = ""
         elif event.kind in ("text", "refusal") and not event.value.get("choice"):
             text += event.value["text"]

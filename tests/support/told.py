@@ -40,7 +40,7 @@ class Case:
 
 
 def begins_anew(entry: Entry) -> bool:
-    return isinstance(entry.event, Restarted) and not entry.event.keep
+    return isinstance(entry.event, Restarted)
 
 
 def chunks_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ class Text:
     def add(self, event: Event) -> Iterator[tuple[str, str]]:
         if event.id is not None:
             yield from self._at(event.id)
-        if event.kind == "restarted" and not event.value["keep"]:
+        if event.kind == "restarted":
             self._begin_anew(event)
         elif event.kind == "text":
             yield from self._of_one_attempt(event)

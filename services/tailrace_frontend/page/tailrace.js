@@ -169,7 +169,7 @@ export class Output {
     const { item: number = 0 } = data;
     if (kind === "done") Object.assign(this, { done: data, status: data.status });
     else if (kind === "started") this.status = "running";
-    else if (kind === "restarted" && !data.keep) Object.assign(this, { items: [], restarts: this.restarts + 1 });
+    else if (kind === "restarted") Object.assign(this, { items: [], restarts: this.restarts + 1 });
     else if (kind === "item_opened") {
       this.status = "running";
       this.items.push({ ...data, item: number, [data.type === "call" ? "arguments" : "text"]: "" });

@@ -31,7 +31,7 @@ from tailrace.events import (
 RETRY_MS = 1000
 """Told with `created`: an `EventSource` whose connection is cut comes again after so long. (Chromium's own is 3 s.)"""
 
-FORGET = Restarted(keep=False)
+FORGET = Restarted(reason="log_changed")
 """Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
 
 
@@ -77,7 +77,7 @@ def data(event: Event, extra: Extra = NO_EXTRA) -> dict[str, Any]:
             value = msgspec.to_builtins(event)
             del value["item"]
         case Restarted():
-            value = {"keep": event.keep} | msgspec.to_builtins(event)
+            value = msgspec.to_builtins(event)
             value.pop("output", None)
         case _:
             value = msgspec.to_builtins(event)

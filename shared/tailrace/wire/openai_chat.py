@@ -83,8 +83,8 @@ def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> bytes:
     )
 
 
-def _restarted(_: GenerationRecord, event: Restarted, __: Extra) -> bytes:
-    return b"" if event.keep else _error(RESTARTED)
+def _restarted(_: GenerationRecord, __: Restarted, ___: Extra) -> bytes:
+    return _error(RESTARTED)
 
 
 def _done(record: GenerationRecord, event: Done, extra: Extra) -> bytes:

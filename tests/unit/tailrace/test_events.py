@@ -50,7 +50,6 @@ WIDTHS: list[tuple[Event, Extra, int]] = [
     (ToolArguments(0, "a"), TWO_CITED, 1),
     (ItemClosed(OUTPUT[0]), NO_EXTRA, 3),
     (ItemClosed(OUTPUT[2]), NO_EXTRA, 3),
-    (Restarted(2, keep=True, output=OUTPUT), NO_EXTRA, 1),
     (Restarted(2, output=OUTPUT), NO_EXTRA, 1),
     (Restarted(2, open=[0, 1], output=OUTPUT), NO_EXTRA, 6),
     (Done("completed", 1.0), NO_EXTRA, 1),

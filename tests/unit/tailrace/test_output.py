@@ -37,7 +37,7 @@ from tailrace.events import (
     ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.output import BYTES_A_TOKEN, Output, text_of
+from tailrace.output import BYTES_A_TOKEN, Output
 
 
 def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
@@ -53,7 +53,7 @@ SAID = (text_opened(), *words("Once| upon"))
 
 def test_an_empty_log_says_nothing() -> None:
     output = Output()
-    assert (output.last_seq, output.open, output.said, output.next_item, output.attempts) == (-1, [], False, 0, 0)
+    assert (output.last_seq, output.open, output.said, output.next_item) == (-1, [], False, 0)
     assert output.items() == output.all_items() == []
     assert output.choices() == []
     assert output.done is None
@@ -130,7 +130,7 @@ def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
     output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), ToolArguments(1, "{"))
     restarted = output.restarted(2, "worker_lost", 3.0)
     assert restarted == Restarted(
-        2, False, "worker_lost", 3.0, open=[0, 1],
+        2, "worker_lost", 3.0, open=[0, 1],
         output=[
             Item(0, "text", text="Once upon", status="incomplete"),
             Item(1, "call", tool=0, id="functions.search:0", name="search", arguments="{", status="incomplete"),
@@ -139,7 +139,7 @@ def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
     output.apply(restarted, NO_EXTRA)
     assert (output.said, output.items(), output.open, output.choices()) == (False, [], [], [])
     assert output.all_items() == restarted.output
-    assert (output.next_item, output.attempts) == (2, 2)
+    assert output.next_item == 2
     output.apply(text_opened(2), NO_EXTRA)
     assert output.items() == [Item(2, "text", text="")]
     assert output.all_items() == [*restarted.output, Item(2, "text", text="")]
@@ -152,16 +152,8 @@ def test_a_second_restart_lists_what_both_discarded() -> None:
     again = output.restarted(3, "worker_lost", 2.0)
     assert ([item.item for item in again.output], again.open) == ([0, 1], [1])
     output.apply(again, NO_EXTRA)
-    assert (output.next_item, output.attempts) == (2, 2)
+    assert output.next_item == 2
     assert output.build_done("completed", 3.0).output == []
-
-
-def test_a_restart_that_keeps_goes_on_with_the_open_item() -> None:
-    output = fold(Started(1, 1.0), *SAID)
-    output.apply(Restarted(2, keep=True, output=output.items()), NO_EXTRA)
-    output.apply(Text(0, " a time"), NO_EXTRA)
-    assert output.items() == [Item(0, "text", text="Once upon a time")]
-    assert (output.open, output.attempts, output.next_item) == ([0], 2, 1)
 
 
 def test_a_restart_with_nothing_open_closes_nothing() -> None:
@@ -255,12 +247,3 @@ def test_the_top_is_the_last_number_taken() -> None:
     output = Output([Entry(EntryId(ATTEMPT, 0), Created(1.0)), Entry(EntryId(ATTEMPT, 1), Started(1, 1.0))])
     assert output.last_seq == 1
     assert (output.created_at, output.started_at) == (1.0, 1.0)
-
-
-def test_the_spoken_text_is_that_of_choice_0() -> None:
-    output = fold(
-        ItemOpened(0, "reasoning", choices=[0, 1]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
-        text_opened(2, 1, ()), *words("other", 2, 1), ItemOpened(3, "refusal"), Refusal(3, ", but no"), call_opened(4),
-        ToolArguments(4, "{}"),
-    )  # fmt: skip
-    assert text_of(output.items()) == "Yes, but no"

@@ -313,7 +313,7 @@ async def test_a_cursor_inside_an_entry_begins_anew(web: Web) -> None:
     client = await web.read(RECORD, cursor=EntryId(opened.epoch, opened.seq - 1))
     await until(lambda: client.ended)
     first, *rest = client.events
-    assert (first.id, first.kind, first.value) == (None, "restarted", {"keep": False})
+    assert (first.id, first.kind, first.value) == (None, "restarted", {"reason": "log_changed"})
     assert rest[0].seq == 0
     assert said(rest) == TEXT
 
@@ -567,7 +567,7 @@ async def test_ndjson_that_must_begin_anew_says_so_without_an_id(web: Web) -> No
     await web.create(RECORD, ENTRIES)
     client = await web.read(RECORD, wire="ndjson", cursor=EntryId(1, 1))
     await until(lambda: client.ended)
-    assert client.body.startswith(b'{"event":"restarted","data":{"keep":false}}\n{"id":')
+    assert client.body.startswith(b'{"event":"restarted","data":{"reason":"log_changed"}}\n{"id":')
 
 
 async def test_text_is_the_spoken_text_and_nothing_else(web: Web) -> None:
