@@ -32,7 +32,7 @@ class Callers:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._secret = settings.secret.get_secret_value().encode()
+        self._secret = settings.ticket_secret.get_secret_value().encode()
         given = settings.api_keys.get_secret_value().strip()
         self._file = Path(given[1:]) if given.startswith("@") else None
         self._looked_at = 0.0

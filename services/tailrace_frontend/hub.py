@@ -158,7 +158,7 @@ class Hub:
         """A log that says nothing for a beat is asked where it stands: a lost message costs a beat, not the stream."""
         while True:
             await asyncio.sleep(TICK_S)
-            before = time.monotonic() - self.settings.beat_s
+            before = time.monotonic() - self.settings.keepalive_s
             silent = [tail for tail in self._tails.values() if tail.sure_at <= before and tail.is_heard]
             for start in range(0, len(silent), AT_ONCE):
                 await self._look_at(silent[start : start + AT_ONCE])

@@ -65,7 +65,7 @@ class Reader:
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
         self._told_at = time.monotonic()
-        self._admitted_until = self._told_at + hub.settings.beat_s
+        self._admitted_until = self._told_at + hub.settings.keepalive_s
         self._blocked_since: float | None = None
         self._missing_since: float | None = None
         self._failing_since: float | None = None
@@ -126,15 +126,15 @@ class Reader:
         """The hub's clock. Cuts a socket that stayed full, and who may no longer read; says that we live; wakes whoever
         has something to look at."""
         if now >= self._admitted_until:
-            self._admitted_until = now + self.hub.settings.beat_s
+            self._admitted_until = now + self.hub.settings.keepalive_s
             if not self._may_read(self.record.owner):
                 return self.cut()
         if self._blocked_since is not None:
-            if now - self._blocked_since > self.hub.settings.write_timeout_s:
+            if now - self._blocked_since > self.hub.settings.client_write_timeout_s:
                 self.cut()
         elif self._missing_since or self._failing_since or self.hub.is_away:
             self.wake()
-        elif now - self._told_at >= self.hub.settings.beat_s:
+        elif now - self._told_at >= self.hub.settings.keepalive_s:
             self._keep_alive()
         return None
 

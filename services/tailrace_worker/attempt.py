@@ -141,7 +141,9 @@ class Attempt:
     async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
         answer = Payloads(translator)
-        async with IdleTimeout(self._settings.first_token_timeout_s, self._settings.idle_timeout_s) as idle:
+        async with IdleTimeout(
+            self._settings.upstream_first_token_timeout_s, self._settings.upstream_idle_timeout_s
+        ) as idle:
             async for payloads in stream:
                 for payload in payloads:
                     if self._write(answer.read(payload)):

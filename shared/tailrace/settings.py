@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         description="Callers as `name:key,name:key`, or `@/path/to/file` (one a line, re-read when it changes). "
         "Empty: open mode, loopback only.",
     )
-    secret: SecretStr = Field(
+    ticket_secret: SecretStr = Field(
         SecretStr(""),
         description="Signs tickets for `EventSource`; the same on every node, required with keys.",
     )
@@ -64,11 +64,17 @@ class Settings(BaseSettings):
     max_log_bytes: int = Field(16 * MIB, ge=64 * KIB, description="Bytes one generation's output may take.")
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Bytes of a request's body.")
     max_attempts: int = Field(5, ge=1, description="Runs of one generation before it ends as failed.")
-    write_timeout_s: float = Field(30.0, gt=0, description="Seconds a client's socket may stay full before it is cut.")
-    beat_s: float = Field(15.0, gt=0, description="Seconds between keep-alive comments on a silent stream.")
-    connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to connect to the upstream.")
-    first_token_timeout_s: float = Field(120.0, gt=0, description="Seconds until the upstream's first content.")
-    idle_timeout_s: float = Field(60.0, gt=0, description="Seconds between two pieces of content (comments: none).")
+    client_write_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds a client's socket may stay full before it is cut."
+    )
+    keepalive_s: float = Field(15.0, gt=0, description="Seconds between keep-alive comments on a silent stream.")
+    upstream_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to connect to the upstream.")
+    upstream_first_token_timeout_s: float = Field(
+        120.0, gt=0, description="Seconds until the upstream's first content."
+    )
+    upstream_idle_timeout_s: float = Field(
+        60.0, gt=0, description="Seconds between two pieces of content (comments: none)."
+    )
     upstream_retries: int = Field(4, ge=0, description="Retries of a 429, a 5xx or a lost connection before any text.")
     drain_s: float = Field(10.0, ge=0, description="Seconds a stopping process gives its streams and generations.")
     data_dir: Path = Field(
@@ -108,9 +114,9 @@ class Settings(BaseSettings):
                 "TAILRACE_CORS_ORIGINS is * and TAILRACE_API_KEYS is empty: "
                 "any web page could use your model through its visitor's browser. Set keys, or name the origins."
             )
-        if self.has_callers and len(self.secret.get_secret_value()) < 16:
+        if self.has_callers and len(self.ticket_secret.get_secret_value()) < 16:
             raise Misconfigured(
-                "TAILRACE_API_KEYS needs TAILRACE_SECRET (at least 16 characters, the same on every node): "
+                "TAILRACE_API_KEYS needs TAILRACE_TICKET_SECRET (at least 16 characters, the same on every node): "
                 "it signs the tickets that browsers use. Make one with: openssl rand -hex 32"
             )
 

@@ -249,7 +249,7 @@ async def test_where_no_worker_runs_the_page_says_so_until_one_does(product: Sta
 
 
 async def test_a_server_with_keys_asks_for_one_and_goes_on(product: Stack, open_page: OpenPage) -> None:
-    frontend = await product.add_frontend(api_keys="anna:anna-key-1", secret="sixteen characters")
+    frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
     page = await open_page(frontend.url + "/", disturbed=True)
     await hasten(page)
     await page.get_by_label("Your message").fill("What survives?")

@@ -30,7 +30,7 @@ ORIGIN = "https://app.example.org"
 LEASE_S = 0.5
 Stuck = Callable[..., socket.socket]
 UNKNOWN = "gen_" + "a" * 26
-CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "secret": "0123456789abcdef"}
+CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "ticket_secret": "0123456789abcdef"}
 
 
 class Product:
@@ -278,7 +278,7 @@ async def test_an_empty_list_is_a_list(product: Product) -> None:
 
 
 async def test_what_has_expired_vanishes_from_the_list_and_hides_nothing_behind_it(product: Product) -> None:
-    async with _one_more(product, api_keys="eve:eve-key-333", secret="0123456789abcdef") as node:
+    async with _one_more(product, api_keys="eve:eve-key-333", ticket_secret="0123456789abcdef") as node:
         eve = Api(product.http, node.url, "eve-key-333")
         old = [await eve.create() for _ in range(12)]
         await asyncio.sleep(0.002)
@@ -540,7 +540,7 @@ async def test_text_of_what_was_cancelled_never_ends_cleanly(product: Product) -
 
 
 async def test_a_silent_stream_is_kept_alive_by_comments(product: Product) -> None:
-    async with _one_more(product, beat_s="0.3") as node:
+    async with _one_more(product, keepalive_s="0.3") as node:
         generation_id = await product.api.create()
         stream = await Api(product.http, node.url).stream(generation_id)
         await stream.until_comment(2)
@@ -628,7 +628,7 @@ async def test_a_ticket_is_good_on_every_node(product: Product) -> None:
 async def test_a_caller_whose_key_is_withdrawn_is_cut_while_reading(product: Product) -> None:
     file = product.stack.root / "keys"
     file.write_text("anna:anna-key-1\n")
-    async with _one_more(product, api_keys=f"@{file}", secret="0123456789abcdef", beat_s="0.3") as node:
+    async with _one_more(product, api_keys=f"@{file}", ticket_secret="0123456789abcdef", keepalive_s="0.3") as node:
         anna = Api(product.http, node.url, "anna-key-1")
         generation_id = await anna.create()
         stream = await anna.stream(generation_id)
@@ -1306,7 +1306,7 @@ SLOW_PIECES, SLOW_PIECE = 12_800, 4096  # 50 MiB
 async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cut(
     product: Product, stuck: Stuck
 ) -> None:
-    async with _one_more(product, write_timeout_s="1.5") as node:
+    async with _one_more(product, client_write_timeout_s="1.5") as node:
         api = Api(product.http, node.url)
         await api.read(await product.told("warm", "up"))
         generation_id = await api.create()
@@ -1339,7 +1339,7 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
 
 
 async def test_who_stops_reading_just_before_the_end_is_cut_too(product: Product, stuck: Stuck) -> None:
-    async with _one_more(product, write_timeout_s="0.5") as node:
+    async with _one_more(product, client_write_timeout_s="0.5") as node:
         generation_id = await _long(product, 200, 16 * 1024)
         path = f"/v1/generations/{generation_id}/events"
         entries = [entry async for entry in product.log.read_all(generation_id)]

@@ -51,7 +51,7 @@ async def product() -> AsyncIterator[Product]:
     async with (
         stack(
             workers=1, frontends=2,
-            lease_s="1", idle_timeout_s=str(IDLE_S), max_attempts=str(MAX_ATTEMPTS), upstream_retries="2",
+            lease_s="1", upstream_idle_timeout_s=str(IDLE_S), max_attempts=str(MAX_ATTEMPTS), upstream_retries="2",
         ) as running,
         aiohttp.ClientSession() as http,
     ):  # fmt: skip
@@ -451,8 +451,8 @@ async def test_the_upstreams_key_is_told_to_nobody_though_the_upstream_repeats_i
 
 
 async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product: Product) -> None:
-    anna, secret = "anna-key-1", "0123456789abcdef"
-    node = await product.stack.add_frontend(api_keys=f"anna:{anna}", secret=secret)
+    anna, ticket_secret = "anna-key-1", "0123456789abcdef"
+    node = await product.stack.add_frontend(api_keys=f"anna:{anna}", ticket_secret=ticket_secret)
     api = Api(product.http, node.url, anna)
     generation_id = await api.play(*deltas("Hi"), finish(), DONE)
     told = [json.dumps(await api.finished(generation_id)), json.dumps((await api.list()).value)]
@@ -475,7 +475,7 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
     redis = product.log.redis
     kept = b"".join([str(await redis.dump(key)).encode() async for key in redis.scan_iter(f"*{generation_id}*")])
     told.append(kept.decode())
-    for key in (anna, secret, UPSTREAM_KEY):
+    for key in (anna, ticket_secret, UPSTREAM_KEY):
         assert not any(key in each for each in told), key
 
 

@@ -47,7 +47,7 @@ def _resumed(readers: Iterable[Reader]) -> list[float]:
 
 async def slow_readers(run: Run) -> None:
     """Clients that stall, read slowly, or are gone without a word, beside one that reads at once."""
-    async with run.fleet(workers=1, frontends=1, write_timeout_s="6") as fleet, \
+    async with run.fleet(workers=1, frontends=1, client_write_timeout_s="6") as fleet, \
             link(fleet.ports[0], run.rng) as slow, link(fleet.ports[0], run.rng) as dead:  # fmt: skip
         load = run.load(fleet)
         for _ in range(run.size["generations"]):

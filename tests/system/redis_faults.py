@@ -13,7 +13,7 @@ from system.load import Load, Run
 from system.readers import Reader
 from system.wire_client import ask
 
-BEAT_S = 3.0
+KEEPALIVE_S = 3.0
 ON_ITS_WAY_S = 0.1  # until a client has read that it was accepted
 FULL = frozenset({"out_of_memory"})
 Window = tuple[float, float]
@@ -134,7 +134,7 @@ def _heard(case: Case, kind: str) -> bool:
 async def redis_empty(run: Run) -> None:
     """A server without persistence starts anew, or is emptied: live workers restore, all else is said to be gone."""
     at_once = run.size["generations"] // 2
-    async with run.fleet(config={"appendonly": "no"}, max_jobs=str(at_once), beat_s=str(BEAT_S)) as fleet:
+    async with run.fleet(config={"appendonly": "no"}, max_jobs=str(at_once), keepalive_s=str(KEEPALIVE_S)) as fleet:
         for turn in range(run.size["rounds"]):
             load = run.load(fleet)
             await _empty(run, fleet, load, at_once, flush=bool(turn % 2))
@@ -173,7 +173,7 @@ async def _empty(run: Run, fleet: Fleet, load: Load, at_once: int, *, flush: boo
 def _judge_gone(run: Run, took_s: float, flush: bool) -> None:
     """A server that restarts is noticed by its connections; one that is emptied, at the next beat."""
     if flush:
-        run.check(took_s < BEAT_S + 2 * LEASE_S + 2, "late", f"gone is told {took_s:.1f} s after the data went")
+        run.check(took_s < KEEPALIVE_S + 2 * LEASE_S + 2, "late", f"gone is told {took_s:.1f} s after the data went")
     else:
         run.samples.append(took_s)
 

@@ -15,7 +15,7 @@ from tailrace.settings import Settings
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 NGINX = ROOT / "services" / "nginx.conf"
-SECRETS = {"TAILRACE_API_KEYS": "me:a-key-of-mine", "TAILRACE_SECRET": "0123456789abcdef"}
+SECRETS = {"TAILRACE_API_KEYS": "me:a-key-of-mine", "TAILRACE_TICKET_SECRET": "0123456789abcdef"}
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_process_is_given_longer_to_stop_than_it_takes(compose: Any) -> None:
 def test_nothing_is_open_to_the_world_without_keys(compose: Any) -> None:
     environment = compose["services"]["frontend"]["environment"]
     assert environment["TAILRACE_API_KEYS"].startswith("${TAILRACE_API_KEYS:?")
-    assert environment["TAILRACE_SECRET"].startswith("${TAILRACE_SECRET:?")
+    assert environment["TAILRACE_TICKET_SECRET"].startswith("${TAILRACE_TICKET_SECRET:?")
 
 
 def test_the_proxy_does_not_buffer() -> None:

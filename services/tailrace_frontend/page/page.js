@@ -104,7 +104,7 @@ const GONE = {
 };
 
 const TICKET_REFUSED =
-  "The server refuses the ticket it has just given out. Is `TAILRACE_SECRET` the same on every frontend?";
+  "The server refuses the ticket it has just given out. Is `TAILRACE_TICKET_SECRET` the same on every frontend?";
 
 function seconds(s) {
   if (s >= 100) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;

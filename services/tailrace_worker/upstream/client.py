@@ -99,7 +99,7 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         limits = httpx2.Limits(max_connections=settings.max_jobs, max_keepalive_connections=settings.max_jobs)
-        timeout = httpx2.Timeout(None, connect=settings.connect_timeout_s)
+        timeout = httpx2.Timeout(None, connect=settings.upstream_connect_timeout_s)
         self._key = os.environ.get("OPENAI_API_KEY", "")
         self._client = openai.AsyncOpenAI(
             api_key=self._key or "none",  # local servers need none, the SDK insists on one

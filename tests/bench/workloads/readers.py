@@ -15,7 +15,7 @@ from bench.workloads.scattered import figures
 READERS = 10_000
 EVENTS_S = 5000
 SPARE_FILES = 500
-BEAT_S = 15.0
+KEEPALIVE_S = 15.0
 
 
 async def readers(seconds: float) -> Sequence[Finding]:
@@ -23,9 +23,9 @@ async def readers(seconds: float) -> Sequence[Finding]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(READERS, files - SPARE_FILES)
     limits = {"max_readers": "20000", "max_readers_per_caller": "20000"}
-    limits |= {"api_keys": "bench:bench-bench", "secret": "s" * 32}
+    limits |= {"api_keys": "bench:bench-bench", "ticket_secret": "s" * 32}
     shape = Shape(logs=count, rate=EVENTS_S / count)
-    ours = await deliver(TAILRACE, shape, seconds, BEAT_S, key="bench-bench", owner="bench", **limits)
+    ours = await deliver(TAILRACE, shape, seconds, KEEPALIVE_S, key="bench-bench", owner="bench", **limits)
     beside = figures("Tailrace", ours) | {"max ms": ours.latency.max, "appends behind ms": 1000 * ours.behind_s}
     return [
         Finding("readers/p99", ours.latency.p99, beside),

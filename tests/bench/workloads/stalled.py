@@ -23,7 +23,7 @@ FILL_S = 2.0
 
 
 async def stalled(seconds: float) -> Sequence[Finding]:
-    limits = {"write_timeout_s": "600", "max_readers_per_caller": "20000"}
+    limits = {"client_write_timeout_s": "600", "max_readers_per_caller": "20000"}
     async with (
         product(**limits) as stack, TAILRACE.web(stack) as web,
         load("bench.appending", "log", stack.redis.url) as filling, load("bench.reading") as idlers,

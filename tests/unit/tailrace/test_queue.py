@@ -300,7 +300,7 @@ async def test_the_same_key_of_another_owner_is_another_key(queue: Queue) -> Non
 
 
 async def test_a_claim_ends_and_tells_nothing_of_the_body(redis: Redis, queue: Queue) -> None:
-    await queue.claim("anna", "key", b'{"secret":"hunter2"}', "gen 0", 60)
+    await queue.claim("anna", "key", b'{"ticket_secret":"hunter2"}', "gen 0", 60)
     (name,) = await redis.keys()
     assert 0 < await redis.ttl(name) <= 60 + CLAIM_GRACE_S
     assert b"hunter2" not in await redis.get(name)

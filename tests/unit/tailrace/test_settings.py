@@ -9,7 +9,7 @@ LEAK = "hunter2-not-for-anybody"
 NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
 SECRETS = {
     "api_keys": f"anna:{LEAK}",
-    "secret": LEAK,
+    "ticket_secret": LEAK,
     "redis_url": f"redis://:{LEAK}@cache:6379/0",
     "queue_url": f"redis://anna:{LEAK}@queue:6379/0",
 }
@@ -91,12 +91,12 @@ def test_only_loopback_is_open_to_everybody_there(host: str, is_loopback: bool) 
 
 
 @pytest.mark.parametrize(("secret", "is_enough"), [("", False), ("x" * 15, False), ("x" * 16, True)])
-def test_keys_need_a_secret_that_cannot_be_guessed(secret: str, is_enough: bool) -> None:
-    settings = load(host="0.0.0.0", api_keys=f"anna:{LEAK}", secret=secret)
+def test_keys_need_a_secret_that_cannot_be_guessed(ticket_secret: str, is_enough: bool) -> None:
+    settings = load(host="0.0.0.0", api_keys=f"anna:{LEAK}", ticket_secret=ticket_secret)
     if is_enough:
         settings.check_frontend()
         return
-    with pytest.raises(Misconfigured, match="TAILRACE_SECRET") as refused:
+    with pytest.raises(Misconfigured, match="TAILRACE_TICKET_SECRET") as refused:
         settings.check_frontend()
     assert LEAK not in refused.value.message
 
@@ -124,7 +124,7 @@ def test_origins_are_a_list(text: str, origins: list[str]) -> None:
 def test_without_keys_any_origin_would_be_any_visitors_browser_and_is_refused() -> None:
     with pytest.raises(Misconfigured, match=r"TAILRACE_CORS_ORIGINS is \*"):
         load(cors_origins="*").check_frontend()
-    load(cors_origins="*", api_keys="anna:anna-key-1", secret=LEAK).check_frontend()
+    load(cors_origins="*", api_keys="anna:anna-key-1", ticket_secret=LEAK).check_frontend()
     load(cors_origins="https://a.example").check_frontend()
 
 

@@ -13,7 +13,7 @@ from tailrace_frontend.app import EVENTS, Frontend, _cursor, wire_for
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 PATH = f"/v1/generations/{GENERATION}/events"
-KEYS = {"api_keys": SecretStr("anna:anna-key-1"), "secret": SecretStr("0123456789abcdef")}
+KEYS = {"api_keys": SecretStr("anna:anna-key-1"), "ticket_secret": SecretStr("0123456789abcdef")}
 ANNA = {"authorization": "Bearer anna-key-1"}
 SSE = {"accept": "text/event-stream"}
 

@@ -20,8 +20,8 @@ KEYS = "anna:anna-key-1,ben:ben-key-22"
 SECRET = "0123456789abcdef"
 
 
-def callers(keys: str = KEYS, secret: str = SECRET, **settings: Any) -> Callers:
-    return Callers(Settings(api_keys=SecretStr(keys), secret=SecretStr(secret), **settings))
+def callers(keys: str = KEYS, ticket_secret: str = SECRET, **settings: Any) -> Callers:
+    return Callers(Settings(api_keys=SecretStr(keys), ticket_secret=SecretStr(ticket_secret), **settings))
 
 
 def bearer(key: str) -> dict[str, str]:
@@ -210,7 +210,7 @@ def test_a_ticket_is_good_on_every_node_with_the_same_secret_and_on_no_other() -
     ticket = ticket_of(callers())
     assert callers().redeem(ticket, GENERATION) == "anna"
     with pytest.raises(Unauthenticated):
-        callers(secret="fedcba9876543210").redeem(ticket, GENERATION)
+        callers(ticket_secret="fedcba9876543210").redeem(ticket, GENERATION)
 
 
 def test_a_ticket_says_nothing_of_the_secret_nor_of_a_key() -> None:

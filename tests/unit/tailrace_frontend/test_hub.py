@@ -232,7 +232,7 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
     client, _ = [await ticking.read(each) for each in (RECORD, other)]
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
     await ticking.add(RECORD, ENTRIES[3:], heard=False)
-    ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.beat_s
+    ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.keepalive_s
     await until(lambda: client.ended)
     assert asked == [[RECORD.id]]
     assert client.events[-1].kind == "done"
@@ -251,7 +251,7 @@ async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, mon
     with monkeypatch.context() as away:
         away.setattr(ticking.log, "positions", refused)
         await ticking.add(RECORD, ENTRIES[3:], heard=False)
-        ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.beat_s
+        ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.keepalive_s
         await until(lambda: len(failed) > 1)
     assert not client.ended
     await until(lambda: client.ended)

@@ -25,12 +25,12 @@ RECORD = record()
 ENTRIES = LOGS["text"](RECORD)
 TEXT = "Hello, world\u2028."
 RESTARTED = LOGS["restarted"](RECORD)
-BEAT_S = 15.0
+KEEPALIVE_S = 15.0
 
 
 @pytest.fixture
 async def web() -> AsyncIterator[Web]:
-    web = Web(lease_s=5, beat_s=BEAT_S, write_timeout_s=30)
+    web = Web(lease_s=5, keepalive_s=KEEPALIVE_S, client_write_timeout_s=30)
     yield web
     await web.close()
 
@@ -427,9 +427,9 @@ async def test_an_owner_whose_key_is_withdrawn_is_cut_at_the_next_beat(web: Web)
     client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3)
     web.callers.clear()
-    web.tick(BEAT_S / 2)
+    web.tick(KEEPALIVE_S / 2)
     assert not client.was_cut()
-    web.tick(BEAT_S)
+    web.tick(KEEPALIVE_S)
     await until(lambda: web.reading == 0)
     assert client.was_cut()
     assert not client.ended
@@ -443,11 +443,11 @@ async def test_a_silent_stream_is_told_a_comment_on_the_beat(web: Web) -> None:
     client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3)
     await until(lambda: client.reader._waiter)
-    web.tick(BEAT_S / 2)
+    web.tick(KEEPALIVE_S / 2)
     assert client.comments == []
-    web.tick(BEAT_S)
+    web.tick(KEEPALIVE_S)
     assert client.comments == [""]
-    web.tick(BEAT_S / 2)
+    web.tick(KEEPALIVE_S / 2)
     assert client.comments == [""]
 
 
@@ -457,11 +457,11 @@ async def test_while_its_task_is_awake_and_after_its_end_a_stream_is_told_no_com
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
     reader = client.reader
     reader.wake()
-    reader.tick(time.monotonic() + BEAT_S)
+    reader.tick(time.monotonic() + KEEPALIVE_S)
     assert client.comments == []
     await web.add(RECORD, ENTRIES[3:])
     await until(lambda: client.ended)
-    reader.tick(time.monotonic() + BEAT_S)
+    reader.tick(time.monotonic() + KEEPALIVE_S)
     assert client.comments == []
 
 
@@ -470,7 +470,7 @@ async def test_a_comment_that_fills_the_socket_begins_the_write_timeout(web: Web
     client = await web.read(RECORD)
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
     client.fills_up = True
-    web.tick(BEAT_S)
+    web.tick(KEEPALIVE_S)
     await until(lambda: client.reader._blocked_since)
     web.tick(31)
     assert client.was_cut()

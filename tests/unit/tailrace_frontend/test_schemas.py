@@ -139,7 +139,11 @@ def test_a_cap_is_told_with_its_figure() -> None:
 
 def test_what_was_sent_is_never_repeated_in_the_message() -> None:
     secret = "sk-do-not-repeat-me"
-    for wrong in (body(stream=secret), body(tailrace={"on_interrupt": secret}), body(messages=[{"role": [secret]}])):
+    for wrong in (
+        body(stream=secret),
+        body(tailrace={"on_interrupt": secret}),
+        body(messages=[{"role": [secret]}]),
+    ):
         assert secret not in str(refused(wrong).as_json())
 
 
@@ -260,4 +264,6 @@ def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
 
 def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
     told = generation_json(state(worker="the-worker", job_id="the-job"), "/events", items=[])
-    assert not any(secret in jsoncodec.dumps(told).decode() for secret in ("anna", "the-worker", "the-job"))
+    assert not any(
+        ticket_secret in jsoncodec.dumps(told).decode() for ticket_secret in ("anna", "the-worker", "the-job")
+    )
