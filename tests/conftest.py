@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
-from tailrace.connection import connect
 from tailrace.log import Log
+from tailrace.redis.connection import connect
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 5000

@@ -4,10 +4,10 @@ import asyncio
 import sys
 from urllib.parse import urlsplit
 
-from tailrace import connection
 from tailrace.errors import Misconfigured, NotFound, Unavailable
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
+from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
 

@@ -12,8 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
-from tailrace.connection import TRANSIENT_ERRORS, problems
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
+from tailrace.redis.connection import TRANSIENT_ERRORS, problems
 from tailrace_frontend import cors, page, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services

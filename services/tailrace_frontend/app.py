@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 
 from tailrace import jsoncodec
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import NotFound, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
+from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend import cors, routes

@@ -15,7 +15,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest
 
-SCOPE = "tailrace.connection"
+SCOPE = "tailrace.redis.connection"
 
 
 class ClientConnection:

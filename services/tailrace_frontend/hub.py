@@ -19,13 +19,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tailrace import keys
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import RateLimited
 from tailrace.log import Log
+from tailrace.process.tasks import cancel_and_wait
+from tailrace.process.throttle import Throttle
+from tailrace.redis.connection import TRANSIENT_ERRORS
+from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
-from tailrace.subscriber import Subscriber
-from tailrace.tasks import cancel_and_wait
-from tailrace.throttle import Throttle
 from tailrace_frontend.tail import Follower, Tail
 
 TICK_S = 0.5

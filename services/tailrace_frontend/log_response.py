@@ -4,7 +4,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.errors import RateLimited
-from tailrace.state import GenerationState
+from tailrace.log.state import GenerationState
 from tailrace.wire import WIRES
 from tailrace_frontend.services import Services
 

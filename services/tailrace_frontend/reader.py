@@ -21,12 +21,12 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, GenerationRecord, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import FIRST_PAGE, PAGE_BYTES, Position
-from tailrace.state import GenerationState
+from tailrace.log.log import FIRST_PAGE, PAGE_BYTES, Position
+from tailrace.log.state import GenerationState
+from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.connection import ClientConnection
 from tailrace_frontend.event_stream import HEADERS, come_again

@@ -16,9 +16,9 @@ from tailrace import jsoncodec
 from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
 from tailrace.events import GenerationRecord, Json
 from tailrace.ids import is_generation_id, new_generation_id
-from tailrace.output import Output
-from tailrace.state import GenerationState
-from tailrace.termination import terminate
+from tailrace.lifecycle.termination import terminate
+from tailrace.log.output import Output
+from tailrace.log.state import GenerationState
 from tailrace_frontend import schemas
 from tailrace_frontend.log_response import LogResponse
 from tailrace_frontend.services import Services, events_url

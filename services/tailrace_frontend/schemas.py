@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
 from tailrace.events import Done, GenerationRecord, Item, Json, Options
+from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
-from tailrace.state import GenerationState
 
 MAX_DEPTH = 100
 """Levels of a body. What only just parses here would be too deep for a process that reads it lower in its stack."""

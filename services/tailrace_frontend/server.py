@@ -9,8 +9,8 @@ import socket
 
 import uvicorn
 
-from tailrace.gc_tuning import tune_gc
-from tailrace.rlimits import raise_open_file_limit
+from tailrace.process.gc_tuning import tune_gc
+from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.connection import Protocol

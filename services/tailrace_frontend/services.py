@@ -3,15 +3,15 @@
 import asyncio
 from typing import Any
 
-from tailrace import connection
 from tailrace.errors import TailraceError
 from tailrace.ids import EntryId
+from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
+from tailrace.log.state import GenerationState
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
+from tailrace.redis import connection
 from tailrace.settings import Settings
-from tailrace.state import GenerationState
-from tailrace.sweeper import Sweeper
-from tailrace.tasks import cancel_and_wait
 from tailrace.wire import Wire
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.callers import Callers

@@ -10,11 +10,11 @@ from bisect import bisect_right
 from operator import attrgetter
 from typing import Protocol
 
-from tailrace.codec import from_row, unpack
 from tailrace.errors import CorruptEntry
 from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Position
+from tailrace.log.codec import from_row, unpack
 from tailrace.wire import Wire
 from tailrace_frontend.paging import Pages
 

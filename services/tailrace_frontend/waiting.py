@@ -5,7 +5,7 @@ import contextlib
 
 from tailrace.events import GenerationRecord
 from tailrace.log import Position
-from tailrace.state import GenerationState
+from tailrace.log.state import GenerationState
 from tailrace_frontend.hub import Hub
 from tailrace_frontend.tail import Tail
 

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from redis.exceptions import RedisError
 
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import GenerationRecord
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
-from tailrace.throttle import Throttle
+from tailrace.process.throttle import Throttle
+from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)

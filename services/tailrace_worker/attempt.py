@@ -17,11 +17,11 @@ from typing import Any
 import openai
 
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
+from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import LeaseGrant, Log, Outcome
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.settings import Settings
-from tailrace.tasks import cancel_and_wait
-from tailrace.termination import CONFIRM_S, terminate
 from tailrace_worker.appender import Appender
 from tailrace_worker.idle_timeout import IdleTimeout
 from tailrace_worker.reconnect_signal import ReconnectSignal

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tailrace.connection import TRANSIENT_ERRORS
+from tailrace.redis.connection import TRANSIENT_ERRORS
 
 RETRY_S = 0.2
 

@@ -14,18 +14,19 @@ from typing import Any
 from arq.worker import func
 from redis.exceptions import RedisError
 
-from tailrace import connection, keys
+from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound
-from tailrace.gc_tuning import tune_gc
 from tailrace.ids import new_token
+from tailrace.lifecycle.sweeper import Sweeper
+from tailrace.lifecycle.termination import CLIENT_GONE, terminate
 from tailrace.log import Log, Outcome
+from tailrace.process.gc_tuning import tune_gc
+from tailrace.process.rlimits import raise_open_file_limit
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import JOB, QUARANTINE, Queue, dump_job, load_job
-from tailrace.rlimits import raise_open_file_limit
+from tailrace.redis import connection
+from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
-from tailrace.subscriber import Subscriber
-from tailrace.sweeper import Sweeper
-from tailrace.tasks import cancel_and_wait
-from tailrace.termination import CLIENT_GONE, terminate
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.job_runner import JobRunner

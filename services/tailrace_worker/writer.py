@@ -14,13 +14,13 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError
 
-from tailrace.codec import Row, from_row, to_row
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
-from tailrace.output import Output
-from tailrace.state import GenerationState
+from tailrace.log.codec import Row, from_row, to_row
+from tailrace.log.output import Output
+from tailrace.log.state import GenerationState
+from tailrace.redis.connection import TRANSIENT_ERRORS
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this size, so that a reader's page stays a page."""

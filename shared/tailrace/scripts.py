@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
 from tailrace import keys
-from tailrace.pipeline import Pipeline
+from tailrace.redis.pipeline import Pipeline
 
 
 class Script:

@@ -15,7 +15,7 @@ from typing import Any
 from bench.children import take_orders
 from bench.sinks import SINKS, Sink
 from bench.stamps import stamped
-from tailrace.tasks import cancel_and_wait
+from tailrace.process.tasks import cancel_and_wait
 
 ROWS_AT_ONCE = 500
 COARSE_S = 0.002

@@ -9,12 +9,13 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from bench.publishing import NchanSink
-from tailrace import connection, jsoncodec
-from tailrace.codec import to_row
+from tailrace import jsoncodec
 from tailrace.events import Done, Entry, Event, GenerationRecord, ItemOpened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
-from tailrace.output import Output
+from tailrace.log.codec import to_row
+from tailrace.log.output import Output
+from tailrace.redis import connection
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 

@@ -21,8 +21,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.api import Answer, Api, Teller, body, eventually
 from support.sse import Parser, said
 from support.stack import Frontend, Stack, stack
-from tailrace import connection, keys
+from tailrace import keys
 from tailrace.log import Log
+from tailrace.redis import connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

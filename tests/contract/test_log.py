@@ -13,8 +13,6 @@ from conftest import LEASE_MS
 from support.logs import record as record_of
 from support.logs import text_opened, words
 from tailrace import keys
-from tailrace import log as log_module
-from tailrace.codec import Row, from_row, to_row, unpack
 from tailrace.errors import Gone, NotFound
 from tailrace.events import (
     Created,
@@ -30,10 +28,12 @@ from tailrace.events import (
     seq_span,
 )
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome, page_size
-from tailrace.output import Output
-from tailrace.state import ABANDONED_MS, GenerationState
-from tailrace.subscriber import Subscriber
+from tailrace.log import log as log_module
+from tailrace.log.codec import Row, from_row, to_row, unpack
+from tailrace.log.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome, page_size
+from tailrace.log.output import Output
+from tailrace.log.state import ABANDONED_MS, GenerationState
+from tailrace.redis.subscriber import Subscriber
 
 DEADLINE_MS = RETENTION_MS = 3_600_000
 DAY_MS = 86_400_000

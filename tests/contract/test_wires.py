@@ -10,7 +10,7 @@ import pytest
 
 from support.logs import caught_up, stored
 from support.told import CASES, Case, said_on
-from tailrace.output import Output
+from tailrace.log.output import Output
 from tailrace.wire import WIRES
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "wire"

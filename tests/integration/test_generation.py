@@ -15,8 +15,9 @@ import pytest_asyncio
 from support.api import MESSAGES, Api, eventually, scripted
 from support.sse import Event, said
 from support.stack import Stack, stack
-from tailrace import connection, keys
+from tailrace import keys
 from tailrace.log import Log
+from tailrace.redis import connection
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,11 +11,11 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from support.sse import Stream
-from tailrace.codec import Row, from_row, to_row
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, ItemOpened, Started, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.output import Output
+from tailrace.log.codec import Row, from_row, to_row
+from tailrace.log.output import Output
 
 PATIENCE_S = 20.0
 MESSAGES = [{"role": "user", "content": "Hello?"}]

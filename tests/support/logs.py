@@ -8,7 +8,6 @@ changes what wires tell.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from tailrace.codec import from_row, to_row
 from tailrace.events import (
     NO_EXTRA,
     Created,
@@ -33,7 +32,8 @@ from tailrace.events import (
     seq_span,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.output import Output
+from tailrace.log.codec import from_row, to_row
+from tailrace.log.output import Output
 from tailrace_worker.upstream.chat import ChatTranslator, status_of
 
 ATTEMPT = 1_795_235_902_123

@@ -6,9 +6,9 @@ One generation. Simpler than in life: a lease is held or it is not, and whoever 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tailrace.codec import Row
 from tailrace.events import FinalStatus, Status
 from tailrace.log import AppendBatch, AppendResult, Outcome
+from tailrace.log.codec import Row
 
 
 @dataclass(frozen=True)

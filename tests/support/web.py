@@ -11,10 +11,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from support.sse import Event, Parser
 from tailrace import keys
-from tailrace.codec import pack, to_row
 from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Log
+from tailrace.log.codec import pack, to_row
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
 from tailrace_frontend.connection import ClientConnection

@@ -58,7 +58,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "hold-off": Mutant(
         "rolled-back-end",
-        [Edit("shared/tailrace/sweeper.py", "        return now < self._hold_until\n", "        return False\n")],
+        [
+            Edit(
+                "shared/tailrace/lifecycle/sweeper.py",
+                "        return now < self._hold_until\n",
+                "        return False\n",
+            )
+        ],
     ),
     "suspects run one at a time": Mutant(
         "poison",

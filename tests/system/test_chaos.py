@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from system.chaos import SCENARIOS, Row, allow_many_sockets, play
 from system.mutants import MUTANTS, sources_without
-from tailrace.tasks import cancel_and_wait
+from tailrace.process.tasks import cancel_and_wait
 
 AT_ONCE = 2
 

@@ -5,7 +5,7 @@ import sys
 
 LOOK = """
 import gc, weakref
-from tailrace.gc_tuning import YOUNG, tune_gc
+from tailrace.process.gc_tuning import YOUNG, tune_gc
 tune_gc()
 assert gc.isenabled() and gc.get_freeze_count() > 1000 and gc.get_threshold()[0] == YOUNG
 class Cycle:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tailrace import connection
+from tailrace.redis import connection
 from tailrace_cli import main
 from tailrace_cli.data_dir import address_in, leave_address
 from tailrace_cli.embedded import EmbeddedServer, free_port

@@ -4,9 +4,9 @@ import pytest
 from pydantic import SecretStr
 
 from support.asgi import Answer, ask
-from tailrace import connection
 from tailrace.errors import InvalidCursor, Misconfigured
 from tailrace.ids import EntryId
+from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
 from tailrace_frontend.app import EVENTS, Frontend, _cursor, wire_for

@@ -9,7 +9,7 @@ from support.logs import LOGS, Book, record, text_opened, words
 from support.web import Client, Web, until
 from tailrace.events import Options
 from tailrace.log import Log
-from tailrace.tasks import cancel_and_wait
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.wire import WIRES
 from tailrace_frontend import hub as module
 from tailrace_frontend.reader import Reader

@@ -11,12 +11,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from support.logs import LOGS, Book, record, text_opened, words
 from support.sse import said
 from support.web import Client, Web, until
-from tailrace import codec, keys
-from tailrace.codec import pack, to_row
+from tailrace import keys
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import START, EntryId
-from tailrace.log import PAGE_BYTES, Log
-from tailrace.output import Output
+from tailrace.log import codec
+from tailrace.log.codec import pack, to_row
+from tailrace.log.log import PAGE_BYTES, Log
+from tailrace.log.output import Output
 from tailrace_frontend import hub as hub_module
 from tailrace_frontend.event_stream import HEADERS, come_again
 from tailrace_frontend.reader import is_ahead

@@ -4,8 +4,9 @@ import pytest
 from starlette.requests import Request
 
 from support.asgi import Answer, ask
-from tailrace import connection, jsoncodec
+from tailrace import jsoncodec
 from tailrace.errors import RequestTooLarge
+from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.routes import read_body, wants_events

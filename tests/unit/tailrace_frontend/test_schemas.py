@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
 from tailrace.events import Done, Failure, Finish, GenerationRecord, Item, Options, Timings
+from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
-from tailrace.state import GenerationState
 from tailrace_frontend.schemas import MAX_DEPTH, generation_json, parse_create
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]

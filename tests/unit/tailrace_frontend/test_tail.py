@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from support.logs import LOGS, Book, record, text_opened, words
-from tailrace.codec import pack, to_row
 from tailrace.events import Entry, GenerationRecord, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Position
+from tailrace.log.codec import pack, to_row
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend.tail import TAIL_BYTES, TAIL_ENTRIES, Tail
 

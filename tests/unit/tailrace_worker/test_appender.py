@@ -7,11 +7,11 @@ import pytest
 from redis.asyncio import Redis
 
 from tailrace import keys
-from tailrace.codec import from_row
 from tailrace.events import Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.tasks import cancel_and_wait
+from tailrace.log.codec import from_row
+from tailrace.process.tasks import cancel_and_wait
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 

@@ -12,8 +12,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from tailrace.ids import new_token
 from tailrace.log import Log
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import JOB, Queue, dump_job, load_job
-from tailrace.tasks import cancel_and_wait
 from tailrace_worker.job_runner import JobRunner
 
 

@@ -7,7 +7,6 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ResponseError
 
-from tailrace.codec import to_row
 from tailrace.events import (
     NO_EXTRA,
     Created,
@@ -24,7 +23,8 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.log import AppendResult, LeaseGrant, Outcome
-from tailrace.state import GenerationState
+from tailrace.log.codec import to_row
+from tailrace.log.state import GenerationState
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
 RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", {"messages": []}, Options(60, 60), created=1000)

@@ -25,7 +25,7 @@ from support.upstreams import (
     role,
     said,
 )
-from tailrace import codec, jsoncodec
+from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
     Delta,
@@ -45,7 +45,8 @@ from tailrace.events import (
     seq_span,
 )
 from tailrace.ids import EntryId
-from tailrace.output import Output
+from tailrace.log import codec
+from tailrace.log.output import Output
 from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
 
 # ── what the tests say ──────────────────────────────────────────────────────────────────────────────────────────────

@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tailrace.connection import COMMAND_TIMEOUT_S
-from tailrace.redis_protocol import RedisProtocol
+from tailrace.redis.connection import COMMAND_TIMEOUT_S
+from tailrace.redis.protocol import RedisProtocol
 
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 

@@ -1,7 +1,7 @@
 import pytest
 
-from tailrace import throttle as module
-from tailrace.throttle import Throttle
+from tailrace.process import throttle as module
+from tailrace.process.throttle import Throttle
 
 
 class Clock:

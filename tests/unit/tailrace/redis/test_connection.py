@@ -7,11 +7,11 @@ import pytest
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from tailrace.connection import TRANSIENT_ERRORS, connect, memory_percent, problems, server_run
 from tailrace.errors import Misconfigured
 from tailrace.events import GenerationRecord, Options
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log
+from tailrace.redis.connection import TRANSIENT_ERRORS, connect, memory_percent, problems, server_run
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
 

@@ -25,14 +25,14 @@ import time
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from tailrace import keys
-from tailrace.connection import TRANSIENT_ERRORS
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import Failure
 from tailrace.ids import new_token
+from tailrace.lifecycle.termination import CLIENT_GONE, CONFIRM_S, terminate
 from tailrace.log import Log, Outcome
+from tailrace.log.state import GenerationState
 from tailrace.queue import QUARANTINE, Queue
-from tailrace.state import GenerationState
-from tailrace.termination import CLIENT_GONE, CONFIRM_S, terminate
+from tailrace.redis.connection import TRANSIENT_ERRORS
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5

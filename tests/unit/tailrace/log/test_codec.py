@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.codec import Row, decode, encode, from_row, pack, to_row, unpack
 from tailrace.errors import CorruptEntry
 from tailrace.events import (
     KINDS,
@@ -29,6 +28,7 @@ from tailrace.events import (
     Upstream,
 )  # fmt: skip
 from tailrace.ids import EntryId
+from tailrace.log.codec import Row, decode, encode, from_row, pack, to_row, unpack
 
 numbers = st.integers(0, 2**40)
 seconds = st.floats(0, 2**34)

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from support.web import Transport
-from tailrace.redis_protocol import RedisProtocol
+from tailrace.redis.protocol import RedisProtocol
 
 
 @pytest.mark.parametrize("lost", ["closing", "at its end"])

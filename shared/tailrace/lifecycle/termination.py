@@ -11,11 +11,11 @@ import asyncio
 import random
 from itertools import count
 
-from tailrace.codec import from_row
 from tailrace.events import Failure, FinalStatus
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.output import Output
+from tailrace.log.codec import from_row
+from tailrace.log.output import Output
 from tailrace.queue import Queue
 
 PAUSE_S = 0.002  # twice as long each time, up to an eighth of a second

@@ -12,7 +12,7 @@ from typing import Any
 
 import hiredis
 
-from tailrace.throttle import Throttle
+from tailrace.process.throttle import Throttle
 
 
 class RedisProtocol(asyncio.Protocol):

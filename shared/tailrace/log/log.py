@@ -21,14 +21,15 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.asyncio import Redis
 
-from tailrace import connection, keys, scripts
-from tailrace.codec import Row, coalesce_rows, from_row, pack, stored_size, to_row
-from tailrace.codec import stored_row as _row
+from tailrace import keys, scripts
 from tailrace.errors import CorruptEntry, Gone, NotFound
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, seq_span
 from tailrace.ids import START, EntryId
-from tailrace.pipeline import Interrupted, Pipeline
-from tailrace.state import ABANDONED_MS, FIELDS, WHOLE, GenerationState, parts_of, state_from, state_of
+from tailrace.log.codec import Row, coalesce_rows, from_row, pack, stored_size, to_row
+from tailrace.log.codec import stored_row as _row
+from tailrace.log.state import ABANDONED_MS, FIELDS, WHOLE, GenerationState, parts_of, state_from, state_of
+from tailrace.redis import connection
+from tailrace.redis.pipeline import Interrupted, Pipeline
 
 TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024

@@ -17,10 +17,10 @@ import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from tailrace.connection import CONNECT_TIMEOUT_S
-from tailrace.redis_protocol import RedisProtocol
-from tailrace.tasks import cancel_and_wait
-from tailrace.throttle import Throttle
+from tailrace.process.tasks import cancel_and_wait
+from tailrace.process.throttle import Throttle
+from tailrace.redis.connection import CONNECT_TIMEOUT_S
+from tailrace.redis.protocol import RedisProtocol
 
 Listener = Callable[[bytes | None], None]
 """Called with each message, and with None when some may have been missed."""

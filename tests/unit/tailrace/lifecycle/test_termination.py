@@ -9,14 +9,14 @@ from redis.asyncio import Redis
 from support.logs import record as record_of
 from support.logs import text_opened, words
 from tailrace import keys
-from tailrace.codec import to_row
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
+from tailrace.lifecycle.termination import terminate
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
+from tailrace.log.codec import to_row
 from tailrace.queue import Queue
-from tailrace.subscriber import Subscriber
-from tailrace.termination import terminate
+from tailrace.redis.subscriber import Subscriber
 
 
 @pytest.fixture

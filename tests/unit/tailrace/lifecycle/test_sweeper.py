@@ -6,13 +6,14 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
-from tailrace import keys, sweeper
+from tailrace import keys
 from tailrace.events import Done, GenerationRecord, Options
 from tailrace.ids import new_generation_id, new_token
+from tailrace.lifecycle import sweeper
+from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
+from tailrace.log.state import ABANDONED_MS
 from tailrace.queue import Queue
-from tailrace.state import ABANDONED_MS
-from tailrace.sweeper import Sweeper
 
 MAX_ATTEMPTS = 2
 

@@ -11,15 +11,16 @@ from redis.asyncio import Redis
 from conftest import LEASE_MS
 from support.api import eventually
 from support.logs import record as record_of
-from tailrace import connection, keys
-from tailrace.connection import connect
+from tailrace import keys
 from tailrace.errors import Gone, IdempotencyKeyReused, Unavailable
 from tailrace.events import GenerationRecord, Options
 from tailrace.ids import new_generation_id
+from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
-from tailrace.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, HOLD_S, JOB, Queue, dump_job, load_job
-from tailrace.subscriber import Subscriber
-from tailrace.termination import terminate
+from tailrace.queue.queue import CLAIM_GRACE_S, CLOCK_SKEW_S, HOLD_S, JOB, Queue, dump_job, load_job
+from tailrace.redis import connection
+from tailrace.redis.connection import connect
+from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.embedded import EmbeddedServer
 
 HOUR_S = 3600

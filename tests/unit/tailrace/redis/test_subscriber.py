@@ -11,11 +11,11 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from tailrace import subscriber as subscriber_module
-from tailrace.connection import connect
-from tailrace.redis_protocol import RedisProtocol
-from tailrace.subscriber import Subscriber
-from tailrace.throttle import Throttle
+from tailrace.process.throttle import Throttle
+from tailrace.redis import subscriber as subscriber_module
+from tailrace.redis.connection import connect
+from tailrace.redis.protocol import RedisProtocol
+from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.embedded import EmbeddedServer
 
 PATIENCE_S = 10.0

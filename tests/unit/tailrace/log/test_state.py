@@ -3,7 +3,7 @@ import pytest
 from support.logs import record
 from tailrace.errors import CorruptEntry
 from tailrace.ids import EntryId
-from tailrace.state import FIELDS, WHOLE, parts_of, state_from, state_of
+from tailrace.log.state import FIELDS, WHOLE, parts_of, state_from, state_of
 
 RECORD = record()
 SMALL, REQUEST = parts_of(RECORD)

@@ -25,7 +25,7 @@ from tailrace.errors import IdempotencyKeyReused, Unavailable
 from tailrace.events import GenerationRecord
 from tailrace.ids import new_token
 from tailrace.log import Log
-from tailrace.state import GenerationState
+from tailrace.log.state import GenerationState
 
 JOB = "run_generation"
 QUARANTINE = "quarantine-"

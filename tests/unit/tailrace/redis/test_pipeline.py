@@ -11,9 +11,9 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from system.injectors import link
-from tailrace import pipeline as pipeline_module
-from tailrace.connection import connect
-from tailrace.pipeline import Pipeline
+from tailrace.redis import pipeline as pipeline_module
+from tailrace.redis.connection import connect
+from tailrace.redis.pipeline import Pipeline
 from tailrace_cli.embedded import EmbeddedServer
 
 

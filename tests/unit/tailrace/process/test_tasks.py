@@ -1,6 +1,6 @@
 import asyncio
 
-from tailrace.tasks import cancel_and_wait
+from tailrace.process.tasks import cancel_and_wait
 
 
 async def test_a_swallowed_cancellation_is_repeated() -> None:

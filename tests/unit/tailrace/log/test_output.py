@@ -37,7 +37,7 @@ from tailrace.events import (
     ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.output import BYTES_A_TOKEN, Output
+from tailrace.log.output import BYTES_A_TOKEN, Output
 
 
 def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:

@@ -1,0 +1,1 @@
+"""What every process of ours does to itself: pacing, garbage collection, limits, tasks."""

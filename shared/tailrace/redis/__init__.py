@@ -1,0 +1,2 @@
+"""The wall around Redis: connections, pipelined commands, sharded pub/sub. Only this package imports redis-py's
+client."""
