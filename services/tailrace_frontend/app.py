@@ -17,10 +17,10 @@ from tailrace.ids import EntryId, is_generation_id
 from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
-from tailrace_frontend import cors, routes
-from tailrace_frontend.api import create_api
-from tailrace_frontend.reader import Reader, is_ahead
+from tailrace_frontend.http import cors, routes
+from tailrace_frontend.http.api import create_api
 from tailrace_frontend.services import Services
+from tailrace_frontend.streaming.reader import Reader, is_ahead
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

@@ -3,7 +3,7 @@
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from tailrace_frontend.hub import Hub
+from tailrace_frontend.streaming.hub import Hub
 
 disable_created_metrics()
 

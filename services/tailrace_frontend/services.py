@@ -14,12 +14,12 @@ from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace.wire import Wire
 from tailrace_frontend.admission import Admission
-from tailrace_frontend.callers import Callers
-from tailrace_frontend.connection import SCOPE
-from tailrace_frontend.event_stream import HEADERS, come_again
-from tailrace_frontend.hub import Hub
+from tailrace_frontend.http.callers import Callers
+from tailrace_frontend.http.connection import SCOPE
 from tailrace_frontend.metrics import Metrics
-from tailrace_frontend.reader import Reader, Send
+from tailrace_frontend.streaming.event_stream import HEADERS, come_again
+from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.reader import Reader, Send
 
 
 class Services:

@@ -17,9 +17,9 @@ from tailrace.log import Log
 from tailrace.log.codec import pack, to_row
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
-from tailrace_frontend.connection import ClientConnection
-from tailrace_frontend.hub import Hub
-from tailrace_frontend.reader import Reader
+from tailrace_frontend.http.connection import ClientConnection
+from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.reader import Reader
 
 PATIENCE_S = 5.0
 

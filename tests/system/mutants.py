@@ -40,13 +40,19 @@ MUTANTS: dict[str, Mutant] = {
     "behind": Mutant("redis-kills", [Edit("shared/tailrace/lua/append.lua", BEHIND)]),
     "dense numbers, live": Mutant(
         "slow-readers",
-        [Edit("services/tailrace_frontend/tail.py", "if not entries[first].is_contiguous_after(cursor):", "if False:")],
+        [
+            Edit(
+                "services/tailrace_frontend/streaming/live_tail.py",
+                "if not entries[first].is_contiguous_after(cursor):",
+                "if False:",
+            )
+        ],
     ),
     "dense numbers, catching up": Mutant(
         "rolled-back-orphans",
         [
             Edit(
-                "services/tailrace_frontend/reader.py",
+                "services/tailrace_frontend/streaming/reader.py",
                 "        if page.before != self._cursor.n:\n",
                 "        if False:\n",
             )

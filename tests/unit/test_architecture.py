@@ -9,7 +9,7 @@ import pytest
 
 import tailrace
 from tailrace.settings import Settings
-from tailrace_frontend.schemas import TailraceOptions
+from tailrace_frontend.http.schemas import TailraceOptions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))

@@ -90,7 +90,7 @@ def test_only_loopback_is_open_to_everybody_there(host: str, is_loopback: bool) 
             settings.check_frontend()
 
 
-@pytest.mark.parametrize(("secret", "is_enough"), [("", False), ("x" * 15, False), ("x" * 16, True)])
+@pytest.mark.parametrize(("ticket_secret", "is_enough"), [("", False), ("x" * 15, False), ("x" * 16, True)])
 def test_keys_need_a_secret_that_cannot_be_guessed(ticket_secret: str, is_enough: bool) -> None:
     settings = load(host="0.0.0.0", api_keys=f"anna:{LEAK}", ticket_secret=ticket_secret)
     if is_enough:

@@ -11,7 +11,7 @@ from tailrace.errors import InvalidBody
 from tailrace.events import Done, Failure, Finish, GenerationRecord, Item, Options, Timings
 from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
-from tailrace_frontend.schemas import MAX_DEPTH, generation_json, parse_create
+from tailrace_frontend.http.schemas import MAX_DEPTH, generation_json, parse_create
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 SETTINGS = Settings(deadline_s=100, retention_s=200)

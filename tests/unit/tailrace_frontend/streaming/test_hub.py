@@ -11,8 +11,8 @@ from tailrace.events import Options
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.wire import WIRES
-from tailrace_frontend import hub as module
-from tailrace_frontend.reader import Reader
+from tailrace_frontend.streaming import hub as module
+from tailrace_frontend.streaming.reader import Reader
 
 RECORD = record()
 NATIVE = WIRES["native"]
@@ -110,7 +110,7 @@ async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
     entries = Book(RECORD).start().say(text_opened(), *words("|".join(100 * ["x" * 4096]))).end("completed")
     await web.create(RECORD, entries[:-1])
     client = await web.read(RECORD, cursor=entries[-2].id)
-    await until(lambda: client.reader._seen_doubts == 0)
+    await until(lambda: client.reader._seen_resync_count == 0)
     await web.add(RECORD, entries[-1:])
     await until(lambda: client.ended)
     assert [event.kind for event in client.events] == ["done"]
@@ -232,7 +232,7 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
     client, _ = [await ticking.read(each) for each in (RECORD, other)]
     await until(lambda: len(client.events) == 3 and client.reader._waiter)
     await ticking.add(RECORD, ENTRIES[3:], heard=False)
-    ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.keepalive_s
+    ticking.hub._tails[RECORD.id].verified_at -= ticking.hub.settings.keepalive_s
     await until(lambda: client.ended)
     assert asked == [[RECORD.id]]
     assert client.events[-1].kind == "done"
@@ -251,7 +251,7 @@ async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, mon
     with monkeypatch.context() as away:
         away.setattr(ticking.log, "positions", refused)
         await ticking.add(RECORD, ENTRIES[3:], heard=False)
-        ticking.hub._tails[RECORD.id].sure_at -= ticking.hub.settings.keepalive_s
+        ticking.hub._tails[RECORD.id].verified_at -= ticking.hub.settings.keepalive_s
         await until(lambda: len(failed) > 1)
     assert not client.ended
     await until(lambda: client.ended)

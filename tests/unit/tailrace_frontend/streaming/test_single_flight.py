@@ -5,7 +5,7 @@ import pytest
 
 from tailrace.ids import START, EntryId
 from tailrace.log import Log, Page
-from tailrace_frontend.paging import Pages
+from tailrace_frontend.streaming.single_flight import SingleFlightPages
 
 PAGE = Page([], 7, 128, is_last=True)
 
@@ -33,12 +33,14 @@ async def begun(*reads: Any) -> list[asyncio.Task[Page]]:
     return tasks
 
 
-def read(pages: Pages, log: Log, after: EntryId = START, *, coalesce: bool = True, doubts: int = 0) -> Any:
-    return pages.read(log, after, 128, coalesce=coalesce, doubts=doubts)
+def read(
+    pages: SingleFlightPages, log: Log, after: EntryId = START, *, coalesce: bool = True, resync_count: int = 0
+) -> Any:
+    return pages.read(log, after, 128, coalesce=coalesce, resync_count=resync_count)
 
 
 async def test_who_asks_for_a_page_that_is_on_its_way_is_given_the_same(slow: Any) -> None:
-    pages = Pages("gen")
+    pages = SingleFlightPages("gen")
     tasks = await begun(*[read(pages, slow) for _ in range(3)])
     assert len(slow.asked) == 1
     slow.asked[0].set_result(PAGE)
@@ -49,12 +51,12 @@ async def test_who_asks_for_a_page_that_is_on_its_way_is_given_the_same(slow: An
 
 
 async def test_another_place_and_later_doubts_are_another_page(slow: Any) -> None:
-    pages = Pages("gen")
+    pages = SingleFlightPages("gen")
     tasks = await begun(
         read(pages, slow),
         read(pages, slow, EntryId(1, 2)),
         read(pages, slow, coalesce=False),
-        read(pages, slow, doubts=1),
+        read(pages, slow, resync_count=1),
     )
     assert len(slow.asked) == 4
     for task in tasks:
@@ -62,7 +64,7 @@ async def test_another_place_and_later_doubts_are_another_page(slow: Any) -> Non
 
 
 async def test_when_who_asked_first_leaves_the_next_asks_again(slow: Any) -> None:
-    pages = Pages("gen")
+    pages = SingleFlightPages("gen")
     first, *others = await begun(*[read(pages, slow) for _ in range(3)])
     first.cancel()
     assert isinstance((await asyncio.gather(first, return_exceptions=True))[0], asyncio.CancelledError)
@@ -73,7 +75,7 @@ async def test_when_who_asked_first_leaves_the_next_asks_again(slow: Any) -> Non
 
 
 async def test_a_page_that_cannot_be_read_fails_everybody_who_waits_for_it_at_once(slow: Any) -> None:
-    pages = Pages("gen")
+    pages = SingleFlightPages("gen")
     tasks = await begun(*[read(pages, slow) for _ in range(3)])
     slow.asked[0].set_exception(OSError("away"))
     told = await asyncio.gather(*tasks, return_exceptions=True)
@@ -82,7 +84,7 @@ async def test_a_page_that_cannot_be_read_fails_everybody_who_waits_for_it_at_on
 
 
 async def test_who_leaves_takes_the_page_from_nobody(slow: Any) -> None:
-    pages = Pages("gen")
+    pages = SingleFlightPages("gen")
     first, second, third = await begun(*[read(pages, slow) for _ in range(3)])
     second.cancel()
     await begun()

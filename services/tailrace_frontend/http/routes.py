@@ -19,10 +19,10 @@ from tailrace.ids import is_generation_id, new_generation_id
 from tailrace.lifecycle.termination import terminate
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
-from tailrace_frontend import schemas
-from tailrace_frontend.log_response import LogResponse
+from tailrace_frontend.http import schemas
 from tailrace_frontend.services import Services, events_url
-from tailrace_frontend.waiting import until_ended
+from tailrace_frontend.streaming.completion_waiter import wait_for_completion
+from tailrace_frontend.streaming.log_response import LogResponse
 
 MAX_WAIT_S = 60
 
@@ -36,7 +36,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-class Json200(Response):
+class JSONBytesResponse(Response):
     """JSON, written once."""
 
     media_type = "application/json"
@@ -87,7 +87,7 @@ async def create(request: Request) -> Response:
         raise Unavailable("The log's server lost it as it was created.") from None
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{generation_id}"}
-    return LogResponse(services, state, location) if told is None else Json200(told, 202, location)
+    return LogResponse(services, state, location) if told is None else JSONBytesResponse(told, 202, location)
 
 
 async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
@@ -121,7 +121,7 @@ async def list_generations(
             break
     await services.queue.forget(owner, vanished)  # only now: pages go by rank
     data = [await _told(services, state) for state in found[:limit]]
-    return Json200(
+    return JSONBytesResponse(
         {
             "object": "list",
             "data": data,
@@ -144,8 +144,8 @@ async def get(request: Request, generation_id: str, wait: Annotated[float, Query
     generation_id = _checked(generation_id)
     state = await services.log.state(generation_id, owner)
     if wait:
-        state = await until_ended(services.hub, state, wait)
-    return Json200(await _told(services, state, full=True))
+        state = await wait_for_completion(services.hub, state, wait)
+    return JSONBytesResponse(await _told(services, state, full=True))
 
 
 @router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
@@ -158,7 +158,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
     if not state.is_final:
         await terminate(services.log, services.queue, generation_id, "cancelled")
         state = await services.log.state(generation_id, owner)
-    return Json200(await _told(services, state, full=True))
+    return JSONBytesResponse(await _told(services, state, full=True))
 
 
 @router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
@@ -172,7 +172,7 @@ async def delete(request: Request, generation_id: str) -> Response:
         await terminate(services.log, services.queue, generation_id, "cancelled")
     await services.log.delete(generation_id)
     await services.queue.forget(owner, [generation_id])
-    return Json200({"id": generation_id, "deleted": True})
+    return JSONBytesResponse({"id": generation_id, "deleted": True})
 
 
 async def read_body(request: Request, limit: int) -> bytes:

@@ -8,7 +8,7 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Position
 from tailrace.log.codec import pack, to_row
 from tailrace.wire import WIRES, Wire
-from tailrace_frontend.tail import TAIL_BYTES, TAIL_ENTRIES, Tail
+from tailrace_frontend.streaming.live_tail import TAIL_BYTES, TAIL_ENTRIES, LiveTail
 
 RECORD = record()
 NATIVE = WIRES["native"]
@@ -19,8 +19,8 @@ def message(*entries: Entry) -> bytes:
     return pack([to_row(entry) for entry in entries])
 
 
-def tail_of(*entries: Entry) -> Tail:
-    tail = Tail(RECORD)
+def tail_of(*entries: Entry) -> LiveTail:
+    tail = LiveTail(RECORD)
     tail.hear(message(*entries))
     return tail
 
@@ -30,7 +30,7 @@ def long_log(count: int, size: int) -> list[Entry]:
     return book.end("completed")
 
 
-def told(tail: Tail, cursor: EntryId, wire: Wire = NATIVE) -> list[Entry] | None:
+def told(tail: LiveTail, cursor: EntryId, wire: Wire = NATIVE) -> list[Entry] | None:
     after = tail.after(cursor, wire)
     return after if after is None else after[1]
 
@@ -44,7 +44,7 @@ def test_a_tail_tells_what_follows_a_cursor() -> None:
 
 def test_at_its_top_a_tail_has_nothing_to_tell() -> None:
     assert tail_of(*ENTRIES).after(ENTRIES[-1].id, NATIVE) == ([], [])
-    assert Tail(RECORD).after(ENTRIES[2].id, NATIVE) == ([], [])
+    assert LiveTail(RECORD).after(ENTRIES[2].id, NATIVE) == ([], [])
 
 
 def test_who_is_behind_its_start_cannot_be_told_from_a_tail() -> None:
@@ -116,9 +116,9 @@ def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -
 def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_so_everybody_looks() -> None:
     later = Entry(EntryId(ENTRIES[4].id.epoch + 60_000, ENTRIES[4].id.seq + 1), Text(0, "later"))
     tail = tail_of(*ENTRIES[:5], later)
-    doubts = tail.doubts
+    resync_count = tail.resync_count
     tail.hear(message(ENTRIES[5]))
-    assert tail.doubts == doubts + 1
+    assert tail.resync_count == resync_count + 1
     assert told(tail, later.id) == []
     assert told(tail, ENTRIES[4].id) == [ENTRIES[5]]
     assert told(tail, ENTRIES[3].id) is None
@@ -126,7 +126,7 @@ def test_an_earlier_attempt_than_the_newest_shows_that_the_log_came_back_older_s
 
 def test_a_tail_of_many_small_entries_keeps_few() -> None:
     entries = long_log(1000, 8)
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     for entry in entries[:-1]:
         tail.hear(message(entry))
         assert len(tail._entries) <= TAIL_ENTRIES
@@ -137,7 +137,7 @@ def test_a_tail_of_many_small_entries_keeps_few() -> None:
 
 def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:
     entries = long_log(400, 4096)
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     for entry in entries[:-1]:
         tail.hear(message(entry))
         assert sum(to_row(each).size for each in tail._entries) <= 1.1 * TAIL_BYTES
@@ -149,7 +149,7 @@ def test_a_tail_stays_bounded_and_keeps_the_newest() -> None:
 
 def test_trimming_keeps_frames_and_entries_side_by_side() -> None:
     entries = long_log(300, 4096)
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     for position, entry in enumerate(entries[:-1]):
         tail.hear(message(entry))
         if position % 7 == 0:
@@ -164,7 +164,7 @@ def test_the_newest_entry_is_told_from_the_tail_however_large_it_is(before: int)
     entries = long_log(100, 4096)
     done = entries[-1]
     assert to_row(done).size > TAIL_BYTES
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     for entry in entries[-1 - before : -1]:
         tail.hear(message(entry))
     tail.hear(message(done))
@@ -185,15 +185,15 @@ def test_an_entry_too_large_for_a_tail_leaves_with_the_next() -> None:
 @pytest.mark.parametrize("sent", [None, b"", b"\xc1", b"junk", b"\x91\x90"])
 def test_whatever_is_no_entry_makes_readers_look_into_the_log(sent: bytes | None) -> None:
     tail = tail_of(*ENTRIES[:3])
-    doubts = tail.doubts
+    resync_count = tail.resync_count
     tail.hear(sent)
-    assert tail.doubts == doubts + 1
+    assert tail.resync_count == resync_count + 1
     assert told(tail, START) == ENTRIES[:3]
 
 
 def test_words_of_a_log_are_dense() -> None:
     entries = Book(RECORD).start().say(text_opened(), *words("a|b")).end("completed")
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     tail.hear(message(*entries))
     every: list[Any] = [told(tail, entry.id) for entry in entries]
     assert all(each is not None for each in every)
@@ -204,7 +204,7 @@ class Follower:
 
     record = RECORD
 
-    def __init__(self, tail: Tail) -> None:
+    def __init__(self, tail: LiveTail) -> None:
         self.tail = tail
         self.reads = True
         self.cursor = START
@@ -229,7 +229,7 @@ class Follower:
 
 
 def test_what_everybody_has_read_is_not_kept_but_for_the_newest() -> None:
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     followers = [Follower(tail), Follower(tail)]
     for entry in ENTRIES:
         tail.hear(message(entry))
@@ -239,7 +239,7 @@ def test_what_everybody_has_read_is_not_kept_but_for_the_newest() -> None:
 
 
 def test_what_somebody_has_not_read_is_kept_until_he_has() -> None:
-    tail = Tail(RECORD)
+    tail = LiveTail(RECORD)
     fast, slow = Follower(tail), Follower(tail)
     slow.reads = False
     for entry in ENTRIES[:4]:

@@ -14,7 +14,8 @@ from starlette.routing import Match, Route
 
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
 from tailrace.redis.connection import TRANSIENT_ERRORS, problems
-from tailrace_frontend import cors, page, routes, schemas
+from tailrace_frontend import page
+from tailrace_frontend.http import cors, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services
 
@@ -43,7 +44,7 @@ def create_api(services: Services) -> FastAPI:
     _add_operations(api, services)
     page.mount(api)
     for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *TRANSIENT_ERRORS, Exception):
-        api.add_exception_handler(kind, _told_error)
+        api.add_exception_handler(kind, _error_response)
     cors.allow_origins(api, services.settings.origins)
     return api
 
@@ -111,11 +112,11 @@ def _add_operations(api: FastAPI, services: Services) -> None:
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _told_error(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     """Every error in the one shape."""
     told = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
     request.app.state.services.metrics.refused.labels(told.status).inc()
-    return routes.Json200(told.as_json(), told.status, told.headers())
+    return routes.JSONBytesResponse(told.as_json(), told.status, told.headers())
 
 
 def _as_tailrace_error(error: Exception) -> TailraceError:

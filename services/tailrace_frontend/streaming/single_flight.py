@@ -10,7 +10,7 @@ from tailrace.ids import EntryId
 from tailrace.log import Log, Page
 
 
-class Pages:
+class SingleFlightPages:
     """The pages of one log that are on their way."""
 
     __slots__ = ("_coming", "_generation")
@@ -19,9 +19,10 @@ class Pages:
         self._generation = generation_id
         self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
 
-    async def read(self, log: Log, after: EntryId, limit: int, *, coalesce: bool, doubts: int) -> Page:
-        """As `log.page`. `doubts`: the tail's. A page that was asked for before they rose does not settle them."""
-        place = after, limit, coalesce, doubts
+    async def read(self, log: Log, after: EntryId, limit: int, *, coalesce: bool, resync_count: int) -> Page:
+        """As `log.page`. `resync_count`: the tail's. A page that was asked for before they rose does not settle
+        them."""
+        place = after, limit, coalesce, resync_count
         while (coming := self._coming.get(place)) is not None:
             await asyncio.wait([coming])
             if not coming.cancelled():

@@ -9,7 +9,7 @@ from tailrace.errors import RequestTooLarge
 from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.routes import read_body, wants_events
+from tailrace_frontend.http.routes import read_body, wants_events
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}

@@ -26,7 +26,7 @@ from tailrace.process.throttle import Throttle
 from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
-from tailrace_frontend.tail import Follower, Tail
+from tailrace_frontend.streaming.live_tail import Follower, LiveTail
 
 TICK_S = 0.5
 AT_ONCE = 50
@@ -45,7 +45,7 @@ class Hub:
         self.log = log
         self.subscriber = Subscriber(log.redis, Throttle(BATCH_INTERVAL_S))
         self.draining = False
-        self._tails: dict[str, Tail] = {}
+        self._tails: dict[str, LiveTail] = {}
         self._readers_of: Counter[str] = Counter()
         self._away_since: float | None = None
         self._deserted: asyncio.Event | None = None
@@ -92,12 +92,12 @@ class Hub:
         if self.readers_of(owner) >= self.settings.max_readers_per_caller:
             raise RateLimited("You read as many streams here as you may.")
 
-    def join(self, reader: Follower, *, live: bool = True) -> Tail:
+    def join(self, reader: Follower, *, live: bool = True) -> LiveTail:
         """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""
         generation_id = reader.record.id
         tail = self._tails.get(generation_id)
         if tail is None:
-            tail = self._tails[generation_id] = Tail(reader.record)
+            tail = self._tails[generation_id] = LiveTail(reader.record)
         if live:
             self.listen(tail)
         tail.readers.add(reader)
@@ -106,10 +106,10 @@ class Hub:
             reader.leave()
         return tail
 
-    def listen(self, tail: Tail) -> None:
+    def listen(self, tail: LiveTail) -> None:
         """Hear what is added to a log from now on. Its doubts rise once the server has confirmed that it listens."""
-        if not tail.is_heard:
-            tail.is_heard = True
+        if not tail.subscribed:
+            tail.subscribed = True
             self.subscriber.add(keys.events(tail.record.id), tail.hear)
 
     def leave(self, reader: Follower) -> None:
@@ -118,7 +118,7 @@ class Hub:
         self._readers_of[reader.record.owner] -= 1
         if not tail.readers:
             del self._tails[reader.record.id]
-            if tail.is_heard:
+            if tail.subscribed:
                 self.subscriber.remove(keys.events(reader.record.id))
             if self._deserted and not self._tails:
                 self._deserted.set()
@@ -159,11 +159,11 @@ class Hub:
         while True:
             await asyncio.sleep(TICK_S)
             before = time.monotonic() - self.settings.keepalive_s
-            silent = [tail for tail in self._tails.values() if tail.sure_at <= before and tail.is_heard]
+            silent = [tail for tail in self._tails.values() if tail.verified_at <= before and tail.subscribed]
             for start in range(0, len(silent), AT_ONCE):
                 await self._look_at(silent[start : start + AT_ONCE])
 
-    async def _look_at(self, tails: list[Tail]) -> None:
+    async def _look_at(self, tails: list[LiveTail]) -> None:
         """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
         with contextlib.suppress(*TRANSIENT_ERRORS):
             positions = await self.log.positions([tail.record.id for tail in tails])

@@ -28,9 +28,9 @@ from tailrace.log.log import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.log.state import GenerationState
 from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.wire import WIRES, Wire, native
-from tailrace_frontend.connection import ClientConnection
-from tailrace_frontend.event_stream import HEADERS, come_again
-from tailrace_frontend.hub import Hub
+from tailrace_frontend.http.connection import ClientConnection
+from tailrace_frontend.streaming.event_stream import HEADERS, come_again
+from tailrace_frontend.streaming.hub import Hub
 
 Send = Callable[[Any], Awaitable[None]]
 
@@ -61,7 +61,7 @@ class Reader:
         self._said = cursor is not None
         self._begins_late = state.attempt > 1 and cursor is None and not wire.restarts
         self._is_live = not state.is_final
-        self._seen_doubts = -1
+        self._seen_resync_count = -1
         self._waiter: asyncio.Future[None] | None = None
         self._leaving = False
         self._told_at = time.monotonic()
@@ -106,7 +106,7 @@ class Reader:
     def look(self, position: Position | None) -> None:
         """What the head says of a log that was silent. Where this reader stands elsewhere, it looks into the log."""
         if position is None or position.ended or position.id != self._cursor:
-            self._seen_doubts = -1
+            self._seen_resync_count = -1
             self.wake()
 
     def wake(self) -> None:
@@ -170,7 +170,7 @@ class Reader:
         Raises:
             Ended, Cut: this was the last.
         """
-        if self._seen_doubts != self._tail.doubts:
+        if self._seen_resync_count != self._tail.resync_count:
             return False
         ready = self._tail.after(self._cursor, self.wire)
         if ready is None:
@@ -182,9 +182,11 @@ class Reader:
 
     async def _catch_up(self) -> None:
         """Page through the log up to its top; from there on the tail continues."""
-        doubts = self._tail.doubts
+        resync_count = self._tail.resync_count
         coalesce = self.wire.merges
-        page = await self._tail.pages.read(self.hub.log, self._cursor, self._limit, coalesce=coalesce, doubts=doubts)
+        page = await self._tail.pages.read(
+            self.hub.log, self._cursor, self._limit, coalesce=coalesce, resync_count=resync_count
+        )
         if page.before != self._cursor.seq:
             page = await self.hub.log.page(self.record.id, self._cursor, self._limit, coalesce=coalesce)
             if page.before != self._cursor.seq:
@@ -196,7 +198,7 @@ class Reader:
             if not self._tell_page(page.entries):
                 return None
         if page.is_last:
-            self._seen_doubts = doubts
+            self._seen_resync_count = resync_count
             if not page.entries:
                 await self._look()
         return None
@@ -265,7 +267,7 @@ class Reader:
         if self.hub.is_away:
             self._come_again("the log's server is away")
         if self._missing_since:
-            self._seen_doubts = -1
+            self._seen_resync_count = -1
         self.hub.listen(self._tail)  # where it counted as finished, and is not: its server came back with older data
         return self._woken()
 
@@ -305,7 +307,7 @@ class Reader:
             raise Cut
         self._synthetic("restarted", native.data(native.FORGET))
         self._cursor = START
-        self._seen_doubts = -1
+        self._seen_resync_count = -1
 
     def _synthetic(self, event: str, data: dict[str, Any]) -> None:
         """Tell what is not in the log: without an id it moves no cursor."""
@@ -320,7 +322,7 @@ class Reader:
         self._failing_since = self._failing_since or now
         if self.hub.is_away or now - self._failing_since > self.hub.settings.lease_s + 1:
             self._come_again("the log's server is away")
-        self._seen_doubts = -1
+        self._seen_resync_count = -1
         await self._woken()
 
     def _come_again(self, why: str) -> None:

@@ -6,13 +6,13 @@ import contextlib
 from tailrace.events import GenerationRecord
 from tailrace.log import Position
 from tailrace.log.state import GenerationState
-from tailrace_frontend.hub import Hub
-from tailrace_frontend.tail import Tail
+from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.live_tail import LiveTail
 
 LOOK_S = 2.0  # a lost message costs this much
 
 
-class Waiting:
+class CompletionWaiter:
     """Follows a log only to hear that something was added."""
 
     def __init__(self, record: GenerationRecord) -> None:
@@ -36,7 +36,7 @@ class Waiting:
     def tick(self, now: float) -> None:
         pass
 
-    async def hear_end(self, tail: Tail, seconds: float) -> None:
+    async def hear_end(self, tail: LiveTail, seconds: float) -> None:
         """Wait until the end was heard, or this process stops, or the time is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -45,7 +45,7 @@ class Waiting:
                     self._heard.clear()
 
 
-async def until_ended(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
+async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
     """The state once it has ended, or when the time is up, or this process stops.
 
     Raises:
@@ -56,7 +56,7 @@ async def until_ended(hub: Hub, state: GenerationState, seconds: float) -> Gener
         return state
     hub.admit(state.record.owner)
     deadline = asyncio.get_running_loop().time() + seconds
-    waiting = Waiting(state.record)
+    waiting = CompletionWaiter(state.record)
     tail = hub.join(waiting)
     try:
         while not state.is_final and not hub.draining:

@@ -18,9 +18,9 @@ from tailrace.log import codec
 from tailrace.log.codec import pack, to_row
 from tailrace.log.log import PAGE_BYTES, Log
 from tailrace.log.output import Output
-from tailrace_frontend import hub as hub_module
-from tailrace_frontend.event_stream import HEADERS, come_again
-from tailrace_frontend.reader import is_ahead
+from tailrace_frontend.streaming import hub as hub_module
+from tailrace_frontend.streaming.event_stream import HEADERS, come_again
+from tailrace_frontend.streaming.reader import is_ahead
 
 RECORD = record()
 ENTRIES = LOGS["text"](RECORD)

@@ -16,7 +16,7 @@ from tailrace.ids import EntryId
 from tailrace.log import Position
 from tailrace.log.codec import from_row, unpack
 from tailrace.wire import Wire
-from tailrace_frontend.paging import Pages
+from tailrace_frontend.streaming.single_flight import SingleFlightPages
 
 TAIL_BYTES = 256 * 1024
 TAIL_ENTRIES = 64
@@ -46,38 +46,40 @@ class Follower(Protocol):
         """The hub's clock, `time.monotonic()`."""
 
 
-class Tail:
+class LiveTail:
     """Dense: where an entry does not follow the one before it, the tail begins anew with it.
 
-    `doubts` counts how often something may have been missed: a reader that knows a lower number looks into the log.
-    `sure_at`: when the log last said something, or was looked at; of `time.monotonic()`.
+    `resync_count` counts how often something may have been missed: a reader that knows a lower number looks into the
+    log. `verified_at`: when the log last said something, or was looked at; of `time.monotonic()`.
     """
 
-    __slots__ = ("_bytes", "_entries", "_frames", "doubts", "is_heard", "pages", "readers", "record", "sure_at")
+    __slots__ = (
+        "_bytes", "_entries", "_frames", "pages", "readers", "record", "resync_count", "subscribed", "verified_at",
+    )  # fmt: skip
 
     def __init__(self, record: GenerationRecord) -> None:
         self.record = record
-        self.doubts = 0
-        self.pages = Pages(record.id)
-        self.is_heard = False
+        self.resync_count = 0
+        self.pages = SingleFlightPages(record.id)
+        self.subscribed = False
         self.readers: set[Follower] = set()
-        self.sure_at = time.monotonic()
+        self.verified_at = time.monotonic()
         self._entries: list[Entry] = []
         self._frames: dict[Wire, list[bytes]] = {}
         self._bytes = 0
 
     def hear(self, message: bytes | None) -> None:
         """A message of the log's channel; None or an empty one: look for yourselves."""
-        self.sure_at = time.monotonic()
+        self.verified_at = time.monotonic()
         if not message:
-            self.doubts += 1
+            self.resync_count += 1
         else:
             try:
                 for row in unpack(message):
                     self._add(from_row(row))
             except CorruptEntry:
                 logger.warning("%s: unreadable message", self.record.id)
-                self.doubts += 1
+                self.resync_count += 1
             else:
                 self._bytes += len(message)
         is_read = bool(self.readers)
@@ -90,7 +92,7 @@ class Tail:
 
     def look(self, position: Position | None) -> None:
         """What the head says after a beat of silence."""
-        self.sure_at = time.monotonic()
+        self.verified_at = time.monotonic()
         for reader in self.readers:
             reader.look(position)
 
@@ -104,7 +106,7 @@ class Tail:
             last = self._entries[-1].id
             if entry.id.epoch < last.epoch:  # a server came back with older data: what was heard may not be so
                 self._clear()
-                self.doubts += 1
+                self.resync_count += 1
             elif entry.id <= last:
                 return
             elif not entry.is_contiguous_after(last):

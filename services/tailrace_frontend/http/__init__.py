@@ -1,0 +1,1 @@
+"""HTTP: routes, bodies, callers, CORS, and the connection beneath them."""

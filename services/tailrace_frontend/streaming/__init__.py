@@ -1,0 +1,1 @@
+"""Event streams: one hub a process, a live tail a log, a reader a client."""
