@@ -27,9 +27,10 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
     address = urlsplit(settings.redis_url)
     log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
     try:
-        record = (await log.state(generation_id, whole=True)).record
+        record, request = (await log.state(generation_id)).record, await log.request(generation_id)
+        encode = WIRES[wire].bind(record, request)
         async for entry in log.tail(generation_id, EntryId.parse(after) if after else START):
-            sys.stdout.buffer.write(WIRES[wire].encode(record, entry))
+            sys.stdout.buffer.write(encode(entry))
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"there is no generation {generation_id}") from None

@@ -78,7 +78,7 @@ class Appender:
     async def _restore(self, writer: Writer) -> None:
         """Bring back what the log's server has lost, unless the log has gone on without this attempt."""
         try:
-            outcome = await self._log.restore(writer.state, writer.rows)
+            outcome = await self._log.restore(writer.state, writer.request, writer.rows)
             if outcome is Outcome.OK:
                 await self._restored(writer.state.record)
         except (RedisError, OSError) as error:

@@ -121,7 +121,7 @@ class Attempt:
         """Ask until there is an answer: what is lost before anything was said is asked for again."""
         record, retries = self.writer.state.record, self._settings.upstream_retries
         for retry in range(retries + 1):
-            stream = self._upstream.chat(record.request)
+            stream = self._upstream.chat(self.writer.request)
             translator = ChatTranslator(first_item=first_item, logprobs=record.logprobs)
             try:
                 await self._consume(stream, translator)
@@ -202,7 +202,7 @@ class Attempt:
         if translator:
             finish = translator.finish or None
             told |= {"usage": translator.usage, "upstream": translator.upstream}
-        done = output.build_done(status, now, finish=finish, error=error, request=writer.state.record.request, **told)
+        done = output.build_done(status, now, finish=finish, error=error, request=writer.request, **told)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome is Outcome.OK:

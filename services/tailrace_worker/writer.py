@@ -45,6 +45,7 @@ class Writer:
         self.state: GenerationState = taken.state
         self.generation_id = self.state.record.id
         self.epoch = taken.epoch
+        self.request = taken.request
         self.rows = list(taken.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
         self.size = sum(row.size for row in self.rows)

@@ -291,17 +291,16 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class GenerationRecord(msgspec.Struct, frozen=True):
-    """What is fixed at creation: the same cursor must give the same bytes, whoever tells them, whenever.
+    """What is fixed when a generation is created, so that every process encodes the same cursor as the same bytes.
 
-    `request` is the Chat Completions body as it goes to the upstream. `created` is in ms of Redis' clock (the log's
-    `create` script sets it). The rest says how wires tell it: `include_usage` on chat, `background`,
-    `reasoning_summary` and `logprobs` on Responses.
+    `created` is in milliseconds of Redis' clock; the `create` script sets it. The last four fields are options of wire
+    formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses. The
+    request is stored beside the record and loaded by `Log.request`: it may be megabytes.
     """
 
     id: str
     owner: str
     model: str
-    request: Json
     options: Options
     created: int = 0
     include_usage: bool = False

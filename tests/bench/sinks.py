@@ -20,6 +20,7 @@ from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 
 LEASE_MS = 600_000
+REQUEST = {"model": "bench", "messages": []}
 KEPT = Options(deadline_s=3600, retention_s=3600)
 AT_ONCE = 100
 
@@ -61,8 +62,8 @@ class LogSink:
             self._logs += await asyncio.gather(*(self._begin(owner) for _ in range(size)))
 
     async def _begin(self, owner: str) -> LeaseGrant:
-        record = GenerationRecord(new_generation_id(), owner, "bench", {"model": "bench", "messages": []}, KEPT)
-        await self._log.create(record, new_token())
+        record = GenerationRecord(new_generation_id(), owner, "bench", KEPT)
+        await self._log.create(record, REQUEST, new_token())
         return await self._log.acquire(record.id, new_token(), worker="bench")
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:

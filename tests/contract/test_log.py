@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from conftest import LEASE_MS
+from support.logs import REQUEST, text_opened, words
 from support.logs import record as record_of
-from support.logs import text_opened, words
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
 from tailrace.events import (
@@ -92,7 +92,7 @@ ANSWER = (STARTED, text_opened(), *words("Once| upon| a| time"))
 
 async def begin(log: Log, **changes: Any) -> str:
     record = record_of(id=new_generation_id(), **changes)
-    await log.create(record, "the first dispatch")
+    await log.create(record, REQUEST, "the first dispatch")
     return record.id
 
 
@@ -193,8 +193,8 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, pen: P
     await log.renew([(pen.generation_id, pen.epoch, False)])
     await log.touch_presence([pen.generation_id])
     await log.release(pen.generation_id, pen.epoch, "another dispatch")
-    await log.create(record_of(id=pen.generation_id, model="other"), "a third dispatch")
-    await log.restore(pen.state, pen.rows[:2])
+    await log.create(record_of(id=pen.generation_id, model="other"), REQUEST, "a third dispatch")
+    await log.restore(pen.state, REQUEST, pen.rows[:2])
     ender = await take(log, pen.generation_id, "end", terminating="cancelled")
     await ender.finish("cancelled")
     assert (await stored(redis, pen.generation_id))[:-1] == before
@@ -257,7 +257,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
     async def told(times: int) -> list[tuple[int, str, str]]:
         record = record_of(id=new_generation_id())
         for _ in range(times):
-            await log.create(record, "the first dispatch")
+            await log.create(record, REQUEST, "the first dispatch")
         for _ in range(times):
             pen = await take(log, record.id, "one", worker="first")
         call = pen.number(*ANSWER)
@@ -417,40 +417,49 @@ async def test_honest_what_is_no_longer_kept_is_gone_and_why(
 
 async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
     before = await log.now()
-    record = record_of(id=new_generation_id(), background=True, request={"messages": "naïve \u2028 \x00"})
-    created = await log.create(record, "the first dispatch")
+    record = record_of(id=new_generation_id(), background=True)
+    request = {"messages": "naïve \u2028 \x00"}
+    created = await log.create(record, request, "the first dispatch")
     assert before <= created <= await log.now()
-    state = await log.state(record.id, "anna", whole=True)
+    state = await log.state(record.id, "anna")
     assert state == GenerationState(
         GenerationRecord(**{name: getattr(record, name) for name in GenerationRecord.__struct_fields__} | {"created":
         created}), status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
         job_id="the first dispatch",
     )  # fmt: skip
+    assert await log.request(record.id) == request
     assert await log.read(record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
 
 
-async def test_only_who_asks_for_the_whole_state_is_given_the_request(log: Log) -> None:
-    record = record_of(id=new_generation_id(), request={"messages": ["x" * 100_000]})
-    await log.create(record, "job_id")
-    state, whole = await log.state(record.id), await log.state(record.id, whole=True)
-    assert (state.record.request, whole.record.request) == ({}, record.request)
-    assert await log.states([record.id]) == [state]
+async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log) -> None:
+    record, request = record_of(id=new_generation_id()), {"messages": ["x" * 100_000]}
+    await log.create(record, request, "job_id")
+    assert await log.states([record.id]) == [await log.state(record.id)]
     taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
-    assert taken.state.record.request == record.request
+    assert taken.request == await log.request(record.id) == request
     await log.redis.delete(*keys.of_generation(record.id))
-    assert await log.restore(taken.state, taken.rows) is Outcome.OK
-    assert (await log.state(record.id, whole=True)).record == taken.state.record
+    with pytest.raises(NotFound):
+        await log.request(record.id)
+    assert await log.restore(taken.state, taken.request, taken.rows) is Outcome.OK
+    assert (await log.state(record.id)).record == taken.state.record
+    assert await log.request(record.id) == request
+
+
+async def test_request_of_a_deleted_generation_is_gone(log: Log, generation_id: str) -> None:
+    await log.delete(generation_id)
+    with pytest.raises(Gone):
+        await log.request(generation_id)
 
 
 async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
     record = record_of(id=new_generation_id())
-    created = await log.create(record, "the first dispatch")
+    created = await log.create(record, REQUEST, "the first dispatch")
     before = await stored(redis, record.id), await log.state(record.id)
     pen = await take(log, record.id, "one")
-    assert await log.create(record, "another dispatch") == created
+    assert await log.create(record, REQUEST, "another dispatch") == created
     await pen.finish()
-    assert await log.create(record, "another dispatch") == created
+    assert await log.create(record, REQUEST, "another dispatch") == created
     assert (await stored(redis, record.id))[:1] == before[0]
     assert (await log.state(record.id)).job_id == "the first dispatch"
 
@@ -462,7 +471,7 @@ async def test_create_of_what_is_no_longer_kept_is_gone(log: Log, redis: Redis, 
     else:
         await expire(redis, generation_id)
     with pytest.raises(Gone) as gone:
-        await log.create(record_of(id=generation_id), "another dispatch")
+        await log.create(record_of(id=generation_id), REQUEST, "another dispatch")
     assert gone.value.code == fate
     assert not await redis.exists(keys.state(generation_id), keys.log(generation_id))
 
@@ -483,8 +492,8 @@ async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation_id:
     before = await log.now()
     taken = await log.acquire(generation_id, "one", worker="first")
     assert before <= taken.now <= await log.now()
-    state = await log.state(generation_id, whole=True)
-    assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows)
+    state = await log.state(generation_id)
+    assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows, REQUEST)
     assert [from_row(row) for row in taken.rows] == await log.read(generation_id)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
     assert state.epoch == max(taken.now, state.record.created + 1)
@@ -783,7 +792,7 @@ async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(log: Log, 
     expected, state = await stored(redis, pen.generation_id), await log.state(pen.generation_id)
     await lose(redis, pen.generation_id)
     assert (await pen.send(pen.number(Text(0, "!")))).outcome is Outcome.UNKNOWN
-    assert await log.restore(pen.state, pen.rows[:-1]) is Outcome.OK
+    assert await log.restore(pen.state, REQUEST, pen.rows[:-1]) is Outcome.OK
     assert await stored(redis, pen.generation_id) == expected
     restored = await log.state(pen.generation_id, "anna")
     assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
@@ -799,13 +808,13 @@ def fields_of(state: GenerationState) -> dict[str, Any]:
 async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(*ANSWER)
     before = await stored(redis, pen.generation_id), await log.state(pen.generation_id)
-    assert await log.restore(pen.state, pen.rows[:3]) is Outcome.OK
+    assert await log.restore(pen.state, REQUEST, pen.rows[:3]) is Outcome.OK
     assert (await stored(redis, pen.generation_id), await log.state(pen.generation_id)) == before
 
 
 async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, pen: Pen) -> None:
     await log.delete(pen.generation_id)
-    assert await log.restore(pen.state, pen.rows) is Outcome.GONE
+    assert await log.restore(pen.state, REQUEST, pen.rows) is Outcome.GONE
     assert not await redis.exists(keys.state(pen.generation_id), keys.log(pen.generation_id))
 
 
@@ -818,7 +827,7 @@ async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(lo
     await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
     expected, state = await stored(redis, pen.generation_id), await log.state(pen.generation_id)
     await older.come_back()
-    assert await log.restore(later.state, later.rows) is Outcome.OK
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.OK
     assert await stored(redis, pen.generation_id) == expected
     restored = await log.state(pen.generation_id)
     assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
@@ -838,7 +847,7 @@ async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
     await pen.write(Text(0, "!"))
     assert pen.last_seq == later.last_seq
     before = await stored(redis, pen.generation_id), await log.state(pen.generation_id)
-    assert await log.restore(later.state, later.rows) is Outcome.FENCED
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.FENCED
     assert (await stored(redis, pen.generation_id), await log.state(pen.generation_id)) == before
 
 
@@ -847,7 +856,7 @@ async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis,
     later = await take(log, pen.generation_id, "two", worker="first")
     await older.come_back()
     await redis.execute_command("HSET", keys.state(pen.generation_id), "terminating", "cancelled")
-    assert await log.restore(later.state, later.rows) is Outcome.FENCED
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.FENCED
 
 
 async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, pen: Pen) -> None:
@@ -855,7 +864,7 @@ async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, pen
     older = await OlderData.of(redis, pen.generation_id)
     later = await take(log, pen.generation_id, "two", worker="first")
     await older.come_back()
-    assert await log.restore(later.state, later.rows) is Outcome.OK
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.OK
     assert (await log.acquire(pen.generation_id, "one", worker="another")).outcome is Outcome.HELD
 
 
@@ -947,7 +956,7 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
 
     run = DEADLINE_MS + LEASE_MS + RETENTION_MS
     told = DEADLINE_MS + 2 * RETENTION_MS + DAY_MS
-    await log.create(record, "the first dispatch")
+    await log.create(record, REQUEST, "the first dispatch")
     await mortal(run, run, told)
     pen = await take(log, record.id, "one", worker="first")
     await mortal(run, run, told)
@@ -956,7 +965,7 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     await log.touch_presence([record.id])
     await mortal(run, run, told)
     await lose(redis, record.id)
-    await log.restore(pen.state, pen.rows)
+    await log.restore(pen.state, REQUEST, pen.rows)
     await mortal(run, run, told + LEASE_MS)
     await log.release(record.id, pen.epoch, "another dispatch")
     await mortal(run, run, told + LEASE_MS)
@@ -998,7 +1007,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
 
     record = record_of(id=new_generation_id())
     await forget()
-    await log.create(record, "the first dispatch")
+    await log.create(record, REQUEST, "the first dispatch")
     await forget()
     pen = await take(log, record.id, "one")
     await forget()
@@ -1008,7 +1017,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
     await forget()
     await log.touch_presence([record.id])
     await forget()
-    assert await log.restore(pen.state, pen.rows) is Outcome.OK
+    assert await log.restore(pen.state, REQUEST, pen.rows) is Outcome.OK
     await forget()
     assert await log.release(record.id, pen.epoch, "another dispatch") is Outcome.OK
     await forget()
@@ -1098,7 +1107,7 @@ async def test_subscribers_are_told_to_look_when_a_log_comes_back(
 ) -> None:
     pen = await take(log, generation_id, "one")
     await lose(redis, generation_id)
-    await log.restore(pen.state, pen.rows)
+    await log.restore(pen.state, REQUEST, pen.rows)
     assert await hears(heard) == []
 
 

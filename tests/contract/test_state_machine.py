@@ -32,8 +32,8 @@ from hypothesis.stateful import (
 )  # fmt: skip
 from redis.asyncio import Redis
 
+from support.logs import REQUEST, text_opened
 from support.logs import record as record_of
-from support.logs import text_opened
 from support.model import Model, ModelState
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
@@ -201,7 +201,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def create(self) -> None:
         job_id = self.name()
         try:
-            answer: int | str = self.do(self.log.create(self.record, job_id))
+            answer: int | str = self.do(self.log.create(self.record, REQUEST, job_id))
         except Gone as gone:
             answer = str(gone.code)
         assert self.model.create(job_id, answer if isinstance(answer, int) else 0) == answer
@@ -352,7 +352,7 @@ class GenerationMachine(RuleBasedStateMachine):
         self.restore(pen)
 
     def restore(self, pen: Pen) -> Outcome:
-        answer: Outcome = self.do(self.log.restore(pen.state, pen.rows))
+        answer: Outcome = self.do(self.log.restore(pen.state, REQUEST, pen.rows))
         assert answer is self.model.restore(pen.model, pen.rows)
         return answer
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support.logs import caught_up, stored
+from support.logs import REQUEST, caught_up, stored
 from support.told import CASES, Case, said_on
 from tailrace.log.output import Output
 from tailrace.wire import WIRES
@@ -24,9 +24,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 @pytest.mark.parametrize("name", WIRES)
 def test_every_cut_tells_the_same_bytes(case: Case, name: str) -> None:
     wire = WIRES[name]
-    told = [wire.encode(case.record, entry) for entry in case.entries]
+    told = [wire.bind(case.record, REQUEST)(entry) for entry in case.entries]
     for cut in range(len(case.entries) + 1):
-        rest = b"".join(wire.encode(case.record, entry) for entry in stored(case.entries[cut:]))
+        rest = b"".join(wire.bind(case.record, REQUEST)(entry) for entry in stored(case.entries[cut:]))
         assert b"".join(told[:cut]) + rest == b"".join(told)
 
 
@@ -41,7 +41,7 @@ def test_a_merged_catch_up_says_the_same(case: Case, name: str) -> None:
 @pytest.mark.parametrize("log", ["text", "calls", "reasoning", "failed", "cancelled", "restarted", "annotations"])
 def test_transcript(name: str, log: str) -> None:
     case = Case(f"{log}, asking")
-    told = b"".join(WIRES[name].encode(case.record, entry) for entry in case.entries)
+    told = b"".join(WIRES[name].bind(case.record, REQUEST)(entry) for entry in case.entries)
     assert told == (TRANSCRIPTS / name / log).read_bytes()
 
 

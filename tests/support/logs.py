@@ -66,7 +66,6 @@ def record(**changes: Any) -> GenerationRecord:
         "id": "gen_abcdefghijklmnopqrstuvwxyz",
         "owner": "anna",
         "model": "demo",
-        "request": REQUEST,
         "options": Options(deadline_s=3600, retention_s=3600),
         "created": ATTEMPT - 123,
     }
@@ -115,7 +114,7 @@ class Book:
 
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         self._flush()
-        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=self.record.request, **more)
+        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=REQUEST, **more)
         self._number(done, extra)
         return stored(self.entries)
 

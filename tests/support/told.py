@@ -6,11 +6,12 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
-from support.logs import LOGS, MERGES, RECORDS, done_of, log_of, record
+from support.logs import LOGS, MERGES, RECORDS, REQUEST, done_of, log_of, record
 from support.upstreams import STREAMS
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, Restarted
 from tailrace.wire import Wire, openai_chat, openai_responses
+from tailrace.wire.openai_response_object import Context
 
 CASES = [f"{name}, {how}" for how in RECORDS for name in (*LOGS, *STREAMS)]
 
@@ -50,7 +51,7 @@ def chunks_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, 
 
 def events_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:
     """The Responses events; what SSE calls them is what they call themselves."""
-    told = b"".join(openai_responses.encode(record, entry) for entry in entries)
+    told = b"".join(openai_responses.encode(Context(record, REQUEST), entry) for entry in entries)
     events = list(_data(told))
     names = [line.removeprefix("event: ") for line in told.decode().split("\n") if line.startswith("event: ")]
     assert names == [event["type"] for event in events]
@@ -83,7 +84,7 @@ def client_given(told: bytes) -> OpenAI:
 
 def said_on(wire: Wire, record: GenerationRecord, entries: list[Entry]) -> Any:
     """A wire's bytes with adjacent pieces of one place put together, whatever frames they came in."""
-    told = b"".join(wire.encode(record, entry) for entry in entries).decode()
+    told = b"".join(wire.bind(record, REQUEST)(entry) for entry in entries).decode()
     if not wire.media_type.startswith("text/event-stream") and "json" not in wire.media_type:
         return told
     said: list[tuple[Any, str]] = []

@@ -77,9 +77,9 @@ async def create(request: Request) -> Response:
     generation_id = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
     if not await services.log.exists(generation_id):  # a repeat is served even when nothing new is
         await services.admission.admit(owner)
-    record = GenerationRecord(generation_id, owner, chat["model"], chat, options, include_usage=_wants_usage(chat))
+    record = GenerationRecord(generation_id, owner, chat["model"], options, include_usage=_wants_usage(chat))
     try:
-        await services.queue.submit(record)
+        await services.queue.submit(record, chat)
         state = await services.log.state(generation_id, owner)
         told = None if streams else await _told(services, state, full=True)
         await services.log.state(generation_id, owner)  # last: accepted is what its server still has
@@ -207,16 +207,23 @@ async def _told(services: Services, state: GenerationState, *, full: bool = Fals
     url = events_url(services, state)
     if not full:
         return schemas.generation_json(state, url)
-    state = await services.log.state(state.record.id, whole=True)
+    state, request = await services.log.state(state.record.id), await services.log.request(state.record.id)
     done = await services.log.done_entry(state.record.id) if state.is_final else None
     if done is not None:
-        return schemas.generation_json(state, url, items=done.output, done=done, queue_position=None)
+        return schemas.generation_json(state, url, request=request, items=done.output, done=done, queue_position=None)
     output = Output([entry async for entry in services.log.read_all(state.record.id)], logprobs=state.record.logprobs)
     if output.done:
-        return schemas.generation_json(state, url, items=output.done.output, done=output.done, queue_position=None)
+        return schemas.generation_json(
+            state, url, request=request, items=output.done.output, done=output.done, queue_position=None
+        )
     if output.last_seq < 0:
         raise Gone("lost")
     position = await services.queue.position(state.job_id) if state.status == "queued" else None
     return schemas.generation_json(
-        state, url, items=output.items(), queue_position=position, worker_running=await services.queue.workers() > 0
+        state,
+        url,
+        request=request,
+        items=output.items(),
+        queue_position=position,
+        worker_running=await services.queue.workers() > 0,
     )

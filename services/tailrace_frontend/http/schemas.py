@@ -190,7 +190,13 @@ def _capped(name: str, asked: int | None, cap: int) -> int:
 
 
 def generation_json(
-    state: GenerationState, events_url: str, *, items: list[Item] | None = None, done: Done | None = None, **more: Any
+    state: GenerationState,
+    events_url: str,
+    *,
+    request: Json | None = None,
+    items: list[Item] | None = None,
+    done: Done | None = None,
+    **more: Any,
 ) -> Json:
     """A generation as its callers see it; with `items` (the output so far) also the request and what is known."""
     record: GenerationRecord = state.record
@@ -203,7 +209,7 @@ def generation_json(
         "events_url": events_url,
     }
     if items is not None:
-        told |= {"request": record.request, "output": msgspec.to_builtins(items)}
+        told |= {"request": request, "output": msgspec.to_builtins(items)}
         told |= dict.fromkeys(("finish", "usage", "error", "timings"))
     if done is not None:
         told |= {

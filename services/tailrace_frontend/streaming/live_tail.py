@@ -144,5 +144,6 @@ class LiveTail:
         if frames is None:
             frames = self._frames[wire] = []
         if len(frames) < len(entries):
-            frames += [wire.encode(self.record, entry) for entry in entries[len(frames) :]]
+            encode = wire.bind(self.record, {})
+            frames += [encode(entry) for entry in entries[len(frames) :]]
         return frames[first:], entries[first:]

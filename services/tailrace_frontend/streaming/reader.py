@@ -54,6 +54,7 @@ class Reader:
         self.wire = wire
         self.record: GenerationRecord = state.record
         self._cursor = cursor or START
+        self._encode = wire.bind(state.record, {})
         self._connection = connection
         self._send_message = send
         self._may_read = may_read
@@ -208,7 +209,7 @@ class Reader:
         read again when it has drained."""
         start, frames, size = 0, list[bytes](), 0
         for end, entry in enumerate(entries, 1):
-            frame = self.wire.encode(self.record, entry)
+            frame = self._encode(entry)
             frames.append(frame)
             size += len(frame)
             if size >= PAGE_BYTES or end == len(entries):

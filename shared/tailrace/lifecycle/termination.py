@@ -44,7 +44,7 @@ async def terminate(
             continue
         await log.notify_worker(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.record.logprobs)
-        done = output.build_done(status, taken.now / 1000, error=error, request=taken.state.record.request)
+        done = output.build_done(status, taken.now / 1000, error=error, request=taken.request)
         answer = await log.finish(generation_id, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await queue.remove(generation_id, taken.state.record.owner, taken.state.job_id)

@@ -23,11 +23,11 @@ from redis.asyncio import Redis
 
 from tailrace import keys, scripts
 from tailrace.errors import CorruptEntry, Gone, NotFound
-from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, seq_span
+from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, Json, seq_span
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row, coalesce_rows, from_row, pack, stored_size, to_row
 from tailrace.log.codec import stored_row as _row
-from tailrace.log.state import ABANDONED_MS, FIELDS, WHOLE, GenerationState, parts_of, state_from, state_of
+from tailrace.log.state import ABANDONED_MS, FIELDS, GenerationState, state_from, state_of
 from tailrace.redis import connection
 from tailrace.redis.pipeline import Interrupted, Pipeline
 
@@ -35,6 +35,9 @@ TOMBSTONE_MS = 24 * 3600 * 1000
 PAGE_BYTES = 64 * 1024
 FIRST_PAGE = 128  # entries; later pages are sized by what this one weighed
 BLOCK_MS = 2000  # below the command timeout, so that a dead server is noticed
+
+
+NO_REQUEST: Json = {}
 
 
 class Outcome(StrEnum):
@@ -53,13 +56,15 @@ class Outcome(StrEnum):
 
 
 class LeaseGrant(NamedTuple):
-    """AppendResult to `acquire`: with OK, the attempt, Redis' time (ms), the head and every row."""
+    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, every row of the log, and the
+    request."""
 
     outcome: Outcome
     epoch: int = 0
     now: int = 0
     state: GenerationState | None = None
     rows: Sequence[Row] = ()
+    request: Json = NO_REQUEST
 
 
 class AppendBatch(NamedTuple):
@@ -104,7 +109,7 @@ class Log:
         self._pipeline = Pipeline(redis)
         self.lease_ms = lease_ms
 
-    async def create(self, record: GenerationRecord, job_id: str) -> int:
+    async def create(self, record: GenerationRecord, request: Json, job_id: str) -> int:
         """Begin a generation. Idempotent by id; answers its time of creation in ms of Redis' clock.
 
         Raises:
@@ -114,9 +119,9 @@ class Log:
         value = msgspec.to_builtins(created)
         del value["at"]
         outcome, *answer = await scripts.CREATE(
-            self.redis, record.id,
-            *parts_of(record), record.owner, job_id, msgspec.json.encode(value), seq_span(created) - 1,
-            record.options.deadline_s * 1000, record.options.retention_s * 1000, self.lease_ms,
+            self.redis, record.id, msgspec.json.encode(record), msgspec.json.encode(request), record.owner, job_id,
+            msgspec.json.encode(value), seq_span(created) - 1, record.options.deadline_s * 1000,
+            record.options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
         if outcome == b"GONE":
             raise Gone(answer[0].decode())
@@ -132,8 +137,9 @@ class Log:
         if outcome != b"OK":
             return LeaseGrant(_outcome(outcome))
         epoch, now, fields, rows = answer
-        state = state_from(dict(zip(fields[::2], fields[1::2], strict=True)))
-        return LeaseGrant(Outcome.OK, int(epoch), int(now), state, [_row(row) for row in rows])
+        stored = dict(zip(fields[::2], fields[1::2], strict=True))
+        request = msgspec.json.decode(stored[b"request"])
+        return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), [_row(row) for row in rows], request)
 
     async def append(self, calls: Sequence[AppendBatch]) -> list[AppendResult | Exception]:
         """Add rows to many logs in one round trip. A log whose call failed yields its exception, alone.
@@ -178,14 +184,13 @@ class Log:
         """Note that somebody reads these."""
         await scripts.TOUCH_PRESENCE.gather(self._pipeline, [(generation_id, []) for generation_id in generation_ids])
 
-    async def restore(self, state: GenerationState, rows: Sequence[Row]) -> Outcome:
+    async def restore(self, state: GenerationState, request: Json, rows: Sequence[Row]) -> Outcome:
         """Bring back what its server has lost: the state as it was taken over, and every row. FENCED where the log has
         gone on without this attempt."""
         options, last_seq = state.record.options, rows[-1].seq
-        record, request = parts_of(state.record)
         fields = msgspec.to_builtins(state) | {
-            "record": record,
-            "request": request,
+            "record": msgspec.json.encode(state.record),
+            "request": msgspec.json.encode(request),
             "created": state.record.created,
             "retention": options.retention_s * 1000,
             "seq": last_seq,
@@ -223,14 +228,14 @@ class Log:
         """Take it away. End it first if it runs."""
         return _outcome((await scripts.DELETE(self.redis, generation_id))[0])
 
-    async def state(self, generation_id: str, owner: str | None = None, *, whole: bool = False) -> GenerationState:
-        """The head, for its owner (None: for whoever works here). `whole`: with the request, which may be megabytes.
+    async def state(self, generation_id: str, owner: str | None = None) -> GenerationState:
+        """The generation's state, for its owner; with None, for any process of ours.
 
         Raises:
             NotFound: it never existed, or is another owner's.
             Gone: it was deleted, or has expired.
         """
-        values = await self._ask("HMGET", keys.state(generation_id), *(WHOLE if whole else FIELDS))
+        values = await self._ask("HMGET", keys.state(generation_id), *FIELDS)
         state = state_of(values)
         if state is None:
             await self._raise_missing(generation_id, owner)
@@ -238,6 +243,18 @@ class Log:
         if owner is not None and state.record.owner != owner:
             raise NotFound
         return state
+
+    async def request(self, generation_id: str) -> Json:
+        """The request as its caller sent it.
+
+        Raises:
+            NotFound, Gone: as `state`.
+        """
+        (stored,) = await self._ask("HMGET", keys.state(generation_id), "request")
+        if stored is None:
+            await self._raise_missing(generation_id, None)
+        request: Json = msgspec.json.decode(stored)
+        return request
 
     async def states(self, generation_ids: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
         """Many heads in one round trip; None for those no longer kept. One that cannot be read (a later version may

@@ -52,29 +52,29 @@ class GenerationState(msgspec.Struct, frozen=True):
 
 
 FIELDS = ("created", "record", *(field for field in GenerationState.__struct_fields__ if field != "record"))
-WHOLE = ("request", *FIELDS)
-
-
-def parts_of(record: GenerationRecord) -> tuple[str, str]:
-    """A head as it is stored: what everybody looks at, and the request, which only who runs or shows it does."""
-    small = msgspec.json.encode(msgspec.structs.replace(record, request={}))
-    return small.decode(), msgspec.json.encode(record.request).decode()
+"""Fields of the state hash that `HMGET` reads, in this order. The request is not among them: it may be megabytes."""
 
 
 def state_of(values: Sequence[bytes | None]) -> GenerationState | None:
-    """From the answer to HMGET; None where there is no head."""
-    names = WHOLE if len(values) == len(WHOLE) else FIELDS
-    fields = {name.encode(): value for name, value in zip(names, values, strict=True) if value is not None}
+    """The state from the reply to `HMGET FIELDS`; None where the hash does not exist.
+
+    Raises:
+        CorruptEntry: as `state_from`.
+    """
+    fields = {name.encode(): value for name, value in zip(FIELDS, values, strict=True) if value is not None}
     return state_from(fields) if fields else None
 
 
 def state_from(fields: dict[bytes, bytes]) -> GenerationState:
-    """Raises CorruptEntry if it was not written by `create`, or by that of a later version."""
-    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    """The state from the hash's fields.
+
+    Raises:
+        CorruptEntry: the hash was not written by `create`, or by a later version of it.
+    """
+    text: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items() if name != b"request"}
     try:
         record = msgspec.json.decode(text["record"], type=GenerationRecord)
-        request = msgspec.json.decode(text["request"]) if "request" in text else record.request
-        text["record"] = msgspec.structs.replace(record, created=int(text["created"]), request=request)
+        text["record"] = msgspec.structs.replace(record, created=int(text["created"]))
         return msgspec.convert(text, GenerationState, strict=False)
     except (msgspec.MsgspecError, KeyError, ValueError) as error:
-        raise CorruptEntry("unreadable head") from error
+        raise CorruptEntry("unreadable state") from error

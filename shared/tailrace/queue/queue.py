@@ -22,7 +22,7 @@ from redis.exceptions import OutOfMemoryError
 
 from tailrace import jsoncodec, keys, scripts
 from tailrace.errors import IdempotencyKeyReused, Unavailable
-from tailrace.events import GenerationRecord
+from tailrace.events import GenerationRecord, Json
 from tailrace.ids import new_token
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
@@ -99,7 +99,7 @@ class Queue:
             raise IdempotencyKeyReused
         return known.generation_id
 
-    async def submit(self, record: GenerationRecord) -> None:
+    async def submit(self, record: GenerationRecord, request: Json) -> None:
         """Create the generation and have a worker run it. Idempotent by id.
 
         Raises:
@@ -109,7 +109,7 @@ class Queue:
         job_id = new_token()
         try:
             await self.register(record)
-            await self.log.create(record, job_id)
+            await self.log.create(record, request, job_id)
             state = await self.log.state(record.id)
             if state.status == "queued" and not state.terminating:
                 await self.enqueue(record.id, state.job_id, record.options.deadline_s)

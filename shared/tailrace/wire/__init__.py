@@ -7,12 +7,14 @@ is one file, one row in `WIRES`, one transcript in the tests.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from tailrace.events import Entry, GenerationRecord
+from tailrace.events import Entry, GenerationRecord, Json
 from tailrace.wire import native, openai_chat, openai_responses, text
+from tailrace.wire.openai_response_object import Context
 
-Encode = Callable[[GenerationRecord, Entry], bytes]
-"""An entry's bytes on the wire; empty if the wire has no word for it."""
+Encode = Callable[[Entry], bytes]
+"""An entry's bytes in a format; empty where the format has no event for it."""
 
 
 @dataclass(frozen=True, eq=False)  # one is itself and no other: a tail looks its frames up by it, for each event
@@ -24,7 +26,7 @@ class Wire:
     """
 
     media_type: str
-    encode: Encode
+    bind: Callable[[GenerationRecord, Json], Encode]
     merges: bool = True
     restarts: bool = False
     reconnects: bool = False
@@ -32,12 +34,20 @@ class Wire:
     keep_alive: bytes = b": \n\n"
 
 
+def _of_record(encode: Callable[[GenerationRecord, Entry], bytes]) -> Callable[[GenerationRecord, Json], Encode]:
+    return lambda record, _: partial(encode, record)
+
+
+def _of_context(record: GenerationRecord, request: Json) -> Encode:
+    return partial(openai_responses.encode, Context(record, request))
+
+
 SSE = "text/event-stream"
 
 WIRES: dict[str, Wire] = {
-    "native": Wire(SSE, native.encode, restarts=True, reconnects=True),
-    "ndjson": Wire("application/x-ndjson", native.encode_line, restarts=True, keep_alive=b"\n"),
-    "text": Wire("text/plain", text.encode, cuts=True, keep_alive=b""),
-    "openai-chat": Wire(SSE, openai_chat.encode),
-    "openai-responses": Wire(SSE, openai_responses.encode, merges=False, restarts=True),
+    "native": Wire(SSE, _of_record(native.encode), restarts=True, reconnects=True),
+    "ndjson": Wire("application/x-ndjson", _of_record(native.encode_line), restarts=True, keep_alive=b"\n"),
+    "text": Wire("text/plain", _of_record(text.encode), cuts=True, keep_alive=b""),
+    "openai-chat": Wire(SSE, _of_record(openai_chat.encode)),
+    "openai-responses": Wire(SSE, _of_context, merges=False, restarts=True),
 }

@@ -35,6 +35,13 @@ DEFAULTS: Json = {
 """What both APIs call by one name, and what it is if the request does not say."""
 
 
+class Context(NamedTuple):
+    """What every event of one generation is encoded with."""
+
+    record: GenerationRecord
+    request: Json
+
+
 class Part(NamedTuple):
     """How an item's one part is told: its type and field, the name of its index, its events and its text's events."""
 
@@ -53,26 +60,26 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
 
 
-def response_id(record: GenerationRecord) -> str:
+def response_id(context: Context) -> str:
     """The generation's id as the OpenAI routes call it."""
-    return "resp_" + record.id.removeprefix("gen_")
+    return "resp_" + context.record.id.removeprefix("gen_")
 
 
-def item_id(record: GenerationRecord, item_type: str, item: int) -> str:
-    return f"{PREFIXES[item_type]}_{record.id.removeprefix('gen_')}_{item}"
+def item_id(context: Context, item_type: str, item: int) -> str:
+    return f"{PREFIXES[item_type]}_{context.record.id.removeprefix('gen_')}_{item}"
 
 
-def response(record: GenerationRecord, status: str, **told: Any) -> Json:
+def response(context: Context, status: str, **told: Any) -> Json:
     """The Response while it runs; `told` is what is known beyond that."""
-    request = record.request
+    request = context.request
     return {
-        "id": response_id(record),
+        "id": response_id(context),
         "object": "response",
-        "created_at": record.created // 1000,
+        "created_at": context.record.created // 1000,
         "completed_at": None,
         "status": status,
-        "background": record.background,
-        "model": record.model,
+        "background": context.record.background,
+        "model": context.record.model,
         "output": [],
         "error": None,
         "incomplete_details": None,
@@ -83,7 +90,7 @@ def response(record: GenerationRecord, status: str, **told: Any) -> Json:
         "max_tool_calls": None,
         "reasoning": {
             "effort": request.get("reasoning_effort"),
-            "summary": "auto" if record.reasoning_summary else None,
+            "summary": "auto" if context.record.reasoning_summary else None,
         },
         "text": _text_config(request),
         "tools": [_tool(tool) for tool in _list(request.get("tools"))],
@@ -94,27 +101,27 @@ def response(record: GenerationRecord, status: str, **told: Any) -> Json:
     }
 
 
-def ended(record: GenerationRecord, done: Done) -> Json:
+def ended(context: Context, done: Done) -> Json:
     """The Response at its end. A cancelled one is no more incomplete than that: it has no details."""
     return response(
-        record,
+        context,
         done.status,
         completed_at=int(done.at) if done.status == "completed" else None,
-        output=[whole(record, item) for item in done.output],
+        output=[whole(context, item) for item in done.output],
         error=_error(done),
         incomplete_details=_incomplete_details(done),
         usage=usage(done.usage or {}),
     )
 
 
-def part_of(record: GenerationRecord, item_type: str) -> Part:
+def part_of(context: Context, item_type: str) -> Part:
     match item_type:
         case "text":
             return TEXT
         case "refusal":
             return REFUSAL
         case "reasoning":
-            return SUMMARY if record.reasoning_summary else REASONING
+            return SUMMARY if context.record.reasoning_summary else REASONING
     raise ValueError(f"an item without parts: {item_type}")
 
 
@@ -128,33 +135,35 @@ def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
     return told
 
 
-def begun(record: GenerationRecord, opened: ItemOpened) -> Json:
+def begun(context: Context, opened: ItemOpened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
-        return _call(record, opened, opened.name, "", "in_progress")
-    return _item(record, opened.item, opened.type, [], "in_progress")
+        return _call(context, opened, opened.name, "", "in_progress")
+    return _item(context, opened.item, opened.type, [], "in_progress")
 
 
-def whole(record: GenerationRecord, item: Item) -> Json:
+def whole(context: Context, item: Item) -> Json:
     """An item with all that was said in it."""
     status = item.status or "completed"
     if item.type == "call":
-        return (item.call or {}) | _call(record, item, item.name or "", item.arguments or "", status)
-    return _item(record, item.item, item.type, [part(part_of(record, item.type), item, record.logprobs)], status)
+        return (item.call or {}) | _call(context, item, item.name or "", item.arguments or "", status)
+    return _item(
+        context, item.item, item.type, [part(part_of(context, item.type), item, context.record.logprobs)], status
+    )
 
 
-def _item(record: GenerationRecord, item: int, item_type: str, parts: list[Json], status: str) -> Json:
-    told = {"id": item_id(record, item_type, item), "status": status}
+def _item(context: Context, item: int, item_type: str, parts: list[Json], status: str) -> Json:
+    told = {"id": item_id(context, item_type, item), "status": status}
     if item_type != "reasoning":
         return {"type": "message", **told, "role": "assistant", "content": parts}
-    if record.reasoning_summary:
+    if context.record.reasoning_summary:
         return {"type": "reasoning", **told, "summary": parts}
     return {"type": "reasoning", **told, "summary": [], "content": parts}
 
 
-def _call(record: GenerationRecord, call: ItemOpened | Item, name: str, arguments: str, status: str) -> Json:
+def _call(context: Context, call: ItemOpened | Item, name: str, arguments: str, status: str) -> Json:
     """Its `call_id` is the upstream's, which only needs to be unique in a choice: both SDKs want it unique in all."""
-    own = item_id(record, "call", call.item)
+    own = item_id(context, "call", call.item)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id
     said = {"call_id": call_id or own, "name": name, "arguments": arguments}
     return {"type": "function_call", "id": own, "status": status, **said}

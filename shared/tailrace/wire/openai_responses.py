@@ -29,7 +29,6 @@ from tailrace.events import (
     Event,
     Extra,
     Failure,
-    GenerationRecord,
     Item,
     ItemClosed,
     ItemOpened,
@@ -43,6 +42,7 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.wire.openai_response_object import (
     FAILED,
+    Context,
     annotation,
     begun,
     ended,
@@ -57,14 +57,14 @@ from tailrace.wire.openai_response_object import (
 END = b"data: [DONE]\n\n"
 
 
-def encode(record: GenerationRecord, entry: Entry) -> bytes:
+def encode(context: Context, entry: Entry) -> bytes:
     """An entry's frames, all of them."""
-    return encode_after(record, entry, -1)
+    return encode_after(context, entry, -1)
 
 
-def encode_after(record: GenerationRecord, entry: Entry, starting_after: int) -> bytes:
+def encode_after(context: Context, entry: Entry, starting_after: int) -> bytes:
     """An entry's frames with a `sequence_number` above `starting_after`; the stream's end is always told."""
-    events = TELL[type(entry.event)](record, entry.event, entry.extra)
+    events = TELL[type(entry.event)](context, entry.event, entry.extra)
     first = entry.id.seq - len(events) + 1
     frames = [_frame(event, first + k) for k, event in enumerate(events) if first + k > starting_after]
     return b"".join(frames) + (END if isinstance(entry.event, Done) else b"")
@@ -75,35 +75,35 @@ def _frame(event: Json, number: int) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), jsoncodec.dumps(event))
 
 
-def _created(record: GenerationRecord, event: Created, _: Extra) -> list[Json]:
+def _created(context: Context, event: Created, _: Extra) -> list[Json]:
     if not event.queued:
-        return [_lifecycle("created", response(record, "in_progress"))]
-    queued = response(record, "queued")
+        return [_lifecycle("created", response(context, "in_progress"))]
+    queued = response(context, "queued")
     return [_lifecycle("created", queued), _lifecycle("queued", queued)]
 
 
-def _started(record: GenerationRecord, _: Started, __: Extra) -> list[Json]:
-    return [_lifecycle("in_progress", response(record, "in_progress"))]
+def _started(context: Context, _: Started, __: Extra) -> list[Json]:
+    return [_lifecycle("in_progress", response(context, "in_progress"))]
 
 
-def _opened(record: GenerationRecord, event: ItemOpened, _: Extra) -> list[Json]:
-    added = {"type": "response.output_item.added", "output_index": event.item, "item": begun(record, event)}
+def _opened(context: Context, event: ItemOpened, _: Extra) -> list[Json]:
+    added = {"type": "response.output_item.added", "output_index": event.item, "item": begun(context, event)}
     if event.type == "call":
         return [added]
-    form = part_of(record, event.type)
-    place = _place(record, event.type, event.item) | {form.index_name: 0}
+    form = part_of(context, event.type)
+    place = _place(context, event.type, event.item) | {form.index_name: 0}
     return [added, {"type": f"response.{form.event}.added", **place, "part": part(form)}]
 
 
-def _delta(record: GenerationRecord, event: Delta, _: Extra) -> list[Json]:
-    form = part_of(record, event.kind)
-    place = _place(record, event.kind, event.item)
+def _delta(context: Context, event: Delta, _: Extra) -> list[Json]:
+    form = part_of(context, event.kind)
+    place = _place(context, event.kind, event.item)
     return [{"type": f"response.{form.text_event}.delta", **place, form.index_name: 0, "delta": event.text}]
 
 
-def _text(record: GenerationRecord, event: Text, extra: Extra) -> list[Json]:
-    place = _place(record, "text", event.item) | {"content_index": 0}
-    logprobs = [logprob(each) for each in extra.logprobs] if record.logprobs and extra.choice else []
+def _text(context: Context, event: Text, extra: Extra) -> list[Json]:
+    place = _place(context, "text", event.item) | {"content_index": 0}
+    logprobs = [logprob(each) for each in extra.logprobs] if context.record.logprobs and extra.choice else []
     delta = {"type": "response.output_text.delta", **place, "delta": event.text, "logprobs": logprobs}
     if not extra.delta:
         return [delta]
@@ -118,24 +118,24 @@ def _text(record: GenerationRecord, event: Text, extra: Extra) -> list[Json]:
     ]
 
 
-def _arguments(record: GenerationRecord, event: ToolArguments, _: Extra) -> list[Json]:
-    place = _place(record, "call", event.item)
+def _arguments(context: Context, event: ToolArguments, _: Extra) -> list[Json]:
+    place = _place(context, "call", event.item)
     return [{"type": "response.function_call_arguments.delta", **place, "delta": event.text}]
 
 
-def _closed(record: GenerationRecord, event: ItemClosed, _: Extra) -> list[Json]:
-    return _closings(record, event.whole)
+def _closed(context: Context, event: ItemClosed, _: Extra) -> list[Json]:
+    return _closings(context, event.whole)
 
 
-def _closings(record: GenerationRecord, item: Item) -> list[Json]:
-    place = _place(record, item.type, item.item)
-    done = {"type": "response.output_item.done", "output_index": item.item, "item": whole(record, item)}
+def _closings(context: Context, item: Item) -> list[Json]:
+    place = _place(context, item.type, item.item)
+    done = {"type": "response.output_item.done", "output_index": item.item, "item": whole(context, item)}
     if item.type == "call":
         said = {"name": item.name, "arguments": item.arguments}
         return [{"type": "response.function_call_arguments.done", **place, **said}, done]
-    form = part_of(record, item.type)
+    form = part_of(context, item.type)
     place[form.index_name] = 0
-    full = part(form, item, record.logprobs)
+    full = part(form, item, context.record.logprobs)
     said = {key: full[key] for key in (form.field, "logprobs") if key in full}
     return [
         {"type": f"response.{form.text_event}.done", **place, **said},
@@ -144,22 +144,22 @@ def _closings(record: GenerationRecord, item: Item) -> list[Json]:
     ]
 
 
-def _restarted(record: GenerationRecord, event: Restarted, _: Extra) -> list[Json]:
-    output = [whole(record, item) for item in event.output]
-    return [*_all_closings(record, event), _lifecycle("in_progress", response(record, "in_progress", output=output))]
+def _restarted(context: Context, event: Restarted, _: Extra) -> list[Json]:
+    output = [whole(context, item) for item in event.output]
+    return [*_all_closings(context, event), _lifecycle("in_progress", response(context, "in_progress", output=output))]
 
 
-def _done(record: GenerationRecord, event: Done, _: Extra) -> list[Json]:
-    last = ended(record, event)
+def _done(context: Context, event: Done, _: Extra) -> list[Json]:
+    last = ended(context, event)
     if event.status == "failed":
         return [_error(event.error or FAILED), _lifecycle("failed", last)]
     name = "completed" if event.status == "completed" else "incomplete"
-    return [*_all_closings(record, event), _lifecycle(name, last)]
+    return [*_all_closings(context, event), _lifecycle(name, last)]
 
 
-def _all_closings(record: GenerationRecord, event: Restarted | Done) -> list[Json]:
+def _all_closings(context: Context, event: Restarted | Done) -> list[Json]:
     items = {item.item: item for item in event.output}
-    return [closing for number in event.open for closing in _closings(record, items[number])]
+    return [closing for number in event.open for closing in _closings(context, items[number])]
 
 
 def _error(failure: Failure) -> Json:
@@ -172,11 +172,11 @@ def _lifecycle(name: str, told: Json) -> Json:
     return {"type": f"response.{name}", "response": told}
 
 
-def _place(record: GenerationRecord, item_type: str, item: int) -> Json:
-    return {"item_id": item_id(record, item_type, item), "output_index": item}
+def _place(context: Context, item_type: str, item: int) -> Json:
+    return {"item_id": item_id(context, item_type, item), "output_index": item}
 
 
-TELL: dict[type[Event], Callable[[GenerationRecord, Any, Extra], list[Json]]] = {
+TELL: dict[type[Event], Callable[[Context, Any, Extra], list[Json]]] = {
     Created: _created,
     Started: _started,
     ItemOpened: _opened,

@@ -62,7 +62,7 @@ WIDTHS: list[tuple[Event, Extra, int]] = [
 
 
 def test_there_are_ten_kinds_each_named_once() -> None:
-    names = "created started opened text reasoning refusal arguments closed restarted done"
+    names = "created started item_opened text reasoning refusal tool_arguments item_closed restarted done"
     assert [kind.kind for kind in KINDS] == names.split()
 
 

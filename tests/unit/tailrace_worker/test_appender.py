@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 
+from support.logs import REQUEST
 from tailrace import keys
 from tailrace.events import Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
@@ -30,8 +31,8 @@ class Bench:
         self.restored.append(record.id)
 
     async def writer(self) -> Writer:
-        record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-        await self.log.create(record, "dispatch")
+        record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60))
+        await self.log.create(record, REQUEST, "dispatch")
         taken = await self.log.acquire(record.id, "token", worker="w")
         return Writer(taken, self.appender.wake)
 

@@ -27,7 +27,7 @@ from tailrace.log.codec import to_row
 from tailrace.log.state import GenerationState
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
-RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", {"messages": []}, Options(60, 60), created=1000)
+RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", Options(60, 60), created=1000)
 ATTEMPT = 2000
 
 

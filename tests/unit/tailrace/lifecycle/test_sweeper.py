@@ -6,6 +6,7 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
+from support.logs import REQUEST
 from tailrace import keys
 from tailrace.events import Done, GenerationRecord, Options
 from tailrace.ids import new_generation_id, new_token
@@ -33,8 +34,8 @@ class House:
         await self.sweeper.sweep()
 
     async def submitted(self, **options: Any) -> str:
-        record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60, **options))
-        await self.queue.submit(record)
+        record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60, **options))
+        await self.queue.submit(record, REQUEST)
         return record.id
 
     async def running(self, **options: Any) -> str:
@@ -89,7 +90,7 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
     assert (await house.log.state(lost)).status == "queued"
     assert later in await house.unfinished()
     assert [record.message for record in caplog.records if later in record.message] == [
-        f"{later}: cannot be looked after: unreadable head"
+        f"{later}: cannot be looked after: unreadable state"
     ]
     await house.set(later, record=record)
     assert (await house.log.state(later)).status == "running"

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.logs import REQUEST, text_opened, words
 from support.logs import record as record_of
-from support.logs import text_opened, words
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
@@ -28,7 +28,7 @@ def queue(redis: Redis, log: Log) -> Queue:
 async def generation_id(queue: Queue) -> str:
     """One that waits."""
     record = record_of(id=new_generation_id())
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     return record.id
 
 
@@ -227,7 +227,7 @@ async def test_what_comes_back_while_it_is_looked_for_is_ended(
         monkeypatch.undo()
         answer = await acquire(*given, **more)
         assert taken.state is not None
-        assert await log.restore(taken.state, rows) is Outcome.OK
+        assert await log.restore(taken.state, REQUEST, rows) is Outcome.OK
         return answer
 
     monkeypatch.setattr(log, "acquire", miss_it_once)

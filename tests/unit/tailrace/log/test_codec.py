@@ -64,7 +64,7 @@ OF_EACH_KIND: dict[type[Event], st.SearchStrategy[Any]] = {
     Refusal: st.builds(Refusal, numbers, texts, numbers),
     ToolArguments: st.builds(ToolArguments, numbers, texts, numbers, numbers, names),
     ItemClosed: st.builds(ItemClosed, items),
-    Restarted: st.builds(Restarted, numbers, st.booleans(), texts, seconds, indexes, outputs),
+    Restarted: st.builds(Restarted, numbers, texts, seconds, indexes, outputs),
     Done: st.builds(
         Done, st.sampled_from(["completed", "incomplete", "failed", "cancelled"]), seconds,
         st.lists(st.builds(Finish, numbers, st.none() | texts, st.booleans()), max_size=3), st.none() | objects,

@@ -1,45 +1,45 @@
+import msgspec
 import pytest
 
 from support.logs import record
 from tailrace.errors import CorruptEntry
 from tailrace.ids import EntryId
-from tailrace.log.state import FIELDS, WHOLE, parts_of, state_from, state_of
+from tailrace.log.state import FIELDS, state_from, state_of
 
 RECORD = record()
-SMALL, REQUEST = parts_of(RECORD)
 STORED = {
-    "record": SMALL, "request": REQUEST, "created": str(RECORD.created), "status": "running", "epoch": "7", "attempt":
-    "2", "seq": "41", "lease": "0", "deadline": "99", "job_id": "d", "handovers": "1",
+    "record": msgspec.json.encode(RECORD).decode(), "request": "{not read", "created": str(RECORD.created),
+    "status": "running", "epoch": "7", "attempt": "2", "seq": "41", "lease": "0", "deadline": "99", "job_id": "d",
+    "handovers": "1",
 }  # fmt: skip
 
 
-def answered(names: tuple[str, ...], **changed: str) -> list[bytes | None]:
-    """As HMGET answers."""
+def reply(**changed: str) -> list[bytes | None]:
+    """The reply to `HMGET FIELDS`."""
     stored = STORED | changed
-    return [stored[name].encode() if name in stored else None for name in names]
+    return [stored[name].encode() if name in stored else None for name in FIELDS]
 
 
-def test_a_head_is_stored_in_two_parts_and_read_from_one_or_both() -> None:
-    small, whole = state_of(answered(FIELDS)), state_of(answered(WHOLE))
-    assert small is not None
-    assert whole is not None
-    assert RECORD.request
-    assert (small.record.request, whole.record) == ({}, RECORD)
-    assert (small.position, small.tries, small.is_final, small.worker) == (EntryId(7, 41), 1, False, "")
+def test_state_is_read_without_the_request() -> None:
+    state = state_of(reply())
+    assert state is not None
+    assert state.record == RECORD
+    assert (state.position, state.tries, state.is_final, state.worker) == (EntryId(7, 41), 1, False, "")
+    assert state_from({name.encode(): value.encode() for name, value in STORED.items()}) == state
 
 
-def test_where_there_is_no_head_there_is_no_state() -> None:
+def test_state_of_an_empty_reply_is_none() -> None:
     assert state_of([None] * len(FIELDS)) is None
 
 
 @pytest.mark.parametrize(
     "changed", [{"record": "{"}, {"record": "{}"}, {"status": "later"}, {"seq": "many"}, {"created": "soon"}]
 )
-def test_what_was_not_written_by_this_version_is_told_so(changed: dict[str, str]) -> None:
-    with pytest.raises(CorruptEntry, match="unreadable head"):
-        state_of(answered(FIELDS, **changed))
+def test_state_that_another_version_wrote_is_corrupt(changed: dict[str, str]) -> None:
+    with pytest.raises(CorruptEntry, match="unreadable state"):
+        state_of(reply(**changed))
 
 
-def test_a_head_without_what_it_needs_cannot_be_read() -> None:
+def test_state_without_its_fields_is_corrupt() -> None:
     with pytest.raises(CorruptEntry):
         state_from({b"epoch": b"1"})

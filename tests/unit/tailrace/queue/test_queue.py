@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 
 from conftest import LEASE_MS
 from support.api import eventually
+from support.logs import REQUEST
 from support.logs import record as record_of
 from tailrace import keys
 from tailrace.errors import Gone, IdempotencyKeyReused, Unavailable
-from tailrace.events import GenerationRecord, Options
+from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id
 from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
@@ -42,7 +43,7 @@ async def full(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     await redis.config_set("maxmemory", 0)
 
 
-def new_head(**changes: Any) -> GenerationRecord:
+def new_record(**changes: Any) -> GenerationRecord:
     return record_of(**{"id": new_generation_id(), "created": 0} | changes)
 
 
@@ -61,8 +62,8 @@ async def jobs(redis: Redis) -> list[dict[str, Any]]:
 
 
 async def test_submit_creates_and_asks_for_one_run(redis: Redis, log: Log, queue: Queue) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     state = await log.state(record.id, "anna")
     assert (state.status, await queue.position(state.job_id), await queue.depth()) == ("queued", 1, 1)
     (job,) = await jobs(redis)
@@ -71,8 +72,8 @@ async def test_submit_creates_and_asks_for_one_run(redis: Redis, log: Log, queue
 
 
 async def test_submit_notes_whose_it_is_and_that_it_is_unfinished(redis: Redis, queue: Queue) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     shards = [await queue.list_unfinished(shard) for shard in range(keys.UNFINISHED_SETS)]
     assert sorted(shards) == [[]] * 15 + [[record.id]]
     assert [page async for page in queue.list_owned("anna", None)] == [[record.id]]
@@ -81,57 +82,57 @@ async def test_submit_notes_whose_it_is_and_that_it_is_unfinished(redis: Redis, 
 
 
 async def test_submit_again_changes_nothing(redis: Redis, queue: Queue) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     before = await everything(redis)
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     assert await everything(redis) == before
 
 
 async def test_submit_by_many_at_once_is_one_job(redis: Redis, log: Log, queue: Queue) -> None:
-    record = new_head()
-    await asyncio.gather(*(queue.submit(record) for _ in range(10)))
+    record = new_record()
+    await asyncio.gather(*(queue.submit(record, REQUEST) for _ in range(10)))
     assert await queue.depth() == len(await jobs(redis)) == 1
     assert len(await log.read(record.id)) == 1
 
 
 @pytest.mark.parametrize("steps", ["noted", "created"])
 async def test_submit_heals_one_that_died_half_way(redis: Redis, log: Log, queue: Queue, steps: str) -> None:
-    record = new_head()
+    record = new_record()
     await queue.register(record)
     if steps == "created":
-        await log.create(record, "the first dispatch")
-    await queue.submit(record)
+        await log.create(record, REQUEST, "the first dispatch")
+    await queue.submit(record, REQUEST)
     assert await queue.is_waiting([(await log.state(record.id)).job_id]) == [True]
 
 
 async def test_submit_of_what_runs_or_has_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     job_id = (await log.state(record.id)).job_id
     await queue.remove_job(job_id)
     await log.acquire(record.id, job_id, worker="first")
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     assert await queue.depth() == 0
     await terminate(log, queue, record.id, "cancelled")
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     assert await queue.depth() == 0
 
 
 async def test_submit_of_what_is_being_ended_asks_for_no_run(log: Log, queue: Queue) -> None:
-    record = new_head()
-    await log.create(record, "the first dispatch")
+    record = new_record()
+    await log.create(record, REQUEST, "the first dispatch")
     await log.acquire(record.id, "end", terminating="cancelled")
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     assert await queue.depth() == 0
 
 
 async def test_submit_of_what_was_deleted_is_gone(log: Log, queue: Queue) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     await log.delete(record.id)
     with pytest.raises(Gone):
-        await queue.submit(record)
+        await queue.submit(record, REQUEST)
 
 
 async def test_submit_to_a_full_server_leaves_nothing(
@@ -139,7 +140,7 @@ async def test_submit_to_a_full_server_leaves_nothing(
 ) -> None:
     await full()
     with pytest.raises(Unavailable) as refused:
-        await queue.submit(new_head())
+        await queue.submit(new_record(), REQUEST)
     assert refused.value.retry_after > 0
     assert await redis.dbsize() == 0
 
@@ -152,20 +153,20 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The memory is used up between the steps."""
-    create, record = log.create, new_head()
+    create, record = log.create, new_record()
 
-    async def create_and_fill(record: GenerationRecord, job_id: str) -> int:
-        created = await create(record, job_id)
+    async def create_and_fill(record: GenerationRecord, request: Json, job_id: str) -> int:
+        created = await create(record, request, job_id)
         await full()
         return created
 
     monkeypatch.setattr(log, "create", create_and_fill)
     with pytest.raises(Unavailable):
-        await queue.submit(record)
+        await queue.submit(record, REQUEST)
     assert await redis.dbsize() == 0
     monkeypatch.undo()
     await redis.config_set("maxmemory", 0)
-    await queue.submit(record)
+    await queue.submit(record, REQUEST)
     assert (await log.state(record.id)).status == "queued"
 
 
@@ -173,8 +174,8 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
 async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     redis: Redis, log: Log, queue: Queue, full: Callable[[], Awaitable[None]], status: str
 ) -> None:
-    record = new_head()
-    await queue.submit(record)
+    record = new_record()
+    await queue.submit(record, REQUEST)
     if status != "queued":
         await log.acquire(record.id, "one", worker="first")
     if status == "completed":
@@ -182,7 +183,7 @@ async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     before = await everything(redis)
     await full()
     with pytest.raises(Unavailable):
-        await queue.submit(record)
+        await queue.submit(record, REQUEST)
     assert await everything(redis) == before
 
 
@@ -205,7 +206,7 @@ def test_a_job_is_json_whatever_is_in_it() -> None:
 
 
 async def test_what_lies_in_redis_is_no_pickle(redis: Redis, queue: Queue) -> None:
-    await queue.submit(new_head())
+    await queue.submit(new_record(), REQUEST)
     (name,) = await redis.keys(job_key_prefix + "*")
     payload = await redis.get(name)
     assert payload.startswith(b"{")
@@ -213,8 +214,8 @@ async def test_what_lies_in_redis_is_no_pickle(redis: Redis, queue: Queue) -> No
 
 
 async def test_a_job_is_due_at_once_by_any_clock_and_not_for_ever(redis: Redis, log: Log, queue: Queue) -> None:
-    record = new_head(options=Options(deadline_s=77, retention_s=1))
-    await queue.submit(record)
+    record = new_record(options=Options(deadline_s=77, retention_s=1))
+    await queue.submit(record, REQUEST)
     job_id = (await log.state(record.id)).job_id
     due = await redis.zscore(keys.QUEUE, job_id)
     assert due is not None
@@ -330,10 +331,10 @@ async def listed(queue: Queue, owner: str, after: str | None = None) -> list[str
 
 
 async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(queue: Queue) -> None:
-    heads = [new_head(created=1_000_000 + n) for n in range(250)]
+    heads = [new_record(created=1_000_000 + n) for n in range(250)]
     for record in heads:
         await queue.register(record)
-    await queue.register(new_head(owner="bob"))
+    await queue.register(new_record(owner="bob"))
     newest_first = [record.id for record in reversed(heads)]
     assert await listed(queue, "anna") == newest_first
     for n in (0, 99, 100, 248, 249):
@@ -343,7 +344,7 @@ async def test_an_owners_generations_are_listed_newest_first_from_any_of_them(qu
 
 
 async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
-    heads = [new_head(created=1_000_000 + n) for n in range(350)]
+    heads = [new_record(created=1_000_000 + n) for n in range(350)]
     for record in heads:
         await queue.register(record)
     newest_first = [record.id for record in reversed(heads)]
@@ -357,7 +358,7 @@ async def test_forgetting_while_listing_skips_nobody(queue: Queue) -> None:
 
 
 async def test_what_is_forgotten_is_listed_no_more(queue: Queue) -> None:
-    record, other = new_head(), new_head()
+    record, other = new_record(), new_record()
     await queue.register(record)
     await queue.register(other)
     await queue.forget("anna", [])
@@ -369,13 +370,13 @@ async def test_what_is_forgotten_is_listed_no_more(queue: Queue) -> None:
 
 async def test_a_list_lives_as_long_as_the_longest_on_it(redis: Redis, queue: Queue) -> None:
     for life_s in (HOUR_S, 10, 2 * HOUR_S, 10):
-        await queue.register(new_head(options=Options(life_s, 1)))
+        await queue.register(new_record(options=Options(life_s, 1)))
     for name in (keys.owned("anna"), keys.unfinished_of("anna")):
         assert 2 * HOUR_S < await redis.ttl(name) <= 2 * HOUR_S + 1 + CLAIM_GRACE_S
 
 
 async def test_what_has_ended_no_longer_counts(redis: Redis, queue: Queue) -> None:
-    record, other = new_head(), new_head()
+    record, other = new_record(), new_record()
     for each in (record, other):
         await queue.register(each)
     await queue.remove(record.id, "anna")
@@ -388,9 +389,9 @@ async def test_what_has_ended_no_longer_counts(redis: Redis, queue: Queue) -> No
 async def test_what_is_past_its_deadline_no_longer_counts(log: Log, queue: Queue) -> None:
     now = await log.now()
     await queue.register(
-        new_head(created=now - 100_000 - LEASE_MS - 1, options=Options(deadline_s=100, retention_s=900))
+        new_record(created=now - 100_000 - LEASE_MS - 1, options=Options(deadline_s=100, retention_s=900))
     )
-    await queue.register(new_head(created=now - 99_000, options=Options(deadline_s=100, retention_s=900)))
+    await queue.register(new_record(created=now - 99_000, options=Options(deadline_s=100, retention_s=900)))
     assert await queue.load("anna") == (0, 1)
 
 
@@ -430,8 +431,8 @@ async def test_a_worker_counts_until_it_was_silent_for_three_leases(
 async def test_what_nobody_keeps_any_more_leaves_its_owner_s_list(redis: Redis, log: Log) -> None:
     queue = Queue(redis, log, longest_life_s=100)
     await redis.zadd(keys.owned("me"), {"gen_old": (await log.now()) - 101_000, "gen_kept": (await log.now()) - 99_000})
-    record = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(10, 10))
-    await queue.submit(record)
+    record = GenerationRecord(new_generation_id(), "me", "m", Options(10, 10))
+    await queue.submit(record, REQUEST)
     assert [page async for page in queue.list_owned("me", None)] == [[record.id, "gen_kept"]]
 
 

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
+from support.logs import REQUEST
 from tailrace.errors import Misconfigured
 from tailrace.events import GenerationRecord, Options
 from tailrace.ids import new_generation_id
@@ -97,8 +98,8 @@ async def test_a_mistake_does_not_pass(redis: Redis) -> None:
 async def test_a_server_that_has_lost_its_replicas_passes(
     redis: Redis, config: Callable[[str, str], Awaitable[None]], log: Log
 ) -> None:
-    generation_id = GenerationRecord(new_generation_id(), "me", "m", {"messages": []}, Options(60, 60))
-    await log.create(generation_id, "job_id")
+    generation_id = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60))
+    await log.create(generation_id, REQUEST, "job_id")
     await log.acquire(generation_id.id, "token", worker="w")
     await config("min-replicas-to-write", "1")
     with pytest.raises(TRANSIENT_ERRORS, match="replicas"):

@@ -213,7 +213,7 @@ def test_any_object_is_refused_or_kept_as_it_is(fields: dict[str, Any]) -> None:
 
 
 def state(**changes: Any) -> GenerationState:
-    record = GenerationRecord(GENERATION, "anna", "demo", body(), Options(100, 200), created=1_795_235_902_123)
+    record = GenerationRecord(GENERATION, "anna", "demo", Options(100, 200), created=1_795_235_902_123)
     fixed: dict[str, Any] = {
         "record": record, "status": "running", "epoch": 1, "attempt": 1, "seq": 5, "lease": 0, "deadline": 0,
         "job_id": "d",
@@ -233,7 +233,7 @@ def test_in_a_list_a_generation_is_told_in_short() -> None:
 
 
 def test_alone_it_is_told_with_its_request_and_output_and_what_is_not_known_yet_is_null() -> None:
-    told = generation_json(state(), "/events", items=[Item(0, "text", text="So f")], queue_position=3)
+    told = generation_json(state(), "/events", request=body(), items=[Item(0, "text", text="So f")], queue_position=3)
     assert told["request"] == body()
     assert told["output"] == [{"item": 0, "type": "text", "text": "So f"}]
     assert told["queue_position"] == 3

@@ -2,8 +2,8 @@ from typing import Any
 
 import pytest
 
-from support.logs import LOGS, Book, record, text_opened, words
-from tailrace.events import Entry, GenerationRecord, Text
+from support.logs import LOGS, REQUEST, Book, record, text_opened, words
+from tailrace.events import Entry, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Position
 from tailrace.log.codec import pack, to_row
@@ -57,17 +57,20 @@ def test_who_is_behind_its_start_cannot_be_told_from_a_tail() -> None:
 def test_frames_are_what_the_wire_tells_of_the_entries() -> None:
     tail = tail_of(*ENTRIES)
     for wire in WIRES.values():
-        assert tail.after(ENTRIES[1].id, wire) == ([wire.encode(RECORD, entry) for entry in ENTRIES[2:]], ENTRIES[2:])
+        assert tail.after(ENTRIES[1].id, wire) == (
+            [wire.bind(RECORD, {})(entry) for entry in ENTRIES[2:]],
+            ENTRIES[2:],
+        )
 
 
 def test_an_entry_is_encoded_once_a_wire_however_many_read_it() -> None:
     encoded: list[EntryId] = []
 
-    def encode(_: GenerationRecord, entry: Entry) -> bytes:
+    def encode(entry: Entry) -> bytes:
         encoded.append(entry.id)
         return b"."
 
-    wire, another = Wire("a", encode), Wire("b", encode)
+    wire, another = Wire("a", lambda *_: encode), Wire("b", lambda *_: encode)
     tail = tail_of(*ENTRIES[:3])
     for _ in range(5):
         tail.after(START, wire)
@@ -82,11 +85,11 @@ def test_an_entry_is_encoded_once_a_wire_however_many_read_it() -> None:
 
 
 def test_a_wire_that_nobody_reads_is_never_encoded() -> None:
-    def encode(_: GenerationRecord, entry: Entry) -> bytes:
+    def encode(entry: Entry) -> bytes:
         raise AssertionError(entry)
 
     tail = tail_of(*ENTRIES)
-    assert tail.after(ENTRIES[-1].id, Wire("a", encode)) == ([], [])
+    assert tail.after(ENTRIES[-1].id, Wire("a", lambda *_: encode)) == ([], [])
 
 
 def test_what_is_heard_twice_is_told_once() -> None:
@@ -101,7 +104,7 @@ def test_a_gap_makes_a_tail_begin_anew_behind_it_so_that_its_readers_look_into_t
     assert tail.after(START, NATIVE)
     tail.hear(message(*ENTRIES[4:]))
     assert told(tail, ENTRIES[2].id) is None
-    assert tail.after(ENTRIES[3].id, NATIVE) == ([NATIVE.encode(RECORD, e) for e in ENTRIES[4:]], ENTRIES[4:])
+    assert tail.after(ENTRIES[3].id, NATIVE) == ([NATIVE.bind(RECORD, REQUEST)(e) for e in ENTRIES[4:]], ENTRIES[4:])
 
 
 def test_a_later_attempt_that_goes_on_at_a_lower_number_begins_the_tail_anew() -> None:
@@ -156,7 +159,7 @@ def test_trimming_keeps_frames_and_entries_side_by_side() -> None:
             tail.after(entries[position - 1].id, NATIVE)
         if position % 3 == 0:
             after = tail.after(tail._entries[0].id, NATIVE)
-            assert after == ([NATIVE.encode(RECORD, each) for each in tail._entries[1:]], tail._entries[1:])
+            assert after == ([NATIVE.bind(RECORD, REQUEST)(each) for each in tail._entries[1:]], tail._entries[1:])
 
 
 @pytest.mark.parametrize("before", [0, 1, 2])
@@ -168,7 +171,7 @@ def test_the_newest_entry_is_told_from_the_tail_however_large_it_is(before: int)
     for entry in entries[-1 - before : -1]:
         tail.hear(message(entry))
     tail.hear(message(done))
-    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.encode(RECORD, done)], [done])
+    assert tail.after(entries[-2].id, NATIVE) == ([NATIVE.bind(RECORD, REQUEST)(done)], [done])
     assert tail.has_ended
 
 
@@ -217,7 +220,7 @@ class Follower:
         after = self.tail.after(self.cursor, NATIVE)
         assert after is not None
         frames, entries = after
-        assert frames == [NATIVE.encode(RECORD, entry) for entry in entries]
+        assert frames == [NATIVE.bind(RECORD, REQUEST)(entry) for entry in entries]
         self.told += entries
         self.cursor = self.told[-1].id
         return True
