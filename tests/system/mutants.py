@@ -30,7 +30,7 @@ class Mutant(NamedTuple):
     edits: Sequence[Edit]
 
 
-FENCED = "if attempt < tonumber(known[1]) then return {'FENCED'} end\n"
+FENCED = "if epoch < tonumber(known[1]) then return {'FENCED'} end\n"
 BEHIND = "if after_seq > seq then return {'BEHIND', seq} end\n"
 
 MUTANTS: dict[str, Mutant] = {
@@ -53,7 +53,7 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "services/tailrace_frontend/streaming/reader.py",
-                "        if page.before != self._cursor.n:\n",
+                "        if page.before != self._cursor.seq:\n",
                 "        if False:\n",
             )
         ],
