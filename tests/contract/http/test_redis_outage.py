@@ -1,0 +1,118 @@
+"""A Redis that is away, young or full."""
+
+import asyncio
+import time
+
+import pytest
+
+from support.api import Api, body, eventually
+from support.product import LEASE_S, UNKNOWN_ID, Product, running_product
+from support.sse import Parser
+from tailrace.log import Log
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goes_on() -> None:
+    async with running_product(lease_s="4") as product:
+        api, redis = product.api, product.stack.redis
+        generation_id = await api.create()
+        teller = await product.writer(generation_id)
+        await teller.say("Hello")
+        streams = [await api.stream(generation_id) for _ in range(3)]
+        for stream in streams:
+            await stream.until_said("Hello")
+        pid = product.stack.frontends[0].pid
+        for stop in (redis.stop, redis.kill):
+            await _flushed(product.log)
+            await asyncio.to_thread(stop)
+            await _refused_while_away(api, generation_id)
+            await asyncio.to_thread(redis.start)
+            await eventually(lambda: _is_back(api))
+            await teller.say(f" after {stop.__name__}")
+            for stream in streams:
+                await stream.until_said(f" after {stop.__name__}")
+        await teller.end()
+        for stream in streams:
+            await stream.rest()
+            assert stream.text == "Hello after stop after kill"
+            assert stream.kinds == ["created", "started", "item_opened", "text", "text", "text", "done"]
+        assert product.stack.frontends[0].pid == pid
+        assert (await api.post(body())).status == 202
+
+
+async def _flushed(log: Log) -> None:
+    """Everything so far is on disk."""
+    await log.redis.execute_command("WAITAOF", 1, 0, 5000)
+
+
+async def _is_back(api: Api) -> bool:
+    return (await api.ask("GET", "/readyz")).status == 200
+
+
+async def _refused_while_away(api: Api, generation_id: str) -> None:
+    for told in (
+        await api.post(body()),
+        await api.get(generation_id),
+        await api.list(),
+        await api.cancel(generation_id),
+        await api.delete(generation_id),
+        await api.ask("GET", "/readyz"),
+        await api.events(generation_id, Accept="application/x-ndjson"),
+        await api.events(generation_id, Accept="*/*"),
+    ):
+        assert told.refusal == (503, "unavailable")
+        assert int(told.headers["retry-after"]) >= 1
+    told = await api.events(generation_id)
+    assert told.status == 200
+    parser = Parser()
+    assert parser.feed(told.body) == []
+    assert 1000 <= (parser.retry or 0) <= 3000
+    assert len(parser.comments) == 1
+    assert (await api.ask("GET", "/healthz")).status == 200
+
+
+async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again() -> None:
+    async with running_product() as product:
+        api, redis = product.api, product.stack.redis
+        generation_id = await api.create()
+        stream = await api.stream(generation_id)
+        await stream.until("created")
+        await asyncio.to_thread(redis.stop)
+        began = time.monotonic()
+        await stream.rest()
+        assert LEASE_S + 0.5 < time.monotonic() - began < LEASE_S + 3
+        assert stream.parser.retry
+        assert stream.parser.comments == ["the log's server is away"]
+        assert stream.kinds == ["created"]
+        await asyncio.to_thread(redis.start)
+        await eventually(lambda: _is_back(api))
+        await api.cancel(generation_id)
+        rest = await api.read(generation_id, stream.parser.last_id)
+        assert rest.kinds == ["done"]
+
+
+async def test_on_a_young_server_what_is_missing_may_yet_come_back() -> None:
+    async with running_product(lease_s="30") as product:
+        told = await product.api.events(UNKNOWN_ID)
+        assert (told.status, told.body[:7]) == (200, b"retry: ")
+        assert (await product.api.events(UNKNOWN_ID, Accept="*/*")).refusal == (503, "unavailable")
+
+
+async def test_a_redis_that_is_full_refuses_new_work_and_serves_what_there_is(product: Product) -> None:
+    redis = product.log.redis
+    generation_id = await product.completed("Hello")
+    used = int((await redis.info("memory"))["used_memory"])
+    await redis.config_set("maxmemory", used)
+    try:
+        await asyncio.sleep(0.6)  # how old a look at the memory may be
+        async with product.nothing_stored():
+            told = await product.api.post(body())
+        assert told.refusal == (503, "unavailable")
+        assert int(told.headers["retry-after"]) >= 1
+        assert (await product.api.read(generation_id)).text == "Hello"
+        assert (await product.api.get(generation_id)).status == 200
+    finally:
+        await redis.config_set("maxmemory", 0)
+    await asyncio.sleep(0.6)
+    assert (await product.api.post(body())).status == 202
