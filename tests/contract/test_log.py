@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError, ResponseError
 
 from conftest import LEASE_MS
-from support.logs import REQUEST, text_opened, words
+from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
@@ -87,7 +87,7 @@ class Pen:
 
 
 STARTED = Started(1, 0.25)
-ANSWER = (STARTED, text_opened(), *words("Once| upon| a| time"))
+ANSWER = (STARTED, text_opened(), *texts("Once| upon| a| time"))
 
 
 async def begin(log: Log, **changes: Any) -> str:
@@ -177,7 +177,7 @@ async def test_ordered_ids_grow_and_numbers_are_dense_across_attempts(log: Log, 
     await pen.write(*ANSWER)
     await let_the_lease_pass(redis, pen.generation_id)
     later = await take(log, pen.generation_id, "two", worker="second")
-    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1), *words("Anew|.", 1))
+    await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1), *texts("Anew|.", 1))
     assert (await later.finish()).outcome is Outcome.OK
     entries = await read_all(log, pen.generation_id)
     assert len(entries) == 12
@@ -283,7 +283,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
 
 async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(log: Log, redis: Redis, pen: Pen) -> None:
     await pen.write(STARTED, text_opened())
-    pen.number(*words("Once| upon"))
+    pen.number(*texts("Once| upon"))
     assert await pen.send(pen.since(0)) == AppendResult(Outcome.OK, pen.last_seq)
     assert await read_all(log, pen.generation_id) == pen.entries
 
@@ -631,7 +631,7 @@ async def test_append_behind_the_log_is_healed_by_sending_again(log: Log, redis:
     """The server comes back with what it had before the last appends."""
     await pen.write(STARTED, text_opened())
     older, last_seq = await OlderData.of(redis, pen.generation_id), pen.last_seq
-    await pen.write(*words("Once| upon"))
+    await pen.write(*texts("Once| upon"))
     expected = await stored(redis, pen.generation_id)
     await older.come_back()
     pen.number(Text(0, " a"))
@@ -822,7 +822,7 @@ async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(lo
     """The server comes back with what it had before this attempt, and before the end of the one before it."""
     await pen.write(STARTED)
     older = await OlderData.of(redis, pen.generation_id)
-    await pen.write(text_opened(), *words("Once"))
+    await pen.write(text_opened(), *texts("Once"))
     later = await take(log, pen.generation_id, "two", worker="first")
     await later.write(Output(later.entries).restarted(2, "worker_lost", 2.0), text_opened(1))
     expected, state = await stored(redis, pen.generation_id), await log.state(pen.generation_id)

@@ -12,7 +12,7 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
-from support.logs import MERGES, REQUEST, done_of, log_of, record, stored
+from support.logs import COALESCE, REQUEST, done_of, log_of, record, stored
 from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
 from tailrace import jsoncodec
@@ -114,7 +114,7 @@ def test_chat_gives_a_signature_back_with_its_call() -> None:
     assert call["extra_content"] == {"google": {"thought_signature": "c2lnbmVk"}}
 
 
-@pytest.mark.parametrize("merge", MERGES.values())
+@pytest.mark.parametrize("merge", COALESCE.values())
 @pytest.mark.parametrize("name", STREAMS)
 def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
     _assert_adds_up(STREAMS[name], merge)
@@ -123,7 +123,7 @@ def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
 @pytest.mark.parametrize("seed", range(300))
 def test_random_streams(seed: int) -> None:
     asking, stream = record(logprobs=True), random_stream(Random(seed))
-    told = [_assert_adds_up(stream, merge) for merge in MERGES.values()]
+    told = [_assert_adds_up(stream, merge) for merge in COALESCE.values()]
     entries = told[seed % len(told)]
     _assert_understood(asking, entries)
     for entry in entries:

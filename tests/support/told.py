@@ -6,7 +6,8 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
-from support.logs import LOGS, MERGES, RECORDS, REQUEST, done_of, log_of, record
+from support.logs import COALESCE, RECORDS, REQUEST, done_of, log_of, record
+from support.named_logs import LOGS
 from support.upstreams import STREAMS
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, Restarted
@@ -25,7 +26,7 @@ class Case:
         if self.name in LOGS:
             self.entries = LOGS[self.name](self.record)
         else:
-            self.entries = log_of(STREAMS[self.name], self.record, MERGES[how])
+            self.entries = log_of(STREAMS[self.name], self.record, COALESCE[how])
         self.done = done_of(self.entries)
 
     @property

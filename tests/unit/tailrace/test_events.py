@@ -3,8 +3,9 @@ from typing import Any
 
 import pytest
 
-from support.logs import ATTEMPT, LOGS, RECORDS, citation, token
+from support.logs import EPOCH, RECORDS, citation, token
 from support.logs import record as record_of
+from support.named_logs import LOGS
 from tailrace.events import (
     KINDS,
     NO_EXTRA,
@@ -126,7 +127,7 @@ def test_closing_a_call_takes_one_frame_less(type_: ItemType, frames: int) -> No
 @pytest.mark.parametrize("name", LOGS)
 def test_numbers_run_on_over_the_whole_log(name: str) -> None:
     entries = LOGS[name](record_of(**RECORDS["summary"]))
-    assert entries[0].id == EntryId(ATTEMPT, 1)
+    assert entries[0].id == EntryId(EPOCH, 1)
     for before, after in pairwise(entries):
         assert after.id.seq == before.id.seq + after.seq_span
     assert sum(entry.seq_span for entry in entries) == entries[-1].id.seq + 1

@@ -1,6 +1,7 @@
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.logs import LOGS, record
+from support.logs import record
+from support.named_logs import LOGS
 from support.web import Web, until
 from tailrace_frontend.metrics import Metrics
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from support.logs import REQUEST, text_opened, words
+from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
@@ -38,7 +38,7 @@ async def taken(log: Log, queue: Queue, generation_id: str) -> LeaseGrant:
     state = await log.state(generation_id)
     taken = await log.acquire(generation_id, state.job_id, worker="first")
     await queue.mark_started(state.job_id)
-    await write(log, taken, 0, Started(1, 2.0), text_opened(), *words("Once| upon"))
+    await write(log, taken, 0, Started(1, 2.0), text_opened(), *texts("Once| upon"))
     return taken
 
 
@@ -88,7 +88,7 @@ async def test_what_runs_is_cancelled_with_what_it_has_said(
     assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
     assert done.usage is not None
     assert done.usage["estimated"]
-    assert await write(log, taken, 5, *words("a")) is Outcome.FENCED
+    assert await write(log, taken, 5, *texts("a")) is Outcome.FENCED
     assert await queue.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
 
 
@@ -190,7 +190,7 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
 
     async def write_on() -> None:
         last_seq = 5
-        while await write(log, taken, last_seq, *words(text := f" {last_seq}")) is Outcome.OK:
+        while await write(log, taken, last_seq, *texts(text := f" {last_seq}")) is Outcome.OK:
             confirmed.append(text)
             last_seq += 1
             if len(confirmed) == 20:

@@ -4,20 +4,20 @@ from typing import Any
 import pytest
 
 from support.logs import (
-    ATTEMPT,
-    LOGS,
+    EPOCH,
     RECORDS,
     REQUEST,
     USAGE,
-    Book,
+    LogBuilder,
     call_opened,
     citation,
     done_of,
     text_opened,
+    texts,
     token,
-    words,
 )
 from support.logs import record as record_of
+from support.named_logs import LOGS
 from tailrace.events import (
     NO_EXTRA,
     Created,
@@ -48,7 +48,7 @@ def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
     return output
 
 
-SAID = (text_opened(), *words("Once| upon"))
+SAID = (text_opened(), *texts("Once| upon"))
 
 
 def test_an_empty_log_says_nothing() -> None:
@@ -80,7 +80,7 @@ def test_looking_at_the_output_does_not_change_it() -> None:
 
 def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
     output = fold(
-        ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *words("Yes", 1),
+        ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *texts("Yes", 1),
         call_opened(2), ToolArguments(2, '{"a"'), call_opened(3, 1), ToolArguments(3, "{}"), ToolArguments(2, ":1}"),
         ItemOpened(4, "refusal"), Refusal(4, "No"), Reasoning(0, "m."),
     )  # fmt: skip
@@ -95,12 +95,12 @@ def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
 
 
 def test_an_item_that_is_closed_is_no_longer_open() -> None:
-    book = Book(record_of()).start().say(*SAID).close(0).say(text_opened(1, choices=[]))
-    done = book.end("cancelled")[-1].event
-    assert book.output.open == []
-    assert book.output.all_items()[0].status is None, "it was complete before the cancel"
-    assert done == book.output.done
-    assert done_of(book.entries).open == [1]
+    log = LogBuilder(record_of()).start().add(*SAID).close_item(0).add(text_opened(1, choices=[]))
+    done = log.end("cancelled")[-1].event
+    assert log.output.open == []
+    assert log.output.all_items()[0].status is None, "it was complete before the cancel"
+    assert done == log.output.done
+    assert done_of(log.entries).open == [1]
 
 
 def test_annotations_are_gathered_in_order() -> None:
@@ -157,9 +157,9 @@ def test_a_second_restart_lists_what_both_discarded() -> None:
 
 
 def test_a_restart_with_nothing_open_closes_nothing() -> None:
-    book = Book(record_of()).start().say(*SAID).close(0).restart()
-    book.end("completed")
-    restarted = book.entries[-2].event
+    log = LogBuilder(record_of()).start().add(*SAID).close_item(0).restart()
+    log.end("completed")
+    restarted = log.entries[-2].event
     assert isinstance(restarted, Restarted)
     assert (restarted.open, restarted.output) == ([], [Item(0, "text", text="Once upon")])
 
@@ -244,6 +244,6 @@ def test_timings_are_by_the_logs_own_clock() -> None:
 
 
 def test_the_top_is_the_last_number_taken() -> None:
-    output = Output([Entry(EntryId(ATTEMPT, 0), Created(1.0)), Entry(EntryId(ATTEMPT, 1), Started(1, 1.0))])
+    output = Output([Entry(EntryId(EPOCH, 0), Created(1.0)), Entry(EntryId(EPOCH, 1), Started(1, 1.0))])
     assert output.last_seq == 1
     assert (output.created_at, output.started_at) == (1.0, 1.0)

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from support.logs import LOGS, Book, record, text_opened, words
+from support.logs import LogBuilder, record, text_opened, texts
+from support.named_logs import LOGS
 from support.web import Client, Web, until
 from tailrace.events import Options
 from tailrace.log import Log
@@ -107,7 +108,7 @@ async def test_a_subscription_confirmed_late_makes_its_readers_look_once_more(we
 
 
 async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
-    entries = Book(RECORD).start().say(text_opened(), *words("|".join(100 * ["x" * 4096]))).end("completed")
+    entries = LogBuilder(RECORD).start().add(text_opened(), *texts("|".join(100 * ["x" * 4096]))).end("completed")
     await web.create(RECORD, entries[:-1])
     client = await web.read(RECORD, cursor=entries[-2].id)
     await until(lambda: client.reader._seen_resync_count == 0)

@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from support.logs import LOGS, REQUEST, Book, record, text_opened, words
+from support.logs import REQUEST, LogBuilder, record, text_opened, texts
+from support.named_logs import LOGS
 from tailrace.events import Entry, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Position
@@ -26,8 +27,8 @@ def tail_of(*entries: Entry) -> LiveTail:
 
 
 def long_log(count: int, size: int) -> list[Entry]:
-    book = Book(RECORD).start().say(text_opened(), *(Text(0, f"{n:04}" + "x" * (size - 4)) for n in range(count)))
-    return book.end("completed")
+    log = LogBuilder(RECORD).start().add(text_opened(), *(Text(0, f"{n:04}" + "x" * (size - 4)) for n in range(count)))
+    return log.end("completed")
 
 
 def told(tail: LiveTail, cursor: EntryId, wire: Wire = NATIVE) -> list[Entry] | None:
@@ -195,7 +196,7 @@ def test_whatever_is_no_entry_makes_readers_look_into_the_log(sent: bytes | None
 
 
 def test_words_of_a_log_are_dense() -> None:
-    entries = Book(RECORD).start().say(text_opened(), *words("a|b")).end("completed")
+    entries = LogBuilder(RECORD).start().add(text_opened(), *texts("a|b")).end("completed")
     tail = LiveTail(RECORD)
     tail.hear(message(*entries))
     every: list[Any] = [told(tail, entry.id) for entry in entries]

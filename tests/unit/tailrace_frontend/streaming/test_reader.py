@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from support.logs import LOGS, Book, record, text_opened, words
+from support.logs import LogBuilder, record, text_opened, texts
+from support.named_logs import LOGS
 from support.sse import said
 from support.web import Client, Web, until
 from tailrace import keys
@@ -37,8 +38,8 @@ async def web() -> AsyncIterator[Web]:
 
 
 def long_log(count: int) -> list[Entry]:
-    book = Book(RECORD).start().say(text_opened(), *words("|".join(map(_word, range(count)))))
-    return book.end("completed")
+    log = LogBuilder(RECORD).start().add(text_opened(), *texts("|".join(map(_word, range(count)))))
+    return log.end("completed")
 
 
 def _word(n: int) -> str:
@@ -103,7 +104,7 @@ def test_merged_from_any_cursor_and_in_any_pages_a_log_says_the_same(name: str, 
 
 
 def test_adjacent_deltas_of_one_place_become_one_under_the_last_id() -> None:
-    entries = Book(RECORD).start().say(text_opened(), *words("a|b|c|d")).end("completed")
+    entries = LogBuilder(RECORD).start().add(text_opened(), *texts("a|b|c|d")).end("completed")
     (only,) = [entry for entry in merged(entries) if isinstance(entry.event, Text)]
     assert only.event == Text(0, "abcd")
     assert only.id == [entry for entry in entries if isinstance(entry.event, Text)][-1].id
@@ -249,7 +250,7 @@ async def test_nothing_is_read_ahead_of_a_full_socket(web: Web) -> None:
 
 async def test_of_a_page_that_weighs_more_than_it_should_a_full_socket_is_told_no_more_than_it_takes(web: Web) -> None:
     light, heavy = "|".join(200 * ["x"]), "|".join(600 * ["y" * 4000])
-    entries = Book(RECORD).start().say(text_opened(), *words(f"{light}|{heavy}")).end("completed")
+    entries = LogBuilder(RECORD).start().add(text_opened(), *texts(f"{light}|{heavy}")).end("completed")
     await web.create(RECORD, entries)
     client = await web.read(RECORD, client=Client(fills_up=True))
     while not client.ended:

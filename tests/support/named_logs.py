@@ -1,0 +1,183 @@
+"""A log for every turn that an answer can take, by name. Each is a function of the record, because a worker asks the
+record whether an end repeats logprobs."""
+
+from collections.abc import Callable
+
+from support.logs import TRUNCATED, USAGE, LogBuilder, call_opened, citation, text_opened, texts, token
+from tailrace.events import (
+    Entry,
+    Extra,
+    Failure,
+    Finish,
+    GenerationRecord,
+    ItemOpened,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolArguments,
+)  # fmt: skip
+
+
+def _started(record: GenerationRecord) -> LogBuilder:
+    return LogBuilder(record).start()
+
+
+def _text(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Hello|,| world\u2028|."))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _empty(record: GenerationRecord) -> list[Entry]:
+    return _started(record).end("completed", Finish(0, "stop", role=True), usage=USAGE)
+
+
+def _calls(record: GenerationRecord) -> list[Entry]:
+    def said(item: int, text: str) -> ToolArguments:
+        return ToolArguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
+
+    log = _started(record).add(text_opened(), *texts("Let me |look.")).close_item(0)
+    log.add(call_opened(1, 0), said(1, '{"q":'), call_opened(2, 1), said(2, '{"q":'), said(1, "1}"), said(2, "2}"))
+    return log.end("completed", Finish(0, "tool_calls"), usage=USAGE)
+
+
+def _call_alone(record: GenerationRecord) -> list[Entry]:
+    signed = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
+    log = (
+        LogBuilder(record)
+        .start()
+        .add((call_opened(0, choices=[0]), Extra(chunk_fields={"service_tier": "default"}, call=signed)))
+    )
+    return log.end("completed", Finish(0, "tool_calls"), usage=USAGE)
+
+
+def _reasoning(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), Reasoning(0, "m."))
+    log.close_item(0).add(text_opened(1, choices=[]), *texts("Yes|.", 1))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _reasoning_by_another_key(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm", key="reasoning"))
+    log.add(Reasoning(0, "m.", key="reasoning")).close_item(0)
+    log.add(text_opened(1, choices=[]), *texts("No.", 1)).close_item(1)
+    log.add(ItemOpened(2, "reasoning"), Reasoning(2, "Or?", key="reasoning"))
+    return log.end("incomplete", Finish(0, "length"))
+
+
+def _refusal(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(ItemOpened(0, "refusal", choices=[0]), Refusal(0, "I can"), Refusal(0, "not."))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _choices(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(0, 1, (0, 1, 2)), *texts("one", 0, 1), text_opened(1, 0, ()))
+    log.add(*texts("nought", 1), *texts("!", 0, 1), *texts("?", 1), text_opened(2, 2, ()), *texts("two", 2, 2))
+    return log.end("incomplete", Finish(0, "stop"), Finish(1, "length"), Finish(2, "content_filter"), usage=USAGE)
+
+
+def _length(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once upon| a"))
+    return log.end("incomplete", Finish(0, "length"), usage=USAGE)
+
+
+def _filtered(record: GenerationRecord) -> list[Entry]:
+    return _started(record).add(text_opened(), *texts("Once")).end("incomplete", Finish(0, "content_filter"))
+
+
+def _truncated(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once upon"))
+    return log.end("incomplete", error=TRUNCATED)
+
+
+def _failed(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once upon")).close_item(0)
+    log.add(call_opened(1), ToolArguments(1, '{"q', call="functions.search:0"))
+    return log.end("failed", error=Failure("Slow down.", "rate_limit_exceeded", "requests"))
+
+
+def _failed_at_once(record: GenerationRecord) -> list[Entry]:
+    return _started(record).end("failed", error=Failure("No such model.", "model_not_found", "invalid_request_error"))
+
+
+def _cancelled(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once| upon")).close_item(0)
+    return log.add(call_opened(1), ToolArguments(1, '{"q', call="functions.search:0")).end("cancelled")
+
+
+def _cancelled_while_queued(record: GenerationRecord) -> list[Entry]:
+    return LogBuilder(record).end("cancelled")
+
+
+def _restarted(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once| upon")).close_item(0)
+    log.add(
+        ItemOpened(1, "reasoning"), Reasoning(1, "Hm"), call_opened(2), ToolArguments(2, "{", call="functions.search:0")
+    )
+    log.restart().add(text_opened(3), *texts("Twice| upon", 3))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _restarted_twice(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Once")).restart(2).restart(3)
+    return log.add(text_opened(1), *texts("Thrice", 1)).end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _started_twice(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).start(2).add(text_opened(), *texts("At last"))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _annotations(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add((text_opened(), Extra(chunk_fields={"system_fingerprint": "fp_1"})), *texts("See"))
+    log.add((Text(0, " both"), Extra(delta={"annotations": [citation(0), citation(1)]})), *texts("."))
+    return log.end(
+        "completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"system_fingerprint": "fp_2"})
+    )
+
+
+def _annotations_again(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened())
+    log.add((Text(0, "See"), Extra(delta={"annotations": [citation(0), citation(1)]})))
+    log.add((Text(0, ""), Extra(delta={"annotations": [citation(2)]}, before=2)), *texts("."))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _logprobs(record: GenerationRecord) -> list[Entry]:
+    def extra(*texts: str) -> Extra:
+        return Extra(choice={"logprobs": {"content": [token(text) for text in texts], "refusal": None}})
+
+    log = _started(record).add(text_opened(), (Text(0, "Hi"), extra("Hi")), (Text(0, ""), extra("\ufffd")))
+    return log.add((Text(0, " there"), extra(" th", "ere"))).end("completed", Finish(0, "stop"), usage=USAGE)
+
+
+def _unknown(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add((text_opened(), Extra(chunk_fields={"x_vendor": {"id": 1}}, choice={"seed": 7})))
+    log.add((Text(0, ""), Extra(delta={"audio": {"id": "a", "data": "AAAA"}})), *texts("Hi|!"))
+    log.add((Text(0, "?"), Extra(chunk_fields={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"x_vendor": {"id": 3}}))
+
+
+LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
+    "text": _text,
+    "empty": _empty,
+    "calls": _calls,
+    "call-alone": _call_alone,
+    "reasoning": _reasoning,
+    "reasoning-by-another-key": _reasoning_by_another_key,
+    "refusal": _refusal,
+    "choices": _choices,
+    "length": _length,
+    "filtered": _filtered,
+    "truncated": _truncated,
+    "failed": _failed,
+    "failed-at-once": _failed_at_once,
+    "cancelled": _cancelled,
+    "cancelled-while-queued": _cancelled_while_queued,
+    "restarted": _restarted,
+    "restarted-twice": _restarted_twice,
+    "started-twice": _started_twice,
+    "annotations": _annotations,
+    "annotations-again": _annotations_again,
+    "logprobs": _logprobs,
+    "unknown": _unknown,
+}
