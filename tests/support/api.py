@@ -1,4 +1,4 @@
-"""A client of the native API, and a worker's hand on a log where there is no worker."""
+"""A client of the native API."""
 
 import asyncio
 import io
@@ -11,11 +11,6 @@ import aiohttp
 from multidict import CIMultiDictProxy
 
 from support.sse import Stream
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, ItemOpened, Started, Text, seq_span
-from tailrace.ids import EntryId
-from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.log.codec import Row, from_row, to_row
-from tailrace.log.output import Output
 
 PATIENCE_S = 20.0
 MESSAGES = [{"role": "user", "content": "Hello?"}]
@@ -130,40 +125,3 @@ class Api:
         stream = await self.stream(generation_id, cursor, query)
         await stream.rest()
         return stream
-
-
-class Teller:
-    """Takes a generation over and tells it, as a worker would."""
-
-    def __init__(self, log: Log, generation_id: str, epoch: int, output: Output) -> None:
-        self.log = log
-        self.generation_id = generation_id
-        self.epoch = epoch
-        self.output = output
-
-    @classmethod
-    async def of(cls, log: Log, generation_id: str) -> "Teller":
-        taken = await log.acquire(generation_id, f"teller of {generation_id}", worker="teller")
-        assert taken.outcome is Outcome.OK
-        teller = cls(log, generation_id, taken.epoch, Output(map(from_row, taken.rows)))
-        await teller.add(Started(1, taken.now / 1000), ItemOpened(0, "text", choices=[0]))
-        return teller
-
-    async def add(self, *events: Event) -> None:
-        after_seq, rows = self.output.last_seq, [self._row(event) for event in events]
-        (answer,) = await self.log.append([AppendBatch(self.generation_id, self.epoch, after_seq, rows)])
-        assert not isinstance(answer, Exception), answer
-        assert answer.outcome is Outcome.OK
-
-    async def say(self, *texts: str) -> None:
-        await self.add(*(Text(0, text) for text in texts))
-
-    def _row(self, event: Event) -> Row:
-        entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event)), event)
-        self.output.add(entry)
-        return to_row(entry)
-
-    async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
-        done: Done = self.output.build_done(status, time.time(), finish=[Finish(0, "stop")], error=error)
-        answer = await self.log.finish(self.generation_id, self.epoch, self.output.last_seq, done)
-        assert answer.outcome is Outcome.OK

@@ -8,7 +8,8 @@ from typing import Any
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from support.api import Api, Teller, eventually
+from support.api import Api, eventually
+from support.log_writer import LogWriter
 from support.stack import Frontend, Stack, stack
 from tailrace import keys
 from tailrace.log import Log
@@ -33,16 +34,16 @@ class Product:
         self.stranger = Api(http, guarded.url)
         self.log = Log(connection.connect(running.redis.url), WRITER_LEASE_MS)
 
-    async def writer(self, generation_id: str) -> Teller:
+    async def writer(self, generation_id: str) -> LogWriter:
         """Take the generation over, as its worker would."""
-        return await Teller.of(self.log, generation_id)
+        return await LogWriter.start(self.log, generation_id)
 
     async def completed(self, *texts: str, api: Api | None = None, **fields: Any) -> str:
         """The id of a generation that has ended with these texts."""
         generation_id = await (api or self.api).create(**fields)
         writer = await self.writer(generation_id)
         for text in texts:
-            await writer.say(text)
+            await writer.write_text(text)
         await writer.end()
         return generation_id
 

@@ -34,8 +34,8 @@ async def test_cancelled_while_it_waits_it_leaves_the_queue(product: Product) ->
 
 async def test_cancelled_by_many_at_once_it_ends_once(product: Product) -> None:
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
     told = await asyncio.gather(*(product.api.cancel(generation_id) for _ in range(10)))
     assert {(answer.status, answer.value["status"]) for answer in told} == {(200, "cancelled")}
     stream = await product.api.read(generation_id)

@@ -44,9 +44,9 @@ async def test_create_answers_the_log_itself_where_accept_names_event_streams(pr
         parser = Parser()
         (created,) = parser.feed(await answer.content.readany())
         assert (created.kind, created.seq, created.value["id"]) == ("created", 0, generation_id)
-        teller = await product.writer(generation_id)
-        await teller.say("Hello", " there")
-        await teller.end()
+        writer = await product.writer(generation_id)
+        await writer.write_text("Hello", " there")
+        await writer.end()
         events = [event async for data in answer.content.iter_any() for event in parser.feed(data)]
     assert said(events) == "Hello there"
     assert events[-1].kind == "done"

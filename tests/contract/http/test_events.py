@@ -61,12 +61,12 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
     generation_id = await product.api.create()
     stream = await product.api.stream(generation_id)
     await stream.until("created")
-    teller = await product.writer(generation_id)
+    writer = await product.writer(generation_id)
     await stream.until("item_opened")
     for word in ("Hello", " there", "!"):
-        await teller.say(word)
+        await writer.write_text(word)
         await stream.until_said(word)
-    await teller.end()
+    await writer.end()
     await stream.rest()
     assert stream.kinds == ["created", "started", "item_opened", "text", "text", "text", "done"]
     assert [event.seq for event in stream.events] == [0, 1, 3, 4, 5, 6, stream.events[-1].seq]
@@ -75,11 +75,11 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
 async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> None:
     generation_id = await product.api.create()
     whole = await product.api.stream(generation_id)
-    teller = await product.writer(generation_id)
+    writer = await product.writer(generation_id)
     for word in ("a", "b", "c", "d"):
-        await teller.say(word)
+        await writer.write_text(word)
         await whole.until_said(word)
-    await teller.end()
+    await writer.end()
     await whole.rest()
     for position, event in enumerate(whole.events[:-1]):
         for query, headers in (("", {"Last_Event_ID": str(event.id)}), (f"?last_event_id={event.id}", {})):
@@ -110,12 +110,12 @@ async def test_at_the_end_of_a_log_there_is_nothing_more_ever(product: Product) 
 
 async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Product) -> None:
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
-    last_seq = f"{teller.epoch}-{teller.output.last_seq}"
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
+    last_seq = f"{writer.epoch}-{writer.last_seq}"
     stream = await product.api.stream(generation_id, last_seq)
-    await teller.say(" there")
-    await teller.end()
+    await writer.write_text(" there")
+    await writer.end()
     await stream.rest()
     assert stream.text == " there"
 
@@ -138,12 +138,12 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
 @pytest.mark.parametrize("live", [True, False])
 async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(product: Product, live: bool) -> None:
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
     if not live:
-        await teller.end()
+        await writer.end()
     began = time.monotonic()
-    stream = await product.api.stream(generation_id, f"{teller.epoch}-{teller.output.last_seq + 50}")
+    stream = await product.api.stream(generation_id, f"{writer.epoch}-{writer.last_seq + 50}")
     first = await stream.until("restarted")
     assert time.monotonic() - began >= LEASE_S
     assert first.id is None
@@ -151,7 +151,7 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
     await stream.until_said("Hello")
     assert stream.events[1].seq == 0
     if live:
-        await teller.end()
+        await writer.end()
     await stream.rest()
     assert stream.text == "Hello"
 
@@ -182,8 +182,8 @@ async def test_text_is_the_spoken_text(product: Product) -> None:
 
 async def test_text_of_what_was_cancelled_never_ends_cleanly(product: Product) -> None:
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
     await product.api.cancel(generation_id)
     with pytest.raises(aiohttp.ClientPayloadError):
         await product.api.events(generation_id, Accept="text/plain")

@@ -48,10 +48,10 @@ async def _not_ready(api: Api) -> Answer | None:
 async def _long(product: Product, pieces: int, size: int = 64 * 1024) -> str:
     """A finished generation of so many pieces, more than sockets hold."""
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
+    writer = await product.writer(generation_id)
     for _ in range(pieces):
-        await teller.say("x" * size)
-    await teller.end()
+        await writer.write_text("x" * size)
+    await writer.end()
     return generation_id
 
 
@@ -90,8 +90,8 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
     async with product.frontend(drain_s="1") as node:
         api = Api(product.http, node.url)
         generation_id = await api.create()
-        teller = await product.writer(generation_id)
-        await teller.say("Hello")
+        writer = await product.writer(generation_id)
+        await writer.write_text("Hello")
         streams = [await api.stream(generation_id) for _ in range(8)]
         for stream in streams:
             await stream.until_said("Hello")
@@ -103,13 +103,13 @@ async def test_a_frontend_that_is_told_to_stop_sends_its_streams_elsewhere_and_i
         for stream in streams:
             assert 1000 <= (stream.parser.retry or 0) <= 3000
             assert stream.parser.comments == ["this server is stopping"]
-            assert stream.parser.last_id.split("-")[0] == str(teller.epoch)
+            assert stream.parser.last_id.split("-")[0] == str(writer.epoch)
         assert (await waiting).value["status"] == "running"
         assert await node.wait() == 0
         assert time.monotonic() - began < 2.5
         assert "Traceback" not in node.output
-    await teller.say(" there")
-    await teller.end()
+    await writer.write_text(" there")
+    await writer.end()
     for stream in streams:
         rest = await product.api.read(generation_id, stream.parser.last_id)
         assert stream.text + rest.text == "Hello there"
@@ -150,7 +150,7 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
         api = Api(product.http, node.url)
         await api.read(await product.completed("warm", "up"))
         generation_id = await api.create()
-        teller = await product.writer(generation_id)
+        writer = await product.writer(generation_id)
         path = f"/v1/generations/{generation_id}/events"
         slow = [stalled_client(node, path) for _ in range(3)]
         await eventually(lambda: has_metric(api, "tailrace_readers", 3))
@@ -159,7 +159,7 @@ async def test_readers_that_stop_reading_cost_a_page_each_slow_nobody_and_are_cu
 
         async def tell() -> None:
             for _ in range(SLOW_PIECES // 16):
-                await teller.say(*["~" * SLOW_PIECE] * 16)
+                await writer.write_text(*["~" * SLOW_PIECE] * 16)
 
         telling = asyncio.create_task(tell())
         async with product.http.get(api.url + path) as answer:

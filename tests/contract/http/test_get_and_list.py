@@ -14,14 +14,14 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 async def test_get_tells_the_output_so_far_and_in_the_end_all_of_it(product: Product) -> None:
     generation_id = await product.api.create()
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
     told = (await product.api.get(generation_id)).value
     assert told["status"] == "running"
     assert told["output"] == [{"item": 0, "type": "text", "text": "Hello"}]
     assert told["queue_position"] is None
-    await teller.say(" there")
-    await teller.end()
+    await writer.write_text(" there")
+    await writer.end()
     told = (await product.api.get(generation_id)).value
     assert told["status"] == "completed"
     assert told["output"] == [{"item": 0, "type": "text", "text": "Hello there"}]
@@ -33,12 +33,12 @@ async def test_get_tells_the_output_so_far_and_in_the_end_all_of_it(product: Pro
 async def test_get_with_wait_answers_when_it_has_ended(product: Product) -> None:
     generation_id = await product.api.create()
     waiting = asyncio.create_task(product.api.get(generation_id, "?wait=20"))
-    teller = await product.writer(generation_id)
-    await teller.say("Hello")
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
     await eventually(lambda: has_metric(product.api, "tailrace_readers", 1))
     assert not waiting.done()
     began = time.monotonic()
-    await teller.end()
+    await writer.end()
     told = await waiting
     assert told.value["status"] == "completed"
     assert time.monotonic() - began < 1

@@ -17,8 +17,8 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
     async with running_product(lease_s="4") as product:
         api, redis = product.api, product.stack.redis
         generation_id = await api.create()
-        teller = await product.writer(generation_id)
-        await teller.say("Hello")
+        writer = await product.writer(generation_id)
+        await writer.write_text("Hello")
         streams = [await api.stream(generation_id) for _ in range(3)]
         for stream in streams:
             await stream.until_said("Hello")
@@ -29,10 +29,10 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
             await _refused_while_away(api, generation_id)
             await asyncio.to_thread(redis.start)
             await eventually(lambda: _is_back(api))
-            await teller.say(f" after {stop.__name__}")
+            await writer.write_text(f" after {stop.__name__}")
             for stream in streams:
                 await stream.until_said(f" after {stop.__name__}")
-        await teller.end()
+        await writer.end()
         for stream in streams:
             await stream.rest()
             assert stream.text == "Hello after stop after kill"
