@@ -1,6 +1,6 @@
 """A real server for whoever asks for one, empty at the start of each test."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,6 +31,17 @@ async def redis(valkey: EmbeddedServer) -> AsyncIterator[Redis]:
     await client.flushall()
     yield client
     await client.aclose()
+
+
+@pytest.fixture
+async def fill_memory(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A call from which on the server refuses every write that takes memory."""
+
+    async def fill() -> None:
+        await redis.config_set("maxmemory", 1)
+
+    yield fill
+    await redis.config_set("maxmemory", 0)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The log: one generation is one ordered, finite list of entries, kept in a Redis Stream.
 
-What it promises, a test each in `tests/contract/test_log.py`:
+What it promises, a test each in `tests/contract/log/test_promises.py`:
 
 1. *Ordered.* Ids grow; numbers are dense over the whole log, across attempts.
 2. *Immutable.* An entry never changes until the generation expires or is deleted.

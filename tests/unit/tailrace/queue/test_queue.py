@@ -1,6 +1,6 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,6 @@ HOUR_S = 3600
 @pytest.fixture
 def queue(redis: Redis, log: Log) -> Queue:
     return Queue(redis, log)
-
-
-@pytest.fixture
-async def full(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-    """A call that fills the server's memory."""
-
-    async def fill() -> None:
-        await redis.config_set("maxmemory", 1)
-
-    yield fill
-    await redis.config_set("maxmemory", 0)
 
 
 def new_record(**changes: Any) -> GenerationRecord:
@@ -136,9 +125,9 @@ async def test_submit_of_what_was_deleted_is_gone(log: Log, queue: Queue) -> Non
 
 
 async def test_submit_to_a_full_server_leaves_nothing(
-    redis: Redis, queue: Queue, full: Callable[[], Awaitable[None]]
+    redis: Redis, queue: Queue, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
-    await full()
+    await fill_memory()
     with pytest.raises(Unavailable) as refused:
         await queue.submit(new_record(), REQUEST)
     assert refused.value.retry_after > 0
@@ -149,7 +138,7 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
     redis: Redis,
     log: Log,
     queue: Queue,
-    full: Callable[[], Awaitable[None]],
+    fill_memory: Callable[[], Awaitable[None]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The memory is used up between the steps."""
@@ -157,7 +146,7 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
 
     async def create_and_fill(record: GenerationRecord, request: Json, job_id: str) -> int:
         created = await create(record, request, job_id)
-        await full()
+        await fill_memory()
         return created
 
     monkeypatch.setattr(log, "create", create_and_fill)
@@ -172,7 +161,7 @@ async def test_submit_that_is_refused_half_way_may_be_tried_again(
 
 @pytest.mark.parametrize("status", ["queued", "running", "completed"])
 async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
-    redis: Redis, log: Log, queue: Queue, full: Callable[[], Awaitable[None]], status: str
+    redis: Redis, log: Log, queue: Queue, fill_memory: Callable[[], Awaitable[None]], status: str
 ) -> None:
     record = new_record()
     await queue.submit(record, REQUEST)
@@ -181,7 +170,7 @@ async def test_submit_again_to_a_full_server_does_not_touch_what_is_there(
     if status == "completed":
         await terminate(log, queue, record.id, "completed")
     before = await everything(redis)
-    await full()
+    await fill_memory()
     with pytest.raises(Unavailable):
         await queue.submit(record, REQUEST)
     assert await everything(redis) == before

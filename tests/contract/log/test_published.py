@@ -1,0 +1,105 @@
+"""Messages that the scripts publish."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from support.log_writer import LogWriter
+from support.logs import REQUEST
+from support.stored_log import (
+    ANSWER,
+    STARTED,
+    create_generation,
+    lose,
+)
+from tailrace import keys
+from tailrace.events import Entry, Text, seq_span
+from tailrace.ids import EntryId
+from tailrace.log.codec import Row, from_row, unpack
+from tailrace.log.log import AppendBatch, Log
+from tailrace.redis.subscriber import Subscriber
+
+
+@pytest.fixture
+async def heard(redis: Redis, generation_id: str) -> AsyncIterator[asyncio.Queue[bytes | None]]:
+    """What is published on the generation's channel."""
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscriber = Subscriber(redis)
+    subscriber.add(keys.events(generation_id), messages.put_nowait)
+    subscriber.start()
+    async with asyncio.timeout(5):
+        assert await messages.get() is None
+    yield messages
+    await subscriber.close()
+
+
+async def hears(heard: asyncio.Queue[bytes | None]) -> list[Row]:
+    async with asyncio.timeout(5):
+        message = await heard.get()
+    assert message is not None
+    return unpack(message) if message else []
+
+
+async def test_subscribers_hear_exactly_what_was_added(
+    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    writer = await LogWriter.acquire(log, generation_id, "one")
+    for batch in (
+        await writer.write(STARTED),
+        await writer.write(*ANSWER[1:]),
+        await writer.write(Text(0, "\x00 \u2028 ü")),
+    ):
+        assert await hears(heard) == batch.rows
+    await writer.finish()
+    assert [from_row(row) for row in await hears(heard)] == [
+        Entry(EntryId(writer.epoch, writer.last_seq + seq_span(writer.done())), writer.done())
+    ]
+    assert heard.empty()
+
+
+async def test_subscribers_hear_nothing_that_adds_nothing(
+    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    writer = await LogWriter.acquire(log, generation_id, "one")
+    batch = await writer.write(*ANSWER)
+    assert await hears(heard) == batch.rows
+    await writer.send(batch)
+    await writer.send(AppendBatch(generation_id, writer.epoch, writer.last_seq + 5, batch.rows))
+    await writer.send(batch._replace(epoch=1))
+    await log.finish(generation_id, writer.epoch, writer.last_seq + 1, writer.done())
+    await log.renew([(generation_id, writer.epoch, False)])
+    await writer.finish()
+    assert len(await hears(heard)) == 1
+    await writer.finish()
+    await writer.send(batch)
+    await log.delete(generation_id)
+    assert await hears(heard) == []
+    assert heard.empty()
+
+
+async def test_subscribers_are_told_to_look_when_a_log_comes_back(
+    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+) -> None:
+    writer = await LogWriter.acquire(log, generation_id, "one")
+    await lose(redis, generation_id)
+    await log.restore(writer.state, REQUEST, writer.rows)
+    assert await hears(heard) == []
+
+
+async def test_the_worker_that_holds_it_is_nudged_and_nobody_where_none_does(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscriber = Subscriber(redis)
+    subscriber.add(keys.worker("first"), messages.put_nowait)
+    subscriber.add(keys.worker(""), messages.put_nowait)
+    subscriber.start()
+    async with asyncio.timeout(5):
+        assert [await messages.get(), await messages.get()] == [None, None]
+        waiting = await create_generation(log)
+        await log.notify_worker(await log.state(waiting))
+        await log.notify_worker(await log.state(writer.generation_id))
+        assert await messages.get() == writer.generation_id.encode()
+    await subscriber.close()

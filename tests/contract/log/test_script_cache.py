@@ -1,0 +1,62 @@
+"""A server that has lost its scripts (`SCRIPT FLUSH`, a restart)."""
+
+from collections.abc import Awaitable, Callable
+
+from redis.asyncio import Redis
+
+from support.log_writer import LogWriter
+from support.logs import REQUEST
+from support.logs import record as record_of
+from support.stored_log import (
+    ANSWER,
+    STARTED,
+    create_generation,
+    read_all,
+)
+from tailrace.ids import new_generation_id
+from tailrace.log.log import AppendResult, Log, Outcome
+
+
+async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, redis: Redis) -> None:
+    async def forget() -> None:
+        await redis.script_flush()
+
+    record = record_of(id=new_generation_id())
+    await forget()
+    await log.create(record, REQUEST, "first job")
+    await forget()
+    writer = await LogWriter.acquire(log, record.id, "one")
+    await forget()
+    await writer.write(*ANSWER)
+    await forget()
+    assert await log.renew([(record.id, writer.epoch, False)]) == [Outcome.OK]
+    await forget()
+    await log.touch_presence([record.id])
+    await forget()
+    assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.OK
+    await forget()
+    assert await log.release(record.id, writer.epoch, "another job") is Outcome.OK
+    await forget()
+    assert (await writer.finish()).outcome is Outcome.OK
+    await forget()
+    assert await log.delete(record.id) is Outcome.OK
+
+
+async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(log: Log, redis: Redis) -> None:
+    writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in range(20)]
+    for _ in range(2):
+        await redis.script_flush()
+        answers = await log.append([writer.batch(STARTED) for writer in writers])
+        assert answers == [AppendResult(Outcome.OK, writer.last_seq) for writer in writers]
+    for writer in writers:
+        assert await read_all(log, writer.generation_id) == writer.entries
+
+
+async def test_a_full_server_that_forgot_the_scripts_still_ends_what_runs(
+    log: Log, redis: Redis, writer: LogWriter, fill_memory: Callable[[], Awaitable[None]]
+) -> None:
+    await fill_memory()
+    await redis.script_flush()
+    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="failed")
+    await redis.script_flush()
+    assert (await ender.finish("failed")).outcome is Outcome.OK

@@ -1,0 +1,95 @@
+"""`take_over.lua`: who gets the lease, and under which epoch."""
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import LEASE_MS
+from support.log_writer import LogWriter
+from support.logs import REQUEST
+from support.stored_log import (
+    ANSWER,
+    HOUR_MS,
+    STARTED,
+    apply_fate,
+    expire_lease,
+)
+from tailrace import keys
+from tailrace.events import FinalStatus
+from tailrace.ids import EntryId
+from tailrace.log.codec import from_row
+from tailrace.log.log import LeaseGrant, Log, Outcome
+
+DAY_MS = 24 * HOUR_MS
+
+
+async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation_id: str) -> None:
+    before = await log.now()
+    taken = await log.acquire(generation_id, "one", worker="first")
+    assert before <= taken.now <= await log.now()
+    state = await log.state(generation_id)
+    assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows, REQUEST)
+    assert [from_row(row) for row in taken.rows] == await log.read(generation_id)
+    assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
+    assert state.epoch == max(taken.now, state.record.created + 1)
+    assert state.lease == taken.now + LEASE_MS
+
+
+async def test_acquire_notes_where_each_run_began(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await writer.write(*ANSWER)
+    await expire_lease(redis, writer.generation_id)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="second")
+    assert later.state.attempt == 2
+
+
+async def test_acquire_by_the_same_token_is_the_same_answer(log: Log, generation_id: str) -> None:
+    first = await log.acquire(generation_id, "one", worker="first")
+    again = await log.acquire(generation_id, "one", worker="first")
+    assert again == first._replace(now=again.now)
+
+
+async def test_acquire_is_refused_while_another_workers_lease_lives(log: Log, redis: Redis, writer: LogWriter) -> None:
+    assert await log.acquire(writer.generation_id, "two", worker="second") == LeaseGrant(Outcome.HELD)
+    assert (await writer.finish()).outcome is Outcome.OK
+
+
+async def test_acquire_by_the_worker_that_holds_it_is_granted(log: Log, writer: LogWriter) -> None:
+    assert (await LogWriter.acquire(log, writer.generation_id, "two", worker="first")).epoch > writer.epoch
+
+
+async def test_acquire_is_granted_once_the_lease_has_expired(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await expire_lease(redis, writer.generation_id)
+    assert (await LogWriter.acquire(log, writer.generation_id, "two", worker="second")).epoch > writer.epoch
+
+
+async def test_acquire_to_end_is_never_refused(log: Log, writer: LogWriter) -> None:
+    one = await LogWriter.acquire(log, writer.generation_id, "end one", terminating="cancelled")
+    two = await LogWriter.acquire(log, writer.generation_id, "end two", terminating="failed")
+    assert writer.epoch < one.epoch < two.epoch
+    assert (two.state.terminating, two.state.worker, two.state.attempt) == ("failed", "first", 1)
+
+
+async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
+    await expire_lease(redis, writer.generation_id)
+    assert await log.acquire(writer.generation_id, "two", worker="second") == LeaseGrant(Outcome.TERMINATING)
+
+
+@pytest.mark.parametrize("terminating", [None, "failed"])
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.UNKNOWN), ("lost", Outcome.UNKNOWN)],
+)
+async def test_acquire_of_what_is_not_there_to_be_written(
+    log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome, terminating: FinalStatus | None
+) -> None:
+    await apply_fate(fate, log, redis, writer)
+    assert await log.acquire(writer.generation_id, "two", terminating=terminating) == LeaseGrant(outcome)
+
+
+async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, writer: LogWriter) -> None:
+    future = writer.epoch + 10 * DAY_MS
+    await redis.execute_command("HSET", keys.state(writer.generation_id), "epoch", future)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
+    assert later.epoch == future + 1
+    await later.write(STARTED)
+    assert (await log.read(writer.generation_id))[-1].id == EntryId(future + 1, 1)

@@ -1,0 +1,95 @@
+"""`create.lua`, and the request that it stores."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
+
+from support.log_writer import LogWriter
+from support.logs import REQUEST
+from support.logs import record as record_of
+from support.stored_log import (
+    HOUR_MS,
+    create_generation,
+    expire,
+    stored_entries,
+)
+from tailrace import keys
+from tailrace.errors import Gone, NotFound
+from tailrace.events import Created, Entry, GenerationRecord
+from tailrace.ids import EntryId, new_generation_id
+from tailrace.log.log import Log, Outcome
+from tailrace.log.state import GenerationState
+
+DEADLINE_MS = HOUR_MS
+
+
+async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
+    before = await log.now()
+    record = record_of(id=new_generation_id(), background=True)
+    request = {"messages": "naïve \u2028 \x00"}
+    created = await log.create(record, request, "first job")
+    assert before <= created <= await log.now()
+    state = await log.state(record.id, "anna")
+    assert state == GenerationState(
+        GenerationRecord(**{name: getattr(record, name) for name in GenerationRecord.__struct_fields__} | {"created":
+        created}), status="queued", epoch=created, attempt=0, seq=1, lease=0, deadline=created + DEADLINE_MS,
+        job_id="first job",
+    )  # fmt: skip
+    assert await log.request(record.id) == request
+    assert await log.read(record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+
+
+async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log) -> None:
+    record, request = record_of(id=new_generation_id()), {"messages": ["x" * 100_000]}
+    await log.create(record, request, "job_id")
+    assert await log.states([record.id]) == [await log.state(record.id)]
+    taken = await log.acquire(record.id, "token", worker="w")
+    assert taken.state is not None
+    assert taken.request == await log.request(record.id) == request
+    await log.redis.delete(*keys.of_generation(record.id))
+    with pytest.raises(NotFound):
+        await log.request(record.id)
+    assert await log.restore(taken.state, taken.request, taken.rows) is Outcome.OK
+    assert (await log.state(record.id)).record == taken.state.record
+    assert await log.request(record.id) == request
+
+
+async def test_request_of_a_deleted_generation_is_gone(log: Log, generation_id: str) -> None:
+    await log.delete(generation_id)
+    with pytest.raises(Gone):
+        await log.request(generation_id)
+
+
+async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
+    record = record_of(id=new_generation_id())
+    created = await log.create(record, REQUEST, "first job")
+    before = await stored_entries(redis, record.id), await log.state(record.id)
+    writer = await LogWriter.acquire(log, record.id, "one")
+    assert await log.create(record, REQUEST, "another job") == created
+    await writer.finish()
+    assert await log.create(record, REQUEST, "another job") == created
+    assert (await stored_entries(redis, record.id))[:1] == before[0]
+    assert (await log.state(record.id)).job_id == "first job"
+
+
+@pytest.mark.parametrize("fate", ["deleted", "expired"])
+async def test_create_of_what_is_no_longer_kept_is_gone(log: Log, redis: Redis, generation_id: str, fate: str) -> None:
+    if fate == "deleted":
+        await log.delete(generation_id)
+    else:
+        await expire(redis, generation_id)
+    with pytest.raises(Gone) as gone:
+        await log.create(record_of(id=generation_id), REQUEST, "another job")
+    assert gone.value.code == fate
+    assert not await redis.exists(keys.state(generation_id), keys.log(generation_id))
+
+
+async def test_create_out_of_memory_is_refused_and_leaves_nothing(
+    log: Log, redis: Redis, fill_memory: Callable[[], Awaitable[None]]
+) -> None:
+    await fill_memory()
+    with pytest.raises(OutOfMemoryError):
+        await create_generation(log)
+    assert await redis.dbsize() == 0

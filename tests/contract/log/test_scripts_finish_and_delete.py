@@ -1,0 +1,88 @@
+"""`finish.lua` and `delete.lua`."""
+
+import pytest
+from redis.asyncio import Redis
+
+from support.log_writer import LogWriter
+from support.stored_log import (
+    ANSWER,
+    apply_fate,
+    expire,
+    read_all,
+)
+from tailrace import keys
+from tailrace.errors import Gone
+from tailrace.events import Entry, Extra, seq_span
+from tailrace.ids import EntryId, new_generation_id
+from tailrace.log.codec import from_row
+from tailrace.log.log import AppendResult, Log, Outcome
+
+
+async def test_finish_writes_the_end_and_lets_go(log: Log, writer: LogWriter) -> None:
+    await writer.write(*ANSWER)
+    assert await log.done_entry(writer.generation_id) is None
+    assert await writer.finish("incomplete") == AppendResult(Outcome.OK)
+    state = await log.state(writer.generation_id)
+    assert (state.status, state.lease, state.is_final) == ("incomplete", 0, True)
+    assert state.position == EntryId(writer.epoch, writer.last_seq + seq_span(writer.done()))
+    assert (await read_all(log, writer.generation_id))[-1] == Entry(state.position, writer.done("incomplete"))
+    assert await log.done_entry(writer.generation_id) == writer.done("incomplete")
+
+
+async def test_finish_keeps_what_else_the_end_has(log: Log, writer: LogWriter) -> None:
+    extra = Extra(chunk_fields={"system_fingerprint": "fp"})
+    await log.finish(writer.generation_id, writer.epoch, writer.last_seq, writer.done(), extra)
+    assert (await read_all(log, writer.generation_id))[-1].extra == extra
+
+
+@pytest.mark.parametrize("off", [-1, 1])
+async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, writer: LogWriter, off: int) -> None:
+    await writer.write(*ANSWER)
+    answer = await log.finish(writer.generation_id, writer.epoch, writer.last_seq + off, writer.done())
+    assert answer == AppendResult(Outcome.CHANGED, writer.last_seq)
+    assert await log.done_entry(writer.generation_id) is None
+
+
+async def test_finish_again_answers_the_end_that_is_there(log: Log, writer: LogWriter) -> None:
+    await writer.finish("completed")
+    answer = await writer.finish("failed")
+    assert answer.outcome is Outcome.DONE
+    assert answer.done is not None
+    assert from_row(answer.done).event == writer.done("completed")
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [
+        ("taken over", Outcome.FENCED),
+        ("deleted", Outcome.GONE),
+        ("expired", Outcome.UNKNOWN),
+        ("lost", Outcome.UNKNOWN),
+    ],
+)
+async def test_finish_of_what_it_may_not_write(
+    log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome
+) -> None:
+    await apply_fate(fate, log, redis, writer)
+    assert await writer.finish() == AppendResult(outcome)
+    assert await log.done_entry(writer.generation_id) is None
+
+
+async def test_delete_takes_all_but_the_tombstone(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await writer.finish()
+    assert await log.delete(writer.generation_id) is Outcome.OK
+    assert await redis.keys() == [keys.tombstone(writer.generation_id).encode()]
+    assert await log.delete(writer.generation_id) is Outcome.GONE
+
+
+async def test_delete_of_what_never_was_leaves_nothing(log: Log, redis: Redis) -> None:
+    assert await log.delete(new_generation_id()) is Outcome.UNKNOWN
+    assert await redis.dbsize() == 0
+
+
+async def test_delete_of_what_has_expired_is_remembered_as_deleted(log: Log, redis: Redis, generation_id: str) -> None:
+    await expire(redis, generation_id)
+    assert await log.delete(generation_id) is Outcome.OK
+    with pytest.raises(Gone) as gone:
+        await log.state(generation_id, "anna")
+    assert gone.value.code == "deleted"

@@ -1,0 +1,113 @@
+"""The scripts that hold a lease and give it up: `renew.lua`, `touch_presence.lua`, `requeue.lua`."""
+
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import LEASE_MS
+from support.log_writer import LogWriter
+from support.stored_log import (
+    apply_fate,
+    create_generation,
+    expire_lease,
+)
+from tailrace import keys
+from tailrace.events import Options
+from tailrace.log.log import Log, Outcome
+from tailrace.log.state import ABANDONED_MS
+
+SLACK_MS = 30_000  # a slow machine may take this long between a call and the check of its result
+
+
+async def test_renew_prolongs_the_lease(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await expire_lease(redis, writer.generation_id)
+    before = await log.now()
+    assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
+    assert before + LEASE_MS <= (await log.state(writer.generation_id)).lease <= await log.now() + LEASE_MS
+
+
+RENEWALS = [
+    ("nothing", Outcome.OK),
+    ("taken over", Outcome.FENCED),
+    ("finished", Outcome.DONE),
+    ("lost", Outcome.UNKNOWN),
+    ("expired", Outcome.UNKNOWN),
+    ("deleted", Outcome.GONE),
+]
+
+
+async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> None:
+    writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in RENEWALS]
+    for writer, (fate, _) in zip(writers, RENEWALS, strict=True):
+        await apply_fate(fate, log, redis, writer)
+    answers = await log.renew([(writer.generation_id, writer.epoch, False) for writer in writers])
+    assert answers == [outcome for _, outcome in RENEWALS]
+    assert not await redis.exists(*(keys.state(writer.generation_id) for writer in writers[3:]))
+
+
+async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, writer: LogWriter) -> None:
+    long_ago = await log.now() - ABANDONED_MS - 1
+    lease = writer.generation_id, writer.epoch, True
+    assert await log.renew([lease]) == [Outcome.OK]
+    await redis.execute_command("HSET", keys.state(writer.generation_id), "created", long_ago)
+    assert await log.renew([lease, (*lease[:2], False)]) == [Outcome.ABANDONED, Outcome.OK]
+    await log.touch_presence([writer.generation_id])
+    assert await log.renew([lease]) == [Outcome.OK]
+    await redis.execute_command("HSET", keys.state(writer.generation_id), "seen", long_ago)
+    await expire_lease(redis, writer.generation_id)
+    assert await log.renew([lease]) == [Outcome.ABANDONED]
+    assert (await log.state(writer.generation_id)).lease > await log.now()
+
+
+@pytest.mark.parametrize("fate", ["expired", "lost", "deleted"])
+async def test_seen_brings_nothing_back(log: Log, redis: Redis, writer: LogWriter, fate: str) -> None:
+    await apply_fate(fate, log, redis, writer)
+    await log.touch_presence([writer.generation_id])
+    assert not await redis.exists(keys.state(writer.generation_id))
+
+
+@pytest.mark.parametrize(("policy", "unseen"), [("cancel", True), ("continue", False)])
+async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
+    generation_id = await create_generation(log, options=Options(60, 60, on_disconnect=policy))
+    state = await log.state(generation_id)
+    limit = state.record.created + ABANDONED_MS
+    assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, unseen)
+    await log.touch_presence([generation_id])
+    assert not (await log.state(generation_id)).is_abandoned(await log.now() + ABANDONED_MS - SLACK_MS // 2)
+
+
+async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, writer: LogWriter) -> None:
+    assert await log.release(writer.generation_id, writer.epoch, "another job") is Outcome.OK
+    state = await log.state(writer.generation_id)
+    assert (state.status, state.job_id, state.lease, state.tries) == ("queued", "another job", 0, 0)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="second")
+    assert (later.state.status, later.state.attempt, later.state.tries) == ("running", 2, 1)
+
+
+async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, writer: LogWriter) -> None:
+    assert await log.requeue_expired(writer.generation_id, writer.epoch, "another job") is Outcome.HELD
+    assert (await log.state(writer.generation_id)).status == "running"
+    await expire_lease(redis, writer.generation_id)
+    assert await log.requeue_expired(writer.generation_id, writer.epoch, "another job") is Outcome.OK
+    state = await log.state(writer.generation_id)
+    assert (state.status, state.job_id, state.tries) == ("queued", "another job", 1)
+
+
+@pytest.mark.parametrize(
+    ("fate", "outcome"),
+    [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("lost", Outcome.UNKNOWN)],
+)
+async def test_what_is_not_there_to_be_given_back_is_not(
+    log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome
+) -> None:
+    await apply_fate(fate, log, redis, writer)
+    for release in (log.release, log.requeue_expired):
+        assert await release(writer.generation_id, writer.epoch, "another job") is outcome
+
+
+async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, writer: LogWriter) -> None:
+    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
+    await expire_lease(redis, writer.generation_id)
+    for release in (log.release, log.requeue_expired):
+        assert await release(writer.generation_id, ender.epoch, "another job") is Outcome.TERMINATING

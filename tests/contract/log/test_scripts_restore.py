@@ -1,0 +1,105 @@
+"""`restore.lua`: a server that has lost data gets it back."""
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from conftest import LEASE_MS
+from support.log_writer import LogWriter
+from support.logs import REQUEST, text_opened, texts
+from support.stored_log import (
+    ANSWER,
+    STARTED,
+    Snapshot,
+    lose,
+    stored_entries,
+)
+from tailrace import keys
+from tailrace.events import Text
+from tailrace.log.log import AppendResult, Log, Outcome
+from tailrace.log.state import GenerationState
+
+
+async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
+    await writer.write(*ANSWER)
+    expected, state = await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)
+    await lose(redis, writer.generation_id)
+    assert (await writer.send(writer.batch(Text(0, "!")))).outcome is Outcome.UNKNOWN
+    assert await log.restore(writer.state, REQUEST, writer.rows[:-1]) is Outcome.OK
+    assert await stored_entries(redis, writer.generation_id) == expected
+    restored = await log.state(writer.generation_id, "anna")
+    assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert restored.lease > state.lease - LEASE_MS
+    assert await writer.send(writer.batch_after(writer.last_seq - 1)) == AppendResult(Outcome.OK, writer.last_seq)
+    assert (await writer.finish()).outcome is Outcome.OK
+
+
+def fields_of(state: GenerationState) -> dict[str, Any]:
+    return {name: getattr(state, name) for name in GenerationState.__struct_fields__}
+
+
+async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await writer.write(*ANSWER)
+    before = await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)
+    assert await log.restore(writer.state, REQUEST, writer.rows[:3]) is Outcome.OK
+    assert (await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)) == before
+
+
+async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await log.delete(writer.generation_id)
+    assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.GONE
+    assert not await redis.exists(keys.state(writer.generation_id), keys.log(writer.generation_id))
+
+
+async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
+    """The server comes back with what it had before this attempt, and before the end of the one before it."""
+    await writer.write(STARTED)
+    older = await Snapshot.take(redis, writer.generation_id)
+    await writer.write(text_opened(), *texts("Once"))
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
+    await later.write(later.restarted(2), text_opened(1))
+    expected, state = await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)
+    await older.bring_back()
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.OK
+    assert await stored_entries(redis, writer.generation_id) == expected
+    restored = await log.state(writer.generation_id)
+    assert restored == GenerationState(**fields_of(state) | {"lease": restored.lease, "seen": restored.seen})
+    assert await later.send(later.batch(Text(1, "Anew"))) == AppendResult(Outcome.OK, later.last_seq)
+    assert (await writer.send(writer.batch(Text(0, "!")))).outcome is Outcome.FENCED
+
+
+async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
+    """Whoever was fenced before writes again, to a server that no longer knows why it should not."""
+    await writer.write(STARTED)
+    older = await Snapshot.take(redis, writer.generation_id)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
+    await later.write(later.restarted(2))
+    await older.bring_back()
+    await writer.write(STARTED)
+    assert writer.last_seq == later.last_seq
+    before = await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.FENCED
+    assert (await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)) == before
+
+
+async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
+    older = await Snapshot.take(redis, writer.generation_id)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
+    await older.bring_back()
+    await redis.execute_command("HSET", keys.state(writer.generation_id), "terminating", "cancelled")
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.FENCED
+
+
+async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, writer: LogWriter) -> None:
+    """Who asks again by the token of a lost take-over is not given the attempt of another."""
+    older = await Snapshot.take(redis, writer.generation_id)
+    later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
+    await older.bring_back()
+    assert await log.restore(later.state, REQUEST, later.rows) is Outcome.OK
+    assert (await log.acquire(writer.generation_id, "one", worker="another")).outcome is Outcome.HELD
