@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from tailrace.log import Log
 from tailrace.redis.connection import connect
+from tailrace.redis.server import RedisServer
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 5000
@@ -46,4 +47,4 @@ async def fill_memory(redis: Redis) -> AsyncIterator[Callable[[], Awaitable[None
 
 @pytest.fixture
 def log(redis: Redis) -> Log:
-    return Log(redis, LEASE_MS)
+    return Log(RedisServer(redis), LEASE_MS)

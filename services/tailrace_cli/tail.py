@@ -4,10 +4,9 @@ import asyncio
 import sys
 from urllib.parse import urlsplit
 
-from tailrace.errors import Misconfigured, NotFound, Unavailable
+from tailrace.errors import Misconfigured, NotFound, RedisUnavailable, Unavailable
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
-from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
 
@@ -25,7 +24,7 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
     if wire not in WIRES:
         raise Misconfigured(f"no wire is called {wire!r}; there are {', '.join(WIRES)}")
     address = urlsplit(settings.redis_url)
-    log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
+    log = Log.connect(settings)
     try:
         record, request = (await log.state(generation_id)).record, await log.request(generation_id)
         encode = WIRES[wire].bind(record, request)
@@ -34,8 +33,8 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"there is no generation {generation_id}") from None
-    except connection.TRANSIENT_ERRORS as error:
+    except RedisUnavailable as error:
         where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
         raise Unavailable(f"no answer from {where} (TAILRACE_REDIS_URL): {error}") from None
     finally:
-        await log.redis.aclose()
+        await log.server.close()

@@ -12,9 +12,8 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 
 from tailrace import jsoncodec
-from tailrace.errors import NotFound, TailraceError, Unavailable
+from tailrace.errors import NotFound, RedisUnavailable, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
-from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.settings import Settings
 from tailrace.wire import WIRES, Wire
 from tailrace_frontend.http import cors, routes
@@ -51,7 +50,7 @@ class Frontend:
             reader = await self._reader(generation_id, headers, scope, wire, send)
         except TailraceError as error:
             await self._refuse(error, headers, allowed, send)
-        except TRANSIENT_ERRORS:
+        except RedisUnavailable:
             await self._refuse(Unavailable(), headers, allowed, send)
         else:
             if reader is None:
@@ -74,7 +73,7 @@ class Frontend:
         try:
             state = await services.log.state(generation_id, owner)
         except NotFound:
-            _, age = await services.log.server()
+            _, age = await services.log.server.run()
             if age < services.settings.lease_s + 1:
                 raise Unavailable("The log's server has just started.") from None
             raise

@@ -10,10 +10,9 @@ from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
-from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace.wire import Wire
-from tailrace_frontend.admission import Admission
+from tailrace_frontend.generations import Generations
 from tailrace_frontend.http.callers import Callers
 from tailrace_frontend.http.connection import SCOPE
 from tailrace_frontend.metrics import Metrics
@@ -29,11 +28,10 @@ class Services:
         settings.check_frontend()
         self.settings = settings
         self.callers = Callers(settings)
-        self.log = Log(connection.connect(settings.redis_url), int(settings.lease_s * 1000))
-        longest_life_s = settings.deadline_s + settings.retention_s + round(settings.lease_s) + 1
-        self.queue = Queue(connection.connect(settings.queue_server), self.log, longest_life_s=longest_life_s)
+        self.log = Log.connect(settings)
+        self.queue = Queue.connect(settings)
         self.hub = Hub(settings, self.log)
-        self.admission = Admission(settings, self.log, self.queue)
+        self.generations = Generations(settings, self.log, self.queue, self.hub)
         self.metrics = Metrics(self.hub)
         self._sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self._sweeping: asyncio.Task[None] | None = None
@@ -45,8 +43,8 @@ class Services:
     async def close(self) -> None:
         await cancel_and_wait(self._sweeping)
         await self.hub.close()
-        await self.log.redis.aclose()
-        await self.queue.redis.aclose()
+        await self.log.server.close()
+        await self.queue.server.close()
 
     def admit_reader(
         self, wire: Wire, state: GenerationState, cursor: EntryId | None, scope: Any, send: Send

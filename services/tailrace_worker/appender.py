@@ -11,12 +11,10 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from redis.exceptions import RedisError
-
+from tailrace.errors import RedisRefused, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.process.throttle import Throttle
-from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
@@ -66,14 +64,14 @@ class Appender:
         answers: Sequence[AppendResult | Exception]
         try:
             answers = await self._log.append([batch for _, batch in calls])
-        except TRANSIENT_ERRORS as error:
+        except RedisUnavailable as error:
             answers = [error] * len(calls)
         for (writer, _), answer in zip(calls, answers, strict=True):
             if isinstance(answer, AppendResult) and answer.outcome is Outcome.UNKNOWN:
                 await self._restore(writer)
             else:
                 writer.answered(answer)
-        return next((answer for answer in answers if isinstance(answer, TRANSIENT_ERRORS)), None)
+        return next((answer for answer in answers if isinstance(answer, RedisUnavailable)), None)
 
     async def _restore(self, writer: Writer) -> None:
         """Bring back what the log's server has lost, unless the log has gone on without this attempt."""
@@ -81,7 +79,7 @@ class Appender:
             outcome = await self._log.restore(writer.state, writer.request, writer.rows)
             if outcome is Outcome.OK:
                 await self._restored(writer.state.record)
-        except (RedisError, OSError) as error:
+        except (Unavailable, RedisRefused) as error:
             writer.answered(error)
         else:
             logger.warning("%s: restored: %s", writer.generation_id, outcome)

@@ -48,7 +48,7 @@ class GenerationRun:
         reason = "worker_lost"
         while True:
             taken = await self._acquire(generation_id, job_id)
-            await retry_transient(lambda: self._queue.mark_started(job_id))
+            await retry_transient(lambda: self._queue.jobs.mark_started(job_id))
             if taken.outcome is not Outcome.OK:
                 logger.info("%s: nothing to do: %s", generation_id, taken.outcome)
                 return None

@@ -17,6 +17,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from tailrace import keys
+from tailrace.errors import RedisRefused, Unavailable
 from tailrace.queue import Queue
 
 POLL_S = 0.25
@@ -29,7 +30,7 @@ class JobRunner(Worker):
 
     def __init__(self, queue: Queue, worker: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(
-            *args, queue_name=keys.QUEUE, redis_pool=queue.arq, handle_signals=False, poll_delay=POLL_S, **kwargs
+            *args, queue_name=keys.QUEUE, redis_pool=queue.jobs.arq, handle_signals=False, poll_delay=POLL_S, **kwargs
         )
         self._queue = queue
         self._worker = worker
@@ -46,7 +47,7 @@ class JobRunner(Worker):
         while True:
             try:
                 await self._poll_iteration()
-            except (RedisError, OSError) as error:
+            except (Unavailable, RedisRefused, RedisError, OSError) as error:  # arq's own commands raise redis-py's
                 logger.warning("queue: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(POLL_S)
             try:
@@ -62,7 +63,7 @@ class JobRunner(Worker):
                 return
             if job_id in self.tasks:
                 continue
-            score = await self._queue.take(job_id, self._worker, int(self.in_progress_timeout_s * 1000))
+            score = await self._queue.jobs.take(job_id, self._worker, int(self.in_progress_timeout_s * 1000))
             if score is not None:
                 self.job_counter += 1
                 task = self.loop.create_task(self.run_job(job_id, score))

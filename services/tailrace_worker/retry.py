@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from tailrace.redis.connection import TRANSIENT_ERRORS
+from tailrace.errors import RedisUnavailable
 
 RETRY_S = 0.2
 
@@ -18,6 +18,6 @@ async def retry_transient(call: Callable[[], Awaitable[T]]) -> T:
     while True:
         try:
             return await call()
-        except TRANSIENT_ERRORS as error:
+        except RedisUnavailable as error:
             logger.warning("redis: %s: %s", type(error).__name__, error)
             await asyncio.sleep(RETRY_S)

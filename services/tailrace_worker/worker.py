@@ -8,14 +8,12 @@ import asyncio
 import contextlib
 import logging
 import signal
-from functools import partial
 from typing import Any
 
 from arq.worker import func
-from redis.exceptions import RedisError
 
 from tailrace import keys
-from tailrace.errors import Gone, Misconfigured, NotFound
+from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
 from tailrace.ids import new_token
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.lifecycle.termination import CLIENT_GONE, terminate
@@ -24,8 +22,6 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import JOB, QUARANTINE, Queue, dump_job, load_job
-from tailrace.redis import connection
-from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
@@ -43,18 +39,17 @@ class GenerationWorker:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = new_token()
-        lease_ms = int(settings.lease_s * 1000)
-        self.log = Log(connection.connect(settings.redis_url), lease_ms)
-        self.queue = Queue(connection.connect(settings.queue_server), self.log)
+        self.log = Log.connect(settings)
+        self.queue = Queue.connect(settings)
         self.upstream = Upstream(settings)
-        self.appender = Appender(self.log, self.queue.register)
+        self.appender = Appender(self.log, self.queue.index.register)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, GenerationRun] = {}
         self._quarantine = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
-        self.control = Subscriber(self.log.redis)
-        self.job_wakeups = Subscriber(self.queue.redis)
+        self.control = self.log.server.subscriber()
+        self.job_wakeups = self.queue.server.subscriber()
         self.job_runner = self._job_runner()
 
     def _job_runner(self) -> JobRunner:
@@ -114,8 +109,8 @@ class GenerationWorker:
 
     async def _check_servers(self) -> None:
         """Raises Misconfigured where a log would not be safe; a server that is away is waited for."""
-        for redis in {self.log.redis, self.queue.redis}:
-            wrong, warnings = await retry_transient(partial(connection.problems, redis))
+        for server in (self.log.server, self.queue.server):
+            wrong, warnings = await retry_transient(server.problems)
             for warning in warnings:
                 logger.warning("redis: %s", warning)
             if wrong:
@@ -133,8 +128,8 @@ class GenerationWorker:
         while True:
             try:
                 await self._renew_leases()
-                await self.queue.heartbeat(self.name)  # last: a full server refuses it
-            except (RedisError, OSError) as error:
+                await self.queue.presence.heartbeat(self.name)  # last: a full server refuses it
+            except (Unavailable, RedisRefused) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
 
@@ -165,25 +160,25 @@ class GenerationWorker:
         for job in self.job_runner.job_tasks.values():
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
                 await self._hand_back(rest)
-                await self.queue.deregister(self.name)
+                await self.queue.presence.deregister(self.name)
 
     async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
         """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
         for generation_id, epoch in rest:
             job_id = new_token()
             if await self.log.release(generation_id, epoch, job_id) is Outcome.OK:
-                await self.queue.enqueue(generation_id, job_id, self.settings.deadline_s)
+                await self.queue.jobs.enqueue(generation_id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
         await cancel_and_wait(*self._confirming)
         await self.control.close()
         await self.job_wakeups.close()
         await self.upstream.close()
-        await self.log.redis.aclose()
-        await self.queue.redis.aclose()
+        await self.log.server.close()
+        await self.queue.server.close()
 
 
 def main(settings: Settings) -> None:

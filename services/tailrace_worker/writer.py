@@ -12,15 +12,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import OutOfMemoryError
-
+from tailrace.errors import RedisFull, RedisUnavailable
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
 from tailrace.log.codec import Row, from_row, to_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
-from tailrace.redis.connection import TRANSIENT_ERRORS
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this size, so that a reader's page stays a page."""
@@ -89,10 +87,10 @@ class Writer:
 
     def answered(self, answer: AppendResult | Exception) -> None:
         """What the log said to the frozen batch."""
-        if isinstance(answer, TRANSIENT_ERRORS):
+        if isinstance(answer, RedisUnavailable):
             return self._wake(self)
         if isinstance(answer, Exception):
-            return self.stop("out_of_memory" if isinstance(answer, OutOfMemoryError) else "append_refused")
+            return self.stop("out_of_memory" if isinstance(answer, RedisFull) else "append_refused")
         match answer.outcome:
             case Outcome.OK:
                 self._frozen = None

@@ -15,6 +15,9 @@
     ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
     │   └── Unavailable              503  unavailable
+    │       ├── RedisUnavailable     503  unavailable
+    │       └── RedisFull            503  unavailable
+    ├── RedisRefused                 500  server_error
     ├── CorruptEntry                 500  corrupt_entry
     └── Misconfigured                     told on the terminal at start, never over HTTP
 
@@ -32,10 +35,11 @@ class TailraceError(Exception):
     type: ClassVar[str] = "server_error"
     code: str | None = None
 
-    def __init__(self, message: str | None = None, *, param: str | None = None) -> None:
+    def __init__(self, message: str | None = None, *, param: str | None = None, detail: str = "") -> None:
+        """`message` is for clients; `detail` is the cause as `str()` gives it, for logs of ours alone."""
         self.message = message or (type(self).__doc__ or "").strip()
         self.param = param
-        super().__init__(self.message)
+        super().__init__(detail or self.message)
 
     def as_json(self) -> dict[str, Any]:
         """`{"error": {"message", "type", "param", "code"}}`: all four keys, always (OpenAI's Error schema)."""
@@ -140,8 +144,8 @@ class Gone(TailraceError):
 class RetryableError(TailraceError):
     """Something that passes: the same request may succeed a little later."""
 
-    def __init__(self, message: str | None = None, *, retry_after: int = 1) -> None:
-        super().__init__(message)
+    def __init__(self, message: str | None = None, *, retry_after: int = 1, detail: str = "") -> None:
+        super().__init__(message, detail=detail)
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
@@ -161,6 +165,21 @@ class Unavailable(RetryableError):
 
     status = 503
     code = "unavailable"
+
+
+class RedisUnavailable(Unavailable):
+    """The log's server cannot be reached right now. Try again in a moment."""
+
+
+class RedisFull(Unavailable):
+    """The log's server is full. Try again later."""
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 5, detail: str = "") -> None:
+        super().__init__(message, retry_after=retry_after, detail=detail)
+
+
+class RedisRefused(TailraceError):
+    """The log's server refused a command."""
 
 
 class CorruptEntry(TailraceError):

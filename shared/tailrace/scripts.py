@@ -1,6 +1,6 @@
-"""The Lua scripts: of the log, and `take` of the queue: one file each under `lua/`, the contract on top of it.
+"""Every Lua script: one file each under `lua/`, with its contract on top.
 
-Every script may be retried freely: that is what each of them is written for.
+Every script may be run again with the same arguments: `redis.server` repeats a command whose reply was lost.
 """
 
 from collections.abc import Sequence
@@ -8,48 +8,33 @@ from hashlib import sha1
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
-
-from tailrace import keys
-from tailrace.redis.pipeline import Pipeline
+Command = tuple[Any, ...]
 
 
 class Script:
-    """A script, called by its digest; a server that forgot it (restart, `SCRIPT FLUSH`) is sent the text."""
+    """A script: its text, and its SHA-1 digest, by which a server that knows the text runs it."""
 
     def __init__(self, name: str) -> None:
         self.text = (files("tailrace") / "lua" / f"{name}.lua").read_text()
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        TEXTS[self.sha] = self.text
 
-    async def __call__(self, redis: Redis, generation_id: str, *args: Any) -> list[Any]:
-        return await self.on(redis, keys.of_generation(generation_id), *args)
-
-    async def on(self, redis: Redis, on: Sequence[str], *args: Any) -> list[Any]:
-        """Call it on these keys."""
-        try:
-            answer: list[Any] = await redis.execute_command("EVALSHA", self.sha, len(on), *on, *args)
-        except NoScriptError:
-            answer = await redis.execute_command("EVAL", self.text, len(on), *on, *args)
-        return answer
-
-    async def gather(self, pipeline: Pipeline, calls: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
-        """Many calls, each on its own generation, in one round trip; a failed one yields its exception.
-
-        Raises:
-            RedisError, OSError: the server could not be reached; whether the calls were carried out is unknown.
-        """
-        answers = await pipeline.execute(
-            [("EVALSHA", self.sha, 4, *keys.of_generation(generation_id), *args) for generation_id, args in calls]
-        )
-        again = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if again:
-            await pipeline.execute([("SCRIPT", "LOAD", self.text)])
-            for i, answer in zip(again, await self.gather(pipeline, [calls[i] for i in again]), strict=True):
-                answers[i] = answer
-        return answers
+    def on(self, keys: Sequence[str], *args: Any) -> Command:
+        """The command that runs the script on these keys."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *args)
 
 
+TEXTS: dict[str, str] = {}
+"""Every script's text by its digest, for a server that does not know it (restart, `SCRIPT FLUSH`)."""
+
+
+def with_text(command: Command) -> Command:
+    """The same call with the script's text instead of its digest."""
+    _, sha, *rest = command
+    return ("EVAL", TEXTS[sha], *rest)
+
+
+# On the log's server; KEYS are `keys.of_generation`.
 CREATE = Script("create")
 ACQUIRE = Script("acquire")
 APPEND = Script("append")
@@ -59,4 +44,8 @@ REQUEUE = Script("requeue")
 RESTORE = Script("restore")
 FINISH = Script("finish")
 DELETE = Script("delete")
+
+# On the queue's server.
+REGISTER = Script("register")
+ENQUEUE = Script("enqueue")
 TAKE = Script("take")

@@ -88,6 +88,20 @@ class Settings(BaseSettings):
         return self.queue_url or self.redis_url
 
     @cached_property
+    def lease_ms(self) -> int:
+        return int(self.lease_s * 1000)
+
+    @cached_property
+    def restart_grace_s(self) -> float:
+        """Seconds within which a restarted server has its logs back: a lease, and one for the workers to reconnect."""
+        return self.lease_s + 1
+
+    @cached_property
+    def longest_life_s(self) -> int:
+        """Seconds after which no generation is kept any more."""
+        return self.deadline_s + self.retention_s + round(self.lease_s) + 1
+
+    @cached_property
     def has_callers(self) -> bool:
         return bool(self.api_keys.get_secret_value().strip())
 

@@ -10,12 +10,13 @@ from redis.asyncio import Redis
 
 from bench.publishing import NchanSink
 from tailrace import jsoncodec
+from tailrace.errors import TailraceError
 from tailrace.events import Done, Entry, Event, GenerationRecord, ItemOpened, Options, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.log.codec import to_row
 from tailrace.log.output import Output
-from tailrace.redis import connection
+from tailrace.redis.server import RedisServer
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 
@@ -45,7 +46,7 @@ class LogSink:
 
     def __init__(self, url: str) -> None:
         self.round_trips = 0
-        self._log = Log(connection.connect(url), LEASE_MS)
+        self._log = Log(RedisServer.connect(url), LEASE_MS)
         self._logs: list[LeaseGrant] = []
         self._last_seqs: list[int] = []
 
@@ -107,9 +108,9 @@ class WorkerSink(LogSink):
         self._running: asyncio.Task[None] | None = None
         self._append, self._log.append = self._log.append, self._counted  # type: ignore[method-assign]
 
-    async def _counted(self, calls: Sequence[AppendBatch]) -> list[AppendResult | Exception]:
+    async def _counted(self, batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
         self.round_trips += 1
-        return await self._append(calls)
+        return await self._append(batches)
 
     async def _restored(self, record: GenerationRecord) -> None:
         raise AssertionError(f"{record.id} was lost")

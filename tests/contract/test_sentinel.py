@@ -19,6 +19,7 @@ from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.log.codec import to_row, unpack
 from tailrace.redis.connection import TRANSIENT_ERRORS, connect
+from tailrace.redis.server import RedisServer
 from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
@@ -82,9 +83,9 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     servers: tuple[str, EmbeddedServer, EmbeddedServer, Redis],
 ) -> None:
     url, primary, replica, sentinel = servers
-    log = Log(connect(url), 60_000)
+    log = Log(RedisServer.connect(url), 60_000)
     heard: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscriber = Subscriber(log.redis)
+    subscriber = Subscriber(log.server.client)
     subscriber.start()
     record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60))
     await log.create(record, REQUEST, "dispatch")
@@ -118,7 +119,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
             pass
     assert unpack(message) == [second]
     await subscriber.close()
-    await log.redis.aclose()
+    await log.server.close()
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ from redis.asyncio import Redis
 from support.logs import REQUEST, text_opened
 from support.logs import record as record_of
 from support.model import Model, ModelState
+from support.stored_log import entries_of
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, FinalStatus, ItemClosed, Started, Text, seq_span
@@ -44,6 +45,7 @@ from tailrace.log.codec import Row, from_row, to_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.redis.connection import connect
+from tailrace.redis.server import RedisServer
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 600_000  # longer than an example takes: it ends when the machine says so
@@ -201,12 +203,12 @@ class GenerationMachine(RuleBasedStateMachine):
     def create(self) -> None:
         job_id = self.name()
         try:
-            answer: int | str = self.do(self.log.create(self.record, REQUEST, job_id))
+            answer: tuple[int, str | None] | str = self.do(self.log.create(self.record, REQUEST, job_id))
         except Gone as gone:
             answer = str(gone.code)
-        assert self.model.create(job_id, answer if isinstance(answer, int) else 0) == answer
-        if isinstance(answer, int):
-            self.newest = max(self.newest, answer)
+        assert self.model.create(job_id, 0 if isinstance(answer, str) else answer[0]) == answer
+        if not isinstance(answer, str):
+            self.newest = max(self.newest, answer[0])
             created = [from_row(row) for row in self.model.log[:1]]
             self.tellings.append(lambda: created)
 
@@ -333,7 +335,7 @@ class GenerationMachine(RuleBasedStateMachine):
         for key, (dump, life) in data.dumps.items():
             self.do(self.redis.restore(key, life, dump))
         self.model = data.model.copy()
-        while self.do(self.log.now()) <= self.newest:
+        while self.do(self.log.server.now()) <= self.newest:
             self.do(asyncio.sleep(0.001))
 
     # What is done about it
@@ -369,7 +371,7 @@ class GenerationMachine(RuleBasedStateMachine):
         row = rows[place % len(rows)].id if rows and place >= 0 else START
         cursor = EntryId(max(row.epoch + up, 0), max(row.seq, 0))
         expected = [from_row(row) for row in rows if row.id > cursor]
-        assert self.do(self.log.read(self.id, cursor, limit)) == expected[:limit]
+        assert self.do(entries_of(self.log, self.id, cursor, limit)) == expected[:limit]
 
     @rule(target=readers)
     def come_to_read(self) -> Reader:
@@ -380,7 +382,7 @@ class GenerationMachine(RuleBasedStateMachine):
     def follow(self, reader: Reader, limit: int, has_waited: bool) -> None:
         if reader.told:
             return
-        if entries := self.do(self.log.read(self.id, reader.cursor, limit)):
+        if entries := self.do(entries_of(self.log, self.id, reader.cursor, limit)):
             reader.page(entries)
         else:
             self.look(reader, has_waited)
@@ -466,7 +468,7 @@ def as_stored(row: Row) -> tuple[bytes, dict[bytes, bytes]]:
 def server(valkey: EmbeddedServer) -> Iterator[Server]:
     redis = connect(valkey.url)
     with asyncio.Runner() as runner:
-        yield Server(redis, Log(redis, LEASE_MS), runner.run)
+        yield Server(redis, Log(RedisServer(redis), LEASE_MS), runner.run)
         runner.run(redis.aclose())
 
 

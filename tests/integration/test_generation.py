@@ -17,7 +17,7 @@ from support.sse import Event, said
 from support.stack import Stack, stack
 from tailrace import keys
 from tailrace.log import Log
-from tailrace.redis import connection
+from tailrace.redis.server import RedisServer
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,7 +34,7 @@ class Product:
         self.stack = running
         self.api, self.other = (Api(http, frontend.url) for frontend in running.frontends)
         self.http = http
-        self.log = Log(connection.connect(running.redis.url), 5000)
+        self.log = Log(RedisServer.connect(running.redis.url), 5000)
 
     async def calls(self, script_id: str) -> Any:
         """What the upstream saw."""
@@ -58,7 +58,7 @@ async def product() -> AsyncIterator[Product]:
     ):  # fmt: skip
         product = Product(running, http)
         yield product
-        await product.log.redis.aclose()
+        await product.log.server.close()
 
 
 @pytest.fixture
@@ -356,7 +356,7 @@ async def test_deleted_while_it_runs_it_lets_go_of_the_upstream_and_is_gone(prod
     assert stream.kinds[-1] in ("done", "gone")
     await eventually(lambda: product.closed(script_id), 2)
     assert (await product.api.get(generation_id)).refusal == (410, "deleted")
-    assert [key async for key in product.log.redis.scan_iter(f"*{generation_id}*")] == [
+    assert [key async for key in product.log.server.client.scan_iter(f"*{generation_id}*")] == [
         keys.tombstone(generation_id).encode()
     ]
 
@@ -473,7 +473,7 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
         told.append(process.output)
         assert "Traceback" not in process.output
         assert ticket not in process.output
-    redis = product.log.redis
+    redis = product.log.server.client
     kept = b"".join([str(await redis.dump(key)).encode() async for key in redis.scan_iter(f"*{generation_id}*")])
     told.append(kept.decode())
     for key in (anna, ticket_secret, UPSTREAM_KEY):
@@ -486,10 +486,10 @@ async def test_a_log_that_its_server_lost_comes_back_though_the_upstream_is_sile
         generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
         stream = await product.api.stream(generation_id)
         await stream.until_said("So far")
-        await product.log.redis.delete(*keys.of_generation(generation_id))
-        await eventually(lambda: product.log.exists(generation_id))
+        await product.log.server.client.delete(*keys.of_generation(generation_id))
+        await eventually(lambda: product.log.server.client.exists(keys.state(generation_id)))
         await product.other.cancel(generation_id)
         await stream.rest()
         assert (stream.text, stream.kinds[-1], stream.kinds.count("restarted")) == ("So far", "done", 0)
         assert (await product.other.read(generation_id)).text == "So far"
-        await product.log.redis.aclose()
+        await product.log.server.close()

@@ -43,14 +43,15 @@ class Model:
     def copy(self) -> "Model":
         return Model(self.record, list(self.log), self.tombstone)
 
-    def create(self, job_id: str, now: int) -> int | str:
-        """When it was created, or why it is gone."""
+    def create(self, job_id: str, now: int) -> tuple[int, str | None] | str:
+        """When it was created, and the job that it waits under; or why it is gone."""
         if self.record is None and self.tombstone != "none":
             return "deleted" if self.tombstone == "deleted" else "expired"
         if self.record is None:
             self.record, self.tombstone = ModelState(now, job_id), "kept"
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
-        return self.log[0].epoch
+        waits = self.record.status == "queued" and not self.record.terminating
+        return self.log[0].epoch, self.record.job_id if waits else None
 
     def acquire(self, token: str, now: int, worker: str, terminating: FinalStatus | None) -> Outcome:
         record = self.record

@@ -13,7 +13,7 @@ from support.log_writer import LogWriter
 from support.stack import Frontend, Stack, stack
 from tailrace import keys
 from tailrace.log import Log
-from tailrace.redis import connection
+from tailrace.redis.server import RedisServer
 
 LEASE_S = 0.5
 WRITER_LEASE_MS = 600_000  # longer than any test: the logs that tests write have no lease that runs out
@@ -32,7 +32,7 @@ class Product:
         self.anna = Api(http, guarded.url, "anna-key-1")
         self.ben = Api(http, guarded.url, "ben-key-22")
         self.stranger = Api(http, guarded.url)
-        self.log = Log(connection.connect(running.redis.url), WRITER_LEASE_MS)
+        self.log = Log(RedisServer.connect(running.redis.url), WRITER_LEASE_MS)
 
     async def writer(self, generation_id: str) -> LogWriter:
         """Take the generation over, as its worker would."""
@@ -57,11 +57,11 @@ class Product:
             await frontend.stop()
 
     async def is_enqueued(self, job_id: str) -> bool:
-        return await self.log.redis.zscore(keys.QUEUE, job_id) is not None
+        return await self.log.server.client.zscore(keys.QUEUE, job_id) is not None
 
     async def stored(self) -> set[bytes]:
         """Every generation that a key or a waiting job names, and every other key but those of sweepers and arq."""
-        redis = self.log.redis
+        redis = self.log.server.client
         known = {key async for key in redis.scan_iter(count=1000)}
         jobs = sorted(key for key in known if key.startswith(b"arq:job:"))
         waiting = filter(None, await redis.mget(jobs)) if jobs else ()
@@ -85,7 +85,7 @@ async def running_product(**settings: str) -> AsyncIterator[Product]:
         try:
             yield product
         finally:
-            await product.log.redis.aclose()
+            await product.log.server.close()
         for frontend in running.frontends:
             assert "Traceback" not in frontend.output
             for secret in ("anna-key-1", "ben-key-22", "0123456789abcdef", "sk-upstream-secret", "ticket="):
@@ -96,7 +96,7 @@ async def wait_for_final_404(product: Product) -> None:
     """Wait until the server is older than a lease and a second: until then a missing log may still be restored."""
 
     async def is_old_enough() -> bool:
-        _, age_s = await product.log.server()
+        _, age_s = await product.log.server.run()
         return age_s >= LEASE_S + 1
 
     await eventually(is_old_enough)

@@ -8,9 +8,9 @@ from support.log_writer import LogWriter
 from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
 from tailrace import keys
-from tailrace.events import Entry, Started
+from tailrace.events import Done, Entry, Started
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import Log
+from tailrace.log import Log, ReadableLog
 
 STARTED = Started(1, 0.25)
 ANSWER = (STARTED, text_opened(), *texts("Once| upon| a| time"))
@@ -85,3 +85,14 @@ async def apply_fate(fate: str, log: Log, redis: Redis, writer: LogWriter) -> No
         case "taken over and finished":
             ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
             await ender.finish("cancelled")
+
+
+async def entries_of(log: ReadableLog, generation_id: str, after: EntryId = START, limit: int = 1000) -> list[Entry]:
+    """Up to `limit` entries that follow the cursor."""
+    return (await log.page(generation_id, after, limit)).entries
+
+
+async def done_of_log(log: ReadableLog, generation_id: str) -> Done | None:
+    """The end of a log, if it has one."""
+    entries = await entries_of(log, generation_id, limit=100_000)
+    return entries[-1].event if entries and isinstance(entries[-1].event, Done) else None

@@ -15,6 +15,7 @@ from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace.log.codec import pack, to_row
+from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
 from tailrace.wire import WIRES
 from tailrace_frontend.http.connection import ClientConnection
@@ -147,8 +148,8 @@ class Web:
 
     def __init__(self, **settings: Any) -> None:
         self.redis: Any = FakeRedis()
-        self.log = Log(self.redis, 5000)
-        self.log._pipeline = OneByOne(self.redis)  # type: ignore[assignment]
+        self.log = Log(RedisServer(self.redis), 5000)
+        self.log.server._pipeline = OneByOne(self.redis)  # type: ignore[assignment]
         self.hub = Hub(Settings(**settings), self.log)
         self.hub.subscriber.connected = False
         self.callers = {"anna"}

@@ -4,13 +4,13 @@ import asyncio
 import signal
 import time
 
+from support.queues import queue_on
 from system.checker import Case, silences
 from system.fleet import LEASE_S, Fleet
 from system.injectors import Link, link
 from system.load import Load, Run
 from tailrace import keys
-from tailrace.log import Log
-from tailrace.queue import JOB, Queue
+from tailrace.queue import JOB
 
 
 async def worker_kills(run: Run) -> None:
@@ -169,14 +169,14 @@ async def same_job(run: Run) -> None:
     """One dispatch is delivered many times at once to several workers: one of them asks the upstream."""
     async with run.fleet(workers=3, frontends=1) as fleet, fleet.client() as redis:
         load = run.load(fleet)
-        queue = Queue(redis, Log(redis, int(LEASE_S * 1000)))
+        queue = queue_on(redis, lease_ms=int(LEASE_S * 1000))
         for turn in range(run.size["generations"]):
             for worker in fleet.workers:
                 worker.send(signal.SIGSTOP)  # so that the first delivery waits for the others
             case = await load.create(run.plan(30, 30.0))
             job_id = (await redis.execute_command("HGET", keys.state(case.generation), "job_id")).decode()
             for copy in range(run.size["deliveries"] - 1):
-                await queue.arq.enqueue_job(
+                await queue.jobs.arq.enqueue_job(
                     JOB, case.generation, job_id, _job_id=f"{job_id}-{copy}", _defer_by=-3600, _expires=60
                 )
             await redis.execute_command("SPUBLISH", keys.WAKE, b"")

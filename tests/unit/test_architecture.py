@@ -15,6 +15,12 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
 MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / source).rglob("*.py"))
 ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
+KEYS_OF = {
+    "take": "queue, mark",
+    "enqueue": "queue, job",
+    "register": "unfinished, owned, unfinished_of",
+}
+"""Scripts of the queue's server; all others run on the keys of one generation."""
 
 
 def test_the_public_names_are_these() -> None:
@@ -31,8 +37,7 @@ def test_a_script_opens_with_its_contract(path: Path) -> None:
     header = "\n".join(line for line in lines[: next(n for n, line in enumerate(lines) if line[:2] != "--")])
     body = text.partition(header)[2]
     assert re.match(r"-- [A-Z].+[.:]\n--\n", header)
-    of_the = "queue, mark" if path.stem == "take" else "state, log, tombstone, events"
-    assert f"-- KEYS  {of_the}\n" in header
+    assert f"-- KEYS  {KEYS_OF.get(path.stem, 'state, log, tombstone, events')}\n" in header
     assert ("-- ARGV  " in header) == ("ARGV" in body)
     _, _, contract = header.partition("-- Answers")
     assert contract

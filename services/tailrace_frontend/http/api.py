@@ -12,8 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
-from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, TailraceError, Unavailable
-from tailrace.redis.connection import TRANSIENT_ERRORS, problems
+from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace_frontend import page
 from tailrace_frontend.http import cors, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
@@ -43,7 +42,7 @@ def create_api(services: Services) -> FastAPI:
     _document_events(api)
     _add_operations(api, services)
     page.mount(api)
-    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, *TRANSIENT_ERRORS, Exception):
+    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         api.add_exception_handler(kind, _error_response)
     cors.allow_origins(api, services.settings.origins)
     return api
@@ -95,7 +94,7 @@ def _add_operations(api: FastAPI, services: Services) -> None:
         """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this server stops."""
         if services.hub.draining:
             raise Unavailable("This server is stopping.")
-        wrong, warnings = await problems(services.log.redis)
+        wrong, warnings = await services.log.server.problems()
         if wrong:
             raise Unavailable("; ".join(wrong))
         return {"status": "ok", "warnings": warnings}
@@ -104,9 +103,9 @@ def _add_operations(api: FastAPI, services: Services) -> None:
     async def metrics() -> Response:
         """Counters and gauges for Prometheus."""
         try:
-            services.metrics.queued.set(await services.queue.depth())
-            services.metrics.workers.set(await services.queue.workers())
-        except TRANSIENT_ERRORS:
+            services.metrics.queued.set(await services.queue.jobs.depth())
+            services.metrics.workers.set(await services.queue.presence.count())
+        except (Unavailable, RedisRefused):
             services.metrics.queued.set(float("nan"))
             services.metrics.workers.set(float("nan"))
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
@@ -133,7 +132,7 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
             return NotFound()
         case HTTPException():
             return InvalidRequest(error.detail or HTTPStatus(error.status_code).phrase)
-    return Unavailable() if isinstance(error, TRANSIENT_ERRORS) else TailraceError()
+    return TailraceError()
 
 
 def _is_405(error: Exception) -> bool:

@@ -13,15 +13,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from tailrace import jsoncodec
-from tailrace.errors import Gone, InvalidRequest, NotFound, RequestTooLarge, Unavailable
-from tailrace.events import GenerationRecord, Json
-from tailrace.ids import is_generation_id, new_generation_id
-from tailrace.lifecycle.termination import terminate
-from tailrace.log.output import Output
-from tailrace.log.state import GenerationState
+from tailrace.errors import InvalidRequest, NotFound, RequestTooLarge
+from tailrace.events import Json
+from tailrace.ids import is_generation_id
+from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
 from tailrace_frontend.services import Services, events_url
-from tailrace_frontend.streaming.completion_waiter import wait_for_completion
 from tailrace_frontend.streaming.log_response import LogResponse
 
 MAX_WAIT_S = 60
@@ -74,30 +71,24 @@ async def create(request: Request) -> Response:
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
         services.hub.admit(owner)
-    generation_id = await _claim(services, request.headers.get("idempotency-key"), owner, body, options.retention_s)
-    if not await services.log.exists(generation_id):  # a repeat is served even when nothing new is
-        await services.admission.admit(owner)
-    record = GenerationRecord(generation_id, owner, chat["model"], options, include_usage=_wants_usage(chat))
-    try:
-        await services.queue.submit(record, chat)
-        state = await services.log.state(generation_id, owner)
-        told = None if streams else await _told(services, state, full=True)
-        await services.log.state(generation_id, owner)  # last: accepted is what its server still has
-    except NotFound:  # it came back with older data
-        raise Unavailable("The log's server lost it as it was created.") from None
+    key = _idempotency_key(request.headers.get("idempotency-key"), body)
+    state, submission = await services.generations.create(owner, chat, options, key)
     services.metrics.created.inc()
-    location = {"Location": f"/v1/generations/{generation_id}"}
-    return LogResponse(services, state, location) if told is None else JSONBytesResponse(told, 202, location)
+    location = {"Location": f"/v1/generations/{state.record.id}"}
+    if streams:
+        return LogResponse(services, state, location)
+    if submission is None:
+        return JSONBytesResponse(_whole(services, await services.generations.snapshot(state)), 202, location)
+    snapshot = Snapshot(state, chat, [], None, *submission)
+    return JSONBytesResponse(_whole(services, snapshot), 202, location)
 
 
-async def _claim(services: Services, key: str | None, owner: str, body: bytes, retention_s: int) -> str:
-    generation_id = new_generation_id()
+def _idempotency_key(key: str | None, body: bytes) -> IdempotencyKey | None:
     if key is None:
-        return generation_id
+        return None
     if not 0 < len(key) <= 255:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
-    life_s = services.settings.deadline_s + 2 * retention_s
-    return await services.queue.claim(owner, key, jsoncodec.canonical(body), generation_id, life_s)
+    return IdempotencyKey(key, jsoncodec.canonical(body))
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)
@@ -111,23 +102,15 @@ async def list_generations(
     owner = services.callers.identify(request.headers)
     if after is not None:
         after = _checked(after)
-    found: list[GenerationState] = []
-    vanished: list[str] = []
-    async for page in services.queue.list_owned(owner, after):
-        states = await services.log.states(page)
-        vanished += [each for each, state in zip(page, states, strict=True) if state is None]
-        found += [state for state in states if isinstance(state, GenerationState)]
-        if len(found) > limit:
-            break
-    await services.queue.forget(owner, vanished)  # only now: pages go by rank
-    data = [await _told(services, state) for state in found[:limit]]
+    found, has_more = await services.generations.list(owner, limit, after)
+    data = [schemas.generation_json(state, events_url(services, state)) for state in found]
     return JSONBytesResponse(
         {
             "object": "list",
             "data": data,
             "first_id": data[0]["id"] if data else None,
             "last_id": data[-1]["id"] if data else None,
-            "has_more": len(found) > limit,
+            "has_more": has_more,
         }
     )
 
@@ -141,11 +124,8 @@ async def get(request: Request, generation_id: str, wait: Annotated[float, Query
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation_id = _checked(generation_id)
-    state = await services.log.state(generation_id, owner)
-    if wait:
-        state = await wait_for_completion(services.hub, state, wait)
-    return JSONBytesResponse(await _told(services, state, full=True))
+    snapshot = await services.generations.get(_checked(generation_id), owner, wait)
+    return JSONBytesResponse(_whole(services, snapshot))
 
 
 @router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
@@ -153,12 +133,8 @@ async def cancel(request: Request, generation_id: str) -> Response:
     """End it here and now. Also again, also when it has ended: the answer is the generation as it is."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation_id = _checked(generation_id)
-    state = await services.log.state(generation_id, owner)
-    if not state.is_final:
-        await terminate(services.log, services.queue, generation_id, "cancelled")
-        state = await services.log.state(generation_id, owner)
-    return JSONBytesResponse(await _told(services, state, full=True))
+    snapshot = await services.generations.cancel(_checked(generation_id), owner)
+    return JSONBytesResponse(_whole(services, snapshot))
 
 
 @router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
@@ -166,12 +142,7 @@ async def delete(request: Request, generation_id: str) -> Response:
     """Take it away; what runs is cancelled first."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    generation_id = _checked(generation_id)
-    state = await services.log.state(generation_id, owner)
-    if not state.is_final:
-        await terminate(services.log, services.queue, generation_id, "cancelled")
-    await services.log.delete(generation_id)
-    await services.queue.forget(owner, [generation_id])
+    await services.generations.delete(_checked(generation_id), owner)
     return JSONBytesResponse({"id": generation_id, "deleted": True})
 
 
@@ -192,38 +163,17 @@ def wants_events(accept: str) -> bool:
     return "text/event-stream" in accept.lower()
 
 
-def _wants_usage(chat: Json) -> bool:
-    return bool((chat.get("stream_options") or {}).get("include_usage"))
-
-
 def _checked(generation_id: str) -> str:
     if not is_generation_id(generation_id):
         raise NotFound
     return generation_id
 
 
-async def _told(services: Services, state: GenerationState, *, full: bool = False) -> Json:
-    """A generation as JSON; `full` with its request and output so far."""
+def _whole(services: Services, snapshot: Snapshot) -> Json:
+    """A generation as JSON, with its request and its output."""
+    state, request, output, done, position, workers = snapshot
+    known: Json = {"queue_position": position}
+    if workers is not None:
+        known["worker_running"] = workers > 0
     url = events_url(services, state)
-    if not full:
-        return schemas.generation_json(state, url)
-    state, request = await services.log.state(state.record.id), await services.log.request(state.record.id)
-    done = await services.log.done_entry(state.record.id) if state.is_final else None
-    if done is not None:
-        return schemas.generation_json(state, url, request=request, items=done.output, done=done, queue_position=None)
-    output = Output([entry async for entry in services.log.read_all(state.record.id)], logprobs=state.record.logprobs)
-    if output.done:
-        return schemas.generation_json(
-            state, url, request=request, items=output.done.output, done=output.done, queue_position=None
-        )
-    if output.last_seq < 0:
-        raise Gone("lost")
-    position = await services.queue.position(state.job_id) if state.status == "queued" else None
-    return schemas.generation_json(
-        state,
-        url,
-        request=request,
-        items=output.items(),
-        queue_position=position,
-        worker_running=await services.queue.workers() > 0,
-    )
+    return schemas.generation_json(state, url, request=request, output=output, done=done, **known)

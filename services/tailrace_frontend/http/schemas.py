@@ -7,12 +7,12 @@ are refused.
 
 from typing import Annotated, Any, Literal
 
-import msgspec
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
-from tailrace.events import Done, GenerationRecord, Item, Json, Options
+from tailrace.events import Json, Options
+from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
 
@@ -193,14 +193,17 @@ def generation_json(
     state: GenerationState,
     events_url: str,
     *,
-    request: Json | None = None,
-    items: list[Item] | None = None,
-    done: Done | None = None,
-    **more: Any,
+    request: Any = None,
+    output: Any = None,
+    done: StoredDone | None = None,
+    **known: Any,
 ) -> Json:
-    """A generation as its callers see it; with `items` (the output so far) also the request and what is known."""
-    record: GenerationRecord = state.record
-    told: Json = {
+    """A generation as its callers see it. With an `output` it is whole: its request, and what its end says.
+
+    `request` and `output` are values, or JSON as it is stored (`msgspec.Raw`).
+    """
+    record = state.record
+    generation: Json = {
         "id": record.id,
         "object": "generation",
         "status": state.terminating if state.terminating and not state.is_final else state.status,
@@ -208,14 +211,8 @@ def generation_json(
         "created_at": record.created / 1000,
         "events_url": events_url,
     }
-    if items is not None:
-        told |= {"request": request, "output": msgspec.to_builtins(items)}
-        told |= dict.fromkeys(("finish", "usage", "error", "timings"))
-    if done is not None:
-        told |= {
-            "finish": msgspec.to_builtins(done.finish),
-            "usage": done.usage,
-            "error": msgspec.to_builtins(done.error),
-            "timings": msgspec.to_builtins(done.timings),
-        }
-    return told | more
+    if output is None:
+        return generation
+    generation |= {"request": request, "output": output}
+    generation |= {name: getattr(done, name, None) for name in ("finish", "usage", "error", "timings")}
+    return generation | known

@@ -19,12 +19,10 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from tailrace import keys
-from tailrace.errors import RateLimited
+from tailrace.errors import RateLimited, RedisUnavailable
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
-from tailrace.redis.connection import TRANSIENT_ERRORS
-from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
 from tailrace_frontend.streaming.live_tail import Follower, LiveTail
 
@@ -43,7 +41,7 @@ class Hub:
     def __init__(self, settings: Settings, log: Log) -> None:
         self.settings = settings
         self.log = log
-        self.subscriber = Subscriber(log.redis, Throttle(BATCH_INTERVAL_S))
+        self.subscriber = log.server.subscriber(Throttle(BATCH_INTERVAL_S))
         self.draining = False
         self._tails: dict[str, LiveTail] = {}
         self._readers_of: Counter[str] = Counter()
@@ -165,7 +163,7 @@ class Hub:
 
     async def _look_at(self, tails: list[LiveTail]) -> None:
         """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
-        with contextlib.suppress(*TRANSIENT_ERRORS):
+        with contextlib.suppress(RedisUnavailable):
             positions = await self.log.positions([tail.record.id for tail in tails])
             for tail, position in zip(tails, positions, strict=True):
                 tail.look(position)
@@ -175,7 +173,7 @@ class Hub:
         while True:
             read = [name for name, tail in self._tails.items() if tail.record.options.on_disconnect == "cancel"]
             if read:
-                with contextlib.suppress(*TRANSIENT_ERRORS):
+                with contextlib.suppress(RedisUnavailable):
                     await self.log.touch_presence(read)
             await asyncio.sleep(PRESENCE_S)
 

@@ -21,12 +21,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from tailrace.errors import Gone, NotFound
+from tailrace.errors import Gone, NotFound, RedisUnavailable
 from tailrace.events import Done, Entry, GenerationRecord, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log.log import FIRST_PAGE, PAGE_BYTES, Position
+from tailrace.log.reading import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.log.state import GenerationState
-from tailrace.redis.connection import TRANSIENT_ERRORS
 from tailrace.wire import WIRES, Wire, native
 from tailrace_frontend.http.connection import ClientConnection
 from tailrace_frontend.streaming.event_stream import HEADERS, come_again
@@ -162,7 +161,7 @@ class Reader:
                 await self._catch_up()
             elif not self._connection.is_full:
                 await self._sleep()
-        except TRANSIENT_ERRORS:
+        except RedisUnavailable:
             await self._server_away()
 
     def _follow(self) -> bool:

@@ -22,17 +22,14 @@ import logging
 import random
 import time
 
-from redis.exceptions import OutOfMemoryError, RedisError
-
 from tailrace import keys
-from tailrace.errors import CorruptEntry, Gone, NotFound
+from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.events import Failure
 from tailrace.ids import new_token
 from tailrace.lifecycle.termination import CLIENT_GONE, CONFIRM_S, terminate
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import QUARANTINE, Queue
-from tailrace.redis.connection import TRANSIENT_ERRORS
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
@@ -59,7 +56,7 @@ class Sweeper:
             await asyncio.sleep(self._lease_s / 4 * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
             try:
                 await self.sweep()
-            except (RedisError, OSError) as error:
+            except (Unavailable, RedisRefused) as error:
                 logger.warning("sweep: %s: %s", type(error).__name__, error)
             except Exception:
                 logger.exception("sweep")
@@ -73,13 +70,13 @@ class Sweeper:
         if await self._must_hold_off():
             return
         for shard in range(keys.UNFINISHED_SETS):
-            if await self._queue.claim_shard(shard, int(self._lease_s * 250)):
-                generation_ids = await self._queue.list_unfinished(shard)
+            if await self._queue.index.claim_shard(shard, int(self._lease_s * 250)):
+                generation_ids = await self._queue.index.list_unfinished(shard)
                 if generation_ids:
                     await self._look_at(generation_ids)
 
     async def _must_hold_off(self) -> bool:
-        run_id, age = await self._log.server()
+        run_id, age = await self._log.server.run()
         now = time.monotonic()
         if run_id != self._run_id:
             hold_off = max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
@@ -89,9 +86,9 @@ class Sweeper:
 
     async def _look_at(self, generation_ids: list[str]) -> None:
         states = await self._log.states(generation_ids)
-        now = await self._log.now()
+        now = await self._log.server.now()
         job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
-        waiting = await self._queue.is_waiting(job_ids)
+        waiting = await self._queue.jobs.is_waiting(job_ids)
         if await self._must_hold_off():  # once more: the server may have restarted since the sweep began
             return
         for generation_id, state, is_waiting in zip(generation_ids, states, waiting, strict=True):
@@ -101,9 +98,9 @@ class Sweeper:
                 await self._judge(generation_id, state, now, is_waiting)
             except (NotFound, Gone):
                 await self._queue.remove(generation_id)
-            except OutOfMemoryError as error:  # it cannot be dispatched now; the others may yet be ended
+            except RedisFull as error:  # it cannot be dispatched now; the others may yet be ended
                 logger.warning("%s: sweep: %s", generation_id, error)
-            except TRANSIENT_ERRORS:
+            except RedisUnavailable:
                 raise
             except Exception as error:  # noqa: BLE001 - one that cannot be read is left alone, and keeps nobody else
                 self._complain(generation_id, error)
@@ -145,9 +142,9 @@ class Sweeper:
     async def _requeue(self, state: GenerationState) -> None:
         generation_id = state.record.id
         job_id = (QUARANTINE if state.tries >= QUARANTINE_AFTER else "") + new_token()
-        await self._queue.remove_job(state.job_id)  # first: once it is under another, nobody knows of this one
+        await self._queue.jobs.remove(state.job_id)  # first: once it is under another, nobody knows of this one
         if await self._log.requeue_expired(generation_id, state.epoch, job_id) is Outcome.OK:
-            await self._queue.enqueue(generation_id, job_id, state.record.options.deadline_s)
+            await self._queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
             self._doubted.pop(generation_id, None)
 
     async def _fail(self, generation_id: str, failure: Failure) -> None:

@@ -1,5 +1,7 @@
-"""The log of a generation: its promises (`log`), its stored form (`codec`, `state`) and its fold (`output`)."""
+"""The log of a generation: its promises (`log`), reading (`reading`), stored form (`codec`, `state`) and fold
+(`output`)."""
 
-from tailrace.log.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome, Page, Position
+from tailrace.log.log import AppendBatch, AppendResult, Creation, LeaseGrant, Log, Outcome
+from tailrace.log.reading import Page, Position, ReadableLog
 
-__all__ = ["AppendBatch", "AppendResult", "LeaseGrant", "Log", "Outcome", "Page", "Position"]
+__all__ = ["AppendBatch", "AppendResult", "Creation", "LeaseGrant", "Log", "Outcome", "Page", "Position", "ReadableLog"]

@@ -28,14 +28,19 @@ from tailrace.events import (
     Entry,
     Event,
     Extra,
+    Failure,
+    FinalStatus,
+    Finish,
     Item,
     ItemClosed,
     ItemOpened,
+    Json,
     Reasoning,
     Refusal,
     Restarted,
     Started,
     Text,
+    Timings,
     ToolArguments,
 )  # fmt: skip
 from tailrace.ids import EntryId
@@ -168,11 +173,36 @@ def _extra(value: str) -> Extra:
 def stored_row(stored: Any) -> Row:
     """A stream's entry as Redis tells it: its id and its fields, a flat list (redis-py may have made a dict of it)."""
     entry_id, fields = stored
-    if isinstance(fields, dict):
-        fields = [part for pair in fields.items() for part in pair]
     epoch, _, seq = entry_id.partition(b"-")
     extra = fields[3] if len(fields) > 2 else b""
     return Row(int(epoch), int(seq), fields[0].decode(), fields[1].decode(), extra.decode())
+
+
+class StoredDone(msgspec.Struct):
+    """`done` as it is stored; the output, which may be megabytes, stays the bytes that Redis sent."""
+
+    status: FinalStatus
+    at: float
+    output: msgspec.Raw = msgspec.Raw(b"[]")
+    finish: list[Finish] = []
+    usage: Json | None = None
+    error: Failure | None = None
+    timings: Timings = Timings()
+
+
+def stored_done(stored: Any) -> StoredDone | None:
+    """The end of a log from its newest stored entry; None where that is another event.
+
+    Raises:
+        CorruptEntry: the entry was not written by `to_row`.
+    """
+    _, (field, value, *_) = stored
+    if field != Done.kind.encode():
+        return None
+    try:
+        return msgspec.json.decode(value, type=StoredDone)
+    except msgspec.MsgspecError as error:
+        raise CorruptEntry("unreadable done") from error
 
 
 def stored_size(stored: Sequence[Any]) -> int:

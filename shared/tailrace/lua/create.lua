@@ -1,17 +1,21 @@
--- A generation comes into being: state, first entry, tombstone-to-be.
+-- Creates a generation: its state, its first entry, and the tombstone that outlives both.
 --
 -- KEYS  state, log, tombstone, events
 -- ARGV  record (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
 --       deadline, retention, lease (ms each)
--- Answers  OK created_ms | GONE deleted | GONE expired
+-- Answers  OK created_ms job_id | GONE deleted | GONE expired
 --
--- Idempotent by id: an existing generation answers OK with its own time. Out of memory: refused (no flag here).
+-- Idempotent by id: an existing generation answers OK with its own time, and with the job that it waits under ('' once it
+-- does not wait any more). Out of memory: refused by Redis before it runs (no allow-oom flag).
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local record, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 
-local known = redis.call('HGET', state, 'created')
-if known then return {'OK', known} end
+local known = redis.call('HMGET', state, 'created', 'status', 'terminating', 'job_id')
+if known[1] then
+  local waits = known[2] == 'queued' and not known[3]
+  return {'OK', known[1], waits and known[4] or ''}
+end
 if redis.call('EXISTS', tombstone) == 1 then
   return {'GONE', redis.call('HEXISTS', tombstone, 'deleted') == 1 and 'deleted' or 'expired'}
 end
@@ -32,4 +36,4 @@ local life = deadline + lease + retention
 redis.call('PEXPIRE', state, life)
 redis.call('PEXPIRE', log, life)
 redis.call('PEXPIRE', tombstone, deadline + 2 * retention + 86400000)
-return {'OK', now_text}
+return {'OK', now_text, job_id}

@@ -1,5 +1,7 @@
 """The queue of generations that wait for a worker, and the indexes beside it."""
 
-from tailrace.queue.queue import JOB, QUARANTINE, Queue, dump_job, load_job
+from tailrace.queue.arq_jobs import JOB, QUARANTINE, dump_job, load_job
+from tailrace.queue.index import Claim
+from tailrace.queue.queue import Load, Queue, Submission
 
-__all__ = ["JOB", "QUARANTINE", "Queue", "dump_job", "load_job"]
+__all__ = ["JOB", "QUARANTINE", "Claim", "Load", "Queue", "Submission", "dump_job", "load_job"]

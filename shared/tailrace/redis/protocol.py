@@ -1,8 +1,9 @@
-"""A connection of redis-py's with another reader.
+"""An asyncio protocol that takes over a connection of redis-py's.
 
-redis-py connects, because it knows TLS, ACL users, databases and Sentinel, and then its socket is taken over: hiredis
-parses in the very callback that received the bytes, and hands each reply on from there. No task is woken and no timer
-made for it. A line that may take a `throttle` leaves the socket alone for a while when much comes.
+redis-py connects, because it knows TLS, ACL users, databases and Sentinel. Then this protocol replaces redis-py's
+stream on the socket: hiredis parses in the callback that received the bytes, and each reply is passed on from there,
+without waking a task or setting a timer. With a `throttle`, the socket is left unread for a moment when many bytes
+come.
 """
 
 import asyncio
@@ -16,9 +17,10 @@ from tailrace.process.throttle import Throttle
 
 
 class RedisProtocol(asyncio.Protocol):
-    """Taken over once it has shaken hands.
+    """One connection, after its handshake.
 
-    `on_reply` is given each reply, `on_close` the one reason for its end. `active`: something came since it was unset.
+    `on_reply` receives each reply, `on_close` the reason for the end, once. `active` is set by every read; the owner
+    clears it.
     """
 
     def __init__(
@@ -35,14 +37,16 @@ class RedisProtocol(asyncio.Protocol):
         self._parser = hiredis.Reader(**options)
         self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
         if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
-            raise ConnectionResetError("lost as soon as it was made")  # the stream that we replace has been told
+            raise ConnectionResetError(
+                "closed as soon as it was made"
+            )  # redis-py's stream has seen it, and this protocol would not
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self.active = True
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Without waiting; a broken line is noticed by the reading side."""
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, of a line that has just been closed
+        """Write without waiting. The reading side notices a broken connection."""
+        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, just closed
             self._transport.writelines(parts)
 
     def data_received(self, data: bytes) -> None:
@@ -63,7 +67,7 @@ class RedisProtocol(asyncio.Protocol):
             self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._former.connection_lost(exc)  # redis-py waits for it where it closes the connection
+        self._former.connection_lost(exc)  # redis-py waits for this call when it closes the connection
         self._end(exc or ConnectionResetError("closed by the server"))
 
     def cut(self, why: Exception) -> None:

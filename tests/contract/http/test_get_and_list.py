@@ -106,7 +106,7 @@ async def test_what_has_expired_vanishes_from_the_list_and_hides_nothing_behind_
         eve = Api(product.http, node.url, "eve-key-333")
         old = [await eve.create() for _ in range(12)]
         await asyncio.sleep(0.002)
-        redis = product.log.redis
+        redis = product.log.server.client
         brief = [await eve.create(tailrace={"retention_s": 1}) for _ in range(115)]
         for generation_id in brief:
             await redis.delete(

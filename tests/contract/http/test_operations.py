@@ -80,7 +80,7 @@ async def test_it_is_healthy_and_ready(product: Product) -> None:
 
 
 async def test_with_the_wrong_eviction_policy_it_is_not_ready_and_names_it(product: Product) -> None:
-    redis = product.log.redis
+    redis = product.log.server.client
     await redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         told = await product.api.ask("GET", "/readyz")
@@ -92,7 +92,7 @@ async def test_with_the_wrong_eviction_policy_it_is_not_ready_and_names_it(produ
 
 
 async def test_without_persistence_it_is_ready_and_warns(product: Product) -> None:
-    redis = product.log.redis
+    redis = product.log.server.client
     await redis.config_set("appendonly", "no")
     try:
         told = await product.api.ask("GET", "/readyz")

@@ -43,7 +43,7 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
 
 async def _flushed(log: Log) -> None:
     """Everything so far is on disk."""
-    await log.redis.execute_command("WAITAOF", 1, 0, 5000)
+    await log.server.client.execute_command("WAITAOF", 1, 0, 5000)
 
 
 async def _is_back(api: Api) -> bool:
@@ -100,7 +100,7 @@ async def test_on_a_young_server_what_is_missing_may_yet_come_back() -> None:
 
 
 async def test_a_redis_that_is_full_refuses_new_work_and_serves_what_there_is(product: Product) -> None:
-    redis = product.log.redis
+    redis = product.log.server.client
     generation_id = await product.completed("Hello")
     used = int((await redis.info("memory"))["used_memory"])
     await redis.config_set("maxmemory", used)

@@ -12,6 +12,8 @@ from support.logs import record as record_of
 from support.stored_log import (
     ANSWER,
     STARTED,
+    done_of_log,
+    entries_of,
     expire,
     expire_lease,
     read_all,
@@ -20,7 +22,7 @@ from support.stored_log import (
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, FinalStatus, Text
 from tailrace.ids import START, EntryId, new_generation_id
-from tailrace.log import log as log_module
+from tailrace.log import reading as reading_module
 from tailrace.log.codec import to_row
 from tailrace.log.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
@@ -168,7 +170,7 @@ async def test_resumable_reading_after_any_cursor_yields_what_follows(
     cursors = [EntryId(epoch, seq) for epoch in [1, *epochs, epochs[-1] + 1] for seq in range(entries[-1].id.seq + 2)]
     for cursor in [START, *cursors]:
         rest = [entry for entry in entries if entry.id > cursor]
-        assert await log.read(writer.generation_id, cursor) == rest
+        assert await entries_of(log, writer.generation_id, cursor) == rest
         assert await read_all(log, writer.generation_id, cursor) == rest
         assert [entry async for entry in log.tail(writer.generation_id, cursor)] == rest
 
@@ -177,7 +179,7 @@ async def test_resumable_a_long_log_is_read_in_pages(log: Log, writer: LogWriter
     await writer.write(STARTED, text_opened(), *(Text(0, f" {seq}") for seq in range(3000)), Text(0, "x" * 200_000))
     await writer.write(*(Text(0, "y" * 30_000) for _ in range(40)))
     assert await read_all(log, writer.generation_id) == writer.entries
-    assert await log.read(writer.generation_id, writer.entries[9].id, 5) == writer.entries[10:15]
+    assert await entries_of(log, writer.generation_id, writer.entries[9].id, 5) == writer.entries[10:15]
 
 
 async def test_resumable_tail_goes_on_until_the_end(log: Log, writer: LogWriter) -> None:
@@ -202,7 +204,7 @@ async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, writ
     await writer.write(*ANSWER)
     await writer.finish()
     position = (await log.state(writer.generation_id)).position
-    async with asyncio.timeout(log_module.BLOCK_MS / 1000 / 2):
+    async with asyncio.timeout(reading_module.BLOCK_MS / 1000 / 2):
         assert [entry async for entry in log.tail(writer.generation_id, position)] == []
         assert (
             len([entry async for entry in log.tail(writer.generation_id, EntryId(position.epoch, position.seq - 1))])
@@ -222,7 +224,7 @@ async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
         return await look(generation_id, owner)
 
     monkeypatch.setattr(log, "state", end_and_look)
-    monkeypatch.setattr(log_module, "BLOCK_MS", 10)
+    monkeypatch.setattr(reading_module, "BLOCK_MS", 10)
     events = [entry.event async for entry in log.tail(writer.generation_id)]
     assert events[1:] == [*ANSWER, writer.done()]
 
@@ -230,7 +232,7 @@ async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
 async def test_resumable_tail_of_a_log_that_vanishes_says_so(
     log: Log, redis: Redis, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_module, "BLOCK_MS", 10)
+    monkeypatch.setattr(reading_module, "BLOCK_MS", 10)
     entries = log.tail(writer.generation_id)
     assert isinstance((await anext(entries)).event, Created)
     await log.delete(writer.generation_id)
@@ -244,8 +246,8 @@ async def test_honest_what_never_existed_is_not_found(log: Log) -> None:
         await log.state(new_generation_id(), "anna")
     with pytest.raises(NotFound):
         await anext(log.tail(new_generation_id()))
-    assert await log.read(new_generation_id()) == []
-    assert await log.done_entry(new_generation_id()) is None
+    assert await entries_of(log, new_generation_id()) == []
+    assert await done_of_log(log, new_generation_id()) is None
 
 
 @pytest.mark.parametrize("fate", ["kept", "deleted", "expired"])

@@ -11,6 +11,7 @@ from support.stored_log import (
     HOUR_MS,
     STARTED,
     apply_fate,
+    entries_of,
     expire_lease,
 )
 from tailrace import keys
@@ -23,12 +24,12 @@ DAY_MS = 24 * HOUR_MS
 
 
 async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation_id: str) -> None:
-    before = await log.now()
+    before = await log.server.now()
     taken = await log.acquire(generation_id, "one", worker="first")
-    assert before <= taken.now <= await log.now()
+    assert before <= taken.now <= await log.server.now()
     state = await log.state(generation_id)
     assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows, REQUEST)
-    assert [from_row(row) for row in taken.rows] == await log.read(generation_id)
+    assert [from_row(row) for row in taken.rows] == await entries_of(log, generation_id)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
     assert state.epoch == max(taken.now, state.record.created + 1)
     assert state.lease == taken.now + LEASE_MS
@@ -92,4 +93,4 @@ async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
     assert later.epoch == future + 1
     await later.write(STARTED)
-    assert (await log.read(writer.generation_id))[-1].id == EntryId(future + 1, 1)
+    assert (await entries_of(log, writer.generation_id))[-1].id == EntryId(future + 1, 1)

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError, ResponseError
 
 from support.log_writer import LogWriter
 from support.logs import text_opened, texts
@@ -14,10 +13,12 @@ from support.stored_log import (
     Snapshot,
     apply_fate,
     create_generation,
+    entries_of,
     read_all,
     stored_entries,
 )
 from tailrace import keys
+from tailrace.errors import RedisFull, RedisRefused
 from tailrace.events import Entry, Extra, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log.codec import to_row
@@ -37,7 +38,7 @@ async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, write
     entry = Entry(EntryId(writer.epoch, writer.last_seq + 1), Text(0, ""), Extra(chunk_fields={"x": "ü\x00"}, before=2))
     batch = AppendBatch(writer.generation_id, writer.epoch, writer.last_seq, [to_row(entry)])
     assert (await writer.send(batch)).outcome is Outcome.OK
-    assert (await log.read(writer.generation_id))[-1] == entry
+    assert (await entries_of(log, writer.generation_id))[-1] == entry
     assert (await stored_entries(redis, writer.generation_id))[-1][1] == {
         b"text:0": b"",
         b"extra": '{"chunk_fields":{"x":"ü\\u0000"},"before":2}'.encode(),
@@ -112,7 +113,7 @@ async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
     other = await LogWriter.acquire(log, await create_generation(log), "one", worker="first")
     await fill_memory()
     (refused,) = await log.append([writer.batch(Text(0, "more"))])
-    assert isinstance(refused, OutOfMemoryError)
+    assert isinstance(refused, RedisFull)
     assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
     await log.touch_presence([writer.generation_id])
     assert await log.release(other.generation_id, other.epoch, "another job") is Outcome.OK
@@ -126,7 +127,7 @@ async def test_append_to_many_logs_fails_for_the_one_that_is_broken_alone(log: L
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in range(3)]
     await redis.set(keys.log(writers[1].generation_id), "no stream")
     first, broken, last = await log.append([writer.batch(STARTED) for writer in writers])
-    assert isinstance(broken, ResponseError)
+    assert isinstance(broken, RedisRefused)
     assert first == last == AppendResult(Outcome.OK, 1)
 
 

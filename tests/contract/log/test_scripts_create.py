@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
 
 from support.log_writer import LogWriter
 from support.logs import REQUEST
@@ -12,11 +11,12 @@ from support.logs import record as record_of
 from support.stored_log import (
     HOUR_MS,
     create_generation,
+    entries_of,
     expire,
     stored_entries,
 )
 from tailrace import keys
-from tailrace.errors import Gone, NotFound
+from tailrace.errors import Gone, NotFound, RedisFull
 from tailrace.events import Created, Entry, GenerationRecord
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log.log import Log, Outcome
@@ -26,11 +26,11 @@ DEADLINE_MS = HOUR_MS
 
 
 async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
-    before = await log.now()
+    before = await log.server.now()
     record = record_of(id=new_generation_id(), background=True)
     request = {"messages": "naïve \u2028 \x00"}
-    created = await log.create(record, request, "first job")
-    assert before <= created <= await log.now()
+    created, _ = await log.create(record, request, "first job")
+    assert before <= created <= await log.server.now()
     state = await log.state(record.id, "anna")
     assert state == GenerationState(
         GenerationRecord(**{name: getattr(record, name) for name in GenerationRecord.__struct_fields__} | {"created":
@@ -38,7 +38,7 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
         job_id="first job",
     )  # fmt: skip
     assert await log.request(record.id) == request
-    assert await log.read(record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+    assert await entries_of(log, record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
 
 
 async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log) -> None:
@@ -48,7 +48,7 @@ async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log)
     taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
     assert taken.request == await log.request(record.id) == request
-    await log.redis.delete(*keys.of_generation(record.id))
+    await log.server.client.delete(*keys.of_generation(record.id))
     with pytest.raises(NotFound):
         await log.request(record.id)
     assert await log.restore(taken.state, taken.request, taken.rows) is Outcome.OK
@@ -64,12 +64,13 @@ async def test_request_of_a_deleted_generation_is_gone(log: Log, generation_id: 
 
 async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
     record = record_of(id=new_generation_id())
-    created = await log.create(record, REQUEST, "first job")
+    created, _ = await log.create(record, REQUEST, "first job")
+    assert await log.create(record, REQUEST, "another job") == (created, "first job")
     before = await stored_entries(redis, record.id), await log.state(record.id)
     writer = await LogWriter.acquire(log, record.id, "one")
-    assert await log.create(record, REQUEST, "another job") == created
+    assert await log.create(record, REQUEST, "another job") == (created, None)
     await writer.finish()
-    assert await log.create(record, REQUEST, "another job") == created
+    assert await log.create(record, REQUEST, "another job") == (created, None)
     assert (await stored_entries(redis, record.id))[:1] == before[0]
     assert (await log.state(record.id)).job_id == "first job"
 
@@ -90,6 +91,6 @@ async def test_create_out_of_memory_is_refused_and_leaves_nothing(
     log: Log, redis: Redis, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
     await fill_memory()
-    with pytest.raises(OutOfMemoryError):
+    with pytest.raises(RedisFull):
         await create_generation(log)
     assert await redis.dbsize() == 0

@@ -7,6 +7,7 @@ from support.log_writer import LogWriter
 from support.stored_log import (
     ANSWER,
     apply_fate,
+    done_of_log,
     expire,
     read_all,
 )
@@ -20,13 +21,13 @@ from tailrace.log.log import AppendResult, Log, Outcome
 
 async def test_finish_writes_the_end_and_lets_go(log: Log, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
-    assert await log.done_entry(writer.generation_id) is None
+    assert await done_of_log(log, writer.generation_id) is None
     assert await writer.finish("incomplete") == AppendResult(Outcome.OK)
     state = await log.state(writer.generation_id)
     assert (state.status, state.lease, state.is_final) == ("incomplete", 0, True)
     assert state.position == EntryId(writer.epoch, writer.last_seq + seq_span(writer.done()))
     assert (await read_all(log, writer.generation_id))[-1] == Entry(state.position, writer.done("incomplete"))
-    assert await log.done_entry(writer.generation_id) == writer.done("incomplete")
+    assert await done_of_log(log, writer.generation_id) == writer.done("incomplete")
 
 
 async def test_finish_keeps_what_else_the_end_has(log: Log, writer: LogWriter) -> None:
@@ -40,7 +41,7 @@ async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, writ
     await writer.write(*ANSWER)
     answer = await log.finish(writer.generation_id, writer.epoch, writer.last_seq + off, writer.done())
     assert answer == AppendResult(Outcome.CHANGED, writer.last_seq)
-    assert await log.done_entry(writer.generation_id) is None
+    assert await done_of_log(log, writer.generation_id) is None
 
 
 async def test_finish_again_answers_the_end_that_is_there(log: Log, writer: LogWriter) -> None:
@@ -65,7 +66,7 @@ async def test_finish_of_what_it_may_not_write(
 ) -> None:
     await apply_fate(fate, log, redis, writer)
     assert await writer.finish() == AppendResult(outcome)
-    assert await log.done_entry(writer.generation_id) is None
+    assert await done_of_log(log, writer.generation_id) is None
 
 
 async def test_delete_takes_all_but_the_tombstone(log: Log, redis: Redis, writer: LogWriter) -> None:

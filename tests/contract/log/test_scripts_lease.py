@@ -22,9 +22,9 @@ SLACK_MS = 30_000  # a slow machine may take this long between a call and the ch
 
 async def test_renew_prolongs_the_lease(log: Log, redis: Redis, writer: LogWriter) -> None:
     await expire_lease(redis, writer.generation_id)
-    before = await log.now()
+    before = await log.server.now()
     assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
-    assert before + LEASE_MS <= (await log.state(writer.generation_id)).lease <= await log.now() + LEASE_MS
+    assert before + LEASE_MS <= (await log.state(writer.generation_id)).lease <= await log.server.now() + LEASE_MS
 
 
 RENEWALS = [
@@ -47,7 +47,7 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
 
 
 async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, writer: LogWriter) -> None:
-    long_ago = await log.now() - ABANDONED_MS - 1
+    long_ago = await log.server.now() - ABANDONED_MS - 1
     lease = writer.generation_id, writer.epoch, True
     assert await log.renew([lease]) == [Outcome.OK]
     await redis.execute_command("HSET", keys.state(writer.generation_id), "created", long_ago)
@@ -57,7 +57,7 @@ async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: R
     await redis.execute_command("HSET", keys.state(writer.generation_id), "seen", long_ago)
     await expire_lease(redis, writer.generation_id)
     assert await log.renew([lease]) == [Outcome.ABANDONED]
-    assert (await log.state(writer.generation_id)).lease > await log.now()
+    assert (await log.state(writer.generation_id)).lease > await log.server.now()
 
 
 @pytest.mark.parametrize("fate", ["expired", "lost", "deleted"])
@@ -74,7 +74,7 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
     limit = state.record.created + ABANDONED_MS
     assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, unseen)
     await log.touch_presence([generation_id])
-    assert not (await log.state(generation_id)).is_abandoned(await log.now() + ABANDONED_MS - SLACK_MS // 2)
+    assert not (await log.state(generation_id)).is_abandoned(await log.server.now() + ABANDONED_MS - SLACK_MS // 2)
 
 
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, writer: LogWriter) -> None:

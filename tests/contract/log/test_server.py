@@ -13,7 +13,8 @@ from support.stored_log import (
 from tailrace import keys
 from tailrace.events import Text
 from tailrace.ids import new_generation_id
-from tailrace.log.log import Log, page_size
+from tailrace.log import Log
+from tailrace.log.reading import page_size
 
 
 async def test_a_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
@@ -35,7 +36,7 @@ async def test_many_heads_in_one_look(log: Log, generation_id: str, writer: LogW
 
 
 async def test_the_server_tells_its_run_and_its_age(log: Log, redis: Redis) -> None:
-    run, age = await log.server()
+    run, age = await log.server.run()
     assert run == (await redis.info("server"))["run_id"]
     assert 0 <= age < 3600
 

@@ -1,14 +1,13 @@
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 
+from tailrace.errors import RedisRefused, RedisUnavailable
 from tailrace_worker import retry
 from tailrace_worker.retry import retry_transient
 
 
 async def test_a_call_is_repeated_until_redis_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_S", 0)
-    failures = [RedisConnectionError(), OSError(), TimeoutError()]
+    failures = [RedisUnavailable() for _ in range(3)]
 
     async def call() -> str:
         if failures:
@@ -25,8 +24,8 @@ async def test_an_answer_that_is_an_error_is_not_asked_for_again() -> None:
     async def call() -> None:
         nonlocal asked
         asked += 1
-        raise ResponseError("no")
+        raise RedisRefused(detail="no")
 
-    with pytest.raises(ResponseError):
+    with pytest.raises(RedisRefused):
         await retry_transient(call)
     assert asked == 1

@@ -4,9 +4,8 @@ import asyncio
 import tracemalloc
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ResponseError
 
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import (
     NO_EXTRA,
     Created,
@@ -97,7 +96,7 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
     first = desk.writer.freeze()
     desk.writer.add(Text(0, "b"))
     assert desk.writer.freeze() is first
-    desk.writer.answered(RedisConnectionError())
+    desk.writer.answered(RedisUnavailable())
     assert desk.writer.freeze() is first
     desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
     second = desk.writer.freeze()
@@ -126,8 +125,8 @@ async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk:
     [
         (AppendResult(Outcome.FENCED), Outcome.FENCED),
         (AppendResult(Outcome.GONE), Outcome.GONE),
-        (OutOfMemoryError(), "out_of_memory"),
-        (ResponseError("no"), "append_refused"),
+        (RedisFull(), "out_of_memory"),
+        (RedisRefused(detail="no"), "append_refused"),
     ],
 )
 async def test_what_cannot_go_on_stops_the_writer(

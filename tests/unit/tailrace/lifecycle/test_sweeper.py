@@ -6,7 +6,8 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
-from support.logs import REQUEST
+from support.queues import queue_on, submit
+from support.stored_log import done_of_log
 from tailrace import keys
 from tailrace.events import Done, GenerationRecord, Options
 from tailrace.ids import new_generation_id, new_token
@@ -14,7 +15,6 @@ from tailrace.lifecycle import sweeper
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import ABANDONED_MS
-from tailrace.queue import Queue
 
 MAX_ATTEMPTS = 2
 
@@ -25,7 +25,7 @@ class House:
     def __init__(self, redis: Redis, log: Log) -> None:
         self.redis = redis
         self.log = log
-        self.queue = Queue(redis, log)
+        self.queue = queue_on(redis)
         self.sweeper = Sweeper(log, self.queue, max_attempts=MAX_ATTEMPTS)
 
     async def sweep(self) -> None:
@@ -35,7 +35,7 @@ class House:
 
     async def submitted(self, **options: Any) -> str:
         record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60, **options))
-        await self.queue.submit(record, REQUEST)
+        await submit(self.log, self.queue, record)
         return record.id
 
     async def running(self, **options: Any) -> str:
@@ -45,7 +45,7 @@ class House:
 
     async def run(self, generation_id: str) -> None:
         """A worker takes it from the queue, and over."""
-        await self.queue.mark_started((await self.log.state(generation_id)).job_id)
+        await self.queue.jobs.mark_started((await self.log.state(generation_id)).job_id)
         await self.log.acquire(generation_id, new_token(), worker="w")
 
     async def set(self, generation_id: str, **fields: int | str) -> None:
@@ -53,12 +53,12 @@ class House:
             await self.redis.execute_command("HSET", keys.state(generation_id), name, value)
 
     async def end(self, generation_id: str) -> Done:
-        done = await self.log.done_entry(generation_id)
+        done = await done_of_log(self.log, generation_id)
         assert done is not None
         return done
 
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.list_unfinished(shard)]
+        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.index.list_unfinished(shard)]
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ async def test_what_cannot_be_read_is_left_alone_said_once_and_keeps_nobody_else
     house: House, caplog: pytest.LogCaptureFixture
 ) -> None:
     later, lost = await house.running(), await house.running()
-    record = (await house.log.redis.hget(keys.state(later), "record")).decode()  # type: ignore[misc]
+    record = (await house.log.server.client.hget(keys.state(later), "record")).decode()  # type: ignore[misc]
     unknown = record.replace('"on_interrupt":"restart"', '"on_interrupt":"continue"')
     if unknown == record:
         unknown = record.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"continue"')
@@ -104,7 +104,7 @@ async def test_a_lost_worker_s_generation_waits_for_another(house: House) -> Non
     state = await house.log.state(generation_id)
     assert state.status == "queued"
     assert state.job_id != job_id
-    assert await house.queue.position(state.job_id) == 1
+    assert await house.queue.jobs.position(state.job_id) == 1
 
 
 async def test_one_whose_attempts_are_spent_ends_as_failed(house: House) -> None:
@@ -146,7 +146,7 @@ async def test_one_that_no_worker_would_find_is_dispatched_anew_after_a_lease(
     await house.sweep()
     state = await house.log.state(generation_id)
     assert state.job_id != job_id
-    assert await house.queue.position(state.job_id) == 1
+    assert await house.queue.jobs.position(state.job_id) == 1
     assert not [key async for key in redis.scan_iter(f"arq:*{job_id}")]
 
 
@@ -166,14 +166,14 @@ async def test_one_past_its_deadline_ends_as_failed(house: House) -> None:
     await house.sweep()
     done = await house.end(generation_id)
     assert (done.status, done.error and done.error.code) == ("failed", "deadline_exceeded")
-    assert await house.queue.depth() == 0
+    assert await house.queue.jobs.depth() == 0
 
 
 async def test_one_that_nobody_reads_is_cancelled_if_it_was_asked_to_be(house: House) -> None:
     generation_id = await house.submitted(on_disconnect="cancel")
     await house.sweep()
     assert (await house.log.state(generation_id)).status == "queued"
-    await house.set(generation_id, seen=await house.log.now() - ABANDONED_MS - 1)
+    await house.set(generation_id, seen=await house.log.server.now() - ABANDONED_MS - 1)
     await house.sweep()
     done = await house.end(generation_id)
     assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
+from support.queues import queue_on, submit
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
@@ -20,15 +21,15 @@ from tailrace.redis.subscriber import Subscriber
 
 
 @pytest.fixture
-def queue(redis: Redis, log: Log) -> Queue:
-    return Queue(redis, log)
+def queue(redis: Redis) -> Queue:
+    return queue_on(redis)
 
 
 @pytest.fixture
-async def generation_id(queue: Queue) -> str:
+async def generation_id(log: Log, queue: Queue) -> str:
     """One that waits."""
     record = record_of(id=new_generation_id())
-    await queue.submit(record, REQUEST)
+    await submit(log, queue, record)
     return record.id
 
 
@@ -37,7 +38,7 @@ async def taken(log: Log, queue: Queue, generation_id: str) -> LeaseGrant:
     """It runs, and has said something."""
     state = await log.state(generation_id)
     taken = await log.acquire(generation_id, state.job_id, worker="first")
-    await queue.mark_started(state.job_id)
+    await queue.jobs.mark_started(state.job_id)
     await write(log, taken, 0, Started(1, 2.0), text_opened(), *texts("Once| upon"))
     return taken
 
@@ -74,7 +75,7 @@ async def test_what_waits_is_cancelled_and_nobody_will_run_it(
     await terminate(log, queue, generation_id, "cancelled")
     done = await the_end(log, generation_id)
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
-    assert (await queue.depth(), await queue.load("anna")) == (0, (0, 0))
+    assert await queue.load("anna") == (0, 0, None)
     assert await redis.keys(f"*{job_id}*") == []
     assert (await log.acquire(generation_id, job_id, worker="first")).outcome is Outcome.DONE
 
@@ -89,7 +90,7 @@ async def test_what_runs_is_cancelled_with_what_it_has_said(
     assert done.usage is not None
     assert done.usage["estimated"]
     assert await write(log, taken, 5, *texts("a")) is Outcome.FENCED
-    assert await queue.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
+    assert await queue.index.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
 
 
 async def test_the_worker_is_told_before_anything_else(
@@ -114,7 +115,7 @@ async def test_an_end_says_why(
     await terminate(log, queue, generation_id, status, why)
     done = await the_end(log, generation_id)
     assert (done.status, done.error) == (status, why)
-    assert done.at == pytest.approx((await log.now()) / 1000, abs=30)
+    assert done.at == pytest.approx((await log.server.now()) / 1000, abs=30)
 
 
 async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation_id: str) -> None:

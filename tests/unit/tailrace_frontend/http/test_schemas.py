@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
-from tailrace.events import Done, Failure, Finish, GenerationRecord, Item, Options, Timings
+from tailrace.events import Failure, Finish, GenerationRecord, Item, Options, Timings
+from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
 from tailrace_frontend.http.schemas import MAX_DEPTH, generation_json, parse_create
@@ -233,7 +234,8 @@ def test_in_a_list_a_generation_is_told_in_short() -> None:
 
 
 def test_alone_it_is_told_with_its_request_and_output_and_what_is_not_known_yet_is_null() -> None:
-    told = generation_json(state(), "/events", request=body(), items=[Item(0, "text", text="So f")], queue_position=3)
+    whole = generation_json(state(), "/events", request=body(), output=[Item(0, "text", text="So f")], queue_position=3)
+    told = jsoncodec.loads(jsoncodec.dumps(whole))
     assert told["request"] == body()
     assert told["output"] == [{"item": 0, "type": "text", "text": "So f"}]
     assert told["queue_position"] == 3
@@ -241,15 +243,11 @@ def test_alone_it_is_told_with_its_request_and_output_and_what_is_not_known_yet_
 
 
 def test_finished_it_is_told_with_its_end() -> None:
-    done = Done(
-        "failed",
-        1.0,
-        [Finish(0, None)],
-        {"total_tokens": 3},
-        Failure("No.", "upstream_error"),
-        timings=Timings(total=1.5),
+    error, timings = Failure("No.", "upstream_error"), Timings(total=1.5)
+    done = StoredDone("failed", 1.0, msgspec.Raw(b"[]"), [Finish(0, None)], {"total_tokens": 3}, error, timings)
+    told = jsoncodec.loads(
+        jsoncodec.dumps(generation_json(state(status="failed"), "/events", output=done.output, done=done))
     )
-    told = generation_json(state(status="failed"), "/events", items=[], done=done)
     assert told["status"] == "failed"
     assert told["finish"] == [{"index": 0, "finish_reason": None}]
     assert told["usage"] == {"total_tokens": 3}
@@ -263,7 +261,7 @@ def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
 
 
 def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
-    told = generation_json(state(worker="the-worker", job_id="the-job"), "/events", items=[])
+    told = generation_json(state(worker="the-worker", job_id="the-job"), "/events", output=[])
     assert not any(
         ticket_secret in jsoncodec.dumps(told).decode() for ticket_secret in ("anna", "the-worker", "the-job")
     )

@@ -3,11 +3,11 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
 
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.web import Client, Web, until
+from tailrace.errors import RedisUnavailable
 from tailrace.events import Options
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
@@ -247,7 +247,7 @@ async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, mon
 
     async def refused(_: object) -> None:
         failed.append(True)
-        raise RedisConnectionError("away")
+        raise RedisUnavailable(detail="away")
 
     with monkeypatch.context() as away:
         away.setattr(ticking.log, "positions", refused)

@@ -1,0 +1,180 @@
+"""Generations without HTTP: create, get, list, wait, cancel, delete.
+
+A creation costs four sequential trips to Redis, whether or not it has an Idempotency-Key:
+
+    1. queue   the load, and the key's claim
+    2. log     `create`
+    3. queue   register, enqueue, count the workers
+    4. log     the state once more: accepted means that the server still has it
+
+Where the key was claimed before, one more trip asks whether its generation exists: a repeat is served even when new
+work is refused. Twice a second a further one asks for the server's memory (`admission`).
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tailrace.errors import Gone, NotFound, RedisFull, Unavailable
+from tailrace.events import GenerationRecord, Json, Options
+from tailrace.ids import new_generation_id, new_token
+from tailrace.lifecycle.termination import terminate
+from tailrace.log import Log
+from tailrace.log.codec import StoredDone
+from tailrace.log.output import Output
+from tailrace.log.state import GenerationState
+from tailrace.queue import Claim, Queue, Submission
+from tailrace.settings import Settings
+from tailrace_frontend.admission import Admission
+from tailrace_frontend.streaming.completion_waiter import wait_for_completion
+from tailrace_frontend.streaming.hub import Hub
+
+
+class IdempotencyKey(NamedTuple):
+    """A caller's Idempotency-Key, with the canonical form of the body that it was sent with."""
+
+    key: str
+    body: bytes
+
+
+class Snapshot(NamedTuple):
+    """A generation at one moment.
+
+    `request` and `output` are JSON. `done` is there once the generation has ended, `submission` while it waits.
+    """
+
+    state: GenerationState
+    request: Any
+    output: Any
+    done: StoredDone | None = None
+    position: int | None = None
+    workers: int | None = None
+
+
+class Generations:
+    """The operations on generations that routes offer, each for one owner."""
+
+    def __init__(self, settings: Settings, log: Log, queue: Queue, hub: Hub) -> None:
+        self._settings = settings
+        self._log = log
+        self._queue = queue
+        self._hub = hub
+        self._admission = Admission(settings, log, queue)
+
+    async def create(
+        self, owner: str, request: Json, options: Options, key: IdempotencyKey | None = None
+    ) -> tuple[GenerationState, Submission | None]:
+        """Accept a generation: stored, and waiting for a worker. A repeat with the same key is the same generation.
+
+        The submission is None where the generation does not wait any more: a late repeat.
+
+        Raises:
+            RateLimited, Unavailable: refused; nothing of it stays.
+            IdempotencyKeyReused: the key was used with another body.
+            Gone: the key's generation is no longer kept.
+        """
+        generation_id = await self._admit(owner, options, key)
+        record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
+        job_id = new_token()
+        try:
+            created, waiting_under = await self._log.create(record, request, job_id)
+            submission = None
+            if waiting_under is not None:
+                submission = await self._queue.submit(record, created, waiting_under)
+            return await self._log.state(generation_id, owner), submission
+        except RedisFull:
+            await self._log.discard(generation_id, job_id)
+            raise
+        except NotFound:  # the server came back with older data meanwhile
+            raise Unavailable("The generation was lost while it was created. Try again.") from None
+
+    async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None) -> str:
+        """The id to create: a fresh one, or the one that the key stands for."""
+        generation_id = new_generation_id()
+        if key is None:
+            load = await self._queue.load(owner)
+        else:
+            claim = Claim.of(generation_id, key.body)
+            life_s = self._settings.deadline_s + 2 * options.retention_s
+            load = await self._queue.load(owner, key.key, claim, life_s)
+            claimed = claim.held_by(load.claimed)
+            if claimed != generation_id and await self._log.positions([claimed]) != [None]:
+                return claimed
+            generation_id = claimed
+        await self._admission.admit(owner, load)
+        return generation_id
+
+    async def get(self, generation_id: str, owner: str, wait_s: float = 0) -> Snapshot:
+        """The generation with its request and its output so far. `wait_s`: how long to wait for the end first.
+
+        Raises:
+            NotFound, Gone: there is no such generation, or no longer.
+            RateLimited: too many readers; a caller that waits is one.
+        """
+        state = await self._log.state(generation_id, owner)
+        if wait_s:
+            state = await wait_for_completion(self._hub, state, wait_s)
+        return await self.snapshot(state)
+
+    async def snapshot(self, state: GenerationState) -> Snapshot:
+        """The whole of a generation whose state is known.
+
+        Raises:
+            NotFound, Gone: the generation has vanished meanwhile.
+        """
+        generation_id = state.record.id
+        request = msgspec.Raw(await self._log.stored_request(generation_id))
+        done = await self._log.done(generation_id) if state.is_final else None
+        if done is not None:
+            return Snapshot(state, request, done.output, done)
+        entries = [entry async for entry in self._log.read_all(generation_id)]
+        if not entries:
+            raise Gone("lost")
+        output = Output(entries, logprobs=state.record.logprobs)
+        if output.done:  # written since the state was read
+            return await self.snapshot(await self._log.state(generation_id))
+        position = await self._queue.jobs.position(state.job_id) if state.status == "queued" else None
+        workers = await self._queue.presence.count()
+        return Snapshot(state, request, output.items(), None, position, workers)
+
+    async def list(self, owner: str, limit: int, after: str | None) -> tuple[Sequence[GenerationState], bool]:
+        """Up to `limit` of the owner's generations that are still kept, newest first; whether there are more."""
+        found: list[GenerationState] = []
+        vanished: list[str] = []
+        async for page in self._queue.index.list_owned(owner, after):
+            states = await self._log.states(page)
+            vanished += [each for each, state in zip(page, states, strict=True) if state is None]
+            found += [state for state in states if isinstance(state, GenerationState)]
+            if len(found) > limit:
+                break
+        await self._queue.index.forget(owner, vanished)  # only now: pages go by rank
+        return found[:limit], len(found) > limit
+
+    async def cancel(self, generation_id: str, owner: str) -> Snapshot:
+        """End the generation. Repeating it, or cancelling one that has ended, changes nothing.
+
+        Raises:
+            NotFound, Gone: there is no such generation, or no longer.
+        """
+        state = await self._log.state(generation_id, owner)
+        if not state.is_final:
+            await terminate(self._log, self._queue, generation_id, "cancelled")
+            state = await self._log.state(generation_id, owner)
+        return await self.snapshot(state)
+
+    async def delete(self, generation_id: str, owner: str) -> None:
+        """Delete the generation; a running one is cancelled first.
+
+        Raises:
+            NotFound, Gone: there is no such generation, or no longer.
+        """
+        state = await self._log.state(generation_id, owner)
+        if not state.is_final:
+            await terminate(self._log, self._queue, generation_id, "cancelled")
+        await self._log.delete(generation_id)
+        await self._queue.index.forget(owner, [generation_id])
+
+
+def _wants_usage(request: Json) -> bool:
+    return bool((request.get("stream_options") or {}).get("include_usage"))

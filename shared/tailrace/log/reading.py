@@ -1,0 +1,189 @@
+"""Reading a log: its state, its entries from any cursor, and its end.
+
+Commands whose reply is small go over the connection that the process shares; `done` and `request` may be megabytes and
+get a connection of their own (`redis.server`, rule 3).
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from tailrace import keys, scripts
+from tailrace.errors import CorruptEntry, Gone, NotFound, TailraceError
+from tailrace.events import Done, Entry, Json
+from tailrace.ids import START, EntryId
+from tailrace.log.codec import StoredDone, coalesce_rows, from_row, stored_done, stored_size
+from tailrace.log.codec import stored_row as _row
+from tailrace.log.state import FIELDS, GenerationState, state_of
+from tailrace.redis.server import RedisServer, checked
+
+PAGE_BYTES = 64 * 1024
+FIRST_PAGE = 128
+"""Entries of a first page; later pages are sized by what this one weighed."""
+
+BLOCK_MS = 2000
+"""One `XREAD` of `tail`; below the command timeout, so that a dead server is noticed."""
+
+
+class Page(NamedTuple):
+    """The entries that follow a cursor.
+
+    `before` is the sequence number before the first entry, `limit` the number of entries to ask for next. `is_last`
+    says that the page reached the end of the log as it stands.
+    """
+
+    entries: list[Entry]
+    before: int
+    limit: int
+    is_last: bool
+
+
+class Position(NamedTuple):
+    """Where a log stands: the newest id that its state knows, and whether it has ended."""
+
+    id: EntryId
+    ended: bool
+
+
+class ReadableLog:
+    """The logs on one Redis server, for those who only read."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self.server = server
+
+    async def state(self, generation_id: str, owner: str | None = None) -> GenerationState:
+        """The generation's state, for its owner; with None, for any process of ours.
+
+        Raises:
+            NotFound: the generation never existed, or belongs to another owner.
+            Gone: it was deleted, or has expired.
+        """
+        state = state_of(await self.server.execute("HMGET", keys.state(generation_id), *FIELDS))
+        if state is None:
+            raise await self._missing(generation_id, owner)
+        if owner is not None and state.record.owner != owner:
+            raise NotFound
+        return state
+
+    async def states(self, generation_ids: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
+        """Many states in one round trip; None for those no longer kept.
+
+        A state that cannot be read, because a later version wrote it, yields its exception, alone.
+        """
+        states: list[GenerationState | CorruptEntry | None] = []
+        replies = await self.server.execute_many([("HMGET", keys.state(each), *FIELDS) for each in generation_ids])
+        for values in checked(replies):
+            try:
+                states.append(state_of(values))
+            except CorruptEntry as error:
+                states.append(error)
+        return states
+
+    async def positions(self, generation_ids: Sequence[str]) -> list[Position | None]:
+        """Where each log stands; None for those no longer kept. A reply costs a small part of what `states` does."""
+        replies = await self.server.execute_many(
+            [("HMGET", keys.state(each), "epoch", "seq", "status") for each in generation_ids]
+        )
+        return [
+            None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
+            for epoch, seq, status in checked(replies)
+        ]
+
+    async def request(self, generation_id: str) -> Json:
+        """The request as its caller sent it.
+
+        Raises:
+            NotFound, Gone: as `state`.
+        """
+        request: Json = msgspec.json.decode(await self.stored_request(generation_id))
+        return request
+
+    async def stored_request(self, generation_id: str) -> bytes:
+        """The same as JSON.
+
+        Raises:
+            NotFound, Gone: as `state`.
+        """
+        request: bytes | None = await self.server.execute_alone("HGET", keys.state(generation_id), "request")
+        if request is None:
+            raise await self._missing(generation_id, None)
+        return request
+
+    async def page(self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False) -> Page:
+        """Up to `limit` entries that follow the cursor; none where nothing follows, or the log does not exist.
+
+        `coalesce`: adjacent deltas of one item become one entry, under the id of the last.
+        """
+        start = "-" if after == START else f"({after}"
+        stored = await self.server.execute("XRANGE", keys.log(generation_id), start, "+", "COUNT", limit)
+        if not stored:
+            return Page([], after.seq, limit, is_last=True)
+        first = from_row(_row(stored[0]))
+        if coalesce:
+            entries, size = coalesce_rows(stored)
+        else:
+            entries, size = [from_row(_row(each)) for each in stored], stored_size(stored)
+        next_limit = min(page_size(len(stored), size), 4 * limit)  # later entries may be larger
+        return Page(entries, first.id.seq - first.seq_span, next_limit, is_last=len(stored) < limit)
+
+    async def read_all(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
+        """The entries that follow the cursor, read in pages of about 64 KiB."""
+        limit, is_last = FIRST_PAGE, False
+        while not is_last:
+            entries, _, limit, is_last = await self.page(generation_id, after, limit)
+            for entry in entries:
+                yield entry
+            if entries:
+                after = entries[-1].id
+
+    async def done(self, generation_id: str) -> StoredDone | None:
+        """The end of a finished generation, with its output as JSON; None while there is none."""
+        rows = await self.server.execute_alone("XREVRANGE", keys.log(generation_id), "+", "-", "COUNT", 1)
+        return stored_done(rows[0]) if rows else None
+
+    async def tail(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
+        """The entries that follow the cursor, then each new one, until the end: for one reader on a terminal.
+
+        (The frontend's hub serves thousands of readers from one connection instead.)
+
+        Raises:
+            NotFound, Gone: as `state`; also when the log vanishes meanwhile.
+        """
+        key = keys.log(generation_id)
+        block: tuple[Any, ...] = ()
+        is_final = False
+        while True:
+            cursor = "0-0" if after == START else str(after)
+            answer = await self.server.execute_alone("XREAD", "COUNT", 256, *block, "STREAMS", key, cursor)
+            for row in answer[0][1] if answer else ():
+                entry = from_row(_row(row))
+                yield entry
+                after = entry.id
+                if isinstance(entry.event, Done):
+                    return
+            if not answer:
+                if is_final:
+                    return
+                is_final = (await self.state(generation_id)).is_final  # the end may have been written since: read again
+                block = () if is_final else ("BLOCK", BLOCK_MS)
+
+    async def touch_presence(self, generation_ids: Sequence[str]) -> None:
+        """Record that these logs have a reader."""
+        checked(
+            await self.server.execute_many(
+                [scripts.TOUCH_PRESENCE.on(keys.of_generation(each)) for each in generation_ids]
+            )
+        )
+
+    async def _missing(self, generation_id: str, owner: str | None) -> TailraceError:
+        fields = await self.server.execute("HMGET", keys.tombstone(generation_id), "owner", "deleted")
+        kept_for, deleted = fields
+        if kept_for is None or (owner is not None and kept_for != owner.encode()):
+            return NotFound()
+        return Gone("deleted" if deleted else "expired")
+
+
+def page_size(entries: int, size: int) -> int:
+    """The number of entries that weigh about 64 KiB, where so many weigh `size` bytes."""
+    return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))

@@ -1,0 +1,112 @@
+"""Indexes beside the queue: an owner's generations, the unfinished ones, and Idempotency-Keys."""
+
+import hashlib
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from tailrace import keys, scripts
+from tailrace.errors import IdempotencyKeyReused, RedisFull
+from tailrace.events import GenerationRecord
+from tailrace.redis.server import RedisServer
+from tailrace.scripts import Command
+
+CLAIM_GRACE_S = 60
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """What an Idempotency-Key stands for: a generation, and the SHA-256 digest of its canonical body."""
+
+    generation_id: str
+    body: str
+
+    @classmethod
+    def of(cls, generation_id: str, body: bytes) -> "Claim":
+        return cls(generation_id, hashlib.sha256(body).hexdigest())
+
+    def held_by(self, stored: bytes | None) -> str:
+        """The generation that the key stands for, by the reply to `claim_command`.
+
+        Raises:
+            IdempotencyKeyReused: the key was used with another body.
+        """
+        if stored is None:
+            return self.generation_id
+        known = msgspec.json.decode(stored, type=Claim)
+        if known.body != self.body:
+            raise IdempotencyKeyReused
+        return known.generation_id
+
+
+class GenerationIndex:
+    """The indexes on the queue's server.
+
+    `longest_life_s`: no generation lives longer than that; older ones leave their owner's list.
+    """
+
+    def __init__(self, server: RedisServer, *, lease_ms: int, longest_life_s: int) -> None:
+        self._server = server
+        self._lease_ms = lease_ms
+        self._longest_life_ms = 1000 * longest_life_s
+
+    def claim_command(self, owner: str, key: str, claim: Claim, life_s: int) -> Command:
+        """Claim an Idempotency-Key, unless it is claimed already; the reply is the earlier claim, if any."""
+        return (
+            "SET", keys.idempotency(owner, key), msgspec.json.encode(claim), "NX", "GET", "EX", life_s + CLAIM_GRACE_S,
+        )  # fmt: skip
+
+    async def register(self, record: GenerationRecord) -> None:
+        """Add a generation to the indexes. Repeating it changes nothing."""
+        await self._server.execute(*self.register_command(record, record.created))
+
+    def register_command(self, record: GenerationRecord, created: int) -> Command:
+        """The command of `register`, to be sent together with others. `created`: ms of Redis' clock."""
+        names = [keys.unfinished(record.id), keys.owned(record.owner), keys.unfinished_of(record.owner)]
+        deadline = created + 1000 * record.options.deadline_s
+        return scripts.REGISTER.on(names, record.id, created, deadline, self._longest_life_ms, self._lease_ms)
+
+    def remove_commands(self, generation_id: str, owner: str | None) -> list[Command]:
+        """Remove a generation from the unfinished ones. (Without its owner, it leaves the owner's count once its
+        deadline has passed.)"""
+        commands: list[Command] = [("SREM", keys.unfinished(generation_id), generation_id)]
+        return commands if owner is None else [*commands, ("ZREM", keys.unfinished_of(owner), generation_id)]
+
+    async def unfinished_of(self, owner: str, now_ms: int) -> int:
+        """The number of the owner's generations that wait or run, without those whose deadline passed a lease ago."""
+        name = keys.unfinished_of(owner)
+        return int(await self._server.execute("ZCOUNT", name, now_ms - self._lease_ms, "+inf"))
+
+    async def list_unfinished(self, shard: int) -> list[str]:
+        """Ids of a shard that may be unfinished; only a hint."""
+        members = await self._server.execute("SMEMBERS", keys.all_unfinished()[shard])
+        return [each.decode() for each in members]
+
+    async def claim_shard(self, shard: int, period_ms: int) -> bool:
+        """Whether this process sweeps the shard in this period. One process of the fleet does; on a full server,
+        all."""
+        try:
+            return bool(await self._server.execute("SET", keys.swept(shard), b"", "NX", "PX", period_ms))
+        except RedisFull:
+            return True
+
+    async def list_owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
+        """The owner's generations, newest first, in pages; those after the given one.
+
+        Ids that are no longer kept stay in the list until a reader of it removes them (`forget`).
+        """
+        name = keys.owned(owner)
+        rank = 0
+        if after is not None:
+            place = await self._server.execute("ZREVRANK", name, after)
+            if place is None:
+                return
+            rank = int(place) + 1
+        while page := await self._server.execute("ZREVRANGE", name, rank, rank + 99):
+            yield [each.decode() for each in page]
+            scores = await self._server.execute("ZMSCORE", name, *page)
+            rank += sum(score is not None for score in scores)  # the others were forgotten meanwhile
+
+    async def forget(self, owner: str, generation_ids: list[str]) -> None:
+        """Remove generations from their owner's list."""
+        if generation_ids:
+            await self._server.execute("ZREM", keys.owned(owner), *generation_ids)

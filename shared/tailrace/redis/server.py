@@ -1,0 +1,247 @@
+"""One Redis server, as the rest of Tailrace sees it.
+
+Rule 1: only this package imports redis-py. (The queue's arq module is the exception: arq runs on redis-py's client.)
+Rule 2: the errors that leave are ours. `RedisUnavailable` passes, `RedisFull` needs room, `RedisRefused` is a mistake
+of ours or of the operator. Rule 3: commands share one pipelined connection (`pipeline`). A command that blocks, or that
+carries megabytes either way, gets a connection of its own (`execute_alone`), because it would delay all others. Rule 4:
+every command may be sent again, because keys and scripts are made for that. A command whose reply was lost is repeated
+with backoff; a command that timed out is not, because the caller has waited long enough.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+
+from tailrace import keys
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
+from tailrace.process.throttle import Throttle
+from tailrace.redis.connection import TRANSIENT_ERRORS, connect
+from tailrace.redis.pipeline import Interrupted, Pipeline
+from tailrace.redis.subscriber import Subscriber
+from tailrace.scripts import Command, with_text
+
+MINIMAL_VERSION = (7, 0)
+RETRIES = 3
+BACKOFF_S = 0.02
+"""Before the second attempt; doubled for each further one, with jitter."""
+
+CHECK = "check"
+"""Stands for a generation's id where a process tries its permissions."""
+
+LARGE_BYTES = 64 * 1024
+"""Beyond this size a command's arguments, or its reply, are large."""
+
+T = TypeVar("T")
+
+
+class ServerRun(NamedTuple):
+    """One run of a server: its run id, new with every start and failover, and the seconds since it began."""
+
+    run_id: str
+    uptime_s: float
+
+
+class RedisServer:
+    """A server and this process' connections to it. Replies are as hiredis parses them: bytes, integers, lists."""
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        self._pool = client.connection_pool
+        self._pipeline = Pipeline(client)
+
+    @classmethod
+    def connect(cls, url: str) -> "RedisServer":
+        """A server by its address; nothing is connected yet.
+
+        Raises:
+            Misconfigured: the address is not a Redis URL.
+        """
+        return cls(connect(url))
+
+    @property
+    def client(self) -> Redis:
+        """redis-py's client on the same connections, for arq."""
+        return self._client
+
+    def subscriber(self, throttle: Throttle | None = None) -> Subscriber:
+        """A connection of its own that receives what is published. Start it, and close it before the server."""
+        return Subscriber(self._client, throttle)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def execute(self, *command: Any) -> Any:
+        """The reply to one command.
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused.
+        """
+        (reply,) = await self.execute_many([command])
+        if isinstance(reply, TailraceError):
+            raise reply
+        return reply
+
+    async def execute_many(self, commands: Sequence[Command], *, retries: int = RETRIES) -> list[Any]:
+        """The replies to many commands, in order, in one round trip. A command that failed yields its error.
+
+        `retries`: how often all of them are sent again where the connection was lost.
+
+        Raises:
+            RedisUnavailable: whether the commands were carried out is unknown.
+        """
+        replies = await self._repeated(lambda: self._pipeline.execute(commands), retries)
+        failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
+        if not failed:
+            return replies
+        if any(isinstance(replies[i], ReadOnlyError) for i in failed):
+            self._pipeline.reset()  # the server was demoted: the next connection finds the new primary
+        unknown = [i for i in failed if isinstance(replies[i], NoScriptError)]
+        for i in failed:
+            replies[i] = translated(replies[i])
+        if unknown:
+            sent = await self.execute_many([with_text(commands[i]) for i in unknown], retries=retries)
+            for i, reply in zip(unknown, sent, strict=True):
+                replies[i] = reply
+        return replies
+
+    async def execute_alone(self, *command: Any) -> Any:
+        """The reply to a command that blocks, or whose arguments or reply may be megabytes.
+
+        A connection that has carried a large reply is closed: hiredis keeps a buffer of that size for it.
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused.
+        """
+        return await self._repeated(lambda: self._execute_alone(command), RETRIES)
+
+    async def _execute_alone(self, command: Command) -> Any:
+        connection = await self._pool.get_connection()
+        is_reusable = False
+        try:
+            await connection.send_command(*command)
+            reply = await connection.read_response()
+            is_reusable = size_of(reply) <= LARGE_BYTES
+        except NoScriptError:
+            is_reusable = True
+            reply = None
+        except ResponseError:
+            is_reusable = True
+            raise
+        except RedisConnectionError as error:
+            raise Interrupted(str(error)) from error
+        finally:
+            if not is_reusable:
+                await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+        return await self._execute_alone(with_text(command)) if reply is None and command[0] == "EVALSHA" else reply
+
+    async def _repeated(self, call: Callable[[], Awaitable[T]], retries: int) -> T:
+        for retry in range(retries + 1):
+            try:
+                return await call()
+            except Interrupted as error:
+                if retry == retries:
+                    raise translated(error) from error
+                await asyncio.sleep(BACKOFF_S * 2**retry * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+            except (RedisError, OSError) as error:
+                raise translated(error) from error
+        raise AssertionError("unreachable")
+
+    # ── the server itself ───────────────────────────────────────────────────────────────────────────────────────────
+
+    async def now(self) -> int:
+        """The server's clock, in milliseconds since the epoch."""
+        seconds, micros = await self.execute("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def run(self) -> ServerRun:
+        """The current run. A server that does not say when it began counts as one that has always run."""
+        try:
+            info = await self._info("server")
+        except RedisRefused:
+            return ServerRun("", float("inf"))
+        return ServerRun(info.get("run_id", ""), float(info.get("uptime_in_seconds", "inf")))
+
+    async def memory_percent(self) -> float:
+        """Percent of `maxmemory` in use; 0 where there is no limit."""
+        info = await self._info("memory")
+        limit = int(info.get("maxmemory", 0))
+        return 100 * int(info["used_memory"]) / limit if limit else 0.0
+
+    async def problems(self) -> tuple[list[str], list[str]]:
+        """What makes the server unfit for a log, and what merely deserves a warning."""
+        try:
+            info = await self._info()
+            version = info.get("redis_version", "0")
+            if tuple(int(part) for part in version.split(".")[:2]) < MINIMAL_VERSION:
+                return [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"], []
+            await self._try_permissions()
+        except RedisRefused as error:
+            return [f"this Redis user lacks a permission that Tailrace needs: {error}"], []
+        wrong, warnings = [], []
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            wrong.append(f"maxmemory-policy is {policy}: it would evict running logs; set noeviction")
+        if info.get("aof_enabled", "0") == "0":
+            warnings.append("appendonly is off: a restart of the server loses every log")
+        return wrong, warnings
+
+    async def _info(self, *sections: str) -> dict[str, str]:
+        text: bytes = await self.execute("INFO", *sections)
+        return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+
+    async def _try_permissions(self) -> None:
+        """Use each kind of command, a key and a channel of ours. Several processes may do so at the same time.
+
+        Raises:
+            RedisRefused: the user lacks a permission.
+        """
+        name, channel = keys.log(CHECK), keys.events(CHECK)
+        with suppress(RedisFull):  # a full server is another matter
+            await self.execute("XADD", name, "*", "a", "b")
+        replies = await self.execute_many(
+            [
+                ("EVAL", "return 1", 1, name),
+                ("XRANGE", name, "-", "+"),
+                ("EXPIRE", name, 1),
+                ("DEL", name),
+                ("SPUBLISH", channel, b""),
+            ]
+        )
+        for reply in replies:
+            if isinstance(reply, RedisRefused):
+                raise reply
+
+
+def translated(error: Exception) -> TailraceError:
+    """Our error for what redis-py raised or a server replied."""
+    if isinstance(error, TRANSIENT_ERRORS):
+        return RedisUnavailable(detail=f"{type(error).__name__}: {error}")
+    return RedisFull() if isinstance(error, OutOfMemoryError) else RedisRefused(detail=str(error))
+
+
+def checked(replies: list[Any]) -> list[Any]:
+    """The same replies.
+
+    Raises:
+        RedisUnavailable, RedisFull, RedisRefused: the first error among them.
+    """
+    for reply in replies:
+        if isinstance(reply, TailraceError):
+            raise reply
+    return replies
+
+
+def size_of(reply: Any) -> int:
+    """Bytes of a reply's strings."""
+    if isinstance(reply, bytes):
+        return len(reply)
+    return sum(map(size_of, reply)) if isinstance(reply, list) else 0

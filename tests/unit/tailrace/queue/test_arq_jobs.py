@@ -1,0 +1,116 @@
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
+from redis.asyncio import Redis
+
+from support.api import eventually
+from support.queues import queue_on
+from tailrace import keys
+from tailrace.queue import JOB, Queue, dump_job, load_job
+from tailrace.queue.arq_jobs import CLOCK_SKEW_S, HOLD_S
+from tailrace.redis.connection import connect
+from tailrace.redis.subscriber import Subscriber
+from tailrace_cli.embedded import EmbeddedServer
+
+
+def test_job_is_json_whatever_is_in_it() -> None:
+    job: dict[str, Any] = {
+        "t": None, "f": JOB, "a": ("gen", "job"), "k": {}, "et": 1, "r": ValueError("odd"), "s": 1.5,
+    }  # fmt: skip
+    payload = dump_job(job)
+    assert json.loads(payload) == load_job(payload)
+    assert load_job(payload) == job | {"a": ["gen", "job"], "r": "ValueError('odd')"}
+
+
+async def test_job_in_redis_is_no_pickle(redis: Redis, queue: Queue) -> None:
+    await queue.jobs.enqueue("gen", "job", 60)
+    payload = await redis.get(job_key_prefix + "job")
+    assert payload.startswith(b"{")
+    job = json.loads(payload)
+    assert (job["f"], job["a"], job["k"]) == (JOB, ["gen", "job"], {})
+
+
+async def test_job_is_due_at_once_by_any_clock_and_expires(redis: Redis, queue: Queue) -> None:
+    await queue.jobs.enqueue("gen", "job", 77)
+    due = await redis.zscore(keys.QUEUE, "job")
+    assert due is not None
+    assert due <= await queue.server.now() - (CLOCK_SKEW_S - 60) * 1000
+    assert 0 < await redis.ttl(job_key_prefix + "job") <= 77
+
+
+async def test_job_wakes_the_workers(redis: Redis, queue: Queue) -> None:
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
+    subscriber = Subscriber(redis)
+    subscriber.add(keys.WAKE, messages.put_nowait)
+    subscriber.start()
+    async with asyncio.timeout(5):
+        assert await messages.get() is None
+        await queue.jobs.enqueue("gen", "job", 60)
+        assert await messages.get() == b""
+    await subscriber.close()
+
+
+async def test_job_enqueued_twice_is_one_job(redis: Redis, queue: Queue) -> None:
+    assert [await queue.jobs.enqueue("gen", "job", 60) for _ in range(2)] == [1, 1]
+    assert len(await redis.keys(job_key_prefix + "*")) == await queue.jobs.depth() == 1
+
+
+async def test_job_that_is_removed_leaves_no_keys(redis: Redis, queue: Queue) -> None:
+    await queue.jobs.enqueue("gen", "job", 60)
+    for prefix in (in_progress_key_prefix, retry_key_prefix):
+        await redis.set(prefix + "job", b"1")
+    for _ in range(2):
+        await queue.jobs.remove("job")
+        assert await redis.dbsize() == 0
+
+
+async def test_positions_count_from_1_in_order_of_enqueueing(queue: Queue) -> None:
+    names = ["a", "b", "c"]
+    assert [await queue.jobs.enqueue("gen", name, 60) for name in names] == [1, 2, 3]
+    assert [await queue.jobs.position(name) for name in names] == [1, 2, 3]
+    await queue.jobs.mark_started("a")
+    assert [await queue.jobs.position(name) for name in names] == [None, 1, 2]
+    assert await queue.jobs.depth() == 2
+
+
+async def test_job_waits_until_a_worker_has_it(redis: Redis, queue: Queue) -> None:
+    names = ["waits", "begun", "expired", "begun and expired", "never was"]
+    for name in names[:-1]:
+        await queue.jobs.enqueue("gen", name, 60)
+    for name in names:
+        if "begun" in name:
+            await redis.set(in_progress_key_prefix + name, b"1")
+        if "expired" in name:
+            await redis.delete(job_key_prefix + name)
+    assert await queue.jobs.is_waiting(names) == [True, False, False, False, False]
+    await queue.jobs.mark_started("waits")
+    assert await queue.jobs.is_waiting(["waits"]) == [False]
+    assert await queue.jobs.is_waiting([]) == []
+
+
+async def test_jobs_from_before_a_restart_are_held_back_for_a_moment(tmp_path: Path) -> None:
+    """The server may have come back with older data, in which jobs wait that have run since."""
+    server = EmbeddedServer(tmp_path)
+    server.start()
+    redis = connect(server.url)
+    queue = queue_on(redis)
+    try:
+        await queue.jobs.enqueue("gen", "before", 3600)
+        assert await queue.jobs.take("before", "worker", 1000) is not None
+        await redis.delete(in_progress_key_prefix + "before")
+        await asyncio.sleep(1.1)  # a server knows its age in whole seconds
+        server.stop()
+        server.start()
+        assert await queue.jobs.take("before", "worker", 1000) is None
+        await queue.jobs.enqueue("gen", "since", 3600)
+        assert await queue.jobs.take("before", "worker", 1000) is None
+        await eventually(lambda: queue.jobs.take("before", "worker", 1000), HOLD_S + 10)
+        assert (await queue.server.run()).uptime_s >= HOLD_S
+        assert await queue.jobs.take("since", "worker", 1000) is not None
+        assert await queue.jobs.take("since", "another worker", 1000) is None
+    finally:
+        await redis.aclose()
+        server.stop()

@@ -1,0 +1,144 @@
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+
+from support.logs import record as record_of
+from support.queues import LONGEST_LIFE_S, queue_on
+from tailrace import keys
+from tailrace.errors import IdempotencyKeyReused
+from tailrace.events import GenerationRecord, Options
+from tailrace.ids import new_generation_id
+from tailrace.queue import Claim, Queue
+from tailrace.queue.index import CLAIM_GRACE_S
+
+
+def new_record(created: int = 1_000_000, owner: str = "anna", deadline_s: int = 3600) -> GenerationRecord:
+    return record_of(id=new_generation_id(), created=created, owner=owner, options=Options(deadline_s, 900))
+
+
+async def claimed(queue: Queue, owner: str, key: str, body: bytes, generation_id: str) -> str:
+    """The generation that the key stands for."""
+    claim = Claim.of(generation_id, body)
+    return claim.held_by((await queue.load(owner, key, claim, 60)).claimed)
+
+
+async def listed(queue: Queue, owner: str, after: str | None = None) -> list[str]:
+    return [each async for page in queue.index.list_owned(owner, after) for each in page]
+
+
+# Claims
+
+
+async def test_key_stands_for_the_generation_it_was_first_used_for(queue: Queue) -> None:
+    assert [await claimed(queue, "anna", "key", b"{}", f"gen {n}") for n in range(3)] == ["gen 0"] * 3
+
+
+async def test_key_claimed_by_many_at_once_stands_for_one_generation(queue: Queue) -> None:
+    claims = await asyncio.gather(*(claimed(queue, "anna", "key", b"{}", f"gen {n}") for n in range(20)))
+    assert len(set(claims)) == 1
+
+
+async def test_key_is_refused_for_another_body(queue: Queue) -> None:
+    await claimed(queue, "anna", "key", b"{}", "gen 0")
+    with pytest.raises(IdempotencyKeyReused):
+        await claimed(queue, "anna", "key", b"[]", "gen 1")
+    assert await claimed(queue, "anna", "key", b"{}", "gen 2") == "gen 0"
+
+
+async def test_key_of_another_owner_is_another_key(queue: Queue) -> None:
+    assert await claimed(queue, "anna", "key", b"{}", "gen 0") == "gen 0"
+    assert await claimed(queue, "bob", "key", b"[]", "gen 1") == "gen 1"
+    assert await claimed(queue, "anna", "other", b"[]", "gen 2") == "gen 2"
+
+
+async def test_claim_expires_and_holds_no_body(redis: Redis, queue: Queue) -> None:
+    await claimed(queue, "anna", "key", b'{"secret":"hunter2"}', "gen 0")
+    (name,) = await redis.keys()
+    assert 0 < await redis.ttl(name) <= 60 + CLAIM_GRACE_S
+    assert b"hunter2" not in await redis.get(name)
+
+
+# Owners
+
+
+async def test_list_is_newest_first_from_any_generation(queue: Queue) -> None:
+    records = [new_record(1_000_000 + n) for n in range(250)]
+    for record in records:
+        await queue.index.register(record)
+    await queue.index.register(new_record(owner="bob"))
+    newest_first = [record.id for record in reversed(records)]
+    assert await listed(queue, "anna") == newest_first
+    for n in (0, 99, 100, 248, 249):
+        assert await listed(queue, "anna", newest_first[n]) == newest_first[n + 1 :]
+    assert await listed(queue, "anna", new_generation_id()) == []
+    assert await listed(queue, "carol") == []
+
+
+async def test_list_skips_no_generation_while_others_are_forgotten(queue: Queue) -> None:
+    records = [new_record(1_000_000 + n) for n in range(350)]
+    for record in records:
+        await queue.index.register(record)
+    newest_first = [record.id for record in reversed(records)]
+    met, forgotten = [], set()
+    async for page in queue.index.list_owned("anna", None):
+        met += page
+        forgotten.update(page[::3])
+        await queue.index.forget("anna", page[::3])
+    assert met == newest_first
+    assert await listed(queue, "anna") == [each for each in newest_first if each not in forgotten]
+
+
+async def test_forgotten_generation_leaves_its_owners_list_only(queue: Queue) -> None:
+    record, other = new_record(), new_record()
+    await queue.index.register(record)
+    await queue.index.register(other)
+    await queue.index.forget("anna", [])
+    await queue.index.forget("bob", [record.id])
+    assert set(await listed(queue, "anna")) == {record.id, other.id}
+    await queue.index.forget("anna", [record.id])
+    assert await listed(queue, "anna") == [other.id]
+
+
+async def test_lists_expire_after_the_longest_life(redis: Redis, queue: Queue) -> None:
+    for deadline_s in (3600, 10):
+        await queue.index.register(new_record(deadline_s=deadline_s))
+    for name in (keys.owned("anna"), keys.unfinished_of("anna")):
+        assert LONGEST_LIFE_S - 60 < await redis.ttl(name) <= LONGEST_LIFE_S
+
+
+async def test_list_drops_generations_older_than_the_longest_life(redis: Redis) -> None:
+    queue = queue_on(redis, longest_life_s=100)
+    now = await queue.server.now()
+    await redis.zadd(keys.owned("anna"), {"gen_old": now - 101_000, "gen_kept": now - 99_000})
+    record = new_record(now)
+    await queue.index.register(record)
+    assert await listed(queue, "anna") == [record.id, "gen_kept"]
+
+
+async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None:
+    now = await queue.server.now()
+    for age in (105_001, 99_000):
+        await queue.index.register(new_record(now - age, deadline_s=100))
+    assert (await queue.load("anna")).own == 2
+    assert await queue.index.unfinished_of("anna", now) == 1
+    await queue.index.register(new_record(now))
+    assert (await queue.load("anna")).own == 2, "registering removes them"
+
+
+# Shards
+
+
+async def test_shard_is_claimed_by_one_process_in_a_period(redis: Redis, queue: Queue) -> None:
+    asked = await asyncio.gather(*(queue.index.claim_shard(3, 60_000) for _ in range(10)))
+    assert sorted(asked) == [False] * 9 + [True]
+    assert await queue.index.claim_shard(4, 60_000)
+    assert 0 < await redis.pttl(keys.swept(3)) <= 60_000
+
+
+async def test_shard_is_claimed_by_all_on_a_full_server(redis: Redis, queue: Queue) -> None:
+    await redis.config_set("maxmemory", 1)
+    try:
+        assert [await queue.index.claim_shard(3, 60_000) for _ in range(2)] == [True, True]
+    finally:
+        await redis.config_set("maxmemory", 0)

@@ -1,0 +1,313 @@
+"""The wall: replies, errors of ours, repeated commands, scripts, and what a server says of itself."""
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from support.logs import REQUEST
+from support.logs import record as record_of
+from system.injectors import link
+from tailrace import keys, scripts
+from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
+from tailrace.ids import new_generation_id
+from tailrace.log import AppendBatch, Log
+from tailrace.redis.server import LARGE_BYTES, RedisServer, ServerRun
+from tailrace_cli.embedded import EmbeddedServer, free_port
+
+Config = Callable[[str, str], Awaitable[None]]
+
+
+@pytest.fixture
+def server(redis: Redis) -> RedisServer:
+    return RedisServer(redis)
+
+
+# Commands
+
+
+async def test_execute_returns_the_raw_reply(server: RedisServer) -> None:
+    assert await server.execute("SET", "key", "value") == b"OK"
+    assert await server.execute("GET", "key") == b"value"
+    assert await server.execute("INCR", "count") == 1
+    assert await server.execute("GET", "nothing") is None
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_raises_our_error_for_a_mistake(server: RedisServer, way: str) -> None:
+    with pytest.raises(RedisRefused, match="unknown command"):
+        await getattr(server, way)("NOSUCHCOMMAND")
+    assert await getattr(server, way)("ECHO", "a") == b"a"
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_raises_our_error_for_a_full_server(server: RedisServer, config: Config, way: str) -> None:
+    await config("maxmemory", "1")
+    with pytest.raises(RedisFull) as full:
+        await getattr(server, way)("SET", "key", "value")
+    assert full.value.retry_after > 1
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_raises_our_error_for_a_server_that_is_away(way: str) -> None:
+    away = RedisServer.connect(f"redis://127.0.0.1:{free_port()}/0")
+    with pytest.raises(RedisUnavailable) as error:
+        await getattr(away, way)("PING")
+    assert "127.0.0.1" in str(error.value)
+    assert "127.0.0.1" not in error.value.message, "clients do not learn where the server is"
+    await away.close()
+
+
+@pytest.mark.parametrize("word", ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_says_what_passes_and_what_does_not(server: RedisServer, way: str, word: str) -> None:
+    with pytest.raises(RedisUnavailable):
+        await getattr(server, way)("EVAL", f"return redis.error_reply('{word} not now')", 0)
+    with pytest.raises(RedisRefused):
+        await getattr(server, way)("EVAL", f"return redis.error_reply('{word}X never')", 0)
+
+
+async def test_execute_many_yields_the_error_of_its_own_command(server: RedisServer) -> None:
+    first, error, last = await server.execute_many([("ECHO", "a"), ("XADD", "k"), ("ECHO", "b")])
+    assert (first, last) == (b"a", b"b")
+    assert isinstance(error, RedisRefused)
+
+
+async def test_execute_many_of_nothing_asks_no_server() -> None:
+    assert await RedisServer.connect("redis://127.0.0.1:1/0").execute_many([]) == []
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_survives_a_restart_of_the_server(embedded: EmbeddedServer, way: str) -> None:
+    server = RedisServer.connect(embedded.url)
+    await server.execute("SET", "key", "value")
+    for end in (embedded.stop, embedded.kill):
+        assert await getattr(server, way)("GET", "key") == b"value"
+        end()
+        embedded.start()
+        assert await getattr(server, way)("GET", "key") == b"value"
+    await server.close()
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_execute_repeats_a_command_whose_reply_was_lost(redis: Redis, server: RedisServer, way: str) -> None:
+    waiting = asyncio.create_task(getattr(server, way)("BLPOP", "list", 60))
+    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.01)
+    (blocked,) = re.findall(rb"id=(\d+) .* cmd=blpop", await redis.execute_command("CLIENT", "LIST"))
+    await redis.client_kill_filter(_id=blocked.decode())
+    await redis.execute_command("RPUSH", "list", "value")
+    assert await waiting == [b"list", b"value"]
+
+
+async def test_execute_many_without_retries_reports_a_lost_reply(redis: Redis, server: RedisServer) -> None:
+    waiting = asyncio.create_task(server.execute_many([("BLPOP", "list", 60)], retries=0))
+    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.01)
+    (blocked,) = re.findall(rb"id=(\d+) .* cmd=blpop", await redis.execute_command("CLIENT", "LIST"))
+    await redis.client_kill_filter(_id=blocked.decode())
+    with pytest.raises(RedisUnavailable):
+        await waiting
+
+
+async def test_execute_gives_up_after_its_retries(redis: Redis, valkey: EmbeddedServer) -> None:
+    async with link(valkey.port, random.Random(1)) as line:
+        server = RedisServer.connect(f"redis://127.0.0.1:{line.port}/0")
+        assert await server.execute("ECHO", "a") == b"a"
+        line.cut_replies = 1.0
+        with pytest.raises(RedisUnavailable):
+            await server.execute("ECHO", "b")
+        line.cut_replies = 0.0
+        assert await server.execute("ECHO", "c") == b"c"
+        await server.close()
+
+
+async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redis: Redis) -> None:
+    server = RedisServer(redis)
+    await redis.set("small", "x")
+    await redis.set("large", "x" * (LARGE_BYTES + 1))
+    before = (await redis.info("clients"))["connected_clients"]
+    await server.execute_alone("GET", "small")
+    kept = (await redis.info("clients"))["connected_clients"]
+    assert len(await server.execute_alone("GET", "large")) == LARGE_BYTES + 1
+    assert (await redis.info("clients"))["connected_clients"] <= kept
+    assert kept - before <= 1
+
+
+async def test_demoted_server_is_asked_over_another_connection(redis: Redis, server: RedisServer) -> None:
+    first = await server.execute("CLIENT", "ID")
+    with pytest.raises(RedisUnavailable):
+        await server.execute("EVAL", "return redis.error_reply('READONLY demoted')", 0)
+    assert await server.execute("CLIENT", "ID") != first
+
+
+async def test_server_that_has_lost_its_replicas_passes(server: RedisServer, config: Config) -> None:
+    log = Log(server, 5000)
+    record = record_of(id=new_generation_id())
+    await log.create(record, REQUEST, "job")
+    await log.acquire(record.id, "token", worker="w")
+    await config("min-replicas-to-write", "1")
+    with pytest.raises(RedisUnavailable, match="replicas"):
+        await server.execute("SET", "key", "value")
+    (result,) = await log.append([AppendBatch(record.id, 1, 0, [])])
+    assert isinstance(result, RedisUnavailable)
+    with pytest.raises(RedisUnavailable):
+        await log.acquire(record.id, "another token", worker="w")
+
+
+# Scripts
+
+
+@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+async def test_script_is_sent_to_a_server_that_does_not_know_it(redis: Redis, server: RedisServer, way: str) -> None:
+    command = scripts.TOUCH_PRESENCE.on(keys.of_generation(new_generation_id()))
+    for _ in range(2):
+        await redis.script_flush()
+        assert await getattr(server, way)(*command) == [b"UNKNOWN"]
+        assert await getattr(server, way)(*command) == [b"UNKNOWN"]
+
+
+async def test_scripts_that_are_not_known_keep_their_places(redis: Redis, server: RedisServer) -> None:
+    await redis.script_flush()
+    unknown = scripts.TOUCH_PRESENCE.on(keys.of_generation(new_generation_id()))
+    missing = scripts.DELETE.on(keys.of_generation(new_generation_id()))
+    replies = await server.execute_many([("ECHO", "a"), unknown, ("ECHO", "b"), missing, unknown])
+    assert replies == [b"a", [b"UNKNOWN"], b"b", [b"UNKNOWN"], [b"UNKNOWN"]]
+
+
+# The server itself
+
+
+def test_address_of_another_form_is_refused() -> None:
+    with pytest.raises(Misconfigured, match="TAILRACE_REDIS_URL"):
+        RedisServer.connect("http://localhost")
+
+
+async def test_clock_is_in_milliseconds(redis: Redis, server: RedisServer) -> None:
+    seconds, _ = await redis.time()
+    assert 1000 * seconds <= await server.now() < 1000 * seconds + 60_000
+
+
+async def test_run_is_another_after_every_start(embedded: EmbeddedServer) -> None:
+    server = RedisServer.connect(embedded.url)
+    runs = []
+    for _ in range(2):
+        run = await server.run()
+        assert (await server.run()).run_id == run.run_id
+        assert 0 <= run.uptime_s < 60
+        runs.append(run.run_id)
+        embedded.stop()
+        embedded.start()
+    assert len(set(runs)) == 2
+    await server.close()
+
+
+async def test_run_of_a_silent_server_has_always_been(redis: Redis, valkey: EmbeddedServer) -> None:
+    await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", "-info")
+    server = RedisServer.connect(valkey.url.replace("//", "//limited:pass@"))
+    assert await server.run() == ServerRun("", float("inf"))
+    await server.close()
+    await redis.execute_command("ACL", "DELUSER", "limited")
+
+
+async def test_memory_is_a_share_of_the_limit(server: RedisServer, config: Config) -> None:
+    assert await server.memory_percent() == 0
+    await config("maxmemory", str(1024**4))
+    assert 0 < await server.memory_percent() < 1
+
+
+class Reporting(RedisServer):
+    """A server that reports this of itself."""
+
+    def __init__(self, info: dict[str, str], client: Redis) -> None:
+        super().__init__(client)
+        self._reported = info
+
+    async def _info(self, *_: str) -> dict[str, str]:
+        return self._reported
+
+
+@pytest.mark.parametrize(
+    ("info", "percent"),
+    [
+        ({"maxmemory": "0", "used_memory": "10"}, 0),
+        ({"maxmemory": "200", "used_memory": "50"}, 25),
+        ({"maxmemory": "100", "used_memory": "130"}, 130),
+        ({"used_memory": "10"}, 0),
+    ],
+)
+async def test_memory_is_computed_from_the_report(redis: Redis, info: dict[str, str], percent: float) -> None:
+    assert await Reporting(info, redis).memory_percent() == percent
+
+
+# Fitness
+
+
+async def test_problems_of_a_fit_server_are_none(server: RedisServer) -> None:
+    assert await server.problems() == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wrong", "warnings"),
+    [
+        ("maxmemory-policy", "allkeys-lru", ["maxmemory-policy is allkeys-lru"], []),
+        ("maxmemory-policy", "volatile-ttl", ["maxmemory-policy is volatile-ttl"], []),
+        ("appendonly", "no", [], ["appendonly is off"]),
+    ],
+)
+async def test_problems_name_a_wrong_option(
+    server: RedisServer, config: Config, name: str, value: str, wrong: list[str], warnings: list[str]
+) -> None:
+    await config(name, value)
+    found = await server.problems()
+    assert [[each.partition(":")[0] for each in part] for part in found] == [wrong, warnings]
+
+
+async def test_problems_are_looked_for_by_many_at_once_and_leave_nothing(redis: Redis, server: RedisServer) -> None:
+    assert await asyncio.gather(*(server.problems() for _ in range(20))) == [([], [])] * 20
+    assert await redis.dbsize() == 0
+
+
+async def test_problems_do_not_come_from_an_earlier_check_that_died(redis: Redis, server: RedisServer) -> None:
+    await redis.execute_command("XADD", "tailrace:{check}:log", "1-1", "a", "b")
+    assert await server.problems() == ([], [])
+
+
+async def test_problems_do_not_include_a_full_memory(server: RedisServer, config: Config) -> None:
+    await config("maxmemory", "1")
+    assert await server.problems() == ([], [])
+
+
+@pytest.mark.parametrize("lacking", ["-xadd", "-xrange", "-eval", "-info", "-spublish", "resetchannels", "resetkeys"])
+async def test_problems_name_a_missing_permission(redis: Redis, valkey: EmbeddedServer, lacking: str) -> None:
+    await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", lacking)
+    server = RedisServer.connect(valkey.url.replace("//", "//limited:pass@"))
+    ((wrong,), warnings) = await server.problems()
+    assert wrong.startswith("this Redis user lacks a permission that Tailrace needs: ")
+    assert warnings == []
+    await server.close()
+    await redis.execute_command("ACL", "DELUSER", "limited")
+
+
+@pytest.mark.parametrize("version", ["7.0.15", "8.1", "10.0.0", "255.255.255"])
+async def test_problems_of_redis_7_and_later_are_none(redis: Redis, version: str) -> None:
+    info = {"redis_version": version, "maxmemory_policy": "noeviction", "aof_enabled": "1"}
+    assert await Reporting(info, redis).problems() == ([], [])
+
+
+@pytest.mark.parametrize("version", ["6.2.14", "5.0", "0"])
+async def test_problems_name_a_version_that_is_too_old(redis: Redis, version: str) -> None:
+    wrong, _ = await Reporting({"redis_version": version}, redis).problems()
+    assert wrong == [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"]
+
+
+async def test_errors_are_the_servers_words_in_logs_and_ours_for_clients(server: RedisServer) -> None:
+    with pytest.raises(RedisRefused) as refused:
+        await server.execute("EVAL", "return redis.error_reply('secret words')", 0)
+    assert str(refused.value) == "secret words"
+    told: Any = refused.value.as_json()
+    assert "secret" not in str(told)
