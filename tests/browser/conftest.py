@@ -1,4 +1,4 @@
-"""Headless Chromium, and what no page of ours may do in it."""
+"""Headless Chromium, and the checks that every page must pass in it."""
 
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,7 @@ OpenPage = Callable[..., Awaitable[Page]]
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
     if CHROMIUM is None:
-        pytest.skip("Chromium is not installed: the page is not tried in a browser")
+        pytest.skip("Chromium is not installed: the page is not tested in a browser")
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield chromium
@@ -29,9 +29,11 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
-    """`open_page(url, **context)`: each page is another visitor. At the end none may have thrown, run into its own
-    content security policy, asked another origin, or told the console of an error; `disturbed` visitors may tell it
-    of requests that failed."""
+    """`open_page(url, **context)` opens a page in a browser context of its own.
+
+    At the end the fixture fails if a page raised an exception, violated its own content security policy, sent a
+    request to another origin, or logged an error. A `disturbed` page may log requests that failed.
+    """
     problems: list[str] = []
     contexts = []
 

@@ -1,4 +1,4 @@
-"""A plain EventSource, nothing of ours: the npm client, through what a deployment goes through."""
+"""The npm `eventsource` client, without Tailrace's own script, under the failures that a deployment meets."""
 
 import asyncio
 import json
@@ -18,15 +18,14 @@ HERE = Path(__file__).parent / "eventsource"
 TOKENS = 400
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the npm client is not tried"),
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the npm client is not tested"),
     pytest.mark.timeout(90),
 ]
 
 
 @pytest.fixture(scope="module")
 def client() -> Path:
-    """The locked npm packages, installed."""
-
+    """The script that runs the client, with its locked npm packages installed."""
     subprocess.run(
         ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE, check=True, capture_output=True
     )
@@ -39,15 +38,15 @@ async def product() -> AsyncIterator[Stack]:
         yield running
 
 
-async def ask(product: Stack, rate: int) -> str:
-    """A generation of unique tokens; its events' URL."""
+async def create(product: Stack, rate: int) -> str:
+    """Create a generation of unique tokens. Returns the URL of its events."""
     script = [{"tokens": {"count": TOKENS, "rate": rate}}, {"delta": {}, "finish_reason": "stop"}, {"done": True}]
     body = {"model": "scripted", "messages": [{"role": "user", "content": "count"}], "script": script}
     async with aiohttp.ClientSession() as http, http.post(f"{product.url}/v1/generations", json=body) as answer:
         return product.url + str((await answer.json())["events_url"])
 
 
-class Followed:
+class ClientProcess:
     """The client in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -55,7 +54,7 @@ class Followed:
         self.events: list[dict[str, Any]] = []
 
     async def read(self, until: int | None = None) -> None:
-        """Read until so many texts came, or to the end."""
+        """Read until `until` text events have arrived, or to the end."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:
             self.events.append(json.loads(line))
@@ -67,42 +66,42 @@ class Followed:
         return "".join(event["data"]["text"] for event in self.events if event["kind"] == "text")
 
 
-async def follow(client: Path, url: str) -> Followed:
-    return Followed(await asyncio.create_subprocess_exec("node", str(client), url, stdout=asyncio.subprocess.PIPE))
+async def follow(client: Path, url: str) -> ClientProcess:
+    return ClientProcess(await asyncio.create_subprocess_exec("node", str(client), url, stdout=asyncio.subprocess.PIPE))
 
 
-def assert_whole(followed: Followed) -> None:
-    assert followed.text == "".join(f"t{k} " for k in range(TOKENS))
-    assert [event["kind"] for event in followed.events].count("done") == 1
-    numbers = [int(event["id"].split("-")[1]) for event in followed.events]
-    assert numbers == sorted(set(numbers))
+def assert_whole(reader: ClientProcess) -> None:
+    assert reader.text == "".join(f"t{k} " for k in range(TOKENS))
+    assert [event["kind"] for event in reader.events].count("done") == 1
+    seqs = [int(event["id"].split("-")[1]) for event in reader.events]
+    assert seqs == sorted(set(seqs))
 
 
-async def test_a_frontend_killed_and_started_again_costs_no_token(product: Stack, client: Path) -> None:
-    followed = await follow(client, await ask(product, rate=80))
-    await followed.read(until=40)
+async def test_killed_frontend_costs_no_token(product: Stack, client: Path) -> None:
+    reader = await follow(client, await create(product, rate=80))
+    await reader.read(until=40)
     frontend = product.frontends[0]
     await frontend.stop(signal.SIGKILL)
     await frontend.start()
-    await followed.read()
-    assert_whole(followed)
+    await reader.read()
+    assert_whole(reader)
 
 
-async def test_ten_seconds_without_redis_cost_no_token(product: Stack, client: Path) -> None:
-    followed = await follow(client, await ask(product, rate=40))
-    await followed.read(until=40)
+async def test_redis_outage_of_ten_seconds_costs_no_token(product: Stack, client: Path) -> None:
+    reader = await follow(client, await create(product, rate=40))
+    await reader.read(until=40)
     product.redis.kill()
     await asyncio.sleep(10)
     product.redis.start()
-    await followed.read()
-    assert_whole(followed)
+    await reader.read()
+    assert_whole(reader)
 
 
-async def test_a_frontend_that_stops_sends_its_readers_away_and_they_return(product: Stack, client: Path) -> None:
-    followed = await follow(client, await ask(product, rate=80))
-    await followed.read(until=40)
+async def test_gracefully_restarted_frontend_costs_no_token(product: Stack, client: Path) -> None:
+    reader = await follow(client, await create(product, rate=80))
+    await reader.read(until=40)
     frontend = product.frontends[0]
     await frontend.stop(signal.SIGTERM)
     await frontend.start()
-    await followed.read()
-    assert_whole(followed)
+    await reader.read()
+    assert_whole(reader)

@@ -1,4 +1,4 @@
-"""The chat page, `/tailrace.js` and a plain EventSource in Chromium, through all that a deployment goes through."""
+"""The chat page, `/tailrace.js` and a plain EventSource in Chromium, under the failures that a deployment meets."""
 
 import asyncio
 import re
@@ -34,7 +34,7 @@ Some **bold**, some *italic*, some `code` and [a link](https://example.org/).
 a line of code that is a good deal longer than any telephone is wide, so that it has to be scrolled by itself
 ```
 
-https://example.org/an-address-that-nobody-can-break-anywhere/because-it-has-no-spaces/in-it-at-all/whatever-you-try
+https://example.org/an-address-that-cannot-be-broken-anywhere/because-it-has-no-spaces/in-it-at-all/whatever-you-try
 """
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
@@ -47,35 +47,35 @@ async def product() -> AsyncIterator[Stack]:
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def between(product: Stack) -> AsyncIterator[Proxy]:
-    """A proxy before the frontend."""
-    async with proxy(product.frontends[0].port) as passing:
-        yield passing
+async def frontend_proxy(product: Stack) -> AsyncIterator[Proxy]:
+    """A proxy in front of the frontend."""
+    async with proxy(product.frontends[0].port) as running:
+        yield running
 
 
-# ── what tests are made of ──────────────────────────────────────────────────────────────────────────────────────────
+# ── support ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class GenerationRun:
-    """A generation made over the API, to be looked at in the page."""
+class CreatedGeneration:
+    """A generation that was created over the API and is then opened in the page."""
 
-    def __init__(self, product: Stack, told: Json, script_id: str) -> None:
+    def __init__(self, product: Stack, created: Json, script_id: str) -> None:
         self._product = product
         self._script_id = script_id
-        self.id: str = told["id"]
+        self.id: str = created["id"]
         self.path = f"/?id={self.id}"
         self.url = product.url + self.path
-        self.events_path: str = told["events_url"]
+        self.events_path: str = created["events_url"]
 
-    async def told(self) -> Json:
+    async def fetch(self) -> Json:
         return await get(f"{self._product.url}/v1/generations/{self.id}")
 
     async def calls(self) -> Json:
-        """What the upstream saw of it."""
+        """The upstream's record of its calls."""
         return await get(f"{self._product.upstream.removesuffix('/v1')}/calls?script_id={self._script_id}")
 
     async def calls_when_closed(self) -> Json:
-        """The same, once no connection is open any more."""
+        """The same record, after the last connection has closed."""
         while True:
             calls = await self.calls()
             if not calls["open"]:
@@ -85,28 +85,28 @@ class GenerationRun:
 
 async def get(url: str) -> Json:
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        told: Json = await answer.json()
-        return told
+        value: Json = await answer.json()
+        return value
 
 
-async def generate(product: Stack, script: list[Json], script_id: str = "") -> GenerationRun:
+async def generate(product: Stack, script: list[Json], script_id: str = "") -> CreatedGeneration:
     messages = [{"role": "user", "content": "What survives?"}]
     body = {"model": "scripted", "messages": messages, "script": script, "script_id": script_id}
     async with aiohttp.ClientSession() as http, http.post(f"{product.url}/v1/generations", json=body) as answer:
-        return GenerationRun(product, await answer.json(), script_id)
+        return CreatedGeneration(product, await answer.json(), script_id)
 
 
-async def count(product: Stack, tokens: int, rate: float, script_id: str = "") -> GenerationRun:
+async def generate_tokens(product: Stack, tokens: int, rate: float, script_id: str = "") -> CreatedGeneration:
     """A generation of unique tokens."""
     return await generate(product, [{"tokens": {"count": tokens, "rate": rate}}, *END], script_id)
 
 
-async def say(product: Stack, text: str) -> GenerationRun:
+async def generate_text(product: Stack, text: str) -> CreatedGeneration:
     return await generate(product, [{"delta": {"content": text}}, *END])
 
 
-def counted(tokens: int) -> str:
-    """The text of that many, as the page shows it."""
+def token_text(tokens: int) -> str:
+    """The text of `tokens` unique tokens, as the page shows it."""
     return " ".join(f"t{k}" for k in range(tokens))
 
 
@@ -114,306 +114,309 @@ def answer_in(page: Page) -> Locator:
     return page.locator("[data-role=assistant] .text").last
 
 
-async def until_tokens(page: Page, tokens: int) -> None:
-    """Wait until the answer on the page has so many."""
+async def wait_for_tokens(page: Page, tokens: int) -> None:
+    """Wait until the answer on the page has more than `tokens` tokens."""
     enough = "n => (document.querySelector('[data-role=assistant] .text')?.textContent.split(' ').length ?? 0) > n"
     await page.wait_for_function(enough, arg=tokens)
 
 
-async def until_state(page: Page, state: str) -> None:
+async def wait_for_state(page: Page, state: str) -> None:
     await expect(page.locator("#status")).to_have_attribute("data-state", state, timeout=20_000)
 
 
-async def shown(page: Page) -> str:
-    """The whole answer, once there is nothing more to come."""
-    await until_state(page, "done")
+async def finished_answer(page: Page) -> str:
+    """The text of the answer after its end."""
+    await wait_for_state(page, "done")
     return (await answer_in(page).inner_text()).strip()
 
 
-async def hasten(page: Page) -> None:
-    """What the page asks of the demo model is answered a hundred times as fast."""
+async def speed_up(page: Page) -> None:
+    """Let the demo model answer the page's questions a hundred times as fast."""
 
     async def faster(route: Route) -> None:
-        asked: Json = route.request.post_data_json or {}
-        await route.continue_(post_data=asked | {"tokens_per_second": 4000})
+        body: Json = route.request.post_data_json or {}
+        await route.continue_(post_data=body | {"tokens_per_second": 4000})
 
     await page.route("**/v1/generations", faster)
 
 
-async def read_plainly(page: Page, url: str) -> None:
-    """An EventSource and nothing of ours; it leaves what it hears in `heard`."""
+async def open_event_source(page: Page, url: str) -> None:
+    """Read the log with a plain EventSource; its events are collected in the page's `received`."""
     await page.evaluate(
         """url => {
-          window.heard = [];
+          window.received = [];
           const source = new EventSource(url);
           for (const kind of ["created", "started", "item_opened", "text", "item_closed", "restarted", "done", "gone"])
-            source.addEventListener(kind, ({ data, lastEventId: id }) => heard.push({ ...JSON.parse(data), kind, id }));
+            source.addEventListener(kind, ({ data, lastEventId: id }) => {
+              received.push({ ...JSON.parse(data), kind, id });
+            });
           source.addEventListener("done", () => source.close());
         }""",
         url,
     )
 
 
-async def heard(page: Page) -> list[Json]:
-    """What the EventSource was told, once it was told all."""
-    await page.wait_for_function("() => heard.some(event => event.kind === 'done')")
-    events: list[Json] = await page.evaluate("heard")
+async def received_events(page: Page) -> list[Json]:
+    """All events of the EventSource, after `done`."""
+    await page.wait_for_function("() => received.some(event => event.kind === 'done')")
+    events: list[Json] = await page.evaluate("received")
     return events
 
 
 def assert_whole(events: list[Json], tokens: int) -> None:
-    """No token lost, doubled or out of order."""
-    assert "".join(event["text"] for event in events if event["kind"] == "text").strip() == counted(tokens)
+    """Check that no token is lost, duplicated or out of order."""
+    assert "".join(event["text"] for event in events if event["kind"] == "text").strip() == token_text(tokens)
     assert [event["kind"] for event in events].count("done") == 1
     ids = [tuple(map(int, event["id"].split("-"))) for event in events]
     assert ids == sorted(set(ids))
 
 
-# ── asking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── asking ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_question_gets_its_whole_answer_and_an_address(product: Stack, open_page: OpenPage) -> None:
+async def test_question_gets_its_whole_answer_and_a_url(product: Stack, open_page: OpenPage) -> None:
     page = await open_page(product.url + "/")
-    await hasten(page)
+    await speed_up(page)
     await expect(page.get_by_role("heading", name="Answers that survive.")).to_be_visible()
     await page.get_by_label("Your message").fill("What survives?")
     await page.keyboard.press("Enter")
-    said = await shown(page)
+    text = await finished_answer(page)
     generation = await get(f"{product.url}/v1/generations/{page.url.partition('?id=')[2]}")
     source = re.sub(r"^\d+\. ", "", generation["output"][0]["text"], flags=re.MULTILINE)
-    assert re.findall(r"\w+", said) == re.findall(r"\w+", source)
+    assert re.findall(r"\w+", text) == re.findall(r"\w+", source)
     assert await answer_in(page).locator("li").count() == 5
     assert await page.title() == "What survives? · Tailrace"
-    await expect(page.locator("#status")).to_have_text(re.compile(r"^Done · \d+ tokens · first in .* s · all in .* s$"))
+    await expect(page.locator("#status")).to_have_text(
+        re.compile(r"^Done · \d+ tokens · first token .* s · total .* s$")
+    )
     await expect(page.get_by_label("Your message")).to_have_value("")
     await expect(page.get_by_role("button", name="Send")).to_be_enabled()
 
 
-async def test_a_second_question_carries_the_conversation(product: Stack, open_page: OpenPage) -> None:
-    first = await say(product, "The log.")
+async def test_second_question_carries_the_conversation(product: Stack, open_page: OpenPage) -> None:
+    first = await generate_text(product, "The log.")
     page = await open_page(first.url)
-    await hasten(page)
-    assert await shown(page) == "The log."
+    await speed_up(page)
+    assert await finished_answer(page) == "The log."
     await page.get_by_label("Model").fill("demo")
     await page.get_by_label("Your message").fill("And the cursor?")
     await page.get_by_role("button", name="Send").click()
     await page.wait_for_url(lambda url: not url.endswith(first.id))
-    await shown(page)
+    await finished_answer(page)
     generation = await get(f"{product.url}/v1/generations/{page.url.partition('?id=')[2]}")
     assert [message["content"] for message in generation["request"]["messages"]] == [
         "What survives?", "The log.", "And the cursor?",
     ]  # fmt: skip
     await page.go_back()
-    await expect(answer_in(page)).to_have_text("The log.")  # the second one's "done" is shown until the first is there
+    # The second answer's "done" is shown until the first answer is loaded.
+    await expect(answer_in(page)).to_have_text("The log.")
     await expect(page.locator(".message")).to_have_count(2)
 
 
-async def test_stop_ends_the_answer_and_the_upstream_s_connection(product: Stack, open_page: OpenPage) -> None:
-    generation = await count(product, 5000, rate=50, script_id="stop")
+async def test_stop_button_ends_the_answer_and_the_upstream_connection(product: Stack, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 5000, rate=50, script_id="stop")
     page = await open_page(generation.url)
-    await until_tokens(page, 10)
+    await wait_for_tokens(page, 10)
     await page.get_by_role("button", name="Stop").click()
-    await until_state(page, "stopped")
+    await wait_for_state(page, "stopped")
     await expect(page.get_by_role("button", name="Send")).to_be_enabled()
-    told = await generation.told()
-    assert told["status"] == "cancelled"
-    assert await answer_in(page).inner_text() == told["output"][0]["text"].strip()
+    value = await generation.fetch()
+    assert value["status"] == "cancelled"
+    assert await answer_in(page).inner_text() == value["output"][0]["text"].strip()
     calls = await generation.calls_when_closed()
     assert (calls["started"], calls["closed_by_client"]) == (1, 1)
 
 
-async def test_a_generation_that_fails_says_why(product: Stack, open_page: OpenPage) -> None:
-    refusal = {"status": 400, "json": {"error": {"message": "This model takes no rivers.", "type": "invalid"}}}
-    page = await open_page((await generate(product, [refusal])).url)
-    await until_state(page, "failed")
+async def test_failed_generation_shows_the_reason(product: Stack, open_page: OpenPage) -> None:
+    bad_request = {"status": 400, "json": {"error": {"message": "This model takes no rivers.", "type": "invalid"}}}
+    page = await open_page((await generate(product, [bad_request])).url)
+    await wait_for_state(page, "failed")
     await expect(page.locator("#status")).to_have_text("This model takes no rivers.")
     await expect(page.get_by_role("button", name="Send")).to_be_enabled()
 
 
-async def test_an_address_of_nothing_says_so(product: Stack, open_page: OpenPage) -> None:
+async def test_unknown_generation_shows_an_error(product: Stack, open_page: OpenPage) -> None:
     page = await open_page(f"{product.url}/?id=gen_{'a' * 26}", disturbed=True)
-    await until_state(page, "failed")
+    await wait_for_state(page, "failed")
     await expect(page.locator("#status")).not_to_be_empty()
 
 
-async def test_where_no_worker_runs_the_page_says_so_until_one_does(product: Stack, open_page: OpenPage) -> None:
+async def test_missing_worker_is_shown_until_one_runs(product: Stack, open_page: OpenPage) -> None:
     worker = product.workers[0]
     await worker.stop()
     try:
-        page = await open_page((await say(product, "At last.")).url)
-        await until_state(page, "no-worker")
+        page = await open_page((await generate_text(product, "At last.")).url)
+        await wait_for_state(page, "no-worker")
         await expect(page.locator("#status code")).to_have_text("tailrace worker")
     finally:
         await worker.start()
-    assert await shown(page) == "At last."
+    assert await finished_answer(page) == "At last."
 
 
-async def test_a_server_with_keys_asks_for_one_and_goes_on(product: Stack, open_page: OpenPage) -> None:
+async def test_api_key_is_requested_and_the_question_then_sent(product: Stack, open_page: OpenPage) -> None:
     frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
     page = await open_page(frontend.url + "/", disturbed=True)
-    await hasten(page)
+    await speed_up(page)
     await page.get_by_label("Your message").fill("What survives?")
     await page.keyboard.press("Enter")
     await page.get_by_label("API key").fill("anna-key-1")
     await page.get_by_role("button", name="Continue").click()
-    assert "What survives?" in await shown(page)
+    assert "What survives?" in await finished_answer(page)
     await page.reload()
-    assert "What survives?" in await shown(page)
+    assert "What survives?" in await finished_answer(page)
     await frontend.stop()
 
 
-async def test_a_server_that_refuses_its_own_ticket_is_asked_for_one_more_and_no_third(
-    product: Stack, open_page: OpenPage
-) -> None:
-    asked = Counter[str]()
+async def test_ticket_rejected_by_its_own_server_is_renewed_once_only(product: Stack, open_page: OpenPage) -> None:
+    requests = Counter[str]()
     page = await open_page(product.url + "/", disturbed=True)
-    generation = await count(product, 1000, rate=50)
+    generation = await generate_tokens(product, 1000, rate=50)
 
-    async def told(route: Route) -> None:
+    async def reject_tickets(route: Route) -> None:
         kind = "events" if "/events" in route.request.url else "generation"
-        asked[kind] += 1
+        requests[kind] += 1
         if kind == "events":
             error = {"message": "The ticket is not valid for this generation.", "code": "invalid_api_key"}
             await route.fulfill(status=401, json={"error": error})
         else:
             await route.continue_()
 
-    await page.route("**/v1/generations/**", told)
+    await page.route("**/v1/generations/**", reject_tickets)
     await page.goto(generation.url)
-    await until_state(page, "failed")
-    await expect(page.locator("#status")).to_contain_text("refuses the ticket it has just given out")
+    await wait_for_state(page, "failed")
+    await expect(page.locator("#status")).to_contain_text("rejects the ticket that it has just issued")
     await asyncio.sleep(1)
-    assert asked == {"generation": 2, "events": 4}  # each stream once by EventSource, once to learn why it failed
+    # Each stream is requested once by EventSource and once by the fetch that learns the status.
+    assert requests == {"generation": 2, "events": 4}
 
 
-# ── surviving ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── surviving failures ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_a_reload_in_the_middle_goes_on(product: Stack, open_page: OpenPage) -> None:
-    generation = await count(product, 250, rate=80, script_id="reload")
+async def test_reload_during_the_answer_continues_it(product: Stack, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 250, rate=80, script_id="reload")
     page = await open_page(generation.url)
-    await until_tokens(page, 40)
+    await wait_for_tokens(page, 40)
     await page.reload()
-    await until_state(page, "streaming")
-    await until_tokens(page, 60)
-    assert await shown(page) == counted(250)
+    await wait_for_state(page, "streaming")
+    await wait_for_tokens(page, 60)
+    assert await finished_answer(page) == token_text(250)
     assert (await generation.calls())["started"] == 1
 
 
-async def test_a_second_tab_on_the_same_address_shows_the_same_answer_live(product: Stack, open_page: OpenPage) -> None:
-    generation = await count(product, 5000, rate=50, script_id="second tab")
+async def test_second_tab_on_the_same_url_shows_the_same_answer_live(product: Stack, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 5000, rate=50, script_id="second tab")
     tabs = [await open_page(generation.url), await open_page(generation.url)]
     for tab in tabs:
-        await until_tokens(tab, 40)
+        await wait_for_tokens(tab, 40)
     await tabs[1].get_by_role("button", name="Stop").click()
     for tab in tabs:
-        await until_state(tab, "stopped")
-    said = (await generation.told())["output"][0]["text"]
-    assert said == counted(said.count(" ")) + " "
-    assert [await answer_in(tab).inner_text() for tab in tabs] == [said.strip()] * 2
+        await wait_for_state(tab, "stopped")
+    text = (await generation.fetch())["output"][0]["text"]
+    assert text == token_text(text.count(" ")) + " "
+    assert [await answer_in(tab).inner_text() for tab in tabs] == [text.strip()] * 2
     assert (await generation.calls())["started"] == 1
 
 
-async def test_a_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a_token(
+async def test_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a_token(
     product: Stack, open_page: OpenPage
 ) -> None:
-    generation = await count(product, 300, rate=100)
+    generation = await generate_tokens(product, 300, rate=100)
     page = await open_page(generation.url, disturbed=True)
     plain = await open_page(product.url + "/", disturbed=True)
-    await read_plainly(plain, generation.events_path)
-    await until_tokens(page, 40)
-    await plain.wait_for_function("() => heard.length > 40")
+    await open_event_source(plain, generation.events_path)
+    await wait_for_tokens(page, 40)
+    await plain.wait_for_function("() => received.length > 40")
     frontend = product.frontends[0]
     await frontend.stop(signal.SIGKILL)
-    await until_state(page, "reconnecting")
+    await wait_for_state(page, "reconnecting")
     await frontend.start()
-    assert await shown(page) == counted(300)
-    assert_whole(await heard(plain), 300)
+    assert await finished_answer(page) == token_text(300)
+    assert_whole(await received_events(plain), 300)
 
 
-async def test_ten_seconds_without_redis_cost_neither_the_page_nor_a_plain_event_source_a_token(
+async def test_redis_outage_costs_neither_the_page_nor_a_plain_event_source_a_token(
     product: Stack, open_page: OpenPage
 ) -> None:
-    generation = await count(product, 600, rate=60)
+    generation = await generate_tokens(product, 600, rate=60)
     page = await open_page(generation.url, disturbed=True)
     plain = await open_page(product.url + "/", disturbed=True)
-    await read_plainly(plain, generation.events_path)
-    await until_tokens(page, 40)
-    await plain.wait_for_function("() => heard.length > 40")
+    await open_event_source(plain, generation.events_path)
+    await wait_for_tokens(page, 40)
+    await plain.wait_for_function("() => received.length > 40")
     product.redis.kill()
-    away = asyncio.create_task(asyncio.sleep(10))
-    await until_state(page, "reconnecting")
-    await away
+    outage = asyncio.create_task(asyncio.sleep(10))
+    await wait_for_state(page, "reconnecting")
+    await outage
     product.redis.start()
-    assert await shown(page) == counted(600)
-    assert_whole(await heard(plain), 600)
+    assert await finished_answer(page) == token_text(600)
+    assert_whole(await received_events(plain), 600)
 
 
-async def test_a_killed_worker_s_answer_is_begun_anew(product: Stack, open_page: OpenPage) -> None:
-    generation = await count(product, 200, rate=100, script_id="worker")
+async def test_killed_worker_restarts_the_answer(product: Stack, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 200, rate=100, script_id="worker")
     page = await open_page(generation.url)
-    await until_tokens(page, 40)
+    await wait_for_tokens(page, 40)
     worker = product.workers[0]
     await worker.stop(signal.SIGKILL)
     await worker.start()
-    assert await shown(page) == counted(200)
-    await expect(page.locator(".note")).to_have_text("The answer was interrupted on its way, and was begun anew.")
+    assert await finished_answer(page) == token_text(200)
+    await expect(page.locator(".note")).to_have_text("The answer was interrupted and has been restarted.")
     assert (await generation.calls())["started"] == 2
 
 
-async def test_a_proxy_that_answers_502_for_some_time_costs_no_token(
-    product: Stack, between: Proxy, open_page: OpenPage
-) -> None:
-    generation = await count(product, 300, rate=100)
-    page = await open_page(between.url + generation.path, disturbed=True)
-    await until_tokens(page, 40)
-    between.turn("refuse")
-    await until_state(page, "reconnecting")
-    await between.until_turned_away(3)  # EventSource's request, the one that asks why it failed, and the next
-    between.turn("pass")
-    assert await shown(page) == counted(300)
+async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 300, rate=100)
+    page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
+    await wait_for_tokens(page, 40)
+    frontend_proxy.turn("refuse")
+    await wait_for_state(page, "reconnecting")
+    # EventSource's request, the fetch that learns the status, and the next attempt
+    await frontend_proxy.until_turned_away(3)
+    frontend_proxy.turn("pass")
+    assert await finished_answer(page) == token_text(300)
 
 
-async def test_offline_and_back_costs_no_token(product: Stack, between: Proxy, open_page: OpenPage) -> None:
-    generation = await count(product, 200, rate=80)
-    page = await open_page(between.url + generation.path, disturbed=True)
-    await until_tokens(page, 40)
+async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
+    generation = await generate_tokens(product, 200, rate=80)
+    page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
+    await wait_for_tokens(page, 40)
     await page.context.set_offline(True)
-    between.turn("cut")
-    await until_state(page, "offline")
-    between.turn("pass")
+    frontend_proxy.turn("cut")
+    await wait_for_state(page, "offline")
+    frontend_proxy.turn("pass")
     await page.context.set_offline(False)
-    assert await shown(page) == counted(200)
+    assert await finished_answer(page) == token_text(200)
 
 
-async def test_a_question_asked_while_the_proxy_answers_502_is_asked_once(
-    product: Stack, between: Proxy, open_page: OpenPage
+async def test_question_sent_through_a_proxy_answering_502_creates_one_generation(
+    product: Stack, frontend_proxy: Proxy, open_page: OpenPage
 ) -> None:
-    page = await open_page(between.url + "/", disturbed=True)
-    await hasten(page)
+    page = await open_page(frontend_proxy.url + "/", disturbed=True)
+    await speed_up(page)
     before = await get(f"{product.url}/v1/generations?limit=100")
-    between.turn("refuse")
+    frontend_proxy.turn("refuse")
     await page.get_by_label("Your message").fill("What survives?")
     await page.keyboard.press("Enter")
-    await between.until_turned_away(2)
+    await frontend_proxy.until_turned_away(2)
     await expect(page.locator("#status")).to_have_text("Sending…")
-    between.turn("pass")
-    await shown(page)
+    frontend_proxy.turn("pass")
+    await finished_answer(page)
     after = await get(f"{product.url}/v1/generations?limit=100")
     assert len(after["data"]) == len(before["data"]) + 1
 
 
-# ── looking ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── layout ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_on_a_phone_nothing_scrolls_sideways_and_the_composer_is_in_view(
+async def test_phone_layout_never_scrolls_sideways_and_keeps_the_composer_in_view(
     product: Stack, open_page: OpenPage
 ) -> None:
-    generation = await say(product, MARKDOWN * 3)
+    generation = await generate_text(product, MARKDOWN * 3)
     for url in (product.url + "/", generation.url):
         page = await open_page(url, **PHONE)
         if url == generation.url:
-            await shown(page)
+            await finished_answer(page)
         assert await page.evaluate("document.documentElement.scrollWidth") == 375
         assert await page.evaluate("visualViewport.scale") == 1
         for part in (page.get_by_label("Your message"), page.get_by_label("Model"), page.locator("#send")):
@@ -445,23 +448,23 @@ CONTRASTS = """() => {
     const pair = [light(getComputedStyle(element, pseudo).color), light(ground(element))];
     return (Math.max(...pair) + 0.05) / (Math.min(...pair) + 0.05);
   };
-  const told = {};
+  const contrasts = {};
   for (const element of document.querySelectorAll("body *")) {
-    const says = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    const hasText = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
     const name = `${element.localName}${element.id && "#" + element.id} in ${element.parentElement.localName}`;
-    if ((says || element.matches("input")) && element.checkVisibility()) told[name] = contrast(element);
-    if (element.matches("textarea")) told["placeholder"] = contrast(element, "::placeholder");
+    if ((hasText || element.matches("input")) && element.checkVisibility()) contrasts[name] = contrast(element);
+    if (element.matches("textarea")) contrasts["placeholder"] = contrast(element, "::placeholder");
   }
-  return told;
+  return contrasts;
 }"""
 
 
-async def test_every_word_has_contrast_enough_in_light_and_in_dark(product: Stack, open_page: OpenPage) -> None:
+async def test_text_contrast_is_sufficient_in_light_and_dark_schemes(product: Stack, open_page: OpenPage) -> None:
     failing = await generate(product, [{"delta": {"content": MARKDOWN}}, {"delta": {}, "finish_reason": "error"}])
     for url in (product.url + "/", failing.url):
         page = await open_page(url)
         if url == failing.url:
-            await until_state(page, "failed")
+            await wait_for_state(page, "failed")
         for scheme in SCHEMES:
             await page.emulate_media(color_scheme=scheme)
             contrasts: dict[str, float] = await page.evaluate(CONTRASTS)
@@ -469,16 +472,16 @@ async def test_every_word_has_contrast_enough_in_light_and_in_dark(product: Stac
             assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
-async def test_an_answer_of_one_endless_line_is_shown_whole(product: Stack, open_page: OpenPage) -> None:
+async def test_answer_of_one_very_long_line_is_shown_whole(product: Stack, open_page: OpenPage) -> None:
     for opening in ("", "# "):
-        page = await open_page((await say(product, opening + counted(3000))).url)
-        assert "".join((await shown(page)).split("\n\n")) == counted(3000)
+        page = await open_page((await generate_text(product, opening + token_text(3000))).url)
+        assert "".join((await finished_answer(page)).split("\n\n")) == token_text(3000)
 
 
-# ── trusting nobody ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── security ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_what_a_model_writes_is_text_and_nothing_more(product: Stack, open_page: OpenPage) -> None:
+async def test_model_output_is_rendered_as_text_only(product: Stack, open_page: OpenPage) -> None:
     hostile = [
         "<img src=x onerror=alert(1)>",
         "<script>alert(2)</script>",
@@ -487,35 +490,35 @@ async def test_what_a_model_writes_is_text_and_nothing_more(product: Stack, open
         '[another](https://example.org/"onmouseover="alert(5))',
         "`<iframe src=//example.org>`",
     ]
-    page = await open_page((await say(product, "\n\n".join(hostile))).url)
-    said = await shown(page)
-    for text in hostile[:2] + hostile[3:4]:
-        assert text in said
+    page = await open_page((await generate_text(product, "\n\n".join(hostile))).url)
+    text = await finished_answer(page)
+    for snippet in hostile[:2] + hostile[3:4]:
+        assert snippet in text
     answer = answer_in(page)
     assert await answer.locator("img, script, svg, iframe, [onerror], [onload], [onmouseover]").count() == 0
     assert await answer.locator("a").evaluate_all("links => links.map(link => link.protocol)") == ["https:"]
 
 
-async def test_what_is_in_an_address_or_a_question_is_text_and_nothing_more(
-    product: Stack, open_page: OpenPage
-) -> None:
+async def test_url_and_question_are_rendered_as_text_only(product: Stack, open_page: OpenPage) -> None:
     page = await open_page(product.url + "/?id=<img src=x onerror=alert(1)>", disturbed=True)
-    await until_state(page, "failed")
+    await wait_for_state(page, "failed")
     await page.goto(product.url + "/")
-    await hasten(page)
+    await speed_up(page)
     await page.get_by_label("Your message").fill("<img src=x onerror=alert(1)>")
     await page.keyboard.press("Enter")
-    await shown(page)
+    await finished_answer(page)
     await expect(page.locator("[data-role=user]")).to_have_text("<img src=x onerror=alert(1)>")
     assert await page.locator(".message img").count() == 0
 
 
-async def test_the_page_s_policy_lets_no_code_run_but_its_own(product: Stack, browser: Browser) -> None:
+async def test_content_security_policy_blocks_inline_scripts(product: Stack, browser: Browser) -> None:
     page = await browser.new_page()
     await page.goto(product.url + "/")
     violated: list[str] = await page.evaluate(
-        """() => new Promise((tell) => {
-          document.addEventListener("securitypolicyviolation", (event) => tell([event.effectiveDirective, window.ran]));
+        """() => new Promise((resolve) => {
+          document.addEventListener("securitypolicyviolation", ({ effectiveDirective }) => {
+            resolve([effectiveDirective, window.ran]);
+          });
           const script = document.createElement("script");
           script.textContent = "window.ran = true";
           document.body.append(script);
@@ -525,31 +528,31 @@ async def test_the_page_s_policy_lets_no_code_run_but_its_own(product: Stack, br
     await page.close()
 
 
-async def test_a_page_of_another_origin_may_neither_ask_nor_read(product: Stack, browser: Browser) -> None:
-    generation = await say(product, "Not for you.")
+async def test_page_of_another_origin_can_neither_create_nor_read(product: Stack, browser: Browser) -> None:
+    generation = await generate_text(product, "Not for you.")
     before = await get(f"{product.url}/v1/generations?limit=100")
-    async with proxy(product.frontends[0].port) as elsewhere:
+    async with proxy(product.frontends[0].port) as other_origin:
         page = await browser.new_page()
-        await page.goto(elsewhere.url + "/healthz")  # which has no policy of its own
-        refused: Json = await page.evaluate(
+        await page.goto(other_origin.url + "/healthz")  # a response without a content security policy
+        outcomes: Json = await page.evaluate(
             """async ([url, events]) => {
               const body = JSON.stringify({ model: "demo", messages: [{ role: "user", content: "mine" }] });
-              const asked = (options) => fetch(`${url}/v1/generations`, options).then((a) => a.type, (e) => e.name);
-              const followed = new Promise((tell) => {
+              const send = (options) => fetch(`${url}/v1/generations`, options).then((a) => a.type, (e) => e.name);
+              const followed = new Promise((resolve) => {
                 const source = new EventSource(url + events);
-                source.onopen = () => tell("open");
-                source.onerror = () => tell(source.readyState);
+                source.onopen = () => resolve("open");
+                source.onerror = () => resolve(source.readyState);
               });
               return {
-                blind: await asked({ method: "POST", mode: "no-cors", body }),
-                asked: await asked({ method: "POST", headers: { "Content-Type": "application/json" }, body }),
-                listed: await asked({}),
+                opaque: await send({ method: "POST", mode: "no-cors", body }),
+                posted: await send({ method: "POST", headers: { "Content-Type": "application/json" }, body }),
+                listed: await send({}),
                 followed: await followed,
               };
             }""",
             [product.url, generation.events_path],
         )
         await page.close()
-    assert refused == {"blind": "opaque", "asked": "TypeError", "listed": "TypeError", "followed": 2}
+    assert outcomes == {"opaque": "opaque", "posted": "TypeError", "listed": "TypeError", "followed": 2}
     after = await get(f"{product.url}/v1/generations?limit=100")
     assert len(after["data"]) == len(before["data"])

@@ -1,4 +1,4 @@
-"""The page at `/`: a chat in plain HTML and a small ES module, served as they are."""
+"""The chat page at `/`: static HTML, CSS and ES modules, served unmodified."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ HEADERS = {
 
 
 def mount(api: FastAPI) -> None:
-    """Serve the page's files; `/tailrace.js` also to pages of other origins."""
+    """Add the routes of the page's files. Pages of other origins may load `/tailrace.js` only."""
     for path, (name, media_type) in FILES.items():
         headers = HEADERS | ({"Access-Control-Allow-Origin": "*"} if name == "tailrace.js" else {})
         api.add_api_route(path, _file(HERE / name, media_type, headers), include_in_schema=False)

@@ -1,23 +1,23 @@
-/* A little Markdown, drawn as it comes.
+/* A streaming renderer for a small subset of Markdown.
  *
- * Rule 1: text is made of DOM nodes, never of HTML: nothing a model writes can be more than text, and a link leads to
- *         http or https.
- * Rule 2: a line that is complete is never looked at again, so a long answer costs no more a token than a short one.
- *         Only the line in the making is drawn for now, and taken back when there is more of it.
+ * Rule 1: Output is built from DOM nodes, never from HTML: a model's output can only become text, and a link can only
+ *         lead to http or https.
+ * Rule 2: A complete line is parsed once, so a token costs the same in a long answer as in a short one. The incomplete
+ *         last line is drawn provisionally, and removed and drawn again when more of it arrives.
  */
 
 const LONG_LINE = 2_000;
 const INLINE =
   /(`{1,2})(.+?)\1|\*\*(\S.*?)\*\*|(?<![*\w])\*([^\s*][^*]*)\*(?![*\w])|\[([^\]]+)\]\((https?:\/\/[^\s)]+)\)/g;
 
-/** Makes an element with properties and children. */
+/** Creates an element with properties and children. */
 export function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(name), properties);
+  created.append(...children);
+  return created;
 }
 
-/** Appends a line's text: code, bold, italics and links, the rest as it is. */
+/** Appends a line's text to `parent`. Code, bold, italics and links become elements, the rest stays text. */
 export function inline(parent, text) {
   let end = 0;
   for (const match of text.matchAll(INLINE)) {
@@ -31,31 +31,31 @@ export function inline(parent, text) {
   parent.append(text.slice(end));
 }
 
-/** Draws what is pushed under `root`. */
+/** Renders pushed Markdown under `root`. */
 export class Prose {
-  #rest = ""; // the line in the making; drawn for now, and taken back when there is more of it
+  #rest = ""; // the incomplete last line, drawn provisionally
   #state = { leaf: null, list: null, fence: null, indents: [], blank: false, midline: false };
-  #takeBack = () => {};
+  #undo = () => {}; // removes the provisional line
 
   constructor(root) {
     this.root = root;
   }
 
   push(text) {
-    this.#takeBack();
+    this.#undo();
     const lines = (this.#rest + text).split("\n");
     this.#rest = lines.pop();
     for (const line of lines) {
-      this.#cutLong(line);
+      this.#splitLong(line);
       this.#state.midline = false;
     }
-    if (this.#rest.length > LONG_LINE) this.#rest = this.#cutLong(this.#rest, true);
-    this.#takeBack = this.#mark();
+    if (this.#rest.length > LONG_LINE) this.#rest = this.#splitLong(this.#rest, true);
+    this.#undo = this.#checkpoint();
     if (this.#rest) this.#line(this.#rest);
   }
 
-  /** Draws a line in pieces of bearable length; `open`: all but the last piece, which is returned. */
-  #cutLong(line, open = false) {
+  /** Draws a line in pieces of at most LONG_LINE characters. If it is `open`, the last piece is returned undrawn. */
+  #splitLong(line, open = false) {
     while (line.length > LONG_LINE) {
       const space = line.lastIndexOf(" ", LONG_LINE);
       const piece = line.slice(0, space > 0 ? space : LONG_LINE);
@@ -67,7 +67,8 @@ export class Prose {
     return line;
   }
 
-  #mark() {
+  /** Returns a function that restores the current state and removes all nodes added after it. */
+  #checkpoint() {
     const state = { ...this.#state, indents: [...this.#state.indents] };
     const ends = [this.root, state.list, state.leaf].map((parent) => [parent, parent?.lastChild]);
     return () => {
@@ -81,7 +82,7 @@ export class Prose {
     if (state.fence) return this.#code(line, newline);
     if (state.midline) return inline(state.leaf ?? this.#block("p"), line);
     const [, indent, text] = /^([ \t]*)(.*?)\s?$/.exec(line) ?? ["", "", line];
-    const was = state.blank;
+    const wasBlank = state.blank;
     state.blank = !text;
     const match =
       !text ||
@@ -90,7 +91,7 @@ export class Prose {
       this.#heading(text) ||
       this.#quote(text);
     if (match) return;
-    if (state.leaf && (state.list ? indent || !was : !was)) state.leaf.append("\n");
+    if (state.leaf && (state.list ? indent || !wasBlank : !wasBlank)) state.leaf.append("\n");
     else this.#block("p");
     inline(state.leaf, text);
   }
@@ -119,7 +120,7 @@ export class Prose {
   }
 
   #item(text, indent) {
-    const [, marker, said] = /^([-*+]|\d{1,9}[.)])\s+(.*)$/.exec(text) ?? [];
+    const [, marker, content] = /^([-*+]|\d{1,9}[.)])\s+(.*)$/.exec(text) ?? [];
     if (!marker || /^([-*])(\s*\1){2,}$/.test(text)) return false;
     const state = this.#state;
     while (state.indents.at(-1) >= indent) state.indents.pop();
@@ -132,13 +133,13 @@ export class Prose {
     }
     state.leaf = state.list.appendChild(element("li"));
     if (name === "ol") state.leaf.value = parseInt(marker);
-    inline(state.leaf, said);
+    inline(state.leaf, content);
     return true;
   }
 
   #heading(text) {
-    const [, marks, said] = /^(#{1,6})\s+(.*?)\s*#*$/.exec(text) ?? [];
-    if (marks) inline(this.#block(`h${marks.length}`), said);
+    const [, marks, content] = /^(#{1,6})\s+(.*?)\s*#*$/.exec(text) ?? [];
+    if (marks) inline(this.#block(`h${marks.length}`), content);
     else if (/^([-*_])(\s*\1){2,}$/.test(text)) this.#block("hr");
     else return false;
     this.#state.leaf = null;

@@ -1,22 +1,23 @@
-/* The chat page: one conversation, whose last answer is a generation, whose id is in the URL.
+/* The chat page. It shows one conversation; the last answer is a generation whose id is in the URL.
  *
- * Rule 1: the URL is the whole state. A reload, Back, or another tab gets the conversation from the generation's JSON
- *         and the answer from its log; nothing is kept here but the model's name and, until the tab closes, an API key.
- * Rule 2: events only change the fold (`Output`). Once a frame the page draws what the fold has more than the screen,
- *         so a burst costs one frame, and a long answer costs no more a token than a short one.
+ * Rule 1: The URL is the whole state. After a reload, after Back or in another tab, the conversation is read from the
+ *         generation's JSON and the answer from its log. The browser stores only the model's name and, until the tab
+ *         closes, an API key.
+ * Rule 2: Events only change the `Output`. Once per frame, the page draws what the output has beyond the screen: a
+ *         burst of events costs one frame, and a token costs the same at the end of a long answer as at its start.
  */
 
 import { element, inline, Prose } from "/markdown.js";
 import { cancel, follow, generate, get, Output, randomKey } from "/tailrace.js";
 
 const POLL_MS = 2_000;
-const QUIET_MS = 4_000; // a stream silent for so long makes one wonder whether a worker is there at all
+const QUIET_MS = 4_000; // after this much silence, the page asks whether a worker is running
 
 const $ = (id) => document.getElementById(id);
 
 // ---------------------------------------------------------------------------------------------------------- messages
 
-/** A message's content as text; what is not text is named. */
+/** A message's content as text; a part that is not text is shown as its type. */
 function contentText(content) {
   if (!Array.isArray(content)) return content ?? "";
   return content.map((part) => part.text ?? part.refusal ?? `[${part.type}]`).join("\n");
@@ -26,14 +27,14 @@ function addMessage(role, text = "") {
   const message = element("article", { className: "message" });
   message.dataset.role = role === "developer" ? "system" : role;
   message.setAttribute("aria-label", { user: "You", assistant: "Answer" }[role] ?? role);
-  const said = message.appendChild(element("div", { className: role === "assistant" ? "text prose" : "text" }));
-  if (role === "assistant" && text) new Prose(said).push(text);
-  else said.append(text);
+  const body = message.appendChild(element("div", { className: role === "assistant" ? "text prose" : "text" }));
+  if (role === "assistant" && text) new Prose(body).push(text);
+  else body.append(text);
   return $("conversation").appendChild(message);
 }
 
-/** An assistant's message as its fold grows: reasoning first, then the text, then calls. */
-class Answer {
+/** The view of an output that may still grow: reasoning first, then the text, then tool calls. */
+class AnswerView {
   #drawn = new Map(); // item → {length, write}
   #restarts = 0;
 
@@ -43,13 +44,14 @@ class Answer {
     this.calls = element("div", { className: "calls" });
   }
 
+  /** Draws the part of the output that is not drawn yet. */
   draw(output, live) {
     this.message.toggleAttribute("data-live", live);
     this.message.setAttribute("aria-busy", String(live));
-    if (output.restarts !== this.#restarts) this.#forget(output.restarts);
+    if (output.restarts !== this.#restarts) this.#clear(output.restarts);
     for (const item of output.items) {
       const text = (item.type === "call" ? item.arguments : item.text) ?? "";
-      const drawn = this.#drawn.get(item) ?? { length: 0, write: this.#begin(item) };
+      const drawn = this.#drawn.get(item) ?? { length: 0, write: this.#addItem(item) };
       this.#drawn.set(item, drawn);
       if (text.length > drawn.length) drawn.write(text.slice(drawn.length));
       drawn.length = text.length;
@@ -60,24 +62,24 @@ class Answer {
     if (summary) summary.textContent = thinking ? "Thinking…" : "Reasoning";
   }
 
-  #forget(restarts) {
+  #clear(restarts) {
     this.#restarts = restarts;
     this.#drawn.clear();
     this.text.replaceChildren();
     this.calls.remove();
     this.calls.replaceChildren();
     this.message.querySelectorAll(".reasoning, .note").forEach((part) => part.remove());
-    this.text.before(element("p", { className: "note" }, "The answer was interrupted on its way, and was begun anew."));
+    this.text.before(element("p", { className: "note" }, "The answer was interrupted and has been restarted."));
   }
 
-  /** Makes an item's place; returns what writes into it. */
-  #begin({ type, name, choice }) {
+  /** Adds an item's elements; returns the function that appends text to them. */
+  #addItem({ type, name, choice }) {
     if (type === "reasoning") return (text) => this.reasoning.append(text);
     if (type === "call") {
-      const written = element("pre");
+      const body = element("pre");
       this.message.append(this.calls);
-      this.calls.append(element("div", { className: "call" }, element("b", {}, name ?? ""), written));
-      return (text) => written.append(text);
+      this.calls.append(element("div", { className: "call" }, element("b", {}, name ?? ""), body));
+      return (text) => body.append(text);
     }
     if (choice) this.text.append(element("h5", {}, `Choice ${choice + 1}`));
     const part = this.text.appendChild(element("div", { className: type === "refusal" ? "refusal" : "prose" }));
@@ -87,8 +89,8 @@ class Answer {
   }
 
   get reasoning() {
-    const there = this.message.querySelector(".reasoning > div");
-    if (there) return there;
+    const existing = this.message.querySelector(".reasoning > div");
+    if (existing) return existing;
     const body = element("div");
     this.text.before(element("details", { className: "reasoning" }, element("summary", {}, "Reasoning"), body));
     return body;
@@ -100,11 +102,11 @@ class Answer {
 const GONE = {
   deleted: "This answer was deleted.",
   expired: "This answer has expired.",
-  lost: "The log of this answer was lost.",
+  lost: "This answer was lost. Please ask again.",
 };
 
-const TICKET_REFUSED =
-  "The server refuses the ticket it has just given out. Is `TAILRACE_TICKET_SECRET` the same on every frontend?";
+const TICKET_REJECTED =
+  "The server rejects the ticket that it has just issued. Set the same `TAILRACE_TICKET_SECRET` on every frontend.";
 
 function seconds(s) {
   if (s >= 100) return `${Math.floor(s / 60)} min ${Math.floor(s % 60)} s`;
@@ -115,47 +117,49 @@ function endStatus({ status, finish, usage, error, timings }) {
   const tokens = usage?.completion_tokens ?? usage?.output_tokens;
   const figures = [
     tokens !== undefined && `${usage.estimated ? "about " : ""}${tokens.toLocaleString("en")} tokens`,
-    timings?.first_token !== undefined && `first in ${seconds(timings.first_token)}`,
-    timings?.total !== undefined && `all in ${seconds(timings.total)}`,
+    timings?.first_token !== undefined && `first token ${seconds(timings.first_token)}`,
+    timings?.total !== undefined && `total ${seconds(timings.total)}`,
   ];
-  const withFigures = (word) => [word, ...figures.filter(Boolean)].join(" · ");
+  const withFigures = (label) => [label, ...figures.filter(Boolean)].join(" · ");
   if (status === "completed") return ["done", withFigures("Done")];
   if (status === "cancelled") return ["stopped", withFigures("Stopped")];
   if (status === "failed") return ["failed", error?.message || "The generation failed."];
-  const atLimit = finish?.some((one) => one.finish_reason === "length");
+  const atLimit = finish?.some((choice) => choice.finish_reason === "length");
   return ["incomplete", withFigures(error?.message ?? (atLimit ? "Cut off at the token limit" : "Incomplete"))];
 }
 
-/** What to say of a turn: a state, and a sentence. */
-function statusOf({ output, connection, detail, standing, heardAt, stopping }) {
+/** The status line of a turn: a state and a sentence. */
+function statusOf({ output, connection, detail, generation, lastEventAt, stopping }) {
   if (output.done) return endStatus(output.done);
   if (connection === "gone") return ["gone", GONE[detail.reason] ?? detail.message ?? GONE.lost];
   if (connection === "failed") return ["failed", detail.message];
   if (connection === "sending") {
     return navigator.onLine ? ["sending", "Sending…"] : ["offline", "You are offline. Waiting to send…"];
   }
-  if (connection !== "open" && !navigator.onLine) return ["offline", "You are offline. The answer goes on without you."];
-  if (connection === "reconnecting") return ["reconnecting", "Reconnecting. The answer goes on meanwhile…"];
+  if (connection !== "open" && !navigator.onLine) {
+    return ["offline", "You are offline. The answer is still being generated."];
+  }
+  if (connection === "reconnecting") return ["reconnecting", "Reconnecting… The answer is still being generated."];
   if (connection === "connecting") return ["connecting", "Connecting…"];
   if (stopping) return ["stopping", "Stopping…"];
   const queued = output.status === "queued";
-  const quiet = Date.now() - heardAt > QUIET_MS;
-  if ((queued || quiet) && standing?.worker_running === false) {
-    return ["no-worker", "No worker is running. Start one, and the answer goes on: `tailrace worker`"];
+  const quiet = Date.now() - lastEventAt > QUIET_MS;
+  if ((queued || quiet) && generation?.worker_running === false) {
+    return ["no-worker", "No worker is running. Start one to continue: `tailrace worker`"];
   }
   if (queued) {
-    const place = standing?.queue_position;
-    return ["queued", place ? `Waiting in the queue: number ${place}` : "Waiting in the queue…"];
+    const position = generation?.queue_position;
+    return ["queued", position ? `Waiting in the queue: position ${position}` : "Waiting in the queue…"];
   }
-  if (output.items.length === 0) return ["started", "A worker has it. Waiting for the first word…"];
-  return ["streaming", quiet ? "Streaming; quiet at the moment…" : "Streaming"];
+  if (output.items.length === 0) return ["started", "A worker has started. Waiting for the first token…"];
+  return ["streaming", quiet ? "Streaming. Waiting for the next token…" : "Streaming"];
 }
 
-let told = "";
+let shownStatus = "";
 
-function tellStatus([state, text]) {
-  if (told === state + text) return; // once is enough for a screen reader
-  told = state + text;
+function showStatus([state, text]) {
+  if (shownStatus === state + text) return; // a screen reader announces every change of the element
+  shownStatus = state + text;
   const status = $("status");
   status.dataset.state = state;
   status.replaceChildren();
@@ -164,181 +168,181 @@ function tellStatus([state, text]) {
 
 // ------------------------------------------------------------------------------------------------------------- turns
 
-/** The generation on show, and all it takes to show it; `null` on an empty page. `life` ends when it is left. */
-let turn = null;
-let notice = null; // the status, when a call was refused
-let unlocked = () => {}; // what to do again once there is an API key
-let unsent = { body: "", idempotencyKey: "" }; // asked again with the same words, it is the same request
+let shown = null; // the turn on the screen; null on an empty page
+let notice = null; // the status line after a failed request; it replaces the turn's
+let retryWithKey = () => {}; // repeats the request that needed an API key
+let unsent = { body: "", idempotencyKey: "" }; // the same body sent again is the same request
 
 const apiKey = () => sessionStorage.getItem("tailrace.key") ?? undefined;
 const isLive = (turn) => Boolean(turn && !notice && !turn.output.done && !["gone", "failed"].includes(turn.connection));
 
 function leaveTurn() {
-  turn?.life.abort();
-  turn = notice = null;
+  shown?.lifetime.abort();
+  shown = notice = null;
   $("unlock").hidden = true;
 }
 
 function beginTurn(connection) {
   leaveTurn();
-  turn = {
-    life: new AbortController(),
+  shown = {
+    lifetime: new AbortController(), // aborted when the page shows something else
     output: new Output(),
-    answer: null,
+    answer: null, // its view
     id: null,
     messages: [],
     connection,
     detail: {},
-    standing: null, // the generation's JSON, when last asked for
-    heardAt: Date.now(),
+    generation: null, // the generation's JSON when it was last fetched
+    lastEventAt: Date.now(),
     stopping: false,
   };
-  return turn;
+  return shown;
 }
 
-const callOptions = (mine, more) => ({ key: apiKey(), signal: mine.life.signal, ...more });
+const callOptions = (turn, more) => ({ key: apiKey(), signal: turn.lifetime.signal, ...more });
 
-/** For as long as it takes, and saying so. */
-const patiently = (mine) =>
-  callOptions(mine, {
-    patience: Infinity,
+/** Options of a request that is retried without limit, with the status line showing it. */
+const persistentCallOptions = (turn) =>
+  callOptions(turn, {
+    retryForMs: Infinity,
     onRetry() {
-      mine.connection = "reconnecting";
+      turn.connection = "reconnecting";
       refresh();
     },
   });
 
-/** Shows a generation by its id: the conversation as it was asked, and the answer, finished or going on. */
-async function show(id) {
-  const mine = beginTurn("connecting");
+/** Shows a generation by its id: the conversation in its request, and its answer, finished or still growing. */
+async function showGeneration(id) {
+  const turn = beginTurn("connecting");
   $("conversation").replaceChildren();
   pinned = true;
   refresh();
   try {
-    const generation = await get(id, patiently(mine));
-    mine.messages = generation.request?.messages ?? [];
-    for (const { role, content, tool_calls: calls } of mine.messages) {
+    const generation = await get(id, persistentCallOptions(turn));
+    turn.messages = generation.request?.messages ?? [];
+    for (const { role, content, tool_calls: calls } of turn.messages) {
       addMessage(role, contentText(content) || (calls ?? []).map((call) => `[${call.function?.name}]`).join("\n"));
     }
     $("model").value = generation.model;
-    mine.answer = new Answer();
-    attend(mine, generation);
+    turn.answer = new AnswerView();
+    attach(turn, generation);
   } catch (error) {
-    if (!mine.life.signal.aborted) stumble(error, () => show(id));
+    if (!turn.lifetime.signal.aborted) showError(error, () => showGeneration(id));
   }
 }
 
 async function ask(text) {
-  const before = turn;
-  const messages = [...transcript(before), { role: "user", content: text }];
+  const previous = shown;
+  const messages = [...transcript(previous), { role: "user", content: text }];
   const body = { model: $("model").value.trim() || "demo", messages };
-  const written = JSON.stringify(body);
-  if (unsent.body !== written) unsent = { body: written, idempotencyKey: randomKey() };
-  const mine = beginTurn("sending");
-  mine.messages = messages;
+  const encoded = JSON.stringify(body);
+  if (unsent.body !== encoded) unsent = { body: encoded, idempotencyKey: randomKey() };
+  const turn = beginTurn("sending");
+  turn.messages = messages;
   const question = addMessage("user", text);
-  mine.answer = new Answer();
+  turn.answer = new AnswerView();
   pinned = true;
   refresh();
   try {
-    const generation = await generate(body, callOptions(mine, { idempotencyKey: unsent.idempotencyKey, patience: 60_000 }));
+    const { idempotencyKey } = unsent;
+    const generation = await generate(body, callOptions(turn, { idempotencyKey, retryForMs: 60_000 }));
     unsent = { body: "" };
     history.pushState(null, "", `?id=${generation.id}`);
-    attend(mine, generation);
+    attach(turn, generation);
   } catch (error) {
-    if (mine.life.signal.aborted) return;
+    if (turn.lifetime.signal.aborted) return;
     question.remove();
-    mine.answer.message.remove();
-    turn = before; // the conversation is what it was, and the words are back where they can be sent again
+    turn.answer.message.remove();
+    shown = previous; // the conversation is as before, and the text is back in the field to be sent again
     $("ask").value ||= text;
     fitInput();
-    stumble(error, send);
+    showError(error, send);
   }
 }
 
 function transcript(turn) {
   if (!turn) return [];
-  const said = turn.output.text;
-  return said ? [...turn.messages, { role: "assistant", content: said }] : turn.messages;
+  const content = turn.output.text;
+  return content ? [...turn.messages, { role: "assistant", content }] : turn.messages;
 }
 
-function attend(mine, generation) {
-  mine.id = generation.id;
-  mine.standing = generation;
+/** Gives the turn its generation: takes a finished output from the JSON, follows the log of an unfinished one. */
+function attach(turn, generation) {
+  turn.id = generation.id;
+  turn.generation = generation;
   if (generation.finish) {
-    mine.output = Output.of(generation);
+    turn.output = Output.of(generation);
   } else {
-    read(mine, generation.events_url);
-    watch(mine);
+    readEvents(turn, generation.events_url);
+    pollWhileQuiet(turn);
   }
   refresh();
 }
 
-function read(mine, url, lastEventId, { isRenewed = false } = {}) {
-  mine.connection = "connecting";
-  let mayRenew = !isRenewed; // a renewed ticket that opens nothing would be renewed for ever
+function readEvents(turn, url, lastEventId, { isRenewed = false } = {}) {
+  turn.connection = "connecting";
+  let mayRenew = !isRenewed; // a new ticket that is rejected at once is not renewed: that would never end
   const reading = follow(url, {
     lastEventId,
     onEvent(kind, data) {
       mayRenew = true;
-      mine.heardAt = Date.now();
-      mine.output.apply(kind, data);
+      turn.lastEventAt = Date.now();
+      turn.output.apply(kind, data);
       refresh();
     },
     onState(state, detail) {
       if (state === "open") mayRenew = true;
       if (state === "failed" && detail.status === 401) {
-        if (mayRenew) return renewTicket(mine, reading.lastEventId());
-        detail = { ...detail, message: TICKET_REFUSED };
+        if (mayRenew) return renewTicket(turn, reading.lastEventId());
+        detail = { ...detail, message: TICKET_REJECTED };
       }
-      if (state === "done" && !mine.output.done) return show(mine.id); // ended before we came
-      Object.assign(mine, { connection: state === "paused" ? "reconnecting" : state, detail });
+      if (state === "done" && !turn.output.done) return showGeneration(turn.id); // it ended before the log was opened
+      Object.assign(turn, { connection: state === "paused" ? "reconnecting" : state, detail });
       refresh();
     },
   });
-  mine.life.signal.addEventListener("abort", reading.close);
+  turn.lifetime.signal.addEventListener("abort", reading.close);
 }
 
 /** The ticket in the events' URL is short-lived; the generation's JSON has a new one. */
-async function renewTicket(mine, lastEventId) {
+async function renewTicket(turn, lastEventId) {
   try {
-    const { events_url: url } = await get(mine.id, patiently(mine));
-    read(mine, url, lastEventId, { isRenewed: true });
+    const { events_url: url } = await get(turn.id, persistentCallOptions(turn));
+    readEvents(turn, url, lastEventId, { isRenewed: true });
   } catch (error) {
-    if (!mine.life.signal.aborted) stumble(error, () => renewTicket(mine, lastEventId));
+    if (!turn.lifetime.signal.aborted) showError(error, () => renewTicket(turn, lastEventId));
   }
 }
 
-/** While nothing comes, asks why: the place in the queue, and whether there is a worker at all. */
-async function watch(mine) {
+/** While no events arrive, fetches the place in the queue and whether a worker is running. */
+async function pollWhileQuiet(turn) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
-    if (mine.life.signal.aborted || !isLive(mine)) return;
-    if (mine.output.status !== "queued" && Date.now() - mine.heardAt < QUIET_MS) continue;
-    if (document.hidden || mine.connection !== "open") continue;
-    mine.standing = await get(mine.id, callOptions(mine, { patience: 0 })).catch(() => mine.standing);
+    if (turn.lifetime.signal.aborted || !isLive(turn)) return;
+    if (turn.output.status !== "queued" && Date.now() - turn.lastEventAt < QUIET_MS) continue;
+    if (document.hidden || turn.connection !== "open") continue;
+    turn.generation = await get(turn.id, callOptions(turn, { retryForMs: 0 })).catch(() => turn.generation);
     refresh();
   }
 }
 
 async function stop() {
-  const mine = turn;
-  mine.stopping = true;
+  const turn = shown;
+  turn.stopping = true;
   refresh();
   try {
-    await cancel(mine.id, callOptions(mine));
+    await cancel(turn.id, callOptions(turn));
   } catch {
-    mine.stopping = false; // the button is back, and says it better than a sentence
+    turn.stopping = false; // the Stop button is enabled again
     refresh();
   }
 }
 
-/** A call was refused. For want of a key it is made again with one; else that is that. */
-function stumble(error, again) {
-  const locked = error.status === 401;
-  if (locked) {
+/** Shows why a request failed. If it needs an API key, asks for one and then calls `retry`. */
+function showError(error, retry) {
+  if (error.status === 401) {
     notice = ["locked", apiKey() ? error.message : ""];
-    unlocked = again;
+    retryWithKey = retry;
     $("unlock").hidden = false;
     $("key").focus();
   } else notice = [error.status === 410 ? "gone" : "failed", error.message];
@@ -348,7 +352,7 @@ function stumble(error, again) {
 // -------------------------------------------------------------------------------------------------------------- page
 
 let frame = 0;
-let pinned = true; // to the bottom, until the reader scrolls up
+let pinned = true; // to the bottom, until the user scrolls up
 let lastTop = 0;
 
 function refresh() {
@@ -357,19 +361,19 @@ function refresh() {
 
 function draw() {
   frame = 0;
-  const live = isLive(turn);
-  turn?.answer?.draw(turn.output, live);
-  tellStatus(notice ?? (turn ? statusOf(turn) : ["idle", ""]));
+  const live = isLive(shown);
+  shown?.answer?.draw(shown.output, live);
+  showStatus(notice ?? (shown ? statusOf(shown) : ["idle", ""]));
   $("empty").hidden = live || $("conversation").hasChildNodes();
-  $("send").hidden = live && Boolean(turn.id);
+  $("send").hidden = live && Boolean(shown.id);
   $("send").disabled = live;
   $("stop").hidden = !$("send").hidden;
-  $("stop").disabled = Boolean(turn?.stopping);
-  $("copy").hidden = !turn?.id;
-  $("new").hidden = !turn;
-  const first = turn?.messages.find((message) => message.role === "user");
+  $("stop").disabled = Boolean(shown?.stopping);
+  $("copy").hidden = !shown?.id;
+  $("new").hidden = !shown;
+  const first = shown?.messages.find((message) => message.role === "user");
   document.title = first ? `${contentText(first.content).slice(0, 60)} · Tailrace` : "Tailrace";
-  if (pinned && turn) scrollTo(0, document.documentElement.scrollHeight);
+  if (pinned && shown) scrollTo(0, document.documentElement.scrollHeight);
   $("latest").hidden = pinned || !live;
 }
 
@@ -383,11 +387,11 @@ function scrolled() {
 
 function send() {
   const text = $("ask").value.trim();
-  if (!text || isLive(turn)) return;
+  if (!text || isLive(shown)) return;
   localStorage.setItem("tailrace.model", $("model").value.trim() || "demo");
   $("ask").value = "";
   fitInput();
-  if (matchMedia("(pointer: coarse)").matches) $("ask").blur(); // the keyboard makes room for the answer
+  if (matchMedia("(pointer: coarse)").matches) $("ask").blur(); // the on-screen keyboard covers the answer
   ask(text);
 }
 
@@ -399,7 +403,7 @@ function fitInput() {
 
 function showFromURL() {
   const id = new URLSearchParams(location.search).get("id");
-  if (id) return show(id);
+  if (id) return showGeneration(id);
   leaveTurn();
   $("conversation").replaceChildren();
   $("model").value = localStorage.getItem("tailrace.model") || "demo";
@@ -412,7 +416,7 @@ async function copyLink() {
     $("copy").textContent = "Copied";
     setTimeout(() => ($("copy").textContent = "Copy link"), 1_500);
   } catch {
-    prompt("The link to this answer:", location.href); // the clipboard is for https and loopback only
+    prompt("Copy the link to this answer:", location.href); // browsers allow the clipboard on https and loopback only
   }
 }
 
@@ -444,7 +448,7 @@ $("unlock").addEventListener("submit", (event) => {
   sessionStorage.setItem("tailrace.key", $("key").value.trim());
   $("unlock").hidden = true;
   notice = null;
-  unlocked();
+  retryWithKey();
 });
 $("examples").addEventListener("click", (event) => {
   if (!event.target.matches("button")) return;

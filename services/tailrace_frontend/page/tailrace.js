@@ -1,4 +1,4 @@
-/* Tailrace in the browser: start a generation, read its log, and lose nothing on the way.
+/* Tailrace in the browser: start a generation and read its log to the end without losing an event.
  *
  *     import { generate, follow, Output } from "/tailrace.js";
  *
@@ -9,160 +9,163 @@
  *       onState(state, detail) { console.log(state, detail); },
  *     });
  *
- * A page that comes later, or again, follows the same URL: from the start, or from `{ lastEventId }`.
+ * A page that is opened later or reloaded follows the same URL: from the start, or from `{ lastEventId }`.
  *
- *     connecting → open ⇄ reconnecting        `paused`: a tab long hidden lets its connection go, and returns when seen
- *     ends: done   the log is told whole      gone    deleted, expired or lost ({reason})
- *           failed it cannot be read ({status, message}): no such generation, not yours, ticket expired
+ *     connecting → open ⇄ reconnecting        paused  the tab has been hidden for `hiddenMs`: the connection is closed
+ *                                                     until the tab is visible again
+ *     final: done    the log was read to its end
+ *            gone    the log was deleted, has expired or was lost ({reason})
+ *            failed  the log cannot be read ({status, message}): unknown generation, other owner, expired ticket
  *
- * Rule 1: an event is told once. Ids at or below the last one are ignored, whoever repeats them.
- * Rule 2: what may pass is waited for, however long. An EventSource comes again by itself, but a proxy's 502 closes it
- *         for good: then the same address is asked why, and only a 204 or a 4xx is taken for an answer.
- * Rule 3: keep-alive comments are invisible here, so silence proves nothing. After enough of it, or on waking up, the
- *         connection is made anew at the cursor: in a log that costs nothing and loses nothing.
+ * Rule 1: Each event is delivered once. An id at or below the last one is ignored.
+ * Rule 2: A transient failure is retried without limit. An EventSource reconnects by itself, but a proxy's 502 closes
+ *         it for good: the URL is then fetched to learn the status, and only a 204 or a permanent 4xx ends the reading.
+ * Rule 3: Keep-alive comments are invisible to scripts, so a script cannot distinguish a quiet connection from a dead
+ *         one. After a minute of silence, or on waking up, the connection is reopened at the cursor; nothing is lost.
  */
 
-const KINDS = "created started item_opened text reasoning refusal tool_arguments item_closed restarted done gone".split(" ");
-const SILENCE_MS = 60_000; // four of the server's beats
-const STALE_MS = 20_000; // the same on waking up, where a dead socket is likely
-const SETTLE_MS = 300; // a server that may not serve now answers 200 and ends: that is not `open`
-const ANSWER_MS = 20_000;
+const KINDS =
+  "created started item_opened text reasoning refusal tool_arguments item_closed restarted done gone".split(" ");
+const SILENCE_MS = 60_000; // four of the server's keep-alive intervals
+const STALE_MS = 20_000; // the same limit on waking up, when a dead socket is likely
+const SETTLE_MS = 300; // an overloaded server answers 200 and closes: that connection never counts as `open`
+const REQUEST_TIMEOUT_MS = 20_000;
 
 /** Follows a log to its end. Returns `{close(), lastEventId()}`. */
 export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_000 } = {}) {
   let cursor = lastEventId;
   let failures = 0;
-  let source, state, heard, settling, retrying, hiding;
-  const life = new AbortController();
+  let source, state, activeAt, settling, retrying, hiding;
+  const lifetime = new AbortController();
 
-  function tell(next, detail = {}) {
+  function setState(next, detail = {}) {
     if (next !== state) onState?.((state = next), detail);
   }
 
-  function address() {
+  function eventsURL() {
     const address = new URL(url, location.href);
     if (cursor) address.searchParams.set("last_event_id", cursor);
     return address;
   }
 
   function open() {
-    drop();
-    heard = Date.now();
-    if (state !== "open") tell(state ? "reconnecting" : "connecting");
-    source = new EventSource(address());
-    source.onopen = () => (settling = setTimeout(settled, SETTLE_MS));
-    source.onerror = lost;
-    for (const kind of KINDS) source.addEventListener(kind, hear);
+    disconnect();
+    activeAt = Date.now();
+    if (state !== "open") setState(state ? "reconnecting" : "connecting");
+    source = new EventSource(eventsURL());
+    source.onopen = () => (settling = setTimeout(onSettled, SETTLE_MS));
+    source.onerror = onError;
+    for (const kind of KINDS) source.addEventListener(kind, onMessage);
   }
 
-  function drop() {
+  function disconnect() {
     source?.close();
     source = null;
     clearTimeout(settling);
     clearTimeout(retrying);
   }
 
-  function settled() {
+  function onSettled() {
     clearTimeout(settling);
     failures = 0;
-    tell("open");
+    setState("open");
   }
 
-  function hear({ type: kind, data, lastEventId: id }) {
-    heard = Date.now();
+  function onMessage({ type: kind, data, lastEventId: id }) {
+    activeAt = Date.now();
     const value = JSON.parse(data);
-    // Two kinds come without an id (EventSource then repeats the last one). A `restarted` that no attempt has numbered
-    // means that the log no longer holds what was told: it is told again, from its beginning.
+    // Two kinds have no id of their own (EventSource then reports the previous one). A `restarted` without `attempt`
+    // means that the log no longer holds all that was delivered: delivery starts again at the log's beginning.
     if (kind === "restarted" && value.attempt === undefined) cursor = "";
     else if (kind !== "gone" && !isAfter(id, cursor)) return;
     else if (kind !== "gone") cursor = id;
-    settled();
+    onSettled();
     onEvent?.(kind, value, cursor);
     if (kind === "done" || kind === "gone") finish(kind, value);
   }
 
-  async function lost() {
-    heard = Date.now();
+  async function onError() {
+    activeAt = Date.now();
     clearTimeout(settling);
-    tell("reconnecting");
+    setState("reconnecting");
     const closed = source;
-    if (closed?.readyState !== EventSource.CLOSED) return; // it comes again by itself, when the server's `retry:` says
-    const verdict = await whyClosed(address());
+    if (closed?.readyState !== EventSource.CLOSED) return; // it reconnects by itself, after the server's `retry:`
+    const final = await fetchFinalState(eventsURL());
     if (closed !== source) return;
-    if (verdict) finish(...verdict);
+    if (final) finish(...final);
     else retrying = setTimeout(open, backoff(failures++));
   }
 
-  function wake() {
+  function onWake() {
     clearTimeout(hiding);
     if (document.visibilityState === "hidden") {
       if (hiddenMs < Infinity) hiding = setTimeout(pause, hiddenMs); // browsers allow six connections to a host
-    } else if (source?.readyState !== EventSource.OPEN || Date.now() - heard > STALE_MS) open();
+    } else if (source?.readyState !== EventSource.OPEN || Date.now() - activeAt > STALE_MS) open();
   }
 
   function pause() {
-    drop();
-    tell("paused");
+    disconnect();
+    setState("paused");
   }
 
   function close() {
-    life.abort();
+    lifetime.abort();
     clearInterval(watchdog);
     clearTimeout(hiding);
-    drop();
+    disconnect();
   }
 
   function finish(state, detail) {
     close();
-    tell(state, detail);
+    setState(state, detail);
   }
 
-  const watchdog = setInterval(() => state !== "paused" && Date.now() - heard > SILENCE_MS && open(), 5_000);
-  document.addEventListener("visibilitychange", wake, { signal: life.signal });
-  addEventListener("online", wake, { signal: life.signal });
+  const watchdog = setInterval(() => state !== "paused" && Date.now() - activeAt > SILENCE_MS && open(), 5_000);
+  document.addEventListener("visibilitychange", onWake, { signal: lifetime.signal });
+  addEventListener("online", onWake, { signal: lifetime.signal });
   open();
-  if (document.visibilityState === "hidden") wake();
+  if (document.visibilityState === "hidden") onWake();
   return { close, lastEventId: () => cursor };
 }
 
-/** What an EventSource cannot say: the final state and its detail, or nothing if it may pass. */
-async function whyClosed(address) {
+/** The final state and its detail, which a closed EventSource does not report; nothing if a retry may succeed. */
+async function fetchFinalState(address) {
   try {
-    const request = { headers: { Accept: "text/event-stream" }, signal: AbortSignal.timeout(ANSWER_MS) };
-    const answer = await fetch(address, request);
-    if (answer.status === 204) return ["done", {}];
-    if (answer.ok) return void answer.body.cancel();
-    const error = await Refused.by(answer);
-    if (error.passing) return null;
+    const request = { headers: { Accept: "text/event-stream" }, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) };
+    const response = await fetch(address, request);
+    if (response.status === 204) return ["done", {}];
+    if (response.ok) return void response.body.cancel();
+    const error = await ApiError.fromResponse(response);
+    if (error.retryable) return null;
     return [error.status === 410 ? "gone" : "failed", { ...error, message: error.message, reason: error.code }];
   } catch {
     return null;
   }
 }
 
-/** Whether the id of an entry, `<epoch>-<seq>`, lies after the cursor. */
+/** Whether an entry's id, `<epoch>-<seq>`, is after the cursor. */
 export function isAfter(id, cursor) {
   if (!id || !cursor) return id !== "";
-  const [attempt, n] = id.split("-").map(Number);
-  const [lastAttempt, lastN] = cursor.split("-").map(Number);
-  return attempt === lastAttempt ? n > lastN : attempt > lastAttempt;
+  const [epoch, seq] = id.split("-").map(Number);
+  const [cursorEpoch, cursorSeq] = cursor.split("-").map(Number);
+  return epoch === cursorEpoch ? seq > cursorSeq : epoch > cursorEpoch;
 }
 
-/** The fold: events, one after another, become the output. Items are as in a generation's JSON. */
+/** Folds events, applied in order, into the output. Items have the shape of those in a generation's JSON. */
 export class Output {
   items = [];
   status = "queued";
-  done = null; // the last event
-  restarts = 0; // grows when what was said is forgotten
+  done = null; // the payload of the last event
+  restarts = 0; // how often the output so far was discarded
 
   static of(generation) {
     return Object.assign(new Output(), { items: generation.output ?? [], status: generation.status, done: generation });
   }
 
-  /** What choice 0 said, refusals included. */
+  /** The text of choice 0, refusals included. */
   get text() {
-    const said = this.items.filter((item) => !item.choice && (item.type === "text" || item.type === "refusal"));
-    return said.map((item) => item.text).join("");
+    const parts = this.items.filter((item) => !item.choice && (item.type === "text" || item.type === "refusal"));
+    return parts.map((item) => item.text).join("");
   }
 
   apply(kind, data) {
@@ -180,50 +183,50 @@ export class Output {
   }
 }
 
-/** Starts a generation. Sent again until it is answered: the key makes all of it one request. */
+/** Starts a generation. The idempotency key makes every retry the same request. */
 export function generate(body, { idempotencyKey = randomKey(), ...options } = {}) {
   return call("POST", "", { body, idempotencyKey, ...options });
 }
 
-/** The generation as it stands: status, request, output so far. */
+/** The generation's current state: status, request, output so far. */
 export const get = (id, options) => call("GET", `/${encodeURIComponent(id)}`, options);
 
-/** Ends it. The log tells so, as of any other end. */
+/** Cancels the generation. Its log ends with `done`, like any other. */
 export const cancel = (id, options) => call("POST", `/${encodeURIComponent(id)}/cancel`, options);
 
 export const randomKey = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(36)).join("");
 
-/** An answer that is none. `status` 0: nobody answered. `passing`: worth another try. */
-export class Refused extends Error {
+/** An error response. `status` is 0 when there was no response. `retryable`: the same request may succeed later. */
+export class ApiError extends Error {
   constructor(status, { message, code, type } = {}) {
-    super(message || (status ? `The server answered ${status}.` : "The server cannot be reached."));
+    super(message || (status ? `The server responded with status ${status}.` : "The server cannot be reached."));
     Object.assign(this, { status, code, type });
-    this.passing = status === 0 || status >= 500 || [408, 425, 429].includes(status);
+    this.retryable = status === 0 || status >= 500 || [408, 425, 429].includes(status);
   }
 
-  static async by(answer) {
-    const body = await answer.json().catch(() => null);
-    return new Refused(answer.status, body?.error);
+  static async fromResponse(response) {
+    const body = await response.json().catch(() => null);
+    return new ApiError(response.status, body?.error);
   }
 }
 
-/** One call of the API, repeated while what stops it may pass, for as long as there is `patience`. */
-async function call(method, path, { base = "", key, idempotencyKey, body, patience = 20_000, onRetry, signal } = {}) {
+/** One API request. A retryable failure is retried for `retryForMs`, and `onRetry(error)` is called each time. */
+async function call(method, path, { base = "", key, idempotencyKey, body, retryForMs = 20_000, onRetry, signal } = {}) {
   const headers = { "Content-Type": "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
   const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
-  const until = Date.now() + patience;
+  const deadline = Date.now() + retryForMs;
   for (let failures = 0; ; failures++) {
-    const limit = AbortSignal.any([AbortSignal.timeout(ANSWER_MS), ...(signal ? [signal] : [])]);
+    const limit = AbortSignal.any([AbortSignal.timeout(REQUEST_TIMEOUT_MS), ...(signal ? [signal] : [])]);
     try {
-      const answer = await fetch(`${base}/v1/generations${path}`, { ...request, signal: limit });
-      if (answer.ok) return await answer.json();
-      throw await Refused.by(answer);
+      const response = await fetch(`${base}/v1/generations${path}`, { ...request, signal: limit });
+      if (response.ok) return await response.json();
+      throw await ApiError.fromResponse(response);
     } catch (cause) {
       signal?.throwIfAborted();
-      const error = cause instanceof Refused ? cause : new Refused(0);
-      if (!error.passing || Date.now() > until) throw error;
+      const error = cause instanceof ApiError ? cause : new ApiError(0);
+      if (!error.retryable || Date.now() > deadline) throw error;
       onRetry?.(error);
     }
     await new Promise((resolve) => setTimeout(resolve, backoff(failures)));

@@ -16,16 +16,16 @@ def application() -> FastAPI:
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_file_is_served_as_it_is_with_its_type(path: str) -> None:
-    told = await ask(application(), "GET", path)
+async def test_files_are_served_unmodified_with_their_media_type(path: str) -> None:
+    response = await ask(application(), "GET", path)
     name, media_type = page.FILES[path]
-    assert told.status == 200
-    assert told.headers["content-type"] == media_type
-    assert told.body == (page.HERE / name).read_bytes()
+    assert response.status == 200
+    assert response.headers["content-type"] == media_type
+    assert response.body == (page.HERE / name).read_bytes()
 
 
 @pytest.mark.parametrize("path", PATHS)
-async def test_every_file_comes_with_the_headers_that_keep_a_page_safe(path: str) -> None:
+async def test_files_are_served_with_security_headers(path: str) -> None:
     headers = (await ask(application(), "GET", path)).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["referrer-policy"] == "no-referrer"
@@ -36,13 +36,13 @@ async def test_every_file_comes_with_the_headers_that_keep_a_page_safe(path: str
     assert "unsafe" not in policy
 
 
-async def test_only_the_module_may_be_used_by_pages_of_other_origins() -> None:
-    told = {path: (await ask(application(), "GET", path)).headers for path in PATHS}
-    open_to_all = {path for path, headers in told.items() if headers.get("access-control-allow-origin") == "*"}
+async def test_browser_module_is_the_only_file_open_to_other_origins() -> None:
+    served = {path: (await ask(application(), "GET", path)).headers for path in PATHS}
+    open_to_all = {path for path, headers in served.items() if headers.get("access-control-allow-origin") == "*"}
     assert open_to_all == {"/tailrace.js"}
 
 
-async def test_the_page_needs_nothing_from_any_other_server_and_no_script_in_its_text() -> None:
+async def test_html_loads_nothing_from_other_servers_and_has_no_inline_script() -> None:
     html = (page.HERE / "index.html").read_text()
     loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=[\"']?([^\"'\s>]+)", html)
     assert loaded
@@ -52,11 +52,11 @@ async def test_the_page_needs_nothing_from_any_other_server_and_no_script_in_its
     assert not re.search(r"\sstyle=|<style", html)
 
 
-async def test_what_the_page_imports_is_served() -> None:
+async def test_imports_of_the_modules_are_served() -> None:
     for name in ("page.js", "tailrace.js"):
         for address in re.findall(r"from\s+\"([^\"]+)\"", (page.HERE / name).read_text()):
             assert "/" + address.removeprefix("./").removeprefix("/") in PATHS
 
 
-async def test_the_files_do_not_stand_in_the_documentation_of_the_api() -> None:
+async def test_files_are_absent_from_the_openapi_document() -> None:
     assert application().openapi()["paths"] == {}
