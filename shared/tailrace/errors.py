@@ -1,4 +1,4 @@
-"""Every error that Tailrace tells somebody.
+"""Every error that Tailrace reports to a client or an operator.
 
     TailraceError                    500  server_error
     ├── InvalidRequest               400  invalid_request_error
@@ -19,17 +19,17 @@
     │       └── RedisFull            503  unavailable
     ├── RedisRefused                 500  server_error
     ├── CorruptEntry                 500  corrupt_entry
-    └── Misconfigured                     told on the terminal at start, never over HTTP
+    └── Misconfigured                     printed on the terminal at start, never sent over HTTP
 
-A class is its status, its `type` and its `code`; its docstring is the message where none is given. `as_json()` is
-the one shape in which any of them is told (OpenAI's: all four keys, always).
+A class defines the HTTP status, the `type` and the `code`. Its docstring is the default message. `as_json()` gives the
+one JSON shape of all errors (OpenAI's Error schema: all four keys, always).
 """
 
 from typing import Any, ClassVar
 
 
 class TailraceError(Exception):
-    """Something went wrong on the server's side."""
+    """Internal server error."""
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
@@ -46,44 +46,44 @@ class TailraceError(Exception):
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}
 
     def headers(self) -> dict[str, str]:
-        """Response headers that belong to the error."""
+        """Response headers that accompany the error."""
         return {}
 
 
 class InvalidRequest(TailraceError):
-    """The request cannot be understood."""
+    """The request is invalid."""
 
     status = 400
     type = "invalid_request_error"
 
 
 class InvalidBody(InvalidRequest):
-    """The body is not a JSON object of the expected form."""
+    """The request body is not a JSON object of the expected form."""
 
     code = "invalid_body"
 
 
 class InvalidCursor(InvalidRequest):
-    """The cursor is not an event id: `<epoch>-<seq>`, two decimal numbers."""
+    """The cursor is not an event id of the form `<epoch>-<seq>` (two decimal numbers)."""
 
     code = "invalid_cursor"
 
 
 class IdempotencyKeyReused(InvalidRequest):
-    """This Idempotency-Key was used before with another body."""
+    """This Idempotency-Key was already used with a different request body."""
 
     code = "idempotency_key_reused"
 
 
 class RequestTooLarge(InvalidRequest):
-    """The body is larger than this server accepts."""
+    """The request body is larger than this server accepts."""
 
     status = 413
     code = "request_too_large"
 
 
 class MethodNotAllowed(InvalidRequest):
-    """This resource does not have that method."""
+    """This resource does not support the request's method."""
 
     status = 405
     code = "method_not_allowed"
@@ -97,7 +97,7 @@ class MethodNotAllowed(InvalidRequest):
 
 
 class HostRefused(InvalidRequest):
-    """This server runs without API keys and answers only to the loopback names."""
+    """The server runs without API keys, so it only accepts loopback names in the Host header."""
 
     status = 421
     code = "host_refused"
@@ -115,7 +115,7 @@ class Unauthenticated(TailraceError):
 
 
 class OriginRefused(TailraceError):
-    """This server runs without API keys and answers no other site's pages."""
+    """The server runs without API keys, so it rejects requests from pages of other origins."""
 
     status = 403
     type = "invalid_request_error"
@@ -123,7 +123,7 @@ class OriginRefused(TailraceError):
 
 
 class NotFound(TailraceError):
-    """There is nothing here."""
+    """The requested resource does not exist."""
 
     status = 404
     type = "invalid_request_error"
@@ -131,18 +131,21 @@ class NotFound(TailraceError):
 
 
 class Gone(TailraceError):
-    """This generation is no longer kept."""
+    """This generation is no longer stored.
+
+    `reason` becomes the code: `deleted`, `expired`, or `lost` (Redis no longer has its log).
+    """
 
     status = 410
     type = "invalid_request_error"
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"This generation is {reason}.")
+        super().__init__(f"This generation is no longer stored ({reason}).")
         self.code = reason
 
 
 class RetryableError(TailraceError):
-    """Something that passes: the same request may succeed a little later."""
+    """A temporary failure: the same request may succeed later."""
 
     def __init__(self, message: str | None = None, *, retry_after: int = 1, detail: str = "") -> None:
         super().__init__(message, detail=detail)
@@ -153,7 +156,7 @@ class RetryableError(TailraceError):
 
 
 class RateLimited(RetryableError):
-    """Too much at once. Try again in a moment."""
+    """Too many requests. Retry after a moment."""
 
     status = 429
     type = "rate_limit_exceeded"
@@ -161,7 +164,7 @@ class RateLimited(RetryableError):
 
 
 class Unavailable(RetryableError):
-    """The log's server cannot be reached right now. Try again in a moment."""
+    """Redis cannot be reached. Retry after a moment."""
 
     status = 503
     code = "unavailable"
@@ -183,10 +186,10 @@ class RedisRefused(TailraceError):
 
 
 class CorruptEntry(TailraceError):
-    """An entry of this log cannot be read."""
+    """An entry of this log cannot be decoded."""
 
     code = "corrupt_entry"
 
 
 class Misconfigured(TailraceError):
-    """The settings do not fit together."""
+    """The settings are invalid or contradict each other."""

@@ -1,7 +1,7 @@
-"""Names of things: generations, dispatches, and entries of a log.
+"""Identifiers of generations, jobs and log entries.
 
-A generation's id is unguessable (130 random bits): whoever holds it has been given it. An entry's id is its place in
-the log, `<epoch>-<seq>`, and at the same time the cursor a client hands back, so it is parsed here as untrusted text.
+A generation's id has 130 random bits and cannot be guessed. An entry's id, `<epoch>-<seq>`, is its position in the log
+and also the cursor that a client sends to resume, so it is parsed here as untrusted text.
 """
 
 import base64
@@ -16,21 +16,25 @@ CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)  # 15 digits: exac
 
 
 def new_generation_id() -> str:
-    """`gen_` and 26 characters of lower-case base32 (130 bits)."""
+    """A new id: `gen_` and 26 characters of lower-case base32 (130 random bits)."""
     return "gen_" + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
 
 
 def is_generation_id(text: str) -> bool:
+    """Whether the text has the form of a generation's id."""
     return GENERATION.fullmatch(text) is not None
 
 
 def new_token() -> str:
-    """A fresh name for a dispatch, a run or a worker: 80 random bits."""
+    """A new unique name for a job, a run or a worker: 80 random bits."""
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
 class EntryId(NamedTuple):
-    """An entry's place: the attempt that wrote it (ms of Redis' clock) and the last number it takes."""
+    """An entry's position: the epoch of the attempt that wrote it (ms of Redis' clock) and its last sequence number.
+
+    Ids are ordered: every entry of a later epoch is after every entry of an earlier one.
+    """
 
     epoch: int
     seq: int
@@ -40,10 +44,10 @@ class EntryId(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EntryId":
-        """Read a client's cursor.
+        """Parse a client's cursor.
 
         Raises:
-            InvalidCursor: anything but two decimal numbers of at most 15 digits with one `-` between them.
+            InvalidCursor: the text is not two decimal numbers of at most 15 digits with one `-` between them.
         """
         match = CURSOR.fullmatch(text)
         if match is None:
@@ -52,4 +56,4 @@ class EntryId(NamedTuple):
 
 
 START = EntryId(0, -1)
-"""The cursor before the first entry of any log: numbers begin at 0."""
+"""The cursor before the first entry of any log: sequence numbers begin at 0."""

@@ -1,8 +1,8 @@
-"""JSON as Tailrace writes and reads it.
+"""Tailrace's JSON encoder and decoders.
 
-Writing escapes U+2028, U+2029 and U+0085: readers that split lines by Unicode's rules (Python's `splitlines`) cut
-NDJSON and SSE there. Reading an upstream is tolerant: where the strict parser refuses (lone surrogates, NaN), the
-standard library's takes over, because one odd token must not end an answer.
+The encoder escapes U+2028, U+2029 and U+0085: clients that split lines by Unicode's rules (Python's `splitlines`) would
+cut NDJSON and SSE there. The decoder for upstream payloads is tolerant: input that the strict parser rejects (lone
+surrogates, NaN) is parsed by the standard library, because one malformed token must not end an answer.
 """
 
 import json
@@ -15,11 +15,10 @@ _decoder = msgspec.json.Decoder()
 
 
 def dumps(value: Any) -> bytes:
-    """Compact UTF-8 JSON, safe in one line of any reader.
+    """Encode a value as compact UTF-8 JSON without any character that a client could take for a line break.
 
     Raises:
-        UnicodeEncodeError: a string holds half a surrogate pair; `replace_lone_surrogates` text that comes from outside
-        first.
+        UnicodeEncodeError: a string contains a lone surrogate. Apply `replace_lone_surrogates` to untrusted text first.
     """
     data = _encoder.encode(value)
     if b"\xe2\x80" in data:
@@ -33,7 +32,7 @@ def loads(data: bytes | str) -> Any:
     """Parse JSON strictly.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, or holds a number out of range.
+        ValueError: the data is not JSON, is nested too deeply, or contains a number out of range.
     """
     try:
         return _decoder.decode(data)
@@ -44,10 +43,10 @@ def loads(data: bytes | str) -> Any:
 
 
 def loads_tolerant(data: bytes) -> Any:
-    """Parse JSON as upstreams send it: lone surrogates, NaN and invalid UTF-8 included.
+    """Parse JSON and accept the defects that upstreams send: lone surrogates, NaN and invalid UTF-8.
 
     Raises:
-        ValueError: it is not JSON even so.
+        ValueError: the data is not JSON, or is nested too deeply.
     """
     try:
         return _decoder.decode(data)
@@ -62,7 +61,7 @@ def loads_tolerant(data: bytes) -> Any:
 
 
 def replace_lone_surrogates(value: Any) -> Any:
-    """The same value with every orphaned half of a surrogate pair as U+FFFD, so that it can be written."""
+    """The same value with U+FFFD in place of every lone surrogate, so that it can be encoded."""
     match value:
         case str():
             return value if value.isascii() else value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -74,9 +73,9 @@ def replace_lone_surrogates(value: Any) -> Any:
 
 
 def canonical(body: bytes) -> bytes:
-    """The same bytes for the same JSON value, however it was spaced and ordered.
+    """A canonical encoding: equal JSON values give equal bytes, whatever their spacing and key order.
 
     Raises:
-        ValueError: it is not JSON.
+        ValueError: the body is not JSON, or is nested too deeply.
     """
     return msgspec.json.encode(loads(body), order="sorted")

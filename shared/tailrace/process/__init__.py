@@ -1,1 +1,1 @@
-"""What every process of ours does to itself: pacing, garbage collection, limits, tasks."""
+"""Process-level tools that frontend and worker share: batch pacing, GC tuning, resource limits, task cancellation."""

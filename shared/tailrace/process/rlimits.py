@@ -1,29 +1,29 @@
-"""How many files a process may have open: each connection is one.
+"""The limit of open files, of which each connection is one.
 
-The usual soft limit is 1,024, for the sake of programs that use `select`; a server raises it to the hard one. What is
-accepted beyond it is closed without a word.
+The usual soft limit is 1,024, for programs that use `select`. A server raises it to the hard limit, because connections
+accepted beyond the limit are closed without a response.
 """
 
 import logging
 import resource
 
 SPARE = 200
-"""Beside the connections that are counted: Redis, the upstream, health checks, calls that are no streams."""
+"""Files beyond the counted connections: Redis, the upstream, health checks, requests that are not streams."""
 
 logger = logging.getLogger(__name__)
 
 
 def raise_open_file_limit(connections: int) -> None:
-    """Raise the soft limit to the hard one; warn where that is too few for so many connections."""
+    """Raise the soft limit to the hard limit. Log a warning if that is too low for the given number of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
-    except (ValueError, OSError):  # macOS has a lower one than it says
+    except (ValueError, OSError):  # macOS enforces a lower limit than it reports
         pass
     if soft != resource.RLIM_INFINITY and soft < connections + SPARE:
         logger.warning(
-            "this process may have %d files open and is set to serve %d connections: beyond that limit they are closed "
-            "unanswered; raise it (ulimit -Hn), or lower the setting",
+            "the limit of open files is %d, too low for the configured %d connections: those beyond it are closed "
+            "without a response; raise the limit (ulimit -Hn) or lower the setting",
             soft, connections,
         )  # fmt: skip

@@ -1,19 +1,19 @@
-"""Ending tasks for good."""
+"""Reliable cancellation of tasks."""
 
 import asyncio
 from typing import Any
 
-AGAIN_S = 0.1
+RETRY_S = 0.1
 
 
 async def cancel_and_wait(*tasks: "asyncio.Task[Any] | None") -> None:
-    """Cancel tasks and wait until they are done; what they raise stays with them.
+    """Cancel the tasks and wait until they are done. Their exceptions stay in the tasks.
 
-    A cancellation may be swallowed: Python 3.11's `asyncio.wait_for`, which redis-py awaits its sockets with, returns
-    its result when both come at once. So whoever goes on is cancelled again.
+    A cancellation can be lost: Python 3.11's `asyncio.wait_for`, with which redis-py awaits its sockets, returns its
+    result if result and cancellation arrive together. A task that is still running is therefore cancelled again.
     """
     pending = {task for task in tasks if task is not None and not task.done()}
     while pending:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=AGAIN_S)
+        _, pending = await asyncio.wait(pending, timeout=RETRY_S)

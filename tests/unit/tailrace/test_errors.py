@@ -23,8 +23,8 @@ ROW = re.compile(
 )
 
 
-def drawn() -> list[dict[str, Any]]:
-    """The tree in the docstring: each class with its parent by the depth it is drawn at."""
+def documented_rows() -> list[dict[str, Any]]:
+    """The rows of the tree in the docstring. A row's parent follows from its depth."""
     assert errors.__doc__ is not None
     path: list[str] = []
     rows = []
@@ -35,14 +35,14 @@ def drawn() -> list[dict[str, Any]]:
     return rows
 
 
-def test_the_tree_that_is_drawn_is_the_tree_that_is_there() -> None:
-    assert [(row["name"], row["parent"]) for row in drawn()] == [
+def test_documented_tree_matches_the_classes() -> None:
+    assert [(row["name"], row["parent"]) for row in documented_rows()] == [
         (each.__name__, each.__mro__[1].__name__) for each in CLASSES
     ]
 
 
-@pytest.mark.parametrize("row", drawn(), ids=lambda row: str(row["name"]))
-def test_status_and_code_are_as_drawn(row: dict[str, Any]) -> None:
+@pytest.mark.parametrize("row", documented_rows(), ids=lambda row: str(row["name"]))
+def test_status_and_code_match_the_documented_tree(row: dict[str, Any]) -> None:
     kind: type[TailraceError] = getattr(errors, row["name"])
     if row["status"] is not None:
         assert kind.status == int(row["status"])
@@ -53,18 +53,18 @@ def test_status_and_code_are_as_drawn(row: dict[str, Any]) -> None:
     elif row["status"] is not None:
         assert row["label"] == kind.type
     else:
-        assert row["label"] in ("carries Retry-After", "told on the terminal at start, never over HTTP")
+        assert row["label"] in ("carries Retry-After", "printed on the terminal at start, never sent over HTTP")
 
 
 @pytest.mark.parametrize("kind", [each for each in CLASSES if each is not Gone], ids=lambda kind: str(kind.__name__))
-def test_every_error_is_told_in_one_shape(kind: type[TailraceError]) -> None:
+def test_errors_share_one_json_shape(kind: type[TailraceError]) -> None:
     error = kind()
     assert error.as_json() == {"error": {"message": kind.__doc__, "type": kind.type, "param": None, "code": kind.code}}
     assert str(error) == error.message == kind.__doc__
     assert kind("In other words.").as_json()["error"]["message"] == "In other words."
 
 
-def test_the_shape_is_pinned() -> None:
+def test_json_shape_has_four_keys_in_order() -> None:
     error = errors.InvalidBody("messages: Field required", param="messages")
     assert list(error.as_json()["error"].items()) == [
         ("message", "messages: Field required"),
@@ -75,7 +75,7 @@ def test_the_shape_is_pinned() -> None:
 
 
 @pytest.mark.parametrize("reason", ["deleted", "expired", "lost"])
-def test_gone_says_why(reason: str) -> None:
+def test_gone_carries_its_reason(reason: str) -> None:
     assert Gone(reason).as_json()["error"]["code"] == reason
     assert reason in Gone(reason).message
     assert Gone(reason).status == 410
@@ -93,10 +93,10 @@ def test_gone_says_why(reason: str) -> None:
         (Unavailable(), {"Retry-After": "1"}),
     ],
 )
-def test_headers_that_belong_to_an_error(error: TailraceError, headers: dict[str, str]) -> None:
+def test_headers_of_an_error(error: TailraceError, headers: dict[str, str]) -> None:
     assert error.headers() == headers
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: str(kind.__name__))
-def test_a_fault_of_the_callers_is_never_called_the_servers(kind: type[TailraceError]) -> None:
+def test_server_error_type_is_used_for_5xx_only(kind: type[TailraceError]) -> None:
     assert (kind.type == "server_error") == (kind.status >= 500)

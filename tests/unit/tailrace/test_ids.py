@@ -8,7 +8,7 @@ from tailrace.ids import START, EntryId, is_generation_id, new_generation_id, ne
 NUMBERS = st.integers(0, 10**15 - 1)
 
 
-def test_a_generation_id_is_unguessable_and_known_by_its_form() -> None:
+def test_generation_id_is_random_and_recognised_by_its_form() -> None:
     ids = {new_generation_id() for _ in range(1000)}
     assert len(ids) == 1000
     assert all(is_generation_id(each) for each in ids)
@@ -16,7 +16,7 @@ def test_a_generation_id_is_unguessable_and_known_by_its_form() -> None:
     assert len({each[-1] for each in ids}) == 32, "the last character is as random as the others"
 
 
-def test_tokens_differ() -> None:
+def test_tokens_are_unique() -> None:
     assert len({new_token() for _ in range(1000)}) == 1000
 
 
@@ -28,21 +28,23 @@ def test_tokens_differ() -> None:
         "gen_" + "а" * 26,  # Cyrillic
     ],
 )  # fmt: skip
-def test_what_is_not_a_generation_id(text: str) -> None:
+def test_malformed_generation_id_is_not_recognised(text: str) -> None:
     assert not is_generation_id(text)
 
 
 @given(NUMBERS, NUMBERS)
-def test_a_cursor_comes_back_as_it_was_told(epoch: int, n: int) -> None:
-    assert EntryId.parse(str(EntryId(epoch, n))) == EntryId(epoch, n)
+def test_cursor_survives_a_round_trip(epoch: int, seq: int) -> None:
+    assert EntryId.parse(str(EntryId(epoch, seq))) == EntryId(epoch, seq)
 
 
 @given(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
-def test_a_later_attempt_stands_above_every_number_of_an_earlier_one(one: int, n: int, other: int, m: int) -> None:
-    assert (EntryId(one, n) < EntryId(other, m)) == ((one, n) < (other, m))
+def test_entry_ids_are_ordered_by_epoch_and_then_by_sequence_number(
+    epoch: int, seq: int, other_epoch: int, other_seq: int
+) -> None:
+    assert (EntryId(epoch, seq) < EntryId(other_epoch, other_seq)) == ((epoch, seq) < (other_epoch, other_seq))
 
 
-def test_start_is_before_everything_and_no_cursor() -> None:
+def test_start_precedes_every_entry_and_is_not_a_valid_cursor() -> None:
     assert EntryId(0, 0) > START
     with pytest.raises(InvalidCursor):
         EntryId.parse(str(START))
@@ -58,20 +60,20 @@ def test_start_is_before_everything_and_no_cursor() -> None:
         "1" * 16 + "-1", "1-" + "1" * 16, "9" * 5000 + "-1", "1-1, 2-2",
     ],
 )  # fmt: skip
-def test_what_is_not_a_cursor(text: str) -> None:
-    with pytest.raises(InvalidCursor) as refused:
+def test_malformed_cursor_is_rejected(text: str) -> None:
+    with pytest.raises(InvalidCursor) as raised:
         EntryId.parse(text)
-    assert refused.value.status == 400
+    assert raised.value.status == 400
 
 
 @given(st.text(st.sampled_from("0123456789-+ _.\r\n\x00١１e"), max_size=40))
-def test_a_cursor_is_two_plain_numbers_or_refused(text: str) -> None:
-    record, dash, tail = text.partition("-")
-    is_plain = bool(dash) and all(part.isascii() and part.isdigit() and len(part) <= 15 for part in (record, tail))
+def test_cursor_is_two_ascii_numbers_or_rejected(text: str) -> None:
+    epoch, dash, seq = text.partition("-")
+    is_plain = bool(dash) and all(part.isascii() and part.isdigit() and len(part) <= 15 for part in (epoch, seq))
     try:
         parsed = EntryId.parse(text)
     except InvalidCursor:
         assert not is_plain
     else:
         assert is_plain
-        assert parsed == (int(record), int(tail))
+        assert parsed == (int(epoch), int(seq))

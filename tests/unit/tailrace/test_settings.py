@@ -5,7 +5,7 @@ import pytest
 from tailrace.errors import Misconfigured
 from tailrace.settings import Settings, load
 
-LEAK = "hunter2-not-for-anybody"
+LEAK = "hunter2-never-to-be-printed"
 NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
 SECRETS = {
     "api_keys": f"anna:{LEAK}",
@@ -16,12 +16,12 @@ SECRETS = {
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"TAILRACE_{name.upper()}", raising=False)
 
 
-def test_it_runs_without_any_setting() -> None:
+def test_defaults_are_sufficient() -> None:
     settings = load()
     settings.check_frontend()
     assert settings.is_loopback
@@ -30,11 +30,11 @@ def test_it_runs_without_any_setting() -> None:
     assert settings.origins == []
 
 
-def test_every_setting_has_a_default_and_says_what_it_is() -> None:
+def test_settings_have_defaults_and_descriptions() -> None:
     assert [name for name, field in Settings.model_fields.items() if field.is_required() or not field.description] == []
 
 
-def test_settings_come_from_the_environment_and_the_command_line_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overrides_take_precedence_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_PORT", "1234")
     monkeypatch.setenv("TAILRACE_LEASE_S", "2.5")
     monkeypatch.setenv("PORT", "99")
@@ -43,18 +43,18 @@ def test_settings_come_from_the_environment_and_the_command_line_wins(monkeypatc
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", [LEAK, "", "-1", "nan"])
-def test_a_wrong_value_names_the_variable_and_is_not_printed(
+def test_invalid_value_is_reported_by_variable_and_not_printed(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(f"TAILRACE_{name.upper()}", value)
-    with pytest.raises(Misconfigured) as refused:
+    with pytest.raises(Misconfigured) as raised:
         load()
-    assert f"TAILRACE_{name.upper()}: " in refused.value.message
-    assert LEAK not in str(refused.value)
-    assert refused.value.__suppress_context__
+    assert f"TAILRACE_{name.upper()}: " in raised.value.message
+    assert LEAK not in str(raised.value)
+    assert raised.value.__suppress_context__
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_values_are_reported_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAILRACE_PORT", "70000")
     monkeypatch.setenv("TAILRACE_MAX_JOBS", "0")
     with pytest.raises(Misconfigured, match=r"TAILRACE_PORT: .*; TAILRACE_MAX_JOBS: "):
@@ -62,13 +62,13 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", SECRETS)
-def test_secrets_are_not_told(name: str) -> None:
+def test_secrets_are_absent_from_repr_and_str(name: str) -> None:
     settings = load(**{name: SECRETS[name]})
     assert LEAK not in repr(settings)
     assert LEAK not in str(settings)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load().port = 1  # type: ignore[misc]
 
@@ -80,7 +80,7 @@ def test_settings_do_not_change() -> None:
         ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.example.org", False), ("", False),
     ],
 )  # fmt: skip
-def test_only_loopback_is_open_to_everybody_there(host: str, is_loopback: bool) -> None:
+def test_open_mode_requires_a_loopback_address(host: str, is_loopback: bool) -> None:
     settings = load(host=host)
     assert settings.is_loopback is is_loopback
     if is_loopback:
@@ -91,20 +91,20 @@ def test_only_loopback_is_open_to_everybody_there(host: str, is_loopback: bool) 
 
 
 @pytest.mark.parametrize(("ticket_secret", "is_enough"), [("", False), ("x" * 15, False), ("x" * 16, True)])
-def test_keys_need_a_secret_that_cannot_be_guessed(ticket_secret: str, is_enough: bool) -> None:
+def test_api_keys_require_a_long_ticket_secret(ticket_secret: str, is_enough: bool) -> None:
     settings = load(host="0.0.0.0", api_keys=f"anna:{LEAK}", ticket_secret=ticket_secret)
     if is_enough:
         settings.check_frontend()
         return
-    with pytest.raises(Misconfigured, match="TAILRACE_TICKET_SECRET") as refused:
+    with pytest.raises(Misconfigured, match="TAILRACE_TICKET_SECRET") as raised:
         settings.check_frontend()
-    assert LEAK not in refused.value.message
+    assert LEAK not in raised.value.message
 
 
 @pytest.mark.parametrize(
     ("keys", "has_callers"), [("", False), ("  \n", False), ("anna:key", True), ("@/a/file", True)]
 )
-def test_callers_are_there_when_keys_are(keys: str, has_callers: bool) -> None:
+def test_callers_exist_where_keys_are_set(keys: str, has_callers: bool) -> None:
     assert load(api_keys=keys).has_callers is has_callers
 
 
@@ -117,11 +117,11 @@ def test_callers_are_there_when_keys_are(keys: str, has_callers: bool) -> None:
         (" https://a.example/ ,http://b:1,", ["https://a.example", "http://b:1"]),
     ],
 )
-def test_origins_are_a_list(text: str, origins: list[str]) -> None:
+def test_origins_are_parsed_into_a_list(text: str, origins: list[str]) -> None:
     assert load(cors_origins=text).origins == origins
 
 
-def test_without_keys_any_origin_would_be_any_visitors_browser_and_is_refused() -> None:
+def test_any_origin_is_refused_without_keys() -> None:
     with pytest.raises(Misconfigured, match=r"TAILRACE_CORS_ORIGINS is \*"):
         load(cors_origins="*").check_frontend()
     load(cors_origins="*", api_keys="anna:anna-key-1", ticket_secret=LEAK).check_frontend()
@@ -129,5 +129,9 @@ def test_without_keys_any_origin_would_be_any_visitors_browser_and_is_refused() 
 
 
 @pytest.mark.parametrize(("queue_url", "server"), [("", "redis://log/0"), ("redis://queue/0", "redis://queue/0")])
-def test_the_queue_lives_with_the_log_unless_told_otherwise(queue_url: Any, server: str) -> None:
+def test_queue_server_defaults_to_the_server_of_the_logs(queue_url: Any, server: str) -> None:
     assert load(redis_url="redis://log/0", queue_url=queue_url).queue_server == server
+
+
+def test_restart_grace_outlasts_the_lease() -> None:
+    assert load(lease_s=2.5).restart_grace_s == 3.5

@@ -113,7 +113,7 @@ async def test_while_redis_is_away_an_event_source_is_told_to_come_again() -> No
     assert told.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert told.headers["cache-control"] == "no-cache, no-transform"
     assert told.body.startswith(b"retry: ")
-    assert told.body.endswith(b"\n: The log's server cannot be reached right now. Try again in a moment.\n\n")
+    assert told.body.endswith(b"\n: Redis cannot be reached. Retry after a moment.\n\n")
 
 
 @pytest.mark.parametrize("accept", ["*/*", "", "application/x-ndjson", "text/plain"])

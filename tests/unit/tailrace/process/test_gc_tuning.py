@@ -1,9 +1,9 @@
-"""The collector of cycles, where it runs in a process of its own."""
+"""The cyclic garbage collector, tuned in a process of its own."""
 
 import subprocess
 import sys
 
-LOOK = """
+PROGRAM = """
 import gc, weakref
 from tailrace.process.gc_tuning import YOUNG, tune_gc
 tune_gc()
@@ -17,5 +17,5 @@ assert dead() is None
 """
 
 
-def test_what_is_there_is_left_alone_and_new_cycles_are_still_collected() -> None:
-    subprocess.run([sys.executable, "-c", LOOK], check=True)
+def test_tuned_collector_freezes_existing_objects_and_collects_new_cycles() -> None:
+    subprocess.run([sys.executable, "-c", PROGRAM], check=True)

@@ -3,7 +3,7 @@ import asyncio
 from tailrace.process.tasks import cancel_and_wait
 
 
-async def test_a_swallowed_cancellation_is_repeated() -> None:
+async def test_swallowed_cancellation_is_repeated() -> None:
     swallowed = 0
 
     async def stubborn() -> None:
@@ -23,7 +23,7 @@ async def test_a_swallowed_cancellation_is_repeated() -> None:
     assert swallowed == 2
 
 
-async def test_what_is_done_or_never_was_needs_no_end() -> None:
+async def test_finished_and_missing_tasks_are_left_alone() -> None:
     async def fails() -> None:
         raise ValueError
 
