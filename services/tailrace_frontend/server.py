@@ -1,7 +1,8 @@
-"""The frontend as a process: uvicorn, told to drain the hub before it shuts down.
+"""The frontend process: uvicorn, extended to drain the event streams before it shuts down.
 
-`lifespan.shutdown` comes only after uvicorn has waited for the very streams it should end, so the drain sits in the
-server itself: readers are sent away with a retry hint, spread over the grace period, and then uvicorn goes.
+uvicorn sends `lifespan.shutdown` only after it has waited for all responses, including the streams that should end.
+The server itself therefore drains the hub first: readers receive a retry hint, spread over the drain period, and
+reconnect to another frontend.
 """
 
 import logging
@@ -19,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Drains, then shuts down."""
+    """A uvicorn server that drains the hub before it shuts down."""
 
     def __init__(self, config: uvicorn.Config, frontend: Frontend, drain_s: float) -> None:
         super().__init__(config)
@@ -29,11 +30,11 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._frontend.services.hub.drain(self._drain_s)
         await super().shutdown(sockets)
-        self._captured_signals.clear()  # it was asked to stop and has stopped: exit 0, not by the signal once more
+        self._captured_signals.clear()  # otherwise uvicorn raises the signal again and the process does not exit with 0
 
 
 def build(settings: Settings) -> Server:
-    """A server that is ready to `run()` or to be awaited with `serve()`."""
+    """A configured server; start it with `run()` or await `serve()`."""
     frontend = Frontend(settings)
     config = uvicorn.Config(
         frontend,
@@ -43,10 +44,10 @@ def build(settings: Settings) -> Server:
         loop="uvloop",
         ws="none",
         lifespan="on",
-        access_log=False,  # query strings carry tickets
+        access_log=False,  # query strings contain tickets
         log_level="warning",
         server_header=False,
-        proxy_headers=False,  # nothing here asks where a request came from
+        proxy_headers=False,  # the address of a client is never used
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         timeout_keep_alive=15,
     )
@@ -54,7 +55,7 @@ def build(settings: Settings) -> Server:
 
 
 def main(settings: Settings) -> None:
-    """Run a frontend in this process until it is told to stop."""
+    """Run a frontend in this process until SIGINT or SIGTERM."""
     raise_open_file_limit(settings.max_readers)
     server = build(settings)
     tune_gc()

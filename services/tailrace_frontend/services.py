@@ -60,7 +60,7 @@ class Services:
 
     async def defer_stream(self, why: TailraceError, extra_headers: list[tuple[bytes, bytes]], send: Send) -> None:
         """Answer with an event stream that only asks its client to come again."""
-        self.metrics.told_to_return.inc()
+        self.metrics.streams_deferred.inc()
         body = come_again(why.message)
         length = (b"content-length", str(len(body)).encode())
         headers = [(b"content-type", b"text/event-stream; charset=utf-8"), length, *HEADERS, *extra_headers]

@@ -1,8 +1,8 @@
-"""What the server knows about a client's connection and ASGI does not say.
+"""The state of a client's connection that uvicorn knows and ASGI does not expose.
 
-uvicorn's `send` is silent after a disconnect, and returning from an application leaves a full socket and its buffer
-for ever. So the protocol puts this into the scope: whether the client is gone, whether its socket is full, a way to cut
-it, and one to write to it that needs no task.
+uvicorn's `send` reports no error after a disconnect, and an application that returns while the socket is full leaves
+the socket and its buffer open for ever. The protocol therefore puts a `ClientConnection` into the scope. It reports
+whether the connection is lost and whether the socket is full, aborts the connection, and writes without a task.
 """
 
 import asyncio
@@ -15,11 +15,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest
 
-SCOPE = "tailrace.redis.connection"
+SCOPE = "tailrace.connection"
+"""Key of the `ClientConnection` in an ASGI scope."""
 
 
 class ClientConnection:
-    """One client's connection. `on_lost` is called once when it is gone."""
+    """One client's connection. `on_lost` is called once, when the connection is lost."""
 
     __slots__ = ("_flow", "_transport", "lost", "on_lost")
 
@@ -30,24 +31,25 @@ class ClientConnection:
         self.on_lost: Callable[[], None] | None = None
 
     def write(self, data: bytes) -> None:
-        """A piece of an answer that has begun without a length (never to HEAD): what uvicorn's `send` makes of it.
+        """Write a chunk of a response body, framed as uvicorn's `send` would frame it.
 
-        It returns at once and needs no task, so that whoever hears of an event can tell it in the same callback.
+        The response must have started without a content length, and the request must not be HEAD. The call returns at
+        once and needs no task, so a callback that receives an entry can write it directly.
         """
         if not self._transport.is_closing():
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     @property
     def is_full(self) -> bool:
-        """Whether the socket has not taken all that was handed over."""
+        """Whether the write buffer is above its limit because the client reads too slowly."""
         return self._flow.write_paused
 
     async def drained(self) -> None:
-        """Wait until the socket takes more, or is gone."""
+        """Wait until the write buffer is below its limit again, or the connection is lost."""
         await self._flow.drain()
 
     async def flushed(self) -> None:
-        """Wait until the socket has taken everything, or is gone."""
+        """Wait until the write buffer is empty, or the connection is lost."""
         if not self._transport.is_closing():
             self._transport.set_write_buffer_limits(high=0)
             await self._flow.drain()
@@ -55,12 +57,12 @@ class ClientConnection:
             self._transport.set_write_buffer_limits()
 
     def abort(self) -> None:
-        """Cut it, with whatever it still held."""
+        """Close the connection at once and discard its write buffer."""
         self._transport.abort()
 
 
 class Protocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, with the connection in the scope of each of its requests."""
+    """uvicorn's HTTP/1.1 protocol, with a `ClientConnection` in the scope of each request."""
 
     _client_connection: ClientConnection
 
@@ -81,7 +83,7 @@ class Protocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is told so in the one error shape; an answer under way is not talked into."""
+        """Answer malformed HTTP in the JSON shape of all errors; abort if a response has already started."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
             return self.transport.abort()
         body = jsoncodec.dumps(InvalidRequest(msg).as_json())

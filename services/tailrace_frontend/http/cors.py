@@ -1,6 +1,7 @@
-"""Cross-origin resource sharing, the same for FastAPI's routes and for the event stream beside them.
+"""Cross-origin resource sharing, with the same headers for FastAPI's routes and for the event streams beside them.
 
-No credentials are used (keys come in a header, tickets in the URL), so `*` may be answered as it stands.
+The API uses no credentials in the sense of CORS (keys are sent in a header, tickets in the URL), so `*` is a valid
+`Access-Control-Allow-Origin`.
 """
 
 from fastapi import FastAPI
@@ -11,7 +12,7 @@ ANY = "*"
 
 
 def allow_origins(api: FastAPI, origins: list[str]) -> None:
-    """Have the application answer pages of these origins."""
+    """Let pages of these origins read the application's responses."""
     if origins:
         api.add_middleware(
             CORSMiddleware,
@@ -23,7 +24,7 @@ def allow_origins(api: FastAPI, origins: list[str]) -> None:
 
 
 def headers_for(origin: str | None, origins: list[str]) -> list[tuple[bytes, bytes]]:
-    """What that middleware adds to an answer to a page of this origin."""
+    """The headers that the middleware adds to a response for a page of this origin."""
     if origin is None or not (ANY in origins or origin in origins):
         return []
     headers = [(b"access-control-expose-headers", ", ".join(EXPOSED).encode())]

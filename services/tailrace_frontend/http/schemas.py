@@ -1,8 +1,7 @@
-"""What callers send, and how a generation is told as JSON.
+"""The JSON schemas of requests and responses.
 
-The Chat Completions body is checked for types only: what it says is between the caller and the upstream, so unknown
-fields pass through, and the upstream gets the body as it came. The `tailrace` object is ours: unknown fields in it
-are refused.
+A Chat Completions body is checked for types only. Its meaning is a matter of the caller and the upstream, so unknown
+fields are accepted and the upstream receives the body unchanged. Unknown fields in the `tailrace` object are rejected.
 """
 
 from typing import Annotated, Any, Literal
@@ -17,11 +16,11 @@ from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
 
 MAX_DEPTH = 100
-"""Levels of a body. What only just parses here would be too deep for a process that reads it lower in its stack."""
+"""Levels of nesting in a body. A deeper body could exceed the recursion limit of a process that decodes it later."""
 
 
 class Message(BaseModel):
-    """One message. `content` may be parts (text, images, …) or null beside tool calls."""
+    """One message. `content` is text, a list of parts (text, images, …), or null beside tool calls."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -33,23 +32,29 @@ class Message(BaseModel):
 
 
 class TailraceOptions(BaseModel):
-    """How Tailrace keeps this generation."""
+    """Options for how Tailrace runs and stores this generation."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     on_interrupt: Literal["restart", "fail"] = Field(
-        "restart", description="What happens to what was said when the worker is lost: told anew, or ended as failed."
+        "restart",
+        description="When the worker is lost: `restart` discards the output and generates it again, `fail` ends the "
+        "generation as failed.",
     )
     on_disconnect: Literal["continue", "cancel"] = Field(
         "continue",
-        description="Whether it goes on when nobody reads; `cancel` ends it 20 s after the last reader left.",
+        description="Whether the generation continues without readers; `cancel` ends it 20 s after the last one left.",
     )
-    deadline_s: Annotated[int, Field(ge=1)] | None = Field(None, description="Seconds it may take from create.")
-    retention_s: Annotated[int, Field(ge=1)] | None = Field(None, description="Seconds it is kept after its end.")
+    deadline_s: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Seconds that the generation may take from its creation."
+    )
+    retention_s: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Seconds that the generation is stored after its end."
+    )
 
 
 class CreateGeneration(BaseModel):
-    """A Chat Completions body, and how to keep what comes of it. Other fields go to the upstream as they are."""
+    """A Chat Completions body with Tailrace's options. All other fields are sent to the upstream unchanged."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -80,7 +85,7 @@ class CreateGeneration(BaseModel):
 
 
 class Timings(BaseModel):
-    """Seconds."""
+    """Durations in seconds."""
 
     queue: float | None = None
     first_token: float | None = None
@@ -99,15 +104,15 @@ class GenerationJson(BaseModel):
     status: Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
     model: str
     created_at: float = Field(description="Epoch seconds.")
-    events_url: str = Field(description="For `EventSource`; carries a ticket where the server has keys.")
+    events_url: str = Field(description="URL for `EventSource`; contains a ticket if the server has API keys.")
     request: dict[str, Any] | None = None
-    output: list[dict[str, Any]] | None = Field(None, description="So far, or in all.")
+    output: list[dict[str, Any]] | None = Field(None, description="The output so far; after the end, all of it.")
     finish: list[dict[str, Any]] | None = None
     usage: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
     timings: Timings | None = None
     queue_position: int | None = Field(None, description="Place in the queue, from 1.")
-    worker_running: bool | None = Field(None, description="Whether any worker is running at all.")
+    worker_running: bool | None = Field(None, description="Whether any worker is running.")
 
 
 class GenerationList(BaseModel):
@@ -133,36 +138,36 @@ class ErrorJson(BaseModel):
 
 
 class ErrorResponse(BaseModel):
-    """The one error shape, everywhere."""
+    """The JSON shape of all errors."""
 
     error: ErrorJson
 
 
 def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
-    """The upstream's request and our options.
+    """Split a request body into the upstream's request and Tailrace's options.
 
     Raises:
-        InvalidBody: naming the field that is wrong.
+        InvalidBody: the body is invalid; `param` names the field.
     """
     try:
         value = jsoncodec.loads(body)
     except (ValueError, UnicodeDecodeError):
-        raise InvalidBody("The body is not JSON.") from None
+        raise InvalidBody("The request body is not JSON.") from None
     if not isinstance(value, dict):
-        raise InvalidBody("The body is not a JSON object.")
+        raise InvalidBody("The request body is not a JSON object.")
     if _is_deeper_than(MAX_DEPTH, value):
-        raise InvalidBody("The body is nested too deeply.")
+        raise InvalidBody("The request body is nested too deeply.")
     try:
         checked = CreateGeneration.model_validate(value)
     except ValidationError as error:
         raise _first_problem(error) from None
-    ours = checked.tailrace or TailraceOptions()
+    options = checked.tailrace or TailraceOptions()
     request = {name: each for name, each in value.items() if name != "tailrace"}
     return request, Options(
-        deadline_s=_capped("deadline_s", ours.deadline_s, settings.deadline_s),
-        retention_s=_capped("retention_s", ours.retention_s, settings.retention_s),
-        on_interrupt=ours.on_interrupt,
-        on_disconnect=ours.on_disconnect,
+        deadline_s=_capped("deadline_s", options.deadline_s, settings.deadline_s),
+        retention_s=_capped("retention_s", options.retention_s, settings.retention_s),
+        on_interrupt=options.on_interrupt,
+        on_disconnect=options.on_disconnect,
     )
 
 
@@ -183,10 +188,10 @@ def _first_problem(error: ValidationError) -> InvalidBody:
     return InvalidBody(f"{param or 'body'}: {problem['msg']}", param=param or None)
 
 
-def _capped(name: str, asked: int | None, cap: int) -> int:
-    if asked is not None and asked > cap:
-        raise InvalidBody(f"tailrace.{name}: at most {cap} on this server", param=f"tailrace.{name}")
-    return asked or cap
+def _capped(name: str, value: int | None, cap: int) -> int:
+    if value is not None and value > cap:
+        raise InvalidBody(f"tailrace.{name}: must be at most {cap} on this server", param=f"tailrace.{name}")
+    return value or cap
 
 
 def generation_json(

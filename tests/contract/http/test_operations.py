@@ -111,13 +111,13 @@ async def test_the_metrics_count_what_happens(product: Product) -> None:
         figures = await metrics(api)
         assert figures["tailrace_generations_created_total"] == 1
         assert figures["tailrace_streams_opened_total"] == 1
-        assert (figures["tailrace_readers"], figures["tailrace_tails"]) == (1, 1)
+        assert (figures["tailrace_readers"], figures["tailrace_live_logs"]) == (1, 1)
         assert figures["tailrace_subscriber_connected"] == 1
         assert figures["tailrace_queued"] >= 1
         assert figures["tailrace_workers"] == 0
         stream.cut()
         await eventually(lambda: has_metric(api, "tailrace_readers", 0))
-        assert await has_metric(api, "tailrace_tails", 0)
+        assert await has_metric(api, "tailrace_live_logs", 0)
         await api.cancel(generation_id)
         await api.read(generation_id, stream.parser.last_id)
         assert await has_metric(api, "tailrace_streams_resumed_total", 1)

@@ -8,17 +8,17 @@ from tailrace_frontend.metrics import Metrics
 RECORD = record()
 
 
-def told(metrics: Metrics) -> dict[str, float]:
+def samples(metrics: Metrics) -> dict[str, float]:
     families = text_string_to_metric_families(metrics.text().decode())
     return {sample.name + str(sample.labels or ""): sample.value for each in families for sample in each.samples}
 
 
-async def test_all_ten_are_there_from_the_start_each_with_its_help() -> None:
+async def test_metrics_exist_from_the_start_with_their_help_texts() -> None:
     metrics = Metrics(Web().hub)
     families = list(text_string_to_metric_families(metrics.text().decode()))
     assert {family.name for family in families} == {
         "tailrace_readers",
-        "tailrace_tails",
+        "tailrace_live_logs",
         "tailrace_subscriber_connected",
         "tailrace_queued",
         "tailrace_workers",
@@ -31,38 +31,38 @@ async def test_all_ten_are_there_from_the_start_each_with_its_help() -> None:
     assert all(family.documentation for family in families)
 
 
-async def test_readers_and_tails_are_those_of_the_hub_at_this_moment() -> None:
+async def test_readers_and_live_logs_are_the_current_ones_of_the_hub() -> None:
     web = Web()
     metrics = Metrics(web.hub)
-    assert told(metrics)["tailrace_readers"] == 0
+    assert samples(metrics)["tailrace_readers"] == 0
     await web.create(RECORD, LOGS["text"](RECORD)[:3])
     clients = [await web.read(RECORD), await web.read(RECORD)]
-    assert (told(metrics)["tailrace_readers"], told(metrics)["tailrace_tails"]) == (2, 1)
+    assert (samples(metrics)["tailrace_readers"], samples(metrics)["tailrace_live_logs"]) == (2, 1)
     for client in clients:
         client.leave()
-    await until(lambda: told(metrics)["tailrace_readers"] == 0)
-    assert told(metrics)["tailrace_tails"] == 0
+    await until(lambda: samples(metrics)["tailrace_readers"] == 0)
+    assert samples(metrics)["tailrace_live_logs"] == 0
     await web.close()
 
 
-async def test_the_subscriber_is_told_as_one_or_nought() -> None:
+async def test_subscriber_state_is_one_or_zero() -> None:
     web = Web()
     metrics = Metrics(web.hub)
-    assert told(metrics)["tailrace_subscriber_connected"] == 0
+    assert samples(metrics)["tailrace_subscriber_connected"] == 0
     web.hub.subscriber.connected = True
-    assert told(metrics)["tailrace_subscriber_connected"] == 1
+    assert samples(metrics)["tailrace_subscriber_connected"] == 1
 
 
-async def test_refusals_are_counted_by_status() -> None:
+async def test_error_responses_are_counted_by_status() -> None:
     metrics = Metrics(Web().hub)
     for status in (404, 404, 503):
         metrics.refused.labels(status).inc()
-    assert told(metrics)["tailrace_requests_refused_total{'status': '404'}"] == 2
-    assert told(metrics)["tailrace_requests_refused_total{'status': '503'}"] == 1
+    assert samples(metrics)["tailrace_requests_refused_total{'status': '404'}"] == 2
+    assert samples(metrics)["tailrace_requests_refused_total{'status': '503'}"] == 1
 
 
-async def test_two_in_one_process_do_not_share_their_figures() -> None:
+async def test_registries_of_one_process_are_separate() -> None:
     one, other = Metrics(Web().hub), Metrics(Web().hub)
     one.created.inc()
-    assert told(one)["tailrace_generations_created_total"] == 1
-    assert told(other)["tailrace_generations_created_total"] == 0
+    assert samples(one)["tailrace_generations_created_total"] == 1
+    assert samples(other)["tailrace_generations_created_total"] == 0

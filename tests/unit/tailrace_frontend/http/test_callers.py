@@ -39,11 +39,11 @@ def ticket_of(of: Callers, *, owner: str = "anna", generation_id: str = GENERATI
 
 
 @pytest.mark.parametrize(("key", "name"), [("anna-key-1", "anna"), ("ben-key-22", "ben")])
-def test_a_key_names_its_caller(key: str, name: str) -> None:
+def test_api_key_identifies_its_caller(key: str, name: str) -> None:
     assert callers().identify(bearer(key)) == name
 
 
-def test_the_scheme_is_read_in_any_case_and_with_any_space() -> None:
+def test_bearer_scheme_is_parsed_in_any_case_and_spacing() -> None:
     assert callers().identify({"authorization": "bEARER   anna-key-1 "}) == "anna"
 
 
@@ -67,15 +67,13 @@ def test_the_scheme_is_read_in_any_case_and_with_any_space() -> None:
     ],
     ids=repr,
 )
-def test_anything_but_a_known_bearer_key_is_refused(headers: dict[str, str]) -> None:
+def test_authorization_without_a_known_bearer_key_is_refused(headers: dict[str, str]) -> None:
     with pytest.raises(Unauthenticated):
         callers().identify(headers)
 
 
-@pytest.mark.parametrize("key", ["anna-key-1", "ben-key-22", "nobody-key"])
-def test_whoever_calls_the_key_is_compared_with_every_known_one_in_constant_time(
-    key: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("key", ["anna-key-1", "ben-key-22", "unknown-key"])
+def test_api_key_is_compared_with_every_known_key_in_constant_time(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[int, int]] = []
     compare: Callable[[bytes, bytes], bool] = hmac.compare_digest
 
@@ -87,10 +85,10 @@ def test_whoever_calls_the_key_is_compared_with_every_known_one_in_constant_time
     monkeypatch.setattr(hmac, "compare_digest", counting)
     with contextlib.suppress(Unauthenticated):
         of.identify(bearer(key))
-    assert compared == [(32, 32), (32, 32)]  # digests: the length of a key tells nothing either
+    assert compared == [(32, 32), (32, 32)]  # digests, so that the length of a key does not matter either
 
 
-def test_keys_come_from_a_file_one_a_line_or_by_comma(tmp_path: Path) -> None:
+def test_key_file_holds_one_entry_per_line_or_comma(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1\n\n  ben:ben-key-22, eve:eve-key-333\n")
     of = callers(f"@{file}")
@@ -98,12 +96,12 @@ def test_keys_come_from_a_file_one_a_line_or_by_comma(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The file is looked at with every call."""
+def always_check_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Check the file for changes with every call."""
     monkeypatch.setattr(module, "RELOAD_S", -1.0)
 
 
-def test_a_changed_file_is_read_again(tmp_path: Path, impatient: None) -> None:
+def test_key_file_is_read_again_after_a_change(tmp_path: Path, always_check_file: None) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1")
     of = callers(f"@{file}")
@@ -116,7 +114,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path, impatient: None) -> None:
     assert of.may_read("ben")
 
 
-def test_the_file_is_looked_at_only_once_in_a_while(tmp_path: Path) -> None:
+def test_key_file_is_checked_at_most_once_per_interval(tmp_path: Path) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1")
     of = callers(f"@{file}")
@@ -124,7 +122,9 @@ def test_the_file_is_looked_at_only_once_in_a_while(tmp_path: Path) -> None:
     assert of.identify(bearer("anna-key-1")) == "anna"
 
 
-def test_an_emptied_file_refuses_everybody_and_does_not_open_the_server(tmp_path: Path, impatient: None) -> None:
+def test_emptied_key_file_refuses_every_key_and_does_not_start_open_mode(
+    tmp_path: Path, always_check_file: None
+) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1")
     of = callers(f"@{file}")
@@ -135,8 +135,8 @@ def test_an_emptied_file_refuses_everybody_and_does_not_open_the_server(tmp_path
 
 
 @pytest.mark.parametrize("spoil", [lambda file: file.unlink(), lambda file: file.write_text("anna: broken")])
-def test_a_file_that_cannot_be_read_any_more_leaves_the_keys_as_they_were(
-    tmp_path: Path, impatient: None, spoil: Callable[[Path], object]
+def test_unreadable_key_file_leaves_the_keys_unchanged(
+    tmp_path: Path, always_check_file: None, spoil: Callable[[Path], object]
 ) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1")
@@ -145,31 +145,31 @@ def test_a_file_that_cannot_be_read_any_more_leaves_the_keys_as_they_were(
     assert of.identify(bearer("anna-key-1")) == "anna"
 
 
-def test_a_file_that_cannot_be_read_any_more_is_told_of_once_a_change_and_without_its_keys(
-    tmp_path: Path, impatient: None, caplog: pytest.LogCaptureFixture
+def test_unreadable_key_file_is_logged_once_per_change_without_its_keys(
+    tmp_path: Path, always_check_file: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1")
     of = callers(f"@{file}")
-    told = []
+    logged = []
     for content in (b"anna: broken", b"anna:anna-key-\xff2", None, b"ben:ben-key-22", None):
         file.unlink(missing_ok=True)
         if content is not None:
             file.write_bytes(content)
         for _ in range(3):
             of.may_read("anna")
-        told.append([record.getMessage() for record in caplog.records])
+        logged.append([record.getMessage() for record in caplog.records])
         caplog.clear()
-    assert [len(messages) for messages in told] == [1, 1, 1, 0, 1]
-    assert "entry 1 is not `name:key`" in told[0][0]
-    assert f"cannot read {file}: it is not UTF-8" in told[1][0]
-    assert f"cannot read {file}: No such file or directory" in told[2][0]
-    assert all("the keys stay as they were" in message for messages in told for message in messages)
-    assert not any(secret in str(told) for secret in ("broken", "anna-key", "xff", "ben-key"))
+    assert [len(messages) for messages in logged] == [1, 1, 1, 0, 1]
+    assert "entry 1 is not `name:key`" in logged[0][0]
+    assert f"cannot read {file}: it is not UTF-8" in logged[1][0]
+    assert f"cannot read {file}: No such file or directory" in logged[2][0]
+    assert all("the keys read before stay in use" in message for messages in logged for message in messages)
+    assert not any(secret in str(logged) for secret in ("broken", "anna-key", "xff", "ben-key"))
     assert of.may_read("ben")
 
 
-def test_a_file_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
+def test_missing_key_file_fails_the_start_with_its_name(tmp_path: Path) -> None:
     with pytest.raises(Misconfigured, match=f"cannot read {tmp_path}/keys"):
         callers(f"@{tmp_path}/keys")
 
@@ -187,53 +187,53 @@ def test_a_file_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
         "b~n:ben-key-22",
     ],
 )
-def test_a_bad_entry_is_named_by_its_position_and_never_by_its_value(bad: str, tmp_path: Path) -> None:
-    with pytest.raises(Misconfigured) as told:
+def test_malformed_entry_is_reported_by_position_and_never_by_value(bad: str, tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured) as raised:
         callers(f"anna:anna-key-1, {bad}")
-    assert "entry 2" in told.value.message
+    assert "entry 2" in raised.value.message
     file = tmp_path / "keys"
     file.write_text(f"anna:anna-key-1,{bad}" if " " in bad else f"anna:anna-key-1\n{bad}")
-    with pytest.raises(Misconfigured) as told_of_file:
+    with pytest.raises(Misconfigured) as raised_for_file:
         callers(f"@{file}")
-    for message in (told.value.message, told_of_file.value.message):
+    for message in (raised.value.message, raised_for_file.value.message):
         assert "entry 2" in message
         assert not any(secret in message for secret in ("ben-key", "anna-key", "short", "bén"))
 
 
-def test_a_ticket_reads_its_log_in_the_name_of_its_owner() -> None:
+def test_ticket_is_redeemed_for_its_owner() -> None:
     of = callers()
     assert of.redeem(ticket_of(of), GENERATION) == "anna"
     assert of.redeem(ticket_of(of, owner="ben"), GENERATION) == "ben"
 
 
-def test_a_ticket_is_good_on_every_node_with_the_same_secret_and_on_no_other() -> None:
+def test_ticket_is_valid_on_every_frontend_with_the_same_secret_only() -> None:
     ticket = ticket_of(callers())
     assert callers().redeem(ticket, GENERATION) == "anna"
     with pytest.raises(Unauthenticated):
         callers(ticket_secret="fedcba9876543210").redeem(ticket, GENERATION)
 
 
-def test_a_ticket_says_nothing_of_the_secret_nor_of_a_key() -> None:
+def test_ticket_contains_neither_secret_nor_key() -> None:
     ticket = ticket_of(callers())
     assert SECRET not in ticket
     assert "anna-key-1" not in ticket
     assert all(part.isalnum() or part in "~-_" for part in ticket)  # needs no escaping in a URL
 
 
-def test_a_ticket_for_another_log_is_refused() -> None:
+def test_ticket_for_another_log_is_refused() -> None:
     of = callers()
     with pytest.raises(Unauthenticated):
         of.redeem(ticket_of(of, generation_id=OTHER), GENERATION)
 
 
-def test_a_ticket_cannot_be_made_into_another_owners() -> None:
+def test_ticket_with_another_owner_is_refused() -> None:
     of = callers()
     _, expires, signature = ticket_of(of).split("~")
     with pytest.raises(Unauthenticated):
         of.redeem(f"ben~{expires}~{signature}", GENERATION)
 
 
-def test_a_ticket_cannot_be_made_to_live_longer() -> None:
+def test_ticket_with_a_later_expiry_is_refused() -> None:
     of = callers()
     owner, expires, signature = ticket_of(of, expires=soon() - 120).split("~")
     for later in (str(soon()), "9" * 15, "9" * 400):
@@ -243,7 +243,7 @@ def test_a_ticket_cannot_be_made_to_live_longer() -> None:
         of.redeem(f"{owner}~{expires}~{signature}", GENERATION)
 
 
-def test_a_ticket_ends_with_its_owners_key(tmp_path: Path, impatient: None) -> None:
+def test_ticket_is_refused_after_its_owners_key_is_removed(tmp_path: Path, always_check_file: None) -> None:
     file = tmp_path / "keys"
     file.write_text("anna:anna-key-1,ben:ben-key-22")
     of = callers(f"@{file}")
@@ -263,12 +263,12 @@ def test_a_ticket_ends_with_its_owners_key(tmp_path: Path, impatient: None) -> N
     ],
     ids=ascii,
 )  # fmt: skip
-def test_whatever_else_a_ticket_is_it_is_refused_and_nothing_breaks(ticket: str) -> None:
+def test_malformed_ticket_is_refused(ticket: str) -> None:
     with pytest.raises(Unauthenticated):
         callers().redeem(ticket, GENERATION)
 
 
-def test_in_open_mode_everybody_is_the_same_caller_and_needs_no_ticket() -> None:
+def test_open_mode_has_one_caller_and_no_tickets() -> None:
     of = callers("", "")
     assert of.are_open
     assert of.identify({"host": "localhost:8080"}) == OPEN
@@ -279,7 +279,7 @@ def test_in_open_mode_everybody_is_the_same_caller_and_needs_no_ticket() -> None
 @pytest.mark.parametrize(
     "host", ["localhost", "localhost:8080", "LOCALHOST:80", "127.0.0.1", "127.0.0.1:1", "[::1]:8080", "[::1]"]
 )
-def test_open_mode_answers_to_the_loopback_names(host: str) -> None:
+def test_open_mode_accepts_loopback_hosts(host: str) -> None:
     assert callers("", "").identify({"host": host}) == OPEN
 
 
@@ -298,7 +298,7 @@ def test_open_mode_answers_to_the_loopback_names(host: str) -> None:
         ":80",
     ],
 )
-def test_open_mode_answers_to_no_other_name(host: str) -> None:
+def test_open_mode_refuses_other_hosts(host: str) -> None:
     with pytest.raises(HostRefused):
         callers("", "").identify({"host": host})
     with pytest.raises(HostRefused):
@@ -306,7 +306,7 @@ def test_open_mode_answers_to_no_other_name(host: str) -> None:
 
 
 @pytest.mark.parametrize("origin", ["http://localhost:8080", "https://localhost:8080", ""])
-def test_open_mode_answers_its_own_pages(origin: str) -> None:
+def test_open_mode_accepts_its_own_origin(origin: str) -> None:
     assert callers("", "").identify({"host": "localhost:8080", "origin": origin}) == OPEN
 
 
@@ -318,12 +318,12 @@ def test_open_mode_answers_its_own_pages(origin: str) -> None:
         "http://localhost:8080.example.org", "file://", "http://[", "http://]localhost:8080", "\x00",
     ],
 )  # fmt: skip
-def test_open_mode_answers_no_other_sites_pages(origin: str) -> None:
+def test_open_mode_refuses_other_origins(origin: str) -> None:
     with pytest.raises(OriginRefused):
         callers("", "").identify({"host": "localhost:8080", "origin": origin})
 
 
-def test_open_mode_answers_pages_of_the_origins_it_was_told() -> None:
+def test_open_mode_accepts_configured_origins() -> None:
     of = callers("", "", cors_origins="https://app.example.org/, https://b.example.org")
     for origin in ("https://app.example.org", "https://b.example.org"):
         assert of.identify({"host": "localhost", "origin": origin}) == OPEN
@@ -331,16 +331,16 @@ def test_open_mode_answers_pages_of_the_origins_it_was_told() -> None:
         of.identify({"host": "localhost", "origin": "https://c.example.org"})
 
 
-def test_with_keys_neither_host_nor_origin_matters() -> None:
+def test_host_and_origin_are_ignored_with_keys() -> None:
     assert callers().identify(bearer("anna-key-1") | {"host": "example.org", "origin": "http://other.org"}) == "anna"
 
 
-def test_header_names_are_read_in_any_case() -> None:
+def test_header_names_are_case_insensitive() -> None:
     assert callers().identify(Headers({"AUTHORIZATION": "Bearer anna-key-1"})) == "anna"
 
 
-def test_what_a_refusal_says_holds_no_key() -> None:
-    with pytest.raises(TailraceError) as told:
+def test_refusal_contains_no_key() -> None:
+    with pytest.raises(TailraceError) as raised:
         callers().identify(bearer("anna-key-2"))
-    assert "anna-key" not in str(told.value.as_json())
-    assert told.value.headers() == {"WWW-Authenticate": "Bearer"}
+    assert "anna-key" not in str(raised.value.as_json())
+    assert raised.value.headers() == {"WWW-Authenticate": "Bearer"}

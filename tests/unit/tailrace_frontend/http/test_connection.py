@@ -20,7 +20,7 @@ LARGE = b"x" * (16 * 1024 * 1024)  # more than the buffers of both sockets take
 
 @asynccontextmanager
 async def served(app: App) -> AsyncIterator[socket.socket]:
-    """A server, and a client's socket on it that reads only when it is told to."""
+    """A server, and a client's socket on it that reads only on request."""
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as client:
@@ -36,18 +36,18 @@ async def served(app: App) -> AsyncIterator[socket.socket]:
 
 
 async def read_all(client: socket.socket) -> bytes:
-    told = b""
+    received = b""
     while data := await asyncio.wait_for(asyncio.get_running_loop().sock_recv(client, 2**20), 5):
-        told += data
-    return told
+        received += data
+    return received
 
 
-class Told:
-    """An application that answers one request as it is told to, and shows the connection it finds in the scope."""
+class ScriptedApp:
+    """An application that answers one request with a given function and exposes the connection from the scope."""
 
     connection: ClientConnection
 
-    def __init__(self, answer: Callable[["Told"], Awaitable[None]]) -> None:
+    def __init__(self, answer: Callable[["ScriptedApp"], Awaitable[None]]) -> None:
         self._answer = answer
         self.done = False
 
@@ -62,32 +62,32 @@ class Told:
         await self.send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-async def test_a_socket_that_takes_everything_is_not_full() -> None:
-    async def answer(app: Told) -> None:
+async def test_socket_of_a_reading_client_is_not_full() -> None:
+    async def answer(app: ScriptedApp) -> None:
         await app.write(b"hello")
         assert not app.connection.is_full
         await app.connection.drained()
         await app.connection.flushed()
         await app.write(b"", more=False)
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         await asyncio.get_running_loop().sock_sendall(client, REQUEST)
         await until(lambda: app.done)
         assert not app.connection.lost
 
 
-async def test_a_socket_that_nobody_reads_fills_up_and_drains_once_it_is_read() -> None:
+async def test_socket_of_a_stalled_client_fills_up_and_drains_when_read() -> None:
     full = []
 
-    async def answer(app: Told) -> None:
+    async def answer(app: ScriptedApp) -> None:
         await app.write(LARGE)
         full.append(app.connection.is_full)
         await app.connection.drained()
         full.append(app.connection.is_full)
         await app.write(b"", more=False)
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(client, REQUEST)
@@ -98,49 +98,49 @@ async def test_a_socket_that_nobody_reads_fills_up_and_drains_once_it_is_read() 
         assert full == [True, False]
 
 
-async def test_what_is_written_past_the_server_is_framed_as_a_piece_of_the_answer() -> None:
-    async def answer(app: Told) -> None:
+async def test_write_frames_data_as_a_chunk_of_the_response() -> None:
+    async def answer(app: ScriptedApp) -> None:
         app.connection.write(b"hello, ")
         await app.write(b"wor")
         app.connection.write(b"ld")
         await app.write(b"", more=False)
         app.connection.abort()
-        app.connection.write(b"to nobody")
+        app.connection.write(b"after the abort")
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         await asyncio.get_running_loop().sock_sendall(client, REQUEST)
-        told = await read_all(client)
+        received = await read_all(client)
         await until(lambda: app.done)
-    head, _, body = told.partition(b"\r\n\r\n")
+    head, _, body = received.partition(b"\r\n\r\n")
     assert b"transfer-encoding: chunked" in head
     assert body == b"7\r\nhello, \r\n3\r\nwor\r\n2\r\nld\r\n0\r\n\r\n"
 
 
-async def test_what_is_cut_ends_without_an_end_and_says_so_once() -> None:
+async def test_abort_omits_the_last_chunk_and_calls_on_lost_once() -> None:
     lost = []
 
-    async def answer(app: Told) -> None:
+    async def answer(app: ScriptedApp) -> None:
         app.connection.on_lost = lambda: lost.append(app.connection.lost)
         await app.write(b"hello")
         app.connection.abort()
         await asyncio.sleep(0)
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         await asyncio.get_running_loop().sock_sendall(client, REQUEST)
-        told = await read_all(client)
+        received = await read_all(client)
         await until(lambda: app.done)
-    assert told.endswith(b"hello\r\n")  # and no last chunk
+    assert received.endswith(b"hello\r\n")  # and no last chunk
     assert lost == [True]
 
 
-async def test_who_waits_for_a_full_socket_learns_that_it_is_gone() -> None:
-    async def answer(app: Told) -> None:
+async def test_drained_returns_when_the_connection_is_lost() -> None:
+    async def answer(app: ScriptedApp) -> None:
         await app.write(LARGE)
         await app.connection.drained()
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         await asyncio.get_running_loop().sock_sendall(client, REQUEST)
         await until(lambda: hasattr(app, "connection") and app.connection.is_full)
@@ -149,17 +149,17 @@ async def test_who_waits_for_a_full_socket_learns_that_it_is_gone() -> None:
     assert app.connection.lost
 
 
-async def test_flushed_waits_until_the_socket_has_taken_the_last_byte() -> None:
+async def test_flushed_waits_until_the_write_buffer_is_empty() -> None:
     flushed = []
 
-    async def answer(app: Told) -> None:
+    async def answer(app: ScriptedApp) -> None:
         await app.write(LARGE)
         await app.connection.drained()
         await app.connection.flushed()
         flushed.append(app.connection._transport.get_write_buffer_size())
         await app.write(b"", more=False)
 
-    app = Told(answer)
+    app = ScriptedApp(answer)
     async with served(app) as client:
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(client, REQUEST)
@@ -169,16 +169,16 @@ async def test_flushed_waits_until_the_socket_has_taken_the_last_byte() -> None:
     assert flushed == [0]
 
 
-class Line(asyncio.Transport):
-    """A connection without a network."""
+class FakeTransport(asyncio.Transport):
+    """A transport without a network, which records the written bytes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.told = b""
+        self.written = b""
         self.closed = self.aborted = False
 
     def write(self, data: Any) -> None:
-        self.told += bytes(data)
+        self.written += bytes(data)
 
     def close(self) -> None:
         self.closed = True
@@ -197,13 +197,13 @@ class Line(asyncio.Transport):
     def resume_reading(self) -> None: ...
 
 
-def connected(app: App) -> tuple[Protocol, Line]:
+def connected(app: App) -> tuple[Protocol, FakeTransport]:
     config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
     config.load()
-    line = Line()
+    transport = FakeTransport()
     protocol = Protocol(config, ServerState(), {})
-    protocol.connection_made(line)
-    return protocol, line
+    protocol.connection_made(transport)
+    return protocol, transport
 
 
 async def nothing(scope: dict[str, Any], receive: Any, send: Any) -> None: ...
@@ -222,32 +222,32 @@ async def nothing(scope: dict[str, Any], receive: Any, send: Any) -> None: ...
     ],
     ids=repr,
 )
-async def test_what_is_no_http_is_refused_in_the_one_error_shape(sent: bytes) -> None:
-    protocol, line = connected(nothing)
+async def test_malformed_http_is_answered_in_the_json_error_shape(sent: bytes) -> None:
+    protocol, transport = connected(nothing)
     protocol.data_received(sent)
-    head, _, body = line.told.partition(b"\r\n\r\n")
+    head, _, body = transport.written.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert b"content-type: application/json" in head
     assert b"content-length: %d" % len(body) in head
     assert json.loads(body)["error"].keys() == {"message", "type", "param", "code"}
-    assert line.closed
+    assert transport.closed
 
 
-async def test_what_stops_being_http_in_the_middle_of_an_answer_is_cut_without_a_word() -> None:
+async def test_malformed_http_during_a_response_aborts_the_connection() -> None:
     begun = asyncio.Event()
 
-    async def answer(app: Told) -> None:
+    async def answer(app: ScriptedApp) -> None:
         await app.write(b"hello")
         begun.set()
         await asyncio.Event().wait()
 
-    protocol, line = connected(Told(answer))
+    protocol, transport = connected(ScriptedApp(answer))
     protocol.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
     await begun.wait()
-    told = line.told
+    written = transport.written
     protocol.data_received(b"zz\r\n")
-    assert line.told == told
-    assert line.aborted
+    assert transport.written == written
+    assert transport.aborted
     for task in protocol.tasks:
         task.cancel()
     await asyncio.gather(*protocol.tasks, return_exceptions=True)

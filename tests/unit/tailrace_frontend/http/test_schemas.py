@@ -27,33 +27,33 @@ def body(**fields: Any) -> dict[str, Any]:
     return {"model": "demo", "messages": MESSAGES} | fields
 
 
-def refused(body: Any) -> InvalidBody:
-    with pytest.raises(InvalidBody) as told:
+def rejected(body: Any) -> InvalidBody:
+    with pytest.raises(InvalidBody) as raised:
         parsed(body)
-    return told.value
+    return raised.value
 
 
-def test_the_smallest_body_gets_the_servers_defaults() -> None:
+def test_minimal_body_gets_the_default_options() -> None:
     assert parsed(body()) == (body(), Options(100, 200, "restart", "continue"))
 
 
-def test_our_own_options_are_taken_out_and_all_else_goes_to_the_upstream_as_it_came() -> None:
+def test_options_are_removed_and_other_fields_pass_through_unchanged() -> None:
     chat = body(
         temperature=0.5, n=2, stop=["a", "b"], tools=[{"type": "function", "function": {"name": "f"}}],
         tool_choice="auto",
         stream=True, stream_options={"include_usage": True, "x": 1}, response_format={"type": "json_object"},
         x_vendor={"deep": [1, None, True, {"ä": "€\0"}]}, seed=2**70, reasoning_effort="low", metadata={}, user=None,
     )  # fmt: skip
-    ours = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8}
-    assert parsed(chat | {"tailrace": ours}) == (chat, Options(7, 8, "fail", "cancel"))
+    given = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8}
+    assert parsed(chat | {"tailrace": given}) == (chat, Options(7, 8, "fail", "cancel"))
 
 
-@pytest.mark.parametrize("ours", [None, {}, {"deadline_s": None, "retention_s": None}])
-def test_options_that_are_not_given_are_the_servers(ours: Any) -> None:
-    assert parsed(body(tailrace=ours))[1] == Options(100, 200)
+@pytest.mark.parametrize("given", [None, {}, {"deadline_s": None, "retention_s": None}])
+def test_missing_options_default_to_the_settings(given: Any) -> None:
+    assert parsed(body(tailrace=given))[1] == Options(100, 200)
 
 
-def test_messages_may_be_parts_calls_and_their_results() -> None:
+def test_messages_with_parts_calls_and_results_are_accepted() -> None:
     messages = [
         {"role": "user", "content": [{"type": "text", "text": "?"}, {"type": "image_url", "image_url": {"url": "x"}}]},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function", "function": {}}], "x": 1},
@@ -77,18 +77,18 @@ def test_messages_may_be_parts_calls_and_their_results() -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )  # fmt: skip
-def test_a_field_of_the_wrong_type_is_refused_by_name(field: str, value: Any) -> None:
-    problem = refused(body(**{field: value}))
+def test_field_of_the_wrong_type_is_rejected_by_name(field: str, value: Any) -> None:
+    problem = rejected(body(**{field: value}))
     assert (problem.param or "").split(".")[0] == field
     assert problem.message.startswith(field)
     assert problem.code == "invalid_body"
 
 
 @pytest.mark.parametrize("field", ["model", "messages"])
-def test_a_field_that_is_missing_is_named(field: str) -> None:
-    asked = body()
-    del asked[field]
-    assert refused(asked).param == field
+def test_missing_field_is_rejected_by_name(field: str) -> None:
+    incomplete = body()
+    del incomplete[field]
+    assert rejected(incomplete).param == field
 
 
 @pytest.mark.parametrize(
@@ -106,12 +106,12 @@ def test_a_field_that_is_missing_is_named(field: str) -> None:
         ({"role": "tool", "tool_call_id": 1}, "messages.1.tool_call_id"),
     ],
 )
-def test_a_message_that_is_wrong_is_named_with_its_place(message: Any, param: str) -> None:
-    assert refused(body(messages=[*MESSAGES, message])).param == param
+def test_malformed_message_is_rejected_by_path(message: Any, param: str) -> None:
+    assert rejected(body(messages=[*MESSAGES, message])).param == param
 
 
 @pytest.mark.parametrize(
-    ("ours", "param"),
+    ("given", "param"),
     [
         ({"on_disconnect": "stop"}, "tailrace.on_disconnect"),
         ({"on_disconnect": None}, "tailrace.on_disconnect"),
@@ -130,22 +130,22 @@ def test_a_message_that_is_wrong_is_named_with_its_place(message: Any, param: st
         ({"on_Interrupt": "fail"}, "tailrace.on_Interrupt"),
     ],
 )
-def test_an_option_of_ours_that_is_unknown_or_out_of_range_is_refused_by_name(ours: Any, param: str) -> None:
-    assert refused(body(tailrace=ours)).param == param
+def test_option_that_is_unknown_or_out_of_range_is_rejected_by_name(given: Any, param: str) -> None:
+    assert rejected(body(tailrace=given)).param == param
 
 
-def test_a_cap_is_told_with_its_figure() -> None:
-    assert "at most 100" in refused(body(tailrace={"deadline_s": 101})).message
+def test_limit_of_an_option_is_in_the_message() -> None:
+    assert "at most 100" in rejected(body(tailrace={"deadline_s": 101})).message
 
 
-def test_what_was_sent_is_never_repeated_in_the_message() -> None:
+def test_rejected_value_is_never_repeated_in_the_message() -> None:
     secret = "sk-do-not-repeat-me"
     for wrong in (
         body(stream=secret),
         body(tailrace={"on_interrupt": secret}),
         body(messages=[{"role": [secret]}]),
     ):
-        assert secret not in str(refused(wrong).as_json())
+        assert secret not in str(rejected(wrong).as_json())
 
 
 @pytest.mark.parametrize(
@@ -159,21 +159,21 @@ def test_what_was_sent_is_never_repeated_in_the_message() -> None:
     ],
     ids=lambda sent: repr(sent)[:30],
 )  # fmt: skip
-def test_what_is_no_json_object_is_refused(sent: bytes) -> None:
-    assert refused(sent).param is None
+def test_body_that_is_not_a_json_object_is_rejected(sent: bytes) -> None:
+    assert rejected(sent).param is None
 
 
 def nested(depth: int) -> bytes:
     return b'{"model":"demo","messages":[{"role":"user"}],"x":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
 
 
-def test_a_body_may_be_nested_so_deep_and_no_deeper() -> None:
+def test_nesting_is_accepted_up_to_its_limit() -> None:
     assert parsed(nested(MAX_DEPTH))[0]["x"] is not None
     for depth in (MAX_DEPTH + 1, 900, 990, 5000, 1_000_000):
-        assert "nested" in refused(nested(depth)).message or depth > 950
+        assert "nested" in rejected(nested(depth)).message or depth > 950
 
 
-def test_what_is_nested_as_deep_as_may_be_is_read_again_from_deep_in_a_stack() -> None:
+def test_deepest_accepted_nesting_is_decodable_from_deep_in_a_stack() -> None:
     chat, _ = parsed(nested(MAX_DEPTH))
     stored = msgspec.json.encode(chat)
 
@@ -183,7 +183,7 @@ def test_what_is_nested_as_deep_as_may_be_is_read_again_from_deep_in_a_stack() -
     assert read(500) == chat
 
 
-def test_of_a_field_given_twice_the_last_one_counts_for_us_and_for_the_upstream() -> None:
+def test_duplicate_field_takes_its_last_value_for_tailrace_and_the_upstream() -> None:
     chat, options = parsed(
         b'{"model":"a","messages":[{"role":"user"}],"model":"b","tailrace":{},"tailrace":{"deadline_s":5}}'
     )
@@ -201,16 +201,16 @@ FIELDS = st.sampled_from(["model", "messages", "n", "stop", "stream", "tools", "
 
 
 @given(st.binary(max_size=80))
-def test_any_bytes_are_refused_or_understood(sent: bytes) -> None:
+def test_arbitrary_bytes_are_rejected_or_parsed(sent: bytes) -> None:
     with contextlib.suppress(InvalidBody):
         parsed(sent)
 
 
 @given(st.dictionaries(FIELDS, JSON, max_size=5))
-def test_any_object_is_refused_or_kept_as_it_is(fields: dict[str, Any]) -> None:
-    asked = body(**fields)
+def test_arbitrary_object_is_rejected_or_kept_unchanged(fields: dict[str, Any]) -> None:
+    sent = body(**fields)
     with contextlib.suppress(InvalidBody):
-        assert parsed(asked)[0] == {name: value for name, value in asked.items() if name != "tailrace"}
+        assert parsed(sent)[0] == {name: value for name, value in sent.items() if name != "tailrace"}
 
 
 def state(**changes: Any) -> GenerationState:
@@ -222,7 +222,7 @@ def state(**changes: Any) -> GenerationState:
     return GenerationState(**(fixed | changes))
 
 
-def test_in_a_list_a_generation_is_told_in_short() -> None:
+def test_generation_json_is_short_without_items() -> None:
     assert generation_json(state(), "/events") == {
         "id": GENERATION,
         "object": "generation",
@@ -233,35 +233,33 @@ def test_in_a_list_a_generation_is_told_in_short() -> None:
     }
 
 
-def test_alone_it_is_told_with_its_request_and_output_and_what_is_not_known_yet_is_null() -> None:
+def test_generation_json_with_an_output_has_request_and_nulls() -> None:
     whole = generation_json(state(), "/events", request=body(), output=[Item(0, "text", text="So f")], queue_position=3)
-    told = jsoncodec.loads(jsoncodec.dumps(whole))
-    assert told["request"] == body()
-    assert told["output"] == [{"item": 0, "type": "text", "text": "So f"}]
-    assert told["queue_position"] == 3
-    assert [told[name] for name in ("finish", "usage", "error", "timings")] == [None] * 4
+    value = jsoncodec.loads(jsoncodec.dumps(whole))
+    assert value["request"] == body()
+    assert value["output"] == [{"item": 0, "type": "text", "text": "So f"}]
+    assert value["queue_position"] == 3
+    assert [value[name] for name in ("finish", "usage", "error", "timings")] == [None] * 4
 
 
-def test_finished_it_is_told_with_its_end() -> None:
+def test_generation_json_of_a_finished_one_has_the_fields_of_done() -> None:
     error, timings = Failure("No.", "upstream_error"), Timings(total=1.5)
     done = StoredDone("failed", 1.0, msgspec.Raw(b"[]"), [Finish(0, None)], {"total_tokens": 3}, error, timings)
-    told = jsoncodec.loads(
+    value = jsoncodec.loads(
         jsoncodec.dumps(generation_json(state(status="failed"), "/events", output=done.output, done=done))
     )
-    assert told["status"] == "failed"
-    assert told["finish"] == [{"index": 0, "finish_reason": None}]
-    assert told["usage"] == {"total_tokens": 3}
-    assert told["error"] == {"message": "No.", "code": "upstream_error", "type": "server_error", "param": None}
-    assert told["timings"] == {"total": 1.5}
+    assert value["status"] == "failed"
+    assert value["finish"] == [{"index": 0, "finish_reason": None}]
+    assert value["usage"] == {"total_tokens": 3}
+    assert value["error"] == {"message": "No.", "code": "upstream_error", "type": "server_error", "param": None}
+    assert value["timings"] == {"total": 1.5}
 
 
-def test_what_is_being_ended_is_told_as_what_it_will_be() -> None:
+def test_generation_json_of_a_terminating_one_has_the_final_status() -> None:
     assert generation_json(state(terminating="cancelled"), "/events")["status"] == "cancelled"
     assert generation_json(state(terminating="cancelled", status="completed"), "/events")["status"] == "completed"
 
 
-def test_neither_owner_nor_worker_nor_dispatch_are_told() -> None:
-    told = generation_json(state(worker="the-worker", job_id="the-job"), "/events", output=[])
-    assert not any(
-        ticket_secret in jsoncodec.dumps(told).decode() for ticket_secret in ("anna", "the-worker", "the-job")
-    )
+def test_generation_json_omits_owner_worker_and_job() -> None:
+    value = generation_json(state(worker="the-worker", job_id="the-job"), "/events", output=[])
+    assert not any(internal in jsoncodec.dumps(value).decode() for internal in ("anna", "the-worker", "the-job"))
