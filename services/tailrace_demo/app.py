@@ -1,4 +1,4 @@
-"""The HTTP surface: chat completions, the models, and what became of the calls."""
+"""The HTTP routes: chat completions, the list of models, and the record of calls (`/calls`, for tests)."""
 
 import time
 from typing import Annotated, Any
@@ -14,8 +14,8 @@ from starlette.routing import Route
 from tailrace_demo.answers import MODELS, ChatRequest, answer
 from tailrace_demo.calls import new_ledger
 from tailrace_demo.chunks import Envelope
-from tailrace_demo.playing import Playing
 from tailrace_demo.script import ScriptError, Status, Statuses, Step, parse_script
+from tailrace_demo.scripted_response import ScriptedResponse
 
 SCRIPTED = "scripted"
 
@@ -32,7 +32,7 @@ def create_app() -> Starlette:
             Route("/v1/models", models),
             Route("/calls", calls),
         ],
-        exception_handlers={HTTPException: refused, ScriptError: invalid, msgspec.MsgspecError: invalid},
+        exception_handlers={HTTPException: on_http_error, ScriptError: on_invalid, msgspec.MsgspecError: on_invalid},
     )
     app.state.ledger = new_ledger()
     app.state.started_at = int(time.time())
@@ -43,25 +43,26 @@ async def chat_completions(request: Request) -> Response:
     body = msgspec.json.decode(await request.body(), type=dict[str, Any])
     chat = msgspec.convert(body, ScriptedRequest)
     steps = script_of(chat)
-    made = request.app.state.ledger[chat.script_id]
-    earlier = made.start(chat.model, body, authorized="authorization" in request.headers)
+    record = request.app.state.ledger[chat.script_id]
+    earlier = record.start(chat.model, body, authorized="authorization" in request.headers)
     status = status_of(steps, earlier)
     if status is not None:
-        made.finish()
+        record.finish()
         return JSONResponse(status.json, status.status, status.headers)
     steps = [step for step in steps if not isinstance(step, Statuses)]
-    return Playing(steps, Envelope(chat.model), made, stream=bool(chat.stream))
+    return ScriptedResponse(steps, Envelope(chat.model), record, stream=bool(chat.stream))
 
 
 def script_of(chat: ScriptedRequest) -> list[Step]:
     if chat.model != SCRIPTED:
         return answer(chat)
     if chat.script is None:
-        raise ScriptError(f"the model {SCRIPTED} plays the request's own field `script`, a list of steps")
+        raise ScriptError(f"the model {SCRIPTED} requires the request field `script`, a list of steps")
     return parse_script(chat.script)
 
 
 def status_of(steps: list[Step], earlier: int) -> Status | None:
+    """The error status that the script begins with, if it applies after this number of earlier calls."""
     match steps:
         case [Status() as status, *_]:
             return Status(status.status, status.headers, status.json or scripted_error(status.status))
@@ -86,14 +87,14 @@ def error(message: str, kind: str) -> dict[str, Any]:
 
 def scripted_error(status: int) -> dict[str, Any]:
     kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "server_error"
-    return error(f"The script answers with status {status}.", kind)
+    return error(f"Scripted response with status {status}.", kind)
 
 
-async def invalid(request: Request, problem: Exception) -> Response:  # noqa: ARG001
+async def on_invalid(request: Request, problem: Exception) -> Response:  # noqa: ARG001
     return JSONResponse(error(str(problem), "invalid_request_error"), 400)
 
 
-async def refused(request: Request, problem: Exception) -> Response:
+async def on_http_error(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, HTTPException)
     message = f"{problem.detail}: {request.method} {request.url.path}"
     return JSONResponse(error(message, "invalid_request_error"), problem.status_code, problem.headers)

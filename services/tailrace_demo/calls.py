@@ -1,6 +1,6 @@
-"""What happened to the calls of one `script_id`: how tests see the upstream's side.
+"""The record of the calls with one `script_id`, through which tests observe the upstream's side.
 
-started = open + finished + closed_by_client. A call that its script ended, by whatever step, is finished.
+started = open + finished + closed_by_client. A call that was ended by any step of its script is finished.
 """
 
 import time
@@ -21,7 +21,7 @@ class Calls:
     started_by_model: Counter[str] = field(default_factory=Counter)
 
     def start(self, model: str, request: dict[str, Any], *, authorized: bool) -> int:
-        """Count a call; returns how many this model has had before."""
+        """Count a call. Returns the number of earlier calls of this model."""
         self.started += 1
         self.last_request = request
         self.authorization_seen |= authorized

@@ -1,6 +1,6 @@
-"""Chat chunks as server-sent frames.
+"""Chat chunks as server-sent event frames.
 
-What all chunks of one answer repeat is encoded once, so that a token costs one concatenation.
+The fields that all chunks of one answer share are encoded once, so a token costs one concatenation.
 """
 
 import time
@@ -16,7 +16,7 @@ encode_json = msgspec.json.Encoder().encode
 
 
 class Envelope:
-    """The id, created and model that every chunk of one answer carries."""
+    """The id, creation time and model of every chunk of one answer."""
 
     def __init__(self, model: str) -> None:
         self.fields: dict[str, Any] = {
@@ -31,13 +31,13 @@ class Envelope:
         return b"data: " + encode_json({**self.fields, **chunk}) + b"\n\n"
 
     def delta(self, delta: Mapping[str, Any], choice: int = 0, finish_reason: str | None = None) -> bytes:
-        told = {"index": choice, "delta": delta, "finish_reason": finish_reason}
-        return b'%b,"choices":[%b]}\n\n' % (self._opening, encode_json(told))
+        fragment = {"index": choice, "delta": delta, "finish_reason": finish_reason}
+        return b'%b,"choices":[%b]}\n\n' % (self._opening, encode_json(fragment))
 
     def usage(self, usage: Mapping[str, Any]) -> bytes:
         return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, encode_json(usage))
 
     def around_content(self, choice: int) -> tuple[bytes, bytes]:
-        """The frame of a content delta, cut where its JSON text goes in."""
+        """The frame of a content delta, split where the JSON-escaped text belongs."""
         before, after = self.delta({"content": "\0"}, choice).split(rb"\u0000")
         return before, after

@@ -1,19 +1,20 @@
-"""The fold of an answer's frames: what the same request is told without `stream`."""
+"""Folds the frames of an answer into the response to the same request without `stream`."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-TOLD_ONCE = {"role", "id", "type", "name", "index"}
+SET_ONCE = {"role", "id", "type", "name", "index"}
+"""Fields that are replaced and not concatenated."""
 
 
 def completion(frames: bytes) -> dict[str, Any]:
     folded: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
     for chunk in chunks(frames):
-        for told in chunk.pop("choices", ()):
-            fold_choice(choices, told)
+        for fragment in chunk.pop("choices", ()):
+            fold_choice(choices, fragment)
         folded.update(chunk)
     ordered = [choices[index] for index in sorted(choices)]
     return {**folded, "object": "chat.completion", "choices": ordered}
@@ -25,18 +26,18 @@ def chunks(frames: bytes) -> Iterator[dict[str, Any]]:
             yield msgspec.json.decode(frame.removeprefix(b"data: "), type=dict[str, Any])
 
 
-def fold_choice(choices: dict[int, dict[str, Any]], told: dict[str, Any]) -> None:
-    index = told.get("index", 0)
+def fold_choice(choices: dict[int, dict[str, Any]], fragment: dict[str, Any]) -> None:
+    index = fragment.get("index", 0)
     message = {"role": "assistant", "content": None}
     choice = choices.setdefault(index, {"index": index, "message": message, "finish_reason": None})
-    choice["finish_reason"] = told.get("finish_reason") or choice["finish_reason"]
-    fold(choice["message"], told.get("delta") or {})
+    choice["finish_reason"] = fragment.get("finish_reason") or choice["finish_reason"]
+    fold(choice["message"], fragment.get("delta") or {})
 
 
 def fold(into: dict[str, Any], delta: dict[str, Any]) -> None:
     for name, value in delta.items():
         known = into.get(name)
-        if value is None or name in TOLD_ONCE or known is None:
+        if value is None or name in SET_ONCE or known is None:
             into[name] = known if value is None else value
         elif isinstance(value, dict):
             fold(known, value)

@@ -1,74 +1,74 @@
-"""The demo models' words. Every claim in them is one of Tailrace's promises, to be tried while they stream."""
+"""The texts of the demo models. Each claim is one of Tailrace's promises, to be tried out while the text streams."""
 
 LONGEST_QUOTE = 200
 
 ANSWER = """\
 > {question}
 
-I am Tailrace's **built-in demo model**: a script without a single parameter, so take nothing from me about \
-the world. What is real is the way these words reach you, and that is worth a look while they still arrive.
+I am Tailrace's **built-in demo model**: a script without parameters, so do not rely on me for facts about the \
+world. The way this text reaches you is real, and you can test it while the text is still arriving.
 
 ### What is happening right now
 
-A *worker* is reading my stream, one token after another, and appends each to a **log** in Redis. The page in \
-front of you does not hang on my connection at all: it reads that log at its own pace and keeps a **cursor**, \
-the id of the last entry it has seen. The web server between the two holds nothing of yours in its memory.
+A *worker* reads my stream, one token after another, and appends each token to a **log** in Redis. The page in \
+front of you has no connection to me: it reads that log at its own pace and keeps a **cursor**, the id of the last \
+entry that it has received. The frontend between the page and Redis holds no state of yours.
 
-So the answer exists whether or not anybody is listening. A socket may break; the log does not notice.
+So the answer is generated whether or not a client is connected. If a socket breaks, the log is not affected.
 
 ### Try to break it
 
-1. **Reload this page** in the middle of this sentence. What was said is told at once, the rest goes on live.
-2. **Open it in a second tab.** Two readers, two cursors, one log, and I am still asked only once.
-3. **Go offline** for a few seconds, then come back. The browser sends `Last-Event-ID` and misses no word.
-4. **Restart the web server.** Any other one could answer in its place, for none of them owns this stream.
-5. **Kill the worker** with `kill -9`. Its lease runs out within seconds, the next worker takes over and asks \
-me again; your page is told `restarted` and shows the new text in place of the old. Two halves of different \
-answers are never glued together.
+1. **Reload this page** in the middle of this sentence. The text so far appears at once, and the rest continues live.
+2. **Open it in a second tab.** There are then two readers, two cursors and one log, and I am still called only once.
+3. **Go offline** for a few seconds, then come back. The browser sends `Last-Event-ID` and misses no token.
+4. **Restart the frontend.** Any other frontend could take its place, because none of them owns this stream.
+5. **Kill the worker** with `kill -9`. Its lease expires within seconds, and the next worker takes over and calls me \
+again. Your page receives `restarted` and replaces the old text with the new one. Parts of two different answers are \
+never joined.
 
 ### How it ends
 
-When I am through, the worker writes one last entry, `done`, with the finish reason and the usage. Every log \
-has exactly one, and it is always the last. From then on the whole answer can be had with a single read, \
-until its retention is over.
+After my last token, the worker writes one last entry, `done`, with the finish reason and the usage. Every log has \
+exactly one `done`, and it is always the last entry. From then on, one read returns the whole answer until its \
+retention ends.
 
-Now put a *real* model in my place: set `OPENAI_BASE_URL` and `OPENAI_API_KEY`, and start again.
+Now use a *real* model instead of me: set `OPENAI_BASE_URL` and `OPENAI_API_KEY`, and start again.
 """
 
 THOUGHTS = """\
-The question is: {question} Let me see. I have no weights to consult, so I had better speak about what I do \
-know: how this very answer travels. First these thoughts, as an item of their own in the log; then the text. \
-If the reader drops out between the two, both must still be there on return. Good. I shall start with the log, \
-then the cursor, and then I shall ask to be interrupted.
+The question is: {question} I have no weights to consult, so I should describe a subject that I know: how this \
+answer travels. These thoughts come first, as an item of their own in the log, followed by the text. If the reader \
+disconnects between the two, both must still be there when it returns. I will start with the log, continue with the \
+cursor, and then ask to be interrupted.
 """
 
 TOOL_CALLS = (
     ("get_weather", '{"city": "Lisbon", "unit": "celsius", "days": 3}'),
-    ("get_local_time", '{"city": "Lisbon", "format": "24h", "note": "a second call, told in parallel"}'),
+    ("get_local_time", '{"city": "Lisbon", "format": "24h", "note": "a second call, made in parallel"}'),
 )
 
 AFTER_THE_TOOLS = """\
-Thank you, both results have arrived. I cannot read them, being a demo model, but each of the two calls was an \
-item of its own in the log: its name first, then its arguments, fragment by fragment.
+Thank you, both results have arrived. I am a demo model and cannot read them, but each of the two calls was an item \
+of its own in the log: its name first, then its arguments, fragment by fragment.
 """
 
 LONG_OPENING = """\
 > {question}
 
-This is a *long* answer in {count} numbered paragraphs, so that you can see at a glance that none is missing \
-and none is told twice. Reload, leave, come back: the numbers run on."""
+This is a *long* answer in {count} numbered paragraphs, so you can see at a glance that none is missing and none \
+appears twice. Reload the page, close it, open it again: the numbers continue."""
 
 LONG_PARAGRAPHS = (
-    "The river does not wait for anybody to look at it. The log is like that: it is written once, in order, \
-and each reader stands on the bank wherever its cursor is.",
-    "A slow reader is no trouble to a fast one. Each takes the next page when its own socket has drained, and \
-no server keeps a queue on its behalf.",
-    "Below the mill the water is calm again. That stretch is called the *tailrace*: it carries away, safely, \
-what the wheel has let through.",
-    "An entry has an id chosen by its writer. Written again after a lost reply, it carries the same id, and \
-Redis refuses the second one; so every token is told exactly once.",
-    "If a worker falls silent, its lease ends. The next one raises the attempt, and from that moment whatever \
-the first might still write is refused.",
+    "The log is written once, in order. A reader can stand anywhere in it: its cursor is the id of the last entry \
+that it received.",
+    "A slow reader does not delay a fast one. Each reads the next page when its own socket has drained, and no \
+frontend keeps a queue for it.",
+    "The channel below a mill is called the *tailrace*. It carries the water away calmly, whatever the wheel has done \
+to it.",
+    "An entry's id is chosen by its writer. If a reply is lost and the entry is written again, it has the same id and \
+Redis refuses the second one, so every token is delivered exactly once.",
+    "If a worker stops responding, its lease expires. The next worker starts a new epoch, and from then on every \
+write of the first one is refused.",
 )
 
 LONG_COUNT = 90
@@ -88,6 +88,5 @@ def long_answer_to(question: str) -> str:
 
 
 def quoted(question: str) -> str:
-    on_one_line = " ".join(question.split()) or "(You asked nothing.)"
-    cut = len(on_one_line) > LONGEST_QUOTE
-    return on_one_line[:LONGEST_QUOTE].rstrip() + "…" if cut else on_one_line
+    line = " ".join(question.split()) or "(The question is empty.)"
+    return line[:LONGEST_QUOTE].rstrip() + "…" if len(line) > LONGEST_QUOTE else line

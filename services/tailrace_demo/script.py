@@ -1,30 +1,31 @@
 """The script of an answer: its steps, and how each is played.
 
-A step is a JSON object known by one word, and tells on the wire exactly what it says: role, finish reason and
-`[DONE]` are steps too. The response head goes out with the first bytes, so a script that begins with a pause
-keeps its client waiting for the status. Behind its last step a script ends the response cleanly.
+A step is a JSON object that is identified by one key and sends exactly what it contains: role, finish reason and
+`[DONE]` are steps too. The response head is sent with the first bytes, so a script that begins with a pause delays the
+status. After its last step, a script ends the response cleanly.
 
     {"chunk": {…}}                                    a chat chunk; id, object, created, model are filled in
     {"delta": {…}, "choice": 0, "finish_reason": …}   a chunk with one choice
-    {"deltas": [{…}, …], "rate": 40, "choices": 1}    a chunk for each delta and choice, `rate` deltas a second
+    {"deltas": [{…}, …], "rate": 40, "choices": 1}    a chunk for each delta and choice, `rate` deltas/s
     {"tokens": {"count": 9, "rate": 50, "prefix": "t", "start": 0, "choice": 0, "stamp": false}}
                                                       content deltas "t0 ", "t1 ", …; "t0@<epoch µs> " if stamped
     {"usage": {…}}                                    the usage chunk: no choices
     {"done": true}                                    data: [DONE]
     {"comment": "ping"}                               : ping
     {"raw": "…"}  {"raw_base64": "…"}                 these bytes, in one write
-    {"sleep": 0.5}                                    nothing, for so many seconds
+    {"sleep": 0.5}                                    send nothing for this many seconds
     {"status": 429, "headers": {…}, "json": {…}}      first step only: answer with this status
     {"statuses": [429, 500], "headers": {…}}          first step only: the first calls of this model and
-                                                      script_id are answered so, later ones play on
+                                                      script_id get these, later ones the rest of the script
     {"eof": true}                                     end the response cleanly here
     {"reset": true}                                   close the connection without the last chunk
-    {"hang": true}                                    wait until the client leaves
+    {"hang": true}                                    wait until the client disconnects
 
-Rates count from the first delta by the clock, so a late write delays none after it; null is as fast as it goes.
+A rate is in deltas per second, by the clock from the first delta, so a late write does not delay later ones. Without a
+rate there are no pauses.
 """
 
-# ruff: noqa: ARG002  (not every step needs both the envelope and the wire)
+# ruff: noqa: ARG002  (not every step needs both the envelope and the write function)
 
 import asyncio
 import time
@@ -45,18 +46,20 @@ WRITES_BEFORE_YIELDING = 50
 
 
 class ScriptError(ValueError):
-    """The script cannot be played."""
+    """The script is invalid."""
 
 
 class EndOfFile(Exception):
-    """The script ends the response here."""
+    """Raised by a step that ends the response cleanly."""
 
 
 class Reset(Exception):
-    """The script cuts the connection here."""
+    """Raised by a step that closes the connection without the last chunk."""
 
 
 class Step(Struct, frozen=True, forbid_unknown_fields=True):
+    """A step of a script; its subclasses are the rows of the table above."""
+
     only_first: ClassVar[bool] = False
 
     async def play(self, envelope: Envelope, write: Write) -> None:
@@ -211,20 +214,21 @@ def parse_script(script: Sequence[Any]) -> list[Step]:
 
 
 def parse_step(step: Any, position: int) -> Step:
-    words = [word for word in step if word in STEPS] if isinstance(step, dict) else []
-    if len(words) != 1:
+    kinds = [key for key in step if key in STEPS] if isinstance(step, dict) else []
+    if len(kinds) != 1:
         shown = encode_json(step)[:100].decode(errors="replace")
-        raise ScriptError(f"script[{position}] is no step: {shown} (one of {', '.join(STEPS)})")
-    kind = STEPS[words[0]]
+        raise ScriptError(f"script[{position}] is not a step: {shown} (expected one of {', '.join(STEPS)})")
+    kind = STEPS[kinds[0]]
     if kind.only_first and position > 0:
-        raise ScriptError(f"script[{position}]: {words[0]} can only be the first step")
+        raise ScriptError(f"script[{position}]: {kinds[0]} can only be the first step")
     try:
         return msgspec.convert(step, kind)
     except msgspec.ValidationError as error:
-        raise ScriptError(f"script[{position}] ({words[0]}): {error}") from None
+        raise ScriptError(f"script[{position}] ({kinds[0]}): {error}") from None
 
 
 async def paced(count: int, rate: float | None) -> AsyncIterator[int]:
+    """Yields 0 to count - 1, `rate` numbers per second by the clock; None: without pauses."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     for k in range(count):

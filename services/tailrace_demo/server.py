@@ -1,7 +1,7 @@
-"""The server under uvicorn.
+"""The demo server under uvicorn.
 
-The socket listens before `running` hands out its address, so whoever has the address may connect. Leaving it
-cuts what still streams: a demo model must never keep its host from stopping.
+The socket listens before `running` yields its address, so clients can connect at once. On exit, open streams are
+aborted, because a demo model must never delay the exit of its host process.
 """
 
 import asyncio
@@ -18,9 +18,11 @@ BACKLOG = 2048
 
 
 class Server(uvicorn.Server):
+    """A uvicorn server that leaves signals to its host and aborts open connections on shutdown."""
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # signals belong to the host
+        yield  # the host handles signals
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for connection in list(self.server_state.connections):
@@ -30,7 +32,7 @@ class Server(uvicorn.Server):
 
 @contextlib.asynccontextmanager
 async def running(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serves while the block runs; gives the base URL for OpenAI clients. Port 0 takes a free one."""
+    """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port."""
     config = uvicorn.Config(
         create_app(), log_config=None, log_level="warning", access_log=False, lifespan="off", ws="none"
     )
@@ -47,7 +49,7 @@ async def running(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
 async def serve(
     host: str = "127.0.0.1", port: int = 8089, *, on_listening: Callable[[str], None] = lambda _: None
 ) -> None:
-    """Serves until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM; `on_listening` receives the base URL."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):

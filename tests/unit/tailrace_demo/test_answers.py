@@ -6,30 +6,36 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-AT_ONCE = {"tokens_per_second": 1e6}
+WITHOUT_PAUSES = {"tokens_per_second": 1e6}
 
 
 async def streamed(openai: AsyncOpenAI, model: str = "demo", **fields: Any) -> list[ChatCompletionChunk]:
-    fields = {"messages": [{"role": "user", "content": "Why is the river calm?"}], "extra_body": AT_ONCE} | fields
+    fields = {
+        "messages": [{"role": "user", "content": "Why is the river calm?"}],
+        "extra_body": WITHOUT_PAUSES,
+    } | fields
     return [chunk async for chunk in await openai.chat.completions.create(model=model, stream=True, **fields)]
 
 
-async def told(openai: AsyncOpenAI, model: str = "demo", **fields: Any) -> ChatCompletion:
-    fields = {"messages": [{"role": "user", "content": "Why is the river calm?"}], "extra_body": AT_ONCE} | fields
+async def completion(openai: AsyncOpenAI, model: str = "demo", **fields: Any) -> ChatCompletion:
+    fields = {
+        "messages": [{"role": "user", "content": "Why is the river calm?"}],
+        "extra_body": WITHOUT_PAUSES,
+    } | fields
     answer: ChatCompletion = await openai.chat.completions.create(model=model, **fields)
     return answer
 
 
 def text(chunks: list[ChatCompletionChunk], choice: int = 0) -> str:
-    choices = (told for chunk in chunks for told in chunk.choices if told.index == choice)
-    return "".join(told.delta.content or "" for told in choices)
+    fragments = (each for chunk in chunks for each in chunk.choices if each.index == choice)
+    return "".join(each.delta.content or "" for each in fragments)
 
 
 def finish_reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
-    return [told.finish_reason for chunk in chunks for told in chunk.choices if told.finish_reason]
+    return [each.finish_reason for chunk in chunks for each in chunk.choices if each.finish_reason]
 
 
-async def test_the_demo_model_speaks_to_the_question(openai: AsyncOpenAI) -> None:
+async def test_demo_model_quotes_the_question(openai: AsyncOpenAI) -> None:
     chunks = await streamed(openai)
     assert text(chunks).startswith("> Why is the river calm?\n\n")
     assert "Kill the worker" in text(chunks)
@@ -37,32 +43,32 @@ async def test_the_demo_model_speaks_to_the_question(openai: AsyncOpenAI) -> Non
     assert finish_reasons(chunks) == ["stop"]
 
 
-async def test_a_question_in_parts_is_quoted_too(openai: AsyncOpenAI) -> None:
+async def test_question_in_parts_is_quoted(openai: AsyncOpenAI) -> None:
     parts = [{"type": "text", "text": "Are you\nthere?"}]
     assert text(await streamed(openai, messages=[{"role": "user", "content": parts}])).startswith("> Are you there?\n")
 
 
-async def test_an_unknown_model_behaves_like_the_demo_model(openai: AsyncOpenAI) -> None:
+async def test_unknown_model_behaves_like_the_demo_model(openai: AsyncOpenAI) -> None:
     chunks = await streamed(openai, "gpt-of-tomorrow")
     assert text(chunks) == text(await streamed(openai))
     assert {chunk.model for chunk in chunks} == {"gpt-of-tomorrow"}
 
 
-async def test_every_chunk_of_an_answer_carries_the_same_id(openai: AsyncOpenAI) -> None:
+async def test_chunks_of_one_answer_share_an_id(openai: AsyncOpenAI) -> None:
     assert len({(chunk.id, chunk.created) for chunk in await streamed(openai)}) == 1
 
 
-async def test_reasoning_comes_before_the_text(openai: AsyncOpenAI) -> None:
-    deltas = [told.delta for chunk in await streamed(openai, "demo-reasoning") for told in chunk.choices]
+async def test_reasoning_precedes_the_text(openai: AsyncOpenAI) -> None:
+    deltas = [each.delta for chunk in await streamed(openai, "demo-reasoning") for each in chunk.choices]
     reasoned = [k for k, delta in enumerate(deltas) if getattr(delta, "reasoning_content", None)]
-    spoken = [k for k, delta in enumerate(deltas) if delta.content]
+    answered = [k for k, delta in enumerate(deltas) if delta.content]
     assert reasoned
-    assert max(reasoned) < min(spoken)
+    assert max(reasoned) < min(answered)
 
 
-async def test_two_tool_calls_are_told_in_fragments(openai: AsyncOpenAI) -> None:
+async def test_tool_calls_arrive_in_fragments(openai: AsyncOpenAI) -> None:
     chunks = await streamed(openai, "demo-tools")
-    calls = [call for chunk in chunks for told in chunk.choices for call in told.delta.tool_calls or ()]
+    calls = [call for chunk in chunks for each in chunk.choices for call in each.delta.tool_calls or ()]
     names = {call.function.name for call in calls if call.function and call.function.name}
     assert names == {"get_weather", "get_local_time"}
     for index in (0, 1):
@@ -72,50 +78,50 @@ async def test_two_tool_calls_are_told_in_fragments(openai: AsyncOpenAI) -> None
     assert finish_reasons(chunks) == ["tool_calls"]
 
 
-async def test_tool_results_are_answered_in_words(openai: AsyncOpenAI) -> None:
+async def test_tool_results_are_answered_with_text(openai: AsyncOpenAI) -> None:
     messages = [{"role": "tool", "tool_call_id": "call_0", "content": "18 degrees"}]
     assert finish_reasons(await streamed(openai, "demo-tools", messages=messages)) == ["stop"]
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-async def test_an_answer_is_cut_at_the_limit(openai: AsyncOpenAI, field: str) -> None:
+async def test_answer_is_cut_at_the_token_limit(openai: AsyncOpenAI, field: str) -> None:
     limit: dict[str, Any] = {field: 7}
     chunks = await streamed(openai, **limit)
     assert len([chunk for chunk in chunks if text([chunk])]) == 7
     assert finish_reasons(chunks) == ["length"]
 
 
-async def test_choices_first_appear_in_the_order_of_their_index(openai: AsyncOpenAI) -> None:
+async def test_choices_appear_in_the_order_of_their_index(openai: AsyncOpenAI) -> None:
     chunks = await streamed(openai, n=3)
     assert [chunk.choices[0].index for chunk in chunks[:3]] == [0, 1, 2]
     assert text(chunks, 2) == text(chunks, 0) != ""
     assert finish_reasons(chunks) == ["stop"] * 3
 
 
-async def test_usage_is_told_only_if_asked_for(openai: AsyncOpenAI) -> None:
-    asked = await streamed(openai, max_tokens=5, stream_options={"include_usage": True})
-    assert asked[-1].choices == []
-    assert asked[-1].usage is not None
-    assert asked[-1].usage.completion_tokens == 5
+async def test_usage_is_sent_only_on_request(openai: AsyncOpenAI) -> None:
+    chunks = await streamed(openai, max_tokens=5, stream_options={"include_usage": True})
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 5
     assert all(chunk.usage is None for chunk in await streamed(openai, max_tokens=5))
 
 
-async def test_the_rate_is_the_requests_own(openai: AsyncOpenAI) -> None:
+async def test_rate_is_set_by_the_request(openai: AsyncOpenAI) -> None:
     began = time.monotonic()
     await streamed(openai, max_tokens=11, extra_body={"tokens_per_second": 50})
     assert 0.2 <= time.monotonic() - began < 1
 
 
-async def test_a_long_answer_has_a_few_thousand_tokens(openai: AsyncOpenAI) -> None:
-    answer = await told(openai, "demo-long")
+async def test_long_answer_has_a_few_thousand_tokens(openai: AsyncOpenAI) -> None:
+    answer = await completion(openai, "demo-long")
     assert answer.usage is not None
     assert 2000 < answer.usage.completion_tokens < 5000
 
 
 @pytest.mark.parametrize("model", ["demo", "demo-reasoning", "demo-tools"])
-async def test_an_answer_without_stream_says_the_same(openai: AsyncOpenAI, model: str) -> None:
+async def test_answer_without_stream_equals_the_streamed_one(openai: AsyncOpenAI, model: str) -> None:
     chunks = await streamed(openai, model)
-    answer = await told(openai, model)
+    answer = await completion(openai, model)
     assert answer.object == "chat.completion"
     assert (answer.choices[0].message.content or "") == text(chunks)
     assert [answer.choices[0].finish_reason] == finish_reasons(chunks)
@@ -128,6 +134,6 @@ async def test_an_answer_without_stream_says_the_same(openai: AsyncOpenAI, model
         ]
 
 
-async def test_the_models_are_listed(openai: AsyncOpenAI) -> None:
+async def test_models_are_listed(openai: AsyncOpenAI) -> None:
     names = [model.id async for model in openai.models.list()]
     assert names == ["demo", "demo-reasoning", "demo-tools", "demo-long", "scripted"]

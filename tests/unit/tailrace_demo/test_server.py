@@ -11,16 +11,18 @@ from tailrace_demo import running
 ENDLESS = {"model": "scripted", "stream": True, "script": [{"comment": "ping"}, {"hang": True}]}
 
 
-async def test_leaving_the_server_cuts_what_still_streams() -> None:
+async def test_exit_of_the_server_aborts_open_streams() -> None:
     async with httpx2.AsyncClient() as http, running() as base_url:
-        told = await http.send(http.build_request("POST", f"{base_url}/chat/completions", json=ENDLESS), stream=True)
+        response = await http.send(
+            http.build_request("POST", f"{base_url}/chat/completions", json=ENDLESS), stream=True
+        )
         began = time.monotonic()
     assert time.monotonic() - began < 1
     with pytest.raises(httpx2.TransportError):
-        await told.aread()
+        await response.aread()
 
 
-async def test_the_first_line_of_the_command_says_where_it_listens() -> None:
+async def test_first_line_of_the_command_is_its_address() -> None:
     command = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tailrace_demo", "--port", "0", stdout=asyncio.subprocess.PIPE
     )

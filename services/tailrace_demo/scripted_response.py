@@ -1,7 +1,7 @@
-"""An answer on its way to one client.
+"""The response that plays a script to one client.
 
-One task plays the steps while another waits in `receive()`, so a client that leaves is noticed at once, also
-in the middle of a pause. An answer without `stream` is the fold of the one with it.
+One task plays the steps while another waits in `receive()`, so a disconnect is noticed at once, even during a pause. An
+answer without `stream` is the fold of the streamed one.
 """
 
 import asyncio
@@ -25,17 +25,19 @@ STREAM_HEADERS = [
 
 
 class Body(Protocol):
-    """How the frames of an answer become a response body."""
+    """Turns the frames of an answer into a response body."""
 
     async def write(self, frame: bytes) -> None: ...
 
     async def end(self) -> None: ...
 
     async def abandon(self) -> None:
-        """Leave the response without its end; the server then closes the connection."""
+        """Return without the last chunk; the server then closes the connection."""
 
 
 class StreamedBody:
+    """Sends every frame at once."""
+
     def __init__(self, send: Send, calls: Calls) -> None:
         self._send = send
         self._calls = calls
@@ -61,6 +63,8 @@ class StreamedBody:
 
 
 class FoldedBody:
+    """Collects the frames and sends their fold."""
+
     def __init__(self, send: Send, calls: Calls) -> None:
         self._send = send
         self._calls = calls
@@ -76,14 +80,16 @@ class FoldedBody:
     async def end(self) -> None:
         await self.begin()
         self._calls.first_byte()
-        told: dict[str, Any] = completion(bytes(self._frames))
-        await self._send({"type": "http.response.body", "body": encode_json(told), "more_body": False})
+        value: dict[str, Any] = completion(bytes(self._frames))
+        await self._send({"type": "http.response.body", "body": encode_json(value), "more_body": False})
 
     async def abandon(self) -> None:
         await self.begin()
 
 
-class Playing(Response):
+class ScriptedResponse(Response):
+    """Plays the steps and records how the call ended."""
+
     def __init__(self, steps: Sequence[Step], envelope: Envelope, calls: Calls, *, stream: bool) -> None:
         self._steps = steps
         self._envelope = envelope
@@ -92,7 +98,7 @@ class Playing(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
         playing = asyncio.create_task(self._play(self._body_type(send, self._calls)))
-        leaving = asyncio.create_task(client_left(receive))
+        leaving = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -116,6 +122,7 @@ class Playing(Response):
             await body.abandon()
 
 
-async def client_left(receive: Receive) -> None:
+async def disconnected(receive: Receive) -> None:
+    """Wait until the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
