@@ -171,18 +171,18 @@ class Unavailable(RetryableError):
 
 
 class RedisUnavailable(Unavailable):
-    """The log's server cannot be reached right now. Try again in a moment."""
+    """Redis cannot be reached. Retry after a moment."""
 
 
 class RedisFull(Unavailable):
-    """The log's server is full. Try again later."""
+    """Redis is full. Retry later."""
 
     def __init__(self, message: str | None = None, *, retry_after: int = 5, detail: str = "") -> None:
         super().__init__(message, retry_after=retry_after, detail=detail)
 
 
 class RedisRefused(TailraceError):
-    """The log's server refused a command."""
+    """Redis refused a command."""
 
 
 class CorruptEntry(TailraceError):

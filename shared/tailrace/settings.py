@@ -106,12 +106,8 @@ class Settings(BaseSettings):
 
     @cached_property
     def lease_ms(self) -> int:
+        """The lease in milliseconds."""
         return int(self.lease_s * 1000)
-
-    @cached_property
-    def restart_grace_s(self) -> float:
-        """Seconds within which a restarted server has its logs back: a lease, and one for the workers to reconnect."""
-        return self.lease_s + 1
 
     @cached_property
     def longest_life_s(self) -> int:
