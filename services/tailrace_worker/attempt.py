@@ -17,6 +17,8 @@ from typing import Any
 import openai
 
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
+from tailrace.failures import failure
+from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
@@ -71,18 +73,18 @@ class Attempt:
         Raises:
             Interrupted: it should be told anew, by another attempt.
         """
-        telling = asyncio.create_task(self._tell(reason), name=f"telling {self.writer.generation_id}")
+        execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")
         try:
-            either: list[asyncio.Future[Any]] = [telling, self.writer.stopped]
+            either: list[asyncio.Future[Any]] = [execution, self.writer.stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await cancel_and_wait(telling)
-        await self._leave(telling)
+            await cancel_and_wait(execution)
+        await self._conclude(execution)
 
-    async def _leave(self, telling: "asyncio.Task[None]") -> None:
-        """What is left to do once nothing more is written: log why, and end what can neither go on nor has ended."""
+    async def _conclude(self, execution: "asyncio.Task[None]") -> None:
+        """Log why writing stopped; fail the generation if it can neither continue nor has ended."""
         writer, generation_id = self.writer, self.writer.generation_id
-        error = None if telling.cancelled() else telling.exception()
+        error = None if execution.cancelled() else execution.exception()
         if isinstance(error, Interrupted) and not writer.stopped.done():
             raise error
         if error and not isinstance(error, Stopped | Interrupted):
@@ -93,19 +95,22 @@ class Attempt:
         outcome = writer.stopped.result().outcome
         logger.info("%s: stopped: %s", generation_id, outcome)
         if not isinstance(outcome, Outcome):
-            failure = Failure("The worker cannot go on with it.", outcome)
-            await retry_transient(lambda: terminate(self._log, self._queue, generation_id, "failed", failure))
+            reason = failure(outcome)
+            await retry_transient(lambda: terminate(self._log, self._queue, generation_id, "failed", reason))
 
     def _now(self) -> float:
         """Epoch seconds by Redis' clock."""
         return time.time() + self._redis_ahead_s
 
-    async def _tell(self, reason: str) -> None:
+    async def _execute(self, reason: str) -> None:
         writer, state = self.writer, self.writer.state
         if writer.output.said and state.record.options.on_interrupt == "fail":
-            return await self._finish("failed", error=Failure("The worker was lost.", reason))
-        if state.tries > self._settings.max_attempts:
-            return await self._finish("failed", error=Failure("Too many attempts.", "attempts_exhausted"))
+            return await self._finish("failed", error=failure("worker_lost"))
+        reached = limit_failure(
+            state, 1000 * self._now(), failed_attempts=state.tries - 1, max_attempts=self._settings.max_attempts
+        )
+        if reached:
+            return await self._finish("failed", error=reached)
         if writer.output.next_item:
             writer.add(writer.output.restarted(state.attempt, reason, self._now()))
         else:
@@ -114,7 +119,7 @@ class Attempt:
             async with asyncio.timeout(state.deadline / 1000 - self._now()):
                 await self._answer(writer.output.next_item)
         except TimeoutError:
-            await self._finish("failed", error=Failure("The deadline has passed.", "deadline_exceeded"))
+            await self._finish("failed", error=failure("deadline_exceeded"))
         return None
 
     async def _answer(self, first_item: int) -> None:

@@ -14,9 +14,10 @@ from arq.worker import func
 
 from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
+from tailrace.failures import failure
 from tailrace.ids import new_token
 from tailrace.lifecycle.sweeper import Sweeper
-from tailrace.lifecycle.termination import CLIENT_GONE, terminate
+from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log, Outcome
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
@@ -141,7 +142,7 @@ class GenerationWorker:
         for (name, run), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
-                    await terminate(self.log, self.queue, name, "cancelled", CLIENT_GONE)
+                    await terminate(self.log, self.queue, name, "cancelled", failure("client_disconnected"))
             elif answer is Outcome.UNKNOWN:
                 run.look_again()
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:

@@ -14,6 +14,7 @@ from typing import Any
 
 from tailrace.errors import RedisFull, RedisUnavailable
 from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
+from tailrace.failures import FailureCode
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
 from tailrace.log.codec import Row, from_row, to_row
@@ -27,7 +28,7 @@ MERGE_CHARACTERS = 4096
 class Stopped(Exception):
     """This attempt may not write any more: fenced, ended or deleted by somebody else, or the log cannot be kept."""
 
-    def __init__(self, outcome: Outcome | str) -> None:
+    def __init__(self, outcome: Outcome | FailureCode) -> None:
         super().__init__(str(outcome))
         self.outcome = outcome
 
@@ -118,7 +119,7 @@ class Writer:
         """The log is there again, with all rows so far: go on."""
         self._wake(self)
 
-    def stop(self, outcome: Outcome | str) -> None:
+    def stop(self, outcome: Outcome | FailureCode) -> None:
         """Nothing more is written by this attempt."""
         self._frozen = None
         self._waiting.clear()

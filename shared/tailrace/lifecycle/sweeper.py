@@ -24,9 +24,10 @@ import time
 
 from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
-from tailrace.events import Failure
+from tailrace.failures import failure
 from tailrace.ids import new_token
-from tailrace.lifecycle.termination import CLIENT_GONE, CONFIRM_S, terminate
+from tailrace.lifecycle.limits import limit_failure
+from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import QUARANTINE, Queue
@@ -121,22 +122,16 @@ class Sweeper:
             self._doubted.pop(generation_id, None)
         elif state.terminating:
             await terminate(self._log, self._queue, generation_id, state.terminating)
-        elif now > state.deadline:
-            await self._fail(generation_id, Failure("The deadline has passed.", "deadline_exceeded"))
+        elif reached := limit_failure(state, now, failed_attempts=state.tries, max_attempts=self._max_attempts):
+            await terminate(self._log, self._queue, generation_id, "failed", reached)
         elif state.is_abandoned(now):
-            await terminate(self._log, self._queue, generation_id, "cancelled", CLIENT_GONE)
+            await terminate(self._log, self._queue, generation_id, "cancelled", failure("client_disconnected"))
         elif state.status == "running":
-            await self._worker_lost(state)
+            logger.info("%s: its worker is lost", generation_id)
+            await self._requeue(state)
         elif is_waiting:
             self._doubted.pop(generation_id, None)
         elif self._for_longer_than(self._lease_s, generation_id):
-            await self._requeue(state)
-
-    async def _worker_lost(self, state: GenerationState) -> None:
-        logger.info("%s: its worker is lost", state.record.id)
-        if state.tries >= self._max_attempts:
-            await self._fail(state.record.id, Failure("Every attempt lost its worker.", "attempts_exhausted"))
-        else:
             await self._requeue(state)
 
     async def _requeue(self, state: GenerationState) -> None:
@@ -146,9 +141,6 @@ class Sweeper:
         if await self._log.requeue_expired(generation_id, state.epoch, job_id) is Outcome.OK:
             await self._queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
             self._doubted.pop(generation_id, None)
-
-    async def _fail(self, generation_id: str, failure: Failure) -> None:
-        await terminate(self._log, self._queue, generation_id, "failed", failure)
 
     def _for_longer_than(self, seconds: float, generation_id: str) -> bool:
         """Whether this was doubted at an earlier sweep, that long ago; forgets what it has not seen for long."""

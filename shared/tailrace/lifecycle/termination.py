@@ -23,9 +23,6 @@ PAUSE_S = 0.002  # twice as long each time, up to an eighth of a second
 CONFIRM_S = 2.5
 """After that an end is on disk (an fsync every second, and what may delay it), or its worker writes it again."""
 
-CLIENT_GONE = Failure("Nobody reads it any more.", "client_disconnected")
-"""Why a generation that should run only while somebody reads was cancelled."""
-
 
 async def terminate(
     log: Log, queue: Queue, generation_id: str, status: FinalStatus, error: Failure | None = None

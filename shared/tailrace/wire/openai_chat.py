@@ -34,11 +34,12 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )  # fmt: skip
+from tailrace.failures import failure
 
 END = b"data: [DONE]\n\n"
-FAILED = Failure("The generation failed.", "server_error")
-CANCELLED = Failure("The generation was cancelled.", "cancelled")
-RESTARTED = Failure("The answer was lost on its way and begins anew: read it from the beginning.", "restarted")
+FAILED = failure("server_error")
+CANCELLED = failure("cancelled")
+RESTARTED = failure("restarted")
 
 
 def encode(record: GenerationRecord, entry: Entry) -> bytes:

@@ -9,9 +9,10 @@ under its type (`{"type": "function", "function": {…}}`) Responses writes besi
 
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, Failure, GenerationRecord, Item, ItemOpened, Json
+from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json
+from tailrace.failures import failure
 
-FAILED = Failure("The generation failed.", "server_error")
+FAILED = failure("server_error")
 
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
 """Of the codes that OpenAI's types allow in a Response, those that a chat upstream can have."""

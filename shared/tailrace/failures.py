@@ -1,0 +1,220 @@
+"""Why a generation did not complete: every error code that Tailrace itself sends, in one table.
+
+A `Failure` (`events`) is data: message, code, type, param. This module decides which codes exist and what goes with
+each of them. `failure(code)` makes one; mypy refuses a code that is not in `FailureCode`, and a test compares the
+tables with the codes in the sources. `docs/errors.md` is rendered from the tables.
+
+Two kinds of error keep the upstream's words. Where the upstream rejects a request, its message, code and type are sent
+on (`upstream_refused` stands in where it names no code). Where a stream ends with an error object, or with the finish
+reason `error` or `insufficient_system_resource`, the upstream's code is sent on as well. A client therefore treats a
+code that it does not know as `upstream_error`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from tailrace.events import Failure, FinalStatus
+
+FailureCode = Literal[
+    "attempts_exhausted",
+    "deadline_exceeded",
+    "worker_lost",
+    "client_disconnected",
+    "internal_error",
+    "out_of_memory",
+    "append_refused",
+    "log_limit",
+    "upstream_truncated",
+    "upstream_auth",
+    "upstream_rate_limited",
+    "upstream_refused",
+    "upstream_error",
+    "upstream_timeout",
+    "upstream_empty",
+    "upstream_unreachable",
+    "upstream_unreadable",
+]
+"""Values of `done.error.code`."""
+
+FormatErrorCode = Literal["server_error", "cancelled", "restarted"]
+"""Codes that only a wire format sends, for a state that the log expresses without a `Failure`."""
+
+RestartReason = Literal["worker_lost", "upstream_lost", "upstream_silent"]
+"""Values of `restarted.reason` in a log."""
+
+
+class FailureKind(NamedTuple):
+    """A row of the table.
+
+    `status`: of the generation that ends with it; None where it goes on. `message`: for a person, unless the place that
+    fails knows more. `meaning`: for the author of a client. `retry`: whether the same request may succeed later.
+    """
+
+    status: FinalStatus | None
+    type: str
+    message: str
+    meaning: str
+    retry: bool
+
+
+FAILURES: Mapping[FailureCode, FailureKind] = {
+    "attempts_exhausted": FailureKind(
+        "failed",
+        "server_error",
+        "Too many attempts failed.",
+        "As many attempts failed as `TAILRACE_MAX_ATTEMPTS` allows: their workers died, or the upstream interrupted "
+        "them. The request itself may be the cause.",
+        retry=False,
+    ),
+    "deadline_exceeded": FailureKind(
+        "failed",
+        "server_error",
+        "The deadline has passed.",
+        "The generation did not end within `deadline_s` of its creation, waiting in the queue included.",
+        retry=True,
+    ),
+    "worker_lost": FailureKind(
+        "failed",
+        "server_error",
+        "The worker was lost.",
+        "The worker died in the middle of the answer, and the request has `on_interrupt: fail`.",
+        retry=True,
+    ),
+    "client_disconnected": FailureKind(
+        "cancelled",
+        "server_error",
+        "No client reads this generation.",
+        "No client has read the generation for 20 s, and the request has `on_disconnect: cancel`.",
+        retry=True,
+    ),
+    "internal_error": FailureKind(
+        "failed",
+        "server_error",
+        "The worker failed.",
+        "An error in Tailrace. The worker's log has the traceback, under the generation's id.",
+        retry=False,
+    ),
+    "out_of_memory": FailureKind(
+        "failed",
+        "server_error",
+        "Redis is full: the rest of the answer could not be stored.",
+        "Redis reached its `maxmemory` in the middle of the answer.",
+        retry=True,
+    ),
+    "append_refused": FailureKind(
+        "failed",
+        "server_error",
+        "Redis refused to store the answer.",
+        "Redis answered a write with an error other than being full or away.",
+        retry=False,
+    ),
+    "log_limit": FailureKind(
+        "incomplete",
+        "server_error",
+        "The answer exceeds the size limit of a log.",
+        "The answer reached half of `TAILRACE_MAX_LOG_BYTES` (the end of a log repeats the text) and was cut there.",
+        retry=False,
+    ),
+    "upstream_truncated": FailureKind(
+        "incomplete",
+        "server_error",
+        "The upstream's answer ended early.",
+        "The upstream closed its stream without `[DONE]` and without a finish reason.",
+        retry=True,
+    ),
+    "upstream_auth": FailureKind(
+        "failed",
+        "server_error",
+        "The upstream rejected the worker's credentials.",
+        "The upstream answered 401 or 403: the worker's `OPENAI_API_KEY` is wrong or may not use this model.",
+        retry=False,
+    ),
+    "upstream_rate_limited": FailureKind(
+        "failed",
+        "rate_limit_exceeded",
+        "The upstream's rate limit was reached.",
+        "The upstream answered 429, and still did after `TAILRACE_UPSTREAM_RETRIES` retries.",
+        retry=True,
+    ),
+    "upstream_refused": FailureKind(
+        "failed",
+        "invalid_request_error",
+        "The upstream rejected the request.",
+        "The upstream answered another 4xx and named no code of its own; if it names one, that code is sent.",
+        retry=False,
+    ),
+    "upstream_error": FailureKind(
+        "failed",
+        "server_error",
+        "The upstream failed.",
+        "The upstream answered 5xx after every retry, or sent an error without a code in its stream.",
+        retry=True,
+    ),
+    "upstream_timeout": FailureKind(
+        "failed",
+        "server_error",
+        "The upstream did not answer in time.",
+        "The upstream sent no content for `TAILRACE_UPSTREAM_FIRST_TOKEN_TIMEOUT_S` at first, or for "
+        "`TAILRACE_UPSTREAM_IDLE_TIMEOUT_S` later.",
+        retry=True,
+    ),
+    "upstream_empty": FailureKind(
+        "failed",
+        "server_error",
+        "The upstream's stream ended without an answer.",
+        "The upstream answered 200 and closed its stream before any content, on every retry.",
+        retry=True,
+    ),
+    "upstream_unreachable": FailureKind(
+        "failed",
+        "server_error",
+        "The connection to the upstream was lost.",
+        "The upstream could not be reached, or its connection broke; before any content this was retried.",
+        retry=True,
+    ),
+    "upstream_unreadable": FailureKind(
+        "failed",
+        "server_error",
+        "The upstream's answer could not be parsed.",
+        "The upstream sent something that is not a stream of JSON objects.",
+        retry=False,
+    ),
+}
+
+FORMAT_ERRORS: Mapping[FormatErrorCode, FailureKind] = {
+    "server_error": FailureKind(
+        "failed",
+        "server_error",
+        "The generation failed.",
+        "OpenAI formats: `done` has the status `failed` and no `error`.",
+        retry=True,
+    ),
+    "cancelled": FailureKind(
+        "cancelled",
+        "server_error",
+        "The generation was cancelled.",
+        "Chat Completions: `done` has the status `cancelled`.",
+        retry=False,
+    ),
+    "restarted": FailureKind(
+        None,
+        "server_error",
+        "The answer was interrupted and has restarted: read it again from its beginning.",
+        "Chat Completions: the log has a `restarted`. The generation goes on; the stream has to be read again.",
+        retry=False,
+    ),
+}
+
+RESTART_REASONS: Mapping[RestartReason, str] = {
+    "worker_lost": "The worker's lease expired, or the worker handed the generation over while it stopped.",
+    "upstream_lost": "The upstream's connection broke, or its answer ended early or could not be parsed.",
+    "upstream_silent": "The upstream sent no content for `TAILRACE_UPSTREAM_IDLE_TIMEOUT_S`.",
+}
+
+_KINDS: Mapping[str, FailureKind] = dict([*FAILURES.items(), *FORMAT_ERRORS.items()])
+
+
+def failure(code: FailureCode | FormatErrorCode, message: str | None = None) -> Failure:
+    """The `Failure` of that code, with the message and type of its row. `message`: what the place that fails knows."""
+    kind = _KINDS[code]
+    return Failure(message or kind.message, code, kind.type)
