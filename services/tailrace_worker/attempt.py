@@ -11,13 +11,13 @@ another attempt (`restart`), or as the end (`fail`). Every way to end goes throu
 import asyncio
 import logging
 import time
-from functools import partial
 from typing import Any
 
 import openai
 
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
 from tailrace.failures import failure
+from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import LeaseGrant, Log, Outcome
@@ -210,6 +210,8 @@ class Attempt:
         done = output.build_done(status, now, finish=finish, error=error, request=writer.request, **told)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
+        if outcome in (Outcome.OK, Outcome.DONE):
+            await self._finalize()
         if outcome is Outcome.OK:
             writer.mark_done(done)
         else:
@@ -232,10 +234,10 @@ class Attempt:
                 break
             writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
             await writer.flush()
-        if answer.outcome is not Outcome.FENCED:
-            owner, job_id = writer.state.record.owner, writer.state.job_id
-            await retry_transient(partial(self._queue.remove, writer.generation_id, owner, job_id))
         return answer.outcome
+
+    async def _finalize(self) -> None:
+        await retry_transient(lambda: finalize(self._queue, self.writer.state))
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
         """When Redis is back, and once the end must be on disk: see that it is still there, or write it again.
@@ -252,5 +254,6 @@ class Attempt:
                 logger.warning("%s: its end was lost: %s", self.writer.generation_id, stopped)
                 return
             if outcome is Outcome.OK:
-                logger.warning("%s: its end was lost, and is written again", self.writer.generation_id)
+                logger.warning("%s: Redis had lost the end; it was written again", self.writer.generation_id)
+                await self._finalize()
                 unsure = True

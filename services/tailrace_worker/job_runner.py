@@ -1,43 +1,65 @@
-"""arq's worker, made to outlive its server.
+"""arq's worker, adapted to servers that restart.
 
-arq polls, takes a job and runs it: that is kept. What is changed, each with the measurement behind it:
+arq polls the queue, takes a job and runs it: that is kept. Changed, each with the measurement behind it:
 
-- Any Redis restart ends a stock worker (10 of 10), and catching the error leaks a job slot each time: here an error
-  costs one poll, and a slot is counted only once a job is really taken.
-- What it does under WATCH to take a job leaves a mark behind where a reply is lost: here one script takes it, and may
-  be asked again.
-- A poll of 0.5 s is half a second of TTFT: here a publish on enqueue wakes the poll, which may then be slow.
+- A Redis restart ends arq's own worker (10 of 10), and catching the error leaks a job slot each time. Here an error
+  costs one poll, and a slot is counted only after a job has been taken.
+- arq takes a job under WATCH and leaves a mark behind where the reply is lost. Here one script takes it (`take.lua`),
+  which may be called again.
+- arq's poll of 0.5 s adds half a second to TTFT. Here a publish on enqueue starts a poll, so polls may be rare.
 """
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
 
-from arq.worker import Worker
+from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
-from tailrace.queue import Queue
+from tailrace.queue import Queue, dump_job, load_job
 
 POLL_S = 0.25
 
 logger = logging.getLogger(__name__)
 
+Job = Callable[..., Awaitable[None]]
+"""Called with arq's context, which is not used here, and the arguments that the job was enqueued with."""
+
 
 class JobRunner(Worker):
-    """Runs until `stop_picking` and then until its jobs are done or cancelled."""
+    """Takes jobs by name and runs up to `max_jobs` of them, until `stop_picking`; then until these have ended.
 
-    def __init__(self, queue: Queue, worker: str, *args: Any, **kwargs: Any) -> None:
+    `jobs`: a job's name in the queue → what runs it, for at most `timeout_s`. arq neither retries a job nor keeps its
+    result: a generation's log decides what runs again, and holds the result.
+    """
+
+    def __init__(self, queue: Queue, worker: str, jobs: Mapping[str, Job], *, max_jobs: int, timeout_s: float) -> None:
         super().__init__(
-            *args, queue_name=keys.QUEUE, redis_pool=queue.jobs.arq, handle_signals=False, poll_delay=POLL_S, **kwargs
+            [
+                # arq's type asks for a `__qualname__`, which it only reads where no name is given
+                func(run, name=name, timeout=timeout_s, max_tries=1)  # type: ignore[arg-type]
+                for name, run in jobs.items()
+            ],
+            queue_name=keys.QUEUE,
+            redis_pool=queue.jobs.arq,
+            handle_signals=False,
+            poll_delay=POLL_S,
+            max_jobs=max_jobs,
+            max_tries=1,
+            retry_jobs=False,
+            keep_result=0,
+            log_results=False,
+            job_serializer=dump_job,
+            job_deserializer=load_job,
         )
         self._queue = queue
         self._worker = worker
         self._awake = asyncio.Event()
 
     def wake(self, _: bytes | None = None) -> None:
-        """A job was enqueued: look now."""
+        """A job was enqueued: poll now."""
         self._awake.set()
 
     def stop_picking(self) -> None:

@@ -8,9 +8,8 @@ import asyncio
 import contextlib
 import logging
 import signal
+from functools import partial
 from typing import Any
-
-from arq.worker import func
 
 from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
@@ -22,11 +21,11 @@ from tailrace.log import Log, Outcome
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB, QUARANTINE, Queue, dump_job, load_job
+from tailrace.queue import JOB, QUARANTINE, Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
-from tailrace_worker.job_runner import JobRunner
+from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import Upstream
@@ -54,22 +53,16 @@ class GenerationWorker:
         self.job_runner = self._job_runner()
 
     def _job_runner(self) -> JobRunner:
-        longest = self.settings.deadline_s + self.settings.drain_s + 60
         return JobRunner(
             self.queue,
             self.name,
-            [func(self.run_generation, name=JOB, timeout=longest, max_tries=1)],  # type: ignore[arg-type]
+            {name: partial(job, self) for name, job in JOBS.items()},
             max_jobs=self.settings.max_jobs,
-            max_tries=1,
-            retry_jobs=False,
-            keep_result=0,
-            log_results=False,
-            job_serializer=dump_job,
-            job_deserializer=load_job,
+            timeout_s=self.settings.deadline_s + self.settings.drain_s + 60,
         )
 
     async def run_generation(self, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
-        """The one job."""
+        """Run a generation, unless this worker runs it already."""
         if generation_id in self.running:
             return
         run = GenerationRun(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
@@ -182,8 +175,12 @@ class GenerationWorker:
         await self.queue.server.close()
 
 
+JOBS: dict[str, Job] = {JOB: GenerationWorker.run_generation}
+"""A job's name in the queue → the method of a worker that runs it. Another kind of job is another row."""
+
+
 def main(settings: Settings) -> None:
-    """Run a worker in this process until it is told to stop."""
+    """Run a worker in this process until SIGTERM or SIGINT."""
     import uvloop
 
     async def serve() -> None:

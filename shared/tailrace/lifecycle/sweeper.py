@@ -26,6 +26,7 @@ from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import new_token
+from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import Log, Outcome
@@ -117,7 +118,7 @@ class Sweeper:
             if self._for_longer_than(NEVER_CREATED_S, generation_id):
                 await self._queue.remove(generation_id)
         elif state.is_final:
-            await self._queue.remove(generation_id, state.record.owner, state.job_id)
+            await finalize(self._queue, state)
         elif state.lease > now:
             self._doubted.pop(generation_id, None)
         elif state.terminating:

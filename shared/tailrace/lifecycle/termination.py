@@ -13,6 +13,7 @@ from itertools import count
 
 from tailrace.events import Failure, FinalStatus
 from tailrace.ids import new_token
+from tailrace.lifecycle.finalization import finalize
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import from_row
 from tailrace.log.output import Output
@@ -44,6 +45,6 @@ async def terminate(
         done = output.build_done(status, taken.now / 1000, error=error, request=taken.request)
         answer = await log.finish(generation_id, taken.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await queue.remove(generation_id, taken.state.record.owner, taken.state.job_id)
+            await finalize(queue, taken.state)
             return
         await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

@@ -56,15 +56,18 @@ class Jobs:
             default_queue_name=keys.QUEUE,
         )
 
-    async def enqueue(self, generation_id: str, job_id: str, expires_s: int) -> int:
-        """Ask for a run. Returns the place in the queue, from 1. The same job twice is one job."""
-        _, position = await self._server.execute(*self.enqueue_command(generation_id, job_id, expires_s))
+    async def enqueue(self, generation_id: str, job_id: str, expires_s: int, *, job: str = JOB) -> int:
+        """Ask for a run of a job (a row of `tailrace_worker.worker.JOBS`). Returns the place in the queue, from 1.
+
+        The same job id twice is one job.
+        """
+        _, position = await self._server.execute(*self.enqueue_command(generation_id, job_id, expires_s, job=job))
         return int(position)
 
-    def enqueue_command(self, generation_id: str, job_id: str, expires_s: int) -> Command:
+    def enqueue_command(self, generation_id: str, job_id: str, expires_s: int, *, job: str = JOB) -> Command:
         """The command of `enqueue`, to be sent together with others."""
         now_ms = int(1000 * time.time())
-        payload = serialize_job(JOB, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
+        payload = serialize_job(job, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
         return scripts.ENQUEUE.on(
             [keys.QUEUE, job_key_prefix + job_id], job_id, payload, expires_s * 1000, 1000 * CLOCK_SKEW_S, keys.WAKE
         )

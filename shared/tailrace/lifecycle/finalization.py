@@ -1,0 +1,35 @@
+"""What follows the end of a generation: one function, called by everything that writes or finds a `done`.
+
+    worker    attempt._finish     the attempt has written `done`
+    any       terminate           a cancel, a delete or a limit has written `done`
+    any       sweeper             `done` is in the log, and the generation still in the index of unfinished ones
+
+`STEPS` run in order, each at least once for each end: where the process dies between two of them, the sweeper runs all
+of them again. A step is therefore idempotent, and the removal from the index, where the sweeper finds the generation,
+is the last one. A step takes a few round trips to Redis; anything longer is a job that a step enqueues.
+"""
+
+from collections.abc import Awaitable, Callable
+
+from tailrace.log.state import GenerationState
+from tailrace.queue import Queue
+
+Step = Callable[[Queue, GenerationState], Awaitable[None]]
+
+
+async def remove_from_indexes(queue: Queue, state: GenerationState) -> None:
+    """It is no longer unfinished, and nothing is left of its job."""
+    await queue.remove(state.record.id, state.record.owner, state.job_id)
+
+
+STEPS: tuple[Step, ...] = (remove_from_indexes,)
+
+
+async def finalize(queue: Queue, state: GenerationState) -> None:
+    """Run what hangs on the end of this generation. Its `done` is in the log.
+
+    Raises:
+        RedisError, OSError: the queue's server could not be reached. The sweeper repeats it.
+    """
+    for step in STEPS:
+        await step(queue, state)
