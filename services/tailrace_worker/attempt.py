@@ -106,10 +106,7 @@ class Attempt:
         writer, state = self.writer, self.writer.state
         if writer.output.said and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=failure("worker_lost"))
-        reached = limit_failure(
-            state, 1000 * self._now(), failed_attempts=state.tries - 1, max_attempts=self._settings.max_attempts
-        )
-        if reached:
+        if reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts):
             return await self._finish("failed", error=reached)
         if writer.output.next_item:
             writer.add(writer.output.restarted(state.attempt, reason, self._now()))

@@ -6,9 +6,11 @@ take over ──▶ attempt ──▶ done
 """
 
 import logging
+from collections.abc import Callable
 
 from tailrace.ids import new_token
 from tailrace.log import LeaseGrant, Log, Outcome
+from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
@@ -24,7 +26,14 @@ class GenerationRun:
     """What a worker does with one generation."""
 
     def __init__(
-        self, settings: Settings, log: Log, queue: Queue, appender: Appender, upstream: Upstream, worker: str
+        self,
+        settings: Settings,
+        log: Log,
+        queue: Queue,
+        appender: Appender,
+        upstream: Upstream,
+        worker: str,
+        neighbours: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._log = log
@@ -32,16 +41,13 @@ class GenerationRun:
         self._appender = appender
         self._upstream = upstream
         self._worker = worker
+        self._neighbours = neighbours
         self._current: Attempt | None = None
 
     @property
-    def epoch(self) -> int:
-        """The attempt under which it is held; 0 before it has been taken over."""
-        return self._current.writer.epoch if self._current else 0
-
-    @property
-    def only_while_read(self) -> bool:
-        return self._current is not None and self._current.writer.state.record.options.on_disconnect == "cancel"
+    def state(self) -> GenerationState | None:
+        """As the lease was granted; None before that."""
+        return self._current.writer.state if self._current else None
 
     async def run(self, generation_id: str, job_id: str) -> None:
         """Run it to its end, or until it is somebody else's."""
@@ -61,7 +67,9 @@ class GenerationRun:
 
     async def _acquire(self, generation_id: str, job_id: str) -> LeaseGrant:
         token = f"{job_id}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
-        return await retry_transient(lambda: self._log.acquire(generation_id, token, worker=self._worker))
+        return await retry_transient(
+            lambda: self._log.acquire(generation_id, token, worker=self._worker, neighbours=self._neighbours())
+        )
 
     def look_again(self) -> None:
         """The server does not know this attempt any more."""

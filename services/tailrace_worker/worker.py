@@ -15,9 +15,11 @@ from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import new_token
+from tailrace.lifecycle.limits import new_job_id
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log, Outcome
+from tailrace.log.state import GenerationState
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
@@ -65,7 +67,10 @@ class GenerationWorker:
         """Run a generation, unless this worker runs it already."""
         if generation_id in self.running:
             return
-        run = GenerationRun(self.settings, self.log, self.queue, self.appender, self.upstream, self.name)
+        run = GenerationRun(
+            self.settings, self.log, self.queue, self.appender, self.upstream, self.name,
+            neighbours=lambda: sum(other.state is not None for other in self.running.values() if other is not run),
+        )  # fmt: skip
         self.running[generation_id] = run
         try:
             async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():
@@ -128,14 +133,15 @@ class GenerationWorker:
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:
-        held = [(name, run) for name, run in self.running.items() if run.epoch]
+        held = [(run, state) for run in self.running.values() if (state := run.state)]
         if not held:
             return
-        answers = await self.log.renew([(name, run.epoch, run.only_while_read) for name, run in held])
-        for (name, run), answer in zip(held, answers, strict=True):
+        leases = [(state.record.id, state.epoch, state.record.options.on_disconnect == "cancel") for _, state in held]
+        answers = await self.log.renew(leases, neighbours=len(held) - 1)
+        for (run, state), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
-                    await terminate(self.log, self.queue, name, "cancelled", failure("client_disconnected"))
+                    await terminate(self.log, self.queue, state.record.id, "cancelled", failure("client_disconnected"))
             elif answer is Outcome.UNKNOWN:
                 run.look_again()
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
@@ -150,21 +156,21 @@ class GenerationWorker:
             await asyncio.wait(jobs, timeout=self.settings.drain_s)
         if self._confirming:
             await asyncio.wait(self._confirming, timeout=self.settings.drain_s)
-        rest = [(name, run.epoch) for name, run in self.running.items() if run.epoch]
+        rest = [state for run in self.running.values() if (state := run.state)]
         for job in self.job_runner.job_tasks.values():
             job.cancel()
         await asyncio.gather(*jobs, return_exceptions=True)
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
-                await self._hand_back(rest)
+                await self._hand_over(rest)
                 await self.queue.presence.deregister(self.name)
 
-    async def _hand_back(self, rest: list[tuple[str, int]]) -> None:
-        """Give the leases back and ask for other runs, so that nobody waits for the leases to expire."""
-        for generation_id, epoch in rest:
-            job_id = new_token()
-            if await self.log.release(generation_id, epoch, job_id) is Outcome.OK:
-                await self.queue.jobs.enqueue(generation_id, job_id, self.settings.deadline_s)
+    async def _hand_over(self, rest: list[GenerationState]) -> None:
+        """Release the leases and enqueue other runs, so that no generation waits for its lease to expire."""
+        for state in rest:
+            job_id = new_job_id(state)
+            if await self.log.release(state.record.id, state.epoch, job_id) is Outcome.OK:
+                await self.queue.jobs.enqueue(state.record.id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
         await cancel_and_wait(*self._confirming)

@@ -75,7 +75,12 @@ class Settings(BaseSettings):
     )
     max_log_bytes: int = Field(16 * MIB, ge=64 * KIB, description="Maximum bytes of one generation's output.")
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Maximum bytes of a request body.")
-    max_attempts: int = Field(5, ge=1, description="Attempts at one generation before it ends as failed.")
+    max_attempts: int = Field(
+        5,
+        ge=1,
+        description="Failed attempts before a generation ends as failed. An attempt lost with a worker that ran others "
+        "beside it is not counted, at most three times; 1: a generation runs once.",
+    )
     client_write_timeout_s: float = Field(
         30.0, gt=0, description="Seconds that a client's socket may stay full before the connection is aborted."
     )

@@ -54,6 +54,7 @@ EXAMPLES, STEPS = (5000, 80) if LONG else (100, 40)
 
 T = TypeVar("T")
 WORKERS = st.sampled_from(["first", "second", "third"])
+NEIGHBOURS = st.integers(0, 2)
 STATUSES: st.SearchStrategy[FinalStatus] = st.sampled_from(["completed", "incomplete", "failed", "cancelled"])
 WHAT_IS_SAID = st.lists(st.sampled_from(["text", "item", "closed"]), max_size=3)
 
@@ -214,9 +215,11 @@ class GenerationMachine(RuleBasedStateMachine):
 
     # Taking over
 
-    def acquire(self, token: str, worker: str, terminating: FinalStatus | None = None) -> Pen | None:
-        taken = self.do(self.log.acquire(self.id, token, worker=worker, terminating=terminating))
-        assert taken.outcome is self.model.acquire(token, taken.now, worker, terminating)
+    def acquire(
+        self, token: str, worker: str, terminating: FinalStatus | None = None, neighbours: int = 0
+    ) -> Pen | None:
+        taken = self.do(self.log.acquire(self.id, token, worker=worker, neighbours=neighbours, terminating=terminating))
+        assert taken.outcome is self.model.acquire(token, taken.now, worker, neighbours, terminating)
         if taken.state is None:
             return None
         assert self.model.record is not None
@@ -227,11 +230,11 @@ class GenerationMachine(RuleBasedStateMachine):
         self.tellings.append(lambda: pen.telling)
         return pen
 
-    @rule(target=pens, worker=WORKERS, free=st.booleans())
-    def run(self, worker: str, free: bool) -> Any:
+    @rule(target=pens, worker=WORKERS, free=st.booleans(), neighbours=NEIGHBOURS)
+    def run(self, worker: str, free: bool, neighbours: int) -> Any:
         if free:
             self.let_the_lease_pass()
-        return self.acquire(self.name(), worker) or multiple()
+        return self.acquire(self.name(), worker, neighbours=neighbours) or multiple()
 
     @rule(target=unheard, worker=WORKERS)
     def run_and_lose_the_answer(self, worker: str) -> tuple[str, str]:
@@ -279,9 +282,10 @@ class GenerationMachine(RuleBasedStateMachine):
     def write_again(self, pen: Pen, place: int) -> None:
         self.append(pen, pen.since(pen.entries[place % len(pen.entries)].id.seq))
 
-    @rule(pen=pens)
-    def renew(self, pen: Pen) -> None:
-        assert self.do(self.log.renew([(self.id, pen.epoch, False)])) == [self.model.renew(pen.epoch)]
+    @rule(pen=pens, neighbours=NEIGHBOURS)
+    def renew(self, pen: Pen, neighbours: int) -> None:
+        answer = self.do(self.log.renew([(self.id, pen.epoch, False)], neighbours=neighbours))
+        assert answer == [self.model.renew(pen.epoch, neighbours)]
 
     @rule(pen=pens)
     def release(self, pen: Pen) -> None:
@@ -341,13 +345,13 @@ class GenerationMachine(RuleBasedStateMachine):
     # What is done about it
 
     @precondition(lambda self: self.model.record)
-    @rule(late=st.booleans())
-    def sweep(self, late: bool) -> None:
+    @rule(late=st.booleans(), spared=st.booleans())
+    def sweep(self, late: bool, spared: bool) -> None:
         """A sweeper that looked a moment ago finds what has changed since."""
         assert self.model.record is not None
         epoch, job_id = self.model.record.epoch - late, self.name()
-        answer = self.do(self.log.requeue_expired(self.id, epoch, job_id))
-        assert answer is self.model.requeue(epoch, job_id, expired=True)
+        answer = self.do(self.log.requeue_expired(self.id, epoch, job_id, spared=spared))
+        assert answer is self.model.requeue(epoch, job_id, expired=True, spared=spared)
 
     @rule(pen=pens)
     def heal(self, pen: Pen) -> None:
@@ -455,7 +459,7 @@ class GenerationMachine(RuleBasedStateMachine):
 def as_model(state: GenerationState, model: ModelState | None) -> ModelState:
     """What of a real head the model knows; a token is never shown."""
     same = {name: getattr(state, name) for name in ("epoch", "job_id", "seq", "status", "attempt", "worker")}
-    more = {name: getattr(state, name) for name in ("terminating", "handovers")}
+    more = {name: getattr(state, name) for name in ("terminating", "handovers", "spared", "neighbours")}
     token = model.token if model else None
     return ModelState(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
 

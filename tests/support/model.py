@@ -26,6 +26,8 @@ class ModelState:
     seen: bool = False
     terminating: FinalStatus | None = None
     handovers: int = 0
+    spared: int = 0
+    neighbours: int = 0
 
     @property
     def is_final(self) -> bool:
@@ -53,7 +55,7 @@ class Model:
         waits = self.record.status == "queued" and not self.record.terminating
         return self.log[0].epoch, self.record.job_id if waits else None
 
-    def acquire(self, token: str, now: int, worker: str, terminating: FinalStatus | None) -> Outcome:
+    def acquire(self, token: str, now: int, worker: str, neighbours: int, terminating: FinalStatus | None) -> Outcome:
         record = self.record
         if record is None:
             return self._missing()
@@ -68,7 +70,7 @@ class Model:
         epoch = max(now, record.epoch + 1)
         record = replace(record, epoch=epoch, token=token, held=True)
         if terminating is None:
-            record = replace(record, status="running", worker=worker, attempt=record.attempt + 1)
+            record = replace(record, status="running", worker=worker, neighbours=neighbours, attempt=record.attempt + 1)
         self.record = replace(record, terminating=terminating or record.terminating)
         return Outcome.OK
 
@@ -105,7 +107,7 @@ class Model:
         self.record = replace(record, seq=row.seq, status=status, held=False)
         return AppendResult(Outcome.OK)
 
-    def renew(self, epoch: int) -> Outcome:
+    def renew(self, epoch: int, neighbours: int) -> Outcome:
         record = self.record
         if record is None:
             return self._missing()
@@ -115,10 +117,10 @@ class Model:
             return Outcome.DONE
         if epoch > record.epoch:
             return Outcome.UNKNOWN
-        self.record = replace(record, held=True)
+        self.record = replace(record, held=True, neighbours=neighbours)
         return Outcome.OK
 
-    def requeue(self, epoch: int, job_id: str, *, expired: bool) -> Outcome:
+    def requeue(self, epoch: int, job_id: str, *, expired: bool, spared: bool = False) -> Outcome:
         record = self.record
         if record is None:
             return self._missing()
@@ -132,8 +134,14 @@ class Model:
             return Outcome.OK
         if expired and record.held:
             return Outcome.HELD
-        handovers = record.handovers + (0 if expired else 1)
-        self.record = replace(record, held=False, status="queued", job_id=job_id, handovers=handovers)
+        self.record = replace(
+            record,
+            held=False,
+            status="queued",
+            job_id=job_id,
+            handovers=record.handovers + (not expired),
+            spared=record.spared + (spared and record.status == "running"),
+        )
         return Outcome.OK
 
     def restore(self, taken: ModelState, rows: list[Row]) -> Outcome:

@@ -122,10 +122,21 @@ class Log(ReadableLog):
         return Creation(int(result[0]), result[1].decode() or None)
 
     async def acquire(
-        self, generation_id: str, token: str, *, worker: str = "", terminating: FinalStatus | None = None
+        self,
+        generation_id: str,
+        token: str,
+        *,
+        worker: str = "",
+        neighbours: int = 0,
+        terminating: FinalStatus | None = None,
     ) -> LeaseGrant:
-        """Become the writer: to run the generation as `worker`, or, never refused, to end it as `terminating`."""
-        command = scripts.ACQUIRE.on(keys.of_generation(generation_id), token, terminating or "", self.lease_ms, worker)
+        """Become the writer: to run the generation as `worker`, or, never refused, to end it as `terminating`.
+
+        `neighbours`: the number of generations that the worker runs beside this one.
+        """
+        command = scripts.ACQUIRE.on(
+            keys.of_generation(generation_id), token, terminating or "", self.lease_ms, worker, neighbours
+        )
         outcome, *result = await self.server.execute_alone(*command)
         if outcome != b"OK":
             return LeaseGrant(_outcome(outcome))
@@ -152,12 +163,21 @@ class Log(ReadableLog):
         )  # fmt: skip
         return [reply if isinstance(reply, TailraceError) else _append_result(reply) for reply in replies]
 
-    async def renew(self, leases: Sequence[tuple[str, int, bool]]) -> list[Outcome | TailraceError]:
-        """Renew many leases, as (generation_id, epoch, whether it runs only while it is read), in one round trip."""
+    async def renew(
+        self, leases: Sequence[tuple[str, int, bool]], *, neighbours: int = 0
+    ) -> list[Outcome | TailraceError]:
+        """Renew many leases, as (generation_id, epoch, whether it runs only while it is read), in one round trip.
+
+        `neighbours`: the number of generations that the worker runs beside each of them.
+        """
         replies = await self.server.execute_many(
             [
                 scripts.RENEW.on(
-                    keys.of_generation(generation_id), epoch, self.lease_ms, ABANDONED_MS if while_read else ""
+                    keys.of_generation(generation_id),
+                    epoch,
+                    self.lease_ms,
+                    ABANDONED_MS if while_read else "",
+                    neighbours,
                 )
                 for generation_id, epoch, while_read in leases
             ]
@@ -191,14 +211,17 @@ class Log(ReadableLog):
 
     async def release(self, generation_id: str, epoch: int, job_id: str) -> Outcome:
         """Give the lease back: the generation waits under another job, and this run does not count as an attempt."""
-        return await self._requeue(generation_id, epoch, job_id, "")
+        return await self._requeue(generation_id, epoch, job_id, "", spared=False)
 
-    async def requeue_expired(self, generation_id: str, epoch: int, job_id: str) -> Outcome:
-        """Have a generation whose lease has expired wait under another job. HELD where the lease has not expired."""
-        return await self._requeue(generation_id, epoch, job_id, "expired")
+    async def requeue_expired(self, generation_id: str, epoch: int, job_id: str, *, spared: bool = False) -> Outcome:
+        """Have a generation whose lease has expired wait under another job. HELD where the lease has not expired.
 
-    async def _requeue(self, generation_id: str, epoch: int, job_id: str, why: str) -> Outcome:
-        command = scripts.REQUEUE.on(keys.of_generation(generation_id), epoch, job_id, why)
+        `spared`: the lost run is not charged.
+        """
+        return await self._requeue(generation_id, epoch, job_id, "expired", spared=spared)
+
+    async def _requeue(self, generation_id: str, epoch: int, job_id: str, why: str, *, spared: bool) -> Outcome:
+        command = scripts.REQUEUE.on(keys.of_generation(generation_id), epoch, job_id, why, int(spared))
         return _outcome((await self.server.execute(*command))[0])
 
     async def finish(

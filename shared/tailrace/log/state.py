@@ -17,7 +17,12 @@ ABANDONED_MS = 20_000  # how long a generation that runs only while somebody rea
 
 
 class GenerationState(msgspec.Struct, frozen=True):
-    """The head as it stands. Times in ms of Redis' clock; `seq` is the last number taken."""
+    """The head as it stands. Times in ms of Redis' clock; `seq` is the last number taken.
+
+    `attempt` counts runs. `handovers` of them ended in good order with their worker, `spared` ended with a worker that
+    died and are not charged (`lifecycle.limits`). `neighbours`: how many generations its worker ran beside it when the
+    lease was last granted or renewed.
+    """
 
     record: GenerationRecord
     status: Status
@@ -30,6 +35,8 @@ class GenerationState(msgspec.Struct, frozen=True):
     worker: str = ""
     terminating: FinalStatus | None = None
     handovers: int = 0
+    spared: int = 0
+    neighbours: int = 0
     seen: int = 0
 
     @property
@@ -42,9 +49,14 @@ class GenerationState(msgspec.Struct, frozen=True):
         return while_read and now > (self.seen or self.record.created) + ABANDONED_MS
 
     @property
-    def tries(self) -> int:
-        """Runs that count: a worker that stopped in good order handed over, and did not fail."""
-        return self.attempt - self.handovers
+    def lost_attempts(self) -> int:
+        """Attempts that ended without an end of the generation and without a handover. One that runs is not lost."""
+        return self.attempt - self.handovers - (self.status == "running")
+
+    @property
+    def failed_attempts(self) -> int:
+        """Lost attempts that count towards `MAX_ATTEMPTS`."""
+        return self.lost_attempts - self.spared
 
     @property
     def position(self) -> EntryId:

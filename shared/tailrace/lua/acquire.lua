@@ -2,14 +2,14 @@
 -- The right to write passes to somebody else: a worker that runs it, or whoever ends it.
 --
 -- KEYS  state, log, tombstone, events
--- ARGV  token, final status to end with ('' to run), lease (ms), worker
+-- ARGV  token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it
 -- Answers  OK epoch now state-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
 -- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
 -- and once an end was begun (TERMINATING); to end is never refused. Rows and state are what the new owner folds and keeps.
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local token, terminating, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local token, terminating, lease, worker, neighbours = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
 local known = redis.call('HMGET', state, 'epoch', 'status', 'token', 'lease', 'terminating', 'seq', 'attempt', 'worker')
 if not known[1] then
@@ -32,7 +32,8 @@ if known[3] ~= token then
   local epoch_text = string.format('%.0f', epoch)
   redis.call('HSET', state, 'epoch', epoch_text, 'token', token, 'lease', until_text)
   if terminating == '' then
-    redis.call('HSET', state, 'status', 'running', 'worker', worker, 'attempt', known[7] + 1)
+    redis.call('HSET', state,
+      'status', 'running', 'worker', worker, 'neighbours', neighbours, 'attempt', known[7] + 1)
   else
     redis.call('HSET', state, 'terminating', terminating)
   end

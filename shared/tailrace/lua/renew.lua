@@ -2,13 +2,14 @@
 -- A worker says that it lives.
 --
 -- KEYS  state, log, tombstone, events
--- ARGV  epoch, lease (ms), grace (ms) if it runs only while somebody reads, else ''
+-- ARGV  epoch, lease (ms), grace (ms) if it runs only while somebody reads, else '', generations that the worker runs
+--       beside it
 -- Answers  OK | ABANDONED | FENCED | DONE | UNKNOWN | GONE
 --
 -- ABANDONED: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
 -- UNKNOWN as in `append`.
 local state, tombstone = KEYS[1], KEYS[3]
-local epoch, lease, grace = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local epoch, lease, grace, neighbours = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 
 local known = redis.call('HMGET', state, 'epoch', 'status', 'created', 'seen')
 if not known[1] then
@@ -20,6 +21,6 @@ if epoch > tonumber(known[1]) then return {'UNKNOWN'} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('HSET', state, 'lease', string.format('%.0f', now + lease))
+redis.call('HSET', state, 'lease', string.format('%.0f', now + lease), 'neighbours', neighbours)
 if grace and now > tonumber(known[4] or known[3]) + grace then return {'ABANDONED'} end
 return {'OK'}

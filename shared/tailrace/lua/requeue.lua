@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- Nobody runs it any more: it waits for a worker under another job_id.
+-- A generation that no worker runs any more waits for another one, under another job_id.
 --
 -- KEYS  state, log, tombstone, events
--- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper
+-- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper, '1' if a sweeper does not charge the lost run
 -- Answers  OK | HELD | TERMINATING | FENCED | DONE | UNKNOWN | GONE
 --
--- A worker gives back what it holds (that run does not count as an epoch); a sweeper only what nobody holds.
+-- A worker hands over what it holds: that run is not charged. A sweeper queues only what has no live lease. What is
+-- queued already is not running, so a second sweeper spares no second run.
 local state, tombstone = KEYS[1], KEYS[3]
-local epoch, job_id, expired = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired'
+local epoch, job_id, expired, spared = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired', ARGV[4] == '1'
 
 local known = redis.call('HMGET', state, 'epoch', 'status', 'lease', 'terminating', 'job_id')
 if not known[1] then
@@ -21,6 +22,7 @@ if known[5] == job_id then return {'OK'} end
 if expired then
   local time = redis.call('TIME')
   if tonumber(known[3]) > time[1] * 1000 + math.floor(time[2] / 1000) then return {'HELD'} end
+  if spared and known[2] == 'running' then redis.call('HINCRBY', state, 'spared', 1) end
 else
   redis.call('HINCRBY', state, 'handovers', 1)
 end

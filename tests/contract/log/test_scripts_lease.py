@@ -80,9 +80,9 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
 async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, writer: LogWriter) -> None:
     assert await log.release(writer.generation_id, writer.epoch, "another job") is Outcome.OK
     state = await log.state(writer.generation_id)
-    assert (state.status, state.job_id, state.lease, state.tries) == ("queued", "another job", 0, 0)
+    assert (state.status, state.job_id, state.lease, state.failed_attempts) == ("queued", "another job", 0, 0)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="second")
-    assert (later.state.status, later.state.attempt, later.state.tries) == ("running", 2, 1)
+    assert (later.state.status, later.state.attempt, later.state.failed_attempts) == ("running", 2, 0)
 
 
 async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, writer: LogWriter) -> None:
@@ -91,7 +91,26 @@ async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, wr
     await expire_lease(redis, writer.generation_id)
     assert await log.requeue_expired(writer.generation_id, writer.epoch, "another job") is Outcome.OK
     state = await log.state(writer.generation_id)
-    assert (state.status, state.job_id, state.tries) == ("queued", "another job", 1)
+    assert (state.status, state.job_id, state.failed_attempts) == ("queued", "another job", 1)
+
+
+async def test_requeue_expired_spares_a_lost_run_once(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await expire_lease(redis, writer.generation_id)
+    for job_id in ("retry", "retry", "another sweeper"):
+        assert await log.requeue_expired(writer.generation_id, writer.epoch, job_id, spared=True) is Outcome.OK
+    state = await log.state(writer.generation_id)
+    assert (state.spared, state.lost_attempts, state.failed_attempts) == (1, 1, 0)
+
+
+async def test_acquire_and_renew_store_how_many_generations_the_worker_runs_beside_it(
+    log: Log, generation_id: str
+) -> None:
+    grant = await log.acquire(generation_id, "one", worker="first", neighbours=3)
+    assert (await log.state(generation_id)).neighbours == 3
+    await log.renew([(generation_id, grant.epoch, False)], neighbours=1)
+    assert (await log.state(generation_id)).neighbours == 1
+    await log.acquire(generation_id, "end", neighbours=7, terminating="cancelled")
+    assert (await log.state(generation_id)).neighbours == 1
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ async def test_an_error_costs_a_poll_and_no_slot(harness: Harness, monkeypatch: 
             raise errors.pop()
         return await take(*args)
 
-    monkeypatch.setattr(harness.queue, "take", failing)
+    monkeypatch.setattr(harness.queue.jobs, "take", failing)
     await harness.enqueue("a", "b")
     await harness.until_started(2)
     assert not errors

@@ -24,7 +24,7 @@ def test_state_is_read_without_the_request() -> None:
     state = state_of(reply())
     assert state is not None
     assert state.record == RECORD
-    assert (state.position, state.tries, state.is_final, state.worker) == (EntryId(7, 41), 1, False, "")
+    assert (state.position, state.lost_attempts, state.is_final, state.worker) == (EntryId(7, 41), 0, False, "")
     assert state_from({name.encode(): value.encode() for name, value in STORED.items()}) == state
 
 
