@@ -29,9 +29,9 @@ from tailrace_worker.idle_timeout import IdleTimeout
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.token_timings import TokenTimings
-from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
+from tailrace_worker.upstream.chat.payload_parser import Payloads
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
-from tailrace_worker.upstream.payloads import Payloads
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)

@@ -30,7 +30,7 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 from tailrace.log.codec import from_row, to_row
 from tailrace.log.output import Output
-from tailrace_worker.upstream.chat import ChatTranslator, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator, status_of
 
 EPOCH = 1_795_235_902_123
 AT = EPOCH / 1000

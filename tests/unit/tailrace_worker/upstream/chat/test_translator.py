@@ -47,7 +47,7 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 from tailrace.log import codec
 from tailrace.log.output import Output
-from tailrace_worker.upstream.chat import ChatTranslator, Piece, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece, status_of
 
 # ── what the tests say ──────────────────────────────────────────────────────────────────────────────────────────────
 

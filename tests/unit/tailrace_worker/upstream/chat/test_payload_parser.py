@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from support.upstreams import STREAMS, Json, chunk, end, random_streams, role, said
 from tailrace.events import NO_EXTRA, Text
-from tailrace_worker.upstream import payloads as module
-from tailrace_worker.upstream.chat import ChatTranslator, Piece
-from tailrace_worker.upstream.payloads import Payloads
+from tailrace_worker.upstream.chat import payload_parser as module
+from tailrace_worker.upstream.chat.payload_parser import Payloads
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece
 
 
 def written(each: Json) -> bytes:

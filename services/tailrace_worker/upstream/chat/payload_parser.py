@@ -14,7 +14,7 @@ import msgspec
 
 from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Json, Text
-from tailrace_worker.upstream.chat import ChatTranslator, Piece
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece
 
 CONTENT = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*")')
 PADDING = re.compile(rb',"obfuscation":"[^"\\]*"}$')

@@ -27,8 +27,8 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )  # fmt: skip
-from tailrace_worker.upstream.calls import Call, Calls
-from tailrace_worker.upstream.deltas import Cargo, Kind, Said, hear
+from tailrace_worker.upstream.chat.fragments import Cargo, Kind, Said, hear
+from tailrace_worker.upstream.chat.tool_calls import Call, Calls
 from tailrace_worker.upstream.fields import NOTHING, Sticky, Tolerant, meet
 
 OF_A_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})

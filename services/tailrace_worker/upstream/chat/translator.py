@@ -15,7 +15,7 @@ from typing import Any
 
 from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Extra, Failure, FinalStatus, Finish, Json, Upstream
-from tailrace_worker.upstream.choice import Answer, Choice, Piece
+from tailrace_worker.upstream.chat.choice import Answer, Choice, Piece
 
 __all__ = ["ChatTranslator", "Piece", "status_of"]
 

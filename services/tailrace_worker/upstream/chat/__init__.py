@@ -1,0 +1,1 @@
+"""Chat Completions as an upstream speaks it: chunks in, events out."""
