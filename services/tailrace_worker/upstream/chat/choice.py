@@ -29,7 +29,7 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace_worker.upstream.chat.fragments import Cargo, Kind, Said, hear
 from tailrace_worker.upstream.chat.tool_calls import Call, Calls
-from tailrace_worker.upstream.fields import NOTHING, Sticky, Tolerant, meet
+from tailrace_worker.upstream.fields import NOTHING, ChangedFields, LenientReader, join_surrogates
 
 OF_A_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 OF_A_CALL = frozenset({"index", "id", "type", "function"})
@@ -48,8 +48,8 @@ class Answer:
 
     def __init__(self, first_item: int, *, logprobs: bool) -> None:
         self.keep_logprobs = logprobs
-        self.read = Tolerant()
-        self.chunk_fields = Sticky()
+        self.read = LenientReader()
+        self.chunk_fields = ChangedFields()
         self.choices = 0  # one more than the highest index
         self.introduced = 0  # that many have appeared on a wire
         self._next_item = first_item
@@ -69,7 +69,7 @@ class Answer:
 class Part:
     """A text, reasoning or refusal in the making."""
 
-    __slots__ = ("annotations", "choice", "half", "item", "key", "kind", "logprobs", "texts")
+    __slots__ = ("annotations", "choice", "item", "key", "kind", "logprobs", "pending_surrogate", "texts")
 
     def __init__(self, item: int, kind: Kind, choice: int) -> None:
         self.item = item
@@ -79,7 +79,7 @@ class Part:
         self.texts: list[str] = []
         self.annotations: list[Json] = []
         self.logprobs: list[Json] = []
-        self.half = ""
+        self.pending_surrogate = ""
 
     def delta(self, text: str) -> Delta:
         if self.kind == "text":
@@ -114,7 +114,7 @@ class Choice:
         self._read = answer.read
         self._index = index
         self._pieces = pieces
-        self._sticky = Sticky()
+        self._own_fields = ChangedFields()
         self._part: Part | None = None
         self._calls = Calls()
         self._call: Call | None = None  # the last that was opened
@@ -123,9 +123,9 @@ class Choice:
     def add(self, told: Json) -> None:
         """One element of a chunk's `choices`."""
         read = self._read
-        self._sticky.see(read.others(told, OF_A_CHOICE))
+        self._own_fields.update(read.unknown_fields(told, OF_A_CHOICE))
         if reason := told.get("finish_reason"):
-            self.finish = read.name(reason) or self.finish
+            self.finish = read.string(reason) or self.finish
         if usage := told.get("usage"):
             self.usage = read.verbatim(read.fields(usage)) or self.usage
         delta = told.get("delta")
@@ -154,10 +154,10 @@ class Choice:
         for call in self._calls.all:
             if not call.opened and not call.custom:
                 self._open_call(call, NOTHING)
-            if call.half:
-                call.half = ""
+            if call.pending_surrogate:
+                call.pending_surrogate = ""
                 self._tell(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
-        while self._sticky.untold:
+        while self._own_fields.is_pending:
             self._carry(Cargo())
 
     # ── text, reasoning, refusal ────────────────────────────────────────────────────────────────────────────────────
@@ -180,14 +180,14 @@ class Choice:
             part = self._part = Part(self._answer.number(), said.kind, self._index)
             self._open(ItemOpened(part.item, said.kind, self._index, self._answer.introduce()))
         part.key = said.key or part.key
-        text, part.half = meet(part.half, said.text)
+        text, part.pending_surrogate = join_surrogates(part.pending_surrogate, said.text)
         if text or cargo:
             part.texts.append(text)
             self._tell(part.delta(text), cargo, before=part.note(cargo) if cargo else 0)
 
     def _end_half(self) -> None:
-        if self._part and self._part.half:
-            self._part.half = ""
+        if self._part and self._part.pending_surrogate:
+            self._part.pending_surrogate = ""
             self._part.texts.append("\ufffd")
             self._tell(self._part.delta("\ufffd"))
 
@@ -212,11 +212,11 @@ class Choice:
     def _add_fragment(self, told: Json) -> None:
         read = self._read
         function = read.fields(told.get("function"))
-        name, index = read.name(function.get("name")), read.index(told.get("index"))
-        call = self._calls.find(index, read.name(told.get("id")), name)
+        name, index = read.string(function.get("name")), read.index(told.get("index"))
+        call = self._calls.find(index, read.string(told.get("id")), name)
         if call.custom or "custom" in told:
             return self._add_custom(call, told)
-        more = {**read.others(function, OF_A_FUNCTION), **read.others(told, OF_A_CALL)}
+        more = {**read.unknown_fields(function, OF_A_FUNCTION), **read.unknown_fields(told, OF_A_CALL)}
         call.held.append(self._arguments(function.get("arguments")))
         if call.opened:
             self._tell_held(call, more)
@@ -229,7 +229,7 @@ class Choice:
     def _arguments(self, told: object) -> str:
         if isinstance(told, dict):  # some tell them parsed
             return msgspec.json.encode(self._read.verbatim(told)).decode()
-        return self._read.string(told)
+        return self._read.text(told)
 
     def _add_custom(self, call: Call, told: Json) -> None:
         """A call whose input is no JSON: verbatim, at its place among the calls, beside an empty text."""
@@ -251,7 +251,7 @@ class Choice:
         self._tell_held(call, NOTHING)
 
     def _tell_held(self, call: Call, more: Json) -> None:
-        text, call.half = meet(call.half, "".join(call.held))
+        text, call.pending_surrogate = join_surrogates(call.pending_surrogate, "".join(call.held))
         call.held.clear()
         if text or more or self._cargo:
             self._tell(ToolArguments(call.item, text, self._index, call.tool, call.id), self._cargo, more)
@@ -268,12 +268,12 @@ class Choice:
             self._pieces.append(Piece(delta, extra))
 
     def _extra(self, cargo: Cargo | None, more: Json, before: int = 0) -> Extra:
-        shared, own = self._answer.chunk_fields, self._sticky
-        if not (cargo or more or shared.news or own.news):
+        shared, own = self._answer.chunk_fields, self._own_fields
+        if not (cargo or more or shared.has_changes or own.has_changes):
             return NO_EXTRA
         fields, logprobs = cargo or Cargo()
-        choice = own.take()
+        choice = own.take_changes()
         if logprobs:
             choice = {**choice, "logprobs": logprobs}
-        extra = Extra(shared.take(), choice, fields, more, before)
+        extra = Extra(shared.take_changes(), choice, fields, more, before)
         return NO_EXTRA if extra == NO_EXTRA else extra

@@ -11,7 +11,7 @@ everything else     cargo, verbatim; parts unknown here under the name `content_
 from typing import Any, Literal, NamedTuple
 
 from tailrace.events import Json
-from tailrace_worker.upstream.fields import NOTHING, Tolerant, says_nothing
+from tailrace_worker.upstream.fields import NOTHING, LenientReader, is_empty
 
 Kind = Literal["text", "reasoning", "refusal"]
 OF_A_DELTA = frozenset(
@@ -36,30 +36,30 @@ class Cargo(NamedTuple):
     logprobs: Json = NOTHING
 
 
-def hear(delta: Json, logprobs: Any, read: Tolerant) -> tuple[list[Said], Cargo | None]:
+def hear(delta: Json, logprobs: Any, read: LenientReader) -> tuple[list[Said], Cargo | None]:
     said: list[Said] = []
-    fields = read.others(delta, OF_A_DELTA)
-    thought = read.string(delta.get("reasoning_content"))
+    fields = read.unknown_fields(delta, OF_A_DELTA)
+    thought = read.text(delta.get("reasoning_content"))
     if thought:
         said.append(Said("reasoning", thought, "reasoning_content"))
-    if (again := read.string(delta.get("reasoning"))) and again != thought:
+    if (again := read.text(delta.get("reasoning"))) and again != thought:
         said.append(Said("reasoning", again, "reasoning"))
     content = delta.get("content")
     if isinstance(content, list):
         fields = {**fields, **_parts(content, said, read)}
-    elif text := read.string(content):
+    elif text := read.text(content):
         said.append(Said("text", text))
     if annotations := read.objects(delta.get("annotations")):
         fields = {**fields, **read.verbatim({"annotations": annotations})}
         if not any(each.kind == "text" for each in said):
             said.append(Said("text", ""))
-    if text := read.string(delta.get("refusal")):
+    if text := read.text(delta.get("refusal")):
         said.append(Said("refusal", text))
     kept = _logprobs(logprobs, read) if logprobs else NOTHING
     return said, Cargo(fields, kept) if fields or kept else None
 
 
-def _parts(content: list[Any], said: list[Said], read: Tolerant) -> Json:
+def _parts(content: list[Any], said: list[Said], read: LenientReader) -> Json:
     """Adds what the parts say; returns those unknown here."""
     unknown: list[Json] = []
     for each in content:
@@ -68,23 +68,23 @@ def _parts(content: list[Any], said: list[Said], read: Tolerant) -> Json:
             if text := _thought(part["thinking"], read):
                 said.append(Said("reasoning", text, "reasoning_content"))
         elif part.get("type") == "text":
-            if text := read.string(part.get("text")):
+            if text := read.text(part.get("text")):
                 said.append(Said("text", text))
         elif part:
             unknown.append(part)
     return read.verbatim({"content_parts": unknown}) if unknown else NOTHING
 
 
-def _thought(thinking: Any, read: Tolerant) -> str:
+def _thought(thinking: Any, read: LenientReader) -> str:
     if isinstance(thinking, list):
-        return "".join(read.string(part.get("text")) for part in read.objects(thinking))
-    return read.string(thinking)
+        return "".join(read.text(part.get("text")) for part in read.objects(thinking))
+    return read.text(thinking)
 
 
-def _logprobs(logprobs: Any, read: Tolerant) -> Json:
+def _logprobs(logprobs: Any, read: LenientReader) -> Json:
     """As they came, if they say anything; their lists hold objects."""
     told = dict(read.fields(logprobs))
     for key in ("content", "refusal"):
         if told.get(key) is not None:
             told[key] = read.objects(told[key])
-    return NOTHING if all(map(says_nothing, told.values())) else read.verbatim(told)
+    return NOTHING if all(map(is_empty, told.values())) else read.verbatim(told)

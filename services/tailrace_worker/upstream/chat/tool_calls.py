@@ -13,10 +13,10 @@ from tailrace_worker.upstream.fields import NOTHING
 class Call:
     """A call in the making. Until its name comes it is not `opened`: `held` is what came before, `more` too.
 
-    `tool` is its ordinal, once it has one. `half`: see `fields.meet`.
+    `tool` is its ordinal, once it has one. `pending_surrogate`: see `fields.join_surrogates`.
     """
 
-    __slots__ = ("custom", "half", "held", "id", "item", "more", "name", "opened", "round", "tool")
+    __slots__ = ("custom", "held", "id", "item", "more", "name", "opened", "pending_surrogate", "round", "tool")
 
     def __init__(self) -> None:
         self.opened = False
@@ -27,7 +27,7 @@ class Call:
         self.tool = 0
         self.held: list[str] = []
         self.more: Json = NOTHING
-        self.half = ""
+        self.pending_surrogate = ""
         self.round = 0
 
     def identify(self) -> str:

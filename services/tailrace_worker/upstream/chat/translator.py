@@ -5,7 +5,7 @@
 
 Rule 1: nothing is dropped but padding, null and what a chunk says twice. What has no kind of its own rides
 in `extra` (`fields`).
-Rule 2: nothing raises. What makes no sense is passed over and counted in `odd`.
+Rule 2: nothing raises. What makes no sense is passed over and counted in `malformed`.
 Rule 3: what comes out is not numbered and not merged yet. Whatever must not merge carries `extra`; all else carries
 the one `NO_EXTRA`.
 Rule 4: choices first appear in index order. An `opened` names those that appear with it.
@@ -52,10 +52,10 @@ class ChatTranslator:
     def translate(self, chunk: Json) -> list[Piece]:
         """The events of one chunk."""
         read = self._read
-        self._answer.chunk_fields.see(read.others(chunk, OF_A_CHUNK))
+        self._answer.chunk_fields.update(read.unknown_fields(chunk, OF_A_CHUNK))
         if not (self._id and self._model):
-            self._id = self._id or read.name(chunk.get("id"))
-            self._model = self._model or read.name(chunk.get("model"))
+            self._id = self._id or read.string(chunk.get("id"))
+            self._model = self._model or read.string(chunk.get("model"))
         if usage := chunk.get("usage"):
             self._usage = read.verbatim(read.fields(usage)) or self._usage
         for told in read.elements(chunk.get("choices")):
@@ -101,20 +101,21 @@ class ChatTranslator:
 
     @property
     def extra(self) -> Extra:
-        """For `done`: what stuck to the chunks, once more."""
-        return Extra(chunk_fields=dict(self._answer.chunk_fields.now)) if self._answer.chunk_fields.now else NO_EXTRA
+        """For `done`: the latest chunk-level fields, once more."""
+        fields = self._answer.chunk_fields.current
+        return Extra(chunk_fields=dict(fields)) if fields else NO_EXTRA
 
     @property
-    def odd(self) -> int:
+    def malformed(self) -> int:
         """Values that made no sense and were passed over."""
-        return self._read.odd
+        return self._read.malformed
 
     def _add(self, told: Json) -> None:
         index = self._read.index(told.get("index")) or 0
         choice = self._choices.get(index)
         if choice is None:
             if index >= MAX_CHOICES:
-                self._read.odd += 1
+                self._read.malformed += 1
                 return
             choice = self._choices[index] = Choice(self._answer, index, self._pieces)
             self._answer.choices = max(self._answer.choices, index + 1)

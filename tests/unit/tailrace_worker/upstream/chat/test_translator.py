@@ -154,14 +154,14 @@ def oracle(chunks: list[Json]) -> Json:
 def test_folding_the_events_gives_what_folding_the_chunks_gives(name: str) -> None:
     told = Told(*STREAMS[name])
     assert folded(told, told.pieces) == folded(told, merged(told.pieces)) == oracle(STREAMS[name])
-    assert told.translator.odd == 0
+    assert told.translator.malformed == 0
 
 
 @given(random_streams())
 def test_folding_the_events_of_any_stream_gives_what_folding_its_chunks_gives(chunks: list[Json]) -> None:
     told = Told(*chunks)
     assert folded(told, told.pieces) == folded(told, merged(told.pieces)) == oracle(chunks)
-    assert told.translator.odd == 0
+    assert told.translator.malformed == 0
     assert told.translator.finished
 
 
@@ -336,7 +336,7 @@ def test_choices_do_not_close_each_other() -> None:
 def test_an_absurd_index_is_passed_over() -> None:
     told = Told(said("a"), said("b", 10**9), said("c", 128))
     assert told.kinds == ["item_opened", "text"]
-    assert told.translator.odd == 2
+    assert told.translator.malformed == 2
 
 
 # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -745,7 +745,7 @@ def test_what_makes_no_sense_is_passed_over_and_counted(odd: Json) -> None:
     told = Told(odd, said("a"))
     assert told.kinds == ["item_opened", "text"]
     assert told.extras() == []
-    assert told.translator.odd == 1
+    assert told.translator.malformed == 1
 
 
 def test_a_chunk_may_be_nested_as_deep_as_the_parser_goes() -> None:
@@ -754,7 +754,7 @@ def test_a_chunk_may_be_nested_as_deep_as_the_parser_goes() -> None:
         deep = [deep]
     told = Told(chunk(choice({"content": "a", "x": deep}), y=deep, usage={"z": deep}), end())
     assert [item.text for item in told.items] == ["a"]
-    assert told.translator.odd == 3
+    assert told.translator.malformed == 3
 
 
 def test_chunks_are_not_changed() -> None:
