@@ -30,7 +30,7 @@ from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.token_timings import TokenTimings
 from tailrace_worker.upstream.chat.payload_parser import Payloads
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
 from tailrace_worker.writer import Stopped, Writer
 
@@ -156,7 +156,7 @@ class Attempt:
         if self._breaks_off(stream, translator) and not self._timings.count:
             raise Empty
 
-    def _write(self, pieces: list[Piece]) -> int:
+    def _write(self, pieces: list[Translated]) -> int:
         """Add to the log; how many of them were content."""
         for event, extra in pieces:
             self.writer.add(event, extra)

@@ -1,12 +1,12 @@
 """One choice of an answer: its deltas in, events out.
 
-Rule 1: a change of kind closes the text, the reasoning or the refusal that is open. Calls stay open: fragments of
-several may interleave, and `done` closes them.
-Rule 2: cargo (logprobs, annotations, fields unknown here) rides on the first text of its chunk, else on its first
-delta, else on an empty one: of the open item, of the last call, or of a text opened for it.
-Rule 3: what sticks to the chunk or the choice rides on the next entry that has a word on every wire, so never on
-`closed`.
-Rule 4: half a surrogate pair waits in its item for the other half, and becomes U+FFFD where none comes.
+Rule 1: a change of kind closes the open text, reasoning or refusal. Calls stay open: fragments of several calls may
+interleave, and `done` closes them.
+Rule 2: passthrough fields (logprobs, annotations, unknown fields) are attached to the first text of their chunk, else
+to its first delta, else to an empty delta: of the open item, of the last call, or of a text opened for them.
+Rule 3: chunk- and choice-level fields are attached to the next entry that every wire format renders, so never to
+`item_closed`.
+Rule 4: a high surrogate at the end of a text waits in its item for the low one; without it, it becomes U+FFFD.
 """
 
 from typing import NamedTuple
@@ -27,47 +27,50 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )  # fmt: skip
-from tailrace_worker.upstream.chat.fragments import Cargo, Kind, Said, hear
-from tailrace_worker.upstream.chat.tool_calls import Call, Calls
+from tailrace_worker.upstream.chat.fragments import Fragment, Kind, Passthrough, parse_delta
+from tailrace_worker.upstream.chat.tool_calls import ToolCall, ToolCalls
 from tailrace_worker.upstream.fields import NOTHING, ChangedFields, LenientReader, join_surrogates
 
-OF_A_CHOICE = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
-OF_A_CALL = frozenset({"index", "id", "type", "function"})
-OF_A_FUNCTION = OF_A_CALL | {"name", "arguments"}
+CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
+CALL_FIELDS = frozenset({"index", "id", "type", "function"})
+FUNCTION_FIELDS = CALL_FIELDS | {"name", "arguments"}
 
 
-class Piece(NamedTuple):
-    """An event as it comes of a chunk. Its number is the writer's."""
+class Translated(NamedTuple):
+    """An event and its `extra`. The writer numbers it."""
 
     event: Event
     extra: Extra
 
 
-class Answer:
-    """What the choices of one answer share: item numbers, the chunks' own fields, which choices have appeared."""
+class StreamState:
+    """What the choices of one answer share: item numbers, chunk-level fields, the choices that have appeared.
+
+    `choices` is one more than the highest index so far; the first `introduced` of them have appeared in an event.
+    """
 
     def __init__(self, first_item: int, *, logprobs: bool) -> None:
         self.keep_logprobs = logprobs
-        self.read = LenientReader()
+        self.reader = LenientReader()
         self.chunk_fields = ChangedFields()
-        self.choices = 0  # one more than the highest index
-        self.introduced = 0  # that many have appeared on a wire
+        self.choices = 0
+        self.introduced = 0
         self._next_item = first_item
 
-    def number(self) -> int:
-        """Of the next item."""
+    def next_item(self) -> int:
+        """The number of the next item."""
         self._next_item += 1
         return self._next_item - 1
 
     def introduce(self) -> list[int]:
-        """Choices that appear now, in index order."""
+        """The choices that appear with the next event, in index order."""
         new = list(range(self.introduced, self.choices))
         self.introduced = self.choices
         return new
 
 
-class Part:
-    """A text, reasoning or refusal in the making."""
+class OpenItem:
+    """The text, reasoning or refusal that is open in a choice."""
 
     __slots__ = ("annotations", "choice", "item", "key", "kind", "logprobs", "pending_surrogate", "texts")
 
@@ -88,13 +91,13 @@ class Part:
             return Refusal(self.item, text, self.choice)
         return Reasoning(self.item, text, self.choice, self.key)
 
-    def note(self, cargo: Cargo) -> int:
-        """Remember what the item needs when it closes; returns how many annotations came before."""
+    def keep(self, passthrough: Passthrough) -> int:
+        """Keep what `item_closed` repeats; return how many annotations the item had before."""
         before = 0
-        if annotations := cargo.delta.get("annotations"):
+        if annotations := passthrough.delta.get("annotations"):
             before = len(self.annotations)
             self.annotations += annotations
-        self.logprobs += cargo.logprobs.get("content") or []
+        self.logprobs += passthrough.logprobs.get("content") or []
         return before
 
     def whole(self, *, logprobs: bool) -> Item:
@@ -105,175 +108,181 @@ class Part:
 
 
 class Choice:
-    """One choice. Its events go to `pieces`, which the caller takes."""
+    """One choice. Its events are appended to `translated`, which the caller takes.
 
-    def __init__(self, answer: Answer, index: int, pieces: list[Piece]) -> None:
+    `finish` is the last finish reason, `usage` the last usage that stood on this choice.
+    """
+
+    def __init__(self, state: StreamState, index: int, translated: list[Translated]) -> None:
         self.finish: str | None = None
         self.usage: Json = NOTHING
-        self._answer = answer
-        self._read = answer.read
+        self._state = state
+        self._reader = state.reader
         self._index = index
-        self._pieces = pieces
-        self._own_fields = ChangedFields()
-        self._part: Part | None = None
-        self._calls = Calls()
-        self._call: Call | None = None  # the last that was opened
-        self._cargo: Cargo | None = None
+        self._translated = translated
+        self._fields = ChangedFields()
+        self._item: OpenItem | None = None
+        self._calls = ToolCalls()
+        self._call: ToolCall | None = None  # the last that was opened
+        self._passthrough: Passthrough | None = None  # of the current chunk, until an entry carries it
 
-    def add(self, told: Json) -> None:
-        """One element of a chunk's `choices`."""
-        read = self._read
-        self._own_fields.update(read.unknown_fields(told, OF_A_CHOICE))
-        if reason := told.get("finish_reason"):
-            self.finish = read.string(reason) or self.finish
-        if usage := told.get("usage"):
-            self.usage = read.verbatim(read.fields(usage)) or self.usage
-        delta = told.get("delta")
-        if delta is None and self._part is None and self._call is None:
-            delta = told.get("message")  # an answer told whole; beside deltas it only repeats them
-        delta = read.fields(delta)
-        said, self._cargo = hear(delta, told.get("logprobs"), read)
-        self._say_all(said)
+    def add(self, choice: Json) -> None:
+        """Add one element of a chunk's `choices`."""
+        reader = self._reader
+        self._fields.update(reader.unknown_fields(choice, CHOICE_FIELDS))
+        if reason := choice.get("finish_reason"):
+            self.finish = reader.string(reason) or self.finish
+        if usage := choice.get("usage"):
+            self.usage = reader.verbatim(reader.fields(usage)) or self.usage
+        delta = choice.get("delta")
+        if delta is None and self._item is None and self._call is None:
+            delta = choice.get("message")  # an answer sent whole; beside deltas it only repeats them
+        delta = reader.fields(delta)
+        fragments, self._passthrough = parse_delta(delta, choice.get("logprobs"), reader)
+        self._add_fragments(fragments)
         if delta.get("tool_calls"):
-            self._calls.round += 1
-            for fragment in read.objects(delta["tool_calls"]):
-                self._add_fragment(fragment)
-        if self._cargo:
-            self._carry(self._cargo)
-            self._cargo = None
+            self._calls.chunk += 1
+            for fragment in reader.objects(delta["tool_calls"]):
+                self._add_call_fragment(fragment)
+        if self._passthrough:
+            self._emit_passthrough(self._passthrough)
+            self._passthrough = None
 
-    def more(self, text: str) -> Piece:
-        """More of the part that is open; text without halves, and nothing beside it."""
-        assert self._part is not None
-        self._part.texts.append(text)
-        return Piece(self._part.delta(text), NO_EXTRA)
+    def continue_text(self, text: str) -> Translated:
+        """More text of the open item: without lone surrogates, and with nothing beside it."""
+        assert self._item is not None
+        self._item.texts.append(text)
+        return Translated(self._item.delta(text), NO_EXTRA)
 
     def close(self) -> None:
-        """Nothing more will come: tell what was held."""
-        self._end_half()
+        """Emit what was held back for a later chunk: none will come."""
+        self._flush_surrogate()
         for call in self._calls.all:
             if not call.opened and not call.custom:
                 self._open_call(call, NOTHING)
             if call.pending_surrogate:
                 call.pending_surrogate = ""
-                self._tell(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
-        while self._own_fields.is_pending:
-            self._carry(Cargo())
+                self._emit(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
+        while self._fields.is_pending:
+            self._emit_passthrough(Passthrough())
 
     # ── text, reasoning, refusal ────────────────────────────────────────────────────────────────────────────────────
 
-    def _say_all(self, said: list[Said]) -> None:
+    def _add_fragments(self, fragments: list[Fragment]) -> None:
         carrier = None
-        if self._cargo and said:
-            carrier = next((each for each in said if each.kind == "text"), said[0])
-        for each in said:
-            if each is carrier:
-                self._say(each, self._cargo)
-                self._cargo = None
+        if self._passthrough and fragments:
+            carrier = next((fragment for fragment in fragments if fragment.kind == "text"), fragments[0])
+        for fragment in fragments:
+            if fragment is carrier:
+                self._add_fragment(fragment, self._passthrough)
+                self._passthrough = None
             else:
-                self._say(each)
+                self._add_fragment(fragment)
 
-    def _say(self, said: Said, cargo: Cargo | None = None) -> None:
-        part = self._part
-        if part is None or part.kind != said.kind:
-            self._close_part()
-            part = self._part = Part(self._answer.number(), said.kind, self._index)
-            self._open(ItemOpened(part.item, said.kind, self._index, self._answer.introduce()))
-        part.key = said.key or part.key
-        text, part.pending_surrogate = join_surrogates(part.pending_surrogate, said.text)
-        if text or cargo:
-            part.texts.append(text)
-            self._tell(part.delta(text), cargo, before=part.note(cargo) if cargo else 0)
+    def _add_fragment(self, fragment: Fragment, passthrough: Passthrough | None = None) -> None:
+        item = self._item
+        if item is None or item.kind != fragment.kind:
+            self._close_item()
+            item = self._item = OpenItem(self._state.next_item(), fragment.kind, self._index)
+            self._emit_opened(ItemOpened(item.item, fragment.kind, self._index, self._state.introduce()))
+        item.key = fragment.key or item.key
+        text, item.pending_surrogate = join_surrogates(item.pending_surrogate, fragment.text)
+        if text or passthrough:
+            item.texts.append(text)
+            self._emit(item.delta(text), passthrough, before=item.keep(passthrough) if passthrough else 0)
 
-    def _end_half(self) -> None:
-        if self._part and self._part.pending_surrogate:
-            self._part.pending_surrogate = ""
-            self._part.texts.append("\ufffd")
-            self._tell(self._part.delta("\ufffd"))
+    def _flush_surrogate(self) -> None:
+        if self._item and self._item.pending_surrogate:
+            self._item.pending_surrogate = ""
+            self._item.texts.append("\ufffd")
+            self._emit(self._item.delta("\ufffd"))
 
-    def _close_part(self) -> None:
-        if self._part:
-            self._end_half()
-            whole = self._part.whole(logprobs=self._answer.keep_logprobs)
-            self._pieces.append(Piece(ItemClosed(whole), NO_EXTRA))
-            self._part = None
-
-    def _carry(self, cargo: Cargo) -> None:
-        """An empty delta for what has no text of its own."""
-        if self._part:
-            self._say(Said(self._part.kind, ""), cargo)
-        elif call := self._call:
-            self._tell(ToolArguments(call.item, "", self._index, call.tool, call.id), cargo)
-        else:
-            self._say(Said("text", ""), cargo)
+    def _close_item(self) -> None:
+        if self._item:
+            self._flush_surrogate()
+            whole = self._item.whole(logprobs=self._state.keep_logprobs)
+            self._translated.append(Translated(ItemClosed(whole), NO_EXTRA))
+            self._item = None
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _add_fragment(self, told: Json) -> None:
-        read = self._read
-        function = read.fields(told.get("function"))
-        name, index = read.string(function.get("name")), read.index(told.get("index"))
-        call = self._calls.find(index, read.string(told.get("id")), name)
-        if call.custom or "custom" in told:
-            return self._add_custom(call, told)
-        more = {**read.unknown_fields(function, OF_A_FUNCTION), **read.unknown_fields(told, OF_A_CALL)}
+    def _add_call_fragment(self, fragment: Json) -> None:
+        reader = self._reader
+        function = reader.fields(fragment.get("function"))
+        name, index = reader.string(function.get("name")), reader.index(fragment.get("index"))
+        call = self._calls.find(index, reader.string(fragment.get("id")), name)
+        if call.custom or "custom" in fragment:
+            return self._add_custom(call, fragment)
+        unknown = reader.unknown_fields
+        fields = {**unknown(function, FUNCTION_FIELDS), **unknown(fragment, CALL_FIELDS)}
         call.held.append(self._arguments(function.get("arguments")))
         if call.opened:
-            self._tell_held(call, more)
+            self._emit_held(call, fields)
         elif call.name:
-            self._open_call(call, more)
+            self._open_call(call, fields)
         else:
-            call.more = {**call.more, **more}
+            call.held_fields = {**call.held_fields, **fields}
         return None
 
-    def _arguments(self, told: object) -> str:
-        if isinstance(told, dict):  # some tell them parsed
-            return msgspec.json.encode(self._read.verbatim(told)).decode()
-        return self._read.text(told)
+    def _arguments(self, arguments: object) -> str:
+        if isinstance(arguments, dict):  # some upstreams send them parsed
+            return msgspec.json.encode(self._reader.verbatim(arguments)).decode()
+        return self._reader.text(arguments)
 
-    def _add_custom(self, call: Call, told: Json) -> None:
-        """A call whose input is no JSON: verbatim, at its place among the calls, beside an empty text."""
+    def _add_custom(self, call: ToolCall, fragment: Json) -> None:
+        """A call whose input is not JSON passes through verbatim beside an empty text, with its ordinal as index."""
         if not call.custom:
             call.custom = True
             self._calls.number(call)
-        fields = self._read.verbatim({"tool_calls": [{**told, "index": call.tool}]})
-        self._say(Said("text", ""), Cargo(fields))
+        fields = self._reader.verbatim({"tool_calls": [{**fragment, "index": call.tool}]})
+        self._add_fragment(Fragment("text", ""), Passthrough(fields))
 
-    def _open_call(self, call: Call, more: Json) -> None:
-        self._close_part()
+    def _open_call(self, call: ToolCall, fields: Json) -> None:
+        self._close_item()
         self._calls.number(call)
-        call.item = self._answer.number()
+        call.item = self._state.next_item()
         call.opened = True
         self._call = call
-        introduced = self._answer.introduce()
-        opened = ItemOpened(call.item, "call", self._index, introduced, call.tool, call.identify(), call.name)
-        self._open(opened, {**call.more, **more})
-        self._tell_held(call, NOTHING)
+        introduced = self._state.introduce()
+        opened = ItemOpened(call.item, "call", self._index, introduced, call.tool, call.ensure_id(), call.name)
+        self._emit_opened(opened, {**call.held_fields, **fields})
+        self._emit_held(call, NOTHING)
 
-    def _tell_held(self, call: Call, more: Json) -> None:
+    def _emit_held(self, call: ToolCall, fields: Json) -> None:
         text, call.pending_surrogate = join_surrogates(call.pending_surrogate, "".join(call.held))
         call.held.clear()
-        if text or more or self._cargo:
-            self._tell(ToolArguments(call.item, text, self._index, call.tool, call.id), self._cargo, more)
-            self._cargo = None
+        if text or fields or self._passthrough:
+            self._emit(ToolArguments(call.item, text, self._index, call.tool, call.id), self._passthrough, fields)
+            self._passthrough = None
 
     # ── entries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _open(self, opened: ItemOpened, more: Json = NOTHING) -> None:
-        self._pieces.append(Piece(opened, self._extra(None, more)))
+    def _emit_passthrough(self, passthrough: Passthrough) -> None:
+        """Emit an empty delta that carries what has no text of its own."""
+        if self._item:
+            self._add_fragment(Fragment(self._item.kind, ""), passthrough)
+        elif call := self._call:
+            self._emit(ToolArguments(call.item, "", self._index, call.tool, call.id), passthrough)
+        else:
+            self._add_fragment(Fragment("text", ""), passthrough)
 
-    def _tell(self, delta: Delta, cargo: Cargo | None = None, more: Json = NOTHING, before: int = 0) -> None:
-        extra = self._extra(cargo, more, before)
+    def _emit_opened(self, opened: ItemOpened, call_fields: Json = NOTHING) -> None:
+        self._translated.append(Translated(opened, self._extra(None, call_fields)))
+
+    def _emit(
+        self, delta: Delta, passthrough: Passthrough | None = None, call_fields: Json = NOTHING, before: int = 0
+    ) -> None:
+        extra = self._extra(passthrough, call_fields, before)
         if delta.text or extra is not NO_EXTRA:
-            self._pieces.append(Piece(delta, extra))
+            self._translated.append(Translated(delta, extra))
 
-    def _extra(self, cargo: Cargo | None, more: Json, before: int = 0) -> Extra:
-        shared, own = self._answer.chunk_fields, self._own_fields
-        if not (cargo or more or shared.has_changes or own.has_changes):
+    def _extra(self, passthrough: Passthrough | None, call_fields: Json, before: int = 0) -> Extra:
+        shared, own = self._state.chunk_fields, self._fields
+        if not (passthrough or call_fields or shared.has_changes or own.has_changes):
             return NO_EXTRA
-        fields, logprobs = cargo or Cargo()
+        fields, logprobs = passthrough or Passthrough()
         choice = own.take_changes()
         if logprobs:
             choice = {**choice, "logprobs": logprobs}
-        extra = Extra(shared.take_changes(), choice, fields, more, before)
+        extra = Extra(shared.take_changes(), choice, fields, call_fields, before)
         return NO_EXTRA if extra == NO_EXTRA else extra

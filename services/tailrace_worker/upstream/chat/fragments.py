@@ -1,11 +1,11 @@
-"""What one delta says: pieces of text in their order, and beside them cargo that one of them must carry.
+"""One delta of a chunk: its text fragments in order, and the fields that pass through beside them.
 
-content             text; or an array of parts, of which `thinking` is reasoning
-reasoning_content   reasoning; so is `reasoning`, unless both say the same
+content             text; or a list of parts, of which `thinking` is reasoning
+reasoning_content   reasoning; so is `reasoning`, unless both hold the same text
 refusal             a refusal
-annotations         always beside a text, if need be an empty one: they are about it
-tool_calls          are not read here
-everything else     cargo, verbatim; parts unknown here under the name `content_parts`
+annotations         always beside a text, if need be an empty one, because they refer to text
+tool_calls          not read here (`tool_calls`)
+everything else     passed through verbatim; unknown content parts under the name `content_parts`
 """
 
 from typing import Any, Literal, NamedTuple
@@ -14,77 +14,78 @@ from tailrace.events import Json
 from tailrace_worker.upstream.fields import NOTHING, LenientReader, is_empty
 
 Kind = Literal["text", "reasoning", "refusal"]
-OF_A_DELTA = frozenset(
+DELTA_FIELDS = frozenset(
     {
         "role", "content", "reasoning_content", "reasoning", "refusal", "annotations", "tool_calls", "obfuscation",
     }
 )  # fmt: skip
 
 
-class Said(NamedTuple):
-    """A piece of text. `key`: what the upstream calls it, where it is reasoning."""
+class Fragment(NamedTuple):
+    """A fragment of text. `key`: the upstream's field name, where it is reasoning."""
 
     kind: Kind
     text: str
     key: str = ""
 
 
-class Cargo(NamedTuple):
-    """Fields of the delta and logprobs of the choice, for the `extra` of one entry."""
+class Passthrough(NamedTuple):
+    """Fields of a delta and logprobs of its choice, for the `extra` of one entry."""
 
     delta: Json = NOTHING
     logprobs: Json = NOTHING
 
 
-def hear(delta: Json, logprobs: Any, read: LenientReader) -> tuple[list[Said], Cargo | None]:
-    said: list[Said] = []
-    fields = read.unknown_fields(delta, OF_A_DELTA)
-    thought = read.text(delta.get("reasoning_content"))
-    if thought:
-        said.append(Said("reasoning", thought, "reasoning_content"))
-    if (again := read.text(delta.get("reasoning"))) and again != thought:
-        said.append(Said("reasoning", again, "reasoning"))
+def parse_delta(delta: Json, logprobs: Any, reader: LenientReader) -> tuple[list[Fragment], Passthrough | None]:
+    """The fragments of a delta in order, and what one of them must carry."""
+    fragments: list[Fragment] = []
+    fields = reader.unknown_fields(delta, DELTA_FIELDS)
+    reasoning = reader.text(delta.get("reasoning_content"))
+    if reasoning:
+        fragments.append(Fragment("reasoning", reasoning, "reasoning_content"))
+    if (other := reader.text(delta.get("reasoning"))) and other != reasoning:
+        fragments.append(Fragment("reasoning", other, "reasoning"))
     content = delta.get("content")
     if isinstance(content, list):
-        fields = {**fields, **_parts(content, said, read)}
-    elif text := read.text(content):
-        said.append(Said("text", text))
-    if annotations := read.objects(delta.get("annotations")):
-        fields = {**fields, **read.verbatim({"annotations": annotations})}
-        if not any(each.kind == "text" for each in said):
-            said.append(Said("text", ""))
-    if text := read.text(delta.get("refusal")):
-        said.append(Said("refusal", text))
-    kept = _logprobs(logprobs, read) if logprobs else NOTHING
-    return said, Cargo(fields, kept) if fields or kept else None
+        fields = {**fields, **_parse_parts(content, fragments, reader)}
+    elif text := reader.text(content):
+        fragments.append(Fragment("text", text))
+    if annotations := reader.objects(delta.get("annotations")):
+        fields = {**fields, **reader.verbatim({"annotations": annotations})}
+        if not any(fragment.kind == "text" for fragment in fragments):
+            fragments.append(Fragment("text", ""))
+    if text := reader.text(delta.get("refusal")):
+        fragments.append(Fragment("refusal", text))
+    kept = _parse_logprobs(logprobs, reader) if logprobs else NOTHING
+    return fragments, Passthrough(fields, kept) if fields or kept else None
 
 
-def _parts(content: list[Any], said: list[Said], read: LenientReader) -> Json:
-    """Adds what the parts say; returns those unknown here."""
+def _parse_parts(content: list[Any], fragments: list[Fragment], reader: LenientReader) -> Json:
+    """Add the fragments of a list of content parts; return the unknown parts, for passing through."""
     unknown: list[Json] = []
     for each in content:
-        part = read.fields({"type": "text", "text": each} if isinstance(each, str) else each)
+        part = reader.fields({"type": "text", "text": each} if isinstance(each, str) else each)
         if "thinking" in part:
-            if text := _thought(part["thinking"], read):
-                said.append(Said("reasoning", text, "reasoning_content"))
+            if text := _thinking_text(part["thinking"], reader):
+                fragments.append(Fragment("reasoning", text, "reasoning_content"))
         elif part.get("type") == "text":
-            if text := read.text(part.get("text")):
-                said.append(Said("text", text))
+            if text := reader.text(part.get("text")):
+                fragments.append(Fragment("text", text))
         elif part:
             unknown.append(part)
-    return read.verbatim({"content_parts": unknown}) if unknown else NOTHING
+    return reader.verbatim({"content_parts": unknown}) if unknown else NOTHING
 
 
-def _thought(thinking: Any, read: LenientReader) -> str:
+def _thinking_text(thinking: Any, reader: LenientReader) -> str:
     if isinstance(thinking, list):
-        return "".join(read.text(part.get("text")) for part in read.objects(thinking))
-    return read.text(thinking)
+        return "".join(reader.text(part.get("text")) for part in reader.objects(thinking))
+    return reader.text(thinking)
 
 
-def _logprobs(logprobs: Any, read: LenientReader) -> Json:
-    """As they came, if they say anything; their lists hold objects."""
-    told = dict(read.fields(logprobs))
+def _parse_logprobs(logprobs: Any, reader: LenientReader) -> Json:
+    """The logprobs verbatim, unless all their fields are empty; `content` and `refusal` hold objects only."""
+    fields = dict(reader.fields(logprobs))
     for key in ("content", "refusal"):
-        if told.get(key) is not None:
-            told[key] = read.objects(told[key])
-    return NOTHING if all(map(is_empty, told.values())) else read.verbatim(told)
+        if fields.get(key) is not None:
+            fields[key] = reader.objects(fields[key])
+    return NOTHING if all(map(is_empty, fields.values())) else reader.verbatim(fields)

@@ -14,7 +14,7 @@ import msgspec
 
 from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Json, Text
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated
 
 CONTENT = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*")')
 PADDING = re.compile(rb',"obfuscation":"[^"\\]*"}$')
@@ -30,11 +30,11 @@ class Payloads:
         self._before = self._behind = b""
         self._choice = 0
 
-    def read(self, payload: bytes) -> list[Piece]:
+    def read(self, payload: bytes) -> list[Translated]:
         if payload.endswith(b'"}'):
             payload = PADDING.sub(b"}", payload)
         if self._before and (text := self._text_in(payload)):
-            return [self._translator.more(self._choice, text)]
+            return [self._translator.continue_text(self._choice, text)]
         try:
             chunk = jsoncodec.loads_tolerant(payload)
         except ValueError:
@@ -57,7 +57,7 @@ class Payloads:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
 
-    def _learn(self, payload: bytes, chunk: Json, piece: Piece) -> None:
+    def _learn(self, payload: bytes, chunk: Json, piece: Translated) -> None:
         """What says the same once more: one text, told as the `content` of the only choice's delta and nowhere else."""
         event, extra = piece
         contents = CONTENT.finditer(payload)

@@ -1,30 +1,30 @@
-"""Chat Completions chunks in, events out: the one place where an upstream's dialect is understood.
+"""Chat Completions chunks in, events out.
 
-    chunk   ──▶ fields that stick to it, usage, upstream's id and model, an error      (here)
-    choice  ──▶ text, reasoning, refusal, calls, each an item; finish reason           (`choice`, `deltas`, `calls`)
+    chunk   ──▶ chunk-level fields, usage, the upstream's id and model, an error           (here)
+    choice  ──▶ items of text, reasoning, refusal and calls; the finish reason             (`choice`)
 
-Rule 1: nothing is dropped but padding, null and what a chunk says twice. What has no kind of its own rides
-in `extra` (`fields`).
-Rule 2: nothing raises. What makes no sense is passed over and counted in `malformed`.
-Rule 3: what comes out is not numbered and not merged yet. Whatever must not merge carries `extra`; all else carries
-the one `NO_EXTRA`.
-Rule 4: choices first appear in index order. An `opened` names those that appear with it.
+Rule 1: nothing is dropped but padding, null and repetitions. A field without an event of its own is carried in `extra`
+(`fields`).
+Rule 2: nothing raises. A malformed value is skipped and counted in `malformed`.
+Rule 3: events are neither numbered nor merged here. An event that must not merge carries an `extra`; every other one
+carries the one `NO_EXTRA`.
+Rule 4: choices first appear in index order. An `item_opened` names those that appear with it.
 """
 
 from typing import Any
 
 from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Extra, Failure, FinalStatus, Finish, Json, Upstream
-from tailrace_worker.upstream.chat.choice import Answer, Choice, Piece
+from tailrace_worker.upstream.chat.choice import Choice, StreamState, Translated
 
-__all__ = ["ChatTranslator", "Piece", "status_of"]
+__all__ = ["ChatTranslator", "Translated", "status_of"]
 
 MAX_CHOICES = 128
 MAX_MESSAGE = 2000
-OF_A_CHUNK = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
+CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
 INCOMPLETE = frozenset({"length", "model_length", "content_filter"})
 FAILED = frozenset({"error", "insufficient_system_resource"})
-"""Finish reasons that are none: the upstream gave up."""
+"""Finish reasons with which an upstream reports that it aborted the answer."""
 
 
 def status_of(finish: list[Finish]) -> FinalStatus:
@@ -33,45 +33,44 @@ def status_of(finish: list[Finish]) -> FinalStatus:
 
 
 class ChatTranslator:
-    """One answer of an upstream. Feed it chunks, then `close()` it; what `done` needs can be asked at any time.
+    """Translates one answer. Give it every chunk, then `close()` it; the properties are valid at any time.
 
-    `first_item`: items are numbered on from there. `logprobs`: `closed` repeats them, as `done` will.
-    `failure`: an error that the upstream told mid-stream.
+    `first_item`: the number of the first item. `logprobs`: `item_closed` repeats them, as `done` will.
+    `failure`: an error that the upstream sent in the stream.
     """
 
     def __init__(self, *, first_item: int = 0, logprobs: bool = False) -> None:
         self.failure: Failure | None = None
-        self._answer = Answer(first_item, logprobs=logprobs)
-        self._read = self._answer.read
+        self._state = StreamState(first_item, logprobs=logprobs)
+        self._reader = self._state.reader
         self._choices: dict[int, Choice] = {}
-        self._pieces: list[Piece] = []
+        self._translated: list[Translated] = []
         self._usage: Json | None = None
         self._id = ""
         self._model = ""
 
-    def translate(self, chunk: Json) -> list[Piece]:
+    def translate(self, chunk: Json) -> list[Translated]:
         """The events of one chunk."""
-        read = self._read
-        self._answer.chunk_fields.update(read.unknown_fields(chunk, OF_A_CHUNK))
+        reader = self._reader
+        self._state.chunk_fields.update(reader.unknown_fields(chunk, CHUNK_FIELDS))
         if not (self._id and self._model):
-            self._id = self._id or read.string(chunk.get("id"))
-            self._model = self._model or read.string(chunk.get("model"))
+            self._id = self._id or reader.string(chunk.get("id"))
+            self._model = self._model or reader.string(chunk.get("model"))
         if usage := chunk.get("usage"):
-            self._usage = read.verbatim(read.fields(usage)) or self._usage
-        for told in read.elements(chunk.get("choices")):
-            if told := read.fields(told):
-                self._add(told)
+            self._usage = reader.verbatim(reader.fields(usage)) or self._usage
+        for choice in reader.objects(chunk.get("choices")):
+            self._add(choice)
         if chunk.get("error") or chunk.get("object") == "error":
-            told = {"error": chunk.get("error") or {**chunk, "choices": None}}
-            self.failure = failure_in(read.verbatim(told).get("error"))
+            error = {"error": chunk.get("error") or {**chunk, "choices": None}}
+            self.failure = failure_in(reader.verbatim(error).get("error"))
         return self._take()
 
-    def more(self, index: int, text: str) -> Piece:
-        """More of the text that this choice is telling: of a chunk like the last one, which said text and no more."""
-        return self._choices[index].more(text)
+    def continue_text(self, index: int, text: str) -> Translated:
+        """More text of this choice's open item: from a chunk like the last one, which held text and nothing else."""
+        return self._choices[index].continue_text(text)
 
-    def close(self) -> list[Piece]:
-        """The events of what was held until the end: half a surrogate pair, a call without a name, a choice's field."""
+    def close(self) -> list[Translated]:
+        """The events that were held back: half a surrogate pair, a call without a name, a choice's field."""
         for index in sorted(self._choices):
             self._choices[index].close()
         return self._take()
@@ -83,16 +82,16 @@ class ChatTranslator:
 
     @property
     def finish(self) -> list[Finish]:
-        """How the choices ended, in index order."""
-        told = ((index, self._choices.get(index)) for index in range(self._answer.choices))
+        """How each choice ended, in index order."""
+        choices = ((index, self._choices.get(index)) for index in range(self._state.choices))
         return [
-            Finish(index, choice.finish if choice else None, role=index >= self._answer.introduced)
-            for index, choice in told
+            Finish(index, choice.finish if choice else None, role=index >= self._state.introduced)
+            for index, choice in choices
         ]
 
     @property
     def usage(self) -> Json | None:
-        """The last that was told; some tell it on the choice."""
+        """The last usage; some upstreams send it on the choice."""
         return self._usage or next((choice.usage for choice in self._choices.values() if choice.usage), None)
 
     @property
@@ -102,35 +101,35 @@ class ChatTranslator:
     @property
     def extra(self) -> Extra:
         """For `done`: the latest chunk-level fields, once more."""
-        fields = self._answer.chunk_fields.current
+        fields = self._state.chunk_fields.current
         return Extra(chunk_fields=dict(fields)) if fields else NO_EXTRA
 
     @property
     def malformed(self) -> int:
-        """Values that made no sense and were passed over."""
-        return self._read.malformed
+        """How many malformed values were skipped."""
+        return self._reader.malformed
 
-    def _add(self, told: Json) -> None:
-        index = self._read.index(told.get("index")) or 0
+    def _add(self, fields: Json) -> None:
+        index = self._reader.index(fields.get("index")) or 0
         choice = self._choices.get(index)
         if choice is None:
             if index >= MAX_CHOICES:
-                self._read.malformed += 1
+                self._reader.malformed += 1
                 return
-            choice = self._choices[index] = Choice(self._answer, index, self._pieces)
-            self._answer.choices = max(self._answer.choices, index + 1)
-        choice.add(told)
+            choice = self._choices[index] = Choice(self._state, index, self._translated)
+            self._state.choices = max(self._state.choices, index + 1)
+        choice.add(fields)
         if choice.finish in FAILED and self.failure is None:
             self.failure = Failure("The upstream gave the answer up.", choice.finish or "")
 
-    def _take(self) -> list[Piece]:
-        pieces = self._pieces.copy()
-        self._pieces.clear()
-        return pieces
+    def _take(self) -> list[Translated]:
+        translated = self._translated.copy()
+        self._translated.clear()
+        return translated
 
 
 def failure_in(error: Any) -> Failure:
-    """An error as upstreams tell it: an object with any of the usual fields, or only its message."""
+    """The failure in an upstream's error: an object with any of the usual fields, or only a message."""
     if not isinstance(error, dict):
         error = {"message": error}
     message, code, kind, param = (error.get(key) for key in ("message", "code", "type", "param"))

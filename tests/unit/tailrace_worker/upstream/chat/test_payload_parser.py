@@ -12,20 +12,20 @@ from support.upstreams import STREAMS, Json, chunk, end, random_streams, role, s
 from tailrace.events import NO_EXTRA, Text
 from tailrace_worker.upstream.chat import payload_parser as module
 from tailrace_worker.upstream.chat.payload_parser import Payloads
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated
 
 
 def written(each: Json) -> bytes:
     return json.dumps(each, separators=(",", ":")).encode()
 
 
-def by_payload(payloads: list[bytes]) -> tuple[list[list[Piece]], ChatTranslator]:
+def by_payload(payloads: list[bytes]) -> tuple[list[list[Translated]], ChatTranslator]:
     translator = ChatTranslator()
     answer = Payloads(translator)
     return [*[answer.read(payload) for payload in payloads], translator.close()], translator
 
 
-def by_chunk(chunks: list[Json]) -> tuple[list[list[Piece]], ChatTranslator]:
+def by_chunk(chunks: list[Json]) -> tuple[list[list[Translated]], ChatTranslator]:
     translator = ChatTranslator()
     return [*[translator.translate(each) for each in chunks], translator.close()], translator
 
@@ -41,7 +41,7 @@ def translated(monkeypatch: pytest.MonkeyPatch) -> list[Json]:
     chunks: list[Json] = []
     translate = ChatTranslator.translate
 
-    def counted(translator: ChatTranslator, each: Json) -> list[Piece]:
+    def counted(translator: ChatTranslator, each: Json) -> list[Translated]:
         chunks.append(each)
         return translate(translator, each)
 

@@ -47,7 +47,7 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 from tailrace.log import codec
 from tailrace.log.output import Output
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Piece, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated, status_of
 
 # ── what the tests say ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -81,7 +81,7 @@ class Told:
         return [extra for event, extra in self.pieces if isinstance(event, kind) and extra is not NO_EXTRA]
 
 
-def numbered(pieces: list[Piece]) -> list[Entry]:
+def numbered(pieces: list[Translated]) -> list[Entry]:
     """Entries as the writer makes them, each stored and read again."""
     entries, n = [], -1
     for event, extra in pieces:
@@ -92,20 +92,20 @@ def numbered(pieces: list[Piece]) -> list[Entry]:
     return entries
 
 
-def merged(pieces: list[Piece]) -> list[Piece]:
+def merged(pieces: list[Translated]) -> list[Translated]:
     """All that the writer may merge, merged."""
-    result: list[Piece] = []
+    result: list[Translated] = []
     for event, extra in pieces:
         last, last_extra = result[-1] if result else (None, NO_EXTRA)
         plain = extra is last_extra is NO_EXTRA
         if plain and isinstance(event, Delta) and isinstance(last, Delta) and event.continues(last):
-            result[-1] = Piece(last.with_text(last.text + event.text), NO_EXTRA)
+            result[-1] = Translated(last.with_text(last.text + event.text), NO_EXTRA)
         else:
-            result.append(Piece(event, extra))
+            result.append(Translated(event, extra))
     return result
 
 
-def folded(told: Told, pieces: list[Piece]) -> Json:
+def folded(told: Told, pieces: list[Translated]) -> Json:
     """What the events say, in the oracle's words."""
     items = Output(numbered(pieces)).items()
     translator = told.translator
@@ -118,7 +118,7 @@ def folded(told: Told, pieces: list[Piece]) -> Json:
     }
 
 
-def _folded_choice(finish: Finish, items: list[Item], pieces: list[Piece]) -> Json:
+def _folded_choice(finish: Finish, items: list[Item], pieces: list[Translated]) -> Json:
     mine = [item for item in items if item.choice == finish.index]
     extras = [extra for event, extra in pieces if getattr(event, "choice", None) == finish.index]
 
