@@ -29,7 +29,7 @@ from tailrace_worker.idle_timeout import IdleTimeout
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.token_timings import TokenTimings
-from tailrace_worker.upstream.chat.payload_parser import Payloads
+from tailrace_worker.upstream.chat.payload_parser import PayloadParser
 from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated, status_of
 from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
 from tailrace_worker.writer import Stopped, Writer
@@ -142,7 +142,7 @@ class Attempt:
 
     async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
         """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
-        answer = Payloads(translator)
+        answer = PayloadParser(translator)
         async with IdleTimeout(
             self._settings.upstream_first_token_timeout_s, self._settings.upstream_idle_timeout_s
         ) as idle:
