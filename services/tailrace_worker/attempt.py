@@ -11,9 +11,9 @@ another attempt (`restart`), or as the end (`fail`). Every way to end goes throu
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
-
-import openai
 
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
 from tailrace.failures import failure
@@ -29,14 +29,15 @@ from tailrace_worker.idle_timeout import IdleTimeout
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.token_timings import TokenTimings
-from tailrace_worker.upstream.chat.payload_parser import PayloadParser
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated, status_of
-from tailrace_worker.upstream.client import ChatStream, Empty, Lost, Upstream, failure_of
+from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream.dialect import Translated, Translator
+from tailrace_worker.upstream.dialects import DEFAULT_DIALECT, DIALECTS
+from tailrace_worker.upstream.errors import UPSTREAM_ERRORS, ConnectionLost, EmptyAnswer, failure_from_exception
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)
 
-ASK_AGAIN_S = 0.2
+RETRY_DELAY_S = 0.2
 
 
 class Interrupted(Exception):
@@ -51,7 +52,13 @@ class Attempt:
     """A worker's run under one lease."""
 
     def __init__(
-        self, settings: Settings, log: Log, queue: Queue, appender: Appender, upstream: Upstream, taken: LeaseGrant
+        self,
+        settings: Settings,
+        log: Log,
+        queue: Queue,
+        appender: Appender,
+        upstream: UpstreamClient,
+        taken: LeaseGrant,
     ) -> None:
         self.writer = Writer(taken, appender.wake)
         self._settings = settings
@@ -120,85 +127,94 @@ class Attempt:
         return None
 
     async def _answer(self, first_item: int) -> None:
-        """Ask until there is an answer: what is lost before anything was said is asked for again."""
-        record, retries = self.writer.state.record, self._settings.upstream_retries
+        """Request an answer and write it. A connection that is lost before any content is retried."""
+        dialect, retries = DIALECTS[DEFAULT_DIALECT], self._settings.upstream_retries
+        logprobs = self.writer.state.record.logprobs
         for retry in range(retries + 1):
-            stream = self._upstream.chat(self.writer.request)
-            translator = ChatTranslator(first_item=first_item, logprobs=record.logprobs)
+            translator = dialect.translator(first_item=first_item, logprobs=logprobs)
             try:
-                await self._consume(stream, translator)
-            except (Lost, openai.APIError, TimeoutError, ValueError) as error:
-                self._raise_if_told_anew(error)
-                if isinstance(error, Lost) and not self._timings.count and retry < retries:
-                    await asyncio.sleep(ASK_AGAIN_S * 2**retry)
+                async with aclosing(dialect.open(self._upstream, self.writer.request)) as stream:
+                    await self._consume(stream, translator)
+            except UPSTREAM_ERRORS as error:
+                self._raise_if_restartable(error)
+                if isinstance(error, ConnectionLost) and not self._timings.count and retry < retries:
+                    await asyncio.sleep(RETRY_DELAY_S * 2**retry)
                     continue
                 self._write(translator.close())
-                await self._finish("failed", translator, failure_of(error))
+                await self._finish("failed", translator, failure_from_exception(error))
             else:
-                if self._breaks_off(stream, translator):
-                    self._raise_if_told_anew(Lost("the answer breaks off"))
-                await self._finish(*self._end_of(stream, translator))
+                if self._is_truncated(translator):
+                    self._raise_if_restartable(ConnectionLost("the stream ended before the answer was complete"))
+                await self._finish(*self._end_of(translator))
+            finally:
+                self._log_malformed(translator)
             return
 
-    async def _consume(self, stream: ChatStream, translator: ChatTranslator) -> None:
-        """Raises TimeoutError when no content comes for too long: comments, drips and empty chunks are none."""
-        answer = PayloadParser(translator)
+    async def _consume(self, stream: AsyncIterator[list[bytes]], translator: Translator) -> None:
+        """Write the answer as it arrives.
+
+        Raises:
+            TimeoutError: no content arrived in time; comments, partial events and chunks without content do not count.
+            EmptyAnswer: the stream ended without any content and without an end.
+        """
         async with IdleTimeout(
             self._settings.upstream_first_token_timeout_s, self._settings.upstream_idle_timeout_s
         ) as idle:
             async for payloads in stream:
                 for payload in payloads:
-                    if self._write(answer.read(payload)):
+                    if self._write(translator.read(payload)):
                         idle.reset(self._timings.last)
                 if translator.failure or self._is_too_long():
                     break
         self._write(translator.close())
-        if self._breaks_off(stream, translator) and not self._timings.count:
-            raise Empty
+        if self._is_truncated(translator) and not self._timings.count:
+            raise EmptyAnswer
 
-    def _write(self, pieces: list[Translated]) -> int:
-        """Add to the log; how many of them were content."""
-        for event, extra in pieces:
+    def _write(self, translated: list[Translated]) -> int:
+        """Add events to the log; return how many of them were content."""
+        for event, extra in translated:
             self.writer.add(event, extra)
-        content = sum(isinstance(event, (Delta, ItemOpened)) for event, _ in pieces)
+        content = sum(isinstance(event, (Delta, ItemOpened)) for event, _ in translated)
         if content:
             self._timings.record(time.monotonic(), content)
         return content
 
-    def _raise_if_told_anew(self, error: Exception) -> None:
+    def _raise_if_restartable(self, error: Exception) -> None:
+        """Raises Interrupted if there was content and the client wants an interrupted answer to start over."""
         if self._timings.count and self.writer.state.record.options.on_interrupt == "restart":
             silent = isinstance(error, TimeoutError)
             raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
 
-    def _breaks_off(self, stream: ChatStream, translator: ChatTranslator) -> bool:
-        """Whether the stream ended cleanly and the answer did not."""
-        complete = stream.complete or translator.finished or translator.failure is not None
-        return not complete and not self._is_too_long()
+    def _log_malformed(self, translator: Translator) -> None:
+        if translator.malformed:
+            logger.warning("%s: upstream sent %d malformed values", self.writer.generation_id, translator.malformed)
+
+    def _is_truncated(self, translator: Translator) -> bool:
+        """Whether the stream ended cleanly before the answer was complete."""
+        return not (translator.is_complete or translator.failure or self._is_too_long())
 
     def _is_too_long(self) -> bool:
         """`done` holds the text once more, so half of what a log may weigh."""
         return self.writer.size > self._settings.max_log_bytes // 2
 
-    def _end_of(
-        self, stream: ChatStream, translator: ChatTranslator
-    ) -> tuple[FinalStatus, ChatTranslator, Failure | None]:
-        """How a stream that ended ended."""
+    def _end_of(self, translator: Translator) -> tuple[FinalStatus, Translator, Failure | None]:
+        """Status, translator and failure of a stream that ended cleanly: the arguments of `_finish`."""
         if translator.failure:
             return "failed", translator, translator.failure
-        if stream.complete or translator.finished:
-            return status_of(translator.finish), translator, None
+        if translator.is_complete:
+            return translator.status, translator, None
         if self._is_too_long():
             return "incomplete", translator, Failure("The answer is longer than a log may be.", "log_limit")
         return "incomplete", translator, Failure("The upstream's answer breaks off.", "upstream_truncated")
 
     async def _finish(
-        self, status: FinalStatus, translator: ChatTranslator | None = None, error: Failure | None = None
+        self, status: FinalStatus, translator: Translator | None = None, error: Failure | None = None
     ) -> None:
         """The one way to end: everything written is in the log first, then `done` goes onto that very seq."""
         writer = self.writer
         await writer.flush()
         output, now = writer.output, self._now()
-        error = self._upstream.discreet(error) if error else None
+        error = self._upstream.redact(error) if error else None
         finish: list[Finish] | None = None
         told: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
         if translator:

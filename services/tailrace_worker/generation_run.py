@@ -17,7 +17,7 @@ from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt, Interrupted
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
-from tailrace_worker.upstream.client import Upstream
+from tailrace_worker.upstream.client import UpstreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class GenerationRun:
         log: Log,
         queue: Queue,
         appender: Appender,
-        upstream: Upstream,
+        upstream: UpstreamClient,
         worker: str,
         neighbours: Callable[[], int],
     ) -> None:

@@ -30,7 +30,7 @@ from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
-from tailrace_worker.upstream.client import Upstream
+from tailrace_worker.upstream.client import UpstreamClient
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class GenerationWorker:
         self.name = new_token()
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
-        self.upstream = Upstream(settings)
+        self.upstream = UpstreamClient(settings)
         self.appender = Appender(self.log, self.queue.index.register)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, GenerationRun] = {}

@@ -30,7 +30,7 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 from tailrace.log.codec import from_row, to_row
 from tailrace.log.output import Output
-from tailrace_worker.upstream.chat.translator import ChatTranslator, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator
 
 EPOCH = 1_795_235_902_123
 AT = EPOCH / 1000
@@ -145,9 +145,9 @@ def log_of(chunks: Iterable[Json], record: GenerationRecord, merge: int = 1) -> 
     told: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
     if translator.failure:
         return log.end("failed", *translator.finish, error=translator.failure, **told)
-    if not translator.finished:
+    if not translator.is_complete:
         return log.end("incomplete", *translator.finish, error=TRUNCATED, **told)
-    return log.end(status_of(translator.finish), *translator.finish, **told)
+    return log.end(translator.status, *translator.finish, **told)
 
 
 def stored(entries: Iterable[Entry]) -> list[Entry]:

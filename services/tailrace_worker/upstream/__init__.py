@@ -1,1 +1,8 @@
-"""What comes from a model's server: its bytes, its chunks, and what they mean in the log's vocabulary."""
+"""The upstream side of a worker: requests out, payloads in, events of the log's vocabulary out.
+
+    attempt ──▶ dialects ──▶ chat/ …          one folder for each dialect, one row in `DIALECTS`
+                    └──────▶ client ──▶ sse   connections, shared by all dialects
+
+`dialect` holds the two interfaces, `fields` and `errors` what every dialect needs. A further dialect is one folder and
+one row: nothing outside this package knows one.
+"""

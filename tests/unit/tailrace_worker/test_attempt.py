@@ -18,7 +18,7 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt
-from tailrace_worker.upstream.client import Upstream
+from tailrace_worker.upstream.client import UpstreamClient
 
 MAX_ATTEMPTS = 2
 
@@ -30,7 +30,7 @@ class Harness:
         self.log = log
         self.queue = queue_on(redis)
         self.settings = Settings(max_attempts=MAX_ATTEMPTS)
-        self.upstream = Upstream(self.settings)
+        self.upstream = UpstreamClient(self.settings)
         self.appender = Appender(log, self.queue.index.register)
         self.generation_id = new_generation_id()
 

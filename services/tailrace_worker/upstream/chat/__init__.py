@@ -1,1 +1,1 @@
-"""Chat Completions as an upstream speaks it: chunks in, events out."""
+"""The Chat Completions dialect: what OpenAI, Azure, Mistral, DeepSeek, vLLM, Ollama and many others send."""

@@ -9,14 +9,11 @@ Rule 3: chunk- and choice-level fields are attached to the next entry that every
 Rule 4: a high surrogate at the end of a text waits in its item for the low one; without it, it becomes U+FFFD.
 """
 
-from typing import NamedTuple
-
 import msgspec
 
 from tailrace.events import (
     NO_EXTRA,
     Delta,
-    Event,
     Extra,
     Item,
     ItemClosed,
@@ -29,18 +26,12 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace_worker.upstream.chat.fragments import Fragment, Kind, Passthrough, parse_delta
 from tailrace_worker.upstream.chat.tool_calls import ToolCall, ToolCalls
+from tailrace_worker.upstream.dialect import Translated
 from tailrace_worker.upstream.fields import NOTHING, ChangedFields, LenientReader, join_surrogates
 
 CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
 CALL_FIELDS = frozenset({"index", "id", "type", "function"})
 FUNCTION_FIELDS = CALL_FIELDS | {"name", "arguments"}
-
-
-class Translated(NamedTuple):
-    """An event and its `extra`. The writer numbers it."""
-
-    event: Event
-    extra: Extra
 
 
 class StreamState:

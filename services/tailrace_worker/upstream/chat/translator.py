@@ -1,5 +1,6 @@
-"""Chat Completions chunks in, events out.
+"""Chat Completions payloads in, events out.
 
+    payload ──▶ the text of a chunk like the last one, or a chunk                          (`payload_parser`)
     chunk   ──▶ chunk-level fields, usage, the upstream's id and model, an error           (here)
     choice  ──▶ items of text, reasoning, refusal and calls; the finish reason             (`choice`)
 
@@ -11,46 +12,52 @@ carries the one `NO_EXTRA`.
 Rule 4: choices first appear in index order. An `item_opened` names those that appear with it.
 """
 
-from typing import Any
-
-from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Extra, Failure, FinalStatus, Finish, Json, Upstream
-from tailrace_worker.upstream.chat.choice import Choice, StreamState, Translated
-
-__all__ = ["ChatTranslator", "Translated", "status_of"]
+from tailrace_worker.upstream.chat.choice import Choice, StreamState
+from tailrace_worker.upstream.chat.payload_parser import PayloadParser, strip_padding
+from tailrace_worker.upstream.chat.stream import is_end
+from tailrace_worker.upstream.dialect import Translated
+from tailrace_worker.upstream.errors import failure_from_json
 
 MAX_CHOICES = 128
-MAX_MESSAGE = 2000
 CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
 INCOMPLETE = frozenset({"length", "model_length", "content_filter"})
 FAILED = frozenset({"error", "insufficient_system_resource"})
 """Finish reasons with which an upstream reports that it aborted the answer."""
 
 
-def status_of(finish: list[Finish]) -> FinalStatus:
-    """The status that an answer's finish reasons imply."""
-    return "incomplete" if any(each.finish_reason in INCOMPLETE for each in finish) else "completed"
-
-
 class ChatTranslator:
-    """Translates one answer. Give it every chunk, then `close()` it; the properties are valid at any time.
-
-    `first_item`: the number of the first item. `logprobs`: `item_closed` repeats them, as `done` will.
-    `failure`: an error that the upstream sent in the stream.
-    """
+    """Translates one answer: the `Translator` of Chat Completions."""
 
     def __init__(self, *, first_item: int = 0, logprobs: bool = False) -> None:
         self.failure: Failure | None = None
         self._state = StreamState(first_item, logprobs=logprobs)
         self._reader = self._state.reader
+        self._parser = PayloadParser()
+        self._has_ended = False
         self._choices: dict[int, Choice] = {}
         self._translated: list[Translated] = []
         self._usage: Json | None = None
         self._id = ""
         self._model = ""
 
+    def read(self, payload: bytes) -> list[Translated]:
+        """The events of one payload."""
+        parser, payload = self._parser, strip_padding(payload)
+        if text := parser.text_of(payload):
+            return [self._choices[parser.choice].continue_text(text)]
+        if is_end(payload):
+            self._has_ended = True
+            return []
+        chunk = parser.parse(payload)
+        if chunk is None:
+            return []
+        translated = self.translate(chunk)
+        parser.set_template(payload, chunk, translated)
+        return translated
+
     def translate(self, chunk: Json) -> list[Translated]:
-        """The events of one chunk."""
+        """The events of one parsed chunk."""
         reader = self._reader
         self._state.chunk_fields.update(reader.unknown_fields(chunk, CHUNK_FIELDS))
         if not (self._id and self._model):
@@ -62,12 +69,8 @@ class ChatTranslator:
             self._add(choice)
         if chunk.get("error") or chunk.get("object") == "error":
             error = {"error": chunk.get("error") or {**chunk, "choices": None}}
-            self.failure = failure_in(reader.verbatim(error).get("error"))
+            self.failure = failure_from_json(reader.verbatim(error).get("error"))
         return self._take()
-
-    def continue_text(self, index: int, text: str) -> Translated:
-        """More text of this choice's open item: from a chunk like the last one, which held text and nothing else."""
-        return self._choices[index].continue_text(text)
 
     def close(self) -> list[Translated]:
         """The events that were held back: half a surrogate pair, a call without a name, a choice's field."""
@@ -76,9 +79,15 @@ class ChatTranslator:
         return self._take()
 
     @property
-    def finished(self) -> bool:
-        """Whether every choice that appeared has a finish reason."""
-        return bool(self._choices) and all(choice.finish for choice in self._choices.values())
+    def is_complete(self) -> bool:
+        """Whether `[DONE]` was received, or every choice that appeared has a finish reason: some upstreams send only
+        one of the two."""
+        return self._has_ended or (bool(self._choices) and all(choice.finish for choice in self._choices.values()))
+
+    @property
+    def status(self) -> FinalStatus:
+        """The status that the finish reasons imply."""
+        return "incomplete" if any(each.finish_reason in INCOMPLETE for each in self.finish) else "completed"
 
     @property
     def finish(self) -> list[Finish]:
@@ -106,8 +115,8 @@ class ChatTranslator:
 
     @property
     def malformed(self) -> int:
-        """How many malformed values were skipped."""
-        return self._reader.malformed
+        """How many malformed values and payloads were skipped."""
+        return self._reader.malformed + self._parser.malformed
 
     def _add(self, fields: Json) -> None:
         index = self._reader.index(fields.get("index")) or 0
@@ -126,18 +135,3 @@ class ChatTranslator:
         translated = self._translated.copy()
         self._translated.clear()
         return translated
-
-
-def failure_in(error: Any) -> Failure:
-    """The failure in an upstream's error: an object with any of the usual fields, or only a message."""
-    if not isinstance(error, dict):
-        error = {"message": error}
-    message, code, kind, param = (error.get(key) for key in ("message", "code", "type", "param"))
-    if not isinstance(message, str):
-        message = jsoncodec.dumps(message).decode() if message else "The upstream failed."
-    return Failure(
-        message[:MAX_MESSAGE],
-        str(code or kind or "upstream_error"),
-        kind if kind and isinstance(kind, str) else "server_error",
-        param if param and isinstance(param, str) else None,
-    )

@@ -9,7 +9,9 @@ import openai
 import pytest
 
 from tailrace.settings import Settings
-from tailrace_worker.upstream.client import Empty, Lost, Upstream, failure_of
+from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream.dialects import DEFAULT_DIALECT, DIALECTS
+from tailrace_worker.upstream.errors import ConnectionLost, EmptyAnswer, failure_from_exception
 
 REQUEST = httpx2.Request("POST", "http://upstream/v1/chat/completions", headers={"Authorization": "Bearer sk-secret"})
 
@@ -29,28 +31,28 @@ def status_error(status: int, body: object) -> openai.APIStatusError:
         (status_error(500, {"message": "stack trace"}), "upstream_error"),
         (openai.APITimeoutError(REQUEST), "upstream_timeout"),
         (openai.APIConnectionError(request=REQUEST), "upstream_unreachable"),
-        (Lost("ReadError"), "upstream_unreachable"),
-        (Empty(), "upstream_empty"),
+        (ConnectionLost("ReadError"), "upstream_unreachable"),
+        (EmptyAnswer(), "upstream_empty"),
         (TimeoutError(), "upstream_timeout"),
         (ValueError("too large"), "upstream_unreadable"),
         (RuntimeError("sk-secret"), "internal_error"),
     ],
 )
 def test_every_error_has_a_code_and_no_secret(error: Exception, code: str) -> None:
-    failure = failure_of(error)
+    failure = failure_from_exception(error)
     assert failure.code == code
     assert "sk-secret" not in failure.message
 
 
 def test_what_the_upstream_says_of_the_request_is_told() -> None:
     body = {"message": "The context is too long.", "code": "context_length_exceeded", "type": "invalid_request_error"}
-    failure = failure_of(status_error(400, body))
+    failure = failure_from_exception(status_error(400, body))
     assert (failure.message, failure.code) == (body["message"], body["code"])
 
 
 @pytest.mark.parametrize("body", [None, "text", [], {"message": None}, {"message": {"odd": 1}}, {"message": "\ud83d"}])
 def test_an_odd_body_is_still_a_message(body: object) -> None:
-    failure = failure_of(status_error(400, body))
+    failure = failure_from_exception(status_error(400, body))
     assert failure.message.encode()
 
 
@@ -84,13 +86,18 @@ class Server:
 
 
 @asynccontextmanager
-async def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Upstream]:
+async def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamClient]:
     async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
-        upstream = Upstream(Settings())
+        upstream = UpstreamClient(Settings())
         yield upstream
         await upstream.close()
+
+
+async def payloads_of(upstream: UpstreamClient) -> list[bytes]:
+    stream = DIALECTS[DEFAULT_DIALECT].open(upstream, {"model": "m", "messages": []})
+    return [payload async for payloads in stream for payload in payloads]
 
 
 @pytest.mark.parametrize("end_after_s", [0, 0.01])
@@ -100,9 +107,7 @@ async def test_one_answer_after_another_comes_over_the_same_connection(
     server = Server(end_after_s)
     async with asked(server, monkeypatch) as upstream:
         for _ in range(3):
-            stream = upstream.chat({"model": "m", "messages": []})
-            assert [payload async for payloads in stream for payload in payloads] == [b'{"said": 1}']
-            assert stream.complete
+            assert await payloads_of(upstream) == [b'{"said": 1}', b"[DONE]"]
     assert server.connections == 1
 
 
@@ -110,6 +115,5 @@ async def test_an_upstream_that_does_not_end_after_its_end_is_not_waited_for(mon
     server = Server(None)
     async with asked(server, monkeypatch) as upstream, asyncio.timeout(5):
         for _ in range(2):
-            stream = upstream.chat({"model": "m", "messages": []})
-            assert [payload async for payloads in stream for payload in payloads] == [b'{"said": 1}']
+            assert await payloads_of(upstream) == [b'{"said": 1}', b"[DONE]"]
     assert server.connections == 2

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from support.upstreams import STREAMS, Json, chunk, end, random_streams, role, said
 from tailrace.events import NO_EXTRA, Text
 from tailrace_worker.upstream.chat import payload_parser as module
-from tailrace_worker.upstream.chat.payload_parser import PayloadParser
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated
+from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.dialect import Translated
 
 
 def written(each: Json) -> bytes:
@@ -21,8 +21,7 @@ def written(each: Json) -> bytes:
 
 def by_payload(payloads: list[bytes]) -> tuple[list[list[Translated]], ChatTranslator]:
     translator = ChatTranslator()
-    answer = PayloadParser(translator)
-    return [*[answer.read(payload) for payload in payloads], translator.close()], translator
+    return [*[translator.read(payload) for payload in payloads], translator.close()], translator
 
 
 def by_chunk(chunks: list[Json]) -> tuple[list[list[Translated]], ChatTranslator]:
@@ -105,7 +104,7 @@ def test_a_payload_that_only_looks_like_json_between_its_ends_is_garbage() -> No
         [*map(written, [said("a"), said("b")]), before + b'x","y":"' + behind, before + b"\xff" + behind]
     )
     assert [len(each) for each in told[2:4]] == [1, 1]  # the first has another key; the second is mended
-    answer = PayloadParser(ChatTranslator())
+    answer = ChatTranslator()
     for payload in [written(said("a")), written(said("b")), before + b'x" y"' + behind, b"null", b"[]"]:
         answer.read(payload)
     assert answer.malformed == 3
@@ -124,11 +123,10 @@ def test_a_text_beside_another_content_is_no_template(translated: list[Json]) ->
 
 def test_a_templates_piece_is_what_a_translated_one_is() -> None:
     translator = ChatTranslator()
-    answer = PayloadParser(translator)
     for text in "ab":
-        answer.read(written(said(text)))
-    assert answer._prefix
-    (piece,) = answer.read(written(said("c\u2028\ud83d\ude00")))
+        translator.read(written(said(text)))
+    assert translator._parser._prefix
+    (piece,) = translator.read(written(said("c\u2028\ud83d\ude00")))
     event, extra = piece
     assert event == Text(0, "c\u2028😀")
     assert extra is NO_EXTRA

@@ -47,7 +47,8 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 from tailrace.log import codec
 from tailrace.log.output import Output
-from tailrace_worker.upstream.chat.translator import ChatTranslator, Translated, status_of
+from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.dialect import Translated
 
 # ── what the tests say ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -162,7 +163,7 @@ def test_folding_the_events_of_any_stream_gives_what_folding_its_chunks_gives(ch
     told = Told(*chunks)
     assert folded(told, told.pieces) == folded(told, merged(told.pieces)) == oracle(chunks)
     assert told.translator.malformed == 0
-    assert told.translator.finished
+    assert told.translator.is_complete
 
 
 @given(random_streams())
@@ -218,7 +219,7 @@ def test_nothing_odd_inside_a_chunk_ever_raises(name: str, random: Random) -> No
     chunks = [{key: _vandalised(random, value) for key, value in each.items()} for each in STREAMS[name]]
     told = Told(*chunks)
     done = Output(told.entries).build_done(
-        status_of(told.translator.finish), 1.0, finish=told.translator.finish, usage=told.translator.usage,
+        told.translator.status, 1.0, finish=told.translator.finish, usage=told.translator.usage,
         error=told.translator.failure, upstream=told.translator.upstream,
     )  # fmt: skip
     codec.to_row(Entry(EntryId(1, 10**6), done, told.translator.extra))
@@ -671,15 +672,17 @@ def test_halves_beside_the_text_are_mended_too() -> None:
     ([], "completed"),
 ])  # fmt: skip
 def test_finish_reasons_imply_the_status(reasons: list[str | None], status: str) -> None:
-    assert status_of([Finish(index, reason) for index, reason in enumerate(reasons)]) == status
+    translator = ChatTranslator()
+    translator.translate(chunk(*(choice({}, reason, index) for index, reason in enumerate(reasons))))
+    assert translator.status == status
 
 
 def test_an_answer_is_finished_when_each_of_its_choices_is() -> None:
     translator = ChatTranslator()
-    assert not translator.finished
+    assert not translator.is_complete
     for told, finished in ((said("a"), False), (role(1), False), (end(), False), (end("length", 1), True)):
         translator.translate(told)
-        assert translator.finished is finished
+        assert translator.is_complete is finished
     assert translator.finish == [Finish(0, "stop"), Finish(1, "length", role=True)]
 
 

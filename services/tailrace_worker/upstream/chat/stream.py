@@ -1,0 +1,28 @@
+"""Opens a Chat Completions request."""
+
+from collections.abc import AsyncGenerator
+from functools import partial
+
+from tailrace.events import Json
+from tailrace_worker.upstream.client import UpstreamClient, stream_payloads
+
+END = b"[DONE]"
+
+
+def open_stream(client: UpstreamClient, request: Json) -> AsyncGenerator[list[bytes], None]:
+    """The payloads of the answer to a Chat Completions request, `[DONE]` included."""
+    body = {**request, "stream": True, "stream_options": _stream_options(request)}
+    # The body is sent as the client of Tailrace sent it; the SDK's own arguments are placeholders that it replaces.
+    create = client.sdk.chat.completions.with_streaming_response.create
+    send = partial(create, messages=[], model=str(body.get("model")), stream=True, extra_body=body)
+    return stream_payloads(send, is_end)
+
+
+def is_end(payload: bytes) -> bool:
+    """Whether the payload marks the end of the answer."""
+    return payload.startswith(END)
+
+
+def _stream_options(request: Json) -> Json:
+    options = request.get("stream_options")
+    return {**(options if isinstance(options, dict) else {}), "include_usage": True}
