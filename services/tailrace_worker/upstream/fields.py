@@ -36,14 +36,14 @@ class LenientReader:
 
     def text(self, value: Any) -> str:
         """A string as it came, lone surrogates included: the other half of a pair may follow in the next chunk."""
-        if value is None or isinstance(value, str):
-            return value or ""
-        self.malformed += 1
+        if isinstance(value, str):
+            return value
+        self.malformed += value is not None
         return ""
 
     def string(self, value: Any) -> str:
         """A string that can be encoded (a name, an id, a reason): lone surrogates become U+FFFD."""
-        text = self.text(value)
+        text = value if isinstance(value, str) else self.text(value)
         return text if text.isascii() else str(jsoncodec.replace_lone_surrogates(text))
 
     def fields(self, value: Any) -> Json:
@@ -62,6 +62,8 @@ class LenientReader:
 
     def objects(self, value: Any) -> list[Json]:
         """The non-empty objects of a JSON array."""
+        if value is None:
+            return []
         return [fields for each in self.elements(value) if (fields := self.fields(each))]
 
     def index(self, value: Any) -> int | None:
@@ -73,7 +75,9 @@ class LenientReader:
 
     def unknown_fields(self, fields: Json, known: frozenset[str]) -> Json:
         """The fields that are not among the known ones and not empty, verbatim."""
-        found = {key: value for key, value in fields.items() if key not in known and not is_empty(value)}
+        if known.issuperset(fields):
+            return NOTHING
+        found = {key: value for key, value in fields.items() if key not in known and (value or not is_empty(value))}
         return self.verbatim(found) if found else NOTHING
 
     def verbatim(self, fields: Json) -> Json:

@@ -24,14 +24,21 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )  # fmt: skip
-from tailrace_worker.upstream.chat.fragments import Fragment, Kind, Passthrough, parse_delta
+from tailrace_worker.upstream.chat.chunk import ChatChoice
+from tailrace_worker.upstream.chat.fragments import NO_DELTA, Fragment, Kind, ToolCallFragment
 from tailrace_worker.upstream.chat.tool_calls import ToolCall, ToolCalls
 from tailrace_worker.upstream.dialect import Translated
 from tailrace_worker.upstream.fields import NOTHING, ChangedFields, LenientReader, join_surrogates
 
-CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
-CALL_FIELDS = frozenset({"index", "id", "type", "function"})
-FUNCTION_FIELDS = CALL_FIELDS | {"name", "arguments"}
+
+class Passthrough(msgspec.Struct, frozen=True):
+    """Fields of a delta and logprobs of its choice, for the `extra` of one entry."""
+
+    delta: Json = NOTHING
+    logprobs: Json = NOTHING
+
+
+NO_PASSTHROUGH = Passthrough()
 
 
 class StreamState:
@@ -108,7 +115,6 @@ class Choice:
         self.finish: str | None = None
         self.usage: Json = NOTHING
         self._state = state
-        self._reader = state.reader
         self._index = index
         self._translated = translated
         self._fields = ChangedFields()
@@ -117,23 +123,19 @@ class Choice:
         self._call: ToolCall | None = None  # the last that was opened
         self._passthrough: Passthrough | None = None  # of the current chunk, until an entry carries it
 
-    def add(self, choice: Json) -> None:
+    def add(self, choice: ChatChoice) -> None:
         """Add one element of a chunk's `choices`."""
-        reader = self._reader
-        self._fields.update(reader.unknown_fields(choice, CHOICE_FIELDS))
-        if reason := choice.get("finish_reason"):
-            self.finish = reader.string(reason) or self.finish
-        if usage := choice.get("usage"):
-            self.usage = reader.verbatim(reader.fields(usage)) or self.usage
-        delta = choice.get("delta")
-        if delta is None and self._item is None and self._call is None:
-            delta = choice.get("message")  # an answer sent whole; beside deltas it only repeats them
-        delta = reader.fields(delta)
-        fragments, self._passthrough = parse_delta(delta, choice.get("logprobs"), reader)
-        self._add_fragments(fragments)
-        if delta.get("tool_calls"):
+        self._fields.update(choice.fields)
+        self.finish = choice.finish_reason or self.finish
+        self.usage = choice.usage or self.usage
+        delta = choice.delta
+        if choice.is_message and (self._item or self._call):
+            delta = NO_DELTA  # after deltas, a message repeats them
+        self._passthrough = Passthrough(delta.fields, choice.logprobs) if delta.fields or choice.logprobs else None
+        self._add_fragments(delta.fragments)
+        if delta.tool_calls:
             self._calls.chunk += 1
-            for fragment in reader.objects(delta["tool_calls"]):
+            for fragment in delta.tool_calls:
                 self._add_call_fragment(fragment)
         if self._passthrough:
             self._emit_passthrough(self._passthrough)
@@ -155,7 +157,7 @@ class Choice:
                 call.pending_surrogate = ""
                 self._emit(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
         while self._fields.is_pending:
-            self._emit_passthrough(Passthrough())
+            self._emit_passthrough(NO_PASSTHROUGH)
 
     # ── text, reasoning, refusal ────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,35 +199,25 @@ class Choice:
 
     # ── calls ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _add_call_fragment(self, fragment: Json) -> None:
-        reader = self._reader
-        function = reader.fields(fragment.get("function"))
-        name, index = reader.string(function.get("name")), reader.index(fragment.get("index"))
-        call = self._calls.find(index, reader.string(fragment.get("id")), name)
-        if call.custom or "custom" in fragment:
-            return self._add_custom(call, fragment)
-        unknown = reader.unknown_fields
-        fields = {**unknown(function, FUNCTION_FIELDS), **unknown(fragment, CALL_FIELDS)}
-        call.held.append(self._arguments(function.get("arguments")))
+    def _add_call_fragment(self, fragment: ToolCallFragment) -> None:
+        call = self._calls.find(fragment.index, fragment.id, fragment.name)
+        if call.custom or fragment.is_custom:
+            return self._add_custom(call, fragment.raw)
+        call.held.append(fragment.arguments)
         if call.opened:
-            self._emit_held(call, fields)
+            self._emit_held(call, fragment.fields)
         elif call.name:
-            self._open_call(call, fields)
+            self._open_call(call, fragment.fields)
         else:
-            call.held_fields = {**call.held_fields, **fields}
+            call.held_fields = {**call.held_fields, **fragment.fields}
         return None
-
-    def _arguments(self, arguments: object) -> str:
-        if isinstance(arguments, dict):  # some upstreams send them parsed
-            return msgspec.json.encode(self._reader.verbatim(arguments)).decode()
-        return self._reader.text(arguments)
 
     def _add_custom(self, call: ToolCall, fragment: Json) -> None:
         """A call whose input is not JSON passes through verbatim beside an empty text, with its ordinal as index."""
         if not call.custom:
             call.custom = True
             self._calls.number(call)
-        fields = self._reader.verbatim({"tool_calls": [{**fragment, "index": call.tool}]})
+        fields = self._state.reader.verbatim({"tool_calls": [{**fragment, "index": call.tool}]})
         self._add_fragment(Fragment("text", ""), Passthrough(fields))
 
     def _open_call(self, call: ToolCall, fields: Json) -> None:
@@ -271,9 +263,9 @@ class Choice:
         shared, own = self._state.chunk_fields, self._fields
         if not (passthrough or call_fields or shared.has_changes or own.has_changes):
             return NO_EXTRA
-        fields, logprobs = passthrough or Passthrough()
+        carried = passthrough or NO_PASSTHROUGH
         choice = own.take_changes()
-        if logprobs:
-            choice = {**choice, "logprobs": logprobs}
-        extra = Extra(shared.take_changes(), choice, fields, call_fields, before)
+        if carried.logprobs:
+            choice = {**choice, "logprobs": carried.logprobs}
+        extra = Extra(shared.take_changes(), choice, carried.delta, call_fields, before)
         return NO_EXTRA if extra == NO_EXTRA else extra

@@ -1,17 +1,19 @@
-"""One delta of a chunk: its text fragments in order, and the fields that pass through beside them.
+"""One delta, decoded: its fragments of text and of tool calls in order, and the fields that pass through beside them.
 
 content             text; or a list of parts, of which `thinking` is reasoning
 reasoning_content   reasoning; so is `reasoning`, unless both hold the same text
 refusal             a refusal
 annotations         always beside a text, if need be an empty one, because they refer to text
-tool_calls          not read here (`tool_calls`)
+tool_calls          fragments of calls; which call each belongs to is decided in `tool_calls`
 everything else     passed through verbatim; unknown content parts under the name `content_parts`
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
+
+import msgspec
 
 from tailrace.events import Json
-from tailrace_worker.upstream.fields import NOTHING, LenientReader, is_empty
+from tailrace_worker.upstream.fields import NOTHING, LenientReader
 
 Kind = Literal["text", "reasoning", "refusal"]
 DELTA_FIELDS = frozenset(
@@ -19,35 +21,54 @@ DELTA_FIELDS = frozenset(
         "role", "content", "reasoning_content", "reasoning", "refusal", "annotations", "tool_calls", "obfuscation",
     }
 )  # fmt: skip
+CALL_FIELDS = frozenset({"index", "id", "type", "function"})
+FUNCTION_FIELDS = CALL_FIELDS | {"name", "arguments"}
 
 
-class Fragment(NamedTuple):
-    """A fragment of text. `key`: the upstream's field name, where it is reasoning."""
+class Fragment(msgspec.Struct, frozen=True):
+    """A fragment of text, which may hold lone surrogates. `key`: the upstream's field name, where it is reasoning."""
 
     kind: Kind
     text: str
     key: str = ""
 
 
-class Passthrough(NamedTuple):
-    """Fields of a delta and logprobs of its choice, for the `extra` of one entry."""
+class ToolCallFragment(msgspec.Struct, frozen=True):
+    """One element of `tool_calls`; absent strings are empty. `arguments` may hold lone surrogates.
 
-    delta: Json = NOTHING
-    logprobs: Json = NOTHING
+    `fields` holds the unknown fields of the fragment and its function. `is_custom`: the call's input is not JSON, so
+    only `raw`, the fragment as it was received, has it.
+    """
+
+    raw: Json
+    index: int | None
+    id: str
+    name: str
+    arguments: str = ""
+    fields: Json = NOTHING
+    is_custom: bool = False
 
 
-def parse_delta(delta: Json, logprobs: Any, reader: LenientReader) -> tuple[list[Fragment], Passthrough | None]:
-    """The fragments of a delta in order, and what one of them must carry."""
+class ChatDelta(msgspec.Struct, frozen=True):
+    """A delta, or a whole message. `fields` pass through: annotations, unknown content parts, unknown fields."""
+
     fragments: list[Fragment] = []
+    tool_calls: list[ToolCallFragment] = []
+    fields: Json = NOTHING
+
+
+NO_DELTA = ChatDelta()
+
+
+def decode_delta(delta: Json, reader: LenientReader) -> ChatDelta:
+    """Decode a delta; malformed values are skipped and counted by the reader."""
+    if not delta:
+        return NO_DELTA
+    fragments = _reasoning(delta, reader) if "reasoning" in delta or "reasoning_content" in delta else []
     fields = reader.unknown_fields(delta, DELTA_FIELDS)
-    reasoning = reader.text(delta.get("reasoning_content"))
-    if reasoning:
-        fragments.append(Fragment("reasoning", reasoning, "reasoning_content"))
-    if (other := reader.text(delta.get("reasoning"))) and other != reasoning:
-        fragments.append(Fragment("reasoning", other, "reasoning"))
     content = delta.get("content")
     if isinstance(content, list):
-        fields = {**fields, **_parse_parts(content, fragments, reader)}
+        fields = {**fields, **_decode_parts(content, fragments, reader)}
     elif text := reader.text(content):
         fragments.append(Fragment("text", text))
     if annotations := reader.objects(delta.get("annotations")):
@@ -56,11 +77,21 @@ def parse_delta(delta: Json, logprobs: Any, reader: LenientReader) -> tuple[list
             fragments.append(Fragment("text", ""))
     if text := reader.text(delta.get("refusal")):
         fragments.append(Fragment("refusal", text))
-    kept = _parse_logprobs(logprobs, reader) if logprobs else NOTHING
-    return fragments, Passthrough(fields, kept) if fields or kept else None
+    calls = delta.get("tool_calls")
+    return ChatDelta(fragments, _decode_calls(calls, reader) if calls else [], fields)
 
 
-def _parse_parts(content: list[Any], fragments: list[Fragment], reader: LenientReader) -> Json:
+def _reasoning(delta: Json, reader: LenientReader) -> list[Fragment]:
+    fragments = []
+    reasoning = reader.text(delta.get("reasoning_content"))
+    if reasoning:
+        fragments.append(Fragment("reasoning", reasoning, "reasoning_content"))
+    if (other := reader.text(delta.get("reasoning"))) and other != reasoning:
+        fragments.append(Fragment("reasoning", other, "reasoning"))
+    return fragments
+
+
+def _decode_parts(content: list[Any], fragments: list[Fragment], reader: LenientReader) -> Json:
     """Add the fragments of a list of content parts; return the unknown parts, for passing through."""
     unknown: list[Json] = []
     for each in content:
@@ -82,10 +113,19 @@ def _thinking_text(thinking: Any, reader: LenientReader) -> str:
     return reader.text(thinking)
 
 
-def _parse_logprobs(logprobs: Any, reader: LenientReader) -> Json:
-    """The logprobs verbatim, unless all their fields are empty; `content` and `refusal` hold objects only."""
-    fields = dict(reader.fields(logprobs))
-    for key in ("content", "refusal"):
-        if fields.get(key) is not None:
-            fields[key] = reader.objects(fields[key])
-    return NOTHING if all(map(is_empty, fields.values())) else reader.verbatim(fields)
+def _decode_calls(calls: Any, reader: LenientReader) -> list[ToolCallFragment]:
+    return [_decode_call(fragment, reader) for fragment in reader.objects(calls)]
+
+
+def _decode_call(raw: Json, reader: LenientReader) -> ToolCallFragment:
+    function = reader.fields(raw.get("function"))
+    index, id_ = reader.index(raw.get("index")), reader.string(raw.get("id"))
+    name = reader.string(function.get("name"))
+    if "custom" in raw:
+        return ToolCallFragment(raw, index, id_, name, is_custom=True)
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):  # some upstreams send them parsed
+        arguments = msgspec.json.encode(reader.verbatim(arguments)).decode()
+    unknown = reader.unknown_fields(function, FUNCTION_FIELDS), reader.unknown_fields(raw, CALL_FIELDS)
+    fields = {**unknown[0], **unknown[1]} if any(unknown) else NOTHING
+    return ToolCallFragment(raw, index, id_, name, reader.text(arguments), fields)

@@ -59,9 +59,8 @@ class PayloadParser:
         event, extra = translated[0]
         if type(event) is not Text or extra is not NO_EXTRA:
             return
-        contents = CONTENT.finditer(payload)
-        found, another = next(contents, None), next(contents, None)
-        if not found or another:
+        found = CONTENT.search(payload)
+        if not found or CONTENT.search(payload, found.end()):
             return
         match chunk["choices"]:
             case [{"delta": {"content": event.text}}]:

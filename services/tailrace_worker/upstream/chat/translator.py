@@ -14,13 +14,12 @@ Rule 4: choices first appear in index order. An `item_opened` names those that a
 
 from tailrace.events import NO_EXTRA, Extra, Failure, FinalStatus, Finish, Json, Upstream
 from tailrace_worker.upstream.chat.choice import Choice, StreamState
+from tailrace_worker.upstream.chat.chunk import ChatChoice, decode_chunk
 from tailrace_worker.upstream.chat.payload_parser import PayloadParser, strip_padding
 from tailrace_worker.upstream.chat.stream import is_end
 from tailrace_worker.upstream.dialect import Translated
-from tailrace_worker.upstream.errors import failure_from_json
+from tailrace_worker.upstream.fields import NOTHING
 
-MAX_CHOICES = 128
-CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
 INCOMPLETE = frozenset({"length", "model_length", "content_filter"})
 FAILED = frozenset({"error", "insufficient_system_resource"})
 """Finish reasons with which an upstream reports that it aborted the answer."""
@@ -32,12 +31,11 @@ class ChatTranslator:
     def __init__(self, *, first_item: int = 0, logprobs: bool = False) -> None:
         self.failure: Failure | None = None
         self._state = StreamState(first_item, logprobs=logprobs)
-        self._reader = self._state.reader
         self._parser = PayloadParser()
         self._has_ended = False
         self._choices: dict[int, Choice] = {}
         self._translated: list[Translated] = []
-        self._usage: Json | None = None
+        self._usage: Json = NOTHING
         self._id = ""
         self._model = ""
 
@@ -56,20 +54,16 @@ class ChatTranslator:
         parser.set_template(payload, chunk, translated)
         return translated
 
-    def translate(self, chunk: Json) -> list[Translated]:
+    def translate(self, parsed: Json) -> list[Translated]:
         """The events of one parsed chunk."""
-        reader = self._reader
-        self._state.chunk_fields.update(reader.unknown_fields(chunk, CHUNK_FIELDS))
-        if not (self._id and self._model):
-            self._id = self._id or reader.string(chunk.get("id"))
-            self._model = self._model or reader.string(chunk.get("model"))
-        if usage := chunk.get("usage"):
-            self._usage = reader.verbatim(reader.fields(usage)) or self._usage
-        for choice in reader.objects(chunk.get("choices")):
+        chunk = decode_chunk(parsed, self._state.reader)
+        self._state.chunk_fields.update(chunk.fields)
+        self._id = self._id or chunk.id
+        self._model = self._model or chunk.model
+        self._usage = chunk.usage or self._usage
+        for choice in chunk.choices:
             self._add(choice)
-        if chunk.get("error") or chunk.get("object") == "error":
-            error = {"error": chunk.get("error") or {**chunk, "choices": None}}
-            self.failure = failure_from_json(reader.verbatim(error).get("error"))
+        self.failure = chunk.failure or self.failure
         return self._take()
 
     def close(self) -> list[Translated]:
@@ -116,20 +110,16 @@ class ChatTranslator:
     @property
     def malformed(self) -> int:
         """How many malformed values and payloads were skipped."""
-        return self._reader.malformed + self._parser.malformed
+        return self._state.reader.malformed + self._parser.malformed
 
-    def _add(self, fields: Json) -> None:
-        index = self._reader.index(fields.get("index")) or 0
-        choice = self._choices.get(index)
-        if choice is None:
-            if index >= MAX_CHOICES:
-                self._reader.malformed += 1
-                return
-            choice = self._choices[index] = Choice(self._state, index, self._translated)
-            self._state.choices = max(self._state.choices, index + 1)
-        choice.add(fields)
-        if choice.finish in FAILED and self.failure is None:
-            self.failure = Failure("The upstream gave the answer up.", choice.finish or "")
+    def _add(self, choice: ChatChoice) -> None:
+        known = self._choices.get(choice.index)
+        if known is None:
+            known = self._choices[choice.index] = Choice(self._state, choice.index, self._translated)
+            self._state.choices = max(self._state.choices, choice.index + 1)
+        known.add(choice)
+        if known.finish in FAILED and self.failure is None:
+            self.failure = Failure("The upstream aborted the answer.", known.finish or "")
 
     def _take(self) -> list[Translated]:
         translated = self._translated.copy()

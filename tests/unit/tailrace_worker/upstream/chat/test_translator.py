@@ -720,7 +720,7 @@ def test_the_upstreams_id_and_model_are_the_first_that_say_anything() -> None:
     ({"error": {"message": "Half \ud83d", "param": 1}}, Failure("Half \ufffd", "upstream_error")),
     ({"object": "error", "message": "Busy", "type": "BadRequestError", "code": 400},
      Failure("Busy", "400", "BadRequestError")),
-    (chunk(choice({}, "error")), Failure("The upstream gave the answer up.", "error")),
+    (chunk(choice({}, "error")), Failure("The upstream aborted the answer.", "error")),
     (chunk(choice({}, "error"), error={"message": "Gone", "code": 502}), Failure("Gone", "502")),
 ])  # fmt: skip
 def test_an_error_in_the_stream_is_a_failure_whatever_its_shape(told: Json, failure: Failure) -> None:
