@@ -74,7 +74,7 @@ class Frontend:
             state = await services.log.state(generation_id, owner)
         except NotFound:
             _, age = await services.log.server.run()
-            if age < services.settings.lease_s + 1:
+            if age < services.settings.restart_grace_s:
                 raise Unavailable("The log's server has just started.") from None
             raise
         if cursor is not None:

@@ -151,7 +151,6 @@ class Web:
         self.log = Log(RedisServer(self.redis), 5000)
         self.log.server._pipeline = OneByOne(self.redis)  # type: ignore[assignment]
         self.hub = Hub(Settings(**settings), self.log)
-        self.hub.subscriber.connected = False
         self.callers = {"anna"}
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -186,6 +185,14 @@ class Web:
     def confirm(self, record: GenerationRecord) -> None:
         """The server listens: said after every (re)connect."""
         self.hub.subscriber._on_reply([b"ssubscribe", keys.events(record.id).encode(), 1])
+
+    def disconnect(self) -> None:
+        """The subscriber's connection is lost."""
+        self.hub.subscriber._on_disconnected()
+
+    def reconnect(self) -> None:
+        """The subscriber has a connection again."""
+        self.hub.subscriber._on_connected(None)  # type: ignore[arg-type]  # a protocol that sends nothing
 
     async def delete(self, record: GenerationRecord) -> None:
         await self.redis.delete(keys.state(record.id), keys.log(record.id))

@@ -45,7 +45,6 @@ class Hub:
         self.draining = False
         self._tails: dict[str, LiveTail] = {}
         self._readers_of: Counter[str] = Counter()
-        self._away_since: float | None = None
         self._deserted: asyncio.Event | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -75,9 +74,9 @@ class Hub:
 
     @property
     def is_away(self) -> bool:
-        """Whether Redis has been silent for longer than a restart or a failover should take."""
-        patience = self.settings.lease_s + 1
-        return self._away_since is not None and time.monotonic() - self._away_since > patience
+        """Whether Redis has been away for longer than a restart or a failover should take."""
+        since = self.subscriber.disconnected_since
+        return since is not None and time.monotonic() - since > self.settings.restart_grace_s
 
     def admit(self, owner: str) -> None:
         """Ask right before joining: whoever awaits in between may find the place taken.
@@ -131,13 +130,12 @@ class Hub:
             await asyncio.sleep(TICK_S)
 
     async def _tick(self) -> None:
-        """The one clock of all readers: keep-alives, write timeouts, Redis' absence."""
+        """The one clock of all readers: keep-alives, write timeouts, the end of a grace period."""
         while True:
             readers = self.readers
             pause_s = TICK_S / (len(readers) // AT_ONCE + 1)
             for start in range(0, len(readers) + 1, AT_ONCE):
                 now = time.monotonic()
-                self._watch(now)
                 for reader in readers[start : start + AT_ONCE]:
                     try:
                         reader.tick(now)
@@ -145,12 +143,6 @@ class Hub:
                         logger.exception("%s: a reader fails", reader.record.id)
                         reader.cut()
                 await asyncio.sleep(pause_s)
-
-    def _watch(self, now: float) -> None:
-        if self.subscriber.connected:
-            self._away_since = None
-        elif self._away_since is None:
-            self._away_since = now
 
     async def _look_at_silent(self) -> None:
         """A log that says nothing for a beat is asked where it stands: a lost message costs a beat, not the stream."""

@@ -320,7 +320,7 @@ class Reader:
         """Redis did not answer: wait for it, but not for ever."""
         now = time.monotonic()
         self._failing_since = self._failing_since or now
-        if self.hub.is_away or now - self._failing_since > self.hub.settings.lease_s + 1:
+        if self.hub.is_away or now - self._failing_since > self.hub.settings.restart_grace_s:
             self._come_again("the log's server is away")
         self._seen_resync_count = -1
         await self._woken()

@@ -1,15 +1,20 @@
-"""One connection that listens to many channels.
+"""One connection that receives the messages of many channels.
 
-Sharded pub/sub (`SSUBSCRIBE`) works on a single node and on a cluster alike, and redis-py's asyncio client does not
-have it. Listeners are called from the very callback that received the bytes (`protocol`): a listener may write at once
-to the sockets of those who wait for it.
+Channels are sharded (`SSUBSCRIBE`): that works on a single node and on a cluster alike, and redis-py's asyncio client
+lacks it. A listener is called from the callback that received the bytes (`protocol`), so it can write to its clients'
+sockets at once.
 
-A message may be lost while the connection is down; nobody here pretends otherwise. After every (re)connect each
-listener is told `None`: look for yourself.
+Messages that are published while the connection is down are lost. After every (re)connection each listener is called
+with `None`: it has to read the current state itself.
+
+The connection's state changes in two places only, `_on_connected` and `_on_disconnected`, at the moment of the change.
+Whether Redis is away, and since when, derives from there. (Sampling the state instead took two short outages between
+two samples for one long outage.)
 """
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,18 +28,21 @@ from tailrace.redis.connection import CONNECT_TIMEOUT_S
 from tailrace.redis.protocol import RedisProtocol
 
 Listener = Callable[[bytes | None], None]
-"""Called with each message, and with None when some may have been missed."""
+"""Called with each message, and with None where messages may have been missed."""
 
 logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
-PING_S = 2.0  # a black-holed connection is noticed after two of these
+PING_S = 2.0
+"""Interval of pings. A connection whose packets vanish is closed after two intervals."""
 
 
 class Subscriber:
-    """Listens until closed; reconnects by itself. `connected` tells whether it hears anything right now.
+    """Receives until closed; reconnects by itself.
 
-    `throttle`: what comes too fast for it is read together.
+    `throttle`: messages that arrive faster are read together. `disconnected_since`: when the connection was lost, or
+    when the subscriber was made if there was none yet; None while connected. `connected_at`: when the newest connection
+    was made. Both are of `time.monotonic()`.
     """
 
     def __init__(self, redis: Redis, throttle: Throttle | None = None) -> None:
@@ -44,22 +52,31 @@ class Subscriber:
         self._protocol: RedisProtocol | None = None
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
-        self._pinging: asyncio.TimerHandle | None = None
-        self.connected = False
+        self._ping_timer: asyncio.TimerHandle | None = None
+        self.disconnected_since: float | None = time.monotonic()
+        self.connected_at = float("-inf")
+
+    @property
+    def connected(self) -> bool:
+        """Whether messages are being received right now."""
+        return self.disconnected_since is None
 
     def start(self) -> None:
+        """Connect in the background."""
         self._task = asyncio.create_task(self._run(), name="subscriber")
 
     async def close(self) -> None:
+        """Disconnect for good."""
         await cancel_and_wait(self._task)
         await self._disconnect()
 
     def add(self, channel: str, listener: Listener) -> None:
-        """Listen to a channel. The listener is told None once the server has confirmed it."""
+        """Subscribe to a channel. The listener is called with None once the server has confirmed."""
         self._listeners[channel.encode()] = listener
         self._send("SSUBSCRIBE", channel)
 
     def remove(self, channel: str) -> None:
+        """Unsubscribe; without effect on a channel that has no listener."""
         if self._listeners.pop(channel.encode(), None):
             self._send("SUNSUBSCRIBE", channel)
 
@@ -71,9 +88,9 @@ class Subscriber:
         failures = 0
         while True:
             try:
-                ended = await self._connect()
+                closed = await self._connect()
                 failures = 0
-                await ended
+                await closed
             except (RedisError, hiredis.HiredisError, OSError, EOFError, TimeoutError) as error:
                 if failures == 0:
                     logger.warning("subscriber: %s: %s", type(error).__name__, error)
@@ -82,22 +99,34 @@ class Subscriber:
                 failures += 1
 
     async def _connect(self) -> "asyncio.Future[None]":
-        """Raises, once awaited, what ended the line."""
+        """A future that raises, once awaited, why the connection was closed."""
         self._connection = self._pool.make_connection()
         async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
             await self._connection.connect()
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def on_close(why: Exception) -> None:
-            if not ended.done():
-                ended.set_exception(why)
+            if self._protocol is protocol:
+                self._on_disconnected()
+            if not closed.done():
+                closed.set_exception(why)
 
-        protocol = self._protocol = RedisProtocol(self._connection, self._on_reply, on_close, self._throttle)
-        self.connected = True
+        protocol = RedisProtocol(self._connection, self._on_reply, on_close, self._throttle)
+        self._on_connected(protocol)
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)
         self._ping(protocol)
-        return ended
+        return closed
+
+    def _on_connected(self, protocol: RedisProtocol) -> None:
+        self._protocol = protocol
+        self.connected_at = time.monotonic()
+        self.disconnected_since = None
+
+    def _on_disconnected(self) -> None:
+        self._protocol = None
+        if self.disconnected_since is None:
+            self.disconnected_since = time.monotonic()
 
     def _on_reply(self, reply: Any) -> None:
         match reply:
@@ -111,19 +140,18 @@ class Subscriber:
                 raise reply
 
     def _ping(self, protocol: RedisProtocol) -> None:
-        """Every few seconds: ask for a sign of life, and cut a line that gave none to the last asking."""
+        """Send a ping every `PING_S`, and close a connection that has received nothing since the last one."""
         if not protocol.active:
-            return protocol.cut(TimeoutError("no sign of life"))
+            return protocol.cut(TimeoutError("no reply to a ping"))
         protocol.active = False
         self._send("PING")
-        self._pinging = asyncio.get_running_loop().call_later(PING_S, self._ping, protocol)
+        self._ping_timer = asyncio.get_running_loop().call_later(PING_S, self._ping, protocol)
         return None
 
     async def _disconnect(self) -> None:
-        self.connected = False
-        self._protocol = None
-        if self._pinging:
-            self._pinging.cancel()
+        self._on_disconnected()
+        if self._ping_timer:
+            self._ping_timer.cancel()
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.disconnect(nowait=True)

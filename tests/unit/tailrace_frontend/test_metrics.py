@@ -49,7 +49,7 @@ async def test_subscriber_state_is_one_or_zero() -> None:
     web = Web()
     metrics = Metrics(web.hub)
     assert samples(metrics)["tailrace_subscriber_connected"] == 0
-    web.hub.subscriber.connected = True
+    web.hub.subscriber.disconnected_since = None
     assert samples(metrics)["tailrace_subscriber_connected"] == 1
 
 

@@ -184,6 +184,25 @@ async def test_a_killed_connection_is_made_anew_and_everybody_told_to_look(
             assert await ear.next() == b"message"
 
 
+async def test_subscriber_records_each_outage_at_the_moment_it_begins_and_ends(
+    redis: Redis, subscriber: Subscriber
+) -> None:
+    ear = Ear()
+    subscriber.add("channel", ear)
+    assert await ear.next() is None
+    transitions: list[float | None] = [subscriber.connected_at]
+    for _ in range(3):
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: not subscriber.connected)
+        transitions.append(subscriber.disconnected_since)
+        assert await ear.next() is None
+        assert subscriber.connected
+        transitions.append(subscriber.connected_at)
+    moments = [moment for moment in transitions if moment is not None]
+    assert len(moments) == 7
+    assert moments == sorted(set(moments))
+
+
 @pytest.mark.parametrize("how", ["stop", "kill"])
 async def test_it_survives_a_restart_of_the_server(server: EmbeddedServer, client: Redis, how: str) -> None:
     subscriber, ear = Subscriber(client), Ear()

@@ -11,6 +11,7 @@ from tailrace.errors import RedisUnavailable
 from tailrace.events import Options
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis import subscriber as subscriber_module
 from tailrace.wire import WIRES
 from tailrace_frontend.streaming import hub as module
 from tailrace_frontend.streaming.reader import Reader
@@ -122,22 +123,51 @@ async def ticking(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[We
     """The hub's clock runs, fast."""
     monkeypatch.setattr(module, "TICK_S", 0.002)
     monkeypatch.setattr(module, "PRESENCE_S", 0.002)
-    web.hub.subscriber.connected = True
+    web.reconnect()
     duties = [web.hub._tick(), web.hub._look_at_silent(), web.hub._note_presence()]
     tasks = [asyncio.create_task(duty) for duty in duties]
     yield web
     await cancel_and_wait(*tasks)
 
 
-async def test_redis_counts_as_away_only_after_a_lease_and_a_second(ticking: Web) -> None:
-    hub = ticking.hub
-    hub.subscriber.connected = False
-    await until(lambda: hub._away_since)
-    assert (hub.is_away, hub._away_since is not None) == (False, True)
-    hub._away_since = time.monotonic() - hub.settings.lease_s - 1.001
-    await until(lambda: hub.is_away)
-    hub.subscriber.connected = True
-    await until(lambda: not hub.is_away)
+class Clock:
+    """Stands for the module `time` where only a test may let time pass."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(subscriber_module, "time", clock)
+    return clock
+
+
+async def test_redis_is_away_once_the_grace_period_of_an_outage_has_passed(web: Web, clock: Clock) -> None:
+    grace_s = web.hub.settings.restart_grace_s
+    web.disconnect()
+    seen: list[bool] = []
+    for passed_s in (0.0, 0.99 * grace_s, 0.02 * grace_s):
+        clock.now += passed_s
+        seen.append(web.hub.is_away)
+    web.reconnect()
+    assert [*seen, web.hub.is_away] == [False, False, True, False]
+
+
+async def test_short_outages_less_than_a_tick_apart_do_not_count_as_a_long_one(web: Web, clock: Clock) -> None:
+    seen: list[bool] = []
+    for _ in range(3):
+        web.disconnect()
+        clock.now += 0.9 * web.hub.settings.restart_grace_s
+        seen.append(web.hub.is_away)
+        web.reconnect()
+        clock.now += 0.1 * module.TICK_S
+    assert seen == 3 * [False]
 
 
 async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
