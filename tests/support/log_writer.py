@@ -45,8 +45,13 @@ class LogWriter:
         return [to_row(entry) for entry in self.entries]
 
     @property
+    def output(self) -> Output:
+        """The fold of the entries. `restarted` and `build_done` of this one would change it: use those of here."""
+        return self._builder.output
+
+    @property
     def last_seq(self) -> int:
-        return self._builder.output.last_seq
+        return self.output.last_seq
 
     def batch(self, *events: Event) -> AppendBatch:
         """Number these events; the call that appends them."""

@@ -1,6 +1,6 @@
-"""What each script of the log answers and leaves behind, in plain Python: the specification of `lua/*.lua`.
+"""What each script of the log replies and leaves behind, in plain Python: the specification of `lua/*.lua`.
 
-One generation. Simpler than in life: a lease is held or it is not, and whoever calls says what Redis' clock showed.
+One generation, and two simplifications: a lease is held or it is not, and the caller passes the time of Redis' clock.
 """
 
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ from tailrace.log.codec import Row
 
 @dataclass(frozen=True)
 class ModelState:
-    """The head as far as scripts decide by it. `token` is of whoever took over last."""
+    """The state as far as scripts decide by it. `token`: of the last acquisition."""
 
     epoch: int
     job_id: str
@@ -36,149 +36,149 @@ class ModelState:
 
 @dataclass
 class Model:
-    """A generation on its server. Every method is the script of that name."""
+    """A generation on its server. Each method is the script of that name."""
 
-    record: ModelState | None = None
+    state: ModelState | None = None
     log: list[Row] = field(default_factory=list)
     tombstone: Literal["none", "kept", "deleted"] = "none"
 
     def copy(self) -> "Model":
-        return Model(self.record, list(self.log), self.tombstone)
+        return Model(self.state, list(self.log), self.tombstone)
 
     def create(self, job_id: str, now: int) -> tuple[int, str | None] | str:
         """When it was created, and the job that it waits under; or why it is gone."""
-        if self.record is None and self.tombstone != "none":
+        if self.state is None and self.tombstone != "none":
             return "deleted" if self.tombstone == "deleted" else "expired"
-        if self.record is None:
-            self.record, self.tombstone = ModelState(now, job_id), "kept"
+        if self.state is None:
+            self.state, self.tombstone = ModelState(now, job_id), "kept"
             self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
-        waits = self.record.status == "queued" and not self.record.terminating
-        return self.log[0].epoch, self.record.job_id if waits else None
+        waits = self.state.status == "queued" and not self.state.terminating
+        return self.log[0].epoch, self.state.job_id if waits else None
 
     def acquire(self, token: str, now: int, worker: str, neighbours: int, terminating: FinalStatus | None) -> Outcome:
-        record = self.record
-        if record is None:
+        state = self.state
+        if state is None:
             return self._missing()
-        if record.is_final:
+        if state.is_final:
             return Outcome.DONE
-        if record.token == token:
+        if state.token == token:
             return Outcome.OK
-        if terminating is None and record.terminating:
+        if terminating is None and state.terminating:
             return Outcome.TERMINATING
-        if terminating is None and record.held and record.worker != worker:
+        if terminating is None and state.held and state.worker != worker:
             return Outcome.HELD
-        epoch = max(now, record.epoch + 1)
-        record = replace(record, epoch=epoch, token=token, held=True)
+        epoch = max(now, state.epoch + 1)
+        state = replace(state, epoch=epoch, token=token, held=True)
         if terminating is None:
-            record = replace(record, status="running", worker=worker, neighbours=neighbours, attempt=record.attempt + 1)
-        self.record = replace(record, terminating=terminating or record.terminating)
+            state = replace(state, status="running", worker=worker, neighbours=neighbours, attempt=state.attempt + 1)
+        self.state = replace(state, terminating=terminating or state.terminating)
         return Outcome.OK
 
-    def append(self, call: AppendBatch) -> AppendResult:
-        record = self.record
-        if record is None:
+    def append(self, batch: AppendBatch) -> AppendResult:
+        state = self.state
+        if state is None:
             return AppendResult(self._missing())
-        if call.epoch < record.epoch:
+        if batch.epoch < state.epoch:
             return AppendResult(Outcome.FENCED)
-        if record.is_final:
+        if state.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
-        if call.epoch > record.epoch:
+        if batch.epoch > state.epoch:
             return AppendResult(Outcome.UNKNOWN)
-        if call.after_seq > record.seq:
-            return AppendResult(Outcome.BEHIND, record.seq)
-        if new := [row for row in call.rows if row.seq > record.seq]:
+        if batch.after_seq > state.seq:
+            return AppendResult(Outcome.BEHIND, state.seq)
+        if new := [row for row in batch.rows if row.seq > state.seq]:
             self.log += new
-            self.record = record = replace(record, seq=new[-1].seq)
-        return AppendResult(Outcome.OK, record.seq)
+            self.state = state = replace(state, seq=new[-1].seq)
+        return AppendResult(Outcome.OK, state.seq)
 
-    def finish(self, epoch: int, folded: int, status: FinalStatus, row: Row) -> AppendResult:
-        record = self.record
-        if record is None:
+    def finish(self, epoch: int, last_seq: int, status: FinalStatus, row: Row) -> AppendResult:
+        state = self.state
+        if state is None:
             return AppendResult(self._missing())
-        if record.is_final:
+        if state.is_final:
             return AppendResult(Outcome.DONE, done=self.log[-1])
-        if epoch < record.epoch:
+        if epoch < state.epoch:
             return AppendResult(Outcome.FENCED)
-        if epoch > record.epoch:
+        if epoch > state.epoch:
             return AppendResult(Outcome.UNKNOWN)
-        if folded != record.seq:
-            return AppendResult(Outcome.CHANGED, record.seq)
+        if last_seq != state.seq:
+            return AppendResult(Outcome.CHANGED, state.seq)
         self.log.append(row)
-        self.record = replace(record, seq=row.seq, status=status, held=False)
+        self.state = replace(state, seq=row.seq, status=status, held=False)
         return AppendResult(Outcome.OK)
 
     def renew(self, epoch: int, neighbours: int) -> Outcome:
-        record = self.record
-        if record is None:
+        state = self.state
+        if state is None:
             return self._missing()
-        if epoch < record.epoch:
+        if epoch < state.epoch:
             return Outcome.FENCED
-        if record.is_final:
+        if state.is_final:
             return Outcome.DONE
-        if epoch > record.epoch:
+        if epoch > state.epoch:
             return Outcome.UNKNOWN
-        self.record = replace(record, held=True, neighbours=neighbours)
+        self.state = replace(state, held=True, neighbours=neighbours)
         return Outcome.OK
 
     def requeue(self, epoch: int, job_id: str, *, expired: bool, spared: bool = False) -> Outcome:
-        record = self.record
-        if record is None:
+        state = self.state
+        if state is None:
             return self._missing()
-        if epoch < record.epoch:
+        if epoch < state.epoch:
             return Outcome.FENCED
-        if record.is_final:
+        if state.is_final:
             return Outcome.DONE
-        if record.terminating:
+        if state.terminating:
             return Outcome.TERMINATING
-        if record.job_id == job_id:
+        if state.job_id == job_id:
             return Outcome.OK
-        if expired and record.held:
+        if expired and state.held:
             return Outcome.HELD
-        self.record = replace(
-            record,
+        self.state = replace(
+            state,
             held=False,
             status="queued",
             job_id=job_id,
-            handovers=record.handovers + (not expired),
-            spared=record.spared + (spared and record.status == "running"),
+            handovers=state.handovers + (not expired),
+            spared=state.spared + (spared and state.status == "running"),
         )
         return Outcome.OK
 
-    def restore(self, taken: ModelState, rows: list[Row]) -> Outcome:
-        """`taken`: the head as its worker took it over; rows: all it knows."""
+    def restore(self, granted: ModelState, rows: list[Row]) -> Outcome:
+        """`granted`: the state when the attempt got its lease; `rows`: every row that the attempt has."""
         if self.tombstone == "deleted":
             return Outcome.GONE
-        if self.record is not None:
-            if taken.epoch < self.record.epoch:
+        if self.state is not None:
+            if granted.epoch < self.state.epoch:
                 return Outcome.FENCED
-            if self.record.is_final:
+            if self.state.is_final:
                 return Outcome.DONE
-            if taken.epoch == self.record.epoch:
+            if granted.epoch == self.state.epoch:
                 return Outcome.OK
-            if self.record.terminating or self.log[-1].id not in [row.id for row in rows]:
+            if self.state.terminating or self.log[-1].id not in [row.id for row in rows]:
                 return Outcome.FENCED
-        self.record = replace(taken, seq=rows[-1].seq, token=None, terminating=None, held=True, seen=True)
+        self.state = replace(granted, seq=rows[-1].seq, token=None, terminating=None, held=True, seen=True)
         self.log, self.tombstone = list(rows), "kept"
         return Outcome.OK
 
     def delete(self) -> Outcome:
         if self.tombstone != "kept":
             return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN
-        self.record, self.log, self.tombstone = None, [], "deleted"
+        self.state, self.log, self.tombstone = None, [], "deleted"
         return Outcome.OK
 
-    def seen(self) -> None:
-        if self.record:
-            self.record = replace(self.record, seen=True)
+    def touch_presence(self) -> None:
+        if self.state:
+            self.state = replace(self.state, seen=True)
 
-    # What befalls a server
+    # Time and expiry
 
-    def lose_the_lease(self) -> None:
-        if self.record:
-            self.record = replace(self.record, held=False)
+    def expire_lease(self) -> None:
+        if self.state:
+            self.state = replace(self.state, held=False)
 
     def expire(self) -> None:
-        self.record, self.log = None, []
+        self.state, self.log = None, []
 
     def _missing(self) -> Outcome:
         return Outcome.GONE if self.tombstone == "deleted" else Outcome.UNKNOWN

@@ -1,4 +1,4 @@
-"""`take_over.lua`: who gets the lease, and under which epoch."""
+"""`acquire.lua`: who gets the lease, and under which epoch."""
 
 import pytest
 from redis.asyncio import Redis
