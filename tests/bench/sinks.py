@@ -1,4 +1,4 @@
-"""Where appends go: logs of the product, and what others have for a log."""
+"""Where the bench appends: logs of the product, and the logs of the naive pattern and of peers."""
 
 import asyncio
 import secrets
@@ -9,13 +9,13 @@ from typing import Protocol
 from redis.asyncio import Redis
 
 from bench.publishing import NchanSink
+from support.log_writer import LogWriter
+from support.logs import text_opened
 from tailrace import jsoncodec
 from tailrace.errors import TailraceError
-from tailrace.events import Done, Entry, Event, GenerationRecord, ItemOpened, Options, Started, Text, seq_span
-from tailrace.ids import EntryId, new_generation_id, new_token
+from tailrace.events import Event, GenerationRecord, Options, Started, Text
+from tailrace.ids import new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
-from tailrace.log.codec import to_row
-from tailrace.log.output import Output
 from tailrace.redis.server import RedisServer
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
@@ -27,127 +27,117 @@ AT_ONCE = 100
 
 
 class Sink(Protocol):
-    """Logs are known by number. `round_trips`: how many there were so far."""
+    """Logs are known by number, from 0. `round_trips`: to Redis (or the peer) so far."""
 
     round_trips: int
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
-        """Begin so many logs; their names."""
+        """Create so many logs; their names."""
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
-        """Add these texts to these logs."""
+        """Append texts, by the number of their log."""
 
     async def end(self) -> None:
-        """End them all."""
+        """Finish every log."""
 
 
 class LogSink:
-    """The product's own log, through its own `Log`; each text an entry, however many are added at once."""
+    """The product's own log, written with `Log.append`: each text is an entry, whatever the size of the batch."""
 
     def __init__(self, url: str) -> None:
         self.round_trips = 0
         self._log = Log(RedisServer.connect(url), LEASE_MS)
-        self._logs: list[LeaseGrant] = []
-        self._last_seqs: list[int] = []
+        self._writers: list[LogWriter] = []
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
-        await self._take(count, owner)
-        names = [taken.state.record.id for taken in self._logs if taken.state]
-        self._last_seqs = [taken.state.seq for taken in self._logs if taken.state]
-        await self._add({log: [Started(1, time.time()), ItemOpened(0, "text", choices=[0])] for log in range(count)})
-        return names
-
-    async def _take(self, count: int, owner: str) -> None:
-        for start in range(0, count, AT_ONCE):
-            size = min(AT_ONCE, count - start)
-            self._logs += await asyncio.gather(*(self._begin(owner) for _ in range(size)))
-
-    async def _begin(self, owner: str) -> LeaseGrant:
-        record = GenerationRecord(new_generation_id(), owner, "bench", KEPT)
-        await self._log.create(record, REQUEST, new_token())
-        return await self._log.acquire(record.id, new_token(), worker="bench")
+        self._writers = [LogWriter(self._log, grant) for grant in await create_leased(self._log, count, owner)]
+        await self._append({log: [Started(1, time.time()), text_opened()] for log in range(count)})
+        return [writer.generation_id for writer in self._writers]
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
-        await self._add({log: [Text(0, text) for text in said] for log, said in texts.items()})
+        await self._append({log: [Text(0, text) for text in each] for log, each in texts.items()})
 
-    async def _add(self, said: Mapping[int, Sequence[Event]]) -> None:
-        """In one round trip, a call a log."""
+    async def _append(self, events: Mapping[int, Sequence[Event]]) -> None:
+        """A batch for each log, all in one round trip."""
         self.round_trips += 1
-        answers = await self._log.append([self._call(log, events) for log, events in said.items()])
-        for answer in answers:
-            if isinstance(answer, Exception) or answer.outcome is not Outcome.OK:
-                raise AssertionError(f"an append failed: {answer}")
-
-    def _call(self, log: int, events: Sequence[Event]) -> AppendBatch:
-        taken, after_seq = self._logs[log], self._last_seqs[log]
-        assert taken.state is not None
-        seq, rows = after_seq, []
-        for event in events:
-            seq += seq_span(event)
-            rows.append(to_row(Entry(EntryId(taken.epoch, seq), event)))
-        self._last_seqs[log] = seq
-        return AppendBatch(taken.state.record.id, taken.epoch, after_seq, rows)
+        results = await self._log.append([self._writers[log].batch(*each) for log, each in events.items()])
+        for result in results:
+            if isinstance(result, Exception) or result.outcome is not Outcome.OK:
+                raise AssertionError(f"an append failed: {result}")
 
     async def end(self) -> None:
-        for taken, last_seq in zip(self._logs, self._last_seqs, strict=True):
-            assert taken.state is not None
-            generation_id = taken.state.record.id
-            output = Output([entry async for entry in self._log.read_all(generation_id)])
-            done: Done = output.build_done("completed", time.time(), request={})
-            answer = await self._log.finish(generation_id, taken.epoch, last_seq, done)
-            assert answer.outcome is Outcome.OK, answer
+        for writer in self._writers:
+            await writer.end()
 
 
-class WorkerSink(LogSink):
-    """As a worker appends: its writers and its appender, which gathers what comes within an interval."""
+async def create_leased(log: Log, count: int, owner: str) -> list[LeaseGrant]:
+    """New generations, each acquired by the bench."""
+
+    async def create_one() -> LeaseGrant:
+        record = GenerationRecord(new_generation_id(), owner, "bench", KEPT)
+        await log.create(record, REQUEST, new_token())
+        return await log.acquire(record.id, new_token(), worker="bench")
+
+    grants: list[LeaseGrant] = []
+    while len(grants) < count:
+        grants += await asyncio.gather(*(create_one() for _ in range(min(AT_ONCE, count - len(grants)))))
+    return grants
+
+
+class WorkerSink:
+    """As a worker appends: with its writers and its appender, which gathers the texts of an interval."""
 
     def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._appender = Appender(self._log, self._restored)
+        self.round_trips = 0
+        self._log = Log(RedisServer.connect(url), LEASE_MS)
+        self._appender = Appender(self._log, self._on_lost)
         self._writers: list[Writer] = []
         self._running: asyncio.Task[None] | None = None
-        self._append, self._log.append = self._log.append, self._counted  # type: ignore[method-assign]
+        self._log_append, self._log.append = self._log.append, self._count_and_append  # type: ignore[method-assign]
 
-    async def _counted(self, batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
+    async def _count_and_append(self, batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
         self.round_trips += 1
-        return await self._append(batches)
+        return await self._log_append(batches)
 
-    async def _restored(self, record: GenerationRecord) -> None:
+    async def _on_lost(self, record: GenerationRecord) -> None:
         raise AssertionError(f"{record.id} was lost")
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
-        await self._take(count, owner)
+        grants = await create_leased(self._log, count, owner)
         self._running = asyncio.create_task(self._appender.run())
-        self._writers = [Writer(taken, self._appender.wake) for taken in self._logs]
+        self._writers = [Writer(grant, self._appender.wake) for grant in grants]
         for writer in self._writers:
             writer.add(Started(1, time.time()))
-            writer.add(ItemOpened(0, "text", choices=[0]))
+            writer.add(text_opened())
         await asyncio.gather(*(writer.flush() for writer in self._writers))
         return [writer.generation_id for writer in self._writers]
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
-        for log, said in texts.items():
-            for text in said:
+        for log, each in texts.items():
+            for text in each:
                 self._writers[log].add(Text(0, text))
-        await asyncio.sleep(0)  # the appender's turn
+        await asyncio.sleep(0)  # lets the appender run
+
+    async def end(self) -> None:
+        raise NotImplementedError("only logs that go on are written as a worker does")
 
 
 class StreamSink:
-    """A Redis Stream a log and one `XADD` an event: the naive pattern's log. Pipelined here, to its favour."""
+    """The naive pattern's log: a Redis Stream a log, an `XADD` an event. Pipelined here, in its favour."""
 
     def __init__(self, url: str) -> None:
         self.round_trips = 0
         self._redis: Redis = Redis.from_url(url)
         self._names: list[str] = []
 
-    async def create(self, count: int, owner: str) -> Sequence[str]:  # noqa: ARG002 - it knows no owners
+    async def create(self, count: int, owner: str) -> Sequence[str]:  # noqa: ARG002 - streams have no owners
         self._names = [f"stream-{secrets.token_hex(8)}" for _ in range(count)]
         return self._names
 
     async def append(self, texts: Mapping[int, Sequence[str]]) -> None:
         pipe = self._redis.pipeline(transaction=False)
-        for log, said in texts.items():
-            for text in said:
+        for log, each in texts.items():
+            for text in each:
                 pipe.xadd(self._names[log], {"text": jsoncodec.dumps({"text": text}).decode()})
         self.round_trips += 1
         await pipe.execute()
