@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.children import take_orders
 from bench.sinks import SINKS, Sink
-from bench.stamps import stamped
+from bench.timestamps import stamped
 from tailrace.process.tasks import cancel_and_wait
 
 ROWS_AT_ONCE = 500

@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from bench import procfs
 from bench.children import Load, load, running, uvicorn
+from bench.harness import Served, Usage, get, product, usage
 from bench.quantiles import Latency
-from bench.stage import Served, Usage, get, product, usage
 from support.stack import Stack
 from tailrace_cli.embedded import free_port
 

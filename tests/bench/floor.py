@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from bench.stamps import stamped
+from bench.timestamps import stamped
 
 RATE = 4000.0
 READERS = 200

@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.children import take_orders
 from bench.quantiles import Latency
-from bench.stamps import found, now_us
+from bench.timestamps import found, now_us
 
 MARK = b"~"
 AT_ONCE = 100

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from bench.children import take_orders
-from bench.stamps import WIDTH, now_us, stamped
+from bench.timestamps import WIDTH, now_us, stamped
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.children import load, running
 from bench.delivery import Side
-from bench.stage import Served
+from bench.harness import Served
 from support.stack import Stack
 from tailrace_cli.embedded import free_port
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.children import loading, running
 from bench.delivery import Side
-from bench.stage import Served
+from bench.harness import Served
 from support.stack import Stack
 from tailrace_cli.embedded import free_port
 

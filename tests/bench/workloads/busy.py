@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from bench.children import load
 from bench.delivery import NAIVE, SETTLE_S, TAILRACE, Shape, deliver
+from bench.harness import Usage, get, product, usage
 from bench.measures import Finding
 from bench.quantiles import Latency
-from bench.stage import Usage, get, product, usage
 from bench.workloads.ingest import have, tailrace_worker
 from tailrace import keys
 

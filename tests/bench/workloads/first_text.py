@@ -11,9 +11,9 @@ import time
 from collections.abc import Sequence
 
 from bench.children import load
+from bench.harness import product
 from bench.measures import Finding
 from bench.quantiles import Latency
-from bench.stage import product
 from system.wire_client import open_exchange
 
 BODY = b'{"model": "bench", "messages": [{"role": "user", "content": "Go."}], "stream": true, "tokens": 5}'

@@ -17,9 +17,9 @@ from typing import NamedTuple
 from redis.asyncio import Redis
 
 from bench.children import Load, load, python, running
+from bench.harness import product, usage
 from bench.measures import Finding
-from bench.stage import product, usage
-from bench.stamps import STAMP, now_us
+from bench.timestamps import STAMP, now_us
 from support.stack import Stack
 from system.wire_client import ask
 from tailrace import keys

@@ -10,8 +10,8 @@ from statistics import fmean
 from redis.asyncio import Redis
 
 from bench.children import load
+from bench.harness import product
 from bench.measures import Finding
-from bench.stage import product
 from tailrace import keys
 from tailrace_demo.answers import PIECE
 from tailrace_demo.prose import long_answer_to

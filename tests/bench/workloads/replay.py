@@ -10,8 +10,8 @@ from typing import NamedTuple
 from bench import procfs
 from bench.children import load
 from bench.delivery import NAIVE, TAILRACE, Side, appends_to
+from bench.harness import get, product
 from bench.measures import Finding
-from bench.stage import get, product
 
 TOKENS = 50_000
 TOKEN = "~told"  # five characters, the first of them the clients' mark

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from bench import procfs
 from bench.children import environment, load, python
 from bench.delivery import NAIVE, SETTLE_S, TAILRACE, Delivery, Shape, deliver
+from bench.harness import get
 from bench.measures import Finding
-from bench.stage import get
 
 SCATTERED = Shape(logs=200, rate=20)
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from bench import procfs
 from bench.children import load
 from bench.delivery import SETTLE_S, TAILRACE, Shape, window
+from bench.harness import get, product
 from bench.measures import Finding
-from bench.stage import get, product
 
 LIVE = Shape(logs=200, rate=20)
 STALLED = 2000

@@ -1,4 +1,4 @@
-from bench.stamps import WIDTH, found, now_us, stamped
+from bench.timestamps import WIDTH, found, now_us, stamped
 
 
 def test_a_stamp_is_found_in_its_event() -> None:
