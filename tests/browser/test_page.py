@@ -369,11 +369,11 @@ async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy
     generation = await generate_tokens(product, 300, rate=100)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
-    frontend_proxy.turn("refuse")
+    frontend_proxy.set_mode("refuse")
     await wait_for_state(page, "reconnecting")
     # EventSource's request, the fetch that learns the status, and the next attempt
-    await frontend_proxy.until_turned_away(3)
-    frontend_proxy.turn("pass")
+    await frontend_proxy.wait_for_refusals(3)
+    frontend_proxy.set_mode("pass")
     assert await finished_answer(page) == token_text(300)
 
 
@@ -382,9 +382,9 @@ async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Pro
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
     await page.context.set_offline(True)
-    frontend_proxy.turn("cut")
+    frontend_proxy.set_mode("cut")
     await wait_for_state(page, "offline")
-    frontend_proxy.turn("pass")
+    frontend_proxy.set_mode("pass")
     await page.context.set_offline(False)
     assert await finished_answer(page) == token_text(200)
 
@@ -395,12 +395,12 @@ async def test_question_sent_through_a_proxy_answering_502_creates_one_generatio
     page = await open_page(frontend_proxy.url + "/", disturbed=True)
     await speed_up(page)
     before = await get(f"{product.url}/v1/generations?limit=100")
-    frontend_proxy.turn("refuse")
+    frontend_proxy.set_mode("refuse")
     await page.get_by_label("Your message").fill("What survives?")
     await page.keyboard.press("Enter")
-    await frontend_proxy.until_turned_away(2)
+    await frontend_proxy.wait_for_refusals(2)
     await expect(page.locator("#status")).to_have_text("Sending…")
-    frontend_proxy.turn("pass")
+    frontend_proxy.set_mode("pass")
     await finished_answer(page)
     after = await get(f"{product.url}/v1/generations?limit=100")
     assert len(after["data"]) == len(before["data"]) + 1

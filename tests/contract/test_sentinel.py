@@ -24,11 +24,11 @@ from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 async def until(server: Redis, what: str, wanted: str) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(RedisError, OSError):
                 if str((await server.info("replication")).get(what)) == wanted:
@@ -38,7 +38,7 @@ async def until(server: Redis, what: str, wanted: str) -> None:
 
 async def fail_over(sentinel: Redis) -> None:
     """As soon as the sentinel thinks the replica good enough."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(ResponseError):
                 await sentinel.execute_command("SENTINEL", "FAILOVER", "logs")
@@ -65,7 +65,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[tuple[str, EmbeddedServer, Em
             [get_binary_path(), configuration, "--sentinel"], stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
         )
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(TIMEOUT_S):
                 while True:
                     with suppress(RedisError, OSError):
                         if await sentinel.execute_command("SENTINEL", "REPLICAS", "logs"):
@@ -92,7 +92,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
     taken = await log.acquire(record.id, "token", worker="w")
     assert taken.state is not None
     subscriber.add(keys.events(record.id), heard.put_nowait)
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         assert await heard.get() is None
         first = to_row(Entry(EntryId(taken.epoch, taken.state.seq + 1), Started(1, 1.0)))
         (answer,) = await log.append([AppendBatch(record.id, taken.epoch, taken.state.seq, [first])])
@@ -105,7 +105,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
         await until(other, "role", "master")
         await until(one, "role", "slave")
     second = to_row(Entry(EntryId(taken.epoch, first.seq + 2), ItemOpened(0, "text", choices=[0])))
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while await heard.get() is not None:
             pass
         while True:

@@ -37,7 +37,7 @@ async def test_tail_beside_it_tells_an_answer_without_being_told_where_it_is(url
     async with aiohttp.ClientSession() as http:
         api = Api(http, url)
         generation_id = await api.create(model="demo", tokens_per_second=4000)
-        spoken = (await api.finished(generation_id))["output"][0]["text"]
+        spoken = (await api.wait_for_result(generation_id))["output"][0]["text"]
     tail = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tailrace_cli", "tail", generation_id, "--wire", "text",
         env=ENVIRONMENT | {"TAILRACE_DATA_DIR": str(tmp_path / "answers")}, stdout=asyncio.subprocess.PIPE,

@@ -81,8 +81,8 @@ HANG: Step = {"hang": True}
 
 async def ended(product: Product, *steps: Step, **fields: Any) -> tuple[Any, list[Event]]:
     """The generation and its log, once it has ended."""
-    generation_id = await product.api.play(*steps, **fields)
-    told = await product.api.finished(generation_id)
+    generation_id = await product.api.create_scripted(*steps, **fields)
+    told = await product.api.wait_for_result(generation_id)
     stream = await product.other.read(generation_id)
     assert stream.kinds.count("done") == 1
     assert stream.kinds[-1] == "done"
@@ -119,7 +119,7 @@ async def test_the_upstream_gets_the_body_as_it_came_and_nothing_of_ours(product
     steps = [*deltas("Hi"), finish(), DONE]
     sent = scripted(*steps, script_id=script_id, **fields)
     generation_id = (await product.api.post(sent | {"tailrace": FAIL})).value["id"]
-    await product.api.finished(generation_id)
+    await product.api.wait_for_result(generation_id)
     calls = await product.calls(script_id)
     assert calls["last_request"] == sent | {"stream": True, "stream_options": {"include_usage": True}}
     assert calls["authorization_seen"]
@@ -296,7 +296,7 @@ async def test_a_connection_lost_before_anything_was_said_is_asked_again(product
 async def test_cancelled_while_it_runs_it_lets_go_of_the_upstream_and_keeps_what_was_said(
     product: Product, script_id: str
 ) -> None:
-    generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+    generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
     stream = await product.api.stream(generation_id)
     await stream.until_said("So far")
     began = time.monotonic()
@@ -316,7 +316,7 @@ async def test_cancelled_while_it_runs_it_lets_go_of_the_upstream_and_keeps_what
 async def test_cancelled_while_words_pour_in_it_ends_once_and_the_log_stands_still(
     product: Product, script_id: str
 ) -> None:
-    generation_id = await product.api.play({"tokens": {"count": 100_000, "rate": 2000}}, script_id=script_id)
+    generation_id = await product.api.create_scripted({"tokens": {"count": 100_000, "rate": 2000}}, script_id=script_id)
     stream = await product.api.stream(generation_id)
     await stream.until("text", 5)
     told = await asyncio.gather(*(api.cancel(generation_id) for api in (product.api, product.other) * 3))
@@ -339,7 +339,7 @@ async def test_cancelled_before_any_worker_had_it_it_is_never_asked_of_the_upstr
 ) -> None:
     (worker,) = product.stack.workers
     await worker.stop()
-    generation_id = await product.api.play(*deltas("Hi"), finish(), DONE, script_id=script_id)
+    generation_id = await product.api.create_scripted(*deltas("Hi"), finish(), DONE, script_id=script_id)
     assert (await product.api.cancel(generation_id)).value["status"] == "cancelled"
     await worker.start()
     await ended(product, *deltas("Hi"), finish(), DONE)
@@ -348,7 +348,7 @@ async def test_cancelled_before_any_worker_had_it_it_is_never_asked_of_the_upstr
 
 
 async def test_deleted_while_it_runs_it_lets_go_of_the_upstream_and_is_gone(product: Product, script_id: str) -> None:
-    generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+    generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
     stream = await product.api.stream(generation_id)
     await stream.until_said("So far")
     assert (await product.other.delete(generation_id)).status == 200
@@ -397,7 +397,7 @@ ANSWERS = 8
 async def test_cut_three_times_and_resumed_on_the_other_node_an_answer_is_whole(product: Product) -> None:
     async def read(number: int) -> None:
         count = 90 + number
-        generation_id = await product.api.play({"tokens": {"count": count, "rate": 60}}, finish(), DONE)
+        generation_id = await product.api.create_scripted({"tokens": {"count": count, "rate": 60}}, finish(), DONE)
         events: list[Event] = []
         nodes = itertools.cycle((product.other, product.api))
         cursor = ""
@@ -411,7 +411,7 @@ async def test_cut_three_times_and_resumed_on_the_other_node_an_answer_is_whole(
         events += rest.events
         text = "".join(f"t{n} " for n in range(count))
         assert said(events) == text
-        assert text_of(await product.api.finished(generation_id)) == text
+        assert text_of(await product.api.wait_for_result(generation_id)) == text
         log = [entry async for entry in product.log.read_all(generation_id)]
         ids = [event.id for event in events]
         assert ids == sorted(ids, key=lambda each: int(str(each).split("-")[1]))
@@ -455,17 +455,17 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
     anna, ticket_secret = "anna-key-1", "0123456789abcdef"
     node = await product.stack.add_frontend(api_keys=f"anna:{anna}", ticket_secret=ticket_secret)
     api = Api(product.http, node.url, anna)
-    generation_id = await api.play(*deltas("Hi"), finish(), DONE)
-    told = [json.dumps(await api.finished(generation_id)), json.dumps((await api.list()).value)]
+    generation_id = await api.create_scripted(*deltas("Hi"), finish(), DONE)
+    told = [json.dumps(await api.wait_for_result(generation_id)), json.dumps((await api.list()).value)]
     url = (await api.get(generation_id)).value["events_url"]
     ticket = url.partition("ticket=")[2]
-    assert (await Api(product.http, node.url).ask("GET", url)).status == 200
+    assert (await Api(product.http, node.url).request("GET", url)).status == 200
     answers = (
         await Api(product.http, node.url, anna[:-1]).get(generation_id),
-        await Api(product.http, node.url).ask("GET", url.replace("~", "~9")),
+        await Api(product.http, node.url).request("GET", url.replace("~", "~9")),
         await api.post({"model": 1, "messages": MESSAGES}),
-        await api.ask("GET", "/metrics"),
-        await api.ask("GET", "/readyz"),
+        await api.request("GET", "/metrics"),
+        await api.request("GET", "/readyz"),
         await api.events(generation_id),
     )
     told += [answer.body.decode() + str(answer.headers) for answer in answers]
@@ -483,7 +483,7 @@ async def test_no_key_stands_in_a_log_of_ours_in_redis_or_in_any_answer(product:
 async def test_a_log_that_its_server_lost_comes_back_though_the_upstream_is_silent(script_id: str) -> None:
     async with stack(workers=1, frontends=2, lease_s="1") as running, aiohttp.ClientSession() as http:
         product = Product(running, http)
-        generation_id = await product.api.play(*deltas("So ", "far"), HANG, script_id=script_id)
+        generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
         stream = await product.api.stream(generation_id)
         await stream.until_said("So far")
         await product.log.server.client.delete(*keys.of_generation(generation_id))

@@ -12,20 +12,20 @@ from multidict import CIMultiDictProxy
 
 from support.sse import Stream
 
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], patience_s: float = PATIENCE_S) -> Any:
-    """Ask until the answer is yes; gives the answer."""
-    deadline = time.monotonic() + patience_s
-    while not (answer := await condition()):
-        assert time.monotonic() < deadline, "it never came about"
+async def eventually(condition: Callable[[], Awaitable[Any]], timeout_s: float = TIMEOUT_S) -> Any:
+    """Evaluate the condition until it is true; its value."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := await condition()):
+        assert time.monotonic() < deadline, f"no result within {timeout_s:g} s"
         await asyncio.sleep(0.02)
-    return answer
+    return value
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: CIMultiDictProxy[str]
     body: bytes
@@ -36,7 +36,7 @@ class Answer(NamedTuple):
 
     @property
     def error(self) -> Any:
-        """The error, in the one shape."""
+        """The `error` object, which always has the same shape."""
         assert self.headers["content-type"] == "application/json", self
         error = self.value["error"]
         assert error.keys() == {"message", "type", "param", "code"}
@@ -45,6 +45,7 @@ class Answer(NamedTuple):
 
     @property
     def refusal(self) -> tuple[int, str | None]:
+        """Status and error code."""
         return self.status, self.error["code"]
 
 
@@ -53,7 +54,7 @@ def body(**fields: Any) -> dict[str, Any]:
 
 
 def scripted(*steps: dict[str, Any], script_id: str = "", **fields: Any) -> dict[str, Any]:
-    """A body that tells the scripted upstream what to answer."""
+    """A body for the scripted upstream: it answers with these steps."""
     return body(model="scripted", script=list(steps), script_id=script_id, **fields)
 
 
@@ -65,63 +66,63 @@ class Api:
         self.url = url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
 
-    async def ask(
+    async def request(
         self, method: str, path: str, *, json: Any = None, data: Any = None, headers: Mapping[str, str] | None = None
-    ) -> Answer:
-        given = self._headers | dict(headers or {})
-        async with self._http.request(method, self.url + path, json=json, data=data, headers=given) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
+    ) -> Response:
+        all_headers = self._headers | dict(headers or {})
+        async with self._http.request(method, self.url + path, json=json, data=data, headers=all_headers) as response:
+            return Response(response.status, response.headers, await response.read())
 
-    async def post(self, sent: Any, **headers: str) -> Answer:
-        """POST a generation: bytes as they are, all else as JSON."""
-        data = io.BytesIO(sent if isinstance(sent, bytes) else json.dumps(sent).encode())
+    async def post(self, content: Any, **headers: str) -> Response:
+        """POST a generation; bytes are sent as they are, anything else as JSON."""
+        data = io.BytesIO(content if isinstance(content, bytes) else json.dumps(content).encode())
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask("POST", "/v1/generations", data=data, headers=named)
+        return await self.request("POST", "/v1/generations", data=data, headers=named)
 
     async def create(self, **fields: Any) -> str:
-        told = await self.post(body(**fields))
-        assert told.status == 202, told
-        generation_id: str = told.value["id"]
+        response = await self.post(body(**fields))
+        assert response.status == 202, response
+        generation_id: str = response.value["id"]
         return generation_id
 
-    async def play(self, *steps: dict[str, Any], **fields: Any) -> str:
-        """Create one that the scripted upstream answers so."""
+    async def create_scripted(self, *steps: dict[str, Any], **fields: Any) -> str:
+        """Create a generation that the scripted upstream answers with these steps."""
         return await self.create(**scripted(*steps, **fields))
 
-    async def get(self, generation_id: str, query: str = "") -> Answer:
-        return await self.ask("GET", f"/v1/generations/{generation_id}{query}")
+    async def get(self, generation_id: str, query: str = "") -> Response:
+        return await self.request("GET", f"/v1/generations/{generation_id}{query}")
 
-    async def finished(self, generation_id: str) -> Any:
-        """The generation, once it has ended."""
-        told = await self.get(generation_id, "?wait=20")
-        assert told.status == 200, told
-        assert told.value["status"] not in ("queued", "running"), told.value
-        return told.value
+    async def wait_for_result(self, generation_id: str) -> Any:
+        """The generation object, once the generation has ended."""
+        response = await self.get(generation_id, "?wait=20")
+        assert response.status == 200, response
+        assert response.value["status"] not in ("queued", "running"), response.value
+        return response.value
 
-    async def cancel(self, generation_id: str) -> Answer:
-        return await self.ask("POST", f"/v1/generations/{generation_id}/cancel")
+    async def cancel(self, generation_id: str) -> Response:
+        return await self.request("POST", f"/v1/generations/{generation_id}/cancel")
 
-    async def delete(self, generation_id: str) -> Answer:
-        return await self.ask("DELETE", f"/v1/generations/{generation_id}")
+    async def delete(self, generation_id: str) -> Response:
+        return await self.request("DELETE", f"/v1/generations/{generation_id}")
 
-    async def list(self, query: str = "") -> Answer:
-        return await self.ask("GET", f"/v1/generations{query}")
+    async def list(self, query: str = "") -> Response:
+        return await self.request("GET", f"/v1/generations{query}")
 
-    async def events(self, generation_id: str, query: str = "", **headers: str) -> Answer:
-        """What `/events` answers, to its end."""
+    async def events(self, generation_id: str, query: str = "", **headers: str) -> Response:
+        """The whole response of `/events`."""
         named = {"Accept": "text/event-stream"} | {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.ask("GET", f"/v1/generations/{generation_id}/events{query}", headers=named)
+        return await self.request("GET", f"/v1/generations/{generation_id}/events{query}", headers=named)
 
     async def stream(self, generation_id: str, cursor: str | None = None, query: str = "") -> Stream:
-        """Begin to read; the caller of this reads on."""
+        """Open an event stream and read nothing yet."""
         headers = self._headers | {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
         url = f"{self.url}/v1/generations/{generation_id}/events{query}"
-        answer = await self._http.get(url, headers=headers)
-        assert answer.status == 200, answer
-        return Stream(answer)
+        response = await self._http.get(url, headers=headers)
+        assert response.status == 200, response
+        return Stream(response)
 
     async def read(self, generation_id: str, cursor: str | None = None, query: str = "") -> Stream:
-        """All of it."""
+        """Read an event stream to its end."""
         stream = await self.stream(generation_id, cursor, query)
         await stream.rest()
         return stream

@@ -1,4 +1,4 @@
-"""Asking an ASGI application without a server between."""
+"""Requests to an ASGI application, without a server."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from starlette.datastructures import Headers
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     status: int
     headers: Headers
     body: bytes
@@ -20,24 +20,24 @@ class Answer(NamedTuple):
 
 async def ask(
     app: Any, method: str, path: str, *, headers: Mapping[str, str] | None = None, body: bytes = b"", query: str = ""
-) -> Answer:
-    """One request in one message, and all of its answer."""
-    given = {"host": "localhost"} | dict(headers or {})
+) -> Response:
+    """Send one request in one message; the whole response."""
+    all_headers = {"host": "localhost"} | dict(headers or {})
     scope = {
         "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method, "scheme": "http",
         "path": path, "raw_path": path.encode(), "root_path": "", "query_string": query.encode("latin-1"),
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in given.items()],
+        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in all_headers.items()],
         "server": ("localhost", 80), "client": ("127.0.0.1", 1), "state": {},
     }  # fmt: skip
-    told: list[Any] = []
+    messages: list[Any] = []
     waiting = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Any:
         return waiting.pop() if waiting else await asyncio.Event().wait()
 
     async def send(message: Any) -> None:
-        told.append(message)
+        messages.append(message)
 
     await app(scope, receive, send)
-    start, *rest = told
-    return Answer(start["status"], Headers(raw=start["headers"]), b"".join(each["body"] for each in rest))
+    start, *rest = messages
+    return Response(start["status"], Headers(raw=start["headers"]), b"".join(each["body"] for each in rest))

@@ -103,7 +103,7 @@ async def wait_for_final_404(product: Product) -> None:
 
 
 async def metrics(api: Api) -> dict[str, float]:
-    text = (await api.ask("GET", "/metrics")).body.decode()
+    text = (await api.request("GET", "/metrics")).body.decode()
     return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
 
 

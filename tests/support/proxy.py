@@ -1,11 +1,11 @@
-"""A proxy between a browser and a frontend, to behave as badly as those in the world do."""
+"""A proxy between a browser and a frontend that fails as real ones do."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
-Mood = Literal["pass", "refuse", "cut"]
+Mode = Literal["pass", "refuse", "cut"]
 
 PAGE = b"<html><h1>502 Bad Gateway</h1></html>"
 BAD_GATEWAY = (
@@ -15,44 +15,44 @@ BAD_GATEWAY = (
 
 
 class Proxy:
-    """Passes bytes both ways, or answers 502 to everything, or cuts whoever comes."""
+    """Passes bytes both ways, or answers every request with 502, or cuts every connection."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self._target = target
-        self._mood: Mood = "pass"
-        self._turned_away = asyncio.Semaphore(0)
+        self._mode: Mode = "pass"
+        self._refusals = asyncio.Semaphore(0)
         self._writers: set[asyncio.StreamWriter] = set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def turn(self, mood: Mood) -> None:
-        """What becomes of connections from now on. The open ones are cut, unless all is well."""
-        self._mood = mood
-        self._turned_away = asyncio.Semaphore(0)
-        if mood != "pass":
+    def set_mode(self, mode: Mode) -> None:
+        """From now on treat connections so. Open ones are cut, unless the mode is "pass"."""
+        self._mode = mode
+        self._refusals = asyncio.Semaphore(0)
+        if mode != "pass":
             for writer in self._writers:
                 writer.transport.abort()
 
-    async def until_turned_away(self, times: int) -> None:
-        """Wait until that many were, since the last turn."""
+    async def wait_for_refusals(self, times: int) -> None:
+        """Wait for so many connections refused or cut since the mode was set."""
         for _ in range(times):
-            await self._turned_away.acquire()
+            await self._refusals.acquire()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            match self._mood:
+            match self._mode:
                 case "pass":
                     await self._pass(reader, writer)
                 case "refuse":
                     await reader.readuntil(b"\r\n\r\n")
                     writer.write(BAD_GATEWAY)
-                    self._turned_away.release()
+                    self._refusals.release()
                 case "cut":
                     writer.transport.abort()
-                    self._turned_away.release()
+                    self._refusals.release()
         writer.close()
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -60,9 +60,9 @@ class Proxy:
         pair = {writer, target_writer}
         self._writers |= pair
         try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(pump(reader, target_writer))
-                both.create_task(pump(target_reader, writer))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(pump(reader, target_writer))
+                group.create_task(pump(target_reader, writer))
         except* OSError:
             pass
         finally:
@@ -71,7 +71,7 @@ class Proxy:
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until one side ends; the other then ends too."""
+    """Copy until one side ends, then end the other."""
     while data := await reader.read(65536):
         writer.write(data)
         await writer.drain()
@@ -88,4 +88,4 @@ async def proxy(target: int) -> AsyncIterator[Proxy]:
         yield passing
     finally:
         server.close()
-        passing.turn("cut")
+        passing.set_mode("cut")

@@ -18,7 +18,7 @@ READY_S = 20.0
 
 
 class Process:
-    """A `tailrace` command."""
+    """A `tailrace` command as a process of its own."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str], output: Path) -> None:
         self._arguments = arguments
@@ -35,8 +35,8 @@ class Process:
     def output(self) -> str:
         return self._output.read_text()
 
-    async def says(self, text: str) -> None:
-        """Wait until it has logged this."""
+    async def wait_for_log(self, text: str) -> None:
+        """Wait until its output contains this text."""
         deadline = asyncio.get_running_loop().time() + READY_S
         while text not in self.output:
             assert asyncio.get_running_loop().time() < deadline, self.output
@@ -49,7 +49,7 @@ class Process:
                 env=self._environment, stdout=output, stderr=output,
             )  # fmt: skip
 
-    async def start_with(self, environment: Mapping[str, str]) -> None:
+    async def restart_with(self, environment: Mapping[str, str]) -> None:
         self._environment = dict(environment)
         await self.start()
 
@@ -62,7 +62,7 @@ class Process:
         return await self._process.wait()
 
     async def stop(self, sign: signal.Signals = signal.SIGTERM) -> int | None:
-        """End it; None if it was not running."""
+        """Send the signal and wait; the exit status, or None if it was not running."""
         if self._process is None or self._process.returncode is not None:
             return None
         self._process.send_signal(sign)
@@ -70,7 +70,7 @@ class Process:
 
 
 class Frontend(Process):
-    """A web node; the port is kept over restarts."""
+    """A frontend; its port is kept over restarts."""
 
     port: int
 
@@ -87,11 +87,11 @@ class Frontend(Process):
                         if answer.status == 200:
                             return
                 await asyncio.sleep(0.02)
-        raise AssertionError(f"the frontend does not get ready:\n{self.output}")
+        raise AssertionError(f"the frontend is not ready:\n{self.output}")
 
 
 class Stack:
-    """Everything, with as many workers and frontends as asked for."""
+    """Redis, workers and frontends. `settings` are those of every process, without `TAILRACE_`."""
 
     def __init__(self, root: Path, upstream: str, settings: Mapping[str, str]) -> None:
         self.root = root
@@ -121,11 +121,11 @@ class Stack:
         return worker
 
     async def point_workers_at(self, upstream: str) -> None:
-        """Replace the workers by ones with another upstream."""
+        """Restart the workers with another upstream."""
         self.environment["OPENAI_BASE_URL"] = self.upstream = upstream
         for worker in self.workers:
             await worker.stop()
-            await worker.start_with(self.environment)
+            await worker.restart_with(self.environment)
 
     async def add_frontend(self, **settings: str) -> Frontend:
         port = free_port()
@@ -150,7 +150,7 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def stack(*, workers: int = 1, frontends: int = 1, **settings: str) -> AsyncIterator[Stack]:
-    """A whole product that ends with the block."""
+    """A whole product on the scripted upstream; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="tailrace-", ignore_cleanup_errors=True) as folder:
         async with running() as upstream:
             product = Stack(Path(folder), upstream, settings)

@@ -27,7 +27,7 @@ async def first_text(seconds: float) -> Sequence[Finding]:
         port = await upstream.do("listen")
         async with product(f"http://127.0.0.1:{port}/v1") as stack:
             frontend, worker = await stack.add_frontend(), await stack.add_worker()
-            await worker.says("runs up to")
+            await worker.wait_for_log("runs up to")
             until, pairs = time.monotonic() + seconds, 0
             while time.monotonic() < until or pairs <= WARM_UP:
                 direct = await heard_after_ms(port, "/v1/chat/completions", b'"content":"@')

@@ -104,7 +104,7 @@ async def ingest(seconds: float) -> Sequence[Finding]:
 async def tailrace_worker(stack: Stack) -> AsyncIterator[Side]:
     """The product's worker, asked by clients over HTTP."""
     frontend, worker = await stack.add_frontend(), await stack.add_worker(max_jobs="1000")
-    await worker.says("runs up to")
+    await worker.wait_for_log("runs up to")
     logs: list[str] = []
 
     async def create() -> None:

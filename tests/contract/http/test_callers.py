@@ -3,7 +3,7 @@
 import aiohttp
 import pytest
 
-from support.api import Answer, Api, body
+from support.api import Api, Response, body
 from support.product import CALLERS, ORIGIN, UNKNOWN_ID, Product
 from support.sse import Parser, said
 
@@ -43,7 +43,7 @@ async def test_somebody_elses_is_told_exactly_as_what_never_was(product: Product
     assert (await product.ben.list(f"?after={generation_id}")).value["data"] == []
 
 
-def _names(told: Answer) -> set[str]:
+def _names(told: Response) -> set[str]:
     return {name.lower() for name in told.headers}
 
 
@@ -52,10 +52,10 @@ async def test_a_ticket_reads_its_stream_and_nothing_else(product: Product) -> N
     url = (await product.anna.get(generation_id)).value["events_url"]
     path, _, ticket = url.partition("?")
     assert path == f"/v1/generations/{generation_id}/events"
-    told = await product.stranger.ask("GET", url, headers={"Accept": "text/event-stream"})
+    told = await product.stranger.request("GET", url, headers={"Accept": "text/event-stream"})
     assert said(Parser().feed(told.body)) == "Hello"
     last = Parser().feed(told.body)[-1].id
-    assert (await product.stranger.ask("GET", f"{url}&last_event_id={last}")).status == 204
+    assert (await product.stranger.request("GET", f"{url}&last_event_id={last}")).status == 204
     another = await product.anna.create()
     for method, elsewhere in (
         ("GET", f"/v1/generations/{another}/events"),
@@ -66,14 +66,14 @@ async def test_a_ticket_reads_its_stream_and_nothing_else(product: Product) -> N
         ("GET", "/v1/generations"),
         ("POST", "/v1/generations"),
     ):
-        assert (await product.stranger.ask(method, f"{elsewhere}?{ticket}")).refusal == (401, "invalid_api_key")
+        assert (await product.stranger.request(method, f"{elsewhere}?{ticket}")).refusal == (401, "invalid_api_key")
 
 
 async def test_a_ticket_is_good_on_every_node(product: Product) -> None:
     generation_id = await product.completed("Hello", api=product.anna)
     url = (await product.anna.get(generation_id)).value["events_url"]
     async with product.frontend(**CALLERS) as node:
-        assert (await Api(product.http, node.url).ask("GET", url)).status == 200
+        assert (await Api(product.http, node.url).request("GET", url)).status == 200
 
 
 async def test_a_caller_whose_key_is_withdrawn_is_cut_while_reading(product: Product) -> None:
@@ -109,7 +109,7 @@ async def test_open_mode_answers_no_other_host_and_no_other_sites_page(product: 
             ("DELETE", f"/v1/generations/{generation_id}"),
         ):
             assert (
-                await product.api.ask(method, path, headers=headers, data=b"{}" if method == "POST" else None)
+                await product.api.request(method, path, headers=headers, data=b"{}" if method == "POST" else None)
             ).refusal == refusal
 
 
@@ -117,12 +117,12 @@ async def test_pages_of_known_origins_may_call_every_route(product: Product) -> 
     generation_id = await product.completed("Hello")
     origin = {"Origin": ORIGIN}
     for told in (
-        await product.api.ask("POST", "/v1/generations", json=body(), headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation_id}", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{UNKNOWN_ID}", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation_id}/events", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{UNKNOWN_ID}/events", headers=origin),
-        await product.api.ask("GET", f"/v1/generations/{generation_id}/events?last_event_id=x", headers=origin),
+        await product.api.request("POST", "/v1/generations", json=body(), headers=origin),
+        await product.api.request("GET", f"/v1/generations/{generation_id}", headers=origin),
+        await product.api.request("GET", f"/v1/generations/{UNKNOWN_ID}", headers=origin),
+        await product.api.request("GET", f"/v1/generations/{generation_id}/events", headers=origin),
+        await product.api.request("GET", f"/v1/generations/{UNKNOWN_ID}/events", headers=origin),
+        await product.api.request("GET", f"/v1/generations/{generation_id}/events?last_event_id=x", headers=origin),
     ):
         assert told.headers["access-control-allow-origin"] == ORIGIN
         assert "location" in told.headers["access-control-expose-headers"].lower()
@@ -135,13 +135,13 @@ async def test_a_preflight_is_answered_for_known_origins_only(product: Product) 
             "Access-Control-Request-Method": method,
             "Access-Control-Request-Headers": "authorization, content-type, idempotency-key, last-event-id",
         }
-        told = await product.api.ask("OPTIONS", f"/v1/generations{path}", headers=asked | {"Origin": ORIGIN})
+        told = await product.api.request("OPTIONS", f"/v1/generations{path}", headers=asked | {"Origin": ORIGIN})
         assert told.status == 200
         assert told.headers["access-control-allow-origin"] == ORIGIN
         assert method in told.headers["access-control-allow-methods"]
         for name in ("authorization", "content-type", "idempotency-key", "last-event-id"):
             assert name in told.headers["access-control-allow-headers"].lower()
         other = {"Origin": "https://evil.example.org"}
-        told = await product.api.ask("OPTIONS", f"/v1/generations{path}", headers=asked | other)
+        told = await product.api.request("OPTIONS", f"/v1/generations{path}", headers=asked | other)
         assert told.status == 400
         assert "access-control-allow-origin" not in told.headers

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from support.api import Answer, Api, eventually
+from support.api import Api, Response, eventually
 from support.product import UNKNOWN_ID, Product
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -71,7 +71,7 @@ async def test_after_its_retention_it_is_gone_and_says_expired(product: Product)
     assert generation_id not in [each["id"] for each in (await product.api.list("?limit=100")).value["data"]]
 
 
-async def _gone(api: Api, generation_id: str) -> Answer | None:
+async def _gone(api: Api, generation_id: str) -> Response | None:
     told = await api.get(generation_id)
     return told if told.status == 410 else None
 
@@ -91,5 +91,5 @@ async def test_what_never_was_is_not_found_on_any_route(product: Product) -> Non
     ):
         path = f"/v1/generations/{generation_id}"
         for method, where in (("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("GET", "/events")):
-            told = await product.api.ask(method, path + where, headers={"Accept": "text/event-stream"})
+            told = await product.api.request(method, path + where, headers={"Accept": "text/event-stream"})
             assert told.refusal == (404, "not_found")

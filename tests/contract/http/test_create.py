@@ -178,7 +178,7 @@ async def test_a_body_of_ten_megabytes_is_refused_with_a_length_and_without(prod
 
     async with product.nothing_stored():
         assert (await product.api.post(large)).refusal == (413, "request_too_large")
-        told = await product.api.ask("POST", "/v1/generations", data=in_pieces())
+        told = await product.api.request("POST", "/v1/generations", data=in_pieces())
         assert told.refusal == (413, "request_too_large")
 
 

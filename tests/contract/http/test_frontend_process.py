@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.api import Answer, Api, body, eventually
+from support.api import Api, Response, body, eventually
 from support.product import Product, has_metric
 from support.stack import Frontend
 
@@ -40,8 +40,8 @@ def _request(frontend: Frontend, path: str, cursor: str = "") -> socket.socket:
     return client
 
 
-async def _not_ready(api: Api) -> Answer | None:
-    told = await api.ask("GET", "/readyz")
+async def _not_ready(api: Api) -> Response | None:
+    told = await api.request("GET", "/readyz")
     return told if told.status == 503 else None
 
 
@@ -134,7 +134,7 @@ async def test_while_a_frontend_stops_it_is_not_ready_and_opens_nothing_new(
         told = await api.events(generation_id)
         assert (told.status, told.body[:7]) == (200, b"retry: ")
         assert (await api.events(generation_id, Accept="application/x-ndjson")).refusal == (503, "unavailable")
-        told = await api.ask("POST", "/v1/generations", json=body(), headers={"Accept": "text/event-stream"})
+        told = await api.request("POST", "/v1/generations", json=body(), headers={"Accept": "text/event-stream"})
         assert told.status == 200
         assert b": this server is stopping\n" in told.body
         assert told.headers["location"].startswith("/v1/generations/gen_")

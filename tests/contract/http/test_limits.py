@@ -88,6 +88,6 @@ async def test_of_a_burst_of_new_streams_those_that_find_no_place_learn_where_th
         assert len(deferred) + len(refused) == 9
         for answer in deferred:
             assert (await answer.read()).startswith(b"retry: ")
-            assert (await api.ask("GET", answer.headers["location"])).status == 200
+            assert (await api.request("GET", answer.headers["location"])).status == 200
         for answer in answers:
             answer.close()

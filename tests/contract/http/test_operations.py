@@ -13,7 +13,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_the_documentation_lists_every_route_and_needs_no_other_server(product: Product) -> None:
-    paths = (await product.api.ask("GET", "/openapi.json")).value["paths"]
+    paths = (await product.api.request("GET", "/openapi.json")).value["paths"]
     assert {(path, method) for path, methods in paths.items() for method in methods} >= {
         ("/v1/generations", "post"),
         ("/v1/generations", "get"),
@@ -25,18 +25,18 @@ async def test_the_documentation_lists_every_route_and_needs_no_other_server(pro
         ("/readyz", "get"),
         ("/metrics", "get"),
     }
-    docs = await product.api.ask("GET", "/docs")
+    docs = await product.api.request("GET", "/docs")
     assert docs.status == 200
     assert b"https://" not in docs.body
 
 
 async def test_the_page_comes_with_headers_that_keep_it_safe(product: Product) -> None:
-    told = await product.api.ask("GET", "/")
+    told = await product.api.request("GET", "/")
     assert told.status == 200
     assert told.headers["content-security-policy"].startswith("default-src 'self'")
     assert told.headers["x-content-type-options"] == "nosniff"
     assert told.headers["referrer-policy"] == "no-referrer"
-    assert (await product.api.ask("GET", "/tailrace.js")).headers["access-control-allow-origin"] == "*"
+    assert (await product.api.request("GET", "/tailrace.js")).headers["access-control-allow-origin"] == "*"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_the_page_comes_with_headers_that_keep_it_safe(product: Product) -
     ],
 )
 async def test_what_is_no_route_is_not_found(product: Product, path: str) -> None:
-    assert (await product.api.ask("GET", path)).refusal == (404, "not_found")
+    assert (await product.api.request("GET", path)).refusal == (404, "not_found")
 
 
 async def test_a_method_that_is_not_there_is_refused_with_all_that_are(product: Product) -> None:
@@ -68,14 +68,14 @@ async def test_a_method_that_is_not_there_is_refused_with_all_that_are(product: 
         ("/healthz", {"GET"}),
         ("/metrics", {"GET"}),
     ):
-        told = await product.api.ask("PATCH", path)
+        told = await product.api.request("PATCH", path)
         assert told.refusal == (405, "method_not_allowed")
         assert set(told.headers["allow"].split(", ")) == allowed
 
 
 async def test_it_is_healthy_and_ready(product: Product) -> None:
-    assert (await product.api.ask("GET", "/healthz")).value == {"status": "ok"}
-    told = await product.api.ask("GET", "/readyz")
+    assert (await product.api.request("GET", "/healthz")).value == {"status": "ok"}
+    told = await product.api.request("GET", "/readyz")
     assert (told.status, told.value["status"]) == (200, "ok")
 
 
@@ -83,19 +83,19 @@ async def test_with_the_wrong_eviction_policy_it_is_not_ready_and_names_it(produ
     redis = product.log.server.client
     await redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        told = await product.api.ask("GET", "/readyz")
+        told = await product.api.request("GET", "/readyz")
         assert told.refusal == (503, "unavailable")
         assert "maxmemory-policy is allkeys-lru" in told.error["message"]
     finally:
         await redis.config_set("maxmemory-policy", "noeviction")
-    assert (await product.api.ask("GET", "/readyz")).status == 200
+    assert (await product.api.request("GET", "/readyz")).status == 200
 
 
 async def test_without_persistence_it_is_ready_and_warns(product: Product) -> None:
     redis = product.log.server.client
     await redis.config_set("appendonly", "no")
     try:
-        told = await product.api.ask("GET", "/readyz")
+        told = await product.api.request("GET", "/readyz")
         assert told.status == 200
         assert "appendonly" in str(told.value["warnings"])
     finally:

@@ -47,7 +47,7 @@ async def _flushed(log: Log) -> None:
 
 
 async def _is_back(api: Api) -> bool:
-    return (await api.ask("GET", "/readyz")).status == 200
+    return (await api.request("GET", "/readyz")).status == 200
 
 
 async def _refused_while_away(api: Api, generation_id: str) -> None:
@@ -57,7 +57,7 @@ async def _refused_while_away(api: Api, generation_id: str) -> None:
         await api.list(),
         await api.cancel(generation_id),
         await api.delete(generation_id),
-        await api.ask("GET", "/readyz"),
+        await api.request("GET", "/readyz"),
         await api.events(generation_id, Accept="application/x-ndjson"),
         await api.events(generation_id, Accept="*/*"),
     ):
@@ -69,7 +69,7 @@ async def _refused_while_away(api: Api, generation_id: str) -> None:
     assert parser.feed(told.body) == []
     assert 1000 <= (parser.retry or 0) <= 3000
     assert len(parser.comments) == 1
-    assert (await api.ask("GET", "/healthz")).status == 200
+    assert (await api.request("GET", "/healthz")).status == 200
 
 
 async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again() -> None:

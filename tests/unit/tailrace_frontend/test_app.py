@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from support.asgi import Answer, ask
+from support.asgi import Response, ask
 from tailrace.errors import InvalidCursor, Misconfigured
 from tailrace.ids import EntryId
 from tailrace.redis import connection
@@ -29,7 +29,7 @@ def frontend(**settings: Any) -> Frontend:
     return Frontend(Settings(redis_url="redis://127.0.0.1:1/0", **settings))
 
 
-def is_error(told: Answer, status: int, code: str | None) -> bool:
+def is_error(told: Response, status: int, code: str | None) -> bool:
     error = told.value["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     assert told.headers["content-type"] == "application/json"

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from support.asgi import Answer, ask
+from support.asgi import Response, ask
 from tailrace import jsoncodec
 from tailrace.errors import RequestTooLarge
 from tailrace.redis import connection
@@ -26,7 +26,7 @@ def frontend(**settings: Any) -> Frontend:
     return Frontend(Settings(redis_url="redis://127.0.0.1:1/0", **settings))
 
 
-def code_of(told: Answer) -> tuple[int, str | None]:
+def code_of(told: Response) -> tuple[int, str | None]:
     error = told.value["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     return told.status, error["code"]
