@@ -22,6 +22,7 @@ from bench import report, results
 from bench.measures import TITLES, Finding
 from bench.workloads.beside_peers import fan_out_beside_peers, missing, scattered_beside_peers
 from bench.workloads.busy import busy
+from bench.workloads.create import create
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
 from bench.workloads.ingest import ingest
@@ -41,6 +42,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "replay": replay,
     "ingest": ingest,
     "stalled": stalled,
+    "create": create,
     "first-text": first_text,
     "redis": redis_memory,
 }

@@ -55,6 +55,7 @@ MEASURES: Mapping[str, Measure] = {
     "redis/cpu": Measure("ingest", "Redis CPU a token, with as many streams as the worker holds", "µs", 5, 3),
     "stalled/p99": Measure("stalled", "live p99, with to without the stalled", "×", 1.3, 1.1),
     "stalled/rss": Measure("stalled", "RSS a stalled reader", "KB", 200, 120),
+    "create/web": Measure("create", "web CPU a POST, to FastAPI with arq's enqueue_job", "×", 2.0, 1.2),
     "first-text/p50": Measure("first-text", "p50 added to the upstream's own", "ms", 25, 8),
     "first-text/p99": Measure("first-text", "p99 added to the upstream's own", "ms", 60, 20),
     "redis/bytes": Measure("redis", "bytes a token of the deltas, one an entry", "B", 20, 19),
@@ -70,6 +71,7 @@ TITLES: Mapping[str, str] = {
     "replay": "replay of a finished 50,000-token log, 4 readers",
     "ingest": "60 upstream streams × 50 tokens/s into one worker",
     "stalled": "2,000 stalled readers + 200 live ones",
+    "create": "POST on 32 connections, no worker",
     "first-text": "idle worker, POST → first text",
     "redis": "Redis (Valkey)",
 }
