@@ -190,15 +190,12 @@ class StoredDone(msgspec.Struct):
     timings: Timings = Timings()
 
 
-def stored_done(stored: Any) -> StoredDone | None:
-    """The end of a log from its newest stored entry; None where that is another event.
+def stored_done(value: bytes | memoryview) -> StoredDone:
+    """The end of a log from its stored value. The output is a view of it, not a copy.
 
     Raises:
-        CorruptEntry: the entry was not written by `to_row`.
+        CorruptEntry: the value was not written by `to_row`.
     """
-    _, (field, value, *_) = stored
-    if field != Done.kind.encode():
-        return None
     try:
         return msgspec.json.decode(value, type=StoredDone)
     except msgspec.MsgspecError as error:

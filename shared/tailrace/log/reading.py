@@ -99,13 +99,13 @@ class ReadableLog:
         request: Json = msgspec.json.decode(await self.stored_request(generation_id))
         return request
 
-    async def stored_request(self, generation_id: str) -> bytes:
+    async def stored_request(self, generation_id: str) -> memoryview:
         """The same as JSON.
 
         Raises:
             NotFound, Gone: as `state`.
         """
-        request: bytes | None = await self.server.execute_alone("HGET", keys.state(generation_id), "request")
+        request = await self.server.read_bulk("HGET", keys.state(generation_id), "request")
         if request is None:
             raise await self._missing(generation_id, None)
         return request
@@ -139,8 +139,8 @@ class ReadableLog:
 
     async def done(self, generation_id: str) -> StoredDone | None:
         """The end of a finished generation, with its output as JSON; None while there is none."""
-        rows = await self.server.execute_alone("XREVRANGE", keys.log(generation_id), "+", "-", "COUNT", 1)
-        return stored_done(rows[0]) if rows else None
+        value = await self.server.read_bulk(*scripts.READ_DONE.on(keys.of_generation(generation_id)))
+        return None if value is None else stored_done(value)
 
     async def tail(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
         """The entries that follow the cursor, then each new one, until the end: for one reader on a terminal.

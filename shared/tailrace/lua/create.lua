@@ -23,13 +23,15 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_text = string.format('%.0f', now)
+local at = string.format('%.13g', now / 1000)  -- the shortest text of the number, as a worker encodes it on restoring
+if not string.find(at, '.', 1, true) then at = at .. '.0' end
 
 redis.call('HSET', state,
   'record', record, 'request', request, 'created', now_text, 'deadline', string.format('%.0f', now + deadline),
   'retention', string.format('%.0f', retention), 'status', 'queued', 'job_id', job_id,
   'epoch', now_text, 'attempt', 0, 'seq', seq, 'lease', 0)
 redis.call('XADD', log, now_text .. '-' .. seq, 'created',
-  string.format('{"at":%.3f,', now / 1000) .. string.sub(created, 2))
+  '{"at":' .. at .. ',' .. string.sub(created, 2))
 redis.call('HSET', tombstone, 'owner', owner)
 
 local life = deadline + lease + retention

@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, Red
 from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
+from tailrace.redis.bulk_reader import read_bulk
 from tailrace.redis.connection import TRANSIENT_ERRORS, connect
 from tailrace.redis.pipeline import Interrupted, Pipeline
 from tailrace.redis.subscriber import Subscriber
@@ -120,28 +121,40 @@ class RedisServer:
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
         """
-        return await self._repeated(lambda: self._execute_alone(command), RETRIES)
+        return await self._repeated(lambda: self._alone(command, exchange), RETRIES)
 
-    async def _execute_alone(self, command: Command) -> Any:
-        connection = await self._pool.get_connection()
-        is_reusable = False
+    async def read_bulk(self, *command: Any) -> memoryview | None:
+        """The reply to a command that replies with one string, which may be megabytes, in one buffer of its size.
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused.
+        """
+        return await self._repeated(lambda: self._alone(command, read_bulk), RETRIES)
+
+    async def _alone(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
+        """A command and its reply on a connection of the pool; again with the script's text where it is unknown."""
         try:
-            await connection.send_command(*command)
-            reply = await connection.read_response()
-            is_reusable = size_of(reply) <= LARGE_BYTES
+            return await self._on_connection(command, exchange)
         except NoScriptError:
-            is_reusable = True
-            reply = None
+            return await self._on_connection(with_text(command), exchange)
+
+    async def _on_connection(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
+        connection = await self._pool.get_connection()
+        is_usable = False
+        try:
+            reply = await exchange(connection, command)
+            is_usable = True
         except ResponseError:
-            is_reusable = True
+            is_usable = True
             raise
-        except RedisConnectionError as error:
+        except (RedisConnectionError, ConnectionError) as error:
             raise Interrupted(str(error)) from error
+        else:
+            return reply
         finally:
-            if not is_reusable:
+            if not is_usable:
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
-        return await self._execute_alone(with_text(command)) if reply is None and command[0] == "EVALSHA" else reply
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], retries: int) -> T:
         for retry in range(retries + 1):
@@ -238,6 +251,15 @@ def checked(replies: list[Any]) -> list[Any]:
         if isinstance(reply, TailraceError):
             raise reply
     return replies
+
+
+async def exchange(connection: Any, command: Command) -> Any:
+    """A command and its reply, through redis-py. Closes a connection that has carried a large reply."""
+    await connection.send_command(*command)
+    reply = await connection.read_response()
+    if size_of(reply) > LARGE_BYTES:
+        await connection.disconnect(nowait=True)
+    return reply
 
 
 def size_of(reply: Any) -> int:

@@ -1,6 +1,7 @@
 """The plain route, written well: FastAPI validates a Chat Completions body, arq enqueues a job, 202.
 
-No log, no owner, no limits, no idempotency, and a job lost with its Redis is lost. arq's own `enqueue_job`, with hiredis.
+No log, no owner, no limits, no idempotency, and a job lost with its Redis is lost. arq's own `enqueue_job`, with
+hiredis.
 """
 
 import os

@@ -19,6 +19,7 @@ from tailrace import keys
 from tailrace.errors import Gone, NotFound, RedisFull
 from tailrace.events import Created, Entry, GenerationRecord
 from tailrace.ids import EntryId, new_generation_id
+from tailrace.log.codec import to_row
 from tailrace.log.log import Log, Outcome
 from tailrace.log.state import GenerationState
 
@@ -39,6 +40,15 @@ async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, red
     )  # fmt: skip
     assert await log.request(record.id) == request
     assert await entries_of(log, record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
+
+
+async def test_created_is_stored_as_a_worker_encodes_it_on_restoring(log: Log, redis: Redis) -> None:
+    for _ in range(50):  # one time in ten ends with a zero
+        record = record_of(id=new_generation_id())
+        await log.create(record, REQUEST, "job_id")
+        ((_, fields),) = await redis.xrange(keys.log(record.id))
+        (created,) = await entries_of(log, record.id)
+        assert list(fields.values()) == [to_row(created).value.encode()]
 
 
 async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log) -> None:

@@ -19,6 +19,7 @@ from tailrace.log import AppendBatch, Log
 from tailrace.redis.server import LARGE_BYTES, RedisServer, ServerRun
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
+WAYS = ["execute", "execute_alone", "read_bulk"]
 Config = Callable[[str, str], Awaitable[None]]
 
 
@@ -37,14 +38,14 @@ async def test_execute_returns_the_raw_reply(server: RedisServer) -> None:
     assert await server.execute("GET", "nothing") is None
 
 
-@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_execute_raises_our_error_for_a_mistake(server: RedisServer, way: str) -> None:
     with pytest.raises(RedisRefused, match="unknown command"):
         await getattr(server, way)("NOSUCHCOMMAND")
     assert await getattr(server, way)("ECHO", "a") == b"a"
 
 
-@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_execute_raises_our_error_for_a_full_server(server: RedisServer, config: Config, way: str) -> None:
     await config("maxmemory", "1")
     with pytest.raises(RedisFull) as full:
@@ -52,7 +53,7 @@ async def test_execute_raises_our_error_for_a_full_server(server: RedisServer, c
     assert full.value.retry_after > 1
 
 
-@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_execute_raises_our_error_for_a_server_that_is_away(way: str) -> None:
     away = RedisServer.connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RedisUnavailable) as error:
@@ -81,7 +82,7 @@ async def test_execute_many_of_nothing_asks_no_server() -> None:
     assert await RedisServer.connect("redis://127.0.0.1:1/0").execute_many([]) == []
 
 
-@pytest.mark.parametrize("way", ["execute", "execute_alone"])
+@pytest.mark.parametrize("way", WAYS)
 async def test_execute_survives_a_restart_of_the_server(embedded: EmbeddedServer, way: str) -> None:
     server = RedisServer.connect(embedded.url)
     await server.execute("SET", "key", "value")
@@ -136,6 +137,25 @@ async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redi
     assert len(await server.execute_alone("GET", "large")) == LARGE_BYTES + 1
     assert (await redis.info("clients"))["connected_clients"] <= kept
     assert kept - before <= 1
+
+
+async def test_read_bulk_returns_a_string_in_one_buffer_and_keeps_the_connection(redis: Redis) -> None:
+    server, text = RedisServer(redis), b"0123456789" * 100_000
+    await redis.set("large", text)
+    connections = set()
+    for _ in range(3):
+        assert bytes(await server.read_bulk("GET", "large") or b"") == text
+        assert await server.read_bulk("GET", "missing") is None
+        connections.add(await server.execute_alone("CLIENT", "ID"))
+    assert len(connections) == 1
+
+
+async def test_read_bulk_sends_a_script_to_a_server_that_does_not_know_it(redis: Redis, server: RedisServer) -> None:
+    command = scripts.READ_DONE.on(keys.of_generation(new_generation_id()))
+    for _ in range(2):
+        await redis.script_flush()
+        assert await server.read_bulk(*command) is None
+        assert await server.read_bulk(*command) is None
 
 
 async def test_demoted_server_is_asked_over_another_connection(redis: Redis, server: RedisServer) -> None:
