@@ -1,10 +1,18 @@
-"""Appends gather across generations: one pipeline is in flight, everything that arrives meanwhile rides in the next.
+"""Gathers appends across generations: one pipeline is in flight, and later events go with the next one.
 
-An idle worker sends each token at once. A busy one is throttled: pipelines are 2 ms apart on average, a few in a row
-may follow at once. Nobody sees that, and an append costs the worker 6 µs where sixty ride together and 40 where it goes
-alone, Redis 11 µs where sixty do and 30 where six do. Beyond 20,000 appends a second the interval grows, so that
-adjacent tokens merge, and a token costs Redis less than 5. One call for each generation in a pipeline, so none waits
-for another's failure.
+    writer   ── wake ────▶ appender     it has events to send, or a batch to send again
+    appender ── freeze ──▶ writer       the batch: pending events are merged and numbered only now
+    appender ── result ──▶ writer       the batch is in the log, must be sent again, or writing stops
+
+This exchange is inherent in batching: the appender decides when to send, the writer what, and the writer must learn
+what became of it before it may number more.
+
+An idle worker sends each token at once. A busy one is throttled: pipelines are 2 ms apart on average, with a small
+burst allowance. That delay is invisible to readers; an append costs the worker 6 µs where sixty share a pipeline and
+40 µs where it goes alone, and Redis 11 µs where sixty share and 30 µs where six do. Beyond 20,000 appends a second the
+interval grows, so that adjacent tokens merge and a token costs Redis less than 5 µs.
+
+A pipeline holds one script call for each generation, so a failure of one does not delay the others.
 """
 
 import asyncio
@@ -19,27 +27,29 @@ from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 BATCH_INTERVAL_S = 0.002
-EACH_S = 0.00005  # beyond 20,000 appends a second
-LONGEST_S = 0.04
+INTERVAL_PER_APPEND_S = 1 / 20_000
+MAX_INTERVAL_S = 0.04
 
 logger = logging.getLogger(__name__)
 
 
 class Appender:
-    """Sends what the writers have, until cancelled. `restored` is told of each log that had to be brought back."""
+    """Sends the batches of all writers. `on_restored` is awaited for each log that had to be restored."""
 
-    def __init__(self, log: Log, restored: Callable[[GenerationRecord], Awaitable[None]]) -> None:
+    def __init__(self, log: Log, on_restored: Callable[[GenerationRecord], Awaitable[None]]) -> None:
         self._log = log
-        self._restored = restored
+        self._on_restored = on_restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
-        self._throttle = Throttle(BATCH_INTERVAL_S, each_s=EACH_S, longest_s=LONGEST_S)
+        self._throttle = Throttle(BATCH_INTERVAL_S, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
 
     def wake(self, writer: Writer) -> None:
+        """Include the writer in the next pipeline."""
         self._ready[writer] = None
         self._wake.set()
 
     async def run(self) -> None:
+        """Send pipelines until cancelled. After a transient error the same batches are sent again, with a backoff."""
         failures = 0
         while True:
             await self._wake.wait()
@@ -52,45 +62,45 @@ class Appender:
                     await asyncio.sleep(pause_s)
                 continue
             if failures == 0:
-                logger.warning("append: %s: %s", type(failed).__name__, failed)
+                logger.warning("append: transient error, will retry: %s: %s", type(failed).__name__, failed)
             await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
             failures += 1
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
-        """What passed wrong, if anything: those batches are frozen, and the same rows go again."""
-        calls = [(writer, batch) for writer in writers if (batch := _frozen(writer))]
+        """Send one pipeline; return the first transient error. Its batches stay in flight and are sent again."""
+        calls = [(writer, batch) for writer in writers if (batch := _freeze(writer))]
         if not calls:
             return None
-        answers: Sequence[AppendResult | Exception]
+        results: Sequence[AppendResult | Exception]
         try:
-            answers = await self._log.append([batch for _, batch in calls])
+            results = await self._log.append([batch for _, batch in calls])
         except RedisUnavailable as error:
-            answers = [error] * len(calls)
-        for (writer, _), answer in zip(calls, answers, strict=True):
-            if isinstance(answer, AppendResult) and answer.outcome is Outcome.UNKNOWN:
+            results = [error] * len(calls)
+        for (writer, _), result in zip(calls, results, strict=True):
+            if isinstance(result, AppendResult) and result.outcome is Outcome.UNKNOWN:
                 await self._restore(writer)
             else:
-                writer.answered(answer)
-        return next((answer for answer in answers if isinstance(answer, RedisUnavailable)), None)
+                writer.on_result(result)
+        return next((result for result in results if isinstance(result, RedisUnavailable)), None)
 
     async def _restore(self, writer: Writer) -> None:
-        """Bring back what the log's server has lost, unless the log has gone on without this attempt."""
+        """Restore the lease and the rows that Redis has lost, unless another epoch has written since."""
         try:
             outcome = await self._log.restore(writer.state, writer.request, writer.rows)
             if outcome is Outcome.OK:
-                await self._restored(writer.state.record)
+                await self._on_restored(writer.state.record)
         except (Unavailable, RedisRefused) as error:
-            writer.answered(error)
+            writer.on_result(error)
         else:
-            logger.warning("%s: restored: %s", writer.generation_id, outcome)
-            writer.restored() if outcome is Outcome.OK else writer.stop(outcome)
+            logger.warning("%s: restoring the log after data loss: %s", writer.generation_id, outcome)
+            writer.on_restored() if outcome is Outcome.OK else writer.stop(outcome)
 
 
-def _frozen(writer: Writer) -> AppendBatch | None:
-    """What to send for it. What cannot be told is a mistake of ours, and stops this one alone."""
+def _freeze(writer: Writer) -> AppendBatch | None:
+    """The writer's batch. An event that cannot be encoded is a defect of this worker, and stops this writer alone."""
     try:
         return writer.freeze()
     except Exception:
-        logger.exception("%s: cannot be told", writer.generation_id)
+        logger.exception("%s: append: an event could not be encoded", writer.generation_id)
         writer.stop("internal_error")
         return None

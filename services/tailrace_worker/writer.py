@@ -1,11 +1,11 @@
-"""One attempt's hand on the log: events in, rows out.
+"""The writing side of one attempt: events in, rows of the log out.
 
-Rule 1: merging comes before numbering. What waits to be sent is not numbered yet, so adjacent deltas of one place
+Rule 1: events are merged before they are numbered. Pending events have no number yet, so adjacent deltas of one place
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
-Rule 2: a batch is frozen once it was sent. A retry is the same rows.
-Rule 3: the rows are kept, at about 250 bytes each beside their text (`size` is what Redis is sent, not what they take
-here). When Redis comes back with older data (BEHIND), the missing ones are sent again; when it comes back with none, or
-without this attempt (UNKNOWN), it is sent the attempt and all of them (`appender`).
+Rule 2: a batch never changes once it was sent. A retry sends the same rows.
+Rule 3: all rows are kept, at about 250 bytes each beside their text (`size` counts what Redis is sent, not this
+memory). When Redis comes back with older data (BEHIND), the missing rows are sent again. When it comes back without the
+log or without this epoch (UNKNOWN), the lease and all rows are restored (`appender`).
 """
 
 import asyncio
@@ -22,11 +22,12 @@ from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 
 MERGE_CHARACTERS = 4096
-"""Deltas merge up to this size, so that a reader's page stays a page."""
+"""Deltas merge up to this length, so that a page of entries stays bounded."""
 
 
 class Stopped(Exception):
-    """This attempt may not write any more: fenced, ended or deleted by somebody else, or the log cannot be kept."""
+    """This attempt must not write any more: it was fenced, the generation was ended or deleted, or Redis refuses its
+    rows. `outcome` is a failure's code where it is not an Outcome."""
 
     def __init__(self, outcome: Outcome | FailureCode) -> None:
         super().__init__(str(outcome))
@@ -34,49 +35,53 @@ class Stopped(Exception):
 
 
 class Writer:
-    """Numbers, encodes and folds what one attempt adds to one log.
+    """Merges, numbers, encodes and folds the events that one attempt adds to one log.
 
-    `output` is the fold of everything frozen so far. `stopped` is completed when writing has become pointless.
+    `output` is the fold of every numbered event, those of earlier attempts included. `stopped` is completed when this
+    attempt must not write any more. `wake` is called when there is a batch to send.
     """
 
-    def __init__(self, taken: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
-        assert taken.state is not None
-        self.state: GenerationState = taken.state
+    def __init__(self, grant: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
+        assert grant.state is not None
+        self.state: GenerationState = grant.state
         self.generation_id = self.state.record.id
-        self.epoch = taken.epoch
-        self.request = taken.request
-        self.rows = list(taken.rows)
+        self.epoch = grant.epoch
+        self.request = grant.request
+        self.rows = list(grant.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
         self.size = sum(row.size for row in self.rows)
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._wake = wake
-        self._waiting: list[tuple[Event, Extra]] = []
-        self._frozen: AppendBatch | None = None
+        self._pending: list[tuple[Event, Extra]] = []
+        self._in_flight: AppendBatch | None = None
         self._flushed: asyncio.Future[None] | None = None
 
     def add(self, event: Event, extra: Extra = NO_EXTRA) -> None:
-        """Add an event; it is sent as soon as the pipeline is free."""
-        if extra is NO_EXTRA and self._waiting and isinstance(event, Delta):
-            last, last_extra = self._waiting[-1]
+        """Add an event; it is sent with the appender's next pipeline."""
+        if extra is NO_EXTRA and self._pending and isinstance(event, Delta):
+            last, last_extra = self._pending[-1]
             if (
                 isinstance(last, Delta)
                 and last_extra is NO_EXTRA
                 and event.continues(last)
                 and len(last.text) + len(event.text) <= MERGE_CHARACTERS
             ):
-                self._waiting[-1] = last.with_text(last.text + event.text), NO_EXTRA
+                self._pending[-1] = last.with_text(last.text + event.text), NO_EXTRA
                 return
-        self._waiting.append((event, extra))
+        self._pending.append((event, extra))
         self._wake(self)
 
     def freeze(self) -> AppendBatch | None:
-        """What to send now: the batch that was not answered yet, else everything that waits, numbered."""
-        if self._frozen is None and self._waiting and not self.stopped.done():
+        """The batch to send: the one in flight, else all pending events, numbered; None if there is nothing to send.
+
+        The batch stays in flight until `on_result`.
+        """
+        if self._in_flight is None and self._pending and not self.stopped.done():
             after_seq = self.output.last_seq
-            rows = [self._number(event, extra) for event, extra in self._waiting]
-            self._waiting.clear()
-            self._frozen = AppendBatch(self.generation_id, self.epoch, after_seq, rows)
-        return self._frozen
+            rows = [self._number(event, extra) for event, extra in self._pending]
+            self._pending.clear()
+            self._in_flight = AppendBatch(self.generation_id, self.epoch, after_seq, rows)
+        return self._in_flight
 
     def _number(self, event: Event, extra: Extra) -> Row:
         entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
@@ -86,53 +91,53 @@ class Writer:
         self.size += row.size
         return row
 
-    def answered(self, answer: AppendResult | Exception) -> None:
-        """What the log said to the frozen batch."""
-        if isinstance(answer, RedisUnavailable):
+    def on_result(self, result: AppendResult | Exception) -> None:
+        """The result of the batch in flight: it is in the log, must be sent again, or writing stops."""
+        if isinstance(result, RedisUnavailable):
             return self._wake(self)
-        if isinstance(answer, Exception):
-            return self.stop("out_of_memory" if isinstance(answer, RedisFull) else "append_refused")
-        match answer.outcome:
+        if isinstance(result, Exception):
+            return self.stop("out_of_memory" if isinstance(result, RedisFull) else "append_refused")
+        match result.outcome:
             case Outcome.OK:
-                self._frozen = None
+                self._in_flight = None
             case Outcome.BEHIND:
-                self._frozen = self._since(answer.seq)
+                self._in_flight = self._batch_after(result.seq)
             case outcome:
                 return self.stop(outcome)
-        if self._frozen or self._waiting:
+        if self._in_flight or self._pending:
             self._wake(self)
         elif self._flushed and not self._flushed.done():
             self._flushed.set_result(None)
         return None
 
     def resend(self, seq: int) -> None:
-        """Send the rows above n once more, unless others are under way: they find out as well what the server lacks."""
-        if self._frozen is None:
-            self._frozen = self._since(seq)
+        """Send the rows after `seq` again, unless a batch is in flight: its result shows as well what Redis lacks."""
+        if self._in_flight is None:
+            self._in_flight = self._batch_after(seq)
             self._wake(self)
 
-    def _since(self, seq: int) -> AppendBatch:
+    def _batch_after(self, seq: int) -> AppendBatch:
         rows = [row for row in self.rows if row.seq > seq]
         return AppendBatch(self.generation_id, self.epoch, seq, rows)
 
-    def restored(self) -> None:
-        """The log is there again, with all rows so far: go on."""
+    def on_restored(self) -> None:
+        """The log was restored with all rows so far: send the batch in flight again."""
         self._wake(self)
 
     def stop(self, outcome: Outcome | FailureCode) -> None:
-        """Nothing more is written by this attempt."""
-        self._frozen = None
-        self._waiting.clear()
+        """Drop all unsent events; this attempt writes nothing more. Only the first outcome counts."""
+        self._in_flight = None
+        self._pending.clear()
         if not self.stopped.done():
             self.stopped.set_result(Stopped(outcome))
 
     async def flush(self) -> None:
-        """Wait until all that was added is in the log.
+        """Wait until every added event is in the log.
 
         Raises:
-            Stopped: it will never be.
+            Stopped: writing has stopped.
         """
-        if self._frozen or self._waiting:
+        if self._in_flight or self._pending:
             self._flushed = asyncio.get_running_loop().create_future()
             waiting: list[asyncio.Future[Any]] = [self._flushed, self.stopped]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -140,4 +145,5 @@ class Writer:
             raise self.stopped.result()
 
     def mark_done(self, done: Done) -> None:
+        """Fold the end, which `Log.finish` has written."""
         self.output.add(Entry(EntryId(self.epoch, self.output.last_seq + seq_span(done)), done))

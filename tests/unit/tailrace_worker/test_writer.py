@@ -96,9 +96,9 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
     first = desk.writer.freeze()
     desk.writer.add(Text(0, "b"))
     assert desk.writer.freeze() is first
-    desk.writer.answered(RedisUnavailable())
+    desk.writer.on_result(RedisUnavailable())
     assert desk.writer.freeze() is first
-    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
+    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
     second = desk.writer.freeze()
     assert second is not None
     assert [row.value for row in second.rows] == ["b"]
@@ -108,10 +108,10 @@ async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
 async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk: Desk) -> None:
     desk.writer.add(Text(0, "a"))
     first = desk.writer.freeze()
-    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
+    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
     desk.writer.add(Text(0, "b"))
     desk.writer.freeze()
-    desk.writer.answered(AppendResult(Outcome.BEHIND, TOP))
+    desk.writer.on_result(AppendResult(Outcome.BEHIND, TOP))
     again = desk.writer.freeze()
     assert first is not None
     assert again is not None
@@ -134,7 +134,7 @@ async def test_what_cannot_go_on_stops_the_writer(
 ) -> None:
     desk.writer.add(Text(0, "a"))
     desk.writer.freeze()
-    desk.writer.answered(answer)
+    desk.writer.on_result(answer)
     assert desk.writer.stopped.result().outcome == outcome
     assert desk.writer.freeze() is None
     with pytest.raises(Stopped):
@@ -147,11 +147,11 @@ async def test_flush_returns_when_everything_is_in_the_log(desk: Desk) -> None:
     await asyncio.sleep(0)
     desk.writer.freeze()
     desk.writer.add(Text(0, "b"))
-    desk.writer.answered(AppendResult(Outcome.OK, TOP + 1))
+    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
     await asyncio.sleep(0)
     assert not flushing.done()
     desk.writer.freeze()
-    desk.writer.answered(AppendResult(Outcome.OK, TOP + 2))
+    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 2))
     await flushing
     await desk.writer.flush()
 
@@ -163,7 +163,7 @@ async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(desk: Desk,
     before, _ = tracemalloc.get_traced_memory()
     for n in range(rows):
         desk.sent(Text(0, f"{n:0{size}}"))
-        desk.writer.answered(AppendResult(Outcome.OK, TOP + n + 1))
+        desk.writer.on_result(AppendResult(Outcome.OK, TOP + n + 1))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / rows - size < 275
