@@ -1,7 +1,7 @@
-"""An upstream that has fallen silent: a deadline that every piece of content moves.
+"""The upstream's idle timeout: a deadline that every chunk with content moves.
 
-Moving a timer costs 4 µs a chunk, of some 60 in all. So the timer stays where it is, and when it fires it looks when
-content was last heard: it fires once an idle time, and not once a chunk.
+Rescheduling a timer costs 4 µs a chunk, of some 60 in all. The timer therefore stays where it is; when it fires, it
+compares the time of the last content with the deadline. It fires once an idle time, not once a chunk.
 """
 
 import asyncio
@@ -11,8 +11,10 @@ from typing import Self
 
 
 class IdleTimeout:
-    """`async with`: raises TimeoutError in it once nothing was followed by `reset()` for `first_s`, and afterwards for
-    `idle_s`."""
+    """`async with`: raises TimeoutError inside it when no `reset()` came within `first_s`, or later within `idle_s`.
+
+    Both are seconds. `first_s` counts from construction, `idle_s` from the last `reset()`.
+    """
 
     def __init__(self, first_s: float, idle_s: float) -> None:
         self._deadline = time.monotonic() + first_s
@@ -21,7 +23,7 @@ class IdleTimeout:
         self._timer: asyncio.TimerHandle | None = None
 
     def reset(self, now: float) -> None:
-        """`now`: of `time.monotonic()`."""
+        """Content arrived at `now`, seconds of `time.monotonic()`."""
         first, self._deadline = self._deadline, now + self._idle_s
         if self._deadline < first:
             self._on_timer()

@@ -1,4 +1,4 @@
-"""When content came: for the timings in `done`, and to know whether anything was said."""
+"""When content arrived from the upstream, for the timings in `done`."""
 
 import statistics
 import time
@@ -7,7 +7,10 @@ from tailrace.events import Timings
 
 
 class TokenTimings:
-    """Times of `time.monotonic()`, seconds; `count` pieces of content so far, the `last` of them at that time."""
+    """`count` content events (deltas and opened items) so far; the `last` arrived at that time.
+
+    Times are seconds of `time.monotonic()`.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -16,16 +19,17 @@ class TokenTimings:
         self.last = 0.0
         self._gaps: list[float] = []
 
-    def record(self, now: float, pieces: int) -> None:
+    def record(self, now: float, events: int) -> None:
+        """Record the content events of one chunk; the interval since the last chunk is divided among them."""
         if self._first is None:
             self._first = now
         else:
-            self._gaps.append((now - self.last) / pieces)
+            self._gaps.append((now - self.last) / events)
         self.last = now
-        self.count += pieces
+        self.count += events
 
     def timings(self, created_at: float | None, started_at: float | None, now: float) -> Timings:
-        """Seconds: queue, from creation to the first content, between pieces of content, in all."""
+        """The timings in seconds; the arguments are epoch seconds by Redis' clock, None where it never happened."""
         created = created_at or now
         queue = max(0.0, (started_at or now) - created)
         first = None if self._first is None else round(queue + self._first - self._began, 4)

@@ -1,4 +1,4 @@
-"""The dialects that upstreams speak. A further one is one folder beside `chat/` and one row here."""
+"""The table of upstream APIs that a worker can call. A further one is one folder beside `chat/` and one row here."""
 
 from tailrace_worker.upstream.chat.stream import open_stream
 from tailrace_worker.upstream.chat.translator import ChatTranslator

@@ -1,11 +1,11 @@
 """Server-sent events in: bytes as they come from the socket, payloads of `data:` out.
 
 Rule 1: only LF, CR LF and CR end a line, also where a read cuts between CR and LF. U+2028 is text, and so are NUL and
-invalid UTF-8: what the bytes mean is the JSON parser's business.
+invalid UTF-8: interpreting the bytes is the JSON parser's task.
 Rule 2: however the bytes are cut into reads, the payloads are the same.
-Rule 3: memory is bounded by one event, and the work by the bytes: an event of many reads is joined once.
+Rule 3: memory is bounded by one event, and the work is linear in the bytes: an event of many reads is joined once.
 
-Comments and every field but `data` are passed over, and so are events without data: they only keep a line open.
+Comments, fields other than `data` and events without data are skipped: they only keep the connection alive.
 """
 
 BOM = b"\xef\xbb\xbf"
@@ -13,19 +13,19 @@ FIELD = len(b"data: ")
 
 
 class EventTooLarge(ValueError):
-    """One event is larger than may be held."""
+    """An event is larger than the limit."""
 
 
 class Splitter:
-    """Cuts one stream. `max_event`: bytes that one payload may have."""
+    """Splits one stream into payloads. `max_event`: the largest payload, in bytes."""
 
     __slots__ = ("_after_cr", "_data", "_line", "_line_size", "_max", "_size", "_start")
 
     def __init__(self, max_event: int) -> None:
         self._max = max_event
-        self._start: bytes | None = b""  # what may still become a BOM
+        self._start: bytes | None = b""  # bytes that may still become a BOM
         self._after_cr = False
-        self._line: list[bytes] = []  # the line that has not ended, as it was read
+        self._line: list[bytes] = []  # the line that has not ended, one element for each read
         self._line_size = 0
         self._data: list[bytes] = []  # lines of the event that has not ended
         self._size = 0
@@ -34,7 +34,7 @@ class Splitter:
         """Payloads of the events that end in this chunk.
 
         Raises:
-            EventTooLarge: an event, or a single line, goes beyond the bound.
+            EventTooLarge: an event, or a single line, is larger than `max_event`.
         """
         if self._start is not None:
             chunk = self._after_bom(chunk)
@@ -46,11 +46,11 @@ class Splitter:
             and chunk.find(b"\n") == len(chunk) - 2 <= self._max
             and not (self._line or self._data)
         ):
-            return [chunk[FIELD:-2]] if len(chunk) > FIELD + 2 else []  # one event a read: nearly always
+            return [chunk[FIELD:-2]] if len(chunk) > FIELD + 2 else []  # one event in one read: nearly always
         return self._split(chunk)
 
     def close(self) -> list[bytes]:
-        """What a stream that ends without a last blank line still held. Call it once, at the end."""
+        """The payload of an event that the end of the stream cut before its blank line. Call it once, at the end."""
         start, self._start = self._start or b"", None
         return self._split(start + b"\n\n")
 

@@ -52,7 +52,7 @@ class ToolCalls:
         call.tool = self._count
         self._count += 1
 
-    def find(self, index: int | None, id: str, name: str) -> ToolCall:  # noqa: A002 - the upstream's word
+    def find(self, index: int | None, id: str, name: str) -> ToolCall:  # noqa: A002 - the upstream's field name
         """The call that a fragment belongs to, or a new one; its id and name are set as far as they have arrived."""
         call = self._without_index(id, name) if index is None else self._at_index(index, id, name)
         if call is None:
