@@ -182,8 +182,7 @@ class Attempt:
     def _raise_if_restartable(self, error: Exception) -> None:
         """Raises Interrupted if there was content and the client wants an interrupted answer to start over."""
         if self._timings.count and self.writer.state.record.options.on_interrupt == "restart":
-            silent = isinstance(error, TimeoutError)
-            raise Interrupted("upstream_silent" if silent else "upstream_lost") from error
+            raise Interrupted("upstream_silent" if isinstance(error, TimeoutError) else "upstream_lost") from error
 
     def _log_malformed(self, translator: Translator) -> None:
         if translator.malformed:
@@ -204,8 +203,8 @@ class Attempt:
         if translator.is_complete:
             return translator.status, translator, None
         if self._is_too_long():
-            return "incomplete", translator, Failure("The answer is longer than a log may be.", "log_limit")
-        return "incomplete", translator, Failure("The upstream's answer breaks off.", "upstream_truncated")
+            return "incomplete", translator, failure("log_limit")
+        return "incomplete", translator, failure("upstream_truncated")
 
     async def _finish(
         self, status: FinalStatus, translator: Translator | None = None, error: Failure | None = None

@@ -15,7 +15,6 @@ from tailrace.events import (
     Entry,
     Event,
     Extra,
-    Failure,
     FinalStatus,
     Finish,
     GenerationRecord,
@@ -27,6 +26,7 @@ from tailrace.events import (
     Text,
     seq_span,
 )  # fmt: skip
+from tailrace.failures import failure
 from tailrace.ids import EntryId
 from tailrace.log.codec import from_row, to_row
 from tailrace.log.output import Output
@@ -42,7 +42,7 @@ USAGE = {
     "completion_tokens_details": {"reasoning_tokens": 3},
 }
 TOOL = {"type": "function", "function": {"name": "search", "parameters": {"type": "object", "properties": {}}}}
-TRUNCATED = Failure("The upstream's answer breaks off.", "upstream_truncated")
+TRUNCATED = failure("upstream_truncated")
 REQUEST: Json = {"model": "demo", "messages": [{"role": "user", "content": "Hello?"}], "tools": [TOOL]}
 
 RECORDS: dict[str, dict[str, Any]] = {
@@ -135,19 +135,19 @@ class LogBuilder:
         self._pending.clear()
 
 
-def log_of(chunks: Iterable[Json], record: GenerationRecord, merge: int = 1) -> list[Entry]:
-    """The log of an upstream's answer."""
-    log = LogBuilder(record, merge).start()
+def log_of(chunks: Iterable[Json], record: GenerationRecord, coalesce: int = 1) -> list[Entry]:
+    """The log of an upstream's answer, given as Chat Completions chunks."""
+    log = LogBuilder(record, coalesce).start()
     translator = ChatTranslator(logprobs=record.logprobs)
     for chunk in chunks:
         log.add(*translator.translate(chunk))
     log.add(*translator.close())
-    told: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
+    end: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
     if translator.failure:
-        return log.end("failed", *translator.finish, error=translator.failure, **told)
+        return log.end("failed", *translator.finish, error=translator.failure, **end)
     if not translator.is_complete:
-        return log.end("incomplete", *translator.finish, error=TRUNCATED, **told)
-    return log.end(translator.status, *translator.finish, **told)
+        return log.end("incomplete", *translator.finish, error=TRUNCATED, **end)
+    return log.end(translator.status, *translator.finish, **end)
 
 
 def stored(entries: Iterable[Entry]) -> list[Entry]:

@@ -10,6 +10,7 @@ import openai
 
 from tailrace import jsoncodec
 from tailrace.events import Failure
+from tailrace.failures import failure
 
 MAX_MESSAGE_CHARACTERS = 2000
 
@@ -31,25 +32,23 @@ def failure_from_exception(error: Exception) -> Failure:
     match error:
         case openai.AuthenticationError() | openai.PermissionDeniedError():
             message = f"The upstream rejected the worker's credentials (status {error.status_code})."
-            return Failure(message, "upstream_auth")
+            return failure("upstream_auth", message)
         case openai.RateLimitError():
-            return Failure(_message_of(error), "upstream_rate_limited", "rate_limit_exceeded")
+            return failure("upstream_rate_limited", _message_of(error))
         case openai.APIStatusError() if error.status_code < 500:
             return Failure(_message_of(error), error.code or "upstream_refused", error.type or "invalid_request_error")
         case openai.APIStatusError():
-            return Failure(f"The upstream failed (status {error.status_code}).", "upstream_error")
-        case openai.APITimeoutError():
-            return Failure("The upstream did not respond in time.", "upstream_timeout")
+            return failure("upstream_error", f"The upstream failed (status {error.status_code}).")
+        case openai.APITimeoutError() | TimeoutError():
+            return failure("upstream_timeout")
         case EmptyAnswer():
-            return Failure("The upstream's stream ended without any content.", "upstream_empty")
+            return failure("upstream_empty")
         case openai.APIConnectionError() | ConnectionLost():
-            return Failure("The connection to the upstream was lost.", "upstream_unreachable")
-        case TimeoutError():
-            return Failure("The upstream sent no content within its timeout.", "upstream_timeout")
+            return failure("upstream_unreachable")
         case ValueError():
-            message = f"The upstream's answer cannot be parsed: {error}"
-            return Failure(message[:MAX_MESSAGE_CHARACTERS], "upstream_unreadable")
-    return Failure("Internal error of the worker.", "internal_error")
+            message = f"The upstream's answer could not be parsed: {error}."
+            return failure("upstream_unreadable", message[:MAX_MESSAGE_CHARACTERS])
+    return failure("internal_error")
 
 
 def _message_of(error: openai.APIStatusError) -> str:
