@@ -1,79 +1,49 @@
-"""The way to the upstream; and what is told of its errors: its words about the request, never ours about ourselves."""
+"""The client to the upstream: connections that are used again, streams that are closed, a key that is redacted."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
 
-import httpx2
-import openai
 import pytest
 
+from tailrace.events import Failure
 from tailrace.settings import Settings
-from tailrace_worker.upstream.client import UpstreamClient
-from tailrace_worker.upstream.dialects import DEFAULT_DIALECT, DIALECTS
-from tailrace_worker.upstream.errors import ConnectionLost, EmptyAnswer, failure_from_exception
+from tailrace_worker.upstream import client as module
+from tailrace_worker.upstream.client import UpstreamClient, stream_payloads
+from tailrace_worker.upstream.errors import ConnectionLost
+from tailrace_worker.upstream.sse import EventTooLarge
 
-REQUEST = httpx2.Request("POST", "http://upstream/v1/chat/completions", headers={"Authorization": "Bearer sk-secret"})
-
-
-def status_error(status: int, body: object) -> openai.APIStatusError:
-    kind = {401: openai.AuthenticationError, 403: openai.PermissionDeniedError, 429: openai.RateLimitError}
-    made = kind.get(status, openai.InternalServerError if status >= 500 else openai.BadRequestError)
-    return made("sk-secret in the message", response=httpx2.Response(status, request=REQUEST), body=body)
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (status_error(401, {"message": "bad key sk-secret"}), "upstream_auth"),
-        (status_error(403, {"message": "key sk-secret may not"}), "upstream_auth"),
-        (status_error(429, {"message": "slow down"}), "upstream_rate_limited"),
-        (status_error(500, {"message": "stack trace"}), "upstream_error"),
-        (openai.APITimeoutError(REQUEST), "upstream_timeout"),
-        (openai.APIConnectionError(request=REQUEST), "upstream_unreachable"),
-        (ConnectionLost("ReadError"), "upstream_unreachable"),
-        (EmptyAnswer(), "upstream_empty"),
-        (TimeoutError(), "upstream_timeout"),
-        (ValueError("too large"), "upstream_unreadable"),
-        (RuntimeError("sk-secret"), "internal_error"),
-    ],
-)
-def test_every_error_has_a_code_and_no_secret(error: Exception, code: str) -> None:
-    failure = failure_from_exception(error)
-    assert failure.code == code
-    assert "sk-secret" not in failure.message
-
-
-def test_what_the_upstream_says_of_the_request_is_told() -> None:
-    body = {"message": "The context is too long.", "code": "context_length_exceeded", "type": "invalid_request_error"}
-    failure = failure_from_exception(status_error(400, body))
-    assert (failure.message, failure.code) == (body["message"], body["code"])
-
-
-@pytest.mark.parametrize("body", [None, "text", [], {"message": None}, {"message": {"odd": 1}}, {"message": "\ud83d"}])
-def test_an_odd_body_is_still_a_message(body: object) -> None:
-    failure = failure_from_exception(status_error(400, body))
-    assert failure.message.encode()
+END = b"[DONE]"
+ANSWER = (b'data: {"a": 1}\n\n', b"data: [DONE]\n\n")
 
 
 class Server:
-    """Says two payloads to whoever asks, and the end of HTTP so much later; None: never."""
+    """Answers each request with these events, and ends the HTTP body so much later; None: never.
 
-    def __init__(self, end_after_s: float | None) -> None:
+    `breaks`: the connection is closed instead.
+    """
+
+    def __init__(self, end_after_s: float | None, events: Sequence[bytes] = ANSWER, *, breaks: bool = False) -> None:
         self.connections = 0
+        self.closed = asyncio.Event()
         self._end_after_s = end_after_s
+        self._events = events
+        self._breaks = breaks
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             while True:
-                record = await reader.readuntil(b"\r\n\r\n")
-                await reader.readexactly(int(record.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]))
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
                 )
-                for event in (b'data: {"said": 1}\n\n', b"data: [DONE]\n\n"):
+                for event in self._events:
                     writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+                if self._breaks:
+                    break
                 if self._end_after_s is None:
                     await reader.read()
                     break
@@ -82,38 +52,74 @@ class Server:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.closed.set()
             writer.close()
 
 
 @asynccontextmanager
-async def asked(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamClient]:
-    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
+async def client_of(server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UpstreamClient]:
+    async with await asyncio.start_server(server.serve, "127.0.0.1", 0) as listener:
+        port = listener.sockets[0].getsockname()[1]
         monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{port}/v1")
-        upstream = UpstreamClient(Settings())
-        yield upstream
-        await upstream.close()
+        client = UpstreamClient(Settings())
+        yield client
+        await client.close()
 
 
-async def payloads_of(upstream: UpstreamClient) -> list[bytes]:
-    stream = DIALECTS[DEFAULT_DIALECT].open(upstream, {"model": "m", "messages": []})
-    return [payload async for payloads in stream for payload in payloads]
+def stream(client: UpstreamClient) -> AsyncGenerator[list[bytes], None]:
+    create = client.sdk.chat.completions.with_streaming_response.create
+    return stream_payloads(partial(create, messages=[], model="m", stream=True), END.__eq__)
+
+
+async def payloads_of(client: UpstreamClient) -> list[bytes]:
+    return [payload async for payloads in stream(client) for payload in payloads]
 
 
 @pytest.mark.parametrize("end_after_s", [0, 0.01])
-async def test_one_answer_after_another_comes_over_the_same_connection(
+async def test_a_connection_serves_one_answer_after_another(
     end_after_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Server(end_after_s)
-    async with asked(server, monkeypatch) as upstream:
+    async with client_of(server, monkeypatch) as client:
         for _ in range(3):
-            assert await payloads_of(upstream) == [b'{"said": 1}', b"[DONE]"]
+            assert await payloads_of(client) == [b'{"a": 1}', END]
     assert server.connections == 1
 
 
-async def test_an_upstream_that_does_not_end_after_its_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_goes_on_after_the_last_payload_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(None)
-    async with asked(server, monkeypatch) as upstream, asyncio.timeout(5):
+    async with client_of(server, monkeypatch) as client, asyncio.timeout(5):
         for _ in range(2):
-            assert await payloads_of(upstream) == [b'{"said": 1}', b"[DONE]"]
+            assert await payloads_of(client) == [b'{"a": 1}', END]
     assert server.connections == 2
+
+
+async def test_a_stream_that_is_closed_half_read_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(None, [b"data: 1\n\n"])
+    async with client_of(server, monkeypatch) as client, asyncio.timeout(5):
+        async with aclosing(stream(client)) as payloads:
+            assert await anext(payloads) == [b"1"]
+        await server.closed.wait()
+
+
+async def test_a_connection_that_breaks_in_the_middle_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with client_of(Server(0, ANSWER[:1], breaks=True), monkeypatch) as client:
+        with pytest.raises(ConnectionLost):
+            await payloads_of(client)
+
+
+async def test_an_event_beyond_the_limit_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_EVENT_BYTES", 5)
+    async with client_of(Server(0), monkeypatch) as client:
+        with pytest.raises(EventTooLarge):
+            await payloads_of(client)
+
+
+@pytest.mark.parametrize(("key", "redacted"), [("sk-0123456789", "Bad key ***."), ("short", "Bad key short.")])
+async def test_a_key_is_redacted_unless_it_is_a_placeholder(
+    key: str, redacted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    client = UpstreamClient(Settings())
+    assert client.redact(Failure(f"Bad key {key}.", "upstream_refused")) == Failure(redacted, "upstream_refused")
+    await client.close()

@@ -9,8 +9,8 @@ ENDS = (b"\n", b"\r\n", b"\r")
 
 def payloads(*reads: bytes, max_event: int = 1000) -> list[bytes]:
     splitter = Splitter(max_event)
-    told = [payload for read in reads for payload in splitter.feed(read)]
-    return told + splitter.close()
+    split = [payload for read in reads for payload in splitter.feed(read)]
+    return split + splitter.close()
 
 
 def in_bytes(stream: bytes) -> list[bytes]:
@@ -22,7 +22,7 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
     """A stream of one kind of line end, or of all of them, and the payloads it holds."""
     ends = draw(st.sampled_from([*((end,) for end in ENDS), ENDS]))
     value = st.binary(max_size=12).map(lambda data: data.replace(b"\r", b"").replace(b"\n", b""))
-    stream, told = draw(st.sampled_from([b"", b"\xef\xbb\xbf"])), []
+    stream, expected = draw(st.sampled_from([b"", b"\xef\xbb\xbf"])), []
 
     def line(data: bytes) -> bytes:
         end: bytes = draw(st.sampled_from(ends))
@@ -36,13 +36,13 @@ def streams(draw: st.DrawFn) -> tuple[bytes, list[bytes]]:
             stream += line(b"data:" + space + each)
         stream += line(b"")
         if payload := b"\n".join(values):
-            told.append(payload)
+            expected.append(payload)
     # A CR before an LF would be one line end; a blank line that vanishes so would join two events.
-    return stream, told if ends != ENDS else payloads(*in_bytes(stream))
+    return stream, expected if ends != ENDS else payloads(*in_bytes(stream))
 
 
 @given(streams(), st.data())
-def test_however_the_bytes_are_cut_the_payloads_are_the_same(
+def test_payloads_are_the_same_however_the_bytes_are_cut(
     stream_and_payloads: tuple[bytes, list[bytes]], data: st.DataObject
 ) -> None:
     stream, expected = stream_and_payloads
@@ -52,12 +52,12 @@ def test_however_the_bytes_are_cut_the_payloads_are_the_same(
 
 
 @given(st.binary(max_size=60))
-def test_any_bytes_at_all_are_read_without_an_error_and_cut_alike(stream: bytes) -> None:
+def test_arbitrary_bytes_never_raise(stream: bytes) -> None:
     assert payloads(stream) == payloads(*in_bytes(stream))
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_every_line_end_of_the_standard_ends_a_line(end: bytes) -> None:
+def test_lines_end_with_each_line_end_of_the_standard(end: bytes) -> None:
     stream = end.join(
         [b": hello", b'data: {"a":1}', b"", b"event: x", b"data:2", b"", b"data: 3", b"data: 4", b"", b""]
     )
@@ -65,13 +65,13 @@ def test_every_line_end_of_the_standard_ends_a_line(end: bytes) -> None:
         assert payloads(*reads) == [b'{"a":1}', b"2", b"3\n4"]
 
 
-def test_an_event_is_told_with_the_read_that_ends_it() -> None:
+def test_an_event_is_returned_with_the_read_that_ends_it() -> None:
     splitter = Splitter(100)
     assert splitter.feed(b"data: 1\n\ndata: 2\n") == [b"1"]
     assert splitter.feed(b"\ndata: 3\n\n") == [b"2", b"3"]
 
 
-def test_a_lone_cr_ends_an_event_at_once_and_the_lf_after_it_is_no_line() -> None:
+def test_a_lone_cr_ends_an_event_at_once_and_a_following_lf_is_no_line() -> None:
     splitter = Splitter(100)
     assert splitter.feed(b"data: 1\r\r") == [b"1"]
     assert splitter.feed(b"\ndata: 2\r\n") == []
@@ -80,13 +80,13 @@ def test_a_lone_cr_ends_an_event_at_once_and_the_lf_after_it_is_no_line() -> Non
     assert splitter.feed(b"data: 4\n\n") == [b"4"]
 
 
-def test_nothing_but_cr_and_lf_ends_a_line() -> None:
-    odd = '{"text":"a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x00"}'.encode() + b"\xff\xfe"
-    for reads in ([b"data: " + odd + b"\n\n"], in_bytes(b"data: " + odd + b"\n\n")):
-        assert payloads(*reads) == [odd]
+def test_lines_end_with_nothing_but_cr_and_lf() -> None:
+    text = '{"text":"a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x00"}'.encode() + b"\xff\xfe"
+    for reads in ([b"data: " + text + b"\n\n"], in_bytes(b"data: " + text + b"\n\n")):
+        assert payloads(*reads) == [text]
 
 
-def test_a_bom_is_passed_over_only_at_the_start() -> None:
+def test_a_bom_is_skipped_only_at_the_start() -> None:
     bom = b"\xef\xbb\xbf"
     for reads in ([bom + b"data: 1\n\n"], [bom[:1], bom[1:2], bom[2:], b"data: 1\n\n"]):
         assert payloads(*reads) == [b"1"]
@@ -94,25 +94,25 @@ def test_a_bom_is_passed_over_only_at_the_start() -> None:
     assert payloads(b"data: 1\n\n" + bom + b"data: 2\n\n") == [b"1"]
 
 
-def test_one_space_after_the_colon_is_no_part_of_the_payload() -> None:
+def test_payloads_do_not_include_one_space_after_the_colon() -> None:
     assert payloads(b"data:1\n\n", b"data: 2\n\n", b"data:  3\n\n") == [b"1", b"2", b" 3"]
 
 
-def test_events_without_data_only_keep_the_line_open() -> None:
+def test_events_without_data_have_no_payload() -> None:
     assert payloads(b": ping\n\n", b"event: ping\ndata:\n\n", b"data: \n\n", b"data\n\n", b"retry: 1\n\n\n\n") == []
 
 
-def test_fields_whose_name_only_begins_like_data_are_others() -> None:
+def test_fields_whose_name_only_resembles_data_are_skipped() -> None:
     assert payloads(b"database: 1\n\n", b"dat: 1\n\n", b" data: 1\n\n", b"Data: 1\n\n") == []
 
 
 @pytest.mark.parametrize("tail", [b"data: 1", b"data: 1\n", b"data: 1\r", b"data: 1\r\n", b"\xef\xbb\xbfdata: 1"])
-def test_a_stream_without_its_last_blank_line_still_gives_its_last_event(tail: bytes) -> None:
+def test_a_stream_without_its_last_blank_line_still_has_its_last_event(tail: bytes) -> None:
     assert payloads(tail) == [b"1"]
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\xef\xbb", b"\n", b"\r", b": x"])
-def test_a_stream_of_nothing_ends_in_nothing(nothing: bytes) -> None:
+def test_an_empty_stream_has_no_payloads(nothing: bytes) -> None:
     assert payloads(nothing) == []
 
 
@@ -122,13 +122,13 @@ def test_a_stream_of_nothing_ends_in_nothing(nothing: bytes) -> None:
     b"data: " + b"x" * 50 + b"\ndata: " + b"x" * 51 + b"\n\n",
     b": " + b"x" * 200 + b"\n\n",
 ])  # fmt: skip
-def test_an_event_beyond_the_bound_is_refused_however_it_comes(stream: bytes) -> None:
+def test_an_event_beyond_the_limit_is_refused_however_it_is_cut(stream: bytes) -> None:
     for reads in ([stream], in_bytes(stream)):
         with pytest.raises(EventTooLarge, match="more than 100 bytes"):
             payloads(*reads, max_event=100)
 
 
-def test_an_endless_line_is_refused_before_it_is_held() -> None:
+def test_an_endless_line_is_refused_before_it_is_buffered() -> None:
     splitter = Splitter(100)
     for _ in range(10):
         assert splitter.feed(b"x" * 10) == []
@@ -136,7 +136,7 @@ def test_an_endless_line_is_refused_before_it_is_held() -> None:
         splitter.feed(b"x" * 10)
 
 
-def test_the_bound_is_for_one_event_and_not_for_a_read() -> None:
+def test_the_limit_is_for_one_event_and_not_for_one_read() -> None:
     fits = b"data: " + b"x" * 100 + b"\n\n"
     assert payloads(fits * 50, max_event=100) == [b"x" * 100] * 50
     assert payloads(*in_bytes(fits * 3), max_event=100) == [b"x" * 100] * 3

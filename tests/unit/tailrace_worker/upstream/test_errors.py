@@ -1,0 +1,88 @@
+"""Failures for the upstream's errors: its words about the request are kept, nothing about the worker's account is."""
+
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tailrace.events import Failure
+from tailrace_worker.upstream.errors import (
+    MAX_MESSAGE_CHARACTERS,
+    ConnectionLost,
+    EmptyAnswer,
+    failure_from_exception,
+    failure_from_json,
+)
+from tailrace_worker.upstream.sse import EventTooLarge
+
+REQUEST = httpx2.Request("POST", "http://upstream/v1/chat/completions", headers={"Authorization": "Bearer sk-secret"})
+
+
+def status_error(status: int, body: object) -> openai.APIStatusError:
+    kind = {401: openai.AuthenticationError, 403: openai.PermissionDeniedError, 429: openai.RateLimitError}
+    made = kind.get(status, openai.InternalServerError if status >= 500 else openai.BadRequestError)
+    return made("sk-secret in the message", response=httpx2.Response(status, request=REQUEST), body=body)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (status_error(401, {"message": "bad key sk-secret"}), "upstream_auth"),
+        (status_error(403, {"message": "key sk-secret may not"}), "upstream_auth"),
+        (status_error(429, {"message": "slow down"}), "upstream_rate_limited"),
+        (status_error(400, None), "upstream_refused"),
+        (status_error(500, {"message": "stack trace"}), "upstream_error"),
+        (openai.APITimeoutError(REQUEST), "upstream_timeout"),
+        (openai.APIConnectionError(request=REQUEST), "upstream_unreachable"),
+        (ConnectionLost("ReadError"), "upstream_unreachable"),
+        (EmptyAnswer(), "upstream_empty"),
+        (TimeoutError(), "upstream_timeout"),
+        (EventTooLarge("an event of more than 100 bytes"), "upstream_unreadable"),
+        (RuntimeError("sk-secret"), "internal_error"),
+    ],
+)
+def test_every_error_has_a_code_and_no_secret(error: Exception, code: str) -> None:
+    failure = failure_from_exception(error)
+    assert failure.code == code
+    assert "sk-secret" not in failure.message
+
+
+def test_the_upstreams_message_and_code_for_a_request_are_kept() -> None:
+    body = {"message": "The context is too long.", "code": "context_length_exceeded", "type": "invalid_request_error"}
+    failure = failure_from_exception(status_error(400, body))
+    assert (failure.message, failure.code) == (body["message"], body["code"])
+
+
+@pytest.mark.parametrize("body", [None, "text", [], {"message": None}, {"message": {"a": 1}}, {"message": "\ud83d"}])
+def test_a_malformed_body_still_gives_a_message(body: object) -> None:
+    failure = failure_from_exception(status_error(400, body))
+    assert failure.message.encode()
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        failure_from_exception(status_error(400, {"message": 5000 * "x"})),
+        failure_from_exception(ValueError(5000 * "x")),
+        failure_from_json({"message": 5000 * "x"}),
+    ],
+)
+def test_messages_are_cut_to_their_limit(failure: Failure) -> None:
+    assert len(failure.message) == MAX_MESSAGE_CHARACTERS
+
+
+@pytest.mark.parametrize(("error", "failure"), [
+    ({"message": "Busy", "type": "overloaded", "code": "busy", "param": "model"},
+     Failure("Busy", "busy", "overloaded", "model")),
+    ({"message": "Busy", "type": "overloaded", "code": None}, Failure("Busy", "overloaded", "overloaded")),
+    ({"message": "Busy", "code": 503}, Failure("Busy", "503")),
+    ("Busy", Failure("Busy", "upstream_error")),
+    ({"code": 1}, Failure("The upstream failed.", "1")),
+    (True, Failure("true", "upstream_error")),
+    (["Busy"], Failure('["Busy"]', "upstream_error")),
+    ({"message": {"detail": "Busy"}}, Failure('{"detail":"Busy"}', "upstream_error")),
+    ({"message": "Busy", "param": 1}, Failure("Busy", "upstream_error")),
+])  # fmt: skip
+def test_an_error_object_of_any_shape_is_a_failure(error: Any, failure: Failure) -> None:
+    assert failure_from_json(error) == failure
