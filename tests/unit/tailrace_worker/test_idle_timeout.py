@@ -1,4 +1,4 @@
-"""A deadline that content moves."""
+"""The idle timeout: a deadline that content moves."""
 
 import asyncio
 import time
@@ -8,38 +8,38 @@ import pytest
 from tailrace_worker.idle_timeout import IdleTimeout
 
 
-async def test_who_says_nothing_at_all_is_silent_after_the_first_patience() -> None:
-    began = time.monotonic()
+async def test_idle_timeout_fires_after_first_s_without_content() -> None:
+    started = time.monotonic()
     with pytest.raises(TimeoutError):
         async with IdleTimeout(0.05, 60):
             await asyncio.sleep(10)
-    assert 0.05 <= time.monotonic() - began < 5
+    assert 0.05 <= time.monotonic() - started < 5
 
 
-async def test_who_was_heard_and_falls_silent_has_the_idle_time() -> None:
-    async def speak_once() -> None:
+async def test_idle_timeout_fires_idle_s_after_the_last_content() -> None:
+    async def reset_once() -> None:
         async with IdleTimeout(60, 0.05) as idle:
             idle.reset(time.monotonic())
             await asyncio.sleep(10)
 
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(speak_once(), 5)
+        await asyncio.wait_for(reset_once(), 5)
 
 
-async def test_who_goes_on_speaking_is_never_silent() -> None:
+async def test_idle_timeout_never_fires_while_content_arrives() -> None:
     async with IdleTimeout(0.3, 0.3) as idle:
         for _ in range(12):
             await asyncio.sleep(0.05)
             idle.reset(time.monotonic())
 
 
-async def test_who_is_done_leaves_no_timer() -> None:
+async def test_idle_timeout_leaves_no_timer() -> None:
     async with IdleTimeout(0.02, 0.02) as idle:
         idle.reset(time.monotonic())
     await asyncio.sleep(0.1)
 
 
-async def test_another_error_is_its_own() -> None:
+async def test_idle_timeout_lets_other_errors_pass() -> None:
     with pytest.raises(KeyError):
         async with IdleTimeout(60, 60):
             raise KeyError

@@ -17,14 +17,14 @@ def test_the_first_token_counts_from_creation() -> None:
     assert timings.first_token == pytest.approx(1.5, abs=0.05)
 
 
-def test_timings_divide_the_interval_of_one_read_among_its_pieces() -> None:
+def test_timings_divide_the_interval_of_a_chunk_among_its_events() -> None:
     recorded = TokenTimings()
-    for at, pieces in ((1.0, 1), (1.4, 4), (1.8, 4), (2.2, 4)):
-        recorded.record(at, pieces)
+    for at, events in ((1.0, 1), (1.4, 4), (1.8, 4), (2.2, 4)):
+        recorded.record(at, events)
     assert recorded.count == 13
     assert recorded.timings(0.0, 0.0, 3.0).between_tokens_p50 == pytest.approx(0.1)
 
 
-def test_a_clock_that_went_back_gives_no_negative_times() -> None:
+def test_timings_are_never_negative_though_the_clock_went_back() -> None:
     timings = TokenTimings().timings(10.0, 9.0, 8.0)
     assert (timings.queue, timings.total) == (0.0, 0.0)

@@ -1,4 +1,4 @@
-"""The writer: what merges, what is frozen, what is sent again."""
+"""The writer: what it merges, which batch is in flight, what is sent again."""
 
 import asyncio
 import tracemalloc
@@ -27,14 +27,14 @@ from tailrace.log.state import GenerationState
 from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
 
 RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", Options(60, 60), created=1000)
-ATTEMPT = 2000
+EPOCH = 2000
 
 
 def state() -> GenerationState:
-    return GenerationState(RECORD, "running", ATTEMPT, 1, 0, 9000, 99000, "dispatch")
+    return GenerationState(RECORD, "running", EPOCH, 1, 0, 9000, 99000, "dispatch")
 
 
-TOP = 7
+LAST_SEQ = 7
 BEFORE = [
     to_row(Entry(EntryId(1000, n), event))
     for n, event in (
@@ -44,17 +44,17 @@ BEFORE = [
 ]  # fmt: skip
 
 
-class Desk:
-    """A writer on a log in which four items are open, and whoever it wakes."""
+class Harness:
+    """A writer on a log in which four items are open. `wake_ups` counts its calls of `wake`."""
 
     def __init__(self) -> None:
-        self.woken = 0
-        self.writer = Writer(LeaseGrant(Outcome.OK, ATTEMPT, 2000, state(), BEFORE), self._wake)
+        self.wake_ups = 0
+        self.writer = Writer(LeaseGrant(Outcome.OK, EPOCH, 2000, state(), BEFORE), self._wake)
 
     def _wake(self, _: Writer) -> None:
-        self.woken += 1
+        self.wake_ups += 1
 
-    def sent(self, *events: Event | tuple[Event, Extra]) -> list[tuple[int, str, str]]:
+    def batch_of(self, *events: Event | tuple[Event, Extra]) -> list[tuple[int, str, str]]:
         """Number, field and value of the rows that these events become in one batch."""
         for event in events:
             self.writer.add(*(event if isinstance(event, tuple) else (event, NO_EXTRA)))
@@ -64,64 +64,64 @@ class Desk:
 
 
 @pytest.fixture
-async def desk() -> Desk:
-    return Desk()
+async def harness() -> Harness:
+    return Harness()
 
 
-async def test_adjacent_deltas_of_one_place_become_one(desk: Desk) -> None:
-    rows = desk.sent(Started(1, 2.0), Text(0, "a"), Text(0, "b"), Text(0, "c"))
-    assert rows[1:] == [(TOP + 2, "text:0", "abc")]
+async def test_adjacent_deltas_of_one_place_are_merged(harness: Harness) -> None:
+    rows = harness.batch_of(Started(1, 2.0), Text(0, "a"), Text(0, "b"), Text(0, "c"))
+    assert rows[1:] == [(LAST_SEQ + 2, "text:0", "abc")]
 
 
-async def test_another_place_or_anything_extra_is_an_entry_of_its_own(desk: Desk) -> None:
-    rows = desk.sent(
+async def test_deltas_of_another_place_or_with_extra_are_entries_of_their_own(harness: Harness) -> None:
+    rows = harness.batch_of(
         Text(0, "a"), Text(1, "b"), (Text(1, "c"), Extra(chunk_fields={"x": 1})), Text(1, "d"),
         Reasoning(2, "e"), Reasoning(2, "f", key="reasoning"), ToolArguments(3, "g"), ToolArguments(3, "h"),
     )  # fmt: skip
     assert [value for _, _, value in rows] == ["a", "b", "c", "d", "e", "f", "gh"]
 
 
-async def test_a_merged_delta_stays_below_the_cap(desk: Desk) -> None:
-    rows = desk.sent(Text(0, "x" * (MERGE_CHARACTERS - 1)), Text(0, "y"), Text(0, "z"))
+async def test_a_merged_delta_stays_below_the_cap(harness: Harness) -> None:
+    rows = harness.batch_of(Text(0, "x" * (MERGE_CHARACTERS - 1)), Text(0, "y"), Text(0, "z"))
     assert [len(value) for _, _, value in rows] == [MERGE_CHARACTERS, 1]
 
 
-async def test_the_first_event_wakes_the_pipeline_at_once(desk: Desk) -> None:
-    desk.writer.add(Started(1, 2.0))
-    assert desk.woken == 1
+async def test_the_first_event_wakes_the_appender_at_once(harness: Harness) -> None:
+    harness.writer.add(Started(1, 2.0))
+    assert harness.wake_ups == 1
 
 
-async def test_a_batch_is_frozen_until_it_is_answered(desk: Desk) -> None:
-    desk.writer.add(Text(0, "a"))
-    first = desk.writer.freeze()
-    desk.writer.add(Text(0, "b"))
-    assert desk.writer.freeze() is first
-    desk.writer.on_result(RedisUnavailable())
-    assert desk.writer.freeze() is first
-    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
-    second = desk.writer.freeze()
+async def test_a_batch_does_not_change_until_its_result(harness: Harness) -> None:
+    harness.writer.add(Text(0, "a"))
+    first = harness.writer.freeze()
+    harness.writer.add(Text(0, "b"))
+    assert harness.writer.freeze() is first
+    harness.writer.on_result(RedisUnavailable())
+    assert harness.writer.freeze() is first
+    harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 1))
+    second = harness.writer.freeze()
     assert second is not None
     assert [row.value for row in second.rows] == ["b"]
-    assert second.after_seq == TOP + 1
+    assert second.after_seq == LAST_SEQ + 1
 
 
-async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk: Desk) -> None:
-    desk.writer.add(Text(0, "a"))
-    first = desk.writer.freeze()
-    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
-    desk.writer.add(Text(0, "b"))
-    desk.writer.freeze()
-    desk.writer.on_result(AppendResult(Outcome.BEHIND, TOP))
-    again = desk.writer.freeze()
+async def test_rows_that_a_server_with_older_data_lacks_are_sent_again_unchanged(harness: Harness) -> None:
+    harness.writer.add(Text(0, "a"))
+    first = harness.writer.freeze()
+    harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 1))
+    harness.writer.add(Text(0, "b"))
+    harness.writer.freeze()
+    harness.writer.on_result(AppendResult(Outcome.BEHIND, LAST_SEQ))
+    again = harness.writer.freeze()
     assert first is not None
     assert again is not None
-    assert again.after_seq == TOP
+    assert again.after_seq == LAST_SEQ
     assert [row.value for row in again.rows] == ["a", "b"]
     assert again.rows[0] == first.rows[0]
 
 
 @pytest.mark.parametrize(
-    ("answer", "outcome"),
+    ("result", "outcome"),
     [
         (AppendResult(Outcome.FENCED), Outcome.FENCED),
         (AppendResult(Outcome.GONE), Outcome.GONE),
@@ -129,41 +129,41 @@ async def test_what_a_server_with_older_data_lacks_is_sent_again_as_it_was(desk:
         (RedisRefused(detail="no"), "append_refused"),
     ],
 )
-async def test_what_cannot_go_on_stops_the_writer(
-    desk: Desk, answer: AppendResult | Exception, outcome: Outcome | str
+async def test_the_writer_stops_at_results_that_cannot_be_retried(
+    harness: Harness, result: AppendResult | Exception, outcome: Outcome | str
 ) -> None:
-    desk.writer.add(Text(0, "a"))
-    desk.writer.freeze()
-    desk.writer.on_result(answer)
-    assert desk.writer.stopped.result().outcome == outcome
-    assert desk.writer.freeze() is None
+    harness.writer.add(Text(0, "a"))
+    harness.writer.freeze()
+    harness.writer.on_result(result)
+    assert harness.writer.stopped.result().outcome == outcome
+    assert harness.writer.freeze() is None
     with pytest.raises(Stopped):
-        await desk.writer.flush()
+        await harness.writer.flush()
 
 
-async def test_flush_returns_when_everything_is_in_the_log(desk: Desk) -> None:
-    desk.writer.add(Text(0, "a"))
-    flushing = asyncio.create_task(desk.writer.flush())
+async def test_flush_returns_when_every_event_is_in_the_log(harness: Harness) -> None:
+    harness.writer.add(Text(0, "a"))
+    flushing = asyncio.create_task(harness.writer.flush())
     await asyncio.sleep(0)
-    desk.writer.freeze()
-    desk.writer.add(Text(0, "b"))
-    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 1))
+    harness.writer.freeze()
+    harness.writer.add(Text(0, "b"))
+    harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 1))
     await asyncio.sleep(0)
     assert not flushing.done()
-    desk.writer.freeze()
-    desk.writer.on_result(AppendResult(Outcome.OK, TOP + 2))
+    harness.writer.freeze()
+    harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 2))
     await flushing
-    await desk.writer.flush()
+    await harness.writer.flush()
 
 
 @pytest.mark.parametrize("size", [1, 13, 100])
-async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(desk: Desk, size: int) -> None:
+async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(harness: Harness, size: int) -> None:
     rows = 4000
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for n in range(rows):
-        desk.sent(Text(0, f"{n:0{size}}"))
-        desk.writer.on_result(AppendResult(Outcome.OK, TOP + n + 1))
+        harness.batch_of(Text(0, f"{n:0{size}}"))
+        harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + n + 1))
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / rows - size < 275
