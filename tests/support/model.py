@@ -51,7 +51,7 @@ class Model:
             return "deleted" if self.tombstone == "deleted" else "expired"
         if self.state is None:
             self.state, self.tombstone = ModelState(now, job_id), "kept"
-            self.log = [Row(now, 0, "created", f'{{"at":{now / 1000:.3f},"queued":false,"version":1}}')]
+            self.log = [Row(now, 0, "created", f'{{"at":{now / 1000!r},"queued":false,"version":1}}')]
         waits = self.state.status == "queued" and not self.state.terminating
         return self.log[0].epoch, self.state.job_id if waits else None
 
