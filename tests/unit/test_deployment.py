@@ -1,8 +1,9 @@
-"""The compose file and the proxy in front of it: what they must say, and that their own tools accept them."""
+"""The compose file, the proxy in front of it and the CI workflow: required settings, and their own tools' verdict."""
 
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tailrace.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
-NGINX = ROOT / "services" / "nginx.conf"
+NGINX = ROOT / "services" / "deploy" / "nginx.conf"
+WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
 SECRETS = {"TAILRACE_API_KEYS": "me:a-key-of-mine", "TAILRACE_TICKET_SECRET": "0123456789abcdef"}
 
 
@@ -24,58 +26,60 @@ def compose() -> Any:
 
 
 def specified(text: str) -> PyCompose:
-    """The compose file as the specification reads it, with defaults for its variables."""
+    """The compose file parsed by the specification, with defaults for its variables."""
     text = re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda match: match[1] or "given", text)
     options = PyOptions()
     options.apply_merge = True
     return options.from_yaml(text)
 
 
-def test_the_compose_file_fits_the_specification() -> None:
+def test_compose_file_conforms_to_the_specification() -> None:
     assert specified(COMPOSE.read_text()).to_dict()["services"].keys() == {
         "redis", "frontend", "worker", "nginx", "demo-model"
     }  # fmt: skip
 
 
-def test_an_unknown_word_would_be_noticed() -> None:
+def test_compose_parser_rejects_an_unknown_key() -> None:
     with pytest.raises(ValueError, match="bogus"):
         specified(COMPOSE.read_text().replace("    volumes: [redis", "    bogus: 1\n    volumes: [redis"))
 
 
-def test_redis_keeps_what_it_holds(compose: Any) -> None:
+def test_redis_persists_and_evicts_nothing(compose: Any) -> None:
     command = " ".join(compose["services"]["redis"]["command"])
     assert "--appendonly yes" in command
     assert "--maxmemory-policy noeviction" in command
     assert compose["services"]["redis"]["volumes"] == ["redis:/data"]
 
 
-def test_one_image_serves_every_role(compose: Any) -> None:
+def test_image_is_the_same_for_every_role(compose: Any) -> None:
     ours = ("frontend", "worker", "demo-model")
     assert len({compose["services"][name]["image"] for name in ours}) == 1
+    assert len({compose["services"][name]["build"]["dockerfile"] for name in ours}) == 1
+    assert (ROOT / compose["services"]["frontend"]["build"]["dockerfile"]).is_file()
     assert [compose["services"][name]["command"][0] for name in ours] == ["frontend", "worker", "demo-model"]
 
 
-def test_a_process_is_given_longer_to_stop_than_it_takes(compose: Any) -> None:
+def test_stop_grace_period_exceeds_the_drain_time(compose: Any) -> None:
     for name in ("frontend", "worker"):
         service = compose["services"][name]
         assert int(service["stop_grace_period"].rstrip("s")) > int(service["environment"]["TAILRACE_DRAIN_S"])
 
 
-def test_nothing_is_open_to_the_world_without_keys(compose: Any) -> None:
+def test_compose_requires_api_keys_and_a_ticket_secret(compose: Any) -> None:
     environment = compose["services"]["frontend"]["environment"]
     assert environment["TAILRACE_API_KEYS"].startswith("${TAILRACE_API_KEYS:?")
     assert environment["TAILRACE_TICKET_SECRET"].startswith("${TAILRACE_TICKET_SECRET:?")
 
 
-def test_the_proxy_does_not_buffer() -> None:
+def test_proxy_does_not_buffer() -> None:
     text = NGINX.read_text()
     for line in ("proxy_buffering off;", "proxy_http_version 1.1;", "gzip off;"):
         assert line in text
 
 
-def test_the_proxy_has_connections_for_as_many_readers_as_the_frontends_serve(compose: Any) -> None:
+def test_proxy_has_two_connections_for_each_reader_of_all_frontends(compose: Any) -> None:
     (mounted,) = compose["services"]["nginx"]["volumes"]
-    assert mounted == "./services/nginx.conf:/etc/nginx/nginx.conf:ro"
+    assert mounted == "./services/deploy/nginx.conf:/etc/nginx/nginx.conf:ro"
     connections, files = (
         int(re.findall(rf"^ *{name} (\d+);", NGINX.read_text(), re.MULTILINE)[0])
         for name in ("worker_connections", "worker_rlimit_nofile")
@@ -85,7 +89,7 @@ def test_the_proxy_has_connections_for_as_many_readers_as_the_frontends_serve(co
 
 
 @pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
-def test_docker_compose_accepts_the_file() -> None:
+def test_compose_file_is_accepted_by_docker_compose() -> None:
     subprocess.run(
         ["docker-compose", "--file", str(COMPOSE), "config", "--quiet"],
         check=True,
@@ -94,7 +98,22 @@ def test_docker_compose_accepts_the_file() -> None:
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
-def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
+def test_proxy_configuration_is_accepted_by_nginx(tmp_path: Path) -> None:
     command = ["nginx", "-t", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-g", f"pid {tmp_path}/pid;"]
     check = subprocess.run([*command, "-c", str(NGINX)], check=True, capture_output=True, text=True)
     assert "[warn]" not in check.stderr
+
+
+def test_workflow_runs_the_scripts_and_nothing_else() -> None:
+    (job,) = WORKFLOW["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == ["scripts/check", "scripts/test"]
+    assert [step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step] == [
+        "actions/checkout",
+        "actions/setup-python",
+    ]
+
+
+def test_workflow_begins_with_the_oldest_supported_python() -> None:
+    (job,) = WORKFLOW["jobs"].values()
+    oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
+    assert job["strategy"]["matrix"]["python"] == [oldest, "3.12", "3.13"]
