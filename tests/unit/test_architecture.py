@@ -1,4 +1,4 @@
-"""What the tree promises whoever reads it."""
+"""Rules about the source tree itself: public names, script contracts, module names, import directions."""
 
 import re
 import subprocess
@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 import tailrace
-from tailrace.settings import Settings
-from tailrace_frontend.http.schemas import TailraceOptions
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
@@ -23,15 +21,15 @@ KEYS_OF = {
 """Scripts of the queue's server; all others run on the keys of one generation."""
 
 
-def test_the_public_names_are_these() -> None:
+def test_public_names_are_exactly_these() -> None:
     names = ["Entry", "EntryId", "Event", "GenerationRecord", "Log", "Output", "Settings", "TailraceError"]
     assert sorted(tailrace.__all__) == names
     assert [name for name in names if not hasattr(tailrace, name)] == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_opens_with_its_contract(path: Path) -> None:
-    """What it is for in a sentence, KEYS, ARGV where it takes any, and every answer that it gives."""
+def test_script_begins_with_its_contract(path: Path) -> None:
+    """Its purpose in a sentence, KEYS, ARGV where it has any, and every answer."""
     text = path.read_text()
     lines = text.removeprefix("#!lua flags=allow-oom\n").removeprefix("#!lua\n").splitlines()
     header = "\n".join(line for line in lines[: next(n for n, line in enumerate(lines) if line[:2] != "--")])
@@ -46,12 +44,12 @@ def test_a_script_opens_with_its_contract(path: Path) -> None:
     assert set(re.findall(r"\b[A-Z]{2,}\b", contract)) & ANSWERS == given
 
 
-def test_every_script_is_called_and_every_called_one_is_there() -> None:
+def test_script_files_are_exactly_those_that_are_called() -> None:
     text = (ROOT / "shared" / "tailrace" / "scripts.py").read_text()
     assert sorted(re.findall(r'Script\("(\w+)"\)', text)) == [path.stem for path in SCRIPTS]
 
 
-def test_modules_are_named_after_what_they_hold() -> None:
+def test_module_names_are_not_vague() -> None:
     vague = {"utils", "util", "common", "helpers", "helper", "manager", "managers", "misc", "core", "base"}
     assert len(MODULES) > 40
     assert [
@@ -59,25 +57,8 @@ def test_modules_are_named_after_what_they_hold() -> None:
     ] == []
 
 
-def test_imports_run_one_way() -> None:
+def test_import_contracts_hold() -> None:
     command = [str(Path(sys.executable).parent / "lint-imports"), "--no-cache"]
     check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout
     assert "0 broken" in check.stdout
-
-
-@pytest.mark.parametrize("name", Settings.model_fields)
-def test_every_setting_is_in_the_readme_as_it_says_itself(name: str) -> None:
-    rows = [line.strip("| ").split(" | ", 2) for line in (ROOT / "README.md").read_text().splitlines()]
-    (told,) = [row[2] for row in rows if row[0] == f"`TAILRACE_{name.upper()}`"]
-    assert told == Settings.model_fields[name].description
-
-
-@pytest.mark.parametrize("name", TailraceOptions.model_fields)
-def test_every_option_of_a_generation_is_in_the_readme(name: str) -> None:
-    assert f'"{name}": ' in (ROOT / "README.md").read_text()
-
-
-def test_the_readme_names_no_setting_that_is_not_there() -> None:
-    named = set(re.findall(r"`TAILRACE_([A-Z_]+)`", (ROOT / "README.md").read_text()))
-    assert {name for name in named if name.lower() not in Settings.model_fields} == set()
