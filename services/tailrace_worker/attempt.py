@@ -1,11 +1,11 @@
-"""One attempt: ask the upstream, write what it says, end it.
+"""One attempt: send the request to the upstream, write its answer to the log, write the end.
 
     started | restarted ──▶ chunks ──▶ … ──▶ done
                               │
                               └─ fenced, cancelled: the upstream is closed, nothing more is written
 
-Before anything was said, what the upstream loses is simply asked for again. Afterwards an interruption is told: anew by
-another attempt (`restart`), or as the end (`fail`). Every way to end goes through `_finish`.
+An answer that the upstream loses before any content is requested again. Later an interruption either leads to another
+attempt (`on_interrupt: restart`) or ends the generation as failed (`fail`). Every end is written by `_finish`.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any
 
 from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
-from tailrace.failures import failure
+from tailrace.failures import RestartReason, failure
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
@@ -41,9 +41,9 @@ RETRY_DELAY_S = 0.2
 
 
 class Interrupted(Exception):
-    """The upstream failed in the middle of an answer that is to be told anew."""
+    """The upstream failed in the middle of an answer, and the generation needs another attempt."""
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: RestartReason) -> None:
         super().__init__(reason)
         self.reason = reason
 
@@ -71,14 +71,14 @@ class Attempt:
 
     @property
     def is_ending(self) -> bool:
-        """Whether its end is being written, or was: what has become of it is learnt from that."""
+        """Whether `done` is being written, or was. From then on only `finish` may find out who holds the generation."""
         return self._end is not None
 
-    async def run(self, reason: str) -> None:
-        """Tell the answer. `reason`: why there is another attempt, if this is not the first.
+    async def run(self, reason: RestartReason) -> None:
+        """Write the answer and its end. `reason`: why the attempt before this one ended, if there was one.
 
         Raises:
-            Interrupted: it should be told anew, by another attempt.
+            Interrupted: the generation needs another attempt.
         """
         execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")
         try:
@@ -109,7 +109,7 @@ class Attempt:
         """Epoch seconds by Redis' clock."""
         return time.time() + self._redis_ahead_s
 
-    async def _execute(self, reason: str) -> None:
+    async def _execute(self, reason: RestartReason) -> None:
         writer, state = self.writer, self.writer.state
         if writer.output.said and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=failure("worker_lost"))
@@ -209,17 +209,17 @@ class Attempt:
     async def _finish(
         self, status: FinalStatus, translator: Translator | None = None, error: Failure | None = None
     ) -> None:
-        """The one way to end: everything written is in the log first, then `done` goes onto that very seq."""
+        """End the generation: wait until every row is in the log, fold it, and write `done` onto its last seq."""
         writer = self.writer
         await writer.flush()
         output, now = writer.output, self._now()
         error = self._upstream.redact(error) if error else None
         finish: list[Finish] | None = None
-        told: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
+        details: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
         if translator:
             finish = translator.finish or None
-            told |= {"usage": translator.usage, "upstream": translator.upstream}
-        done = output.build_done(status, now, finish=finish, error=error, request=writer.request, **told)
+            details |= {"usage": translator.usage, "upstream": translator.upstream}
+        done = output.build_done(status, now, finish=finish, error=error, request=writer.request, **details)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome in (Outcome.OK, Outcome.DONE):
@@ -231,10 +231,10 @@ class Attempt:
         logger.info("%s: %s: %s", writer.generation_id, status, outcome)
 
     async def _write_end(self) -> Outcome:
-        """Write the end onto the top that was folded; where the server has lost rows since, those first.
+        """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
 
         Raises:
-            Stopped: another has the word now.
+            Stopped: another process has acquired the generation.
         """
         assert self._end is not None
         writer, (last_seq, done, extra) = self.writer, self._end
@@ -252,20 +252,20 @@ class Attempt:
         await retry_transient(lambda: finalize(self._queue, self.writer.state))
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """When Redis is back, and once the end must be on disk: see that it is still there, or write it again.
+        """Check after CONFIRM_S, and after each reconnection until then, that `done` is in the log, or write it again.
 
-        A server that fsyncs every second and crashes right after `done` comes back without it; this worker is the
-        only one who still has the rows.
+        A server that syncs every second and crashes right after `done` restarts without it, and only this worker still
+        has the rows. The task ends CONFIRM_S after the end, or after the last reconnection or loss, plus a round trip.
         """
-        unsure = self.writer.output.done is not None
-        while unsure:
-            unsure = await reconnects.wait(CONFIRM_S)
+        generation_id, is_unsure = self.writer.generation_id, self.writer.output.done is not None
+        while is_unsure:
+            is_unsure = await reconnects.wait(CONFIRM_S)
             try:
                 outcome = await self._write_end()
             except Stopped as stopped:
-                logger.warning("%s: its end was lost: %s", self.writer.generation_id, stopped)
+                logger.warning("%s: Redis had lost the end; another process continues: %s", generation_id, stopped)
                 return
             if outcome is Outcome.OK:
-                logger.warning("%s: Redis had lost the end; it was written again", self.writer.generation_id)
+                logger.warning("%s: Redis had lost the end; it was written again", generation_id)
                 await self._finalize()
-                unsure = True
+                is_unsure = True

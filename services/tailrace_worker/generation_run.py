@@ -1,13 +1,14 @@
-"""One generation in a worker: one attempt, or as many as its interruptions take.
+"""One generation in a worker: one attempt, and another one after each interruption by the upstream.
 
-take over ──▶ attempt ──▶ done
-    │            └─ interrupted, and to be told anew: take over once more
-    └─ held, ended, gone: nothing to do
+acquire ──▶ attempt ──▶ done
+   │           └─ interrupted, and the request allows a restart: acquire again
+   └─ HELD, TERMINATING, DONE, GONE: nothing to run
 """
 
 import logging
 from collections.abc import Callable
 
+from tailrace.failures import RestartReason
 from tailrace.ids import new_token
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.state import GenerationState
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationRun:
-    """What a worker does with one generation."""
+    """A worker's run of one generation. `neighbours`: counts the other generations that the worker runs."""
 
     def __init__(
         self,
@@ -46,17 +47,17 @@ class GenerationRun:
 
     @property
     def state(self) -> GenerationState | None:
-        """As the lease was granted; None before that."""
+        """The state under the latest lease; None before the first one."""
         return self._current.writer.state if self._current else None
 
     async def run(self, generation_id: str, job_id: str) -> None:
-        """Run it to its end, or until it is somebody else's."""
-        reason = "worker_lost"
+        """Run the generation until it ends, or until another process has acquired it."""
+        reason: RestartReason = "worker_lost"
         while True:
             taken = await self._acquire(generation_id, job_id)
             await retry_transient(lambda: self._queue.jobs.mark_started(job_id))
             if taken.outcome is not Outcome.OK:
-                logger.info("%s: nothing to do: %s", generation_id, taken.outcome)
+                logger.info("%s: nothing to run: %s", generation_id, taken.outcome)
                 return None
             self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, taken)
             try:
@@ -66,22 +67,22 @@ class GenerationRun:
                 logger.info("%s: interrupted: %s", generation_id, reason)
 
     async def _acquire(self, generation_id: str, job_id: str) -> LeaseGrant:
-        token = f"{job_id}/{new_token()}"  # this run's own: the same dispatch delivered twice is still one run
+        token = f"{job_id}/{new_token()}"  # unique to this run: a job that is delivered twice must not run twice
         return await retry_transient(
             lambda: self._log.acquire(generation_id, token, worker=self._worker, neighbours=self._neighbours())
         )
 
-    def look_again(self) -> None:
-        """The server does not know this attempt any more."""
+    def resend_from_last(self) -> None:
+        """The server has lost this epoch: send the last row again, so that the appender restores the log."""
         if self._current and not self._current.is_ending:
             self._current.writer.resend(self._current.writer.output.last_seq)
 
     def stop(self, outcome: Outcome) -> None:
-        """It is somebody else's now: close the upstream and write nothing more."""
+        """Another process has acquired or ended the generation: close the upstream and write nothing more."""
         if self._current and not self._current.is_ending:
             self._current.writer.stop(outcome)
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """See that its end is on disk."""
+        """Wait until the end, if this run wrote it, is on disk; write it again if Redis loses it before."""
         if self._current:
             await self._current.confirm(reconnects)

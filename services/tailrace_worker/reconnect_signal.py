@@ -1,11 +1,11 @@
-"""Word that Redis was away and is back: whatever a worker holds may be unknown to it now."""
+"""A signal that the connection to Redis was lost and is back: the server may have lost what this worker wrote."""
 
 import asyncio
 import contextlib
 
 
 class ReconnectSignal:
-    """Heard by everybody who waits when it rings."""
+    """Wakes every task that waits when `notify` is called."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -15,7 +15,7 @@ class ReconnectSignal:
         self._next = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait that long, or until it rings: whether it did."""
+        """Wait for the next `notify`, for that many seconds at most; whether it was called."""
         event = self._next
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

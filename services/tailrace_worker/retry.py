@@ -1,4 +1,4 @@
-"""Waiting for Redis: every call on the log may be repeated freely, so it is, until the server is back."""
+"""Retries of calls on the log and the queue: each of them may be repeated, so it is, until the server is back."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def retry_transient(call: Callable[[], Awaitable[T]]) -> T:
-    """Repeat the call until Redis answers, or the job is cancelled."""
+    """The result of the call, repeated every RETRY_S while Redis is unavailable; until the task is cancelled."""
     while True:
         try:
             return await call()

@@ -1,7 +1,7 @@
-"""A worker process: takes generations from the queue and runs up to MAX_JOBS of them.
+"""A worker process: takes generations from the queue and runs up to MAX_JOBS of them at once.
 
-Three things go on beside the runs: appends are gathered (`appender`), leases are renewed in one round trip every
-third of a lease, and a control channel of the worker's own brings cancellations within milliseconds.
+Three tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
+third of a lease, and a control channel of the worker's own receives cancellations within milliseconds.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationWorker:
-    """Everything one worker process has. `await run()` until it is told to stop."""
+    """The parts of one worker process. `run()` returns after SIGTERM or SIGINT."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -82,7 +82,11 @@ class GenerationWorker:
             del self.running[generation_id]
 
     async def run(self) -> None:
-        """Work until SIGTERM or SIGINT, then stop picking, drain, and hand the rest back."""
+        """Take and run generations until SIGTERM or SIGINT; then drain, and hand over what still runs.
+
+        Raises:
+            Misconfigured: a server's settings would lose logs.
+        """
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
@@ -90,7 +94,7 @@ class GenerationWorker:
         await self._check_servers()
         self.control.start()
         self.job_wakeups.start()
-        self.control.add(keys.worker(self.name), self._told)
+        self.control.add(keys.worker(self.name), self._on_control_message)
         self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
@@ -107,7 +111,11 @@ class GenerationWorker:
         await self._close()
 
     async def _check_servers(self) -> None:
-        """Raises Misconfigured where a log would not be safe; a server that is away is waited for."""
+        """Wait for the servers, and check their settings.
+
+        Raises:
+            Misconfigured: a server's settings would lose logs.
+        """
         for server in (self.log.server, self.queue.server):
             wrong, warnings = await retry_transient(server.problems)
             for warning in warnings:
@@ -115,15 +123,15 @@ class GenerationWorker:
             if wrong:
                 raise Misconfigured("; ".join(wrong))
 
-    def _told(self, message: bytes | None) -> None:
-        """A generation of ours was taken from us; None: the line was down."""
+    def _on_control_message(self, message: bytes | None) -> None:
+        """`message`: the id of a generation that another process has acquired; None: the connection was lost."""
         if message is None:
             self.reconnects.notify()
         elif run := self.running.get(message.decode()):
             run.stop(Outcome.FENCED)
 
     async def _renew(self) -> None:
-        """Every third of a lease, and when Redis is back: say that we live, and learn what is no longer ours."""
+        """Renew the leases and send the heartbeat, every third of a lease and whenever Redis is back."""
         while True:
             try:
                 await self._renew_leases()
@@ -143,12 +151,12 @@ class GenerationWorker:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
                     await terminate(self.log, self.queue, state.record.id, "cancelled", failure("client_disconnected"))
             elif answer is Outcome.UNKNOWN:
-                run.look_again()
+                run.resend_from_last()
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
                 run.stop(answer)
 
     async def _drain(self) -> None:
-        """No new generation; the running ones have DRAIN_S. What still runs then is handed back to the queue."""
+        """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
         self.job_runner.stop_picking()
         jobs = list(self.job_runner.tasks.values())
         if jobs:

@@ -1,4 +1,4 @@
-"""`tailrace dev` as whoever tries it out meets it."""
+"""`tailrace dev` as a newcomer uses it."""
 
 import asyncio
 import os
@@ -23,24 +23,24 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
         sys.executable, "-m", "tailrace_cli", *arguments, env=ENVIRONMENT, stdout=asyncio.subprocess.PIPE
     )
     assert process.stdout is not None
-    told: dict[str, str] = {}
-    while "answers" not in told:
+    printed: dict[str, str] = {}
+    while "answers" not in printed:
         name, _, value = (await process.stdout.readline()).decode().strip().partition(" ")
-        told[name] = value.strip()
-    assert told["Redis"] == (tmp_path / "answers" / "redis-url").read_text().strip()
-    yield told["Tailrace"]
+        printed[name] = value.strip()
+    assert printed["Redis"] == (tmp_path / "answers" / "redis-url").read_text().strip()
+    yield printed["Tailrace"]
     process.terminate()
     assert await process.wait() == 0
 
 
-async def test_tail_beside_it_tells_an_answer_without_being_told_where_it_is(url: str, tmp_path: Path) -> None:
+async def test_tail_finds_the_server_of_dev_by_its_data_dir(url: str, tmp_path: Path) -> None:
     async with aiohttp.ClientSession() as http:
         api = Api(http, url)
         generation_id = await api.create(model="demo", tokens_per_second=4000)
-        spoken = (await api.wait_for_result(generation_id))["output"][0]["text"]
+        text = (await api.wait_for_result(generation_id))["output"][0]["text"]
     tail = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tailrace_cli", "tail", generation_id, "--wire", "text",
         env=ENVIRONMENT | {"TAILRACE_DATA_DIR": str(tmp_path / "answers")}, stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
-    told, _ = await tail.communicate()
-    assert (told.decode(), tail.returncode) == (spoken, 0)
+    printed, _ = await tail.communicate()
+    assert (printed.decode(), tail.returncode) == (text, 0)

@@ -1,8 +1,8 @@
-"""The independent checker: reads HTTP only, knows nothing of the product but its native wire.
+"""The independent checker: it reads HTTP only, and knows the native wire format and nothing else of the product.
 
-Every token the scripted upstream says is unique, `<tag of the generation>:<k>@<µs>`, so that whatever is lost, told
-twice, out of its place, or of another attempt or generation is visible in the text itself. `Text` folds what a client
-was told and judges every event as it comes; `Case` is one generation with all its readers, and the verdict on it.
+Every token of the scripted upstream is unique, `<tag of the generation>:<k>@<µs>`, so a token that is lost, sent twice,
+out of order, or of another attempt or generation is visible in the text itself. `Fold` folds what one client receives
+and judges every event on arrival; `Case` is one generation with all its readers, and the verdict on it.
 """
 
 import itertools
@@ -21,7 +21,7 @@ RELEVANT = frozenset({"started", "restarted", "done", "gone"})
 
 
 class Violation(NamedTuple):
-    """What must not be: its kind, where it was seen, and what was seen."""
+    """A broken promise: its kind, where it was seen, and what was seen."""
 
     kind: str
     where: str
@@ -29,7 +29,10 @@ class Violation(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What one generation is asked to say, and which of its ends the policy explains."""
+    """The answer that one generation is scripted to get, and the ends that are correct for it.
+
+    `statuses`: final statuses that are correct in any case. `failures`: error codes that are correct as well.
+    """
 
     tag: str
     tokens: int
@@ -45,68 +48,68 @@ class Plan(NamedTuple):
     def body(self) -> dict[str, Any]:
         prefix = f"{'x' * self.padding}{self.tag}:"
         tokens = {"count": self.tokens, "rate": self.rate, "prefix": prefix, "stamp": True}
-        terminating = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
+        end = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
         return {
             "model": "scripted",
-            "messages": [{"role": "user", "content": f"Say {self.tag} {self.marker}"}],
-            "script": [*self.before, {"tokens": tokens}, *terminating],
+            "messages": [{"role": "user", "content": f"{self.tag} {self.marker}"}],
+            "script": [*self.before, {"tokens": tokens}, *end],
             "script_id": self.tag,
             "tailrace": {"on_interrupt": self.on_interrupt},
         }
 
 
-class Text:
-    """The text as a client has it. `add` answers what is wrong with an event, as (kind, detail)."""
+class Fold:
+    """The text as one client has it. `add` yields what is wrong with an event, as (kind, detail)."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._said: list[str] = []
+        self._texts: list[str] = []
         self._next = 0
         self._stamp = 0
         self._epoch = ""
-        self._place = (0, -1)
-        self._told: set[str] = set()
+        self._position = (0, -1)
+        self._tokens: set[str] = set()
         self._missed: set[int] = set()
 
     @property
     def text(self) -> str:
-        return "".join(self._said)
+        return "".join(self._texts)
 
     def add(self, event: Event) -> Iterator[tuple[str, str]]:
         if event.id is not None:
-            yield from self._at(event.id)
+            yield from self._check_order(event.id)
         if event.kind == "restarted":
-            self._begin_anew(event)
+            self._restart(event)
         elif event.kind == "text":
-            yield from self._of_one_attempt(event)
+            yield from self._check_epoch(event)
             text = event.value["text"]
-            self._said.append(text)
+            self._texts.append(text)
             for token in text.split():
-                yield from self._token(token)
+                yield from self._check_token(token)
         elif event.kind == "done" and event.value["status"] == "completed" and self._next != self._plan.tokens:
             yield "lost", f"completed with {self._next} of {self._plan.tokens} tokens"
 
-    def _begin_anew(self, event: Event) -> None:
-        self._said.clear()
-        self._told.clear()
+    def _restart(self, event: Event) -> None:
+        self._texts.clear()
+        self._tokens.clear()
         self._missed.clear()
         self._next, self._stamp, self._epoch = 0, 0, ""
         if event.id is None:
-            self._place = (0, -1)
+            self._position = (0, -1)
 
-    def _at(self, place: str) -> Iterator[tuple[str, str]]:
-        epoch, _, n = place.partition("-")
-        before, self._place = self._place, (int(epoch), int(n))
-        if self._place <= before:
-            yield "reordered", f"id {place} after {before[0]}-{before[1]}"
+    def _check_order(self, entry_id: str) -> Iterator[tuple[str, str]]:
+        epoch, _, seq = entry_id.partition("-")
+        before, self._position = self._position, (int(epoch), int(seq))
+        if self._position <= before:
+            yield "reordered", f"id {entry_id} after {before[0]}-{before[1]}"
 
-    def _of_one_attempt(self, event: Event) -> Iterator[tuple[str, str]]:
+    def _check_epoch(self, event: Event) -> Iterator[tuple[str, str]]:
         epoch = (event.id or "").partition("-")[0]
         if self._epoch and epoch != self._epoch:
-            yield "mixed", f"attempt {epoch} goes on in the text of {self._epoch}"
+            yield "mixed", f"epoch {epoch} continues the text of {self._epoch}"
         self._epoch = epoch
 
-    def _token(self, token: str) -> Iterator[tuple[str, str]]:
+    def _check_token(self, token: str) -> Iterator[tuple[str, str]]:
         match = TOKEN.fullmatch(token)
         if match is None or match[1] != self._plan.tag:
             yield "mixed", f"{token[-60:]!r} in the text of {self._plan.tag}"
@@ -116,15 +119,15 @@ class Text:
             yield "lost", f"{self._next} to {k - 1}, before {token[-60:]}"
             self._missed.update(range(self._next, k))
         elif k < self._next:
-            yield ("reordered" if k in self._missed else "doubled" if token in self._told else "mixed"), token[-60:]
+            yield ("reordered" if k in self._missed else "doubled" if token in self._tokens else "mixed"), token[-60:]
         elif stamp < self._stamp:
-            yield "mixed", f"{token[-60:]} was said before its predecessor"
-        self._told.add(token)
+            yield "mixed", f"{token[-60:]} is older than its predecessor"
+        self._tokens.add(token)
         self._next, self._stamp = max(self._next, k + 1), stamp
 
 
 class Case:
-    """One generation and everybody who read it."""
+    """One generation and all its readers."""
 
     def __init__(self, plan: Plan, generation: str) -> None:
         self.plan = plan
@@ -141,18 +144,18 @@ class Case:
         return next((reader.done["status"] for reader in self.readers if reader.done), "")
 
     def compare(self) -> None:
-        """All who were told the end were told the same text, byte for byte, and the same end."""
-        ends = Counter((reader.done["status"], reader.told.text) for reader in self.readers if reader.done)
+        """All readers that received the end have the same text, byte for byte, and the same status."""
+        ends = Counter((reader.done["status"], reader.fold.text) for reader in self.readers if reader.done)
         if len(ends) > 1:
-            told = "; ".join(f"{count} × {status}, {len(text)} characters" for (status, text), count in ends.items())
-            self.found.append(Violation("rewritten", self.plan.tag, f"clients have different ends: {told}"))
+            seen = "; ".join(f"{count} × {status}, {len(text)} characters" for (status, text), count in ends.items())
+            self.found.append(Violation("rewritten", self.plan.tag, f"clients have different ends: {seen}"))
 
 
-def silences(readers: Iterable["Reader"], faults: Sequence[float]) -> list[float]:
-    """For each take-over that a reader was told of: seconds from the fault behind it to its being told."""
+def recoveries(readers: Iterable["Reader"], faults: Sequence[float]) -> list[float]:
+    """For each takeover that a reader received: seconds from the fault before it to its `restarted`, or to `done`."""
     found = []
     for reader in readers:
-        for before, after in itertools.pairwise(reader.heard):
+        for before, after in itertools.pairwise(reader.received):
             if after.event.kind in RELEVANT and _is_recovery(after.event):
                 since = [fault for fault in faults if before.at - 0.1 <= fault <= after.at]
                 found.append(after.at - (since[0] if since else before.at))
@@ -169,7 +172,7 @@ def waits(readers: Iterable["Reader"], faults: Sequence[float]) -> list[float]:
     """For each fault, and each reader in the middle of an answer then: seconds until its next event."""
     found = []
     for reader in readers:
-        times = [heard.at for heard in reader.heard]
+        times = [each.at for each in reader.received]
         for fault in faults:
             following = next((i for i, at in enumerate(times) if at > fault), 0)
             if following:

@@ -1,6 +1,6 @@
-"""Ways to break things: a server that comes back with older data, a line that loses what it carries, and commands.
+"""Faults to inject: a server that restarts with older data, a TCP link that loses what it carries, Redis commands.
 
-Signals are sent by process (`Process.send`); what is here is everything else.
+Signals are sent by `Process.send`; every other fault is here.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ PIECE = 65536
 
 
 class Snapshot:
-    """What a server had on disk at one moment; `roll_back` makes that all it has."""
+    """The data of a server on disk at one moment; `roll_back` restores it."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
@@ -33,7 +33,7 @@ class Snapshot:
         shutil.move(self._copy, self._files)
 
 
-def forget_all(server: EmbeddedServer) -> None:
+def delete_data(server: EmbeddedServer) -> None:
     """The server must have been killed; the next start finds nothing."""
     shutil.rmtree(server.data_dir / "appendonlydir", ignore_errors=True)
     for dump in Path(server.data_dir).glob("*.rdb"):
@@ -41,11 +41,11 @@ def forget_all(server: EmbeddedServer) -> None:
 
 
 class Link:
-    """A TCP line to a port on loopback that can be made to behave badly, at any time, for all its connections.
+    """A TCP proxy to a port on loopback whose faults can be switched at any time, for all its connections.
 
-    `cut_replies`: the chance that a reply is lost and its connection with it · `delay_s`: each piece is late by that ·
-    `black_hole`: nothing arrives, and nobody is told · `bytes_per_s`: of replies, for each connection · `half_open`: an
-    end is not passed on · `watch`: is shown what clients send.
+    `cut_replies`: probability that a reply is lost and its connection with it · `delay_s`: delay of each piece ·
+    `black_hole`: nothing is forwarded, and no end reports it · `bytes_per_s`: rate of replies, for each connection ·
+    `half_open`: the end of a connection is not forwarded · `watch`: called with what clients send.
     """
 
     def __init__(self, target: int, rng: random.Random) -> None:
@@ -64,32 +64,32 @@ class Link:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         try:
-            there_reader, there = await asyncio.open_connection("127.0.0.1", self.target)
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
         except OSError:
             self._drop(writer)
             return
-        self._writers.add(there)
+        self._writers.add(server_writer)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._pass(reader, there, self._request))
-                both.create_task(self._pass(there_reader, writer, self._reply))
+                both.create_task(self._forward(reader, server_writer, self._request))
+                both.create_task(self._forward(server_reader, writer, self._reply))
         except* (OSError, ConnectionAbortedError):
             pass
         finally:
             self._drop(writer)
-            self._drop(there)
+            self._drop(server_writer)
 
     def _drop(self, writer: asyncio.StreamWriter) -> None:
         writer.transport.abort()
         self._writers.discard(writer)
 
-    async def _pass(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, treat: Callable[[bytes], float]
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Callable[[bytes], float]
     ) -> None:
         while data := await reader.read(PIECE):
-            wait = treat(data) + self.delay_s
-            if wait:
-                await asyncio.sleep(wait)
+            pause_s = fault(data) + self.delay_s
+            if pause_s:
+                await asyncio.sleep(pause_s)
             while self.black_hole:  # noqa: ASYNC110 - a switch
                 await asyncio.sleep(0.05)
             writer.write(data)
@@ -110,26 +110,26 @@ class Link:
         return len(data) / self.bytes_per_s if self.bytes_per_s else 0.0
 
     def cut(self) -> None:
-        """Every connection, now."""
+        """Abort every connection now."""
         for writer in list(self._writers):
             writer.transport.abort()
 
 
 @contextlib.asynccontextmanager
 async def link(target: int, rng: random.Random) -> AsyncIterator[Link]:
-    """A line that ends with the block."""
-    line = Link(target, rng)
+    """A link that closes with the block."""
+    opened = Link(target, rng)
     tasks: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(line.serve(reader, writer))
+        task = asyncio.create_task(opened.serve(reader, writer))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=PIECE)
-    line.port = server.sockets[0].getsockname()[1]
+    opened.port = server.sockets[0].getsockname()[1]
     try:
-        yield line
+        yield opened
     finally:
         server.close()
         for task in list(tasks):
@@ -138,15 +138,15 @@ async def link(target: int, rng: random.Random) -> AsyncIterator[Link]:
 
 
 async def kill_clients(redis: Redis, kind: str) -> None:
-    """Cut every connection of a kind (`normal`, `pubsub`) but our own."""
+    """Close every connection of a kind (`normal`, `pubsub`) except this client's."""
     await redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
 
-async def forget_scripts(redis: Redis) -> None:
+async def flush_scripts(redis: Redis) -> None:
     await redis.execute_command("SCRIPT", "FLUSH")
 
 
 async def leave_memory(redis: Redis, spare: int | None) -> None:
-    """Let the server take only so many bytes more; None: as many as it likes."""
+    """Limit the server to so many more bytes; None removes the limit."""
     used = int((await redis.info("memory"))["used_memory"])
     await redis.config_set("maxmemory", 0 if spare is None else used + spare)

@@ -1,7 +1,7 @@
-"""The proof that the suite bites: without any one of its guards the product must fail a scenario.
+"""Mutants: the product without one of its guards must fail a scenario.
 
-Each guard is taken out of a copy of the sources, and the scenario that stands for it is played on that copy. A mutant
-that survives says that nobody would notice if the guard were lost.
+Each guard is removed from a copy of the sources, and its scenario is played on that copy. A mutant that survives means
+that no test would notice the loss of its guard.
 """
 
 import shutil
@@ -16,7 +16,7 @@ SOURCES = ("shared", "services")
 
 
 class Edit(NamedTuple):
-    """Where a guard stands, its text, and what is there without it."""
+    """A guard's file and text, and what replaces it."""
 
     path: str
     guard: str
@@ -24,7 +24,7 @@ class Edit(NamedTuple):
 
 
 class Mutant(NamedTuple):
-    """The product without a guard, and the scenario that must notice."""
+    """The edits that remove a guard, and the scenario that must fail without it."""
 
     scenario: str
     edits: Sequence[Edit]
@@ -72,7 +72,7 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
-    "suspects run one at a time": Mutant(
+    "quarantined run one at a time": Mutant(
         "poison",
         [
             Edit(
@@ -82,6 +82,10 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "neighbours of a dead worker are spared": Mutant(
+        "kill-storm",
+        [Edit("shared/tailrace/lifecycle/limits.py", "return state.neighbours > 0 and", "return False and")],
+    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),
@@ -90,7 +94,7 @@ MUTANTS: dict[str, Mutant] = {
 
 @contextmanager
 def sources_without(mutant: Mutant) -> Iterator[list[Path]]:
-    """The roots of a copy of the sources in which the guard is missing."""
+    """The source roots of a copy without the guard."""
     with tempfile.TemporaryDirectory(prefix="tailrace-mutant-") as folder:
         for source in SOURCES:
             shutil.copytree(ROOT / source, Path(folder) / source, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,4 +1,4 @@
-"""Clients: they stay while they can, come back with their cursor like an `EventSource`, and keep a transcript."""
+"""Clients that reconnect with their cursor, as an `EventSource` does, and keep a transcript of what they receive."""
 
 import asyncio
 import itertools
@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from system.checker import Plan, Text, Violation
+from system.checker import Fold, Plan, Violation
 from system.wire_client import CUT, Event, EventParser, Exchange, open_exchange
 
 
-class Nodes:
-    """The web nodes that clients know, in turn. `may_cut`: whether connections may break without a word."""
+class FrontendPorts:
+    """Ports of the frontends that clients use, in turn. `may_cut`: whether connections may break without a hint."""
 
     def __init__(self, ports: Callable[[], Sequence[int]], *, may_cut: bool = False) -> None:
         self._ports = ports
@@ -23,13 +23,15 @@ class Nodes:
         return ports[next(self._turn) % len(ports)]
 
 
-class Heard(NamedTuple):
+class Received(NamedTuple):
+    """An event, and when it was received (monotonic)."""
+
     at: float
     event: Event
 
 
 class Visit(NamedTuple):
-    """One connection: when it was opened and where, the cursor given, the status (0: refused), how it ended."""
+    """One connection: when and where it was opened, the cursor sent, the status (0: refused), how it ended."""
 
     at: float
     port: int
@@ -40,27 +42,29 @@ class Visit(NamedTuple):
 
 
 class Reader:
-    """One client of one generation: stays while it can, comes back with its cursor, keeps a transcript.
+    """One client of one generation.
 
-    `hop`: after how many texts it leaves by itself, each time, to resume at another node. `pause_s`: how long it does
-    not read after its first text.
+    `hop`: the number of texts after which it disconnects each time, to resume at another frontend. `returns`: it
+    resumes only after this event. `pause_s`: for how long it stops reading after its first text. `buffer`: bytes of its
+    socket's receive buffer.
     """
 
     def __init__(
-        self, name: str, plan: Plan, generation: str, nodes: Nodes, hop: Callable[[], int] | None = None,
-        pause_s: float = 0, buffer: int | None = None,
+        self, name: str, plan: Plan, generation: str, ports: FrontendPorts, hop: Callable[[], int] | None = None,
+        returns: asyncio.Event | None = None, pause_s: float = 0, buffer: int | None = None,
     ) -> None:  # fmt: skip
         self.name = name
         self.plan = plan
-        self.heard: list[Heard] = []
+        self.received: list[Received] = []
         self.visits: list[Visit] = []
         self.violations: list[Violation] = []
         self.done: dict[str, Any] | None = None
         self.vanished = ""
-        self.sign_at = time.monotonic()
-        self.told: Text = Text(plan)
+        self.last_byte_at = time.monotonic()
+        self.fold = Fold(plan)
         self._path = f"/v1/generations/{generation}/events"
-        self._nodes = nodes
+        self._ports = ports
+        self.returns = returns
         self._hop = hop
         self._pause_s = pause_s
         self._buffer = buffer
@@ -72,23 +76,23 @@ class Reader:
 
     @property
     def restarts(self) -> int:
-        return sum(heard.event.kind == "restarted" for heard in self.heard)
+        return sum(each.event.kind == "restarted" for each in self.received)
 
     def wrong(self, kind: str, detail: str) -> None:
         self.violations.append(Violation(kind, self.name, detail))
 
-    async def read(self, patience_s: float) -> None:
-        """Until the end; what has none within the patience is a hang."""
+    async def read(self, timeout_s: float) -> None:
+        """Read until the end; no end within the timeout is a hang."""
         try:
-            async with asyncio.timeout(patience_s):
+            async with asyncio.timeout(timeout_s):
                 while not self.over:
                     await self._visit()
         except TimeoutError:
-            last = self.heard[-1].event.kind if self.heard else "nothing"
-            self.wrong("hang", f"no end within {patience_s:g} s; the last it heard was {last}")
+            last = self.received[-1].event.kind if self.received else "nothing"
+            self.wrong("hang", f"no end within {timeout_s:g} s; last received: {last}")
 
     async def _visit(self) -> None:
-        port, cursor, began = self._nodes.next(), self._parser.last_id, time.monotonic()
+        port, cursor, began = self._ports.next(), self._parser.last_id, time.monotonic()
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": cursor} if cursor else {})
         try:
             async with asyncio.timeout(15):
@@ -100,20 +104,22 @@ class Reader:
         self._parser = EventParser()
         self._parser.last_id = cursor
         try:
-            left = await self._listen(exchange) if exchange.status == 200 else False
+            left = await self._receive_all(exchange) if exchange.status == 200 else False
         finally:
             exchange.close()
             self.visits.append(Visit(began, port, cursor, exchange.status, time.monotonic(), exchange.end))
         if not left:
-            await self._after(exchange)
+            await self._judge_close(exchange)
+        elif self.returns:
+            await self.returns.wait()
 
-    async def _listen(self, exchange: Exchange) -> bool:
-        """Whether it left by itself."""
+    async def _receive_all(self, exchange: Exchange) -> bool:
+        """Whether this client disconnected by itself."""
         texts, leave_after = 0, self._hop() if self._hop else 0
-        async for piece in exchange.pieces():
-            self.sign_at = time.monotonic()
-            for event in self._parser.feed(piece):
-                self._hear(event)
+        async for chunk in exchange.chunks():
+            self.last_byte_at = time.monotonic()
+            for event in self._parser.feed(chunk):
+                self._receive(event)
                 texts += event.kind == "text"
             if texts and self._pause_s:
                 pause, self._pause_s = self._pause_s, 0
@@ -122,11 +128,11 @@ class Reader:
                 return True
         return False
 
-    def _hear(self, event: Event) -> None:
+    def _receive(self, event: Event) -> None:
         if self.over:
             return self.wrong("after the end", f"{event.kind} {event.data[:60]}")
-        self.heard.append(Heard(time.monotonic(), event))
-        for kind, detail in self.told.add(event):
+        self.received.append(Received(time.monotonic(), event))
+        for kind, detail in self.fold.add(event):
             self.wrong(kind, detail)
         if event.kind == "done":
             self.done = event.value
@@ -145,8 +151,8 @@ class Reader:
         if not self.plan.may_vanish:
             self.wrong("vanished", how)
 
-    async def _after(self, exchange: Exchange) -> None:
-        """The connection ended: was that said, and when to come again?"""
+    async def _judge_close(self, exchange: Exchange) -> None:
+        """The connection ended: check that it ended with a hint, and wait as long as the hint asks."""
         if exchange.status in (404, 410):
             return self._gone(str(exchange.status))
         if exchange.status != 200:
@@ -158,12 +164,12 @@ class Reader:
             await asyncio.sleep(self._parser.retry / 1000)
         elif exchange.end == "whole":
             self.wrong("silent end", "the stream ended without done, gone or retry")
-        elif not self._nodes.may_cut:
-            self.wrong("cut", "the connection broke, and nothing was there to break it")
+        elif not self._ports.may_cut:
+            self.wrong("cut", "the connection broke, and no fault was injected that could break it")
         return None
 
     def excerpt(self, around: int = 12) -> str:
-        """The last events and connections, to read."""
+        """The first connections, and the last events."""
         lines = [f"    {v.at:.3f}-{v.until:.3f} :{v.port} after {v.cursor}: {v.status} {v.end}" for v in self.visits]
-        lines += [f"    {h.at:.3f} {h.event.id} {h.event.kind} {h.event.data[-90:]}" for h in self.heard]
+        lines += [f"    {h.at:.3f} {h.event.id} {h.event.kind} {h.event.data[-90:]}" for h in self.received]
         return "\n".join([f"  {self.name}", *lines[:3], "    …", *lines[-around:]])

@@ -1,8 +1,8 @@
 """Twenty answers of a real model, each cut three times and resumed on the other of two frontends.
 
-`scripts/try-real-model` runs it. For every answer one reader is left alone and one is cut at random points; both must
-have the same text and the same ids, and the numbers must be dense. It also tells what Tailrace adds to the model's own
-time to the first text.
+`scripts/try-real-model` runs it. For every answer one reader is never cut and one is cut at random points; both must
+have the same text and the same ids, and the sequence numbers must be dense. It also measures what Tailrace adds to the
+model's own time to the first text.
 """
 
 import argparse
@@ -36,7 +36,7 @@ class Event(NamedTuple):
 
 
 async def events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
-    """Server-Sent Events, read by the letter of what is sent."""
+    """Server-Sent Events, parsed exactly as they are sent."""
     fields: dict[str, str] = {}
     async for raw in lines:
         line = raw.decode().rstrip("\n")
@@ -44,8 +44,8 @@ async def events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
             name, _, value = line.partition(": ")
             fields[name] = value
         elif "event" in fields:
-            epoch, _, n = fields["id"].partition("-")
-            yield Event(int(epoch), int(n), fields["event"], json.loads(fields["data"]))
+            epoch, _, seq = fields["id"].partition("-")
+            yield Event(int(epoch), int(seq), fields["event"], json.loads(fields["data"]))
             fields = {}
 
 
@@ -55,25 +55,25 @@ async def whole(http: aiohttp.ClientSession, url: str) -> list[Event]:
 
 
 async def cut(http: aiohttp.ClientSession, urls: list[str], points: list[int]) -> tuple[list[Event], int]:
-    """Read with a cut after each of those many events, each time going on at the next url. Also: how many cuts."""
-    heard: list[Event] = []
+    """The events, read with a cut after each of these numbers of events and resumed at the next url; and the cuts."""
+    received: list[Event] = []
     for turn, wanted in enumerate([*points, sys.maxsize]):
-        headers = {"Last-Event-ID": f"{heard[-1].epoch}-{heard[-1].seq}"} if heard else {}
+        headers = {"Last-Event-ID": f"{received[-1].epoch}-{received[-1].seq}"} if received else {}
         async with http.get(urls[turn % len(urls)], headers=headers) as answer:
             got = 0
             async for event in events(answer.content):
-                heard.append(event)
+                received.append(event)
                 got += 1
                 if event.kind == "done":
-                    return heard, turn
+                    return received, turn
                 if got == wanted:
                     answer.close()
                     break
-    raise AssertionError("never ended")
+    raise AssertionError("no end")
 
 
-def text(heard: list[Event]) -> str:
-    return "".join(event.data["text"] for event in heard if event.kind == "text")
+def text(received: list[Event]) -> str:
+    return "".join(event.data["text"] for event in received if event.kind == "text")
 
 
 def problems(uncut: list[Event], resumed: list[Event]) -> list[str]:
@@ -106,7 +106,7 @@ def request(model: str, question: str, **more: Any) -> dict[str, Any]:
 
 
 async def resume_answers(product: Stack, http: aiohttp.ClientSession, model: str, count: int) -> int:
-    """Prints a line an answer; returns how many had a problem."""
+    """Print a line for each answer; the number of answers with a problem."""
     bad = 0
     for number in range(count):
         question = QUESTIONS[number % len(QUESTIONS)]
@@ -118,23 +118,25 @@ async def resume_answers(product: Stack, http: aiohttp.ClientSession, model: str
         uncut, (resumed, cuts) = await asyncio.gather(whole(http, urls[0]), cut(http, urls, points))
         found = problems(uncut, resumed)
         bad += bool(found) or cuts < CUTS
-        told = ", ".join(found) or "equal, dense"
-        print(f"{number + 1:3}/{count}  {len(uncut):4} entries  {cuts} cuts  {told}  {text(uncut)[:44]!r}", flush=True)
+        verdict = ", ".join(found) or "equal, dense"
+        print(
+            f"{number + 1:3}/{count}  {len(uncut):4} entries  {cuts} cuts  {verdict}  {text(uncut)[:44]!r}", flush=True
+        )
     return bad
 
 
 async def added_time(product: Stack, http: aiohttp.ClientSession, upstream: str, model: str, count: int) -> None:
     body = request(model, "Say hi.", max_tokens=4, stream=True, temperature=0)
-    ours, theirs = [], []
+    through, direct = [], []
     for _ in range(count):
-        theirs.append(await first_text(http, f"{upstream}/chat/completions", body))
+        direct.append(await first_text(http, f"{upstream}/chat/completions", body))
         await asyncio.sleep(0.1)
-        ours.append(await first_text(http, f"{product.url}/v1/generations", body))
+        through.append(await first_text(http, f"{product.url}/v1/generations", body))
         await asyncio.sleep(0.1)
-    added = sorted(1000 * (mine - own) for mine, own in zip(ours, theirs, strict=True))
+    added = sorted(1000 * (with_us - alone) for with_us, alone in zip(through, direct, strict=True))
     print(
-        f"to the first text, ms: upstream p50 {1000 * statistics.median(theirs):.1f}, "
-        f"through Tailrace p50 {1000 * statistics.median(ours):.1f}, "
+        f"to the first text, ms: upstream p50 {1000 * statistics.median(direct):.1f}, "
+        f"through Tailrace p50 {1000 * statistics.median(through):.1f}, "
         f"added p50 {statistics.median(added):.1f}, p95 {added[int(0.95 * count)]:.1f} ({count} pairs)"
     )
 

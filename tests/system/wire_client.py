@@ -1,6 +1,6 @@
-"""HTTP/1.1 and Server-Sent Events over a bare socket: the checker's ears, sharing nothing with what they listen to.
+"""HTTP/1.1 and Server-Sent Events over a bare socket: the checker's own client, which shares no code with the product.
 
-How a body ends is part of what is heard: `whole` (the last chunk came), or `cut` (the connection broke before it).
+How a body ends is part of the result: `whole` (its last chunk was received), or `cut` (the connection broke before).
 """
 
 import asyncio
@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 End = Literal["whole", "cut"]
 CUT = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
-"""What a broken connection, or an answer that is no HTTP, raises here."""
+"""What a broken connection, or a response that is not HTTP, raises here."""
 
 
 class Event(NamedTuple):
-    """A dispatched event; `id` is None where its frame named none."""
+    """A dispatched event; `id` is None where its frame has none."""
 
     id: str | None
     kind: str
@@ -28,8 +28,7 @@ class Event(NamedTuple):
 
 
 class EventParser:
-    """Bytes in, events out. `retry` is a hint that no event followed: one that ends a stream. `last_id` is what a
-    client hands back."""
+    """Bytes in, events out. `retry`: the last retry hint, in ms, if no event followed it. `last_id`: the cursor."""
 
     def __init__(self) -> None:
         self.retry: int | None = None
@@ -72,8 +71,12 @@ class Exchange:
         self.headers: dict[str, str] = {}
         self.end: End = "cut"
 
-    async def ask(self, head: bytes, body: bytes) -> None:
-        """Raises one of CUT if there is no answer."""
+    async def send(self, head: bytes, body: bytes) -> None:
+        """Send the request and read the response's head.
+
+        Raises:
+            one of CUT: there is no response.
+        """
         self._writer.write(head + body)
         await self._writer.drain()
         line = await self._reader.readuntil(b"\r\n")
@@ -82,8 +85,8 @@ class Exchange:
             name, _, value = line.decode("latin-1").partition(":")
             self.headers[name.lower()] = value.strip()
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes; `end` says afterwards how it ended."""
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it is received; afterwards `end` has how it ended."""
         with contextlib.suppress(*CUT):
             if self.headers.get("transfer-encoding") == "chunked":
                 while size := int(await self._reader.readuntil(b"\r\n"), 16):
@@ -99,20 +102,20 @@ class Exchange:
 async def open_exchange(
     port: int, method: str, path: str, headers: Mapping[str, str | bytes], body: bytes = b"", buffer: int | None = None
 ) -> Exchange:
-    """Ask, and read the answer's head. `buffer`: bytes of the socket's receive buffer, for clients that stall.
+    """Send a request and read the response's head. `buffer`: bytes of the socket's receive buffer, for slow clients.
 
     Raises:
-        one of CUT: there is no answer.
+        one of CUT: there is no response.
     """
     with contextlib.ExitStack() as undo:
-        line = socket.socket()
-        undo.callback(line.close)
+        connection = socket.socket()
+        undo.callback(connection.close)
         if buffer:
-            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        line.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(line, ("127.0.0.1", port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
         undo.pop_all()
-    reader, writer = await asyncio.open_connection(sock=line, limit=buffer or 65536)
+    reader, writer = await asyncio.open_connection(sock=connection, limit=buffer or 65536)
     exchange = Exchange(reader, writer)
     named = {"Host": f"127.0.0.1:{port}", "Connection": "close", **headers}
     if body:
@@ -121,7 +124,7 @@ async def open_exchange(
     for name, value in named.items():
         head += name.encode() + b": " + (value.encode() if isinstance(value, str) else value) + b"\r\n"
     try:
-        await exchange.ask(head + b"\r\n", body)
+        await exchange.send(head + b"\r\n", body)
     except BaseException:
         exchange.close()
         raise
@@ -131,14 +134,14 @@ async def open_exchange(
 async def ask(
     port: int, method: str, path: str, value: Any = None, timeout: float = 30.0, **headers: str
 ) -> tuple[int, Any]:
-    """Status and JSON of an answer; status 0 if there was none."""
+    """Send a request; the status and the body (decoded if it is JSON) of its response. Status 0: no response."""
     body = b"" if value is None else json.dumps(value).encode()
     named = {name.replace("_", "-"): each for name, each in headers.items()}
     try:
         async with asyncio.timeout(timeout):
             exchange = await open_exchange(port, method, path, named, body)
             try:
-                told = b"".join([piece async for piece in exchange.pieces()])
+                content = b"".join([chunk async for chunk in exchange.chunks()])
             finally:
                 exchange.close()
     except (*CUT, TimeoutError):
@@ -146,4 +149,4 @@ async def ask(
     if exchange.end == "cut":
         return 0, None
     is_json = exchange.headers.get("content-type", "").startswith("application/json")
-    return exchange.status, json.loads(told) if is_json else told
+    return exchange.status, json.loads(content) if is_json else content

@@ -1,1 +1,1 @@
-"""How generations end: by request, at a deadline, or because every process that ran them died."""
+"""How generations end: by request, at a limit, or after every process that ran them died; and what follows an end."""

@@ -1,10 +1,11 @@
-"""Ending what somebody else runs: cancel, delete, and whoever finds that a generation cannot go on.
+"""Ends that another process than the running worker writes: by a cancel, a delete, or a limit.
 
-    acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish
+    acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish ──▶ finalize
 
-It works from any node, with a dead worker, and while the generation still waits. If whoever does it dies half-way, the
-head's `terminating` says what was begun. Whoever is fenced by another who ends it gives that one a moment: many at
-once, in step, would fence each other for ever (20 of them: up to 7,588 take-overs, measured; with it a few dozen).
+This works in any process, with a dead worker, and while the generation is queued. Where the process dies half-way, the
+state's `terminating` has the status, and a sweeper writes the end. Concurrent callers back off at random when another
+one has fenced them; in lock-step they would keep fencing each other (20 of them: up to 7,588 acquires, measured; with
+the backoff a few dozen).
 """
 
 import asyncio
@@ -19,26 +20,28 @@ from tailrace.log.codec import from_row
 from tailrace.log.output import Output
 from tailrace.queue import Queue
 
-PAUSE_S = 0.002  # twice as long each time, up to an eighth of a second
+BACKOFF_S = 0.002
+"""Upper bound of the first random pause; doubled each time, up to an eighth of a second."""
 
 CONFIRM_S = 2.5
-"""After that an end is on disk (an fsync every second, and what may delay it), or its worker writes it again."""
+"""By then an end is on disk: Redis syncs every second, and a busy disk may delay that. A worker checks its end then."""
 
 
 async def terminate(
     log: Log, queue: Queue, generation_id: str, status: FinalStatus, error: Failure | None = None
 ) -> None:
-    """Write the one `done`, unless there is one already.
+    """End the generation with this status, unless it has ended. Returns when its `done` is in the log.
 
     Raises:
         NotFound, Gone: there is no such generation, or no longer.
+        RedisUnavailable: a server could not be reached; the call may be repeated.
     """
     for fenced in count():
         taken = await log.acquire(generation_id, new_token(), terminating=status)
         if taken.outcome is Outcome.DONE:
             return
         if taken.state is None:
-            await log.state(generation_id)  # raises what became of it; if it is back: once more
+            await log.state(generation_id)  # raises NotFound or Gone, unless a worker has just restored it
             continue
         await log.notify_worker(taken.state)
         output = Output(map(from_row, taken.rows), logprobs=taken.state.record.logprobs)
@@ -47,4 +50,4 @@ async def terminate(
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await finalize(queue, taken.state)
             return
-        await asyncio.sleep(random.uniform(0, PAUSE_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load
+        await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

@@ -48,7 +48,7 @@ async def heard_after_ms(port: int, path: str, text: bytes) -> float:
     headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
     exchange = await open_exchange(port, "POST", path, headers, BODY)
     try:
-        async for piece in exchange.pieces():
+        async for piece in exchange.chunks():
             heard += piece
             if text in heard:
                 return 1000 * (time.monotonic() - began)

@@ -1,11 +1,9 @@
-"""Word that Redis is back."""
-
 import asyncio
 
 from tailrace_worker.reconnect_signal import ReconnectSignal
 
 
-async def test_it_wakes_whoever_waits_and_nobody_who_comes_later() -> None:
+async def test_notify_wakes_every_waiting_task_and_no_later_one() -> None:
     reconnects = ReconnectSignal()
     waiting = [asyncio.create_task(reconnects.wait(60)) for _ in range(2)]
     await asyncio.sleep(0)

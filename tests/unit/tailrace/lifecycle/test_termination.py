@@ -27,7 +27,7 @@ def queue(redis: Redis) -> Queue:
 
 @pytest.fixture
 async def generation_id(log: Log, queue: Queue) -> str:
-    """One that waits."""
+    """Of a generation that waits for a worker."""
     record = record_of(id=new_generation_id())
     await submit(log, queue, record)
     return record.id
@@ -35,7 +35,7 @@ async def generation_id(log: Log, queue: Queue) -> str:
 
 @pytest.fixture
 async def taken(log: Log, queue: Queue, generation_id: str) -> LeaseGrant:
-    """It runs, and has said something."""
+    """The lease of a worker that has written a first text."""
     state = await log.state(generation_id)
     taken = await log.acquire(generation_id, state.job_id, worker="first")
     await queue.jobs.mark_started(state.job_id)
@@ -54,13 +54,13 @@ async def write(log: Log, taken: LeaseGrant, last_seq: int, *events: Event) -> O
     return answer.outcome
 
 
-async def whole(log: Log, generation_id: str) -> list[Entry]:
+async def entries_of(log: Log, generation_id: str) -> list[Entry]:
     return [entry async for entry in log.read_all(generation_id)]
 
 
-async def the_end(log: Log, generation_id: str) -> Done:
-    """The `done`, of a log that is in order."""
-    entries = await whole(log, generation_id)
+async def checked_done(log: Log, generation_id: str) -> Done:
+    """The `done` of a log whose ids and numbers are in order."""
+    entries = await entries_of(log, generation_id)
     assert all(after.is_contiguous_after(before.id) and after.id > before.id for before, after in pairwise(entries))
     done = entries[-1].event
     assert isinstance(done, Done)
@@ -68,23 +68,23 @@ async def the_end(log: Log, generation_id: str) -> Done:
     return done
 
 
-async def test_what_waits_is_cancelled_and_nobody_will_run_it(
+async def test_terminate_cancels_a_queued_generation_and_removes_its_job(
     redis: Redis, log: Log, queue: Queue, generation_id: str
 ) -> None:
     job_id = (await log.state(generation_id)).job_id
     await terminate(log, queue, generation_id, "cancelled")
-    done = await the_end(log, generation_id)
+    done = await checked_done(log, generation_id)
     assert (done.status, done.output, done.finish, done.usage) == ("cancelled", [], [], None)
     assert await queue.load("anna") == (0, 0, None)
     assert await redis.keys(f"*{job_id}*") == []
     assert (await log.acquire(generation_id, job_id, worker="first")).outcome is Outcome.DONE
 
 
-async def test_what_runs_is_cancelled_with_what_it_has_said(
+async def test_terminate_cancels_a_running_generation_and_keeps_its_text(
     log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
     await terminate(log, queue, generation_id, "cancelled")
-    done = await the_end(log, generation_id)
+    done = await checked_done(log, generation_id)
     assert (done.status, done.finish, done.open) == ("cancelled", [Finish(0, None)], [0])
     assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
     assert done.usage is not None
@@ -93,46 +93,48 @@ async def test_what_runs_is_cancelled_with_what_it_has_said(
     assert await queue.index.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
 
 
-async def test_the_worker_is_told_before_anything_else(
+async def test_terminate_notifies_the_worker(
     redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
-    told: asyncio.Queue[bytes | None] = asyncio.Queue()
+    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
     control = Subscriber(redis)
-    control.add(keys.worker("first"), told.put_nowait)
+    control.add(keys.worker("first"), messages.put_nowait)
     control.start()
     async with asyncio.timeout(5):
-        assert await told.get() is None
+        assert await messages.get() is None
         await terminate(log, queue, generation_id, "cancelled")
-        assert await told.get() == generation_id.encode()
+        assert await messages.get() == generation_id.encode()
     await control.close()
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled", "incomplete"])
-async def test_an_end_says_why(
+async def test_terminate_writes_the_status_and_the_failure(
     log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, status: FinalStatus
 ) -> None:
-    why = Failure("The deadline has passed.", "deadline_exceeded")
-    await terminate(log, queue, generation_id, status, why)
-    done = await the_end(log, generation_id)
-    assert (done.status, done.error) == (status, why)
+    failure = Failure("The deadline has passed.", "deadline_exceeded")
+    await terminate(log, queue, generation_id, status, failure)
+    done = await checked_done(log, generation_id)
+    assert (done.status, done.error) == (status, failure)
     assert done.at == pytest.approx((await log.server.now()) / 1000, abs=30)
 
 
-async def test_what_has_ended_stays_as_it_ended(log: Log, queue: Queue, taken: LeaseGrant, generation_id: str) -> None:
+async def test_terminate_leaves_an_ended_generation_as_it_is(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
+) -> None:
     await terminate(log, queue, generation_id, "failed")
-    before = await whole(log, generation_id)
+    before = await entries_of(log, generation_id)
     await terminate(log, queue, generation_id, "cancelled")
-    assert await whole(log, generation_id) == before
+    assert await entries_of(log, generation_id) == before
 
 
-async def test_what_never_was_is_not_found(redis: Redis, log: Log, queue: Queue) -> None:
+async def test_terminate_of_an_unknown_generation_is_not_found(redis: Redis, log: Log, queue: Queue) -> None:
     with pytest.raises(NotFound):
         await terminate(log, queue, new_generation_id(), "cancelled")
     assert await redis.dbsize() == 0
 
 
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
-async def test_what_is_no_longer_kept_is_gone_and_why(
+async def test_terminate_of_a_generation_no_longer_kept_is_gone(
     redis: Redis, log: Log, queue: Queue, generation_id: str, fate: str
 ) -> None:
     if fate == "deleted":
@@ -144,50 +146,49 @@ async def test_what_is_no_longer_kept_is_gone_and_why(
     assert gone.value.code == fate
 
 
-@pytest.mark.parametrize("enders", [2, 20])
-async def test_of_all_who_end_it_one_does_and_all_return(
-    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, enders: int
+@pytest.mark.parametrize("callers", [2, 20])
+async def test_concurrent_callers_of_terminate_write_one_done(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, callers: int
 ) -> None:
     statuses: list[FinalStatus] = ["cancelled", "failed", "incomplete", "completed"]
-    await asyncio.gather(*(terminate(log, queue, generation_id, statuses[n % 4]) for n in range(enders)))
-    assert [isinstance(entry.event, Done) for entry in await whole(log, generation_id)].count(True) == 1
-    await the_end(log, generation_id)
+    await asyncio.gather(*(terminate(log, queue, generation_id, statuses[n % 4]) for n in range(callers)))
+    assert [isinstance(entry.event, Done) for entry in await entries_of(log, generation_id)].count(True) == 1
+    await checked_done(log, generation_id)
 
 
-async def test_two_who_end_it_in_step_do_not_fence_each_other_for_ever(
+async def test_two_callers_of_terminate_in_lock_step_do_not_fence_each_other_forever(
     log: Log, queue: Queue, generation_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whenever one is about to finish, the other takes over first, if it comes within 5 ms."""
+    """Before each `finish`, the other caller has 5 ms to acquire the log first."""
     acquire, finish = log.acquire, log.finish
-    overtaken, latest = asyncio.Condition(), 0
+    acquired, latest = asyncio.Condition(), 0
 
-    async def acquire_and_tell(*given: Any, **more: Any) -> LeaseGrant:
+    async def acquire_and_notify(*args: Any, **options: Any) -> LeaseGrant:
         nonlocal latest
-        taken = await acquire(*given, **more)
-        async with overtaken:
+        taken = await acquire(*args, **options)
+        async with acquired:
             latest = max(latest, taken.epoch)
-            overtaken.notify_all()
+            acquired.notify_all()
         return taken
 
     async def finish_late(generation_id: str, epoch: int, last_seq: int, done: Done) -> AppendResult:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(0.005), overtaken:
-                await overtaken.wait_for(lambda: latest > epoch)
+            async with asyncio.timeout(0.005), acquired:
+                await acquired.wait_for(lambda: latest > epoch)
         return await finish(generation_id, epoch, last_seq, done)
 
-    monkeypatch.setattr(log, "acquire", acquire_and_tell)
+    monkeypatch.setattr(log, "acquire", acquire_and_notify)
     monkeypatch.setattr(log, "finish", finish_late)
     async with asyncio.timeout(10):
         await asyncio.gather(*(terminate(log, queue, generation_id, "cancelled") for _ in range(2)))
-    await the_end(log, generation_id)
+    await checked_done(log, generation_id)
 
 
-async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_there(
+async def test_terminate_keeps_every_row_that_was_confirmed_to_the_worker(
     log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
-    """Whatever the log confirmed is in the output of the end."""
     confirmed: list[str] = []
-    under_way = asyncio.Event()
+    has_begun = asyncio.Event()
 
     async def write_on() -> None:
         last_seq = 5
@@ -195,17 +196,17 @@ async def test_a_worker_that_writes_on_meanwhile_loses_nothing_it_was_told_is_th
             confirmed.append(text)
             last_seq += 1
             if len(confirmed) == 20:
-                under_way.set()
+                has_begun.set()
 
     async with asyncio.timeout(10):
         writing = asyncio.create_task(write_on())
-        await under_way.wait()
+        await has_begun.wait()
         await terminate(log, queue, generation_id, "cancelled")
         await writing
-    assert (await the_end(log, generation_id)).output[0].text == "Once upon" + "".join(confirmed)
+    assert (await checked_done(log, generation_id)).output[0].text == "Once upon" + "".join(confirmed)
 
 
-async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
+async def test_terminate_that_died_half_way_is_completed_by_the_next_caller(
     log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
 ) -> None:
     await log.acquire(generation_id, "dies here", terminating="cancelled")
@@ -213,24 +214,24 @@ async def test_who_dies_half_way_leaves_what_was_begun_for_the_next(
     assert (state.terminating, state.is_final) == ("cancelled", False)
     assert state.terminating is not None
     await terminate(log, queue, generation_id, state.terminating)
-    assert (await the_end(log, generation_id)).status == "cancelled"
+    assert (await checked_done(log, generation_id)).status == "cancelled"
 
 
-async def test_what_comes_back_while_it_is_looked_for_is_ended(
+async def test_terminate_ends_a_generation_that_is_restored_meanwhile(
     redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that lost it, and a worker that restores it just then."""
-    rows = [to_row(entry) for entry in await whole(log, generation_id)]
+    """The server has lost it, and a worker restores it between the two calls of `terminate`."""
+    rows = [to_row(entry) for entry in await entries_of(log, generation_id)]
     await redis.delete(*keys.of_generation(generation_id))
     acquire = log.acquire
 
-    async def miss_it_once(*given: Any, **more: Any) -> LeaseGrant:
+    async def restore_after_a_miss(*args: Any, **options: Any) -> LeaseGrant:
         monkeypatch.undo()
-        answer = await acquire(*given, **more)
+        answer = await acquire(*args, **options)
         assert taken.state is not None
         assert await log.restore(taken.state, REQUEST, rows) is Outcome.OK
         return answer
 
-    monkeypatch.setattr(log, "acquire", miss_it_once)
+    monkeypatch.setattr(log, "acquire", restore_after_a_miss)
     await terminate(log, queue, generation_id, "cancelled")
-    assert (await the_end(log, generation_id)).output[0].text == "Once upon"
+    assert (await checked_done(log, generation_id)).output[0].text == "Once upon"

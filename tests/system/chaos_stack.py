@@ -1,4 +1,4 @@
-"""The product under test: its processes, what is done to them, and whether they are back where they began."""
+"""The product under test as processes, with the faults that were injected into it."""
 
 import asyncio
 import contextlib
@@ -21,8 +21,8 @@ LEASE_S = 1.5
 PROBE = Path(__file__).parent / "probe"
 
 
-class Fleet(Stack):
-    """Valkey, upstream, workers and frontends. `faults` are the moments of what was done to them (monotonic)."""
+class ChaosStack(Stack):
+    """Valkey, upstream, workers and frontends. `faults`: times of the injected faults (monotonic)."""
 
     def __init__(
         self, root: Path, upstream: str, sources: list[Path], settings: dict[str, str], server: EmbeddedServer
@@ -50,7 +50,7 @@ class Fleet(Stack):
 
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Redis]:
-        """The injectors' own connection."""
+        """A connection of the injectors' own."""
         redis = Redis(host="127.0.0.1", port=self.redis.port)
         try:
             yield redis
@@ -64,21 +64,21 @@ class Fleet(Stack):
             for _ in range(workers):
                 starting.create_task(self.add_worker())
         for worker in self.workers:
-            await self.works(worker)
+            await self.wait_until_working(worker)
 
-    async def works(self, worker: Process, times: int = 1) -> None:
+    async def wait_until_working(self, worker: Process, starts: int = 1) -> None:
         """Wait until it takes generations, after so many starts."""
-        await self.until(lambda: worker.output.count("runs up to") >= times, 20, "a worker does not start")
+        await self.until(lambda: worker.output.count("runs up to") >= starts, 20, "a worker does not start")
 
-    async def until(self, condition: Callable[[], bool], patience_s: float, what: str) -> None:
-        deadline = time.monotonic() + patience_s
+    async def until(self, condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
+        deadline = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > deadline:
-                raise AssertionError(what)
+                raise AssertionError(failure)
             await asyncio.sleep(0.02)
 
     def fault(self) -> float:
-        """Note that something is done now."""
+        """Record that a fault is injected now; its time."""
         self.faults.append(time.monotonic())
         return self.faults[-1]
 
@@ -90,7 +90,7 @@ class Fleet(Stack):
         await process.start()
 
     async def restart(self, process: Process) -> tuple[float, int]:
-        """SIGTERM, and start it again; seconds it took to leave, and its status."""
+        """SIGTERM, and start it again; the seconds until it exited, and its status."""
         began = time.monotonic()
         process.send(signal.SIGTERM)
         status = await process.wait()
@@ -101,13 +101,13 @@ class Fleet(Stack):
         return took, status
 
     async def calls(self, tag: str) -> dict[str, int]:
-        """What the upstream saw of a generation: calls started, open, finished, closed_by_client."""
-        status, told = await ask(self.upstream_port, "GET", f"/calls?script_id={tag}")
-        assert status == 200, told
-        return {name: told[name] for name in ("started", "open", "finished", "closed_by_client")}
+        """The upstream's count of a generation's calls: started, open, finished, closed_by_client."""
+        status, counts = await ask(self.upstream_port, "GET", f"/calls?script_id={tag}")
+        assert status == 200, counts
+        return {name: counts[name] for name in ("started", "open", "finished", "closed_by_client")}
 
     def tracebacks(self) -> list[str]:
-        """What any process wrote that nobody should have to read."""
+        """The first traceback in the output of each process."""
         return [f"{path.name}: {tail}" for path in self.root.glob("*.log") if (tail := _traceback(path.read_text()))]
 
 
@@ -117,25 +117,25 @@ def _traceback(output: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def fleet(
+async def chaos_stack(
     sources: list[Path], *, workers: int, frontends: int, port: int | None, config: dict[str, str], **settings: str
-) -> AsyncIterator[Fleet]:
-    """A whole product that ends with the block. `port`, `config`: of its Redis."""
+) -> AsyncIterator[ChaosStack]:
+    """A whole product that stops with the block. `port`, `config`: of its Redis."""
     settings = {"lease_s": str(LEASE_S)} | settings
     with tempfile.TemporaryDirectory(prefix="tailrace-chaos-", ignore_cleanup_errors=True) as folder:
         async with running() as upstream:
             server = EmbeddedServer(Path(folder) / "valkey", port=port, **config)
-            product = Fleet(Path(folder), upstream, sources, settings, server)
+            product = ChaosStack(Path(folder), upstream, sources, settings, server)
             product.redis.start()
             try:
                 await product.fill(workers, frontends)
                 yield product
             finally:
-                await _end(product)
+                await _kill(product)
 
 
-async def _end(product: Fleet) -> None:
-    """Whatever state it is in."""
+async def _kill(product: ChaosStack) -> None:
+    """Stop every process, in any state."""
     for process in product.processes:
         with contextlib.suppress(ProcessLookupError):
             process.send(signal.SIGCONT)

@@ -1,0 +1,103 @@
+"""The scenarios of `scripts/chaos`, each with its sizes."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Literal, NamedTuple
+
+from system import client_faults, frontend_faults, network_faults, redis_faults, worker_faults
+from system.chaos_stack import LEASE_S
+from system.load import Run
+
+Size = Literal["short", "full"]
+
+
+class Scenario(NamedTuple):
+    """A scenario. `unit`: what its count counts; `measures`: what its seconds measure; `bound_s`: of their p99.
+
+    In a short run, which shares its machine with other tests, the bound is twice as wide.
+    """
+
+    play: Callable[[Run], Awaitable[None]]
+    unit: str
+    measures: str
+    bound_s: float | None
+    short: Mapping[str, int]
+    full: Mapping[str, int]
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "worker-kills": Scenario(
+        worker_faults.worker_kills, "SIGKILLs", "kill to next event", LEASE_S + 1,
+        {"workers": 2, "kills": 2, "generations": 16, "at once": 12},
+        {"workers": 4, "kills": 100, "generations": 1000, "at once": 30},
+    ),
+    "kill-storm": Scenario(
+        worker_faults.kill_storm, "generations", "kill to next event", None,
+        {"rounds": 1, "kills": 4, "generations": 4}, {"rounds": 5, "kills": 4, "generations": 12},
+    ),
+    "zombies": Scenario(
+        worker_faults.zombies, "zombies", "SIGSTOP to next event", LEASE_S + 1,
+        {"rounds": 1, "zombies": 10}, {"rounds": 4, "zombies": 50},
+    ),
+    "poison": Scenario(
+        worker_faults.poison, "poisonous prompts", "kill to next event", None,
+        {"poisons": 1, "neighbours": 2}, {"poisons": 10, "neighbours": 10},
+    ),
+    "same-job": Scenario(
+        worker_faults.same_job, "jobs", "", None,
+        {"generations": 2, "deliveries": 20}, {"generations": 20, "deliveries": 20},
+    ),
+    "rolling": Scenario(
+        worker_faults.rolling, "SIGTERMs", "SIGTERM to exit", None,
+        {"workers": 2, "frontends": 2, "rounds": 1, "generations": 16, "at once": 8},
+        {"workers": 4, "frontends": 3, "rounds": 5, "generations": 300, "at once": 30},
+    ),
+    "frontend-kills": Scenario(
+        frontend_faults.frontend_kills, "SIGKILLs", "cut to next event elsewhere", None,
+        {"kills": 3, "readers": 24, "generations": 8}, {"kills": 50, "readers": 200, "generations": 40},
+    ),
+    "slow-readers": Scenario(
+        frontend_faults.slow_readers, "slow readers", "", None,
+        {"generations": 1, "tokens": 1500}, {"generations": 5, "tokens": 2000},
+    ),
+    "redis-kills": Scenario(
+        redis_faults.redis_kills, "SIGKILLs", "kill to next event", None,
+        {"kills": 3, "rollbacks": 2, "generations": 16, "at once": 12},
+        {"kills": 50, "rollbacks": 20, "generations": 300, "at once": 40},
+    ),
+    "rolled-back-end": Scenario(
+        redis_faults.rolled_back_end, "rolled back ends", "", None,
+        {"rounds": 1, "generations": 20}, {"rounds": 10, "generations": 40},
+    ),
+    "rolled-back-orphans": Scenario(
+        redis_faults.rolled_back_orphans, "orphans", "kill to next event", None,
+        {"rounds": 1, "generations": 8}, {"rounds": 10, "generations": 20},
+    ),
+    "redis-empty": Scenario(
+        redis_faults.redis_empty, "empty servers", "restart to gone", LEASE_S + 2,
+        {"rounds": 2, "generations": 8}, {"rounds": 10, "generations": 20},
+    ),
+    "redis-away": Scenario(
+        redis_faults.redis_away, "readers", "kill to retry", LEASE_S + 2,
+        {"generations": 8, "away_s": 5}, {"generations": 100, "away_s": 60},
+    ),
+    "out-of-memory": Scenario(
+        redis_faults.out_of_memory, "full servers", "full to done", None,
+        {"rounds": 1, "generations": 12}, {"rounds": 10, "generations": 40},
+    ),
+    "disturbances": Scenario(
+        network_faults.disturbances, "disturbances", "disturbance to next event", None,
+        {"seconds": 4, "at once": 10}, {"seconds": 120, "at once": 40},
+    ),
+    "reply-cut": Scenario(
+        network_faults.reply_cut, "appended rows", "", None,
+        {"rows": 500, "at once": 8}, {"rows": 100_000, "at once": 100},
+    ),
+    "cancel-races": Scenario(
+        client_faults.cancel_races, "races", "cancel to answer", None,
+        {"races": 150, "at once": 20}, {"races": 10_000, "at once": 40},
+    ),
+    "cursor-fuzz": Scenario(
+        client_faults.cursor_fuzz, "cursors", "", None,
+        {"cursors": 400, "at once": 60}, {"cursors": 10_000, "at once": 100},
+    ),
+}  # fmt: skip
