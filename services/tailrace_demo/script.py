@@ -42,7 +42,9 @@ Count = Annotated[int, Meta(ge=0)]
 Rate = Annotated[float, Meta(gt=0)] | None
 StatusCode = Annotated[int, Meta(ge=200, le=599)]
 
-WRITES_BEFORE_YIELDING = 50
+WRITES_BEFORE_YIELDING = 5
+"""A lost connection is reported between two turns of the event loop, and asyncio logs a warning for each write to it
+after the fifth in one turn. Tokens that are late by a busy loop are written in such bursts."""
 
 
 class ScriptError(ValueError):
