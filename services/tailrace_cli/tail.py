@@ -8,7 +8,7 @@ from tailrace.errors import Misconfigured, NotFound, RedisUnavailable, Unavailab
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
-from tailrace.wire import WIRES
+from tailrace.wire import WIRE_FORMATS
 
 
 def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> None:
@@ -24,15 +24,15 @@ def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> No
 
 
 async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -> None:
-    if wire not in WIRES:
-        raise Misconfigured(f"unknown wire format {wire!r}; available: {', '.join(WIRES)}")
+    if wire not in WIRE_FORMATS:
+        raise Misconfigured(f"unknown wire format {wire!r}; available: {', '.join(WIRE_FORMATS)}")
     address = urlsplit(settings.redis_url)
     log = Log.connect(settings)
     try:
         record, request = (await log.state(generation_id)).record, await log.request(generation_id)
-        encode = WIRES[wire].bind(record, request)
+        encode = WIRE_FORMATS[wire].bind(record, request)
         async for entry in log.tail(generation_id, EntryId.parse(after) if after else START):
-            sys.stdout.buffer.write(encode(entry))
+            sys.stdout.buffer.write(encode(entry) or b"")
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"generation {generation_id} does not exist") from None

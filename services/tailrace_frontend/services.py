@@ -1,24 +1,17 @@
 """What one frontend process has: its settings, callers, log, queue, hub and counters."""
 
 import asyncio
-from typing import Any
 
-from tailrace.errors import TailraceError
-from tailrace.ids import EntryId
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.settings import Settings
-from tailrace.wire import Wire
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.http.callers import Callers
-from tailrace_frontend.http.connection import SCOPE
 from tailrace_frontend.metrics import Metrics
-from tailrace_frontend.streaming.event_stream import HEADERS, come_again
 from tailrace_frontend.streaming.hub import Hub
-from tailrace_frontend.streaming.reader import Reader, Send
 
 
 class Services:
@@ -45,27 +38,6 @@ class Services:
         await self.hub.close()
         await self.log.server.close()
         await self.queue.server.close()
-
-    def admit_reader(
-        self, wire: Wire, state: GenerationState, cursor: EntryId | None, scope: Any, send: Send
-    ) -> Reader:
-        """One more event stream. Run it without awaiting anything before.
-
-        Raises:
-            RateLimited: there are as many as there may be.
-        """
-        self.hub.admit(state.record.owner)
-        self.metrics.streams.inc()
-        return Reader(self.hub, wire, state, cursor, scope[SCOPE], send, self.callers.may_read)
-
-    async def defer_stream(self, why: TailraceError, extra_headers: list[tuple[bytes, bytes]], send: Send) -> None:
-        """Answer with an event stream that only asks its client to come again."""
-        self.metrics.streams_deferred.inc()
-        body = come_again(why.message)
-        length = (b"content-length", str(len(body)).encode())
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), length, *HEADERS, *extra_headers]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def events_url(services: Services, state: GenerationState) -> str:

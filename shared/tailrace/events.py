@@ -73,16 +73,16 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def annotations(self) -> list[Json]:
-        return _objects(self.delta.get("annotations"))
+        return objects_in(self.delta.get("annotations"))
 
     @property
     def logprobs(self) -> list[Json]:
         told = self.choice.get("logprobs")
-        return _objects(told.get("content")) if isinstance(told, dict) else []
+        return objects_in(told.get("content")) if isinstance(told, dict) else []
 
 
-def _objects(value: Any) -> list[Json]:
-    """The objects in a list: what an upstream sends is not always what it should be."""
+def objects_in(value: Any) -> list[Json]:
+    """The objects in a list; [] for anything else. Clients and upstreams send other types, too."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

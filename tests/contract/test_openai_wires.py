@@ -1,5 +1,5 @@
-"""The OpenAI wires before foreign judges: the openai package's own types (strictly), its SSE reader, its accumulators;
-and an oracle that adds up chunks, on what upstreams said and on what we tell.
+"""The OpenAI formats, judged by the openai package (its types, strictly; its SSE reader; its accumulators), and by an
+oracle that adds up chunks, both the upstreams' and ours.
 """
 
 from random import Random
@@ -13,26 +13,26 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
 from support.logs import COALESCE, REQUEST, done_of, log_of, record, stored
-from support.told import CASES, Case, begins_anew, chunks_of, client_given, events_of
 from support.upstreams import STREAMS, fold_chunks, random_stream
+from support.wire_parsing import CASES, Case, chunks_of, client_receiving, events_of, is_restart
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Reasoning, Refusal, Text, ToolArguments
-from tailrace.wire import openai_chat, openai_responses
+from tailrace.wire import openai_chat, openai_responses, sse
 from tailrace.wire import openai_response_object as response_object
 from tailrace.wire.openai_response_object import Context
 
 EVENTS: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(get_args(ResponseStreamEvent)[0])
 }
-"""The package's models of Responses events, by what they call themselves."""
+"""The package's models of Responses events, by type."""
 
 CHUNK = TypeAdapter(ChatCompletionChunk)
 
 UNTYPED = {"openai_custom_call", "openai_moderation", "openrouter_error"}
-"""Streams in which the upstream itself says what the package has no type for."""
+"""Streams in which the upstream itself sends fields that the package has no type for."""
 
 UNSUMMED = {"annotations-again", "openai_search", "openrouter_encrypted_reasoning"}
-"""Answers with a second list of objects without `index`, which the package cannot add up, whoever sends it."""
+"""Answers with a second list of objects without `index`, which the package cannot add up from any sender."""
 
 
 @pytest.fixture(params=CASES)
@@ -54,52 +54,52 @@ def test_chat_chunks_are_valid(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(UNTYPED | UNSUMMED - {"annotations-again"}))
-def test_what_the_package_cannot_read_it_cannot_read_from_the_upstream(name: str) -> None:
-    told = b"".join(b"data: %b\n\n" % jsoncodec.dumps(chunk) for chunk in STREAMS[name])
+def test_chat_that_the_package_cannot_read_is_unreadable_from_the_upstream_too(name: str) -> None:
+    stream = b"".join(b"data: %b\n\n" % jsoncodec.dumps(chunk) for chunk in STREAMS[name])
     state = ChatCompletionStreamState()
-    with client_given(told) as client, pytest.raises((APIError, RuntimeError)):
+    with client_receiving(stream) as client, pytest.raises((APIError, RuntimeError)):
         list(map(state.handle_chunk, client.chat.completions.create(model="demo", messages=[], stream=True)))
 
 
 def test_chat_ends_with_done_or_an_error(case: Case) -> None:
-    told = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
-    assert told.endswith(b"data: [DONE]\n\n") is case.is_whole
-    assert (b'data: {"error":{' in told) is not case.is_whole
-    assert told.count(b"[DONE]") + told.count(b'data: {"error":') == 1
+    stream = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
+    assert stream.endswith(b"data: [DONE]\n\n") is case.is_whole
+    assert (b'data: {"error":{' in stream) is not case.is_whole
+    assert stream.count(b"[DONE]") + stream.count(b'data: {"error":') == 1
 
 
-def test_chat_is_understood(case: Case) -> None:
+def test_chat_is_accumulated_by_the_package(case: Case) -> None:
     if case.name in UNTYPED | UNSUMMED:
         return
     state = ChatCompletionStreamState()
-    bytes_told = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
-    with client_given(bytes_told) as client:
+    sent = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
+    with client_receiving(sent) as client:
         stream = client.chat.completions.create(model="demo", messages=[], stream=True)
         if not case.is_whole:
             with pytest.raises(APIError):
                 list(map(state.handle_chunk, stream))
             return
         list(map(state.handle_chunk, stream))
-    told = state.current_completion_snapshot
-    for choice in told.choices:
-        assert _said_by_peer(choice.message.to_dict()) == _said_in(case.last_attempt, choice.index)
+    snapshot = state.current_completion_snapshot
+    for choice in snapshot.choices:
+        assert _content_of_message(choice.message.to_dict()) == _content_of_choice(case.last_attempt, choice.index)
         assert {choice.index: choice.finish_reason}.items() <= {
             f.index: f.finish_reason for f in case.done.finish
         }.items()
-    usage = told.usage.to_dict() if told.usage else None
+    usage = snapshot.usage.to_dict() if snapshot.usage else None
     estimated = bool(case.done.usage and case.done.usage.get("estimated"))
     assert usage == (case.done.usage if case.record.include_usage and not estimated else None)
 
 
-def test_chat_cuts_a_live_reader_at_a_restart() -> None:
+def test_chat_ends_a_live_stream_with_an_error_at_a_restart() -> None:
     case = Case("restarted, plain")
-    at = next(i for i, entry in enumerate(case.entries) if begins_anew(entry))
-    told = b"".join(openai_chat.encode(case.record, entry) for entry in case.entries[: at + 1])
-    with client_given(told) as client, pytest.raises(APIError, match="has restarted"):
+    at = next(i for i, entry in enumerate(case.entries) if is_restart(entry))
+    stream = b"".join(openai_chat.encode(case.record, entry) for entry in case.entries[: at + 1])
+    with client_receiving(stream) as client, pytest.raises(APIError, match="has restarted"):
         list(client.chat.completions.create(model="demo", messages=[], stream=True))
 
 
-def test_chat_puts_back_what_else_a_chunk_had() -> None:
+def test_chat_puts_other_fields_of_a_chunk_back() -> None:
     case = Case("unknown, plain")
     first, audio, *_, last = [chunk for chunk in chunks_of(case.record, case.entries) if "choices" in chunk]
     assert first["x_vendor"] == {"id": 1}
@@ -108,7 +108,7 @@ def test_chat_puts_back_what_else_a_chunk_had() -> None:
     assert last["x_vendor"] == {"id": 3}
 
 
-def test_chat_gives_a_signature_back_with_its_call() -> None:
+def test_chat_puts_a_signature_back_on_its_call() -> None:
     case = Case("call-alone, plain")
     call = chunks_of(case.record, case.entries)[0]["choices"][0]["delta"]["tool_calls"][0]
     assert call["extra_content"] == {"google": {"thought_signature": "c2lnbmVk"}}
@@ -116,22 +116,22 @@ def test_chat_gives_a_signature_back_with_its_call() -> None:
 
 @pytest.mark.parametrize("merge", COALESCE.values())
 @pytest.mark.parametrize("name", STREAMS)
-def test_chat_adds_up_to_what_the_upstream_said(name: str, merge: int) -> None:
+def test_chat_adds_up_to_the_upstreams_answer(name: str, merge: int) -> None:
     _assert_adds_up(STREAMS[name], merge)
 
 
 @pytest.mark.parametrize("seed", range(300))
-def test_random_streams(seed: int) -> None:
+def test_formats_carry_random_streams(seed: int) -> None:
     asking, stream = record(logprobs=True), random_stream(Random(seed))
-    told = [_assert_adds_up(stream, merge) for merge in COALESCE.values()]
-    entries = told[seed % len(told)]
-    _assert_understood(asking, entries)
+    logs = [_assert_adds_up(stream, merge) for merge in COALESCE.values()]
+    entries = logs[seed % len(logs)]
+    _assert_accumulated(asking, entries)
     for entry in entries:
         _assert_frames(asking, entry)
 
 
 def _assert_frames(asking: GenerationRecord, entry: Entry) -> None:
-    """They are valid, as many as the entry is wide, and may be cut anywhere."""
+    """The frames are valid, as many as the entry's span, and may be cut anywhere."""
     events, full = events_of(asking, [entry]), openai_responses.encode(Context(asking, REQUEST), entry)
     first = entry.id.seq - entry.seq_span + 1
     assert [event["sequence_number"] for event in events] == list(range(first, entry.id.seq + 1))
@@ -146,23 +146,23 @@ def _assert_frames(asking: GenerationRecord, entry: Entry) -> None:
 def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
     asking = record(include_usage=True, logprobs=True)
     entries = log_of(stream, asking, merge)
-    said, told = fold_chunks(stream), fold_chunks(chunks_of(asking, entries))
-    assert bool(told.pop("error")) is bool(said.pop("error") or done_of(entries).error)
-    assert told == said
+    received, sent = fold_chunks(stream), fold_chunks(chunks_of(asking, entries))
+    assert bool(sent.pop("error")) is bool(received.pop("error") or done_of(entries).error)
+    assert sent == received
     return entries
 
 
 # Responses
 
 
-def test_responses_frames(case: Case) -> None:
+def test_responses_frames_are_valid_and_numbered(case: Case) -> None:
     for entry in case.entries:
         _assert_frames(case.record, entry)
 
 
-def test_responses_after_every_number(case: Case) -> None:
+def test_responses_begin_after_every_sequence_number(case: Case) -> None:
     full = b"".join(openai_responses.encode(Context(case.record, REQUEST), entry) for entry in case.entries)
-    frames = full.removesuffix(openai_responses.END).split(b"\n\n")[:-1]
+    frames = full.removesuffix(sse.END).split(b"\n\n")[:-1]
     for after in range(-1, len(frames) + 1):
         rest = b"".join(
             openai_responses.encode_after(Context(case.record, REQUEST), entry, after) for entry in stored(case.entries)
@@ -170,15 +170,15 @@ def test_responses_after_every_number(case: Case) -> None:
         assert b"".join(frame + b"\n\n" for frame in frames[: after + 1]) + rest == full
 
 
-def test_responses_are_understood(case: Case) -> None:
-    _assert_understood(case.record, case.entries)
+def test_responses_are_accumulated_by_the_package(case: Case) -> None:
+    _assert_accumulated(case.record, case.entries)
 
 
-def _assert_understood(asking: GenerationRecord, entries: list[Entry]) -> None:
-    """The package adds it up without complaint, and its end holds what ours does."""
+def _assert_accumulated(asking: GenerationRecord, entries: list[Entry]) -> None:
+    """The package adds it up without an error, and its final response equals ours."""
     done, seen = done_of(entries), []
-    told = b"".join(openai_responses.encode(Context(asking, REQUEST), entry) for entry in entries)
-    with client_given(told) as client, client.responses.stream(model="demo", input=[]) as stream:
+    sent = b"".join(openai_responses.encode(Context(asking, REQUEST), entry) for entry in entries)
+    with client_receiving(sent) as client, client.responses.stream(model="demo", input=[]) as stream:
         if done.status == "failed":
             with pytest.raises(APIError, match=done.error.message if done.error else ""):
                 seen += list(stream)
@@ -189,16 +189,16 @@ def _assert_understood(asking: GenerationRecord, entries: list[Entry]) -> None:
     response = cast("Any", seen[-1]).response
     assert response.status == done.status
     assert len(response.output) == len(done.output)
-    for item, said in zip(response.output, done.output, strict=True):
-        assert _said_by_item(item) == (said.text if said.type != "call" else said.arguments)
-        assert item.status == (said.status or "completed")
+    for item, ours in zip(response.output, done.output, strict=True):
+        assert _content_of_item(item) == (ours.text if ours.type != "call" else ours.arguments)
+        assert item.status == (ours.status or "completed")
 
 
-def test_responses_say_what_they_announced(case: Case) -> None:
-    """Ids stay, indexes are dense, every item is closed once and told whole at the end, unless discarded or failed."""
+def test_responses_send_every_item_that_they_announce(case: Case) -> None:
+    """Ids are stable, indexes dense; every item is closed once and is whole at the end, unless discarded or failed."""
     added: dict[int, Any] = {}
     closed: dict[int, Any] = {}
-    said: dict[int, str] = {}
+    texts: dict[int, str] = {}
     events = _events(case)
     for event in events:
         match event["type"].split("."):
@@ -210,9 +210,9 @@ def test_responses_say_what_they_announced(case: Case) -> None:
                 closed[event["output_index"]] = event["item"]
             case [*_, "delta"]:
                 assert event["item_id"] == added[event["output_index"]]["id"]
-                said[event["output_index"]] = said.get(event["output_index"], "") + event["delta"]
+                texts[event["output_index"]] = texts.get(event["output_index"], "") + event["delta"]
             case [*_, "done"] if full := {"text", "refusal", "arguments"} & event.keys():
-                assert event[full.pop()] == said.get(event["output_index"], "")
+                assert event[full.pop()] == texts.get(event["output_index"], "")
     for index, item in closed.items():
         assert (item["id"], item["type"]) == (added[index]["id"], added[index]["type"])
     final = events[-1]["response"]
@@ -233,7 +233,7 @@ def test_responses_say_what_they_announced(case: Case) -> None:
         ("failed", "response.failed", "failed", None),
     ],
 )
-def test_responses_end(log: str, last: str, status: str, details: Any) -> None:
+def test_responses_end_in_the_status(log: str, last: str, status: str, details: Any) -> None:
     event = _events(Case(f"{log}, plain"))[-1]
     assert event["type"] == last
     response = event["response"]
@@ -241,12 +241,12 @@ def test_responses_end(log: str, last: str, status: str, details: Any) -> None:
     assert (response["completed_at"] is None) is (status != "completed")
 
 
-def test_responses_tell_an_error_to_every_parser() -> None:
+def test_responses_send_an_error_that_every_parser_reads() -> None:
     error, failed = _events(Case("failed, plain"))[-2:]
-    told = {"code": "rate_limit_exceeded", "message": "Slow down.", "param": None}
-    assert error.items() >= (told | {"type": "error"}).items()
-    assert error["error"] == told | {"type": "requests"}
-    assert failed["response"]["error"] == told | {"type": "requests"}
+    fields = {"code": "rate_limit_exceeded", "message": "Slow down.", "param": None}
+    assert error.items() >= (fields | {"type": "error"}).items()
+    assert error["error"] == fields | {"type": "requests"}
+    assert failed["response"]["error"] == fields | {"type": "requests"}
     other = _events(Case("failed-at-once, plain"))[-1]["response"]["error"]
     assert (other["code"], other["type"]) == ("server_error", "invalid_request_error")
 
@@ -271,14 +271,14 @@ def test_responses_echo_the_request() -> None:
     assert (response["max_output_tokens"], response["temperature"], response["metadata"]) == (9, 0, {})
 
 
-def test_a_request_that_is_nonsense_is_still_told() -> None:
+def test_responses_echo_a_malformed_request() -> None:
     asked = {"tools": "all", "tool_choice": {"type": 3}, "response_format": [], "metadata": 4}
     assert response_object.response(Context(record(), asked), "in_progress")["tools"] == []
 
 
-def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:
-    """What the events say in a choice, by the chat wire's names."""
-    said: dict[Any, str] = {}
+def _content_of_choice(entries: list[Entry], choice: int) -> dict[Any, str]:
+    """The texts of a choice in the events, by the chat format's names."""
+    content: dict[Any, str] = {}
     for entry in entries:
         match entry.event:
             case Text(text=text, choice=c) if c == choice:
@@ -290,24 +290,24 @@ def _said_in(entries: list[Entry], choice: int) -> dict[Any, str]:
             case ToolArguments(text=text, choice=c, tool=tool) if c == choice:
                 key = tool
             case ItemOpened(type="call", choice=c, tool=tool, id=call, name=name) if c == choice:
-                said[tool, "call"], key, text = f"{call} {name}", tool, ""
+                content[tool, "call"], key, text = f"{call} {name}", tool, ""
             case _:
                 continue
-        said[key] = said.get(key, "") + text
-    return {key: text for key, text in said.items() if text or isinstance(key, int)}
+        content[key] = content.get(key, "") + text
+    return {key: text for key, text in content.items() if text or isinstance(key, int)}
 
 
-def _said_by_peer(message: dict[str, Any]) -> dict[Any, str]:
-    said: dict[Any, str] = {
+def _content_of_message(message: dict[str, Any]) -> dict[Any, str]:
+    content: dict[Any, str] = {
         key: message[key] for key in ("content", "refusal", "reasoning", "reasoning_content") if message.get(key)
     }
     for tool, call in enumerate(message.get("tool_calls") or []):
-        said[tool] = call["function"]["arguments"]
-        said[tool, "call"] = f"{call['id']} {call['function']['name']}"
-    return said
+        content[tool] = call["function"]["arguments"]
+        content[tool, "call"] = f"{call['id']} {call['function']['name']}"
+    return content
 
 
-def _said_by_item(item: Any) -> str:
+def _content_of_item(item: Any) -> str:
     match item.type:
         case "message":
             part = item.content[0]

@@ -1,6 +1,6 @@
-"""Wires are pure: whoever reads, from wherever, on any node, is told the same bytes.
+"""Wire formats are pure: every reader, from every cursor, on every frontend, gets the same bytes.
 
-The cases are logs made by hand for every turn an answer can take, and the logs of every upstream's stream.
+The cases are logs built by hand for every turn an answer can take, and the logs of every upstream's stream.
 """
 
 from itertools import pairwise
@@ -9,11 +9,31 @@ from pathlib import Path
 import pytest
 
 from support.logs import REQUEST, caught_up, stored
-from support.told import CASES, Case, said_on
+from support.wire_parsing import CASES, Case, content_of, encoded
+from tailrace.events import Done
 from tailrace.log.output import Output
-from tailrace.wire import WIRES
+from tailrace.wire import WIRE_FORMATS, Frame
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "wire"
+
+CONTROL: dict[str, dict[str, Frame]] = {
+    "native": {
+        "restart": b'event: restarted\ndata: {"reason":"log_changed"}\n\n',
+        "gone": b'event: gone\ndata: {"reason":"expired"}\n\n',
+        "retry": b"retry: 1234\n: why\n\n",
+        "keep-alive": b": \n\n",
+    },
+    "ndjson": {
+        "restart": b'{"event":"restarted","data":{"reason":"log_changed"}}\n',
+        "gone": b'{"event":"gone","data":{"reason":"expired"}}\n',
+        "retry": None,
+        "keep-alive": b"\n",
+    },
+    "text": {"restart": None, "gone": None, "retry": None, "keep-alive": b""},
+    "openai-chat": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
+    "openai-responses": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
+}
+"""Frames that are not in the log; None where the format aborts the connection."""
 
 
 @pytest.fixture(params=CASES)
@@ -21,32 +41,57 @@ def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)
 
 
-@pytest.mark.parametrize("name", WIRES)
-def test_every_cut_tells_the_same_bytes(case: Case, name: str) -> None:
-    wire = WIRES[name]
-    told = [wire.bind(case.record, REQUEST)(entry) for entry in case.entries]
+@pytest.mark.parametrize("name", WIRE_FORMATS)
+def test_format_yields_the_same_bytes_from_every_cursor(case: Case, name: str) -> None:
+    wire = WIRE_FORMATS[name]
+    frames = [wire.bind(case.record, REQUEST)(entry) for entry in case.entries]
     for cut in range(len(case.entries) + 1):
-        rest = b"".join(wire.bind(case.record, REQUEST)(entry) for entry in stored(case.entries[cut:]))
-        assert b"".join(told[:cut]) + rest == b"".join(told)
+        rest = [wire.bind(case.record, REQUEST)(entry) for entry in stored(case.entries[cut:])]
+        assert frames[:cut] + rest == frames
 
 
-@pytest.mark.parametrize("name", [name for name in WIRES if WIRES[name].merges])
-def test_a_merged_catch_up_says_the_same(case: Case, name: str) -> None:
-    full = said_on(WIRES[name], case.record, case.entries)
+@pytest.mark.parametrize("name", WIRE_FORMATS)
+def test_format_aborts_or_ends_only_at_the_kinds_that_it_names(case: Case, name: str) -> None:
+    wire = WIRE_FORMATS[name]
+    assert Done in wire.ends_at
+    for entry in case.entries:
+        assert wire.bind(case.record, REQUEST)(entry) is not None or isinstance(entry.event, wire.ends_at)
+
+
+@pytest.mark.parametrize("name", [name for name in WIRE_FORMATS if WIRE_FORMATS[name].coalesces])
+def test_format_has_the_same_content_where_a_catch_up_is_coalesced(case: Case, name: str) -> None:
+    full = content_of(WIRE_FORMATS[name], case.record, case.entries)
     for cut in range(len(case.entries) + 1):
-        assert said_on(WIRES[name], case.record, case.entries[:cut] + caught_up(case.entries[cut:])) == full
+        parts = case.entries[:cut] + caught_up(case.entries[cut:])
+        assert content_of(WIRE_FORMATS[name], case.record, parts) == full
 
 
-@pytest.mark.parametrize("name", WIRES)
+@pytest.mark.parametrize("name", WIRE_FORMATS)
 @pytest.mark.parametrize("log", ["text", "calls", "reasoning", "failed", "cancelled", "restarted", "annotations"])
 def test_transcript(name: str, log: str) -> None:
     case = Case(f"{log}, asking")
-    told = b"".join(WIRES[name].bind(case.record, REQUEST)(entry) for entry in case.entries)
-    assert told == (TRANSCRIPTS / name / log).read_bytes()
+    assert encoded(WIRE_FORMATS[name], case.record, case.entries) == (TRANSCRIPTS / name / log).read_bytes()
 
 
-def test_logs_are_dense_and_end_in_their_own_fold(case: Case) -> None:
+@pytest.mark.parametrize("name", WIRE_FORMATS)
+def test_control_frames_are_these(name: str) -> None:
+    wire = WIRE_FORMATS[name]
+    assert CONTROL[name] == {
+        "restart": wire.encode_restart(),
+        "gone": wire.encode_gone("expired"),
+        "retry": wire.encode_retry("why", 1234),
+        "keep-alive": wire.keep_alive,
+    }
+
+
+@pytest.mark.parametrize("name", ["cancelled", "failed", "truncated", "failed-at-once", "cancelled-while-queued"])
+def test_text_aborts_where_the_answer_is_not_whole(name: str) -> None:
+    case = Case(f"{name}, plain")
+    assert WIRE_FORMATS["text"].bind(case.record, None)(case.entries[-1]) is None
+
+
+def test_logs_are_dense_and_end_in_their_own_output(case: Case) -> None:
     assert case.entries[0].id.seq == case.entries[0].seq_span - 1
     assert all(after.is_contiguous_after(before.id) for before, after in pairwise(case.entries))
-    fold = Output(case.entries[:-1], logprobs=case.record.logprobs)
-    assert fold.build_done(case.done.status, case.done.at).output == case.done.output
+    output = Output(case.entries[:-1], logprobs=case.record.logprobs)
+    assert output.build_done(case.done.status, case.done.at).output == case.done.output

@@ -1,4 +1,4 @@
-"""A frontend's insides without a server: a log in a Redis of this process, a hub, and readers with clients of ours."""
+"""The inside of a frontend without a server: a hub on a log in a fake Redis, cursors, connections with fake sockets."""
 
 import asyncio
 import time
@@ -9,6 +9,7 @@ import msgspec
 from fakeredis.aioredis import FakeRedis
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from support.logs import REQUEST
 from support.sse import Event, Parser
 from tailrace import keys
 from tailrace.events import Done, Entry, GenerationRecord
@@ -17,24 +18,26 @@ from tailrace.log import Log
 from tailrace.log.codec import pack, to_row
 from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
-from tailrace.wire import WIRES
+from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.http.connection import ClientConnection
 from tailrace_frontend.streaming.hub import Hub
-from tailrace_frontend.streaming.reader import Reader
+from tailrace_frontend.streaming.log_cursor import LogCursor
+from tailrace_frontend.streaming.stream_connection import StreamConnection
 
-PATIENCE_S = 5.0
+TIMEOUT_S = 5.0
+HEADERS = [(b"x-test", b"1")]
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Let everybody else go on until this holds."""
-    deadline = time.monotonic() + PATIENCE_S
+    """Let other tasks run until the condition holds."""
+    deadline = time.monotonic() + TIMEOUT_S
     while not condition():
-        assert time.monotonic() < deadline, "it never came about"
+        assert time.monotonic() < deadline, "the condition never held"
         await asyncio.sleep(0)
 
 
 class Transport(asyncio.Transport):
-    """A socket that knows only whether it was cut, and what its buffer was told to hold."""
+    """A socket that records whether it was aborted, and the limit of its write buffer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,66 +62,24 @@ class Transport(asyncio.Transport):
         self.on_limit()
 
 
-class Client:
-    """Who reads: everything that was sent, and a socket that may be full.
-
-    `fills_up`: each write fills it. `holds_back`: it is never full, and never empty.
-    """
-
-    reader: Reader
-
-    def __init__(self, *, fills_up: bool = False, holds_back: bool = False) -> None:
-        self.messages: list[dict[str, Any]] = []
-        self.transport = Transport()
-        self.flow = FlowControl(self.transport)
-        self.connection = ClientConnection(self.transport, self.flow)
-        self.transport.on_abort = self.leave
-        self.transport.on_write = self._written
-        self.fills_up = fills_up
-        if holds_back:
-            self.transport.on_limit = self._limited
-
-    def _limited(self) -> None:
-        if self.transport.limit == 0:
-            self.flow.pause_writing()
-
-    async def send(self, message: dict[str, Any]) -> None:
-        self.messages.append(message)
-
-    def _written(self, chunk: bytes) -> None:
-        """What goes straight to the socket is framed as a piece of an answer without a length."""
-        size, _, rest = chunk.partition(b"\r\n")
-        assert rest[int(size, 16) :] == b"\r\n"
-        self.messages.append({"type": "http.response.body", "body": rest[:-2], "more_body": True})
-        if self.fills_up:
-            self.flow.pause_writing()
-
-    def leave(self) -> None:
-        """The connection is lost, as the protocol learns of it."""
-        self.flow.resume_writing()
-        self.connection.lost = True
-        if self.connection.on_lost:
-            self.connection.on_lost()
-
-    def was_cut(self) -> bool:
-        return self.transport.aborted
+class Received:
+    """What was written, and its parse as Server-Sent Events."""
 
     @property
-    def record(self) -> dict[str, Any]:
-        return self.messages[0]
-
-    @property
-    def pieces(self) -> list[bytes]:
-        """What was sent, write by write."""
-        return [message["body"] for message in self.messages[1:] if message["body"]]
+    def writes(self) -> list[bytes]:
+        raise NotImplementedError
 
     @property
     def body(self) -> bytes:
-        return b"".join(self.pieces)
+        return b"".join(self.writes)
 
     @property
     def events(self) -> list[Event]:
         return Parser().feed(self.body)
+
+    @property
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
 
     @property
     def comments(self) -> list[str]:
@@ -126,14 +87,109 @@ class Client:
         parser.feed(self.body)
         return parser.comments
 
+
+class Client(Received):
+    """A client with a socket: the messages that were sent to it.
+
+    `fills_on_write`: each write fills its socket. `never_flushes`: its socket is never full and never empty.
+    """
+
+    stream: StreamConnection
+
+    def __init__(self, *, fills_on_write: bool = False, never_flushes: bool = False) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.transport = Transport()
+        self.flow = FlowControl(self.transport)
+        self.connection = ClientConnection(self.transport, self.flow)
+        self.transport.on_abort = self.disconnect
+        self.transport.on_write = self._on_write
+        self.fills_on_write = fills_on_write
+        if never_flushes:
+            self.transport.on_limit = self._on_limit
+
+    def _on_limit(self) -> None:
+        if self.transport.limit == 0:
+            self.flow.pause_writing()
+
+    async def send(self, message: Any) -> None:
+        self.messages.append(message)
+
+    def _on_write(self, chunk: bytes) -> None:
+        """A direct write has the framing of a chunked body."""
+        size, _, rest = chunk.partition(b"\r\n")
+        assert rest[int(size, 16) :] == b"\r\n"
+        self.messages.append({"type": "http.response.body", "body": rest[:-2], "more_body": True})
+        if self.fills_on_write:
+            self.flow.pause_writing()
+
+    def disconnect(self) -> None:
+        """Lose the connection, in the way in which the protocol learns of it."""
+        self.flow.resume_writing()
+        self.connection.lost = True
+        if self.connection.on_lost:
+            self.connection.on_lost()
+
+    def was_aborted(self) -> bool:
+        return self.transport.aborted
+
     @property
-    def ended(self) -> bool:
-        """Whether the answer was completed, as it is not where the connection was cut."""
+    def start(self) -> dict[str, Any]:
+        return self.messages[0]
+
+    @property
+    def writes(self) -> list[bytes]:
+        return [message["body"] for message in self.messages[1:] if message["body"]]
+
+    @property
+    def completed(self) -> bool:
+        """Whether the response has ended regularly; an aborted one has not."""
         return bool(self.messages) and self.messages[-1].get("more_body") is False
 
 
-class OneByOne:
-    """A pipeline for a Redis without a socket. Replies are as hiredis parses them."""
+class Collector(Received):
+    """A sink without a socket: it drives one cursor as a connection does, and collects what the cursor writes."""
+
+    cursor: LogCursor
+
+    def __init__(self) -> None:
+        self.is_idle = False
+        self.has_room = True
+        self._writes: list[bytes] = []
+        self._wakeup = asyncio.Event()
+        self._error: Exception | None = None
+
+    @property
+    def writes(self) -> list[bytes]:
+        return self._writes
+
+    def write(self, data: bytes) -> None:
+        self._writes.append(data)
+
+    def wake(self) -> None:
+        self.is_idle = False
+        self._wakeup.set()
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self.wake()
+
+    async def run(self) -> None:
+        """Advance the cursor to its final state, also across times without room."""
+        while not self.cursor.is_final:
+            if not self.has_room or (not await self.cursor.advance() and not self.cursor.is_final):
+                self._wakeup.clear()
+                self.is_idle = self.has_room
+                await self._wakeup.wait()
+            if self._error:
+                raise self._error
+
+    def make_room(self) -> None:
+        self.has_room = True
+        self.wake()
+
+
+class SequentialPipeline:
+    """A pipeline for a fake Redis, which has no socket. Replies are as hiredis parses them."""
 
     def __init__(self, redis: Any) -> None:
         self._redis: Any = FakeRedis(connection_pool=redis.connection_pool)
@@ -143,30 +199,30 @@ class OneByOne:
         return [await self._redis.execute_command(*command) for command in commands]
 
 
-class Web:
-    """A hub on a log. Its subscriber hears what it is told here."""
+class HubHarness:
+    """A hub on a log in a fake Redis. The test publishes, and ticks."""
 
     def __init__(self, **settings: Any) -> None:
         self.redis: Any = FakeRedis()
         self.log = Log(RedisServer(self.redis), 5000)
-        self.log.server._pipeline = OneByOne(self.redis)  # type: ignore[assignment]
+        self.log.server._pipeline = SequentialPipeline(self.redis)  # type: ignore[assignment]
         self.hub = Hub(Settings(**settings), self.log)
-        self.callers = {"anna"}
+        self.valid_owners = {"anna"}
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def create(self, record: GenerationRecord, entries: Sequence[Entry], *, heard: bool = False) -> None:
-        """A log that holds these entries."""
+    async def create(self, record: GenerationRecord, entries: Sequence[Entry], *, published: bool = False) -> None:
+        """Store a log that holds these entries."""
         fields = {
-            "record": msgspec.json.encode(record), "created": record.created, "deadline": record.created + 3_600_000,
-            "retention": 3_600_000, "status": "running", "job_id": "d", "attempt": 1, "lease": 0,
-            "epoch": record.created, "seq": -1,
+            "record": msgspec.json.encode(record), "request": msgspec.json.encode(REQUEST),
+            "created": record.created, "deadline": record.created + 3_600_000, "retention": 3_600_000,
+            "status": "running", "job_id": "d", "attempt": 1, "lease": 0, "epoch": record.created, "seq": -1,
         }  # fmt: skip
         await self.redis.hset(keys.state(record.id), mapping=fields)
         await self.redis.hset(keys.tombstone(record.id), mapping={"owner": record.owner})
-        await self.add(record, entries, heard=heard)
+        await self.append(record, entries, published=published)
 
-    async def add(self, record: GenerationRecord, entries: Sequence[Entry], *, heard: bool = True) -> None:
-        """Append; `heard`: and publish."""
+    async def append(self, record: GenerationRecord, entries: Sequence[Entry], *, published: bool = True) -> None:
+        """Append, and publish unless the message is to be lost."""
         rows = [to_row(entry) for entry in entries]
         for row in rows:
             fields = {row.field: row.value} | ({"extra": row.extra} if row.extra else {})
@@ -174,16 +230,21 @@ class Web:
         if rows:
             last = entries[-1]
             status = last.event.status if isinstance(last.event, Done) else "running"
-            top = {"seq": last.id.seq, "epoch": last.id.epoch, "status": status}
-            await self.redis.hset(keys.state(record.id), mapping=top)
-        if heard:
+            newest = {"seq": last.id.seq, "epoch": last.id.epoch, "status": status}
+            await self.redis.hset(keys.state(record.id), mapping=newest)
+        if published:
             self.publish(record, pack(rows))
+
+    async def delete(self, record: GenerationRecord) -> None:
+        await self.redis.delete(keys.state(record.id), keys.log(record.id))
+        await self.redis.hset(keys.tombstone(record.id), mapping={"deleted": 1})
+        self.publish(record, b"")
 
     def publish(self, record: GenerationRecord, message: bytes) -> None:
         self.hub.subscriber._on_reply([b"smessage", keys.events(record.id).encode(), message])
 
     def confirm(self, record: GenerationRecord) -> None:
-        """The server listens: said after every (re)connect."""
+        """The server has confirmed the subscription, as it does after every (re)connection."""
         self.hub.subscriber._on_reply([b"ssubscribe", keys.events(record.id).encode(), 1])
 
     def disconnect(self) -> None:
@@ -194,43 +255,50 @@ class Web:
         """The subscriber has a connection again."""
         self.hub.subscriber._on_connected(None)  # type: ignore[arg-type]  # a protocol that sends nothing
 
-    async def delete(self, record: GenerationRecord) -> None:
-        await self.redis.delete(keys.state(record.id), keys.log(record.id))
-        await self.redis.hset(keys.tombstone(record.id), mapping={"deleted": 1})
-        self.publish(record, b"")
+    async def follow(
+        self, record: GenerationRecord, *, after: EntryId | None = None, wire: str = "native", has_room: bool = True
+    ) -> Collector:
+        """A cursor on the log, and a collector that runs it."""
+        collector, chosen = Collector(), WIRE_FORMATS[wire]
+        collector.has_room = has_room
+        state, encode = await self.log.state(record.id), chosen.bind(record, REQUEST)
+        collector.cursor = LogCursor(self.hub, chosen, encode, state, after, collector)
+        self.tasks.append(asyncio.create_task(collector.run()))
+        return collector
 
-    async def read(
+    async def connect(
         self,
         record: GenerationRecord,
         *,
-        cursor: EntryId | None = None,
+        after: EntryId | None = None,
         wire: str = "native",
         client: Client | None = None,
     ) -> Client:
-        """Somebody begins to read."""
-        client = client or Client()
-        state = await self.log.state(record.id)
-        client.reader = Reader(
-            self.hub, WIRES[wire], state, cursor, client.connection, client.send, self.callers.__contains__
-        )
-        self.tasks.append(asyncio.create_task(client.reader.run()))
+        """A client that reads the log."""
+        client, chosen = client or Client(), WIRE_FORMATS[wire]
+        client.stream = StreamConnection(
+            self.hub, chosen, chosen.bind(record, REQUEST), await self.log.state(record.id), after,
+            headers=HEADERS, client=client.connection, send=client.send, may_read=self.valid_owners.__contains__,
+        )  # fmt: skip
+        self.tasks.append(asyncio.create_task(client.stream.run()))
         await until(lambda: client.messages)
         return client
 
     @property
-    def reading(self) -> int:
+    def running(self) -> int:
+        """Cursors and connections that have not ended."""
         return sum(not task.done() for task in self.tasks)
 
     def tick(self, later_s: float = 0.0) -> None:
-        """The hub's clock, as if it were later."""
-        for reader in self.hub.readers:
-            reader.tick(time.monotonic() + later_s)
+        """The hub's tick, as if it were later."""
+        for connection in self.hub.connections:
+            connection.tick(time.monotonic() + later_s)
 
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
-        told = await asyncio.gather(*self.tasks, return_exceptions=True)
+        results = await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.redis.aclose()
-        for problem in told:
+        for problem in results:
             if isinstance(problem, Exception):
                 raise problem

@@ -43,18 +43,22 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "services/tailrace_frontend/streaming/live_tail.py",
-                "if not entries[first].is_contiguous_after(cursor):",
+                "if not entries[first].is_contiguous_after(position):",
                 "if False:",
-            )
+            ),
+            Edit(
+                "services/tailrace_frontend/streaming/log_cursor.py",
+                "if before_seq == self.position.seq and",
+                "if before_seq >= self.position.seq and",
+            ),
         ],
     ),
     "dense numbers, catching up": Mutant(
         "rolled-back-orphans",
         [
             Edit(
-                "services/tailrace_frontend/streaming/reader.py",
-                "        if page.before != self._cursor.seq:\n",
-                "        if False:\n",
+                "services/tailrace_frontend/streaming/log_cursor.py",
+                "        if page.before != self.position.seq:\n            return self._restart()\n",
             )
         ],
     ),

@@ -18,6 +18,7 @@ from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
+from tailrace_frontend.http.negotiation import wants_events
 from tailrace_frontend.services import Services, events_url
 from tailrace_frontend.streaming.log_response import LogResponse
 
@@ -70,7 +71,7 @@ async def create(request: Request) -> Response:
     chat, options = schemas.parse_create(body, services.settings)
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
-        services.hub.admit(owner)
+        services.hub.check_capacity(owner)
     key = _idempotency_key(request.headers.get("idempotency-key"), body)
     state, submission = await services.generations.create(owner, chat, options, key)
     services.metrics.created.inc()
@@ -157,10 +158,6 @@ async def read_body(request: Request, limit: int) -> bytes:
         if len(body) > limit:
             raise RequestTooLarge(f"The body may have at most {limit} bytes.")
     return bytes(body)
-
-
-def wants_events(accept: str) -> bool:
-    return "text/event-stream" in accept.lower()
 
 
 def _checked(generation_id: str) -> str:

@@ -1,1 +1,1 @@
-"""Event streams: one hub a process, a live tail a log, a reader a client."""
+"""Event streams: a hub for the process, a live tail for each log, a cursor and a connection for each client."""

@@ -1,70 +1,78 @@
-"""Waiting for an end without asking for it again and again: `GET …?wait=30`."""
+"""Waiting for the end of a generation, `GET …?wait=30`, without polling for it."""
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 
-from tailrace.events import GenerationRecord
+from tailrace.events import Entry
 from tailrace.log import Position
 from tailrace.log.state import GenerationState
+from tailrace.wire import Frame
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.live_tail import LiveTail
 
-LOOK_S = 2.0  # a lost message costs this much
+MAX_AGE_S = 2.0
+"""The state is read again after so long in any case: the price of a lost message."""
 
 
 class CompletionWaiter:
-    """Follows a log only to hear that something was added."""
+    """A connection without a stream: it follows a log only to learn that it has changed."""
 
-    def __init__(self, record: GenerationRecord) -> None:
-        self.record = record
-        self._heard = asyncio.Event()
-        self._leaving = False
+    def __init__(self, owner: str) -> None:
+        self.owner = owner
+        self._changed = asyncio.Event()
+        self._draining = False
 
-    def hear(self) -> bool:
-        self._heard.set()
+    def on_entries(self, before_seq: int, frames: Sequence[Frame], entries: Sequence[Entry]) -> bool:  # noqa: ARG002
+        self._changed.set()
         return True
 
-    def look(self, position: Position | None) -> None:  # noqa: ARG002 - it looks more often by itself
-        self._heard.set()
+    def on_resync(self) -> None:
+        self._changed.set()
 
-    def leave(self) -> None:
-        self._leaving = True
-        self._heard.set()
+    def on_position(self, position: Position | None) -> None:  # noqa: ARG002 - it reads the state more often itself
+        self._changed.set()
 
-    cut = leave
+    def drain(self) -> None:
+        self._draining = True
+        self._changed.set()
+
+    abort = drain
 
     def tick(self, now: float) -> None:
         pass
 
-    async def hear_end(self, tail: LiveTail, seconds: float) -> None:
-        """Wait until the end was heard, or this process stops, or the time is up."""
+    async def wait_for_end(self, tail: LiveTail, seconds: float) -> None:
+        """Wait until the tail has ended, or this process stops, or the time is up."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not tail.has_ended and not self._leaving:
-                    await self._heard.wait()
-                    self._heard.clear()
+                while not tail.has_ended and not self._draining:
+                    await self._changed.wait()
+                    self._changed.clear()
 
 
 async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
-    """The state once it has ended, or when the time is up, or this process stops.
+    """The state once the generation has ended, or after `seconds`, or when this process stops.
 
     Raises:
-        NotFound, Gone: it is taken away meanwhile.
-        RateLimited: there are as many readers as there may be; who waits is one of them.
+        NotFound, Gone: the generation disappeared meanwhile.
+        RateLimited: as `Hub.join`; a request that waits counts as a stream.
     """
     if state.is_final:
         return state
-    hub.admit(state.record.owner)
+    generation_id = state.record.id
     deadline = asyncio.get_running_loop().time() + seconds
-    waiting = CompletionWaiter(state.record)
-    tail = hub.join(waiting)
+    waiter = CompletionWaiter(state.record.owner)
+    hub.join(waiter)
+    tail = hub.subscribe(waiter, state.record)
     try:
         while not state.is_final and not hub.draining:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break
-            await waiting.hear_end(tail, min(left, LOOK_S))
-            state = await hub.log.state(state.record.id)
+            await waiter.wait_for_end(tail, min(left, MAX_AGE_S))
+            state = await hub.log.state(generation_id)
     finally:
-        hub.leave(waiting)
+        hub.unsubscribe(waiter, generation_id)
+        hub.leave(waiter)
     return state

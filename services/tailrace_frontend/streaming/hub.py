@@ -1,13 +1,13 @@
-"""One hub a process: one subscriber connection, one tail a live log, readers that pull.
+"""One hub a process: the event streams that it serves, and the logs that they follow.
 
-Appends are published with their ids, so a live reader needs nothing else from Redis. The channel may lose messages;
-readers do not: a tail holds only entries that follow each other without a gap, and a reader whose cursor they do not
-continue looks into the log itself.
+One subscriber connection receives what is appended to every followed log. Appends are published with their ids, so a
+live reader needs nothing else from Redis. Messages may be lost; entries are not, because a live tail holds only entries
+that follow each other without a gap, and a reader whose position they do not continue reads the log itself.
 
-The hub keeps no queue for anybody. A tail is bounded in bytes; who falls behind it pages through the log again.
+The hub queues nothing. A live tail is bounded in bytes, and a reader that falls behind it pages through the log again.
 
-What is due to thousands of readers at a time is spread over that time: woken all at once, they held up everybody's
-events (p99 of 10,000 readers: 146 ms).
+Work that is due for thousands of readers at a time is spread over that time: done all at once, it delayed every event
+(p99 of 10,000 readers: 146 ms).
 """
 
 import asyncio
@@ -17,59 +17,86 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from tailrace import keys
 from tailrace.errors import RateLimited, RedisUnavailable
+from tailrace.events import GenerationRecord
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
 from tailrace.settings import Settings
+from tailrace.wire import Encode, WireFormat
 from tailrace_frontend.streaming.live_tail import Follower, LiveTail
+from tailrace_frontend.streaming.presence import Presence
 
 TICK_S = 0.5
 AT_ONCE = 50
-PRESENCE_S = 5.0
 BATCH_INTERVAL_S = 0.002
 """Between two reads of many events: 26 µs of CPU each instead of 42, 1.2 ms later (4,000/s to 200 readers, 3 runs)."""
 
 logger = logging.getLogger(__name__)
 
 
+class Connection(Protocol):
+    """A client that is being served: an event stream, or a request that waits for an end."""
+
+    @property
+    def owner(self) -> str:
+        """The caller's name; limits are counted by it."""
+
+    def drain(self) -> None:
+        """End soon, and have the client reconnect: this process is stopping."""
+
+    def abort(self) -> None:
+        """End now."""
+
+    def tick(self, now: float) -> None:
+        """The hub's clock, every `TICK_S`; `now` of `time.monotonic()`."""
+
+
 class Hub:
-    """The live readers of this process."""
+    """The connections of this process, and the live tails of the logs that they follow."""
 
     def __init__(self, settings: Settings, log: Log) -> None:
         self.settings = settings
         self.log = log
         self.subscriber = log.server.subscriber(Throttle(BATCH_INTERVAL_S))
         self.draining = False
+        self._connections: set[Connection] = set()
+        self._per_owner: Counter[str] = Counter()
         self._tails: dict[str, LiveTail] = {}
-        self._readers_of: Counter[str] = Counter()
-        self._deserted: asyncio.Event | None = None
+        self.presence = Presence(log)
+        self._last_left: asyncio.Event | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
+        """Connect the subscriber and begin the background loops."""
         self.subscriber.start()
-        duties = {"ticks": self._tick, "looks": self._look_at_silent, "presence": self._note_presence}
-        self._tasks = [asyncio.create_task(self._keep_up(duty), name=f"hub: {name}") for name, duty in duties.items()]
+        loops = {"tick": self._tick, "positions": self._check_silent, "presence": self.presence.run}
+        self._tasks = [asyncio.create_task(_forever(loop), name=f"hub: {name}") for name, loop in loops.items()]
 
     async def close(self) -> None:
+        """End the background loops. Connections are ended by `drain` before."""
         await cancel_and_wait(*self._tasks)
         await self.subscriber.close()
 
     @property
-    def readers(self) -> list[Follower]:
-        return [reader for tail in self._tails.values() for reader in tail.readers]
+    def connections(self) -> list[Connection]:
+        return list(self._connections)
 
     @property
     def count(self) -> int:
-        return self._readers_of.total()
+        """Connections being served."""
+        return len(self._connections)
 
-    def readers_of(self, owner: str) -> int:
-        return self._readers_of[owner]
+    def count_of(self, owner: str) -> int:
+        """Connections of one caller."""
+        return self._per_owner[owner]
 
     @property
     def tails(self) -> int:
+        """Logs being followed."""
         return len(self._tails)
 
     @property
@@ -78,107 +105,131 @@ class Hub:
         since = self.subscriber.disconnected_since
         return since is not None and time.monotonic() - since > self.settings.restart_grace_s
 
-    def admit(self, owner: str) -> None:
-        """Ask right before joining: whoever awaits in between may find the place taken.
+    # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def check_capacity(self, owner: str) -> None:
+        """
+        Raises:
+            RateLimited: this process, or the caller, has as many connections as allowed.
+        """
+        settings = self.settings
+        if self.count >= settings.max_readers:
+            raise RateLimited(f"Concurrent stream limit of this server reached ({settings.max_readers}).")
+        if self.count_of(owner) >= settings.max_readers_per_caller:
+            raise RateLimited(f"Concurrent stream limit of the caller reached ({settings.max_readers_per_caller}).")
+
+    def join(self, connection: Connection) -> None:
+        """Admit a connection and serve it until it leaves.
+
+        Admission and joining are one synchronous step: no other connection can take the place in between.
 
         Raises:
-            RateLimited: there are as many readers as there may be.
+            RateLimited: as `check_capacity`; the connection is not served.
         """
-        if self.count >= self.settings.max_readers:
-            raise RateLimited("This server serves as many streams as it may.")
-        if self.readers_of(owner) >= self.settings.max_readers_per_caller:
-            raise RateLimited("You read as many streams here as you may.")
+        self.check_capacity(connection.owner)
+        self._connections.add(connection)
+        self._per_owner[connection.owner] += 1
+        if self.draining:
+            connection.drain()
 
-    def join(self, reader: Follower, *, live: bool = True) -> LiveTail:
-        """Follow a log. `live`: hear what is added to it; a finished one need not be listened to."""
-        generation_id = reader.record.id
-        tail = self._tails.get(generation_id)
+    def leave(self, connection: Connection) -> None:
+        """Undo `join`."""
+        self._connections.discard(connection)
+        self._per_owner[connection.owner] -= 1
+        if self._last_left and not self._connections:
+            self._last_left.set()
+
+    async def drain(self, grace_s: float) -> None:
+        """Send every client elsewhere, spread over the grace period. Connections that are left then are aborted."""
+        self.draining = True
+        loop = asyncio.get_running_loop()
+        for connection in self._connections:
+            loop.call_later(random.uniform(0, 0.8 * grace_s), connection.drain)  # noqa: S311 - spreads load
+        if self._connections:
+            self._last_left = asyncio.Event()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    await self._last_left.wait()
+            for connection in self.connections:
+                connection.abort()
+
+    # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def subscribe(
+        self,
+        follower: Follower,
+        record: GenerationRecord,
+        wire: WireFormat | None = None,
+        encode: Encode | None = None,
+        *,
+        live: bool = True,
+    ) -> LiveTail:
+        """Follow a log until `unsubscribe`. `live`: receive what is appended, which a finished log does not need."""
+        tail = self._tails.get(record.id)
         if tail is None:
-            tail = self._tails[generation_id] = LiveTail(reader.record)
+            tail = self._tails[record.id] = LiveTail(record)
+            self.presence.add(record)
         if live:
             self.listen(tail)
-        tail.readers.add(reader)
-        self._readers_of[reader.record.owner] += 1
-        if self.draining:
-            reader.leave()
+        tail.attach(follower, wire, encode)
         return tail
 
     def listen(self, tail: LiveTail) -> None:
-        """Hear what is added to a log from now on. Its doubts rise once the server has confirmed that it listens."""
+        """Receive what is appended to a log from now on. Its `resync_count` rises once the server has confirmed."""
         if not tail.subscribed:
             tail.subscribed = True
-            self.subscriber.add(keys.events(tail.record.id), tail.hear)
+            self.subscriber.add(keys.events(tail.record.id), tail.on_message)
 
-    def leave(self, reader: Follower) -> None:
-        tail = self._tails[reader.record.id]
-        tail.readers.discard(reader)
-        self._readers_of[reader.record.owner] -= 1
-        if not tail.readers:
-            del self._tails[reader.record.id]
+    def unsubscribe(self, follower: Follower, generation_id: str, wire: WireFormat | None = None) -> None:
+        """Undo `subscribe`."""
+        tail = self._tails[generation_id]
+        tail.detach(follower, wire)
+        if not tail.is_followed:
+            del self._tails[generation_id]
+            self.presence.remove(tail.record)
             if tail.subscribed:
-                self.subscriber.remove(keys.events(reader.record.id))
-            if self._deserted and not self._tails:
-                self._deserted.set()
+                self.subscriber.remove(keys.events(generation_id))
 
-    async def _keep_up(self, duty: Callable[[], Awaitable[None]]) -> None:
-        """Nobody awaits a duty: what ends it is told in the log, and it begins anew."""
-        while True:
-            try:
-                await duty()
-            except Exception:
-                logger.exception("the hub's duty broke off")
-            await asyncio.sleep(TICK_S)
+    # ── background loops ─────────────────────────────────────────────────────────────────────────────────────────────
 
     async def _tick(self) -> None:
-        """The one clock of all readers: keep-alives, write timeouts, the end of a grace period."""
+        """The one clock of all connections: keep-alives, write timeouts, retries, the end of a grace period."""
         while True:
-            readers = self.readers
-            pause_s = TICK_S / (len(readers) // AT_ONCE + 1)
-            for start in range(0, len(readers) + 1, AT_ONCE):
+            connections = self.connections
+            pause_s = TICK_S / (len(connections) // AT_ONCE + 1)
+            for start in range(0, len(connections) + 1, AT_ONCE):
                 now = time.monotonic()
-                for reader in readers[start : start + AT_ONCE]:
+                for connection in connections[start : start + AT_ONCE]:
                     try:
-                        reader.tick(now)
-                    except Exception:  # it is this reader's alone
-                        logger.exception("%s: a reader fails", reader.record.id)
-                        reader.cut()
+                        connection.tick(now)
+                    except Exception:  # it concerns this connection alone
+                        logger.exception("a connection of %s failed and is aborted", connection.owner)
+                        connection.abort()
                 await asyncio.sleep(pause_s)
 
-    async def _look_at_silent(self) -> None:
-        """A log that says nothing for a beat is asked where it stands: a lost message costs a beat, not the stream."""
+    async def _check_silent(self) -> None:
+        """Read the position of each log that was silent for a keep-alive interval. A lost message thereby costs an
+        interval, and not the stream."""
         while True:
             await asyncio.sleep(TICK_S)
             before = time.monotonic() - self.settings.keepalive_s
             silent = [tail for tail in self._tails.values() if tail.verified_at <= before and tail.subscribed]
             for start in range(0, len(silent), AT_ONCE):
-                await self._look_at(silent[start : start + AT_ONCE])
+                await self._check_positions(silent[start : start + AT_ONCE])
 
-    async def _look_at(self, tails: list[LiveTail]) -> None:
-        """Where Redis does not answer, the next tick asks again; how long it may be away is `is_away`'s business."""
+    async def _check_positions(self, tails: list[LiveTail]) -> None:
+        """Where Redis does not answer, the next round asks again; `is_away` decides how long it may stay away."""
         with contextlib.suppress(RedisUnavailable):
             positions = await self.log.positions([tail.record.id for tail in tails])
             for tail, position in zip(tails, positions, strict=True):
-                tail.look(position)
+                tail.on_position(position)
 
-    async def _note_presence(self) -> None:
-        """Generations that run only while somebody reads learn that somebody does."""
-        while True:
-            read = [name for name, tail in self._tails.items() if tail.record.options.on_disconnect == "cancel"]
-            if read:
-                with contextlib.suppress(RedisUnavailable):
-                    await self.log.touch_presence(read)
-            await asyncio.sleep(PRESENCE_S)
 
-    async def drain(self, grace_s: float) -> None:
-        """Send every reader elsewhere, spread over the grace period; who takes no word until then is cut."""
-        self.draining = True
-        loop = asyncio.get_running_loop()
-        for reader in self.readers:
-            loop.call_later(random.uniform(0, 0.8 * grace_s), reader.leave)  # noqa: S311 - spreads load
-        if self._tails:
-            self._deserted = asyncio.Event()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(grace_s):
-                    await self._deserted.wait()
-            for reader in self.readers:
-                reader.cut()
+async def _forever(loop: Callable[[], Awaitable[None]]) -> None:
+    """Run a background loop; nothing awaits it, so an error is logged and the loop starts again."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            logger.exception("background loop failed")
+        await asyncio.sleep(TICK_S)

@@ -1,12 +1,15 @@
-"""The newest entries of one live log, shared by its readers as encoded bytes a wire.
+"""The newest entries of one live log, decoded once a process and encoded once a format.
 
-A tail is kept for whoever has not read it yet, and bounded in bytes. As soon as everybody has, all but its newest entry
-go: a log that is read live costs a reader next to nothing, and its own objects die as young as they were made.
+A message of the log's channel becomes entries, the entries become frames of each format in use, and both are handed to
+every follower. A follower only checks that they continue its position. What a follower could not take is kept, bounded
+in bytes; beyond that it reads the log again. Once every follower has taken an entry, only the newest one is kept: a log
+that is read live costs a reader next to nothing, and its objects die young.
 """
 
 import logging
 import time
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Protocol
 
@@ -15,7 +18,7 @@ from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Position
 from tailrace.log.codec import from_row, unpack
-from tailrace.wire import Wire
+from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.single_flight import SingleFlightPages
 
 TAIL_BYTES = 256 * 1024
@@ -26,35 +29,49 @@ _id = attrgetter("id")
 
 
 class Follower(Protocol):
-    """Somebody who follows a log live."""
+    """A reader of a live log."""
 
-    record: GenerationRecord
+    def on_entries(self, before_seq: int, frames: Sequence[Frame], entries: Sequence[Entry]) -> bool:
+        """Entries were added; the first of them follows the sequence number `before_seq`.
 
-    def hear(self) -> bool:
-        """The tail has grown, or its doubts have. False if it has not read all of it."""
+        Returns whether the follower has taken them. If not, the tail keeps them for a while.
+        """
 
-    def look(self, position: Position | None) -> None:
-        """The log was silent for a beat, and its head was asked where it stands. None: there is no head."""
+    def on_resync(self) -> None:
+        """Messages may have been missed: the log itself has to be read."""
 
-    def leave(self) -> None:
-        """End soon, with a hint to come again: this process is stopping."""
+    def on_position(self, position: Position | None) -> None:
+        """The log was silent for a keep-alive interval, and its position was read. None: the log does not exist."""
 
-    def cut(self) -> None:
-        """End now, without a word."""
 
-    def tick(self, now: float) -> None:
-        """The hub's clock, `time.monotonic()`."""
+class _Lane:
+    """One format's followers and frames. `frames` belong to the first entries of the tail, one each."""
+
+    __slots__ = ("_encode", "followers", "frames", "wire")
+
+    def __init__(self, wire: WireFormat | None, encode: Encode | None) -> None:
+        self.wire = wire
+        self._encode = encode
+        self.followers: set[Follower] = set()
+        self.frames: list[Frame] = []
+
+    def frames_from(self, entries: list[Entry], first: int) -> list[Frame]:
+        if self._encode is None:
+            return []
+        if len(self.frames) < len(entries):
+            self.frames += map(self._encode, entries[len(self.frames) :])
+        return self.frames[first:]
 
 
 class LiveTail:
-    """Dense: where an entry does not follow the one before it, the tail begins anew with it.
+    """Consecutive entries: where an entry does not continue the one before it, the tail starts again with it.
 
-    `resync_count` counts how often something may have been missed: a reader that knows a lower number looks into the
-    log. `verified_at`: when the log last said something, or was looked at; of `time.monotonic()`.
+    `resync_count` rises whenever messages may have been missed. `verified_at`: when the log last sent a message or had
+    its position read, of `time.monotonic()`. `subscribed`: whether its channel is.
     """
 
     __slots__ = (
-        "_bytes", "_entries", "_frames", "pages", "readers", "record", "resync_count", "subscribed", "verified_at",
+        "_bytes", "_entries", "_lanes", "pages", "record", "resync_count", "subscribed", "verified_at",
     )  # fmt: skip
 
     def __init__(self, record: GenerationRecord) -> None:
@@ -62,88 +79,129 @@ class LiveTail:
         self.resync_count = 0
         self.pages = SingleFlightPages(record.id)
         self.subscribed = False
-        self.readers: set[Follower] = set()
         self.verified_at = time.monotonic()
         self._entries: list[Entry] = []
-        self._frames: dict[Wire, list[bytes]] = {}
+        self._lanes: list[_Lane] = []  # a dict would take 170 bytes more, and most logs are read in one format
         self._bytes = 0
 
-    def hear(self, message: bytes | None) -> None:
-        """A message of the log's channel; None or an empty one: look for yourselves."""
+    def attach(self, follower: Follower, wire: WireFormat | None, encode: Encode | None) -> None:
+        """Hand entries to a follower from now on, with frames if it has a format."""
+        lane = self._lane(wire)
+        if lane is None:
+            lane = _Lane(wire, encode)
+            self._lanes.append(lane)
+        lane.followers.add(follower)
+
+    def detach(self, follower: Follower, wire: WireFormat | None) -> None:
+        """Undo `attach`."""
+        lane = self._lane(wire)
+        if lane is not None:
+            lane.followers.discard(follower)
+            if not lane.followers:
+                self._lanes.remove(lane)
+
+    @property
+    def is_followed(self) -> bool:
+        return bool(self._lanes)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the newest entry is the end; False tells nothing about the log."""
+        return bool(self._entries) and isinstance(self._entries[-1].event, Done)
+
+    def on_message(self, message: bytes | None) -> None:
+        """A message of the log's channel: entries. None or an empty one: the log itself has to be read."""
         self.verified_at = time.monotonic()
+        resync_count, first = self.resync_count, len(self._entries)
         if not message:
             self.resync_count += 1
         else:
             try:
                 for row in unpack(message):
-                    self._add(from_row(row))
+                    if self._add(from_row(row)):
+                        first = 0
             except CorruptEntry:
                 logger.warning("%s: unreadable message", self.record.id)
                 self.resync_count += 1
             else:
                 self._bytes += len(message)
-        is_read = bool(self.readers)
-        for reader in self.readers:
-            is_read = reader.hear() and is_read
-        if is_read:
-            self._keep_newest(1)
-        elif self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
+        if self.resync_count != resync_count:
+            self._request_resync()
+        elif first < len(self._entries) and self._hand_over(first):
+            return self._keep_newest(1)
+        if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
             self._keep_newest(min(len(self._entries) // 2, TAIL_ENTRIES))
+        return None
 
-    def look(self, position: Position | None) -> None:
-        """What the head says after a beat of silence."""
+    def on_position(self, position: Position | None) -> None:
+        """The log's position, read after a keep-alive interval without a message."""
         self.verified_at = time.monotonic()
-        for reader in self.readers:
-            reader.look(position)
+        for follower in self._followers():
+            follower.on_position(position)
 
-    @property
-    def has_ended(self) -> bool:
-        """Whether the end was heard; False says nothing."""
-        return bool(self._entries) and isinstance(self._entries[-1].event, Done)
+    def after(self, position: EntryId, wire: WireFormat) -> tuple[list[Frame], list[Entry]] | None:
+        """The frames and entries that follow a position, both empty if there are none; None if the tail does not reach
+        back to it."""
+        entries = self._entries
+        first = bisect_right(entries, position, key=_id)
+        if first == len(entries):
+            return [], []
+        if not entries[first].is_contiguous_after(position):
+            return None
+        lane = self._lane(wire)
+        assert lane is not None, "only attached followers read a tail"
+        return lane.frames_from(entries, first), entries[first:]
 
-    def _add(self, entry: Entry) -> None:
+    def _lane(self, wire: WireFormat | None) -> _Lane | None:
+        return next((lane for lane in self._lanes if lane.wire is wire), None)
+
+    def _followers(self) -> list[Follower]:
+        return [follower for lane in self._lanes for follower in lane.followers]
+
+    def _request_resync(self) -> None:
+        for follower in self._followers():
+            follower.on_resync()
+
+    def _hand_over(self, first: int) -> bool:
+        """Hand the newest entries to every follower; whether all of them have taken them."""
+        entries = self._entries[first:]
+        before_seq = self._entries[first - 1].id.seq if first else entries[0].id.seq - entries[0].seq_span
+        taken = True
+        for lane in self._lanes:
+            frames = lane.frames_from(self._entries, first)
+            for follower in lane.followers:
+                taken = follower.on_entries(before_seq, frames, entries) and taken
+        return taken
+
+    def _add(self, entry: Entry) -> bool:
+        """Append an entry, unless the tail has it. Returns whether the tail starts again with it."""
+        restarts = False
         if self._entries:
             last = self._entries[-1].id
-            if entry.id.epoch < last.epoch:  # a server came back with older data: what was heard may not be so
-                self._clear()
+            if entry.id.epoch < last.epoch:  # the server came back with older data, which may contradict the tail
                 self.resync_count += 1
+                restarts = True
             elif entry.id <= last:
-                return
-            elif not entry.is_contiguous_after(last):
+                return False
+            else:
+                restarts = not entry.is_contiguous_after(last)
+            if restarts:
                 self._clear()
         self._entries.append(entry)
+        return restarts
 
     def _keep_newest(self, count: int) -> None:
-        """Who has not read the older ones pages through the log. The newest stays, whatever its size: an end of
-        megabytes is decoded once, and not once a reader."""
+        """Drop older entries; a follower that has not taken them reads the log. The newest is kept at any size: an end
+        of megabytes is decoded once, and not once a reader."""
         older = len(self._entries) - max(1, count)
         if older > 0:
             del self._entries[:older]
-            for frames in self._frames.values():
-                del frames[:older]
+            for lane in self._lanes:
+                del lane.frames[:older]
             self._bytes //= 2
 
     def _clear(self) -> None:
         self._entries.clear()
-        self._frames.clear()
+        for lane in self._lanes:
+            lane.frames.clear()
         self._bytes = 0
-
-    def after(self, cursor: EntryId, wire: Wire) -> "tuple[list[bytes], list[Entry]] | None":
-        """What follows the cursor: frames and their entries, both empty if nothing does. None if it cannot be told
-        from here."""
-        entries = self._entries
-        if len(entries) > 1 and entries[-2].id == cursor:  # the common case: only the newest is new
-            first = len(entries) - 1
-        else:
-            first = bisect_right(entries, cursor, key=_id)
-            if first == len(entries):
-                return [], []
-            if not entries[first].is_contiguous_after(cursor):
-                return None
-        frames = self._frames.get(wire)
-        if frames is None:
-            frames = self._frames[wire] = []
-        if len(frames) < len(entries):
-            encode = wire.bind(self.record, {})
-            frames += [encode(entry) for entry in entries[len(frames) :]]
-        return frames[first:], entries[first:]

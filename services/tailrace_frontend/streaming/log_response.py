@@ -1,19 +1,20 @@
-"""A log as a Starlette response: what `POST /v1/generations` answers to `Accept: text/event-stream`."""
+"""A log as a Starlette response: the answer to `POST /v1/generations` with `Accept: text/event-stream`."""
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tailrace.errors import RateLimited
 from tailrace.log.state import GenerationState
-from tailrace.wire import WIRES
 from tailrace_frontend.services import Services
+from tailrace_frontend.streaming.endpoint import send_log
+
+CREATED_HEADERS = (b"location", b"vary")
 
 
 class LogResponse(Response):
-    """Tells the log from its beginning.
+    """Sends the log from its beginning.
 
-    Where the last place for a reader was taken while the generation was created, its client is asked to come again:
-    the generation is there, and `Location` says where.
+    `Location` names the generation, also where the client only gets a retry hint, because the last place for a stream
+    was taken while the generation was created.
     """
 
     def __init__(self, services: Services, state: GenerationState, headers: dict[str, str]) -> None:
@@ -25,11 +26,9 @@ class LogResponse(Response):
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
-        own = [(name, value) for name, value in self.raw_headers if name in (b"location", b"vary")]
-        own += [(name, value) for name, value in self.raw_headers if name.startswith(b"access-control-")]
-        try:
-            reader = self._services.admit_reader(WIRES["native"], self._state, None, scope, send)
-        except RateLimited as error:
-            await self._services.defer_stream(error, own, send)
-        else:
-            await reader.run(own)
+        extra = [
+            (name, value)
+            for name, value in self.raw_headers
+            if name in CREATED_HEADERS or name.startswith(b"access-control-")
+        ]
+        await send_log(self._services, self._state, extra, scope, send)

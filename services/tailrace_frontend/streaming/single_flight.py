@@ -1,7 +1,7 @@
-"""Readers of one log who stand at the same place read it once.
+"""Readers of one log at the same position read it once.
 
-They do so more often than chance has it: after a restart or a deploy everybody who followed a log comes back to it.
-Nothing is kept for anybody: only who asks while a page is on its way is given the same one.
+That is more frequent than chance: after a restart or a deployment, all readers of a log reconnect at the same time.
+Nothing is cached. Only a read that starts while the same page is being read gets the same page.
 """
 
 import asyncio
@@ -11,28 +11,29 @@ from tailrace.log import Log, Page
 
 
 class SingleFlightPages:
-    """The pages of one log that are on their way."""
+    """The pages of one log that are being read."""
 
-    __slots__ = ("_coming", "_generation")
+    __slots__ = ("_generation_id", "_reading")
 
     def __init__(self, generation_id: str) -> None:
-        self._generation = generation_id
-        self._coming: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
+        self._generation_id = generation_id
+        self._reading: dict[tuple[EntryId, int, bool, int], asyncio.Future[Page]] = {}
 
     async def read(self, log: Log, after: EntryId, limit: int, *, coalesce: bool, resync_count: int) -> Page:
-        """As `log.page`. `resync_count`: the tail's. A page that was asked for before they rose does not settle
-        them."""
+        """As `log.page`. `resync_count`: the live tail's; a page that was requested before it rose may be too old for a
+        reader that comes after.
+        """
         place = after, limit, coalesce, resync_count
-        while (coming := self._coming.get(place)) is not None:
-            await asyncio.wait([coming])
-            if not coming.cancelled():
-                return coming.result()
-        coming = self._coming[place] = asyncio.get_running_loop().create_future()
+        while (reading := self._reading.get(place)) is not None:
+            await asyncio.wait([reading])
+            if not reading.cancelled():
+                return reading.result()
+        reading = self._reading[place] = asyncio.get_running_loop().create_future()
         try:
-            coming.set_result(await log.page(self._generation, after, limit, coalesce=coalesce))
-        except Exception as error:  # noqa: BLE001 - whatever it is: everybody who waits is told, at the same time
-            coming.set_exception(error)
+            reading.set_result(await log.page(self._generation_id, after, limit, coalesce=coalesce))
+        except Exception as error:  # noqa: BLE001 - any error belongs to all readers that wait for the page
+            reading.set_exception(error)
         finally:
-            del self._coming[place]
-            coming.cancel()  # where who asked has left: the next who waits asks for it
-        return coming.result()
+            del self._reading[place]
+            reading.cancel()  # without effect unless this reader has left: then the next one reads the page
+        return reading.result()

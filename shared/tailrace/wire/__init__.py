@@ -1,53 +1,93 @@
-"""Wires: the formats in which a log is told.
+"""Wire formats: the serializations of a log that clients read.
 
-A wire is a pure, memoryless function of the head and one entry. Whatever a format needs to know about earlier entries,
-the worker has put into the entry; so a reader may begin anywhere, on any node, and gets the same bytes. A new format
-is one file, one row in `WIRES`, one transcript in the tests.
+A format is a pure function of the generation's record (for some formats: and of its request) and one entry. The worker
+puts into each entry whatever a format needs to know about earlier entries. A reader can therefore begin anywhere, on
+any frontend, and gets the same bytes.
+
+A new format is one file in this package, one row in `WIRE_FORMATS`, and one transcript in the tests. The row answers
+every question that a reader has about the format, so no reader branches on it:
+
+    bind              the encoder of one generation's entries
+    needs_request     whether `bind` needs the generation's request
+    coalesces         whether adjacent deltas may be sent as one frame when a reader catches up
+    ends_at           the kinds of event after which the response ends
+    headers           response headers beside the usual ones of an event stream
+    keep_alive        bytes without meaning, for a silent stream; empty: the format has none
+    encode_restart    "discard everything; the log follows from its beginning"
+    encode_gone       "the log no longer exists", as the last frame
+    encode_retry      "reconnect after so many ms", as the last frame
+
+Frames may be None: the format cannot express the fact, and the connection is aborted instead. A client then sees a
+broken connection, and never an answer that looks complete and is not.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tailrace.events import Entry, GenerationRecord, Json
-from tailrace.wire import native, openai_chat, openai_responses, text
+from tailrace.events import Done, Entry, Event, GenerationRecord, Json, Restarted
+from tailrace.wire import native, openai_chat, openai_responses, sse, text
 from tailrace.wire.openai_response_object import Context
 
-Encode = Callable[[Entry], bytes]
-"""An entry's bytes in a format; empty where the format has no event for it."""
+Frame = bytes | None
+"""One entry's bytes: empty where the format has no frame for the event, None where the connection must be aborted."""
+
+Encode = Callable[[Entry], Frame]
+"""The encoder of one generation's entries. It returns None only for kinds in the format's `ends_at`."""
+
+Bind = Callable[[GenerationRecord, Json | None], Encode]
+"""Makes an encoder. The request is None unless the format has `needs_request`."""
 
 
-@dataclass(frozen=True, eq=False)  # one is itself and no other: a tail looks its frames up by it, for each event
-class Wire:
-    """`merges`: adjacent deltas may be told as one frame on catch-up. `restarts`: it has a word for `restarted`; where
-    it has none, a reader begins behind the last one, and a live one ends with it. `reconnects`: its clients come again
-    on a `retry:` hint. `cuts`: it cannot tell an end that is none, so the connection is cut instead. `keep_alive`:
-    bytes that say nothing.
+def _cannot(*_: object) -> None:
+    """The format cannot express it."""
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: frames are looked up by format for every event
+class WireFormat:
+    """One row of the table; its fields are explained on top of this module.
+
+    A format whose `ends_at` has `Restarted` cannot take back what it has sent: a response that has sent something ends
+    there, and one that has sent nothing begins behind the last `restarted`.
     """
 
     media_type: str
-    bind: Callable[[GenerationRecord, Json], Encode]
-    merges: bool = True
-    restarts: bool = False
-    reconnects: bool = False
-    cuts: bool = False
-    keep_alive: bytes = b": \n\n"
+    bind: Bind
+    needs_request: bool = False
+    coalesces: bool = True
+    ends_at: tuple[type[Event], ...] = (Done,)
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    keep_alive: bytes = sse.COMMENT
+    encode_restart: Callable[[], Frame] = _cannot
+    encode_gone: Callable[[str], Frame] = _cannot
+    encode_retry: Callable[[str, int], Frame] = _cannot
 
 
-def _of_record(encode: Callable[[GenerationRecord, Entry], bytes]) -> Callable[[GenerationRecord, Json], Encode]:
+def _of_record(encode: Callable[[GenerationRecord, Entry], Frame]) -> Bind:
     return lambda record, _: partial(encode, record)
 
 
-def _of_context(record: GenerationRecord, request: Json) -> Encode:
+def _of_context(record: GenerationRecord, request: Json | None) -> Encode:
+    assert request is not None, "the format needs the request"
     return partial(openai_responses.encode, Context(record, request))
 
 
-SSE = "text/event-stream"
-
-WIRES: dict[str, Wire] = {
-    "native": Wire(SSE, _of_record(native.encode), restarts=True, reconnects=True),
-    "ndjson": Wire("application/x-ndjson", _of_record(native.encode_line), restarts=True, keep_alive=b"\n"),
-    "text": Wire("text/plain", _of_record(text.encode), cuts=True, keep_alive=b""),
-    "openai-chat": Wire(SSE, _of_record(openai_chat.encode)),
-    "openai-responses": Wire(SSE, _of_context, merges=False, restarts=True),
+WIRE_FORMATS: dict[str, WireFormat] = {
+    "native": WireFormat(
+        sse.MEDIA_TYPE,
+        _of_record(native.encode),
+        encode_restart=native.encode_restart,
+        encode_gone=native.encode_gone,
+        encode_retry=sse.retry_frame,
+    ),
+    "ndjson": WireFormat(
+        "application/x-ndjson",
+        _of_record(native.encode_line),
+        keep_alive=b"\n",
+        encode_restart=native.encode_restart_line,
+        encode_gone=native.encode_gone_line,
+    ),
+    "text": WireFormat("text/plain", _of_record(text.encode), ends_at=(Done, Restarted), keep_alive=b""),
+    "openai-chat": WireFormat(sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted)),
+    "openai-responses": WireFormat(sse.MEDIA_TYPE, _of_context, needs_request=True, coalesces=False),
 }

@@ -1,12 +1,14 @@
-"""The native wires: the log as it is, every one of the ten kinds told.
+"""The native formats, SSE and NDJSON: the log as it is, with all ten kinds of event.
 
     id: 1795235902664-4                 and as one line of NDJSON:
     event: text
     data: {"text":" the"}               {"id":"1795235902664-4","event":"text","data":{"text":" the"}}
 
-`data` is the event with its place: `item` and `choice` where they are not 0. `created` tells the generation's `id` too,
-so that a client that was answered with the log itself knows where to come again. `done` comes without the output, which
-the reader has. What is told without an `id` (a synthetic `restarted`, `gone`) is not in the log and moves no cursor.
+`data` holds the event's fields; `item` and `choice` only where they are not 0. `created` also carries the generation's
+`id`, so that a client whose POST was answered with the log itself knows where to reconnect. `done` comes without the
+output, which the reader already has.
+
+A frame without an `id` (a synthetic `restarted`, or `gone`) is not part of the log and leaves the cursor where it is.
 """
 
 from typing import Any
@@ -27,12 +29,13 @@ from tailrace.events import (
     Restarted,
     Text,
 )
+from tailrace.wire import sse
 
 RETRY_MS = 1000
-"""Told with `created`: an `EventSource` whose connection is cut comes again after so long. (Chromium's own is 3 s.)"""
+"""Sent with `created`: an `EventSource` whose connection breaks reconnects after so long. (Chromium's own is 3 s.)"""
 
-FORGET = Restarted(reason="log_changed")
-"""Told to a reader whose cursor the log no longer continues: what follows is the log from its beginning."""
+LOG_CHANGED = Restarted(reason="log_changed")
+"""The log no longer continues what the client has: the log follows from its beginning."""
 
 
 def encode(record: GenerationRecord, entry: Entry) -> bytes:
@@ -41,44 +44,55 @@ def encode(record: GenerationRecord, entry: Entry) -> bytes:
         text = jsoncodec.dumps(entry.event.text)
         return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
     retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
-    return b"id: %d-%d\n%b%b" % (*entry.id, retry, frame(entry.event.kind, _told(record, entry)))
+    return b"id: %d-%d\n%b%b" % (*entry.id, retry, sse.event_frame(entry.event.kind, _entry_data(record, entry)))
+
+
+def encode_restart() -> bytes:
+    """`restarted`, without an id."""
+    return sse.event_frame(LOG_CHANGED.kind, data(LOG_CHANGED))
+
+
+def encode_gone(reason: str) -> bytes:
+    """`gone`, without an id: the log was deleted, has expired or was lost."""
+    return sse.event_frame("gone", {"reason": reason})
 
 
 def encode_line(record: GenerationRecord, entry: Entry) -> bytes:
     """One line of NDJSON."""
-    return line(str(entry.id), entry.event.kind, _told(record, entry))
+    return _line({"id": str(entry.id), "event": entry.event.kind, "data": _entry_data(record, entry)})
 
 
-def _told(record: GenerationRecord, entry: Entry) -> dict[str, Any]:
+def encode_restart_line() -> bytes:
+    """`encode_restart` as NDJSON."""
+    return _line({"event": LOG_CHANGED.kind, "data": data(LOG_CHANGED)})
+
+
+def encode_gone_line(reason: str) -> bytes:
+    """`encode_gone` as NDJSON."""
+    return _line({"event": "gone", "data": {"reason": reason}})
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return jsoncodec.dumps(value) + b"\n"
+
+
+def _entry_data(record: GenerationRecord, entry: Entry) -> dict[str, Any]:
     value = data(entry.event, entry.extra)
     return {"id": record.id} | value if isinstance(entry.event, Created) else value
 
 
-def frame(event: str, value: Any) -> bytes:
-    """A Server-Sent Event without an id."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), jsoncodec.dumps(value))
-
-
-def line(entry_id: str | None, event: str, value: Any) -> bytes:
-    named = {"id": entry_id} if entry_id else {}
-    return jsoncodec.dumps(named | {"event": event, "data": value}) + b"\n"
-
-
 def data(event: Event, extra: Extra = NO_EXTRA) -> dict[str, Any]:
-    """The event as JSON tells it."""
+    """The event's fields as JSON. `extra` stands beside them where there is any."""
     value: dict[str, Any]
     match event:
         case ItemClosed(whole=whole):
             value = msgspec.to_builtins(whole)
-        case Done():
+        case Done() | Restarted():
             value = msgspec.to_builtins(event)
             value.pop("output", None)
         case Delta(item=0):
             value = msgspec.to_builtins(event)
             del value["item"]
-        case Restarted():
-            value = msgspec.to_builtins(event)
-            value.pop("output", None)
         case _:
             value = msgspec.to_builtins(event)
     if extra is not NO_EXTRA:

@@ -1,21 +1,20 @@
-"""The Chat Completions wire: the chunks as the upstream told them, under one id, model and time of ours.
+"""The Chat Completions format: the upstream's chunks, under one id, model and time of Tailrace's.
 
-    opened      role, for each choice that first appears; of a call its index, id and name
-    text …      one delta: `content`, `refusal`, the upstream's own key for reasoning, `tool_calls[].function.arguments`
-    done        finish reasons of all choices, usage (if asked for and given), `data: [DONE]`
-                or, where the answer is not whole, an error object and no `[DONE]`: both SDKs raise on it
+    item_opened   role, for each choice that first appears; for a call its index, id and name
+    text …        one delta: `content`, `refusal`, the upstream's key for reasoning, `tool_calls[].function.arguments`
+    done          finish reasons of all choices, usage (if requested and known), `data: [DONE]`;
+                  where the answer is not whole, an error object and no `[DONE]`: both SDKs raise on it
 
-Rule 1: what else a chunk had is put back where it was: on the chunk, the choice, the delta, the tool call. An empty
-text that only carries it is left out.
-Rule 2: no `id:` and no `retry:`, which break openai-python's reader.
-Rule 3: there is no word for `restarted`. Who read on from before it gets an error object; who comes later begins
-behind it.
+Rule 1: other fields of a chunk are put back where they were: on the chunk, the choice, the delta, the tool call. An
+empty text that only carried such fields is left out.
+Rule 2: no `id:` and no `retry:`, because they break openai-python's reader.
+Rule 3: the format cannot express `restarted`. A response that has sent something ends with an error object; a response
+that has sent nothing begins behind the last `restarted`.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
     Delta,
@@ -35,27 +34,23 @@ from tailrace.events import (
     ToolArguments,
 )  # fmt: skip
 from tailrace.failures import failure
-
-END = b"data: [DONE]\n\n"
-FAILED = failure("server_error")
-CANCELLED = failure("cancelled")
-RESTARTED = failure("restarted")
+from tailrace.wire import sse
 
 
 def encode(record: GenerationRecord, entry: Entry) -> bytes:
-    """An entry's chunks; empty for `created`, `started`, `closed` and a `restarted` that goes on."""
-    tell = TELL.get(type(entry.event))
-    return tell(record, entry.event, entry.extra) if tell else b""
+    """An entry's chunks; empty for `created`, `started` and `item_closed`."""
+    encoder = ENCODERS.get(type(entry.event))
+    return encoder(record, entry.event, entry.extra) if encoder else b""
 
 
 def _delta(record: GenerationRecord, event: Delta, extra: Extra) -> bytes:
     if extra is NO_EXTRA:
-        return _chunk(record, _choice(event.choice, _said(event)))
-    said = _said(event, extra.call) if event.text or extra.call else {}
-    return _chunk(record, _choice(event.choice, said | extra.delta, extra.choice), extra.chunk_fields)
+        return _chunk(record, _choice(event.choice, _delta_fields(event)))
+    fields = _delta_fields(event, extra.call) if event.text or extra.call else {}
+    return _chunk(record, _choice(event.choice, fields | extra.delta, extra.choice), extra.chunk_fields)
 
 
-def _said(event: Delta, call: Json | None = None) -> Json:
+def _delta_fields(event: Delta, call: Json | None = None) -> Json:
     match event:
         case Text():
             return {"content": event.text}
@@ -71,13 +66,13 @@ def _said(event: Delta, call: Json | None = None) -> Json:
 
 def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> bytes:
     deltas: dict[int, Json] = {choice: {"role": "assistant"} for choice in event.choices}
-    own = extra.delta
+    fields = extra.delta
     if event.type == "call":
         function = {"name": event.name, "arguments": ""}
         call = {"index": event.tool, "id": event.id, "type": "function", "function": function}
-        own = {"tool_calls": [call | extra.call]} | own
-    if own or extra.choice or (extra.chunk_fields and not deltas):
-        deltas[event.choice] = deltas.get(event.choice, {}) | own
+        fields = {"tool_calls": [call | extra.call]} | fields
+    if fields or extra.choice or (extra.chunk_fields and not deltas):
+        deltas[event.choice] = deltas.get(event.choice, {}) | fields
     return b"".join(
         _chunk(record, _choice(choice, delta, extra.choice if choice == event.choice else {}), extra.chunk_fields)
         for choice, delta in deltas.items()
@@ -85,7 +80,7 @@ def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> bytes:
 
 
 def _restarted(_: GenerationRecord, __: Restarted, ___: Extra) -> bytes:
-    return _error(RESTARTED)
+    return _error(failure("restarted"))
 
 
 def _done(record: GenerationRecord, event: Done, extra: Extra) -> bytes:
@@ -108,10 +103,10 @@ def _end(event: Done) -> bytes:
         return _error(event.error)
     match event.status:
         case "cancelled":
-            return _error(CANCELLED)
+            return _error(failure("cancelled"))
         case "failed":
-            return _error(FAILED)
-    return END
+            return _error(failure("server_error"))
+    return sse.END
 
 
 def _chunk(record: GenerationRecord, choice: Json | None, chunk_fields: Json | None = None) -> bytes:
@@ -122,23 +117,19 @@ def _chunk(record: GenerationRecord, choice: Json | None, chunk_fields: Json | N
         "model": record.model,
         "choices": [choice] if choice else [],
     }
-    return _frame(chunk | chunk_fields if chunk_fields else chunk)
+    return sse.data_frame(chunk | chunk_fields if chunk_fields else chunk)
 
 
 def _choice(index: int, delta: Json, more: Json | None = None, finish_reason: str | None = None) -> Json:
     return {"index": index, "delta": delta, **(more or {}), "finish_reason": finish_reason}
 
 
-def _error(failure: Failure) -> bytes:
-    error = {"message": failure.message, "type": failure.type, "param": failure.param, "code": failure.code}
-    return _frame({"error": error})
+def _error(error: Failure) -> bytes:
+    fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    return sse.data_frame({"error": fields})
 
 
-def _frame(value: Any) -> bytes:
-    return b"data: %b\n\n" % jsoncodec.dumps(value)
-
-
-TELL: dict[type[Event], Callable[[GenerationRecord, Any, Extra], bytes]] = {
+ENCODERS: dict[type[Event], Callable[[GenerationRecord, Any, Extra], bytes]] = {
     ItemOpened: _opened,
     Text: _delta,
     Reasoning: _delta,

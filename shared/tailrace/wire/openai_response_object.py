@@ -1,21 +1,19 @@
-"""The Response object: what the lifecycle events of the Responses wire carry, and its items and parts.
+"""The Response object: the payload of the Responses format's lifecycle events, with its items and parts.
 
-Every field that OpenAI's types or Open Responses require is there, always; what the request left out has OpenAI's
-default. Times come from the log, ids from the generation's id.
+Every field that OpenAI's types or Open Responses require is always present; a field that the request left out has
+OpenAI's default. Times come from the log, ids from the generation's id.
 
-The head holds a Chat Completions body. What both APIs call by one name is told as it is; what Chat Completions nests
-under its type (`{"type": "function", "function": {…}}`) Responses writes beside it: `_flat`.
+The request is a Chat Completions body. Fields that both APIs call by one name are copied. Where Chat Completions nests
+fields under their type (`{"type": "function", "function": {…}}`), Responses has them beside it: `_flat`.
 """
 
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json
+from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, objects_in
 from tailrace.failures import failure
 
-FAILED = failure("server_error")
-
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
-"""Of the codes that OpenAI's types allow in a Response, those that a chat upstream can have."""
+"""The codes that OpenAI's types allow in a Response and a chat upstream can have."""
 
 TOO_LONG = frozenset({"length", "model_length"})
 """Finish reasons; Mistral has the second."""
@@ -33,18 +31,18 @@ DEFAULTS: Json = {
     "top_logprobs": 0,
     "top_p": 1.0,
 }
-"""What both APIs call by one name, and what it is if the request does not say."""
+"""Fields that both APIs call by one name, with their values where the request has none."""
 
 
 class Context(NamedTuple):
-    """What every event of one generation is encoded with."""
+    """What the encoders of one generation need."""
 
     record: GenerationRecord
     request: Json
 
 
 class Part(NamedTuple):
-    """How an item's one part is told: its type and field, the name of its index, its events and its text's events."""
+    """The form of an item's one part: its type and field, the name of its index, its events and its text's events."""
 
     type: str
     field: str
@@ -62,7 +60,7 @@ PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
 
 
 def response_id(context: Context) -> str:
-    """The generation's id as the OpenAI routes call it."""
+    """The generation's id in the form of the OpenAI routes."""
     return "resp_" + context.record.id.removeprefix("gen_")
 
 
@@ -70,8 +68,8 @@ def item_id(context: Context, item_type: str, item: int) -> str:
     return f"{PREFIXES[item_type]}_{context.record.id.removeprefix('gen_')}_{item}"
 
 
-def response(context: Context, status: str, **told: Any) -> Json:
-    """The Response while it runs; `told` is what is known beyond that."""
+def response(context: Context, status: str, **known: Any) -> Json:
+    """The Response. `known`: fields that replace those of a response without output."""
     request = context.request
     return {
         "id": response_id(context),
@@ -94,16 +92,16 @@ def response(context: Context, status: str, **told: Any) -> Json:
             "summary": "auto" if context.record.reasoning_summary else None,
         },
         "text": _text_config(request),
-        "tools": [_tool(tool) for tool in _list(request.get("tools"))],
+        "tools": [_tool(tool) for tool in objects_in(request.get("tools"))],
         "tool_choice": _tool_choice(request.get("tool_choice")),
         "truncation": "disabled",
         **{name: _first(request, name, default=default) for name, default in DEFAULTS.items()},
-        **told,
+        **known,
     }
 
 
 def ended(context: Context, done: Done) -> Json:
-    """The Response at its end. A cancelled one is no more incomplete than that: it has no details."""
+    """The Response at its end. A cancelled one has no `incomplete_details`."""
     return response(
         context,
         done.status,
@@ -128,12 +126,12 @@ def part_of(context: Context, item_type: str) -> Part:
 
 def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
     """An item's part: whole, or empty as it begins. `logprobs`: whether the request asked for them."""
-    told: Json = {"type": form.type, form.field: (item.text or "") if item else ""}
+    value: Json = {"type": form.type, form.field: (item.text or "") if item else ""}
     if form is not TEXT:
-        return told
-    told["annotations"] = [annotation(each) for each in item.annotations] if item else []
-    told["logprobs"] = [logprob(each) for each in item.logprobs] if item and logprobs else []
-    return told
+        return value
+    value["annotations"] = [annotation(each) for each in item.annotations] if item else []
+    value["logprobs"] = [logprob(each) for each in item.logprobs] if item and logprobs else []
+    return value
 
 
 def begun(context: Context, opened: ItemOpened) -> Json:
@@ -144,7 +142,7 @@ def begun(context: Context, opened: ItemOpened) -> Json:
 
 
 def whole(context: Context, item: Item) -> Json:
-    """An item with all that was said in it."""
+    """An item with all of its text."""
     status = item.status or "completed"
     if item.type == "call":
         return (item.call or {}) | _call(context, item, item.name or "", item.arguments or "", status)
@@ -154,27 +152,28 @@ def whole(context: Context, item: Item) -> Json:
 
 
 def _item(context: Context, item: int, item_type: str, parts: list[Json], status: str) -> Json:
-    told = {"id": item_id(context, item_type, item), "status": status}
+    fields = {"id": item_id(context, item_type, item), "status": status}
     if item_type != "reasoning":
-        return {"type": "message", **told, "role": "assistant", "content": parts}
+        return {"type": "message", **fields, "role": "assistant", "content": parts}
     if context.record.reasoning_summary:
-        return {"type": "reasoning", **told, "summary": parts}
-    return {"type": "reasoning", **told, "summary": [], "content": parts}
+        return {"type": "reasoning", **fields, "summary": parts}
+    return {"type": "reasoning", **fields, "summary": [], "content": parts}
 
 
 def _call(context: Context, call: ItemOpened | Item, name: str, arguments: str, status: str) -> Json:
-    """Its `call_id` is the upstream's, which only needs to be unique in a choice: both SDKs want it unique in all."""
-    own = item_id(context, "call", call.item)
+    """A call. `call_id` is the upstream's, made unique: the upstream's is unique in its choice only, and both SDKs need
+    it unique in the response."""
+    own_id = item_id(context, "call", call.item)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id
-    said = {"call_id": call_id or own, "name": name, "arguments": arguments}
-    return {"type": "function_call", "id": own, "status": status, **said}
+    fields = {"call_id": call_id or own_id, "name": name, "arguments": arguments}
+    return {"type": "function_call", "id": own_id, "status": status, **fields}
 
 
 def usage(chat: Json) -> Json:
-    """Chat Completions' usage by Responses' names; zeros for what is not there, for clients cannot do without."""
+    """Chat Completions' usage by Responses' names; zeros for missing counts, because clients require them."""
     read, written = _count(chat, "prompt_tokens"), _count(chat, "completion_tokens")
     prompt, completion = _dict(chat.get("prompt_tokens_details")), _dict(chat.get("completion_tokens_details"))
-    told = {
+    value = {
         "input_tokens": read,
         "input_tokens_details": {
             "cached_tokens": _count(prompt, "cached_tokens"),
@@ -184,7 +183,7 @@ def usage(chat: Json) -> Json:
         "output_tokens_details": {"reasoning_tokens": _count(completion, "reasoning_tokens")},
         "total_tokens": _count(chat, "total_tokens") or read + written,
     }
-    return told | {"estimated": True} if chat.get("estimated") else told
+    return value | {"estimated": True} if chat.get("estimated") else value
 
 
 def annotation(chat: Json) -> Json:
@@ -195,8 +194,8 @@ def annotation(chat: Json) -> Json:
 
 
 def logprob(chat: Json) -> Json:
-    """Told alike in deltas, which know no `bytes`, and in parts, which must have them."""
-    top = [_token(each) for each in _list(chat.get("top_logprobs"))]
+    """One form for deltas, which have no `bytes`, and for parts, which must have them."""
+    top = [_token(each) for each in objects_in(chat.get("top_logprobs"))]
     return _token(chat) | {"top_logprobs": top}
 
 
@@ -205,11 +204,11 @@ def _token(chat: Json) -> Json:
 
 
 def _error(done: Done) -> Json | None:
-    failure = done.error or (FAILED if done.status == "failed" else None)
-    if failure is None:
+    error = done.error or (failure("server_error") if done.status == "failed" else None)
+    if error is None:
         return None
-    code = next((name for name in (failure.code, failure.type) if name in ERROR_CODES), "server_error")
-    return {"code": code, "message": failure.message, "type": failure.type, "param": failure.param}
+    code = next((name for name in (error.code, error.type) if name in ERROR_CODES), "server_error")
+    return {"code": code, "message": error.message, "type": error.type, "param": error.param}
 
 
 def _incomplete_details(done: Done) -> Json | None:
@@ -223,9 +222,9 @@ def _incomplete_details(done: Done) -> Json | None:
 
 def _text_config(request: Json) -> Json:
     form = _dict(request.get("response_format"))
-    told: Json = {"format": _flat(form) if form else {"type": "text"}}
+    config: Json = {"format": _flat(form) if form else {"type": "text"}}
     verbosity = request.get("verbosity")
-    return told | {"verbosity": verbosity} if verbosity else told
+    return config | {"verbosity": verbosity} if verbosity else config
 
 
 def _tool(tool: Json) -> Json:
@@ -239,11 +238,11 @@ def _tool_choice(choice: Any) -> Any:
     if not isinstance(choice, dict):
         return choice or "auto"
     flat = _flat(choice)
-    return flat | {"tools": [_flat(tool) for tool in _list(flat["tools"])]} if "tools" in flat else flat
+    return flat | {"tools": [_flat(tool) for tool in objects_in(flat["tools"])]} if "tools" in flat else flat
 
 
 def _flat(value: Json) -> Json:
-    """`{"type": "x", "x": {…}}` as `{"type": "x", …}`; anything else as it is."""
+    """`{"type": "x", "x": {…}}` as `{"type": "x", …}`; anything else unchanged."""
     name = value.get("type")
     nested = value.get(name) if isinstance(name, str) else None
     if not isinstance(nested, dict):
@@ -252,7 +251,7 @@ def _flat(value: Json) -> Json:
 
 
 def _first(values: Json, *names: str, default: Any = None) -> Any:
-    """The first of these that is there and not null."""
+    """The first of these fields that is present and not null."""
     return next((values[name] for name in names if values.get(name) is not None), default)
 
 
@@ -263,8 +262,3 @@ def _count(values: Json, name: str) -> int:
 
 def _dict(value: Any) -> Json:
     return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Json]:
-    """The objects in a list, for what clients and upstreams send is not always what it should be."""
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []

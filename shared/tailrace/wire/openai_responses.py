@@ -1,26 +1,26 @@
-"""The Responses wire: as fine as the vocabulary, for the vocabulary is as fine as it.
+"""The Responses format: as fine as the vocabulary, whose granularity was taken from it.
 
-    created     response.created, response.queued (background)
-    started     response.in_progress
-    opened      output_item.added, and content_part.added or reasoning_summary_part.added (a call has no part)
-    text …      *.delta, and output_text.annotation.added for each annotation
-    closed      *.done, *part.done, output_item.done
-    restarted   what was open is closed as incomplete; response.in_progress with every item told so far
-    done        what is open is closed; response.completed or response.incomplete (also cancelled: there is no
-                `response.cancelled`), or error and response.failed, which close nothing; `data: [DONE]`
+    created       response.created, response.queued (background)
+    started       response.in_progress
+    item_opened   output_item.added, and content_part.added or reasoning_summary_part.added (a call has no part)
+    text …        *.delta, and output_text.annotation.added for each annotation
+    item_closed   *.done, *part.done, output_item.done
+    restarted     open items are closed as incomplete; response.in_progress with every item so far
+    done          open items are closed; response.completed or response.incomplete (also when cancelled: there is no
+                  `response.cancelled`); or error and response.failed, which close nothing; `data: [DONE]`
 
-Rule 1: an entry tells as many frames as it is wide, and frame k of w has `sequence_number` n - w + 1 + k. So numbers
-are dense from 0 over the whole generation, and a reader may begin after any of them, inside an entry too.
-Rule 2: an item's id is made of the generation's id and the item's number; it has one part, whose index is 0.
-Rule 3: reasoning is told as the model's own or as a summary, as the head says.
-Rule 4: no `id:` and no `retry:`, which break openai-python's reader, and no event that OpenAI does not know:
-openai-node throws on one.
+Rule 1: an entry has as many frames as its `seq_span`, and frame k of w has `sequence_number` seq - w + 1 + k. Numbers
+are therefore dense from 0 over the whole generation, and a reader may begin after any of them (`encode_after`), inside
+an entry too.
+Rule 2: an item's id consists of the generation's id and the item's number. An item has one part, whose index is 0.
+Rule 3: reasoning is sent as the model's own or as a summary, according to the record.
+Rule 4: no `id:` and no `retry:`, because they break openai-python's reader, and no event that OpenAI does not define,
+because openai-node throws on it. A synthetic restart is therefore impossible: the connection is aborted instead.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-from tailrace import jsoncodec
 from tailrace.events import (
     Created,
     Delta,
@@ -40,8 +40,9 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )  # fmt: skip
+from tailrace.failures import failure
+from tailrace.wire import sse
 from tailrace.wire.openai_response_object import (
-    FAILED,
     Context,
     annotation,
     begun,
@@ -54,8 +55,6 @@ from tailrace.wire.openai_response_object import (
     whole,
 )  # fmt: skip
 
-END = b"data: [DONE]\n\n"
-
 
 def encode(context: Context, entry: Entry) -> bytes:
     """An entry's frames, all of them."""
@@ -63,16 +62,16 @@ def encode(context: Context, entry: Entry) -> bytes:
 
 
 def encode_after(context: Context, entry: Entry, starting_after: int) -> bytes:
-    """An entry's frames with a `sequence_number` above `starting_after`; the stream's end is always told."""
-    events = TELL[type(entry.event)](context, entry.event, entry.extra)
+    """An entry's frames with a `sequence_number` above `starting_after`; the end of the stream is always included."""
+    events = ENCODERS[type(entry.event)](context, entry.event, entry.extra)
     first = entry.id.seq - len(events) + 1
     frames = [_frame(event, first + k) for k, event in enumerate(events) if first + k > starting_after]
-    return b"".join(frames) + (END if isinstance(entry.event, Done) else b"")
+    return b"".join(frames) + (sse.END if isinstance(entry.event, Done) else b"")
 
 
 def _frame(event: Json, number: int) -> bytes:
     event["sequence_number"] = number
-    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), jsoncodec.dumps(event))
+    return sse.event_frame(event["type"], event)
 
 
 def _created(context: Context, event: Created, _: Extra) -> list[Json]:
@@ -131,14 +130,14 @@ def _closings(context: Context, item: Item) -> list[Json]:
     place = _place(context, item.type, item.item)
     done = {"type": "response.output_item.done", "output_index": item.item, "item": whole(context, item)}
     if item.type == "call":
-        said = {"name": item.name, "arguments": item.arguments}
-        return [{"type": "response.function_call_arguments.done", **place, **said}, done]
+        call = {"name": item.name, "arguments": item.arguments}
+        return [{"type": "response.function_call_arguments.done", **place, **call}, done]
     form = part_of(context, item.type)
     place[form.index_name] = 0
     full = part(form, item, context.record.logprobs)
-    said = {key: full[key] for key in (form.field, "logprobs") if key in full}
+    text = {key: full[key] for key in (form.field, "logprobs") if key in full}
     return [
-        {"type": f"response.{form.text_event}.done", **place, **said},
+        {"type": f"response.{form.text_event}.done", **place, **text},
         {"type": f"response.{form.event}.done", **place, "part": full},
         done,
     ]
@@ -152,7 +151,7 @@ def _restarted(context: Context, event: Restarted, _: Extra) -> list[Json]:
 def _done(context: Context, event: Done, _: Extra) -> list[Json]:
     last = ended(context, event)
     if event.status == "failed":
-        return [_error(event.error or FAILED), _lifecycle("failed", last)]
+        return [_error(event.error or failure("server_error")), _lifecycle("failed", last)]
     name = "completed" if event.status == "completed" else "incomplete"
     return [*_all_closings(context, event), _lifecycle(name, last)]
 
@@ -162,21 +161,21 @@ def _all_closings(context: Context, event: Restarted | Done) -> list[Json]:
     return [closing for number in event.open for closing in _closings(context, items[number])]
 
 
-def _error(failure: Failure) -> Json:
+def _error(error: Failure) -> Json:
     """Flat as OpenAI documents it and nested as it sends it; every client reads one of the two."""
-    told = {"code": failure.code, "message": failure.message, "param": failure.param}
-    return {"type": "error", **told, "error": {"type": failure.type, **told}}
+    fields = {"code": error.code, "message": error.message, "param": error.param}
+    return {"type": "error", **fields, "error": {"type": error.type, **fields}}
 
 
-def _lifecycle(name: str, told: Json) -> Json:
-    return {"type": f"response.{name}", "response": told}
+def _lifecycle(name: str, response_object: Json) -> Json:
+    return {"type": f"response.{name}", "response": response_object}
 
 
 def _place(context: Context, item_type: str, item: int) -> Json:
     return {"item_id": item_id(context, item_type, item), "output_index": item}
 
 
-TELL: dict[type[Event], Callable[[Context, Any, Extra], list[Json]]] = {
+ENCODERS: dict[type[Event], Callable[[Context, Any, Extra], list[Json]]] = {
     Created: _created,
     Started: _started,
     ItemOpened: _opened,

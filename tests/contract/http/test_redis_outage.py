@@ -83,7 +83,7 @@ async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again
         await stream.rest()
         assert LEASE_S + 0.5 < time.monotonic() - began < LEASE_S + 3
         assert stream.parser.retry
-        assert stream.parser.comments == ["the log's server is away"]
+        assert stream.parser.comments == ["Redis is unavailable"]
         assert stream.kinds == ["created"]
         await asyncio.to_thread(redis.start)
         await eventually(lambda: _is_back(api))

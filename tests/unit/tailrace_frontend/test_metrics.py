@@ -2,7 +2,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from support.logs import record
 from support.named_logs import LOGS
-from support.web import Web, until
+from support.web import HubHarness, until
 from tailrace_frontend.metrics import Metrics
 
 RECORD = record()
@@ -14,7 +14,7 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 
 async def test_metrics_exist_from_the_start_with_their_help_texts() -> None:
-    metrics = Metrics(Web().hub)
+    metrics = Metrics(HubHarness().hub)
     families = list(text_string_to_metric_families(metrics.text().decode()))
     assert {family.name for family in families} == {
         "tailrace_readers",
@@ -32,29 +32,29 @@ async def test_metrics_exist_from_the_start_with_their_help_texts() -> None:
 
 
 async def test_readers_and_live_logs_are_the_current_ones_of_the_hub() -> None:
-    web = Web()
-    metrics = Metrics(web.hub)
+    harness = HubHarness()
+    metrics = Metrics(harness.hub)
     assert samples(metrics)["tailrace_readers"] == 0
-    await web.create(RECORD, LOGS["text"](RECORD)[:3])
-    clients = [await web.read(RECORD), await web.read(RECORD)]
+    await harness.create(RECORD, LOGS["text"](RECORD)[:3])
+    clients = [await harness.connect(RECORD), await harness.connect(RECORD)]
     assert (samples(metrics)["tailrace_readers"], samples(metrics)["tailrace_live_logs"]) == (2, 1)
     for client in clients:
-        client.leave()
+        client.disconnect()
     await until(lambda: samples(metrics)["tailrace_readers"] == 0)
     assert samples(metrics)["tailrace_live_logs"] == 0
-    await web.close()
+    await harness.close()
 
 
 async def test_subscriber_state_is_one_or_zero() -> None:
-    web = Web()
-    metrics = Metrics(web.hub)
+    harness = HubHarness()
+    metrics = Metrics(harness.hub)
     assert samples(metrics)["tailrace_subscriber_connected"] == 0
-    web.hub.subscriber.disconnected_since = None
+    harness.reconnect()
     assert samples(metrics)["tailrace_subscriber_connected"] == 1
 
 
 async def test_error_responses_are_counted_by_status() -> None:
-    metrics = Metrics(Web().hub)
+    metrics = Metrics(HubHarness().hub)
     for status in (404, 404, 503):
         metrics.refused.labels(status).inc()
     assert samples(metrics)["tailrace_requests_refused_total{'status': '404'}"] == 2
@@ -62,7 +62,7 @@ async def test_error_responses_are_counted_by_status() -> None:
 
 
 async def test_registries_of_one_process_are_separate() -> None:
-    one, other = Metrics(Web().hub), Metrics(Web().hub)
+    one, other = Metrics(HubHarness().hub), Metrics(HubHarness().hub)
     one.created.inc()
     assert samples(one)["tailrace_generations_created_total"] == 1
     assert samples(other)["tailrace_generations_created_total"] == 0

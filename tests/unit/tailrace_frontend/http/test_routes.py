@@ -9,7 +9,7 @@ from tailrace.errors import RequestTooLarge
 from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.http.routes import read_body, wants_events
+from tailrace_frontend.http.routes import read_body
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
@@ -63,21 +63,6 @@ async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(lengt
     with pytest.raises(RequestTooLarge):
         await read_body(asked, 8)
     assert left == [b"never asked for"]
-
-
-@pytest.mark.parametrize(
-    ("accept", "wants"),
-    [
-        ("text/event-stream", True),
-        ("Text/Event-Stream;q=0.9", True),
-        ("application/json, text/event-stream", True),
-        ("*/*", False),
-        ("application/json", False),
-        ("", False),
-    ],
-)
-def test_events_are_wanted_where_accept_names_them(accept: str, wants: bool) -> None:
-    assert wants_events(accept) is wants
 
 
 async def test_a_body_that_is_wrong_is_refused_before_redis_is_asked() -> None:

@@ -6,128 +6,140 @@ import pytest
 
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
-from support.web import Client, Web, until
-from tailrace.errors import RedisUnavailable
-from tailrace.events import Options
-from tailrace.log import Log
+from support.sse import said
+from support.web import Client, HubHarness, until
+from tailrace.errors import RateLimited, RedisUnavailable
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis import subscriber as subscriber_module
-from tailrace.wire import WIRES
 from tailrace_frontend.streaming import hub as module
-from tailrace_frontend.streaming.reader import Reader
+from tailrace_frontend.streaming.cursor_state import State
+from tailrace_frontend.streaming.stream_connection import StreamConnection
 
 RECORD = record()
-NATIVE = WIRES["native"]
+OTHER = record(id="gen_bcdefghijklmnopqrstuvwxyza")
 ENTRIES = LOGS["text"](RECORD)
+TEXT = "Hello, world\u2028."
 
 
 @pytest.fixture
-async def web() -> AsyncIterator[Web]:
-    web = Web()
-    yield web
-    await web.close()
+async def harness() -> AsyncIterator[HubHarness]:
+    harness = HubHarness()
+    yield harness
+    await harness.close()
 
 
-async def test_readers_of_one_log_share_a_tail_and_the_last_one_takes_it_away(web: Web) -> None:
-    other = record(id="gen_bcdefghijklmnopqrstuvwxyza", owner="ben")
-    for each in (RECORD, other):
-        await web.create(each, ENTRIES[:3])
-    clients = [await web.read(RECORD), await web.read(RECORD), await web.read(other)]
+async def idle_client(harness: HubHarness) -> Client:
+    client = await harness.connect(RECORD)
+    await until(lambda: client.stream.is_idle)
+    return client
+
+
+# logs
+
+
+async def test_readers_of_one_log_share_a_tail_until_the_last_one_leaves(harness: HubHarness) -> None:
+    bens = record(id=OTHER.id, owner="ben")
+    for each in (RECORD, bens):
+        await harness.create(each, ENTRIES[:3])
+    clients = [await harness.connect(RECORD), await harness.connect(RECORD), await harness.connect(bens)]
     await until(lambda: all(len(client.events) == 3 for client in clients))
-    assert (web.hub.tails, web.hub.count, len(web.hub.readers)) == (2, 3, 3)
-    assert (web.hub.readers_of("anna"), web.hub.readers_of("ben"), web.hub.readers_of("eve")) == (2, 1, 0)
-    clients[0].leave()
-    await until(lambda: web.hub.count == 2)
-    assert web.hub.tails == 2
-    clients[1].leave()
-    await until(lambda: web.hub.count == 1)
-    assert web.hub.tails == 1
-    assert web.hub.readers_of("anna") == 0
-    assert len(web.hub.subscriber._listeners) == 1
+    hub = harness.hub
+    assert (hub.tails, hub.count, len(hub.connections)) == (2, 3, 3)
+    assert (hub.count_of("anna"), hub.count_of("ben"), hub.count_of("eve")) == (2, 1, 0)
+    clients[0].disconnect()
+    await until(lambda: hub.count == 2)
+    assert hub.tails == 2
+    clients[1].disconnect()
+    await until(lambda: hub.count == 1)
+    assert (hub.tails, hub.count_of("anna"), len(hub.subscriber._listeners)) == (1, 0, 1)
 
 
-async def test_who_joins_late_gets_the_beginning_from_the_log_and_the_rest_from_the_tail(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    early = await web.read(RECORD)
-    await until(lambda: len(early.events) == 3)
-    await web.add(RECORD, ENTRIES[3:5])
-    late = await web.read(RECORD)
-    await until(lambda: late.events and late.events[-1].id == str(ENTRIES[4].id))
+async def test_late_reader_gets_the_beginning_from_the_log_and_the_rest_from_the_tail(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    early = await idle_client(harness)
+    await harness.append(RECORD, ENTRIES[3:5])
+    late = await idle_client(harness)
+    assert late.events[-1].id == str(ENTRIES[4].id)
     for entry in ENTRIES[5:]:
-        await web.add(RECORD, [entry])
-    await until(lambda: early.ended and late.ended)
-    assert early.events[-1].kind == late.events[-1].kind == "done"
-    assert "".join(e.value["text"] for e in late.events if e.kind == "text") == "Hello, world\u2028."
-    assert [e.id for e in early.events] == [str(e.id) for e in ENTRIES]
+        await harness.append(RECORD, [entry])
+    await until(lambda: early.completed and late.completed)
+    assert early.kinds[-1] == late.kinds[-1] == "done"
+    assert said(late.events) == TEXT
+    assert [event.id for event in early.events] == [str(entry.id) for entry in ENTRIES]
 
 
-async def test_a_finished_log_is_told_without_listening_to_it(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
-    heard: list[str] = []
-    monkeypatch.setattr(web.hub.subscriber, "add", lambda channel, _: heard.append(channel))
-    await web.create(RECORD, ENTRIES)
-    client = await web.read(RECORD)
-    await until(lambda: client.ended)
-    assert heard == []
-    assert web.hub.tails == 0
+async def test_finished_log_is_sent_without_a_subscription(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels: list[str] = []
+    monkeypatch.setattr(harness.hub.subscriber, "add", lambda channel, _: channels.append(channel))
+    await harness.create(RECORD, ENTRIES)
+    client = await harness.connect(RECORD)
+    await until(lambda: client.completed)
+    assert channels == []
+    assert harness.hub.tails == 0
 
 
-async def test_a_log_that_counted_as_finished_and_is_not_is_listened_to_after_all(web: Web) -> None:
-    await web.create(RECORD, ENTRIES)
-    state = await web.log.state(RECORD.id)
-    await web.redis.flushall()
-    await web.create(RECORD, ENTRIES[:4])
-    client = Client()
-    reader = Reader(web.hub, NATIVE, state, None, client.connection, client.send, web.callers.__contains__)
-    web.tasks.append(asyncio.create_task(reader.run()))
-    await until(lambda: reader._waiter)
-    assert len(web.hub.subscriber._listeners) == 1
-    await web.add(RECORD, ENTRIES[4:])
-    await until(lambda: client.ended)
-    assert client.events[-1].kind == "done"
+async def test_confirmed_subscription_makes_readers_read_the_log(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    client = await idle_client(harness)
+    await harness.append(RECORD, ENTRIES[3:], published=False)
+    harness.confirm(RECORD)
+    await until(lambda: client.completed)
+    assert client.kinds[-1] == "done"
 
 
-async def test_a_message_lost_between_two_costs_nobody_anything(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    client = await web.read(RECORD)
-    await until(lambda: len(client.events) == 3)
-    await web.add(RECORD, [ENTRIES[3]], heard=False)
-    await web.add(RECORD, [ENTRIES[4]])
-    await until(lambda: client.events[-1].id == str(ENTRIES[4].id))
-    await web.add(RECORD, ENTRIES[5:])
-    await until(lambda: client.ended)
-    assert "".join(e.value["text"] for e in client.events if e.kind == "text") == "Hello, world\u2028."
-
-
-async def test_a_subscription_confirmed_late_makes_its_readers_look_once_more(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    client = await web.read(RECORD)
-    await until(lambda: len(client.events) == 3)
-    await web.add(RECORD, ENTRIES[3:], heard=False)
-    web.confirm(RECORD)
-    await until(lambda: client.ended)
-    assert client.events[-1].kind == "done"
-
-
-async def test_an_end_too_large_for_a_tail_is_told_at_once(web: Web) -> None:
+async def test_end_too_large_for_a_tail_is_sent_at_once(harness: HubHarness) -> None:
     entries = LogBuilder(RECORD).start().add(text_opened(), *texts("|".join(100 * ["x" * 4096]))).end("completed")
-    await web.create(RECORD, entries[:-1])
-    client = await web.read(RECORD, cursor=entries[-2].id)
-    await until(lambda: client.reader._seen_resync_count == 0)
-    await web.add(RECORD, entries[-1:])
-    await until(lambda: client.ended)
-    assert [event.kind for event in client.events] == ["done"]
+    await harness.create(RECORD, entries[:-1])
+    client = await harness.connect(RECORD, after=entries[-2].id)
+    await until(lambda: client.stream.cursor.state is State.FOLLOWING)
+    await harness.append(RECORD, entries[-1:])
+    await until(lambda: client.completed)
+    assert client.kinds == ["done"]
 
 
-@pytest.fixture
-async def ticking(web: Web, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Web]:
-    """The hub's clock runs, fast."""
-    monkeypatch.setattr(module, "TICK_S", 0.002)
-    monkeypatch.setattr(module, "PRESENCE_S", 0.002)
-    web.reconnect()
-    duties = [web.hub._tick(), web.hub._look_at_silent(), web.hub._note_presence()]
-    tasks = [asyncio.create_task(duty) for duty in duties]
-    yield web
-    await cancel_and_wait(*tasks)
+# admission
+
+
+async def test_join_admits_up_to_the_limit_of_the_process() -> None:
+    harness = HubHarness(max_readers=2)
+    await harness.create(RECORD, ENTRIES[:3])
+    clients = [await idle_client(harness), await idle_client(harness)]
+    with pytest.raises(RateLimited, match=r"limit of this server reached \(2\)"):
+        await harness.connect(RECORD)
+    assert (harness.hub.count, harness.hub.count_of("anna")) == (2, 2)
+    clients[0].disconnect()
+    await until(lambda: harness.hub.count == 1)
+    await idle_client(harness)
+    await harness.close()
+
+
+async def test_join_admits_up_to_the_limit_of_a_caller() -> None:
+    harness = HubHarness(max_readers_per_caller=1)
+    bens = record(id=OTHER.id, owner="ben")
+    for each in (RECORD, bens):
+        await harness.create(each, ENTRIES[:3])
+    await idle_client(harness)
+    with pytest.raises(RateLimited, match=r"limit of the caller reached \(1\)"):
+        await harness.connect(RECORD)
+    assert (harness.hub.count, harness.hub.tails) == (1, 1)
+    await harness.connect(bens)
+    await harness.close()
+
+
+async def test_join_counts_a_connection_before_its_response_starts() -> None:
+    """A burst cannot exceed the limit: each connection has its place before the first of them sends anything."""
+    harness = HubHarness(max_readers=5)
+    await harness.create(RECORD, ENTRIES[:3])
+    results = await asyncio.gather(*(harness.connect(RECORD) for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(result, Client) for result in results) == 5
+    assert sum(isinstance(result, RateLimited) for result in results) == 15
+    assert harness.hub.count == 5
+    await harness.close()
+
+
+# Redis away
 
 
 class Clock:
@@ -148,106 +160,104 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-async def test_redis_is_away_once_the_grace_period_of_an_outage_has_passed(web: Web, clock: Clock) -> None:
-    grace_s = web.hub.settings.restart_grace_s
-    web.disconnect()
+async def test_redis_is_away_once_the_grace_period_of_an_outage_has_passed(harness: HubHarness, clock: Clock) -> None:
+    grace_s = harness.hub.settings.restart_grace_s
+    harness.disconnect()
     seen: list[bool] = []
     for passed_s in (0.0, 0.99 * grace_s, 0.02 * grace_s):
         clock.now += passed_s
-        seen.append(web.hub.is_away)
-    web.reconnect()
-    assert [*seen, web.hub.is_away] == [False, False, True, False]
+        seen.append(harness.hub.is_away)
+    harness.reconnect()
+    assert [*seen, harness.hub.is_away] == [False, False, True, False]
 
 
-async def test_short_outages_less_than_a_tick_apart_do_not_count_as_a_long_one(web: Web, clock: Clock) -> None:
-    seen: list[bool] = []
+async def test_short_outages_less_than_a_tick_apart_end_no_stream(harness: HubHarness, clock: Clock) -> None:
+    harness.reconnect()
+    await harness.create(RECORD, ENTRIES[:3])
+    client = await idle_client(harness)
     for _ in range(3):
-        web.disconnect()
-        clock.now += 0.9 * web.hub.settings.restart_grace_s
-        seen.append(web.hub.is_away)
-        web.reconnect()
+        harness.disconnect()
+        harness.tick()
+        clock.now += 0.9 * harness.hub.settings.restart_grace_s
+        harness.tick()
+        assert client.stream.is_idle
+        harness.reconnect()
         clock.now += 0.1 * module.TICK_S
-    assert seen == 3 * [False]
+    assert not harness.hub.is_away
 
 
-async def test_the_log_learns_that_somebody_reads_what_runs_only_then(
-    ticking: Web, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noted: list[list[str]] = []
-
-    async def seen(_: Log, generation_ids: list[str]) -> None:
-        noted.append(list(generation_ids))
-
-    monkeypatch.setattr(Log, "touch_presence", seen)
-    watched = record(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
-    for each in (RECORD, watched):
-        await ticking.create(each, ENTRIES[:3])
-        await ticking.read(each)
-    await until(lambda: noted)
-    assert noted[0] == [watched.id]
+# background loops
 
 
-async def test_thousands_are_ticked_some_at_a_time_and_each_once_a_tick(
-    web: Web, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+async def ticking(harness: HubHarness, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HubHarness]:
+    """The hub's loops run, fast."""
+    monkeypatch.setattr(module, "TICK_S", 0.002)
+    harness.reconnect()
+    loops = [harness.hub._tick(), harness.hub._check_silent()]
+    tasks = [asyncio.create_task(loop) for loop in loops]
+    yield harness
+    await cancel_and_wait(*tasks)
+
+
+async def test_tick_reaches_each_connection_once_and_some_at_a_time(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "AT_ONCE", 3)
     monkeypatch.setattr(module, "TICK_S", 0.05)
     ticked: list[int] = []
 
-    class Reader:
+    class Connection:
         def __init__(self, number: int) -> None:
             self.number = number
 
         def tick(self, _: float) -> None:
             ticked.append(self.number)
 
-    monkeypatch.setattr(type(web.hub), "readers", [Reader(number) for number in range(10)])
-    task = asyncio.create_task(web.hub._tick())
-    seen: list[int] = []
+    monkeypatch.setattr(type(harness.hub), "connections", [Connection(number) for number in range(10)])
+    task = asyncio.create_task(harness.hub._tick())
+    counts: list[int] = []
     while len(ticked) < 10:
-        if not seen or len(ticked) > seen[-1]:
-            seen.append(len(ticked))
+        if not counts or len(ticked) > counts[-1]:
+            counts.append(len(ticked))
         await asyncio.sleep(0)
-    assert seen == [0, 3, 6, 9]
+    assert counts == [0, 3, 6, 9]
     assert ticked == list(range(10))
     await cancel_and_wait(task)
 
 
-async def test_a_reader_that_fails_at_a_tick_is_cut_and_keeps_nobody_else(
-    ticking: Web, monkeypatch: pytest.MonkeyPatch
+async def test_tick_aborts_a_connection_that_fails_and_no_other(
+    ticking: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = record(id="gen_bcdefghijklmnopqrstuvwxyza")
-    for each in (RECORD, other):
-        await ticking.create(each, ENTRIES[:3])
-    broken, fine = [await ticking.read(each) for each in (RECORD, other)]
-    await until(lambda: len(fine.events) == 3 and fine.reader._waiter)
+    await ticking.create(RECORD, ENTRIES[:3])
+    failing, other = await idle_client(ticking), await idle_client(ticking)
     ticked: list[float] = []
 
-    def tick(reader: Reader, now: float) -> None:
-        if reader is broken.reader:
+    def tick(stream: StreamConnection, now: float) -> None:
+        if stream is failing.stream:
             raise RuntimeError("a mistake")
         ticked.append(now)
 
-    monkeypatch.setattr(Reader, "tick", tick)
-    await until(lambda: broken.was_cut() and len(ticked) > 2)
-    assert not fine.was_cut()
+    monkeypatch.setattr(StreamConnection, "tick", tick)
+    await until(lambda: failing.was_aborted() and len(ticked) > 2)
+    assert not other.was_aborted()
 
 
-async def test_a_duty_that_breaks_off_begins_anew(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_background_loop_that_fails_starts_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "TICK_S", 0.0)
-    begun: list[int] = []
+    started: list[int] = []
 
-    async def duty() -> None:
-        begun.append(1)
+    async def loop() -> None:
+        started.append(1)
         raise RuntimeError("a mistake")
 
-    task = asyncio.create_task(web.hub._keep_up(duty))
-    await until(lambda: len(begun) > 2)
+    task = asyncio.create_task(module._forever(loop))
+    await until(lambda: len(started) > 2)
     await cancel_and_wait(task)
 
 
-async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_is_not(
-    ticking: Web, monkeypatch: pytest.MonkeyPatch
+async def test_silent_log_has_its_position_read_and_an_active_one_has_not(
+    ticking: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
     positions = ticking.log.positions
@@ -257,75 +267,76 @@ async def test_a_log_that_is_silent_for_a_beat_is_looked_at_and_one_that_speaks_
         return await positions(generation_ids)
 
     monkeypatch.setattr(ticking.log, "positions", counted)
-    other = record(id="gen_bcdefghijklmnopqrstuvwxyza")
-    for each in (RECORD, other):
+    for each in (RECORD, OTHER):
         await ticking.create(each, ENTRIES[:3])
-    client, _ = [await ticking.read(each) for each in (RECORD, other)]
-    await until(lambda: len(client.events) == 3 and client.reader._waiter)
-    await ticking.add(RECORD, ENTRIES[3:], heard=False)
+    client = await idle_client(ticking)
+    await ticking.connect(OTHER)
+    await ticking.append(RECORD, ENTRIES[3:], published=False)
     ticking.hub._tails[RECORD.id].verified_at -= ticking.hub.settings.keepalive_s
-    await until(lambda: client.ended)
+    await until(lambda: client.completed)
     assert asked == [[RECORD.id]]
-    assert client.events[-1].kind == "done"
+    assert client.kinds[-1] == "done"
 
 
-async def test_a_look_that_redis_does_not_answer_is_made_again(ticking: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_position_that_redis_does_not_report_is_read_again(
+    ticking: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await ticking.create(RECORD, ENTRIES[:3])
-    client = await ticking.read(RECORD)
-    await until(lambda: len(client.events) == 3 and client.reader._waiter)
+    client = await idle_client(ticking)
     failed: list[bool] = []
 
-    async def refused(_: object) -> None:
+    async def unreachable(_: object) -> None:
         failed.append(True)
-        raise RedisUnavailable(detail="away")
+        raise RedisUnavailable
 
     with monkeypatch.context() as away:
-        away.setattr(ticking.log, "positions", refused)
-        await ticking.add(RECORD, ENTRIES[3:], heard=False)
+        away.setattr(ticking.log, "positions", unreachable)
+        await ticking.append(RECORD, ENTRIES[3:], published=False)
         ticking.hub._tails[RECORD.id].verified_at -= ticking.hub.settings.keepalive_s
         await until(lambda: len(failed) > 1)
-    assert not client.ended
-    await until(lambda: client.ended)
+    assert not client.completed
+    await until(lambda: client.completed)
 
 
-async def test_a_drain_sends_everybody_elsewhere_and_returns_when_they_are_gone(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    clients = [await web.read(RECORD) for _ in range(4)]
-    await until(lambda: all(len(client.events) == 3 for client in clients))
+# draining
+
+
+async def test_drain_sends_every_client_elsewhere_and_returns_when_they_have_left(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    clients = [await idle_client(harness) for _ in range(4)]
     began = time.monotonic()
-    await web.hub.drain(0.2)
+    await harness.hub.drain(0.2)
     assert time.monotonic() - began < 0.2
-    assert web.hub.count == 0
+    assert harness.hub.count == 0
     for client in clients:
-        assert client.ended
+        assert client.completed
         assert client.comments == ["this server is stopping"]
-        assert client.pieces[-1].startswith(b"retry: ")
 
 
-async def test_a_drain_without_readers_takes_no_time(web: Web) -> None:
+async def test_drain_without_connections_takes_no_time(harness: HubHarness) -> None:
     async with asyncio.timeout(0.1):
-        await web.hub.drain(10)
+        await harness.hub.drain(10)
 
 
-async def test_who_takes_no_word_is_cut_at_the_end_of_the_grace_period(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    client = await web.read(RECORD)
-    await until(lambda: len(client.events) == 3)
-    client.fills_up = True
-    await web.add(RECORD, [ENTRIES[3]])
+async def test_drain_aborts_a_full_connection_at_the_end_of_the_grace_period(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    client = await idle_client(harness)
+    client.fills_on_write = True
+    await harness.append(RECORD, [ENTRIES[3]])
     await until(lambda: client.connection.is_full)
-    draining = asyncio.create_task(web.hub.drain(0.1))
-    await until(lambda: client.reader._leaving)
-    assert not client.was_cut()
+    draining = asyncio.create_task(harness.hub.drain(0.1))
+    await until(lambda: client.stream._draining)
+    assert not client.was_aborted()
     async with asyncio.timeout(1):
         await draining
-    assert (client.was_cut(), client.ended) == (True, False)
-    await until(lambda: web.reading == 0)
+    assert client.was_aborted()
+    assert not client.completed
+    await until(lambda: harness.running == 0)
 
 
-async def test_who_comes_during_a_drain_is_sent_away_at_once(web: Web) -> None:
-    await web.create(RECORD, ENTRIES[:3])
-    await web.hub.drain(0.05)
-    client = await web.read(RECORD)
-    await until(lambda: client.ended)
-    assert client.pieces[-1].startswith(b"retry: ")
+async def test_drain_sends_a_client_that_comes_later_elsewhere_at_once(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    await harness.hub.drain(0.05)
+    client = await harness.connect(RECORD)
+    await until(lambda: client.completed)
+    assert client.writes[-1].startswith(b"retry: ")

@@ -1,0 +1,188 @@
+"""Answering a request with an event stream: headers, admission, cursor, refusal, and the end of a log.
+
+    GET /v1/generations/{id}/events     `answer_events`, from the table of `app`
+    POST /v1/generations                `send_log`, by `LogResponse`
+
+A refusal that may pass (429, 503) is sent to a client of event streams as a stream of one retry hint: an `EventSource`
+that receives an error status never reconnects. For the same reason a log that was read to its end is answered with 204,
+after which an `EventSource` stops.
+"""
+
+from collections.abc import Iterable
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.types import Scope, Send
+
+from tailrace import jsoncodec
+from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
+from tailrace.ids import EntryId, is_generation_id
+from tailrace.log.state import GenerationState
+from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace_frontend.http import cors
+from tailrace_frontend.http.connection import SCOPE
+from tailrace_frontend.http.negotiation import native_format, wants_events
+from tailrace_frontend.services import Services
+from tailrace_frontend.streaming.log_cursor import is_ahead
+from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
+
+RawHeaders = list[tuple[bytes, bytes]]
+
+STREAM_HEADERS: RawHeaders = [
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+"""Of every event stream: nothing on the way may keep, change or buffer it."""
+
+
+async def answer_events(services: Services, generation_id: str, scope: Scope, send: Send) -> None:
+    """Send a log from the request's cursor, or the reason why not.
+
+    (This frame lives as long as the stream; what is needed only at the beginning is local to `_open_or_refuse`.)
+    """
+    stream = await _open_or_refuse(services, generation_id, scope, send)
+    if stream is not None:
+        await stream.run()
+
+
+async def send_log(services: Services, state: GenerationState, extra: RawHeaders, scope: Scope, send: Send) -> None:
+    """Send a log from its beginning, in the native format; `extra`: more response headers.
+
+    Where the last place was taken meanwhile, the client gets a retry hint.
+    """
+    wire = WIRE_FORMATS["native"]
+    try:
+        stream = await _connect(services, wire, state, None, extra, scope, send)
+    except RateLimited as error:
+        await send_retry_stream(services, error, wire, extra, send)
+    else:
+        await stream.run()
+
+
+async def send_retry_stream(
+    services: Services, why: TailraceError, wire: WireFormat, extra: RawHeaders, send: Send
+) -> None:
+    """Answer with an event stream that only asks its client to reconnect."""
+    services.metrics.streams_deferred.inc()
+    hint = wire.encode_retry(why.message, retry_ms())
+    assert hint is not None, "the format has a retry hint"
+    await _respond(send, 200, stream_headers(wire, extra), hint)
+
+
+def stream_headers(wire: WireFormat, extra: Iterable[tuple[bytes, bytes]] = ()) -> RawHeaders:
+    """The response headers of an event stream in a format."""
+    media_type = f"{wire.media_type}; charset=utf-8".encode()
+    return [(b"content-type", media_type), *STREAM_HEADERS, *wire.headers, *extra]
+
+
+async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, send: Send) -> StreamConnection | None:
+    """The stream that the request asks for; None where the request has been answered: refused, or at the log's end."""
+    headers = Headers(scope=scope)
+    accept = headers.get("accept", "")
+    wire = native_format(accept)
+    allowed = cors.headers_for(headers.get("origin"), services.settings.origins)
+    try:
+        state, cursor = await _find(services, generation_id, headers, scope["query_string"])
+        if cursor is not None and state.is_final and cursor.seq == state.seq and not is_ahead(cursor, state):
+            await _respond(send, 204, allowed)
+            return None
+        return await _connect(services, wire, state, cursor, allowed, scope, send)
+    except TailraceError as error:
+        await _refuse(services, error, wire if wants_events(accept) else None, allowed, send)
+        return None
+
+
+async def _find(
+    services: Services, generation_id: str, headers: Headers, query_string: bytes
+) -> tuple[GenerationState, EntryId | None]:
+    """The generation's state and the request's cursor.
+
+    Raises:
+        TailraceError: the request is refused, or Redis did not answer.
+    """
+    query = dict(parse_qsl(query_string.decode("latin-1")))
+    owner = _owner(services, generation_id, headers, query.get("ticket"))
+    cursor = parse_cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
+    if not is_generation_id(generation_id):
+        raise NotFound
+    if services.hub.draining:
+        raise Unavailable("This server is stopping.")
+    state = await _state(services, generation_id, owner)
+    if cursor is not None:
+        services.metrics.resumed.inc()
+    return state, cursor
+
+
+async def _state(services: Services, generation_id: str, owner: str) -> GenerationState:
+    """
+    Raises:
+        NotFound, Gone: as `Log.state`.
+        Unavailable: the generation is missing on a server so young that it may yet be restored.
+    """
+    try:
+        return await services.log.state(generation_id, owner)
+    except NotFound:
+        _, age_s = await services.log.server.run()
+        if age_s < services.settings.restart_grace_s:
+            raise Unavailable("Redis has just started.") from None
+        raise
+
+
+async def _connect(
+    services: Services, wire: WireFormat, state: GenerationState, cursor: EntryId | None, extra: RawHeaders,
+    scope: Scope, send: Send,
+) -> StreamConnection:  # fmt: skip
+    """An admitted connection.
+
+    Raises:
+        RateLimited: as `Hub.join`.
+    """
+    request = await services.log.request(state.record.id) if wire.needs_request else None
+    stream = StreamConnection(
+        services.hub, wire, wire.bind(state.record, request), state, cursor,
+        headers=stream_headers(wire, extra), client=scope[SCOPE], send=send, may_read=services.callers.may_read,
+    )  # fmt: skip
+    services.metrics.streams.inc()
+    return stream
+
+
+def _owner(services: Services, generation_id: str, headers: Headers, ticket: str | None) -> str:
+    """The caller's name, by key or by ticket.
+
+    Raises:
+        TailraceError: as `Callers.identify` and `Callers.redeem`.
+    """
+    callers = services.callers
+    if ticket is not None and not callers.are_open and "authorization" not in headers:
+        return callers.redeem(ticket, generation_id)
+    return callers.identify(headers)
+
+
+def parse_cursor(from_header: list[str], from_query: str | None) -> EntryId | None:
+    """`Last-Event-ID`, else `?last_event_id=`; None where both are missing or empty.
+
+    Raises:
+        InvalidCursor: the cursor is not an event id, or the header occurs twice.
+    """
+    given = ",".join(from_header) or from_query
+    return EntryId.parse(given) if given else None
+
+
+async def _refuse(
+    services: Services, error: TailraceError, wire: WireFormat | None, allowed: RawHeaders, send: Send
+) -> None:
+    """Answer with an error. `wire`: the format in which the client reads retry hints; None: it reads none."""
+    if wire is not None and isinstance(error, RetryableError):
+        return await send_retry_stream(services, error, wire, allowed, send)
+    services.metrics.refused.labels(error.status).inc()
+    own = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
+    headers = [(b"content-type", b"application/json"), *own, *allowed]
+    return await _respond(send, error.status, headers, jsoncodec.dumps(error.as_json()))
+
+
+async def _respond(send: Send, status: int, headers: RawHeaders, body: bytes = b"") -> None:
+    if status != 204:
+        headers = [*headers, (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

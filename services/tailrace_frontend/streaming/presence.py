@@ -1,0 +1,59 @@
+"""Reports to the log which generations are being read, for those that run only while a client reads them.
+
+A generation with `on_disconnect: cancel` is cancelled when no reader was reported for 20 s. A report is sent when the
+first reader of this process comes, when the last one goes, and every `PRESENCE_S` in between. (Reported by interval
+alone, a reader that came 16 s after the creation could find the generation cancelled 4 s later.)
+"""
+
+import asyncio
+import contextlib
+import time
+
+from tailrace.errors import RedisUnavailable
+from tailrace.events import GenerationRecord
+from tailrace.log import Log
+
+PRESENCE_S = 5.0
+
+
+class Presence:
+    """The generations that this process reports as read."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._read: set[str] = set()
+        self._changed: set[str] = set()
+        self._wakeup = asyncio.Event()
+
+    def add(self, record: GenerationRecord) -> None:
+        """The generation has its first reader."""
+        if record.options.on_disconnect == "cancel":
+            self._read.add(record.id)
+            self._note(record.id)
+
+    def remove(self, record: GenerationRecord) -> None:
+        """The generation's last reader has gone: it was read until now."""
+        if record.id in self._read:
+            self._read.discard(record.id)
+            self._note(record.id)
+
+    def _note(self, generation_id: str) -> None:
+        self._changed.add(generation_id)
+        self._wakeup.set()
+
+    async def run(self) -> None:
+        """Report until cancelled. A report that Redis does not take is repeated by the next interval."""
+        due = 0.0
+        while True:
+            self._wakeup.clear()
+            now = time.monotonic()
+            ids, self._changed = self._changed, set()
+            if now >= due:
+                ids |= self._read
+                due = now + PRESENCE_S
+            if ids:
+                with contextlib.suppress(RedisUnavailable):
+                    await self._log.touch_presence(sorted(ids))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, due - time.monotonic())):
+                    await self._wakeup.wait()

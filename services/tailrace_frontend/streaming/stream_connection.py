@@ -1,0 +1,197 @@
+"""A client's connection that receives frames: the socket's side of an event stream.
+
+    state        the connection …                                             becomes
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    sending      its task reads from the cursor and writes                    idle, blocked, ended
+    idle         its task waits for `wake`; the cursor writes what is         sending
+                 appended from the callback that received it
+    blocked      the socket is full; its task waits until it has drained,     sending, ended (`client_write_timeout_s`)
+                 and nothing is read ahead
+    draining     this process stops: the client is asked to reconnect         ended
+
+and ends in one of three ways: the response is completed, or completed with a retry hint, or the connection is aborted,
+where the format has no frame for what happened or the client takes nothing.
+
+There is one task a connection and no timer: the hub's tick sends keep-alives, aborts a connection that is blocked for
+too long or whose key was withdrawn, and wakes a cursor that waits for Redis.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+from starlette.types import Send
+
+from tailrace.ids import EntryId
+from tailrace.log.state import GenerationState
+from tailrace.wire import Encode, WireFormat
+from tailrace_frontend.http.connection import ClientConnection
+from tailrace_frontend.streaming.cursor_state import State
+from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.log_cursor import LogCursor
+
+STOPPING = "this server is stopping"
+REDIS_AWAY = "Redis is unavailable"
+
+
+class StreamConnection:
+    """One client that reads one log. It is admitted when it is made, and must then be `run`.
+
+    Its state is in three fields: `is_idle` (its task then awaits `_waiter`), `_blocked_since`, and `_draining`.
+    `is_idle` is a field, and not a property that asks the waiter, because it is read for every event.
+    """
+
+    __slots__ = (
+        "_authorized_until", "_blocked_since", "_client", "_draining", "_headers", "_hub", "_may_read", "_send",
+        "_waiter", "_written_at", "cursor", "is_idle", "owner",
+    )  # fmt: skip
+
+    def __init__(
+        self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None, *,
+        headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, may_read: Callable[[str], bool],
+    ) -> None:  # fmt: skip
+        """`after`: as for `LogCursor`. `may_read`: whether a caller's key is still valid; asked once a keep-alive
+        interval.
+
+        Raises:
+            RateLimited: as `Hub.join`.
+        """
+        self.owner = state.record.owner
+        self._hub = hub
+        self._headers = headers
+        self._client = client
+        self._send = send
+        self._may_read = may_read
+        self.is_idle = False
+        self._draining = False
+        self._blocked_since: float | None = None
+        self._written_at = time.monotonic()
+        self._authorized_until = self._written_at + hub.settings.keepalive_s
+        hub.join(self)
+        self.cursor = LogCursor(hub, wire, encode, state, after, self)
+
+    async def run(self) -> None:
+        """Answer 200, then with frames until the end of the log or of the connection.
+
+        (The loop awaits the future of an idle connection itself: each coroutine between the task and the place where it
+        sleeps costs every reader a quarter of a kilobyte.)
+        """
+        client, cursor = self._client, self.cursor
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            self._headers = ()
+            client.on_lost = self.wake
+            while not (client.lost or cursor.is_final):
+                if client.is_full:
+                    await self._while_blocked(client.drained())
+                elif self._draining:
+                    break
+                elif not await cursor.advance() and not (client.is_full or cursor.is_final):
+                    self._waiter, self.is_idle = asyncio.get_running_loop().create_future(), True
+                    await self._waiter
+                    self.is_idle = False
+            if not client.lost:
+                await self._end()
+        finally:
+            client.on_lost = None
+            cursor.close()
+            self._hub.leave(self)
+
+    # ── the sink of the cursor ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def has_room(self) -> bool:
+        return not self._client.is_full
+
+    def write(self, data: bytes) -> None:
+        self._written_at = time.monotonic()
+        self._client.write(data)
+
+    def wake(self) -> None:
+        if self.is_idle:
+            self.is_idle = False
+            if not self._waiter.done():  # it is when the task has just been cancelled
+                self._waiter.set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        if self.is_idle:
+            self.is_idle = False
+            if not self._waiter.done():
+                self._waiter.set_exception(error)
+
+    # ── called by the hub ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def drain(self) -> None:
+        """End soon, with a hint to reconnect: this process is stopping."""
+        self._draining = True
+        self.wake()
+
+    def abort(self) -> None:
+        """End now: the client sees a broken connection."""
+        self._client.abort()
+
+    def tick(self, now: float) -> None:
+        """The hub's clock, `time.monotonic()`."""
+        settings = self._hub.settings
+        if now >= self._authorized_until:
+            self._authorized_until = now + settings.keepalive_s
+            if not self._may_read(self.owner):
+                return self.abort()
+        if self._blocked_since is not None:
+            if now - self._blocked_since > settings.client_write_timeout_s:
+                self.abort()
+        elif self.cursor.needs_tick:
+            self.wake()
+        elif now - self._written_at >= settings.keepalive_s:
+            self._keep_alive()
+        return None
+
+    def _keep_alive(self) -> None:
+        keep_alive = self.cursor.format.keep_alive
+        if keep_alive and self.is_idle:
+            self.write(keep_alive)
+            if self._client.is_full:
+                self.wake()
+
+    # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _end(self) -> None:
+        match self.cursor.state:
+            case State.COMPLETE:
+                await self._complete()
+            case State.ABORTED:
+                await self._break_off()
+            case State.UNAVAILABLE:
+                await self._end_with_retry(REDIS_AWAY)
+            case _:
+                await self._end_with_retry(STOPPING)
+
+    async def _end_with_retry(self, why: str) -> None:
+        frame = self.cursor.format.encode_retry(why, retry_ms())
+        if frame is None:
+            return await self._break_off()
+        self.write(frame)
+        return await self._complete()
+
+    async def _complete(self) -> None:
+        """Wait until the socket has taken everything: a socket that stays full is aborted by the tick, and by nothing
+        once the response has ended."""
+        await self._while_blocked(self._client.flushed())
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _break_off(self) -> None:
+        self.abort()
+        await asyncio.sleep(0)  # uvicorn learns of the abort before it sees a response without an end
+
+    async def _while_blocked(self, written: Awaitable[None]) -> None:
+        self._blocked_since = time.monotonic()
+        try:
+            await written
+        finally:
+            self._blocked_since = None
+
+
+def retry_ms() -> int:
+    """A reconnection delay of one to three seconds; random, so that clients do not come back all at once."""
+    return random.randint(1000, 3000)  # noqa: S311 - spreads load

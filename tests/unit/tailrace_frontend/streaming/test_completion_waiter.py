@@ -1,0 +1,77 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.logs import record
+from support.named_logs import LOGS
+from support.web import HubHarness, until
+from tailrace.errors import RateLimited
+from tailrace_frontend.streaming import completion_waiter as module
+from tailrace_frontend.streaming.completion_waiter import wait_for_completion
+
+RECORD = record()
+ENTRIES = LOGS["text"](RECORD)
+
+
+@pytest.fixture
+async def harness(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HubHarness]:
+    monkeypatch.setattr(module, "MAX_AGE_S", 60.0)
+    harness = HubHarness(max_readers=1)
+    await harness.create(RECORD, ENTRIES[:3])
+    yield harness
+    await harness.close()
+
+
+async def waiting(harness: HubHarness, seconds: float) -> "asyncio.Task[str]":
+    async def wait() -> str:
+        return (await wait_for_completion(harness.hub, await harness.log.state(RECORD.id), seconds)).status
+
+    task = asyncio.create_task(wait())
+    await until(lambda: harness.hub.count or task.done())
+    return task
+
+
+async def test_waiter_returns_the_state_when_the_end_is_published(harness: HubHarness) -> None:
+    task = await waiting(harness, 60)
+    await harness.append(RECORD, ENTRIES[3:-1])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    await harness.append(RECORD, ENTRIES[-1:])
+    assert await task == "completed"
+    assert (harness.hub.count, harness.hub.tails) == (0, 0)
+
+
+async def test_waiter_reads_the_state_in_intervals_in_case_a_message_is_lost(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_AGE_S", 0.01)
+    task = await waiting(harness, 60)
+    await harness.append(RECORD, ENTRIES[3:], published=False)
+    assert await task == "completed"
+
+
+async def test_waiter_returns_the_state_when_its_time_is_up(harness: HubHarness) -> None:
+    assert await (await waiting(harness, 0.01)) == "running"
+
+
+async def test_waiter_returns_the_state_when_the_process_stops(harness: HubHarness) -> None:
+    task = await waiting(harness, 60)
+    async with asyncio.timeout(1):
+        await harness.hub.drain(0.1)
+        assert await task == "running"
+
+
+async def test_waiter_counts_as_a_stream(harness: HubHarness) -> None:
+    first, second = await waiting(harness, 60), await waiting(harness, 60)
+    with pytest.raises(RateLimited):
+        await second
+    first.cancel()
+    await until(lambda: harness.hub.count == 0)
+
+
+async def test_waiter_does_not_wait_for_a_generation_that_has_ended(harness: HubHarness) -> None:
+    await harness.append(RECORD, ENTRIES[3:])
+    state = await harness.log.state(RECORD.id)
+    assert await wait_for_completion(harness.hub, state, 60) is state

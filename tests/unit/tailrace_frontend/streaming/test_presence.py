@@ -1,0 +1,102 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from support.logs import record
+from support.named_logs import LOGS
+from support.web import HubHarness, until
+from tailrace.errors import RedisUnavailable
+from tailrace.events import Options
+from tailrace.process.tasks import cancel_and_wait
+from tailrace_frontend.streaming import presence as module
+
+WATCHED = record(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
+OTHER = record()
+ENTRIES = LOGS["text"](OTHER)
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[HubHarness]:
+    harness = HubHarness()
+    for each in (WATCHED, OTHER):
+        await harness.create(each, ENTRIES[:3])
+    yield harness
+    await harness.close()
+
+
+@pytest.fixture
+def interval_s() -> float:
+    return 60.0
+
+
+@pytest.fixture
+async def reports(
+    harness: HubHarness, interval_s: float, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[list[str]]]:
+    """What is reported while the loop runs."""
+    reports: list[list[str]] = []
+
+    async def touch(generation_ids: list[str]) -> None:
+        reports.append(generation_ids)
+
+    monkeypatch.setattr(module, "PRESENCE_S", interval_s)
+    monkeypatch.setattr(harness.log, "touch_presence", touch)
+    task = asyncio.create_task(harness.hub.presence.run())
+    yield reports
+    await cancel_and_wait(task)
+
+
+async def settled() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_presence_is_reported_when_the_first_reader_comes_and_when_the_last_one_goes(
+    harness: HubHarness, reports: list[list[str]]
+) -> None:
+    await settled()
+    clients = [await harness.connect(WATCHED)]
+    await until(lambda: len(reports) == 1)
+    clients.append(await harness.connect(WATCHED))
+    clients[0].disconnect()
+    await until(lambda: harness.hub.count == 1)
+    await settled()
+    assert reports == [[WATCHED.id]]
+    clients[1].disconnect()
+    await until(lambda: len(reports) == 2)
+    assert reports == [[WATCHED.id], [WATCHED.id]]
+
+
+@pytest.mark.parametrize("interval_s", [0.002])
+async def test_presence_is_reported_again_every_interval(harness: HubHarness, reports: list[list[str]]) -> None:
+    await harness.connect(WATCHED)
+    await until(lambda: len(reports) > 3)
+    assert all(report == [WATCHED.id] for report in reports)
+
+
+async def test_presence_is_not_reported_for_generations_that_run_without_readers(
+    harness: HubHarness, reports: list[list[str]]
+) -> None:
+    client = await harness.connect(OTHER)
+    client.disconnect()
+    await until(lambda: harness.hub.count == 0)
+    await settled()
+    assert reports == []
+
+
+async def test_presence_that_redis_does_not_take_is_reported_by_the_next_interval(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[list[str]] = []
+
+    async def unreachable(generation_ids: list[str]) -> None:
+        failed.append(generation_ids)
+        raise RedisUnavailable
+
+    monkeypatch.setattr(module, "PRESENCE_S", 0.002)
+    monkeypatch.setattr(harness.log, "touch_presence", unreachable)
+    task = asyncio.create_task(harness.hub.presence.run())
+    await harness.connect(WATCHED)
+    await until(lambda: len(failed) > 2)
+    await cancel_and_wait(task)
