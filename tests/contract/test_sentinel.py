@@ -79,7 +79,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[tuple[str, EmbeddedServer, Em
             primary.stop()
 
 
-async def test_a_failover_is_followed_by_appends_and_by_who_listens(
+async def test_failover_is_followed_by_appends_and_subscribers(
     servers: tuple[str, EmbeddedServer, EmbeddedServer, Redis],
 ) -> None:
     url, primary, replica, sentinel = servers
@@ -131,7 +131,7 @@ async def test_a_failover_is_followed_by_appends_and_by_who_listens(
         "redis+sentinel://h:1/logs/x",
     ],
 )
-def test_what_is_no_address_of_sentinels_is_refused_and_not_printed(url: str) -> None:
+def test_invalid_sentinel_url_is_refused_and_not_printed(url: str) -> None:
     with pytest.raises(Misconfigured) as refused:
         connect(url)
     assert "pw" not in str(refused.value)

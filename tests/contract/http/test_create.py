@@ -1,4 +1,4 @@
-"""`POST /v1/generations`: what it answers and stores, idempotency keys, and bodies that it refuses."""
+"""`POST /v1/generations`: responses, idempotency keys, invalid bodies."""
 
 import asyncio
 import json
@@ -17,12 +17,12 @@ from support.sse import Parser, said
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_create_answers_202_with_the_generation_and_its_location(product: Product) -> None:
-    told = await product.api.post(body(temperature=0.5))
-    assert told.status == 202
-    assert told.headers["content-type"] == "application/json"
-    generation = told.value
-    assert told.headers["location"] == f"/v1/generations/{generation['id']}"
+async def test_create_returns_202_with_the_generation_and_its_location(product: Product) -> None:
+    response = await product.api.post(body(temperature=0.5))
+    assert response.status == 202
+    assert response.headers["content-type"] == "application/json"
+    generation = response.value
+    assert response.headers["location"] == f"/v1/generations/{generation['id']}"
     assert generation["object"] == "generation"
     assert generation["status"] == "queued"
     assert generation["model"] == "demo"
@@ -34,25 +34,25 @@ async def test_create_answers_202_with_the_generation_and_its_location(product: 
     assert abs(generation["created_at"] - time.time()) < 5
 
 
-async def test_create_answers_the_log_itself_where_accept_names_event_streams(product: Product) -> None:
+async def test_create_that_accepts_event_streams_returns_the_stream(product: Product) -> None:
     headers = {"Accept": "text/event-stream"}
     url = f"{product.api.url}/v1/generations"
-    async with product.http.post(url, json=body(), headers=headers) as answer:
-        assert answer.status == 200
-        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-        generation_id = answer.headers["location"].removeprefix("/v1/generations/")
+    async with product.http.post(url, json=body(), headers=headers) as response:
+        assert response.status == 200
+        assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+        generation_id = response.headers["location"].removeprefix("/v1/generations/")
         parser = Parser()
-        (created,) = parser.feed(await answer.content.readany())
+        (created,) = parser.feed(await response.content.readany())
         assert (created.kind, created.seq, created.value["id"]) == ("created", 0, generation_id)
         writer = await product.writer(generation_id)
         await writer.write_text("Hello", " there")
         await writer.end()
-        events = [event async for data in answer.content.iter_any() for event in parser.feed(data)]
+        events = [event async for data in response.content.iter_any() for event in parser.feed(data)]
     assert said(events) == "Hello there"
     assert events[-1].kind == "done"
 
 
-async def test_the_same_key_and_body_is_the_same_generation(product: Product) -> None:
+async def test_idempotency_key_with_the_same_body_returns_the_same_generation(product: Product) -> None:
     key = "once-and-again"
     first = await product.api.post(body(), Idempotency_Key=key)
     async with product.nothing_stored():
@@ -62,7 +62,7 @@ async def test_the_same_key_and_body_is_the_same_generation(product: Product) ->
     assert again.headers["location"] == first.headers["location"]
 
 
-async def test_spacing_and_order_of_a_body_do_not_make_it_another(product: Product) -> None:
+async def test_idempotency_key_ignores_spacing_and_order_of_the_body(product: Product) -> None:
     first = await product.api.post(
         b'{"model":"m","messages":[{"role":"user","content":"x"}]}', Idempotency_Key="spaces"
     )
@@ -72,37 +72,37 @@ async def test_spacing_and_order_of_a_body_do_not_make_it_another(product: Produ
     assert again.value["id"] == first.value["id"]
 
 
-async def test_the_same_key_with_another_body_is_refused(product: Product) -> None:
+async def test_idempotency_key_with_another_body_is_refused(product: Product) -> None:
     await product.api.post(body(), Idempotency_Key="one-body")
     async with product.nothing_stored():
-        told = await product.api.post(body(n=2), Idempotency_Key="one-body")
-    assert told.refusal == (400, "idempotency_key_reused")
+        response = await product.api.post(body(n=2), Idempotency_Key="one-body")
+    assert response.refusal == (400, "idempotency_key_reused")
 
 
-async def test_a_key_asked_for_many_times_at_once_is_one_generation(product: Product) -> None:
-    told = await asyncio.gather(*(product.api.post(body(), Idempotency_Key="all-at-once") for _ in range(20)))
-    assert {answer.status for answer in told} == {202}
-    assert len({answer.value["id"] for answer in told}) == 1
+async def test_idempotency_key_used_concurrently_creates_one_generation(product: Product) -> None:
+    responses = await asyncio.gather(*(product.api.post(body(), Idempotency_Key="all-at-once") for _ in range(20)))
+    assert {response.status for response in responses} == {202}
+    assert len({response.value["id"] for response in responses}) == 1
 
 
-async def test_another_callers_same_key_is_a_generation_of_their_own(product: Product) -> None:
+async def test_idempotency_keys_of_two_callers_do_not_collide(product: Product) -> None:
     ids = {(await caller.post(body(), Idempotency_Key="ours")).value["id"] for caller in (product.anna, product.ben)}
     assert len(ids) == 2
 
 
-async def test_a_key_whose_generation_is_gone_stays_used(product: Product) -> None:
+async def test_idempotency_key_of_a_deleted_generation_stays_used(product: Product) -> None:
     generation_id = (await product.api.post(body(), Idempotency_Key="gone")).value["id"]
     assert (await product.api.delete(generation_id)).status == 200
-    told = await product.api.post(body(), Idempotency_Key="gone")
-    assert told.status == 410
+    response = await product.api.post(body(), Idempotency_Key="gone")
+    assert response.status == 410
     assert generation_id not in [each["id"] for each in (await product.api.list()).value["data"]]
 
 
-async def test_a_repeat_is_told_as_it_is_by_now(product: Product) -> None:
+async def test_idempotency_key_used_again_returns_the_current_status(product: Product) -> None:
     generation_id = (await product.api.post(body(), Idempotency_Key="ended")).value["id"]
     await product.api.cancel(generation_id)
-    told = await product.api.post(body(), Idempotency_Key="ended")
-    assert (told.status, told.value["id"], told.value["status"]) == (202, generation_id, "cancelled")
+    response = await product.api.post(body(), Idempotency_Key="ended")
+    assert (response.status, response.value["id"], response.value["status"]) == (202, generation_id, "cancelled")
 
 
 BAD_FIELDS: list[tuple[str, Any]] = [
@@ -121,12 +121,12 @@ BAD_FIELDS: list[tuple[str, Any]] = [
 ]  # fmt: skip
 
 
-async def test_a_field_of_the_wrong_type_is_refused_by_name_and_nothing_is_enqueued(product: Product) -> None:
+async def test_field_of_the_wrong_type_is_named_in_the_refusal_and_nothing_is_stored(product: Product) -> None:
     async with product.nothing_stored():
         for field, value in BAD_FIELDS:
-            told = await product.api.post(body(**{field: value}))
-            assert told.refusal == (400, "invalid_body"), field
-            assert (told.error["param"] or "").split(".")[0] == field
+            response = await product.api.post(body(**{field: value}))
+            assert response.refusal == (400, "invalid_body"), field
+            assert (response.error["param"] or "").split(".")[0] == field
 
 
 def nested(depth: int) -> bytes:
@@ -145,7 +145,7 @@ BAD_BODIES = [
 
 
 @pytest.mark.parametrize("sent", BAD_BODIES, ids=lambda sent: repr(sent[:24]))
-async def test_what_is_no_body_of_ours_is_refused_and_nothing_is_enqueued(product: Product, sent: bytes) -> None:
+async def test_invalid_body_is_refused_and_nothing_is_stored(product: Product, sent: bytes) -> None:
     async with product.nothing_stored():
         assert (await product.api.post(sent)).refusal == (400, "invalid_body")
 
@@ -161,15 +161,15 @@ async def test_what_is_no_body_of_ours_is_refused_and_nothing_is_enqueued(produc
     ],
     ids=lambda sent: repr(sent[:24]),
 )
-async def test_what_is_odd_and_allowed_is_taken_as_it_is(product: Product, sent: bytes) -> None:
-    told = await product.api.post(sent)
-    assert told.status == 202
-    again = await product.api.get(told.value["id"])
+async def test_unusual_valid_body_is_stored_as_sent(product: Product, sent: bytes) -> None:
+    response = await product.api.post(sent)
+    assert response.status == 202
+    again = await product.api.get(response.value["id"])
     assert again.value["request"] == json.loads(sent)
-    assert (await product.api.cancel(told.value["id"])).value["status"] == "cancelled"
+    assert (await product.api.cancel(response.value["id"])).value["status"] == "cancelled"
 
 
-async def test_a_body_of_ten_megabytes_is_refused_with_a_length_and_without(product: Product) -> None:
+async def test_body_of_ten_megabytes_is_refused_with_and_without_content_length(product: Product) -> None:
     large = json.dumps(body(x="y" * 10_000_000)).encode()
 
     async def in_pieces() -> AsyncIterator[bytes]:
@@ -178,27 +178,27 @@ async def test_a_body_of_ten_megabytes_is_refused_with_a_length_and_without(prod
 
     async with product.nothing_stored():
         assert (await product.api.post(large)).refusal == (413, "request_too_large")
-        told = await product.api.request("POST", "/v1/generations", data=in_pieces())
-        assert told.refusal == (413, "request_too_large")
+        response = await product.api.request("POST", "/v1/generations", data=in_pieces())
+        assert response.refusal == (413, "request_too_large")
 
 
-async def test_a_body_just_below_the_limit_is_taken(product: Product) -> None:
+async def test_body_just_below_the_limit_is_accepted(product: Product) -> None:
     generation_id = await product.api.create(x="y" * 8_000_000)
     assert len((await product.api.get(generation_id)).value["request"]["x"]) == 8_000_000
     await product.api.delete(generation_id)
 
 
-async def test_a_client_that_leaves_in_the_middle_of_its_body_leaves_nothing_behind(product: Product) -> None:
-    async with product.frontend() as node:
+async def test_client_that_disconnects_inside_its_body_leaves_nothing_behind(product: Product) -> None:
+    async with product.frontend() as frontend:
         async with product.nothing_stored():
-            _, writer = await asyncio.open_connection("127.0.0.1", node.port)
+            _, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
             writer.write(b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
             await writer.drain()
-            await eventually(lambda: has_metric(Api(product.http, node.url), "tailrace_readers", 0))
+            await eventually(lambda: has_metric(Api(product.http, frontend.url), "tailrace_readers", 0))
             writer.close()
             await writer.wait_closed()
-            assert (await Api(product.http, node.url).list("?limit=1")).status == 200
-        assert "Traceback" not in node.output
+            assert (await Api(product.http, frontend.url).list("?limit=1")).status == 200
+        assert "Traceback" not in frontend.output
 
 
 TEXT = st.text('a\0ä€💧\u2028"\\', max_size=6)
@@ -224,11 +224,11 @@ FUZZ = settings(
 
 @FUZZ
 @given(sent=BODIES | st.binary(max_size=60) | BODIES.map(lambda sent: sent[:-3]))
-async def test_any_body_is_taken_or_refused_and_never_an_error_of_ours(product: Product, sent: bytes) -> None:
+async def test_arbitrary_body_is_accepted_or_refused_and_never_a_server_error(product: Product, sent: bytes) -> None:
     before = await product.stored()
-    told = await product.api.post(sent)
-    if told.status == 202:
-        assert (await product.api.delete(told.value["id"])).status == 200
+    response = await product.api.post(sent)
+    if response.status == 202:
+        assert (await product.api.delete(response.value["id"])).status == 200
     else:
-        assert told.refusal == (400, "invalid_body")
+        assert response.refusal == (400, "invalid_body")
         assert await product.stored() <= before

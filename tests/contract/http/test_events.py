@@ -27,29 +27,29 @@ FUZZ = settings(
 )
 
 
-async def test_a_finished_log_is_told_whole_with_the_headers_that_proxies_need(product: Product) -> None:
+async def test_finished_log_is_streamed_whole_with_headers_for_proxies(product: Product) -> None:
     generation_id = await product.completed("Hello", " there", "\u2028 €\n\r\n: x\ndata: y")
-    told = await product.api.events(generation_id)
-    assert told.status == 200
-    assert told.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert told.headers["cache-control"] == "no-cache, no-transform"
-    assert told.headers["x-accel-buffering"] == "no"
-    assert told.headers["x-content-type-options"] == "nosniff"
-    assert "content-encoding" not in told.headers
-    events = Parser().feed(told.body)
+    response = await product.api.events(generation_id)
+    assert response.status == 200
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert response.headers["cache-control"] == "no-cache, no-transform"
+    assert response.headers["x-accel-buffering"] == "no"
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert "content-encoding" not in response.headers
+    events = Parser().feed(response.body)
     assert [event.kind for event in events] == ["created", "started", "item_opened", "text", "done"]
     assert said(events) == "Hello there\u2028 €\n\r\n: x\ndata: y"
-    assert "€".encode() in told.body
-    assert b"\r" not in told.body
+    assert "€".encode() in response.body
+    assert b"\r" not in response.body
     assert [event.seq for event in events] == sorted(event.seq for event in events)
     assert events[0].seq == 0
     assert events[-1].value["status"] == "completed"
     assert "output" not in events[-1].value
 
 
-async def test_every_frame_is_id_event_and_data_in_this_order(product: Product) -> None:
-    told = await product.api.events(await product.completed("Hello"))
-    frames = told.body.decode().split("\n\n")
+async def test_frame_is_id_event_and_data_in_this_order(product: Product) -> None:
+    response = await product.api.events(await product.completed("Hello"))
+    frames = response.body.decode().split("\n\n")
     assert frames.pop() == ""
     for frame in frames:
         names = [line.partition(": ")[0] for line in frame.split("\n")]
@@ -57,7 +57,7 @@ async def test_every_frame_is_id_event_and_data_in_this_order(product: Product) 
         assert ("retry" in names) == ("event: created" in frame)
 
 
-async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
+async def test_live_log_is_streamed_as_it_grows(product: Product) -> None:
     generation_id = await product.api.create()
     stream = await product.api.stream(generation_id)
     await stream.until("created")
@@ -72,7 +72,7 @@ async def test_a_live_log_is_told_as_it_grows(product: Product) -> None:
     assert [event.seq for event in stream.events] == [0, 1, 3, 4, 5, 6, stream.events[-1].seq]
 
 
-async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> None:
+async def test_every_cursor_resumes_with_exactly_the_rest(product: Product) -> None:
     generation_id = await product.api.create()
     whole = await product.api.stream(generation_id)
     writer = await product.writer(generation_id)
@@ -83,14 +83,14 @@ async def test_from_every_cursor_exactly_the_rest_is_told(product: Product) -> N
     await whole.rest()
     for position, event in enumerate(whole.events[:-1]):
         for query, headers in (("", {"Last_Event_ID": str(event.id)}), (f"?last_event_id={event.id}", {})):
-            told = await product.api.events(generation_id, query, **headers)
-            rest = Parser().feed(told.body)
+            response = await product.api.events(generation_id, query, **headers)
+            rest = Parser().feed(response.body)
             assert said(whole.events[: position + 1]) + said(rest) == "abcd"
             assert all(each.seq > event.seq for each in rest)
             assert rest[-1].id == whole.events[-1].id
 
 
-async def test_the_header_comes_before_the_query_and_an_empty_cursor_is_none(product: Product) -> None:
+async def test_cursor_header_takes_precedence_over_the_query_and_may_be_empty(product: Product) -> None:
     generation_id = await product.completed("Hello")
     whole = await product.api.events(generation_id)
     last = Parser().feed(whole.body)[-1].id
@@ -100,15 +100,15 @@ async def test_the_header_comes_before_the_query_and_an_empty_cursor_is_none(pro
         assert (await product.api.events(generation_id, query, **headers)).body == whole.body
 
 
-async def test_at_the_end_of_a_log_there_is_nothing_more_ever(product: Product) -> None:
+async def test_cursor_at_the_end_of_a_finished_log_gets_204(product: Product) -> None:
     generation_id = await product.completed("Hello")
     last = Parser().feed((await product.api.events(generation_id)).body)[-1].id
     for accept in ("text/event-stream", "application/x-ndjson", "text/plain", "*/*"):
-        told = await product.api.events(generation_id, Last_Event_ID=str(last), Accept=accept)
-        assert (told.status, told.body) == (204, b"")
+        response = await product.api.events(generation_id, Last_Event_ID=str(last), Accept=accept)
+        assert (response.status, response.body) == (204, b"")
 
 
-async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Product) -> None:
+async def test_cursor_at_the_end_of_a_live_log_waits_for_more(product: Product) -> None:
     generation_id = await product.api.create()
     writer = await product.writer(generation_id)
     await writer.write_text("Hello")
@@ -120,7 +120,7 @@ async def test_at_the_top_of_a_live_log_the_stream_waits_for_more(product: Produ
     assert stream.text == " there"
 
 
-async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(product: Product) -> None:
+async def test_cursor_inside_an_entry_restarts_without_an_id(product: Product) -> None:
     generation_id = await product.completed("Hello")
     opened = next(e for e in Parser().feed((await product.api.events(generation_id)).body) if e.kind == "item_opened")
     assert opened.id is not None
@@ -136,7 +136,7 @@ async def test_a_cursor_inside_an_entry_begins_anew_and_says_so_without_an_id(pr
 
 
 @pytest.mark.parametrize("live", [True, False])
-async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(product: Product, live: bool) -> None:
+async def test_cursor_ahead_of_the_log_restarts_after_a_lease(product: Product, live: bool) -> None:
     generation_id = await product.api.create()
     writer = await product.writer(generation_id)
     await writer.write_text("Hello")
@@ -157,30 +157,30 @@ async def test_a_cursor_ahead_of_the_log_waits_a_lease_and_then_begins_anew(prod
 
 
 @pytest.mark.parametrize("epoch", ["0", "1", "999999999999999"])
-async def test_a_cursor_of_an_attempt_that_never_was_begins_anew(product: Product, epoch: str) -> None:
+async def test_cursor_of_an_unknown_epoch_restarts(product: Product, epoch: str) -> None:
     generation_id = await product.completed("Hello", " there")
     stream = await product.api.read(generation_id, f"{epoch}-4")
     assert (stream.events[0].id, stream.events[0].kind) == (None, "restarted")
     assert stream.text == "Hello there"
 
 
-async def test_ndjson_is_a_line_an_event(product: Product) -> None:
+async def test_ndjson_has_one_line_an_event(product: Product) -> None:
     generation_id = await product.completed("Hello\u2028", " there")
-    told = await product.api.events(generation_id, Accept="application/x-ndjson")
-    assert told.headers["content-type"] == "application/x-ndjson; charset=utf-8"
-    lines = [json.loads(line) for line in told.body.decode().splitlines()]
+    response = await product.api.events(generation_id, Accept="application/x-ndjson")
+    assert response.headers["content-type"] == "application/x-ndjson; charset=utf-8"
+    lines = [json.loads(line) for line in response.body.decode().splitlines()]
     events = Parser().feed((await product.api.events(generation_id)).body)
     assert [(line["id"], line["event"], line["data"]) for line in lines] == [(e.id, e.kind, e.value) for e in events]
 
 
-async def test_text_is_the_spoken_text(product: Product) -> None:
+async def test_text_format_is_the_concatenated_text(product: Product) -> None:
     generation_id = await product.completed("Hello", " there €")
-    told = await product.api.events(generation_id, Accept="text/plain")
-    assert told.headers["content-type"] == "text/plain; charset=utf-8"
-    assert told.body.decode() == "Hello there €"
+    response = await product.api.events(generation_id, Accept="text/plain")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.body.decode() == "Hello there €"
 
 
-async def test_text_of_what_was_cancelled_never_ends_cleanly(product: Product) -> None:
+async def test_text_format_of_a_cancelled_generation_is_aborted(product: Product) -> None:
     generation_id = await product.api.create()
     writer = await product.writer(generation_id)
     await writer.write_text("Hello")
@@ -189,32 +189,32 @@ async def test_text_of_what_was_cancelled_never_ends_cleanly(product: Product) -
         await product.api.events(generation_id, Accept="text/plain")
 
 
-async def test_a_silent_stream_is_kept_alive_by_comments(product: Product) -> None:
-    async with product.frontend(keepalive_s="0.3") as node:
+async def test_idle_stream_is_kept_alive_by_comments(product: Product) -> None:
+    async with product.frontend(keepalive_s="0.3") as frontend:
         generation_id = await product.api.create()
-        stream = await Api(product.http, node.url).stream(generation_id)
+        stream = await Api(product.http, frontend.url).stream(generation_id)
         await stream.until_comment(2)
         assert set(stream.parser.comments) == {""}
         assert stream.kinds == ["created"]
         stream.cut()
 
 
-async def test_on_another_frontend_the_log_goes_on_with_the_same_bytes(product: Product) -> None:
-    async with product.frontend() as node:
+async def test_log_has_the_same_bytes_on_another_frontend(product: Product) -> None:
+    async with product.frontend() as frontend:
         generation_id = await product.completed("Hello", " there")
-        other = Api(product.http, node.url)
+        other = Api(product.http, frontend.url)
         assert (await other.events(generation_id)).body == (await product.api.events(generation_id)).body
 
 
-async def test_a_cursor_that_is_none_is_refused(product: Product) -> None:
+async def test_invalid_cursor_is_refused(product: Product) -> None:
     generation_id = await product.completed("Hello")
     async with product.nothing_stored():
         for cursor in CURSORS:
             query = f"?last_event_id={percent_encoded(cursor)}"
             assert (await product.api.events(generation_id, query)).refusal == (400, "invalid_cursor"), cursor
             if cursor.isascii() and cursor.isprintable() and cursor == cursor.strip():
-                told = await product.api.events(generation_id, Last_Event_ID=cursor)
-                assert told.refusal == (400, "invalid_cursor"), cursor
+                response = await product.api.events(generation_id, Last_Event_ID=cursor)
+                assert response.refusal == (400, "invalid_cursor"), cursor
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -229,11 +229,11 @@ async def completed_id(product: Product) -> str:
     | st.from_regex(r"[0-9]{1,17}-[0-9]{1,17}", fullmatch=True)
     | st.text("0123456789- ,", max_size=8)
 )
-async def test_any_cursor_is_understood_or_refused_and_never_an_error_of_ours(
+async def test_arbitrary_cursor_is_accepted_or_refused_and_never_a_server_error(
     product: Product, completed_id: str, cursor: str
 ) -> None:
     path = f"/v1/generations/{completed_id}/events?last_event_id={percent_encoded(cursor)}"
-    async with product.http.get(product.api.url + path) as told:
-        assert told.status in (200, 204, 400)
-        if told.status == 400:
-            assert (await told.json())["error"]["code"] == "invalid_cursor"
+    async with product.http.get(product.api.url + path) as response:
+        assert response.status in (200, 204, 400)
+        if response.status == 400:
+            assert (await response.json())["error"]["code"] == "invalid_cursor"

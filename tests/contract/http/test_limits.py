@@ -11,30 +11,30 @@ from support.sse import Parser
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_where_the_queue_is_full_more_is_refused_until_there_is_room() -> None:
+async def test_full_queue_refuses_new_generations_until_there_is_room() -> None:
     async with running_product(max_queued="1") as product:
         generation_id = await product.api.create()
         async with product.nothing_stored():
-            told = await product.api.post(body())
-        assert told.refusal == (429, "rate_limit_exceeded")
-        assert int(told.headers["retry-after"]) >= 1
+            response = await product.api.post(body())
+        assert response.refusal == (429, "rate_limit_exceeded")
+        assert int(response.headers["retry-after"]) >= 1
         await product.api.cancel(generation_id)
         assert (await product.api.post(body())).status == 202
 
 
-async def test_beyond_its_readers_a_frontend_sends_streams_elsewhere(product: Product) -> None:
-    async with product.frontend(max_readers="1") as node:
-        api = Api(product.http, node.url)
+async def test_frontend_with_max_readers_defers_further_streams(product: Product) -> None:
+    async with product.frontend(max_readers="1") as frontend:
+        api = Api(product.http, frontend.url)
         generation_id = await api.create()
         stream = await api.stream(generation_id)
         await stream.until("created")
-        told = await api.events(generation_id)
-        assert told.status == 200
-        assert told.body.startswith(b"retry: ")
-        assert Parser().feed(told.body) == []
-        told = await api.events(generation_id, Accept="application/x-ndjson")
-        assert told.refusal == (429, "rate_limit_exceeded")
-        assert int(told.headers["retry-after"]) >= 1
+        response = await api.events(generation_id)
+        assert response.status == 200
+        assert response.body.startswith(b"retry: ")
+        assert Parser().feed(response.body) == []
+        response = await api.events(generation_id, Accept="application/x-ndjson")
+        assert response.refusal == (429, "rate_limit_exceeded")
+        assert int(response.headers["retry-after"]) >= 1
         stream.cut()
         await eventually(lambda: has_metric(api, "tailrace_readers", 0))
         await api.cancel(generation_id)
@@ -42,15 +42,15 @@ async def test_beyond_its_readers_a_frontend_sends_streams_elsewhere(product: Pr
 
 
 @pytest.mark.parametrize("limit", ["max_readers", "max_readers_per_caller"])
-async def test_whoever_follows_a_log_counts_as_a_reader_and_is_refused_as_one(product: Product, limit: str) -> None:
-    async with product.frontend(**{limit: "1"}) as node:
-        api = Api(product.http, node.url)
+async def test_streaming_create_and_get_with_wait_count_as_readers(product: Product, limit: str) -> None:
+    async with product.frontend(**{limit: "1"}) as frontend:
+        api = Api(product.http, frontend.url)
         generation_id = await api.create()
         stream = await api.stream(generation_id)
         await stream.until("created")
         async with product.nothing_stored():
-            told = await api.post(body(), Accept="text/event-stream")
-        assert told.refusal == (429, "rate_limit_exceeded")
+            response = await api.post(body(), Accept="text/event-stream")
+        assert response.refusal == (429, "rate_limit_exceeded")
         assert (await api.get(generation_id, "?wait=20")).refusal == (429, "rate_limit_exceeded")
         assert (await api.get(generation_id)).status == 200
         stream.cut()
@@ -63,31 +63,33 @@ async def test_whoever_follows_a_log_counts_as_a_reader_and_is_refused_as_one(pr
         assert (await api.get(generation_id, "?wait=20")).status == 200
 
 
-async def test_of_a_burst_no_more_are_served_than_may_be(product: Product) -> None:
-    async with product.frontend(max_readers="3") as node:
-        api = Api(product.http, node.url)
+async def test_burst_of_readers_does_not_exceed_max_readers(product: Product) -> None:
+    async with product.frontend(max_readers="3") as frontend:
+        api = Api(product.http, frontend.url)
         generation_id = await api.create()
         url = f"{api.url}/v1/generations/{generation_id}/events"
-        asked = [product.http.get(url, headers={"Accept": "application/x-ndjson"}) for _ in range(20)]
-        answers = await asyncio.gather(*asked)
-        assert sorted(answer.status for answer in answers) == [200] * 3 + [429] * 17
+        requests = [product.http.get(url, headers={"Accept": "application/x-ndjson"}) for _ in range(20)]
+        responses = await asyncio.gather(*requests)
+        assert sorted(response.status for response in responses) == [200] * 3 + [429] * 17
         assert await has_metric(api, "tailrace_streams_opened_total", 3)
-        for answer in answers:
-            answer.close()
+        for response in responses:
+            response.close()
         await api.cancel(generation_id)
 
 
-async def test_of_a_burst_of_new_streams_those_that_find_no_place_learn_where_their_log_is(product: Product) -> None:
-    async with product.frontend(max_readers="1") as node:
-        api = Api(product.http, node.url)
+async def test_burst_of_streaming_creates_returns_locations_to_deferred_ones(product: Product) -> None:
+    async with product.frontend(max_readers="1") as frontend:
+        api = Api(product.http, frontend.url)
         url, accept = f"{api.url}/v1/generations", {"Accept": "text/event-stream"}
-        answers = await asyncio.gather(*(product.http.post(url, json=body(), headers=accept) for _ in range(10)))
+        responses = await asyncio.gather(*(product.http.post(url, json=body(), headers=accept) for _ in range(10)))
         assert await has_metric(api, "tailrace_streams_opened_total", 1)
-        deferred = [answer for answer in answers if answer.headers.get("content-length") and answer.status == 200]
-        refused = [answer for answer in answers if answer.status == 429]
+        deferred = [
+            response for response in responses if response.headers.get("content-length") and response.status == 200
+        ]
+        refused = [response for response in responses if response.status == 429]
         assert len(deferred) + len(refused) == 9
-        for answer in deferred:
-            assert (await answer.read()).startswith(b"retry: ")
-            assert (await api.request("GET", answer.headers["location"])).status == 200
-        for answer in answers:
-            answer.close()
+        for response in deferred:
+            assert (await response.read()).startswith(b"retry: ")
+            assert (await api.request("GET", response.headers["location"])).status == 200
+        for response in responses:
+            response.close()

@@ -1,4 +1,4 @@
-"""Documentation, health, readiness, metrics; routes, methods and bytes that HTTP does not know."""
+"""Documentation, health, readiness and metrics; unknown routes, unknown methods and malformed HTTP."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from support.stack import Frontend
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_the_documentation_lists_every_route_and_needs_no_other_server(product: Product) -> None:
+async def test_documentation_lists_every_route_and_needs_no_other_server(product: Product) -> None:
     paths = (await product.api.request("GET", "/openapi.json")).value["paths"]
     assert {(path, method) for path, methods in paths.items() for method in methods} >= {
         ("/v1/generations", "post"),
@@ -30,12 +30,12 @@ async def test_the_documentation_lists_every_route_and_needs_no_other_server(pro
     assert b"https://" not in docs.body
 
 
-async def test_the_page_comes_with_headers_that_keep_it_safe(product: Product) -> None:
-    told = await product.api.request("GET", "/")
-    assert told.status == 200
-    assert told.headers["content-security-policy"].startswith("default-src 'self'")
-    assert told.headers["x-content-type-options"] == "nosniff"
-    assert told.headers["referrer-policy"] == "no-referrer"
+async def test_page_has_security_headers(product: Product) -> None:
+    response = await product.api.request("GET", "/")
+    assert response.status == 200
+    assert response.headers["content-security-policy"].startswith("default-src 'self'")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
     assert (await product.api.request("GET", "/tailrace.js")).headers["access-control-allow-origin"] == "*"
 
 
@@ -55,11 +55,11 @@ async def test_the_page_comes_with_headers_that_keep_it_safe(product: Product) -
         "/page/page.js",
     ],
 )
-async def test_what_is_no_route_is_not_found(product: Product, path: str) -> None:
+async def test_unknown_route_is_not_found(product: Product, path: str) -> None:
     assert (await product.api.request("GET", path)).refusal == (404, "not_found")
 
 
-async def test_a_method_that_is_not_there_is_refused_with_all_that_are(product: Product) -> None:
+async def test_unknown_method_is_refused_with_the_allowed_ones(product: Product) -> None:
     for path, allowed in (
         ("/v1/generations", {"GET", "POST"}),
         (f"/v1/generations/{UNKNOWN_ID}", {"GET", "DELETE"}),
@@ -68,43 +68,43 @@ async def test_a_method_that_is_not_there_is_refused_with_all_that_are(product: 
         ("/healthz", {"GET"}),
         ("/metrics", {"GET"}),
     ):
-        told = await product.api.request("PATCH", path)
-        assert told.refusal == (405, "method_not_allowed")
-        assert set(told.headers["allow"].split(", ")) == allowed
+        response = await product.api.request("PATCH", path)
+        assert response.refusal == (405, "method_not_allowed")
+        assert set(response.headers["allow"].split(", ")) == allowed
 
 
-async def test_it_is_healthy_and_ready(product: Product) -> None:
+async def test_frontend_is_healthy_and_ready(product: Product) -> None:
     assert (await product.api.request("GET", "/healthz")).value == {"status": "ok"}
-    told = await product.api.request("GET", "/readyz")
-    assert (told.status, told.value["status"]) == (200, "ok")
+    response = await product.api.request("GET", "/readyz")
+    assert (response.status, response.value["status"]) == (200, "ok")
 
 
-async def test_with_the_wrong_eviction_policy_it_is_not_ready_and_names_it(product: Product) -> None:
+async def test_readiness_names_a_wrong_eviction_policy(product: Product) -> None:
     redis = product.log.server.client
     await redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        told = await product.api.request("GET", "/readyz")
-        assert told.refusal == (503, "unavailable")
-        assert "maxmemory-policy is allkeys-lru" in told.error["message"]
+        response = await product.api.request("GET", "/readyz")
+        assert response.refusal == (503, "unavailable")
+        assert "maxmemory-policy is allkeys-lru" in response.error["message"]
     finally:
         await redis.config_set("maxmemory-policy", "noeviction")
     assert (await product.api.request("GET", "/readyz")).status == 200
 
 
-async def test_without_persistence_it_is_ready_and_warns(product: Product) -> None:
+async def test_readiness_warns_without_persistence(product: Product) -> None:
     redis = product.log.server.client
     await redis.config_set("appendonly", "no")
     try:
-        told = await product.api.request("GET", "/readyz")
-        assert told.status == 200
-        assert "appendonly" in str(told.value["warnings"])
+        response = await product.api.request("GET", "/readyz")
+        assert response.status == 200
+        assert "appendonly" in str(response.value["warnings"])
     finally:
         await redis.config_set("appendonly", "yes")
 
 
-async def test_the_metrics_count_what_happens(product: Product) -> None:
-    async with product.frontend() as node:
-        api = Api(product.http, node.url)
+async def test_metrics_count_generations_streams_and_readers(product: Product) -> None:
+    async with product.frontend() as frontend:
+        api = Api(product.http, frontend.url)
         generation_id = await api.create()
         stream = await api.stream(generation_id)
         await stream.until("created")
@@ -124,19 +124,19 @@ async def test_the_metrics_count_what_happens(product: Product) -> None:
 
 
 async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:
-    """Head and body of the answer to bytes as they are."""
+    """Head and body of the response to bytes that are sent as they are."""
     reader, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
     writer.write(sent)
     async with asyncio.timeout(10):
-        record = await reader.readuntil(b"\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
         length = next(
-            (int(line.split(b":")[1]) for line in record.split(b"\r\n") if line.lower().startswith(b"content-length:")),
+            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")),
             0,
         )
-        told = await reader.readexactly(length)
+        content = await reader.readexactly(length)
     writer.close()
     await writer.wait_closed()
-    return record, told
+    return head, content
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:
     ],
     ids=lambda lines: repr(lines[:32]),
 )
-async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product: Product, lines: bytes) -> None:
+async def test_invalid_cursor_header_is_refused_whatever_its_bytes(product: Product, lines: bytes) -> None:
     generation_id = await product.completed("Hello")
     path = f"/v1/generations/{generation_id}/events".encode()
-    record, told = await _raw(
+    head, content = await _raw(
         product.stack.frontends[0], b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n" + lines + b"\r\n\r\n"
     )
-    assert record.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(told)["error"].keys() == {"message", "type", "param", "code"}
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(content)["error"].keys() == {"message", "type", "param", "code"}
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ async def test_a_header_that_is_no_cursor_is_refused_whatever_its_bytes(product:
     ],
     ids=lambda sent: repr(sent[:60]),
 )
-async def test_whatever_comes_over_the_line_is_a_clear_4xx(product: Product, sent: bytes) -> None:
+async def test_malformed_http_gets_a_4xx_with_an_error_object(product: Product, sent: bytes) -> None:
     async with product.nothing_stored():
-        record, told = await _raw(product.stack.frontends[0], sent)
-    assert record.startswith(b"HTTP/1.1 4")
-    assert json.loads(told)["error"].keys() == {"message", "type", "param", "code"}
+        head, content = await _raw(product.stack.frontends[0], sent)
+    assert head.startswith(b"HTTP/1.1 4")
+    assert json.loads(content)["error"].keys() == {"message", "type", "param", "code"}

@@ -1,4 +1,4 @@
-"""A Redis that is away, young or full."""
+"""Redis that is unreachable, has just started or is full."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ from tailrace.log import Log
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
-async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goes_on() -> None:
+async def test_redis_outage_refuses_requests_and_streams_go_on_afterwards() -> None:
     async with running_product(lease_s="4") as product:
         api, redis = product.api, product.stack.redis
         generation_id = await api.create()
@@ -42,7 +42,7 @@ async def test_while_redis_is_away_it_is_said_and_when_it_is_back_everything_goe
 
 
 async def _flushed(log: Log) -> None:
-    """Everything so far is on disk."""
+    """Wait until everything so far is on disk."""
     await log.server.client.execute_command("WAITAOF", 1, 0, 5000)
 
 
@@ -51,7 +51,7 @@ async def _is_back(api: Api) -> bool:
 
 
 async def _refused_while_away(api: Api, generation_id: str) -> None:
-    for told in (
+    for response in (
         await api.post(body()),
         await api.get(generation_id),
         await api.list(),
@@ -61,18 +61,18 @@ async def _refused_while_away(api: Api, generation_id: str) -> None:
         await api.events(generation_id, Accept="application/x-ndjson"),
         await api.events(generation_id, Accept="*/*"),
     ):
-        assert told.refusal == (503, "unavailable")
-        assert int(told.headers["retry-after"]) >= 1
-    told = await api.events(generation_id)
-    assert told.status == 200
+        assert response.refusal == (503, "unavailable")
+        assert int(response.headers["retry-after"]) >= 1
+    response = await api.events(generation_id)
+    assert response.status == 200
     parser = Parser()
-    assert parser.feed(told.body) == []
+    assert parser.feed(response.body) == []
     assert 1000 <= (parser.retry or 0) <= 3000
     assert len(parser.comments) == 1
     assert (await api.request("GET", "/healthz")).status == 200
 
 
-async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again() -> None:
+async def test_redis_outage_longer_than_a_lease_ends_streams_with_retry() -> None:
     async with running_product() as product:
         api, redis = product.api, product.stack.redis
         generation_id = await api.create()
@@ -92,24 +92,24 @@ async def test_when_redis_stays_away_streams_are_ended_with_a_hint_to_come_again
         assert rest.kinds == ["done"]
 
 
-async def test_on_a_young_server_what_is_missing_may_yet_come_back() -> None:
+async def test_young_redis_makes_a_missing_log_unavailable_not_unknown() -> None:
     async with running_product(lease_s="30") as product:
-        told = await product.api.events(UNKNOWN_ID)
-        assert (told.status, told.body[:7]) == (200, b"retry: ")
+        response = await product.api.events(UNKNOWN_ID)
+        assert (response.status, response.body[:7]) == (200, b"retry: ")
         assert (await product.api.events(UNKNOWN_ID, Accept="*/*")).refusal == (503, "unavailable")
 
 
-async def test_a_redis_that_is_full_refuses_new_work_and_serves_what_there_is(product: Product) -> None:
+async def test_full_redis_refuses_new_generations_and_serves_stored_ones(product: Product) -> None:
     redis = product.log.server.client
     generation_id = await product.completed("Hello")
     used = int((await redis.info("memory"))["used_memory"])
     await redis.config_set("maxmemory", used)
     try:
-        await asyncio.sleep(0.6)  # how old a look at the memory may be
+        await asyncio.sleep(0.6)  # the frontend caches memory usage for half a second
         async with product.nothing_stored():
-            told = await product.api.post(body())
-        assert told.refusal == (503, "unavailable")
-        assert int(told.headers["retry-after"]) >= 1
+            response = await product.api.post(body())
+        assert response.refusal == (503, "unavailable")
+        assert int(response.headers["retry-after"]) >= 1
         assert (await product.api.read(generation_id)).text == "Hello"
         assert (await product.api.get(generation_id)).status == 200
     finally:

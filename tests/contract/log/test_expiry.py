@@ -54,7 +54,7 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
 
 
-async def test_the_retention_is_each_generations_own(log: Log, redis: Redis) -> None:
+async def test_retention_is_set_by_each_generation(log: Log, redis: Redis) -> None:
     writer = await LogWriter.acquire(
         log, await create_generation(log, options=Options(deadline_s=100, retention_s=7)), "one"
     )
@@ -63,7 +63,7 @@ async def test_the_retention_is_each_generations_own(log: Log, redis: Redis) -> 
     assert all(0 < life <= 7000 for life in (await ttls_ms(redis, writer.generation_id))[:2])
 
 
-async def test_head_and_log_expire_together(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_state_and_log_expire_together(log: Log, redis: Redis, writer: LogWriter) -> None:
     for _ in range(2):
         record, stream = [
             await redis.execute_command("PEXPIRETIME", name) for name in keys.of_generation(writer.generation_id)[:2]
@@ -72,7 +72,7 @@ async def test_head_and_log_expire_together(log: Log, redis: Redis, writer: LogW
         await writer.finish()
 
 
-async def test_a_deleted_generation_is_remembered_beyond_its_retention(
+async def test_tombstone_of_a_deleted_generation_outlives_its_retention(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     await writer.finish()

@@ -28,7 +28,7 @@ from tailrace.log.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
 
 
-async def test_ordered_ids_grow_and_numbers_are_dense_across_attempts(
+async def test_ordered_ids_grow_and_sequence_numbers_are_dense_across_attempts(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     await writer.write(*ANSWER)
@@ -59,9 +59,7 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, writer
 
 @pytest.mark.parametrize("finishers", [2, 8, 40])
 @pytest.mark.parametrize("by", ["one attempt", "attempts of their own"])
-async def test_finite_of_all_who_race_for_it_one_writes_the_done(
-    log: Log, writer: LogWriter, finishers: int, by: str
-) -> None:
+async def test_finite_concurrent_finishers_write_one_done(log: Log, writer: LogWriter, finishers: int, by: str) -> None:
     await writer.write(*ANSWER)
     statuses: list[FinalStatus] = ["completed", "cancelled", "failed", "incomplete"]
 
@@ -95,7 +93,7 @@ async def test_finite_nothing_follows_the_done(log: Log, redis: Redis, writer: L
 
 
 @pytest.mark.parametrize("terminating", [None, "cancelled"])
-async def test_one_writer_a_zombie_is_refused_everything(
+async def test_one_writer_every_call_of_a_fenced_attempt_is_refused(
     log: Log, redis: Redis, writer: LogWriter, terminating: FinalStatus | None
 ) -> None:
     await writer.write(STARTED)
@@ -140,7 +138,7 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
     assert await told(3) == await told(1)
 
 
-async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(
+async def test_exactly_once_append_adds_only_the_unknown_rest_of_its_rows(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     await writer.write(STARTED, text_opened())
@@ -149,16 +147,14 @@ async def test_exactly_once_of_rows_that_are_partly_known_the_rest_is_added(
     assert await read_all(log, writer.generation_id) == writer.entries
 
 
-async def test_exactly_once_two_copies_of_a_call_at_the_same_time(log: Log, writer: LogWriter) -> None:
+async def test_exactly_once_concurrent_copies_of_an_append_add_it_once(log: Log, writer: LogWriter) -> None:
     batch = writer.batch(*ANSWER)
     answers = await asyncio.gather(*(writer.send(batch) for _ in range(10)))
     assert answers == [AppendResult(Outcome.OK, writer.last_seq)] * 10
     assert await read_all(log, writer.generation_id) == writer.entries
 
 
-async def test_resumable_reading_after_any_cursor_yields_what_follows(
-    log: Log, redis: Redis, writer: LogWriter
-) -> None:
+async def test_resumable_read_after_any_cursor_returns_the_rest(log: Log, redis: Redis, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     await expire_lease(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="second")
@@ -175,14 +171,14 @@ async def test_resumable_reading_after_any_cursor_yields_what_follows(
         assert [entry async for entry in log.tail(writer.generation_id, cursor)] == rest
 
 
-async def test_resumable_a_long_log_is_read_in_pages(log: Log, writer: LogWriter) -> None:
+async def test_resumable_long_log_is_read_in_pages(log: Log, writer: LogWriter) -> None:
     await writer.write(STARTED, text_opened(), *(Text(0, f" {seq}") for seq in range(3000)), Text(0, "x" * 200_000))
     await writer.write(*(Text(0, "y" * 30_000) for _ in range(40)))
     assert await read_all(log, writer.generation_id) == writer.entries
     assert await entries_of(log, writer.generation_id, writer.entries[9].id, 5) == writer.entries[10:15]
 
 
-async def test_resumable_tail_goes_on_until_the_end(log: Log, writer: LogWriter) -> None:
+async def test_resumable_tail_continues_until_the_end(log: Log, writer: LogWriter) -> None:
     told: asyncio.Queue[Entry] = asyncio.Queue()
 
     async def follow() -> None:
@@ -212,7 +208,7 @@ async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, writ
         )
 
 
-async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
+async def test_resumable_tail_does_not_miss_a_done_written_between_read_and_state(
     log: Log, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The `done` is written after a read found nothing, and before the head is looked at."""
@@ -229,7 +225,7 @@ async def test_resumable_tail_does_not_miss_an_end_that_comes_while_it_looks(
     assert events[1:] == [*ANSWER, writer.done()]
 
 
-async def test_resumable_tail_of_a_log_that_vanishes_says_so(
+async def test_resumable_tail_of_a_log_that_is_deleted_raises_gone(
     log: Log, redis: Redis, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading_module, "BLOCK_MS", 10)
@@ -241,7 +237,7 @@ async def test_resumable_tail_of_a_log_that_vanishes_says_so(
     assert gone.value.code == "deleted"
 
 
-async def test_honest_what_never_existed_is_not_found(log: Log) -> None:
+async def test_honest_unknown_generation_is_not_found(log: Log) -> None:
     with pytest.raises(NotFound):
         await log.state(new_generation_id(), "anna")
     with pytest.raises(NotFound):
@@ -251,7 +247,7 @@ async def test_honest_what_never_existed_is_not_found(log: Log) -> None:
 
 
 @pytest.mark.parametrize("fate", ["kept", "deleted", "expired"])
-async def test_honest_what_is_somebody_elses_is_not_found_whatever_became_of_it(
+async def test_honest_generation_of_another_owner_is_not_found_in_every_state(
     log: Log, redis: Redis, generation_id: str, fate: str
 ) -> None:
     if fate == "deleted":
@@ -264,7 +260,7 @@ async def test_honest_what_is_somebody_elses_is_not_found_whatever_became_of_it(
 
 @pytest.mark.parametrize("owner", ["anna", None])
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
-async def test_honest_what_is_no_longer_kept_is_gone_and_why(
+async def test_honest_deleted_or_expired_generation_is_gone_with_the_reason(
     log: Log, redis: Redis, generation_id: str, fate: str, owner: str | None
 ) -> None:
     if fate == "deleted":

@@ -42,7 +42,7 @@ async def hears(heard: asyncio.Queue[bytes | None]) -> list[Row]:
     return unpack(message) if message else []
 
 
-async def test_subscribers_hear_exactly_what_was_added(
+async def test_subscribers_receive_exactly_the_appended_rows(
     log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
@@ -59,7 +59,7 @@ async def test_subscribers_hear_exactly_what_was_added(
     assert heard.empty()
 
 
-async def test_subscribers_hear_nothing_that_adds_nothing(
+async def test_subscribers_receive_nothing_for_calls_that_add_nothing(
     log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
@@ -79,7 +79,7 @@ async def test_subscribers_hear_nothing_that_adds_nothing(
     assert heard.empty()
 
 
-async def test_subscribers_are_told_to_look_when_a_log_comes_back(
+async def test_subscribers_receive_an_empty_message_when_a_log_is_restored(
     log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
@@ -88,9 +88,7 @@ async def test_subscribers_are_told_to_look_when_a_log_comes_back(
     assert await hears(heard) == []
 
 
-async def test_the_worker_that_holds_it_is_nudged_and_nobody_where_none_does(
-    log: Log, redis: Redis, writer: LogWriter
-) -> None:
+async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, redis: Redis, writer: LogWriter) -> None:
     messages: asyncio.Queue[bytes | None] = asyncio.Queue()
     subscriber = Subscriber(redis)
     subscriber.add(keys.worker("first"), messages.put_nowait)

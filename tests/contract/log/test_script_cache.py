@@ -17,7 +17,7 @@ from tailrace.ids import new_generation_id
 from tailrace.log.log import AppendResult, Log, Outcome
 
 
-async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, redis: Redis) -> None:
+async def test_every_script_is_loaded_again_after_a_script_flush(log: Log, redis: Redis) -> None:
     async def forget() -> None:
         await redis.script_flush()
 
@@ -42,7 +42,7 @@ async def test_a_server_that_forgot_the_scripts_is_told_them_again(log: Log, red
     assert await log.delete(record.id) is Outcome.OK
 
 
-async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(log: Log, redis: Redis) -> None:
+async def test_pipelined_appends_survive_a_script_flush(log: Log, redis: Redis) -> None:
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in range(20)]
     for _ in range(2):
         await redis.script_flush()
@@ -52,7 +52,7 @@ async def test_a_pipeline_of_appends_loses_none_when_the_scripts_were_forgotten(
         assert await read_all(log, writer.generation_id) == writer.entries
 
 
-async def test_a_full_server_that_forgot_the_scripts_still_ends_what_runs(
+async def test_full_server_without_scripts_still_ends_a_running_generation(
     log: Log, redis: Redis, writer: LogWriter, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
     await fill_memory()

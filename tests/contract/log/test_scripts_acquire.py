@@ -23,7 +23,7 @@ from tailrace.log.log import LeaseGrant, Log, Outcome
 DAY_MS = 24 * HOUR_MS
 
 
-async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation_id: str) -> None:
+async def test_acquire_returns_state_rows_and_redis_time(log: Log, generation_id: str) -> None:
     before = await log.server.now()
     taken = await log.acquire(generation_id, "one", worker="first")
     assert before <= taken.now <= await log.server.now()
@@ -35,14 +35,14 @@ async def test_acquire_answers_head_rows_and_redis_time(log: Log, generation_id:
     assert state.lease == taken.now + LEASE_MS
 
 
-async def test_acquire_notes_where_each_run_began(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_acquire_counts_attempts(log: Log, redis: Redis, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     await expire_lease(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="second")
     assert later.state.attempt == 2
 
 
-async def test_acquire_by_the_same_token_is_the_same_answer(log: Log, generation_id: str) -> None:
+async def test_acquire_by_the_same_token_returns_the_same_grant(log: Log, generation_id: str) -> None:
     first = await log.acquire(generation_id, "one", worker="first")
     again = await log.acquire(generation_id, "one", worker="first")
     assert again == first._replace(now=again.now)
@@ -53,7 +53,7 @@ async def test_acquire_is_refused_while_another_workers_lease_lives(log: Log, re
     assert (await writer.finish()).outcome is Outcome.OK
 
 
-async def test_acquire_by_the_worker_that_holds_it_is_granted(log: Log, writer: LogWriter) -> None:
+async def test_acquire_by_the_worker_that_holds_the_lease_is_granted(log: Log, writer: LogWriter) -> None:
     assert (await LogWriter.acquire(log, writer.generation_id, "two", worker="first")).epoch > writer.epoch
 
 
@@ -69,7 +69,9 @@ async def test_acquire_to_end_is_never_refused(log: Log, writer: LogWriter) -> N
     assert (two.state.terminating, two.state.worker, two.state.attempt) == ("failed", "first", 1)
 
 
-async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_acquire_to_run_is_refused_while_the_generation_is_terminating(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
     await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
     await expire_lease(redis, writer.generation_id)
     assert await log.acquire(writer.generation_id, "two", worker="second") == LeaseGrant(Outcome.TERMINATING)
@@ -80,14 +82,16 @@ async def test_acquire_to_run_is_refused_once_an_end_was_begun(log: Log, redis: 
     ("fate", "outcome"),
     [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("expired", Outcome.UNKNOWN), ("lost", Outcome.UNKNOWN)],
 )
-async def test_acquire_of_what_is_not_there_to_be_written(
+async def test_acquire_of_a_finished_deleted_or_missing_generation_is_refused(
     log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome, terminating: FinalStatus | None
 ) -> None:
     await apply_fate(fate, log, redis, writer)
     assert await log.acquire(writer.generation_id, "two", terminating=terminating) == LeaseGrant(outcome)
 
 
-async def test_acquire_attempts_grow_even_if_the_clock_went_back(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_acquire_increases_the_epoch_even_if_the_clock_went_back(
+    log: Log, redis: Redis, writer: LogWriter
+) -> None:
     future = writer.epoch + 10 * DAY_MS
     await redis.execute_command("HSET", keys.state(writer.generation_id), "epoch", future)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")

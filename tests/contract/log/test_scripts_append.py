@@ -33,7 +33,7 @@ async def test_append_adds_rows_and_leaves_the_lease_to_its_timer(log: Log, writ
     assert state.lease == writer.state.lease
 
 
-async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_append_stores_the_extra_of_an_entry(log: Log, redis: Redis, writer: LogWriter) -> None:
     await writer.write(STARTED, text_opened())
     entry = Entry(EntryId(writer.epoch, writer.last_seq + 1), Text(0, ""), Extra(chunk_fields={"x": "ü\x00"}, before=2))
     batch = AppendBatch(writer.generation_id, writer.epoch, writer.last_seq, [to_row(entry)])
@@ -55,7 +55,7 @@ async def test_append_keeps_what_else_an_entry_has(log: Log, redis: Redis, write
         ("taken over and finished", Outcome.FENCED),
     ],
 )
-async def test_append_to_what_it_may_not_write(
+async def test_append_to_a_log_that_the_attempt_may_not_write_is_refused(
     log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome
 ) -> None:
     await writer.write(STARTED)
@@ -65,7 +65,7 @@ async def test_append_to_what_it_may_not_write(
     assert await stored_entries(redis, writer.generation_id) == before
 
 
-async def test_append_to_what_has_ended_answers_the_end(log: Log, writer: LogWriter) -> None:
+async def test_append_to_a_finished_log_returns_its_done(log: Log, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     done = to_row(Entry(EntryId(writer.epoch, writer.last_seq + seq_span(writer.done())), writer.done()))
     await writer.finish()
@@ -73,7 +73,7 @@ async def test_append_to_what_has_ended_answers_the_end(log: Log, writer: LogWri
 
 
 @pytest.mark.parametrize("missing", [1, 2])
-async def test_append_behind_the_log_is_healed_by_sending_again(
+async def test_append_behind_the_log_is_repaired_by_sending_again(
     log: Log, redis: Redis, writer: LogWriter, missing: int
 ) -> None:
     """The server comes back with what it had before the last appends."""
@@ -89,7 +89,7 @@ async def test_append_behind_the_log_is_healed_by_sending_again(
     assert await read_all(log, writer.generation_id) == writer.entries
 
 
-async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost_are_refused(
+async def test_append_finish_and_renew_under_an_epoch_that_the_server_has_lost_are_refused(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     """The server comes back with what it had before this attempt, whose numbers others may have used since."""
@@ -106,7 +106,7 @@ async def test_append_finish_and_renew_under_an_attempt_that_the_server_has_lost
     assert await read_all(log, writer.generation_id) == writer.entries
 
 
-async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
+async def test_append_out_of_memory_is_refused_and_every_call_that_ends_a_generation_is_not(
     log: Log, redis: Redis, writer: LogWriter, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
     await writer.write(*ANSWER)
@@ -123,7 +123,7 @@ async def test_append_out_of_memory_is_refused_and_every_way_to_an_end_is_not(
     assert await log.delete(writer.generation_id) is Outcome.OK
 
 
-async def test_append_to_many_logs_fails_for_the_one_that_is_broken_alone(log: Log, redis: Redis) -> None:
+async def test_append_to_many_logs_fails_only_for_a_broken_one(log: Log, redis: Redis) -> None:
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in range(3)]
     await redis.set(keys.log(writers[1].generation_id), "no stream")
     first, broken, last = await log.append([writer.batch(STARTED) for writer in writers])
@@ -131,6 +131,6 @@ async def test_append_to_many_logs_fails_for_the_one_that_is_broken_alone(log: L
     assert first == last == AppendResult(Outcome.OK, 1)
 
 
-async def test_append_to_none_asks_nobody(log: Log) -> None:
+async def test_append_of_nothing_sends_nothing(log: Log) -> None:
     assert await log.append([]) == []
     assert await log.renew([]) == []

@@ -26,7 +26,7 @@ from tailrace.log.state import GenerationState
 DEADLINE_MS = HOUR_MS
 
 
-async def test_create_begins_the_log_with_one_entry_by_redis_clock(log: Log, redis: Redis) -> None:
+async def test_create_begins_the_log_with_one_entry_at_redis_time(log: Log, redis: Redis) -> None:
     before = await log.server.now()
     record = record_of(id=new_generation_id(), background=True)
     request = {"messages": "naïve \u2028 \x00"}
@@ -72,7 +72,7 @@ async def test_request_of_a_deleted_generation_is_gone(log: Log, generation_id: 
         await log.request(generation_id)
 
 
-async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
+async def test_create_again_returns_the_same_time_and_changes_nothing(log: Log, redis: Redis) -> None:
     record = record_of(id=new_generation_id())
     created, _ = await log.create(record, REQUEST, "first job")
     assert await log.create(record, REQUEST, "another job") == (created, "first job")
@@ -86,7 +86,9 @@ async def test_create_again_answers_the_same_time_and_changes_nothing(log: Log, 
 
 
 @pytest.mark.parametrize("fate", ["deleted", "expired"])
-async def test_create_of_what_is_no_longer_kept_is_gone(log: Log, redis: Redis, generation_id: str, fate: str) -> None:
+async def test_create_of_a_deleted_or_expired_generation_is_gone(
+    log: Log, redis: Redis, generation_id: str, fate: str
+) -> None:
     if fate == "deleted":
         await log.delete(generation_id)
     else:

@@ -19,7 +19,7 @@ from tailrace.log.codec import from_row
 from tailrace.log.log import AppendResult, Log, Outcome
 
 
-async def test_finish_writes_the_end_and_lets_go(log: Log, writer: LogWriter) -> None:
+async def test_finish_writes_done_and_releases_the_lease(log: Log, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     assert await done_of_log(log, writer.generation_id) is None
     assert await writer.finish("incomplete") == AppendResult(Outcome.OK)
@@ -30,21 +30,21 @@ async def test_finish_writes_the_end_and_lets_go(log: Log, writer: LogWriter) ->
     assert await done_of_log(log, writer.generation_id) == writer.done("incomplete")
 
 
-async def test_finish_keeps_what_else_the_end_has(log: Log, writer: LogWriter) -> None:
+async def test_finish_stores_the_extra_of_done(log: Log, writer: LogWriter) -> None:
     extra = Extra(chunk_fields={"system_fingerprint": "fp"})
     await log.finish(writer.generation_id, writer.epoch, writer.last_seq, writer.done(), extra)
     assert (await read_all(log, writer.generation_id))[-1].extra == extra
 
 
 @pytest.mark.parametrize("off", [-1, 1])
-async def test_finish_onto_another_top_than_was_folded_is_refused(log: Log, writer: LogWriter, off: int) -> None:
+async def test_finish_at_another_position_than_the_folded_one_is_refused(log: Log, writer: LogWriter, off: int) -> None:
     await writer.write(*ANSWER)
     answer = await log.finish(writer.generation_id, writer.epoch, writer.last_seq + off, writer.done())
     assert answer == AppendResult(Outcome.CHANGED, writer.last_seq)
     assert await done_of_log(log, writer.generation_id) is None
 
 
-async def test_finish_again_answers_the_end_that_is_there(log: Log, writer: LogWriter) -> None:
+async def test_finish_again_returns_the_stored_done(log: Log, writer: LogWriter) -> None:
     await writer.finish("completed")
     answer = await writer.finish("failed")
     assert answer.outcome is Outcome.DONE
@@ -61,7 +61,7 @@ async def test_finish_again_answers_the_end_that_is_there(log: Log, writer: LogW
         ("lost", Outcome.UNKNOWN),
     ],
 )
-async def test_finish_of_what_it_may_not_write(
+async def test_finish_of_a_log_that_the_attempt_may_not_write_is_refused(
     log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome
 ) -> None:
     await apply_fate(fate, log, redis, writer)
@@ -69,19 +69,19 @@ async def test_finish_of_what_it_may_not_write(
     assert await done_of_log(log, writer.generation_id) is None
 
 
-async def test_delete_takes_all_but_the_tombstone(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_delete_removes_every_key_but_the_tombstone(log: Log, redis: Redis, writer: LogWriter) -> None:
     await writer.finish()
     assert await log.delete(writer.generation_id) is Outcome.OK
     assert await redis.keys() == [keys.tombstone(writer.generation_id).encode()]
     assert await log.delete(writer.generation_id) is Outcome.GONE
 
 
-async def test_delete_of_what_never_was_leaves_nothing(log: Log, redis: Redis) -> None:
+async def test_delete_of_an_unknown_generation_leaves_nothing(log: Log, redis: Redis) -> None:
     assert await log.delete(new_generation_id()) is Outcome.UNKNOWN
     assert await redis.dbsize() == 0
 
 
-async def test_delete_of_what_has_expired_is_remembered_as_deleted(log: Log, redis: Redis, generation_id: str) -> None:
+async def test_delete_of_an_expired_generation_makes_it_deleted(log: Log, redis: Redis, generation_id: str) -> None:
     await expire(redis, generation_id)
     assert await log.delete(generation_id) is Outcome.OK
     with pytest.raises(Gone) as gone:

@@ -37,7 +37,7 @@ RENEWALS = [
 ]
 
 
-async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> None:
+async def test_renew_returns_an_outcome_for_each_generation(log: Log, redis: Redis) -> None:
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in RENEWALS]
     for writer, (fate, _) in zip(writers, RENEWALS, strict=True):
         await apply_fate(fate, log, redis, writer)
@@ -46,7 +46,7 @@ async def test_renew_answers_for_each_what_befell_it(log: Log, redis: Redis) -> 
     assert not await redis.exists(*(keys.state(writer.generation_id) for writer in writers[3:]))
 
 
-async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_renew_reports_a_generation_that_is_no_longer_read(log: Log, redis: Redis, writer: LogWriter) -> None:
     long_ago = await log.server.now() - ABANDONED_MS - 1
     lease = writer.generation_id, writer.epoch, True
     assert await log.renew([lease]) == [Outcome.OK]
@@ -61,14 +61,14 @@ async def test_renew_tells_whether_anybody_has_read_it_lately(log: Log, redis: R
 
 
 @pytest.mark.parametrize("fate", ["expired", "lost", "deleted"])
-async def test_seen_brings_nothing_back(log: Log, redis: Redis, writer: LogWriter, fate: str) -> None:
+async def test_touch_presence_restores_nothing(log: Log, redis: Redis, writer: LogWriter, fate: str) -> None:
     await apply_fate(fate, log, redis, writer)
     await log.touch_presence([writer.generation_id])
     assert not await redis.exists(keys.state(writer.generation_id))
 
 
 @pytest.mark.parametrize(("policy", "unseen"), [("cancel", True), ("continue", False)])
-async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log, policy: Any, unseen: bool) -> None:
+async def test_abandonment_needs_the_policy_cancel_on_disconnect(log: Log, policy: Any, unseen: bool) -> None:
     generation_id = await create_generation(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation_id)
     limit = state.record.created + ABANDONED_MS
@@ -77,7 +77,7 @@ async def test_only_what_should_run_while_somebody_reads_is_ever_unseen(log: Log
     assert not (await log.state(generation_id)).is_abandoned(await log.server.now() + ABANDONED_MS - SLACK_MS // 2)
 
 
-async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, writer: LogWriter) -> None:
+async def test_release_lets_the_next_worker_acquire_at_once(log: Log, writer: LogWriter) -> None:
     assert await log.release(writer.generation_id, writer.epoch, "another job") is Outcome.OK
     state = await log.state(writer.generation_id)
     assert (state.status, state.job_id, state.lease, state.failed_attempts) == ("queued", "another job", 0, 0)
@@ -85,7 +85,7 @@ async def test_give_back_lets_the_next_worker_have_it_at_once(log: Log, writer: 
     assert (later.state.status, later.state.attempt, later.state.failed_attempts) == ("running", 2, 0)
 
 
-async def test_requeue_expired_only_what_nobody_holds(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_requeue_expired_is_refused_while_the_lease_is_held(log: Log, redis: Redis, writer: LogWriter) -> None:
     assert await log.requeue_expired(writer.generation_id, writer.epoch, "another job") is Outcome.HELD
     assert (await log.state(writer.generation_id)).status == "running"
     await expire_lease(redis, writer.generation_id)
@@ -117,7 +117,7 @@ async def test_acquire_and_renew_store_how_many_generations_the_worker_runs_besi
     ("fate", "outcome"),
     [("finished", Outcome.DONE), ("deleted", Outcome.GONE), ("lost", Outcome.UNKNOWN)],
 )
-async def test_what_is_not_there_to_be_given_back_is_not(
+async def test_requeue_of_a_finished_deleted_or_missing_generation_is_refused(
     log: Log, redis: Redis, writer: LogWriter, fate: str, outcome: Outcome
 ) -> None:
     await apply_fate(fate, log, redis, writer)
@@ -125,7 +125,7 @@ async def test_what_is_not_there_to_be_given_back_is_not(
         assert await release(writer.generation_id, writer.epoch, "another job") is outcome
 
 
-async def test_what_is_being_ended_is_not_given_back(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_requeue_of_a_terminating_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
     ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
     await expire_lease(redis, writer.generation_id)
     for release in (log.release, log.requeue_expired):

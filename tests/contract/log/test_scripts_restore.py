@@ -20,7 +20,7 @@ from tailrace.log.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
 
 
-async def test_restore_brings_back_the_same_bytes_and_writing_goes_on(
+async def test_restore_brings_back_the_same_bytes_and_writing_continues(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     await writer.write(*ANSWER)
@@ -40,20 +40,20 @@ def fields_of(state: GenerationState) -> dict[str, Any]:
     return {name: getattr(state, name) for name in GenerationState.__struct_fields__}
 
 
-async def test_restore_of_what_is_there_adds_nothing(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_restore_of_a_stored_generation_changes_nothing(log: Log, redis: Redis, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     before = await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)
     assert await log.restore(writer.state, REQUEST, writer.rows[:3]) is Outcome.OK
     assert (await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)) == before
 
 
-async def test_restore_of_what_was_deleted_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_restore_of_a_deleted_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
     await log.delete(writer.generation_id)
     assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.GONE
     assert not await redis.exists(keys.state(writer.generation_id), keys.log(writer.generation_id))
 
 
-async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(
+async def test_restore_brings_back_an_acquisition_and_rows_of_an_earlier_attempt(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     """The server comes back with what it had before this attempt, and before the end of the one before it."""
@@ -72,7 +72,7 @@ async def test_restore_brings_back_a_acquire_and_an_earlier_attempts_rows_too(
     assert (await writer.send(writer.batch(Text(0, "!")))).outcome is Outcome.FENCED
 
 
-async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
+async def test_restore_of_a_log_that_has_continued_without_the_attempt_is_refused(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
     """Whoever was fenced before writes again, to a server that no longer knows why it should not."""
@@ -88,7 +88,7 @@ async def test_restore_where_the_log_has_gone_on_without_the_attempt_is_refused(
     assert (await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)) == before
 
 
-async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_restore_of_a_terminating_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
     older = await Snapshot.take(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
     await older.bring_back()
@@ -96,7 +96,7 @@ async def test_restore_of_what_is_being_ended_is_refused(log: Log, redis: Redis,
     assert await log.restore(later.state, REQUEST, later.rows) is Outcome.FENCED
 
 
-async def test_restore_makes_an_earlier_acquire_void(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_restore_invalidates_an_earlier_acquisition(log: Log, redis: Redis, writer: LogWriter) -> None:
     """Who asks again by the token of a lost take-over is not given the attempt of another."""
     older = await Snapshot.take(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")

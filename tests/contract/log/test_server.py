@@ -17,7 +17,7 @@ from tailrace.log import Log
 from tailrace.log.reading import page_size
 
 
-async def test_a_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
     """2,000 short deltas of plain text, each an entry of its own, with everything that stands around them."""
     tokens = 2000
     vocabulary = (" the", " river", " keeps", " what", " it", " carries", ",", " and", " tells", " more", ".", " So")
@@ -29,13 +29,15 @@ async def test_a_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: Lo
     assert bytes_used / tokens <= 20
 
 
-async def test_many_heads_in_one_look(log: Log, generation_id: str, writer: LogWriter) -> None:
+async def test_states_of_many_generations_are_read_in_one_round_trip(
+    log: Log, generation_id: str, writer: LogWriter
+) -> None:
     other = await create_generation(log, owner="bob")
     states = await log.states([generation_id, new_generation_id(), other])
     assert states == [await log.state(generation_id), None, await log.state(other, "bob")]
 
 
-async def test_the_server_tells_its_run_and_its_age(log: Log, redis: Redis) -> None:
+async def test_server_reports_its_run_id_and_age(log: Log, redis: Redis) -> None:
     run, age = await log.server.run()
     assert run == (await redis.info("server"))["run_id"]
     assert 0 <= age < 3600
@@ -45,5 +47,5 @@ async def test_the_server_tells_its_run_and_its_age(log: Log, redis: Redis) -> N
     ("text", "entries"),
     [("", 2000), ("x" * 100, 618), ("x" * 1000, 65), ("x" * 100_000, 16)],
 )
-def test_a_page_is_about_64_kib(text: str, entries: int) -> None:
+def test_page_size_is_about_64_kib(text: str, entries: int) -> None:
     assert page_size(100, 100 * len("text:0" + text)) == entries

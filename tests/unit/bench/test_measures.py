@@ -9,6 +9,6 @@ def test_bounds_are_upper_ones_unless_more_is_better() -> None:
     assert [MORE.meets(value, MORE.must) for value in (40, 20, 19)] == [True, True, False]
 
 
-def test_what_is_just_as_it_must_be_is_one() -> None:
+def test_share_of_must_is_one_at_the_bound() -> None:
     assert LESS.share_of_must(0.2) == MORE.share_of_must(20) == 1
     assert LESS.share_of_must(0.1) == MORE.share_of_must(40) == 0.5

@@ -14,11 +14,11 @@ from bench.results import Result
     [(0.1234, "0.123"), (1.5, "1.5"), (12.34, "12.3"), (1234.5, "1,234"), (48_775.1, "48,775"), (0, "0"),
      (float("nan"), "–")],
 )  # fmt: skip
-def test_a_figure_has_three_digits_that_matter(value: float, told: str) -> None:
+def test_figure_has_three_significant_digits(value: float, told: str) -> None:
     assert figure(value) == told
 
 
-def test_a_figure_may_have_its_unit() -> None:
+def test_figure_may_have_a_unit() -> None:
     assert figure(15.41, "KB") == "15.4 KB"
 
 
@@ -29,7 +29,7 @@ def shown(results: dict[str, Result]) -> str:
     return console.file.getvalue()
 
 
-def test_the_table_has_a_row_for_each_measure_run_or_not() -> None:
+def test_table_has_a_row_for_each_measure_run_or_not() -> None:
     text = shown({"scattered/web": Result("2026-11-21", 10, 3, Spread(0.2, 0.1, 0.3), {"naive: web µs": 95.0})})
     assert "0.2 × [0.1 – 0.3]" in text
     assert "naive: web µs 95" in text
@@ -37,5 +37,5 @@ def test_the_table_has_a_row_for_each_measure_run_or_not() -> None:
 
 
 @pytest.mark.parametrize("value", [1e-9, 0.0001, 1, 1e9])
-def test_any_value_has_a_place_in_the_plot(value: float) -> None:
+def test_plot_places_any_value(value: float) -> None:
     assert "scattered/web" in shown({"scattered/web": Result("2026-11-21", 10, 1, Spread(value, value, value), {})})

@@ -23,12 +23,12 @@ def test_runs_are_summed_up_by_measure() -> None:
 
 
 @pytest.mark.parametrize(("now", "is_worse"), [(0.2, False), (0.239, False), (0.241, True), (0.1, False)])
-def test_a_ratio_may_grow_by_a_fifth(now: float, is_worse: bool) -> None:
+def test_ratio_may_grow_by_a_fifth(now: float, is_worse: bool) -> None:
     assert bool(worse({"scattered/web": result(now)}, {"scattered/web": result(0.2)})) is is_worse
 
 
 @pytest.mark.parametrize(("now", "is_worse"), [(40.0, False), (33.0, False), (31.0, True), (80.0, False)])
-def test_where_more_is_better_it_may_shrink_by_a_fifth(now: float, is_worse: bool) -> None:
+def test_value_may_shrink_by_a_fifth_where_more_is_better(now: float, is_worse: bool) -> None:
     assert bool(worse({"replay/tokens": result(now)}, {"replay/tokens": result(40)})) is is_worse
 
 
@@ -36,13 +36,13 @@ def test_latency_depends_on_the_machine_and_is_not_compared() -> None:
     assert worse({"busy/p99": result(100)}, {"busy/p99": result(1)}) == []
 
 
-def test_what_was_not_measured_before_is_not_worse() -> None:
+def test_new_measure_is_not_worse() -> None:
     assert worse({"scattered/web": result(1)}, {}) == []
     nothing = Result("2026-11-21", 10, 3, None, {})
     assert worse({"scattered/web": nothing}, {"scattered/web": result(1)}) == []
 
 
-def test_a_partial_run_adds_to_the_file(tmp_path: Path) -> None:
+def test_partial_run_adds_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "results" / "results.json"
     assert load(path) is None
     save(path, {"scattered/web": result(0.2), "replay/tokens": result(30)})

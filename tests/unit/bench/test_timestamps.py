@@ -1,7 +1,7 @@
 from bench.timestamps import WIDTH, found, now_us, stamped
 
 
-def test_a_stamp_is_found_in_its_event() -> None:
+def test_timestamp_is_found_in_its_event() -> None:
     before = now_us()
     data = f'data: {{"text":"{stamped()}"}}\n\n'.encode()
     (stamp,), rest = found(data)
@@ -9,7 +9,7 @@ def test_a_stamp_is_found_in_its_event() -> None:
     assert rest == b""
 
 
-def test_a_stamp_that_comes_in_two_pieces_is_found_once() -> None:
+def test_timestamp_in_two_pieces_is_found_once() -> None:
     data = f"{stamped()}{stamped()}".encode()
     for cut in range(len(data) + 1):
         first, rest = found(data[:cut])
@@ -17,5 +17,5 @@ def test_a_stamp_that_comes_in_two_pieces_is_found_once() -> None:
         assert len(first + second) == 2
 
 
-def test_the_width_of_a_stamp_does_not_change() -> None:
+def test_timestamp_has_a_fixed_width() -> None:
     assert len(stamped()) - len(" told") == WIDTH

@@ -62,22 +62,22 @@ WIDTHS: list[tuple[Event, Extra, int]] = [
 ]
 
 
-def test_there_are_ten_kinds_each_named_once() -> None:
+def test_kinds_are_ten_each_named_once() -> None:
     names = "created started item_opened text reasoning refusal tool_arguments item_closed restarted done"
     assert [kind.kind for kind in KINDS] == names.split()
 
 
 @pytest.mark.parametrize(("event", "extra", "numbers"), WIDTHS)
-def test_an_event_takes_a_number_for_each_frame_of_the_responses_wire(event: Event, extra: Extra, numbers: int) -> None:
+def test_seq_span_is_the_number_of_frames_on_the_responses_wire(event: Event, extra: Extra, numbers: int) -> None:
     assert seq_span(event, extra) == numbers
     assert Entry(EntryId(1, 9), event, extra).seq_span == numbers
 
 
-def test_the_table_of_widths_knows_every_kind() -> None:
+def test_seq_spans_are_tested_for_every_kind() -> None:
     assert {type(event) for event, _, _ in WIDTHS} == set(KINDS)
 
 
-def test_what_is_no_event_has_no_width() -> None:
+def test_seq_span_of_an_unknown_event_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="not an event"):
         seq_span(Event())
 
@@ -87,7 +87,7 @@ def test_what_is_no_event_has_no_width() -> None:
     [(6, True), (5, False), (7, False), (9, False)],
     ids=["right before", "gap", "inside", "itself"],
 )
-def test_an_entry_follows_the_cursor_right_before_it(cursor: int, follows: bool) -> None:
+def test_entry_is_contiguous_after_the_cursor_right_before_it(cursor: int, follows: bool) -> None:
     entry = Entry(EntryId(5, 9), ItemClosed(OUTPUT[0]))
     assert entry.is_contiguous_after(EntryId(4, cursor)) is follows
 
@@ -96,7 +96,7 @@ def test_an_entry_follows_the_cursor_right_before_it(cursor: int, follows: bool)
     ("value", "annotations"),
     [([{"a": 1}, 2, None, {"b": 3}], [{"a": 1}, {"b": 3}]), ({"a": 1}, []), ("text", []), (None, []), (7, [])],
 )
-def test_only_objects_count_as_annotations_and_logprobs(value: Any, annotations: list[Any]) -> None:
+def test_annotations_and_logprobs_are_objects_only(value: Any, annotations: list[Any]) -> None:
     assert Extra(delta={"annotations": value}).annotations == annotations
     assert Extra(choice={"logprobs": {"content": value}}).logprobs == annotations
     assert Extra(choice={"logprobs": value}).logprobs == []
@@ -110,22 +110,22 @@ DELTAS: list[Delta] = [
 
 @pytest.mark.parametrize("one", DELTAS, ids=repr)
 @pytest.mark.parametrize("other", DELTAS, ids=repr)
-def test_a_delta_continues_only_one_of_its_own_place(one: Delta, other: Delta) -> None:
+def test_delta_continues_only_a_delta_of_its_own_place(one: Delta, other: Delta) -> None:
     assert one.with_text("b").continues(other) is (one is other)
     assert one.with_text("b").with_text("a") == one
 
 
-def test_a_delta_continues_nothing_else() -> None:
+def test_delta_continues_no_other_event() -> None:
     assert not Text(0, "a").continues(ItemOpened(0, "text"))
 
 
 @pytest.mark.parametrize(("type_", "frames"), [("text", 3), ("reasoning", 3), ("refusal", 3), ("call", 2)])
-def test_closing_a_call_takes_one_frame_less(type_: ItemType, frames: int) -> None:
+def test_closings_of_a_call_are_one_frame_fewer(type_: ItemType, frames: int) -> None:
     assert Item(0, type_).closings == frames
 
 
 @pytest.mark.parametrize("name", LOGS)
-def test_numbers_run_on_over_the_whole_log(name: str) -> None:
+def test_sequence_numbers_are_dense_over_the_whole_log(name: str) -> None:
     entries = LOGS[name](record_of(**RECORDS["summary"]))
     assert entries[0].id == EntryId(EPOCH, 1)
     for before, after in pairwise(entries):

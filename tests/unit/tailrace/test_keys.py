@@ -37,36 +37,36 @@ def as_pattern(row: str) -> str:
     return re.sub(r"<\w+>", "[^:]+", pattern)
 
 
-def test_every_key_that_is_made_here_is_tried_here() -> None:
+def test_every_key_function_is_tested() -> None:
     made = {name for name, what in vars(keys).items() if callable(what) and what.__module__ == keys.__name__}
     constants = {name for name, what in vars(keys).items() if name.isupper() and isinstance(what, str)}
     assert made | constants == set(NAMED) | LISTS
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_every_key_stands_in_the_table(name: str) -> None:
+def test_every_key_is_documented(name: str) -> None:
     rows = [row for row in documented() if re.fullmatch(as_pattern(row), NAMED[name])]
     assert len(rows) == 1
 
 
-def test_every_row_of_the_table_is_a_key() -> None:
+def test_every_documented_key_exists() -> None:
     unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in NAMED.values())]
     assert unmade == ["arq:job:<job_id>"], "arq's own are the only ones that are not made here"
 
 
-def test_all_keys_of_a_generation_share_one_cluster_slot() -> None:
+def test_keys_of_a_generation_share_one_cluster_slot() -> None:
     all_of_one = keys.of_generation(GENERATION)
     assert all_of_one == tuple(NAMED[name] for name in ("state", "log", "tombstone", "events"))
     assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION}
 
 
-def test_the_unfinished_are_spread_over_all_shards() -> None:
+def test_unfinished_sets_are_spread_over_all_shards() -> None:
     assert {keys.unfinished(new_generation_id()) for _ in range(1000)} == set(keys.all_unfinished())
     assert len(keys.all_unfinished()) == keys.UNFINISHED_SETS == 16
     assert keys.unfinished(GENERATION) == keys.unfinished(GENERATION)
 
 
-def test_a_key_tells_neither_another_owners_name_nor_what_the_caller_sent() -> None:
+def test_idempotency_key_contains_only_its_owner_and_a_hash() -> None:
     """An owner's name has no colon (`callers`), so nobody can name another's key."""
     odd = keys.idempotency("anna", "bob:\r\n{}*")
     assert re.fullmatch(r"tailrace:idempotency:anna:[0-9a-f]{64}", odd)

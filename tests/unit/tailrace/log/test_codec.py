@@ -78,12 +78,12 @@ extras = st.just(NO_EXTRA) | st.builds(Extra, objects, objects, objects, objects
 entries = st.builds(Entry, st.builds(EntryId, numbers, numbers), events, extras)
 
 
-def test_every_kind_is_tried() -> None:
+def test_every_kind_is_tested() -> None:
     assert set(OF_EACH_KIND) == set(KINDS)
 
 
 @given(entries)
-def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
+def test_entry_survives_encoding(entry: Entry) -> None:
     row = to_row(entry)
     assert from_row(row) == entry
     assert row.id == entry.id
@@ -91,13 +91,13 @@ def test_an_entry_comes_back_as_it_was(entry: Entry) -> None:
 
 
 @given(st.lists(entries, max_size=4))
-def test_rows_travel_unchanged(many: list[Entry]) -> None:
+def test_rows_survive_packing(many: list[Entry]) -> None:
     rows = [to_row(entry) for entry in many]
     assert unpack(pack(rows)) == rows
 
 
 @given(entries)
-def test_json_in_a_row_breaks_no_line(entry: Entry) -> None:
+def test_json_in_a_row_contains_no_line_break(entry: Entry) -> None:
     row = to_row(entry)
     if entry.event.kind not in ("text", "reasoning", "refusal", "tool_arguments"):
         assert len(row.value.splitlines()) == 1
@@ -105,14 +105,14 @@ def test_json_in_a_row_breaks_no_line(entry: Entry) -> None:
 
 
 @given(entries, st.integers(0, 4))
-def test_the_same_entry_is_the_same_bytes(entry: Entry, times: int) -> None:
+def test_encoding_is_deterministic(entry: Entry, times: int) -> None:
     row = to_row(entry)
     for _ in range(times):
         assert to_row(from_row(row)) == row
 
 
 @given(st.lists(st.sampled_from([*(kind.kind for kind in KINDS), ":", "/", "0", "-1", "x", ""])).map("".join), texts)
-def test_what_is_not_a_row_is_refused_in_our_own_words(field: str, value: str) -> None:
+def test_arbitrary_row_is_decoded_or_corrupt(field: str, value: str) -> None:
     try:
         event = decode(field, value)
     except CorruptEntry:
@@ -144,13 +144,13 @@ FIELDS: list[tuple[Event, str, str]] = [
 
 
 @pytest.mark.parametrize(("event", "field", "value"), FIELDS)
-def test_a_log_reads_like_prose(event: Event, field: str, value: str) -> None:
+def test_stored_format_is_fixed(event: Event, field: str, value: str) -> None:
     """Pinned: what is stored must be read by the next release."""
     assert encode(event) == (field, value)
     assert decode(field, value) == event
 
 
-def test_what_stands_beside_an_entry_is_left_out_where_there_is_none() -> None:
+def test_empty_extra_is_left_out() -> None:
     assert to_row(Entry(EntryId(1, 2), Text(0, "a"))) == Row(1, 2, "text:0", "a", "")
     assert to_row(Entry(EntryId(1, 2), Text(0, "a"), Extra(before=1))).extra == '{"before":1}'
 
@@ -166,7 +166,7 @@ def test_what_stands_beside_an_entry_is_left_out_where_there_is_none() -> None:
         100_000), ("unknown", "a"), ("unknown:0", "a"), ("unknown:0", "{}"), ("TEXT:0", "a"),
     ],
 )  # fmt: skip
-def test_a_damaged_entry_is_corrupt(field: str, value: str) -> None:
+def test_damaged_entry_is_corrupt(field: str, value: str) -> None:
     with pytest.raises(CorruptEntry):
         decode(field, value)
     with pytest.raises(CorruptEntry):
@@ -174,17 +174,17 @@ def test_a_damaged_entry_is_corrupt(field: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("extra", ["{", "[]", '{"chunk_fields":1}', '{"before":"x"}', "[" * 100_000])
-def test_damage_beside_an_entry_is_corrupt(extra: str) -> None:
+def test_damaged_extra_is_corrupt(extra: str) -> None:
     with pytest.raises(CorruptEntry):
         from_row(Row(1, 1, "text:0", "a", extra))
 
 
 @pytest.mark.parametrize("message", [b"", b"\x00", b"text", pack([Row(1, 1, "text:0", "a")])[:-1]])
-def test_what_was_not_packed_here_is_corrupt(message: bytes) -> None:
+def test_damaged_message_is_corrupt(message: bytes) -> None:
     with pytest.raises(CorruptEntry):
         unpack(message)
 
 
-def test_a_row_weighs_the_bytes_of_its_content() -> None:
+def test_row_size_is_the_bytes_of_its_content() -> None:
     assert Row(1, 2, "text:0", "ü🜁", '{"chunk_fields":{"x":"ß"}}').size == 6 + 6 + 27
     assert Row(1, 2, "tool_arguments:0:0:ü", "").size == 21, "the field counts in bytes, too"

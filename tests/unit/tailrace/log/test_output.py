@@ -51,7 +51,7 @@ def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
 SAID = (text_opened(), *texts("Once| upon"))
 
 
-def test_an_empty_log_says_nothing() -> None:
+def test_output_of_an_empty_log_is_empty() -> None:
     output = Output()
     assert (output.last_seq, output.open, output.said, output.next_item) == (-1, [], False, 0)
     assert output.items() == output.all_items() == []
@@ -61,7 +61,7 @@ def test_an_empty_log_says_nothing() -> None:
 
 @pytest.mark.parametrize("options", RECORDS)
 @pytest.mark.parametrize("name", LOGS)
-def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> None:
+def test_output_of_a_log_equals_the_output_in_its_done(name: str, options: str) -> None:
     record = record_of(**RECORDS[options])
     entries = LOGS[name](record)
     before, whole = Output(entries[:-1], logprobs=record.logprobs), Output(entries, logprobs=record.logprobs)
@@ -71,14 +71,14 @@ def test_the_fold_of_a_log_is_the_output_of_its_end(name: str, options: str) -> 
     assert (whole.done, whole.open, whole.last_seq) == (done_of(entries), [], entries[-1].id.seq)
 
 
-def test_looking_at_the_output_does_not_change_it() -> None:
+def test_reading_the_output_does_not_change_it() -> None:
     output = fold(*SAID)
     assert output.items() == output.items() == [Item(0, "text", text="Once upon")]
     output.apply(Text(0, " a"), NO_EXTRA)
     assert output.items() == [Item(0, "text", text="Once upon a")]
 
 
-def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
+def test_alternating_deltas_are_added_to_their_items() -> None:
     output = fold(
         ItemOpened(0, "reasoning", choices=[0]), Reasoning(0, "Hm"), text_opened(1, choices=()), *texts("Yes", 1),
         call_opened(2), ToolArguments(2, '{"a"'), call_opened(3, 1), ToolArguments(3, "{}"), ToolArguments(2, ":1}"),
@@ -94,7 +94,7 @@ def test_pieces_of_items_that_alternate_come_to_their_items() -> None:
     assert (output.open, output.next_item, output.said) == ([0, 1, 2, 3, 4], 5, True)
 
 
-def test_an_item_that_is_closed_is_no_longer_open() -> None:
+def test_closed_item_is_no_longer_open() -> None:
     log = LogBuilder(record_of()).start().add(*SAID).close_item(0).add(text_opened(1, choices=[]))
     done = log.end("cancelled")[-1].event
     assert log.output.open == []
@@ -103,19 +103,19 @@ def test_an_item_that_is_closed_is_no_longer_open() -> None:
     assert done_of(log.entries).open == [1]
 
 
-def test_annotations_are_gathered_in_order() -> None:
+def test_annotations_are_kept_in_order() -> None:
     output = fold(text_opened(), *((Text(0, ""), Extra(delta={"annotations": [citation(n)]})) for n in range(3)))
     assert output.items()[0].annotations == [citation(0), citation(1), citation(2)]
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_logprobs_are_gathered_only_where_asked_for(asked: bool) -> None:
+def test_logprobs_are_kept_only_if_requested(asked: bool) -> None:
     parts = ((Text(0, text), Extra(choice={"logprobs": {"content": [token(text)]}})) for text in "ab")
     output = fold(text_opened(), *parts, logprobs=asked)
     assert output.items()[0].logprobs == ([token("a"), token("b")] if asked else [])
 
 
-def test_what_a_call_has_beside_its_arguments_is_kept_the_last_of_each() -> None:
+def test_call_fields_are_kept_the_last_of_each() -> None:
     output = fold(
         (call_opened(0), Extra(call={"a": 1, "b": 1})), (ToolArguments(0, "{"), Extra(call={"b": 2})),
         (ToolArguments(0, "}"), Extra(call={"c": 3})),
@@ -126,7 +126,7 @@ def test_what_a_call_has_beside_its_arguments_is_kept_the_last_of_each() -> None
 # Restarts
 
 
-def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
+def test_restart_discards_the_output_and_keeps_the_item_numbers() -> None:
     output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), ToolArguments(1, "{"))
     restarted = output.restarted(2, "worker_lost", 3.0)
     assert restarted == Restarted(
@@ -145,7 +145,7 @@ def test_a_restart_forgets_what_was_said_but_not_how_it_is_numbered() -> None:
     assert output.all_items() == [*restarted.output, Item(2, "text", text="")]
 
 
-def test_a_second_restart_lists_what_both_discarded() -> None:
+def test_second_restart_lists_the_output_that_both_discarded() -> None:
     output = fold(*SAID)
     output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
     output.apply(text_opened(1), NO_EXTRA)
@@ -156,7 +156,7 @@ def test_a_second_restart_lists_what_both_discarded() -> None:
     assert output.build_done("completed", 3.0).output == []
 
 
-def test_a_restart_with_nothing_open_closes_nothing() -> None:
+def test_restart_with_nothing_open_closes_nothing() -> None:
     log = LogBuilder(record_of()).start().add(*SAID).close_item(0).restart()
     log.end("completed")
     restarted = log.entries[-2].event
@@ -176,13 +176,13 @@ def test_a_restart_with_nothing_open_closes_nothing() -> None:
         ("failed", [], "incomplete"),
     ],
 )
-def test_what_an_end_cuts_is_incomplete(status: FinalStatus, open_: list[int], item_status: Any) -> None:
+def test_open_items_are_incomplete_unless_completed(status: FinalStatus, open_: list[int], item_status: Any) -> None:
     done = fold(*SAID).build_done(status, 9.0)
     assert (done.status, done.open) == (status, open_)
     assert done.output == [Item(0, "text", text="Once upon", status=item_status)]
 
 
-def test_every_choice_that_was_opened_ends() -> None:
+def test_every_opened_choice_has_a_finish() -> None:
     output = fold(text_opened(0, 1, (0, 1, 2)), text_opened(1, 0, ()))
     assert output.build_done("cancelled", 1.0).finish == [Finish(0, None), Finish(1, None), Finish(2, None)]
     told = [Finish(0, "stop"), Finish(1, "length")]
@@ -190,13 +190,13 @@ def test_every_choice_that_was_opened_ends() -> None:
     assert fold().build_done("cancelled", 1.0).finish == []
 
 
-def test_usage_is_what_the_upstream_said() -> None:
+def test_usage_of_the_upstream_is_kept() -> None:
     done = fold(Started(1, 1.0), *SAID).build_done("completed", 1.0, usage=USAGE, request=REQUEST)
     assert done.usage == USAGE
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "incomplete"])
-def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) -> None:
+def test_usage_that_the_upstream_did_not_report_is_estimated_and_marked(status: FinalStatus) -> None:
     done = fold(Started(1, 1.0), *SAID).build_done(status, 1.0, request=REQUEST)
     prompt, completion = math.ceil(len("Hello?") / BYTES_A_TOKEN), math.ceil(len("Once upon") / BYTES_A_TOKEN)
     assert done.usage == {
@@ -207,7 +207,7 @@ def test_usage_that_nobody_told_is_estimated_and_says_so(status: FinalStatus) ->
     }
 
 
-def test_what_never_reached_an_upstream_used_nothing() -> None:
+def test_usage_is_none_if_no_upstream_was_reached() -> None:
     assert fold(Created(1.0)).build_done("cancelled", 1.0, request=REQUEST).usage is None
     assert fold(Started(1, 1.0)).build_done("cancelled", 1.0).usage is None
 
@@ -225,17 +225,17 @@ def test_what_never_reached_an_upstream_used_nothing() -> None:
         ("abcd", 1),
     ],
 )
-def test_a_prompt_is_estimated_by_its_text(messages: Any, tokens: int) -> None:
+def test_prompt_tokens_are_estimated_by_the_text(messages: Any, tokens: int) -> None:
     assert fold().estimated_usage({"messages": messages})["prompt_tokens"] == tokens
 
 
-def test_everything_said_again_counts_only_once() -> None:
+def test_discarded_output_is_not_counted_as_usage() -> None:
     output = fold(*SAID)
     output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
     assert output.estimated_usage({})["completion_tokens"] == 0
 
 
-def test_timings_are_by_the_logs_own_clock() -> None:
+def test_timings_are_computed_from_the_log() -> None:
     output = fold(Created(10.0), Started(1, 10.25), Started(2, 12.0))
     assert output.build_done("completed", 14.00004).timings == Timings(queue=0.25, total=4.0)
     assert output.build_done("completed", 1.0, timings=Timings(total=7.0)).timings == Timings(total=7.0)
@@ -243,7 +243,7 @@ def test_timings_are_by_the_logs_own_clock() -> None:
     assert fold().build_done("cancelled", 9.0).timings == Timings()
 
 
-def test_the_top_is_the_last_number_taken() -> None:
+def test_last_seq_is_the_last_sequence_number_taken() -> None:
     output = Output([Entry(EntryId(EPOCH, 0), Created(1.0)), Entry(EntryId(EPOCH, 1), Started(1, 1.0))])
     assert output.last_seq == 1
     assert (output.created_at, output.started_at) == (1.0, 1.0)

@@ -22,19 +22,19 @@ def pipeline(redis: Redis) -> Pipeline:
     return Pipeline(redis)
 
 
-async def test_each_who_asks_at_once_gets_their_own_replies(pipeline: Pipeline) -> None:
+async def test_concurrent_callers_get_their_own_replies(pipeline: Pipeline) -> None:
     asked = [[("ECHO", f"{who}-{i}") for i in range(who % 7 + 1)] for who in range(200)]
     told = await asyncio.gather(*map(pipeline.execute, asked))
     assert told == [[word.encode() for _, word in commands] for commands in asked]
 
 
-async def test_an_error_is_the_reply_of_its_own_command(pipeline: Pipeline) -> None:
+async def test_error_is_the_reply_of_its_own_command(pipeline: Pipeline) -> None:
     first, error, last = await pipeline.execute([("ECHO", "a"), ("XADD", "k"), ("ECHO", "b")])
     assert (first, last) == (b"a", b"b")
     assert isinstance(error, ResponseError)
 
 
-async def test_who_leaves_early_takes_nobodys_replies_with_them(pipeline: Pipeline) -> None:
+async def test_cancelled_caller_takes_no_other_replies(pipeline: Pipeline) -> None:
     await pipeline.execute([("PING",)])
     leaving = asyncio.create_task(pipeline.execute([("ECHO", "a")]))
     staying = asyncio.create_task(pipeline.execute([("ECHO", "b")]))
@@ -43,7 +43,7 @@ async def test_who_leaves_early_takes_nobodys_replies_with_them(pipeline: Pipeli
     assert await staying == [b"b"]
 
 
-async def test_a_lost_line_is_told_to_all_who_wait_and_made_anew(pipeline: Pipeline, redis: Redis) -> None:
+async def test_lost_connection_fails_every_waiting_call_and_is_replaced(pipeline: Pipeline, redis: Redis) -> None:
     await pipeline.execute([("PING",)])
     waiting = [asyncio.create_task(pipeline.execute([("BLPOP", "nothing", 60)])) for _ in range(3)]
     while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - it is the server that knows
@@ -55,7 +55,7 @@ async def test_a_lost_line_is_told_to_all_who_wait_and_made_anew(pipeline: Pipel
     assert await pipeline.execute([("ECHO", "a")]) == [b"a"]
 
 
-async def test_a_line_that_swallows_everything_is_given_up(
+async def test_connection_that_swallows_everything_is_given_up(
     valkey: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 0.3)
@@ -72,7 +72,7 @@ async def test_a_line_that_swallows_everything_is_given_up(
         await redis.aclose()
 
 
-async def test_nothing_to_ask_asks_nobody() -> None:
+async def test_empty_batch_sends_nothing() -> None:
     redis = connect("redis://127.0.0.1:1/0")
     assert await Pipeline(redis).execute([]) == []
     with pytest.raises(RedisError):

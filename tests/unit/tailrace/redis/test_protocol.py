@@ -8,7 +8,7 @@ from tailrace.redis.protocol import RedisProtocol
 
 
 @pytest.mark.parametrize("lost", ["closing", "at its end"])
-def test_a_line_that_was_lost_as_it_was_made_is_never_taken_over_and_says_nothing_later(lost: str) -> None:
+def test_connection_lost_while_opening_is_not_taken_over_and_reports_nothing_later(lost: str) -> None:
     transport = Transport()
     transport.aborted = lost == "closing"
     connection: Any = SimpleNamespace(
