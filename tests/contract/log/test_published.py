@@ -8,12 +8,7 @@ from redis.asyncio import Redis
 
 from support.log_writer import LogWriter
 from support.logs import REQUEST
-from support.stored_log import (
-    ANSWER,
-    STARTED,
-    create_generation,
-    lose,
-)
+from support.stored_log import ANSWER, STARTED, create_generation, lose
 from tailrace import keys
 from tailrace.events import Entry, Text, seq_span
 from tailrace.ids import EntryId
@@ -23,8 +18,8 @@ from tailrace.redis.subscriber import Subscriber
 
 
 @pytest.fixture
-async def heard(redis: Redis, generation_id: str) -> AsyncIterator[asyncio.Queue[bytes | None]]:
-    """What is published on the generation's channel."""
+async def published(redis: Redis, generation_id: str) -> AsyncIterator[asyncio.Queue[bytes | None]]:
+    """The messages on the generation's channel."""
     messages: asyncio.Queue[bytes | None] = asyncio.Queue()
     subscriber = Subscriber(redis)
     subscriber.add(keys.events(generation_id), messages.put_nowait)
@@ -35,15 +30,15 @@ async def heard(redis: Redis, generation_id: str) -> AsyncIterator[asyncio.Queue
     await subscriber.close()
 
 
-async def hears(heard: asyncio.Queue[bytes | None]) -> list[Row]:
+async def rows_of_next(published: asyncio.Queue[bytes | None]) -> list[Row]:
     async with asyncio.timeout(5):
-        message = await heard.get()
+        message = await published.get()
     assert message is not None
     return unpack(message) if message else []
 
 
 async def test_subscribers_receive_exactly_the_appended_rows(
-    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+    log: Log, generation_id: str, published: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     for batch in (
@@ -51,41 +46,41 @@ async def test_subscribers_receive_exactly_the_appended_rows(
         await writer.write(*ANSWER[1:]),
         await writer.write(Text(0, "\x00 \u2028 ü")),
     ):
-        assert await hears(heard) == batch.rows
+        assert await rows_of_next(published) == batch.rows
     await writer.finish()
-    assert [from_row(row) for row in await hears(heard)] == [
+    assert [from_row(row) for row in await rows_of_next(published)] == [
         Entry(EntryId(writer.epoch, writer.last_seq + seq_span(writer.done())), writer.done())
     ]
-    assert heard.empty()
+    assert published.empty()
 
 
 async def test_subscribers_receive_nothing_for_calls_that_add_nothing(
-    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+    log: Log, generation_id: str, published: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     batch = await writer.write(*ANSWER)
-    assert await hears(heard) == batch.rows
+    assert await rows_of_next(published) == batch.rows
     await writer.send(batch)
     await writer.send(AppendBatch(generation_id, writer.epoch, writer.last_seq + 5, batch.rows))
     await writer.send(batch._replace(epoch=1))
     await log.finish(generation_id, writer.epoch, writer.last_seq + 1, writer.done())
     await log.renew([(generation_id, writer.epoch, False)])
     await writer.finish()
-    assert len(await hears(heard)) == 1
+    assert len(await rows_of_next(published)) == 1
     await writer.finish()
     await writer.send(batch)
     await log.delete(generation_id)
-    assert await hears(heard) == []
-    assert heard.empty()
+    assert await rows_of_next(published) == []
+    assert published.empty()
 
 
 async def test_subscribers_receive_an_empty_message_when_a_log_is_restored(
-    log: Log, redis: Redis, generation_id: str, heard: asyncio.Queue[bytes | None]
+    log: Log, redis: Redis, generation_id: str, published: asyncio.Queue[bytes | None]
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     await lose(redis, generation_id)
     await log.restore(writer.state, REQUEST, writer.rows)
-    assert await hears(heard) == []
+    assert await rows_of_next(published) == []
 
 
 async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, redis: Redis, writer: LogWriter) -> None:
@@ -96,8 +91,8 @@ async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, re
     subscriber.start()
     async with asyncio.timeout(5):
         assert [await messages.get(), await messages.get()] == [None, None]
-        waiting = await create_generation(log)
-        await log.notify_worker(await log.state(waiting))
+        queued = await create_generation(log)
+        await log.notify_worker(await log.state(queued))
         await log.notify_worker(await log.state(writer.generation_id))
         assert await messages.get() == writer.generation_id.encode()
     await subscriber.close()

@@ -1,4 +1,4 @@
-"""A server that has lost its scripts (`SCRIPT FLUSH`, a restart)."""
+"""A server that has lost the scripts, by `SCRIPT FLUSH` or a restart."""
 
 from collections.abc import Awaitable, Callable
 
@@ -7,38 +7,33 @@ from redis.asyncio import Redis
 from support.log_writer import LogWriter
 from support.logs import REQUEST
 from support.logs import record as record_of
-from support.stored_log import (
-    ANSWER,
-    STARTED,
-    create_generation,
-    read_all,
-)
+from support.stored_log import ANSWER, STARTED, create_generation, read_all
 from tailrace.ids import new_generation_id
 from tailrace.log.log import AppendResult, Log, Outcome
 
 
 async def test_every_script_is_loaded_again_after_a_script_flush(log: Log, redis: Redis) -> None:
-    async def forget() -> None:
+    async def flush() -> None:
         await redis.script_flush()
 
     record = record_of(id=new_generation_id())
-    await forget()
+    await flush()
     await log.create(record, REQUEST, "first job")
-    await forget()
+    await flush()
     writer = await LogWriter.acquire(log, record.id, "one")
-    await forget()
+    await flush()
     await writer.write(*ANSWER)
-    await forget()
+    await flush()
     assert await log.renew([(record.id, writer.epoch, False)]) == [Outcome.OK]
-    await forget()
+    await flush()
     await log.touch_presence([record.id])
-    await forget()
+    await flush()
     assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.OK
-    await forget()
+    await flush()
     assert await log.release(record.id, writer.epoch, "another job") is Outcome.OK
-    await forget()
+    await flush()
     assert (await writer.finish()).outcome is Outcome.OK
-    await forget()
+    await flush()
     assert await log.delete(record.id) is Outcome.OK
 
 
@@ -46,8 +41,8 @@ async def test_pipelined_appends_survive_a_script_flush(log: Log, redis: Redis) 
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in range(20)]
     for _ in range(2):
         await redis.script_flush()
-        answers = await log.append([writer.batch(STARTED) for writer in writers])
-        assert answers == [AppendResult(Outcome.OK, writer.last_seq) for writer in writers]
+        results = await log.append([writer.batch(STARTED) for writer in writers])
+        assert results == [AppendResult(Outcome.OK, writer.last_seq) for writer in writers]
     for writer in writers:
         assert await read_all(log, writer.generation_id) == writer.entries
 

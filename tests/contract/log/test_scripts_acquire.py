@@ -1,4 +1,4 @@
-"""`acquire.lua`: who gets the lease, and under which epoch."""
+"""`acquire.lua`: which caller gets the lease, and under which epoch."""
 
 import pytest
 from redis.asyncio import Redis
@@ -6,14 +6,7 @@ from redis.asyncio import Redis
 from conftest import LEASE_MS
 from support.log_writer import LogWriter
 from support.logs import REQUEST
-from support.stored_log import (
-    ANSWER,
-    HOUR_MS,
-    STARTED,
-    apply_fate,
-    entries_of,
-    expire_lease,
-)
+from support.stored_log import ANSWER, HOUR_MS, STARTED, apply_fate, entries_of, expire_lease
 from tailrace import keys
 from tailrace.events import FinalStatus
 from tailrace.ids import EntryId
@@ -25,14 +18,14 @@ DAY_MS = 24 * HOUR_MS
 
 async def test_acquire_returns_state_rows_and_redis_time(log: Log, generation_id: str) -> None:
     before = await log.server.now()
-    taken = await log.acquire(generation_id, "one", worker="first")
-    assert before <= taken.now <= await log.server.now()
+    grant = await log.acquire(generation_id, "one", worker="first")
+    assert before <= grant.now <= await log.server.now()
     state = await log.state(generation_id)
-    assert taken == LeaseGrant(Outcome.OK, state.epoch, taken.now, state, taken.rows, REQUEST)
-    assert [from_row(row) for row in taken.rows] == await entries_of(log, generation_id)
+    assert grant == LeaseGrant(Outcome.OK, state.epoch, grant.now, state, grant.rows, REQUEST)
+    assert [from_row(row) for row in grant.rows] == await entries_of(log, generation_id)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
-    assert state.epoch == max(taken.now, state.record.created + 1)
-    assert state.lease == taken.now + LEASE_MS
+    assert state.epoch == max(grant.now, state.record.created + 1)
+    assert state.lease == grant.now + LEASE_MS
 
 
 async def test_acquire_counts_attempts(log: Log, redis: Redis, writer: LogWriter) -> None:
@@ -48,7 +41,7 @@ async def test_acquire_by_the_same_token_returns_the_same_grant(log: Log, genera
     assert again == first._replace(now=again.now)
 
 
-async def test_acquire_is_refused_while_another_workers_lease_lives(log: Log, redis: Redis, writer: LogWriter) -> None:
+async def test_acquire_is_refused_while_another_workers_lease_lives(log: Log, writer: LogWriter) -> None:
     assert await log.acquire(writer.generation_id, "two", worker="second") == LeaseGrant(Outcome.HELD)
     assert (await writer.finish()).outcome is Outcome.OK
 

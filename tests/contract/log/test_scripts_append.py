@@ -76,7 +76,7 @@ async def test_append_to_a_finished_log_returns_its_done(log: Log, writer: LogWr
 async def test_append_behind_the_log_is_repaired_by_sending_again(
     log: Log, redis: Redis, writer: LogWriter, missing: int
 ) -> None:
-    """The server comes back with what it had before the last appends."""
+    """The server restarts with its data of before the last appends."""
     await writer.write(STARTED, text_opened())
     older, last_seq = await Snapshot.take(redis, writer.generation_id), writer.last_seq
     await writer.write(*texts("Once| upon"))
@@ -92,7 +92,7 @@ async def test_append_behind_the_log_is_repaired_by_sending_again(
 async def test_append_finish_and_renew_under_an_epoch_that_the_server_has_lost_are_refused(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
-    """The server comes back with what it had before this attempt, whose numbers others may have used since."""
+    """The server restarts with its data of before this attempt; another may have used its sequence numbers since."""
     await writer.write(*ANSWER)
     older = await Snapshot.take(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
@@ -107,7 +107,7 @@ async def test_append_finish_and_renew_under_an_epoch_that_the_server_has_lost_a
 
 
 async def test_append_out_of_memory_is_refused_and_every_call_that_ends_a_generation_is_not(
-    log: Log, redis: Redis, writer: LogWriter, fill_memory: Callable[[], Awaitable[None]]
+    log: Log, writer: LogWriter, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
     await writer.write(*ANSWER)
     other = await LogWriter.acquire(log, await create_generation(log), "one", worker="first")

@@ -8,13 +8,7 @@ from redis.asyncio import Redis
 from support.log_writer import LogWriter
 from support.logs import REQUEST
 from support.logs import record as record_of
-from support.stored_log import (
-    HOUR_MS,
-    create_generation,
-    entries_of,
-    expire,
-    stored_entries,
-)
+from support.stored_log import HOUR_MS, create_generation, entries_of, expire, stored_entries
 from tailrace import keys
 from tailrace.errors import Gone, NotFound, RedisFull
 from tailrace.events import Created, Entry, GenerationRecord
@@ -26,7 +20,7 @@ from tailrace.log.state import GenerationState
 DEADLINE_MS = HOUR_MS
 
 
-async def test_create_begins_the_log_with_one_entry_at_redis_time(log: Log, redis: Redis) -> None:
+async def test_create_begins_the_log_with_one_entry_at_redis_time(log: Log) -> None:
     before = await log.server.now()
     record = record_of(id=new_generation_id(), background=True)
     request = {"messages": "naïve \u2028 \x00"}
@@ -55,14 +49,14 @@ async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log)
     record, request = record_of(id=new_generation_id()), {"messages": ["x" * 100_000]}
     await log.create(record, request, "job_id")
     assert await log.states([record.id]) == [await log.state(record.id)]
-    taken = await log.acquire(record.id, "token", worker="w")
-    assert taken.state is not None
-    assert taken.request == await log.request(record.id) == request
+    grant = await log.acquire(record.id, "token", worker="w")
+    assert grant.state is not None
+    assert grant.request == await log.request(record.id) == request
     await log.server.client.delete(*keys.of_generation(record.id))
     with pytest.raises(NotFound):
         await log.request(record.id)
-    assert await log.restore(taken.state, taken.request, taken.rows) is Outcome.OK
-    assert (await log.state(record.id)).record == taken.state.record
+    assert await log.restore(grant.state, grant.request, grant.rows) is Outcome.OK
+    assert (await log.state(record.id)).record == grant.state.record
     assert await log.request(record.id) == request
 
 

@@ -4,13 +4,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support.log_writer import LogWriter
-from support.stored_log import (
-    ANSWER,
-    apply_fate,
-    done_of_log,
-    expire,
-    read_all,
-)
+from support.stored_log import ANSWER, apply_fate, done_of_log, expire, read_all
 from tailrace import keys
 from tailrace.errors import Gone
 from tailrace.events import Entry, Extra, seq_span
@@ -39,17 +33,17 @@ async def test_finish_stores_the_extra_of_done(log: Log, writer: LogWriter) -> N
 @pytest.mark.parametrize("off", [-1, 1])
 async def test_finish_at_another_position_than_the_folded_one_is_refused(log: Log, writer: LogWriter, off: int) -> None:
     await writer.write(*ANSWER)
-    answer = await log.finish(writer.generation_id, writer.epoch, writer.last_seq + off, writer.done())
-    assert answer == AppendResult(Outcome.CHANGED, writer.last_seq)
+    result = await log.finish(writer.generation_id, writer.epoch, writer.last_seq + off, writer.done())
+    assert result == AppendResult(Outcome.CHANGED, writer.last_seq)
     assert await done_of_log(log, writer.generation_id) is None
 
 
 async def test_finish_again_returns_the_stored_done(log: Log, writer: LogWriter) -> None:
     await writer.finish("completed")
-    answer = await writer.finish("failed")
-    assert answer.outcome is Outcome.DONE
-    assert answer.done is not None
-    assert from_row(answer.done).event == writer.done("completed")
+    result = await writer.finish("failed")
+    assert result.outcome is Outcome.DONE
+    assert result.done is not None
+    assert from_row(result.done).event == writer.done("completed")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The scripts that hold a lease and give it up: `renew.lua`, `touch_presence.lua`, `requeue.lua`."""
+"""Leases that are held and given up: `renew.lua`, `touch_presence.lua`, `requeue.lua`."""
 
 from typing import Any
 
@@ -7,11 +7,7 @@ from redis.asyncio import Redis
 
 from conftest import LEASE_MS
 from support.log_writer import LogWriter
-from support.stored_log import (
-    apply_fate,
-    create_generation,
-    expire_lease,
-)
+from support.stored_log import apply_fate, create_generation, expire_lease
 from tailrace import keys
 from tailrace.events import Options
 from tailrace.log.log import Log, Outcome
@@ -41,8 +37,8 @@ async def test_renew_returns_an_outcome_for_each_generation(log: Log, redis: Red
     writers = [await LogWriter.acquire(log, await create_generation(log), "one") for _ in RENEWALS]
     for writer, (fate, _) in zip(writers, RENEWALS, strict=True):
         await apply_fate(fate, log, redis, writer)
-    answers = await log.renew([(writer.generation_id, writer.epoch, False) for writer in writers])
-    assert answers == [outcome for _, outcome in RENEWALS]
+    outcomes = await log.renew([(writer.generation_id, writer.epoch, False) for writer in writers])
+    assert outcomes == [outcome for _, outcome in RENEWALS]
     assert not await redis.exists(*(keys.state(writer.generation_id) for writer in writers[3:]))
 
 
@@ -67,12 +63,12 @@ async def test_touch_presence_restores_nothing(log: Log, redis: Redis, writer: L
     assert not await redis.exists(keys.state(writer.generation_id))
 
 
-@pytest.mark.parametrize(("policy", "unseen"), [("cancel", True), ("continue", False)])
-async def test_abandonment_needs_the_policy_cancel_on_disconnect(log: Log, policy: Any, unseen: bool) -> None:
+@pytest.mark.parametrize(("policy", "abandoned"), [("cancel", True), ("continue", False)])
+async def test_abandonment_needs_the_policy_cancel_on_disconnect(log: Log, policy: Any, abandoned: bool) -> None:
     generation_id = await create_generation(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation_id)
     limit = state.record.created + ABANDONED_MS
-    assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, unseen)
+    assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, abandoned)
     await log.touch_presence([generation_id])
     assert not (await log.state(generation_id)).is_abandoned(await log.server.now() + ABANDONED_MS - SLACK_MS // 2)
 

@@ -1,4 +1,4 @@
-"""`restore.lua`: a server that has lost data gets it back."""
+"""`restore.lua`: an attempt brings back data that the server has lost."""
 
 from typing import Any
 
@@ -7,13 +7,7 @@ from redis.asyncio import Redis
 from conftest import LEASE_MS
 from support.log_writer import LogWriter
 from support.logs import REQUEST, text_opened, texts
-from support.stored_log import (
-    ANSWER,
-    STARTED,
-    Snapshot,
-    lose,
-    stored_entries,
-)
+from support.stored_log import ANSWER, STARTED, Snapshot, lose, stored_entries
 from tailrace import keys
 from tailrace.events import Text
 from tailrace.log.log import AppendResult, Log, Outcome
@@ -56,7 +50,7 @@ async def test_restore_of_a_deleted_generation_is_refused(log: Log, redis: Redis
 async def test_restore_brings_back_an_acquisition_and_rows_of_an_earlier_attempt(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
-    """The server comes back with what it had before this attempt, and before the end of the one before it."""
+    """The server restarts with its data of before this attempt, and before the last rows of the previous one."""
     await writer.write(STARTED)
     older = await Snapshot.take(redis, writer.generation_id)
     await writer.write(text_opened(), *texts("Once"))
@@ -75,7 +69,7 @@ async def test_restore_brings_back_an_acquisition_and_rows_of_an_earlier_attempt
 async def test_restore_of_a_log_that_has_continued_without_the_attempt_is_refused(
     log: Log, redis: Redis, writer: LogWriter
 ) -> None:
-    """Whoever was fenced before writes again, to a server that no longer knows why it should not."""
+    """The fenced attempt writes again, to a restarted server that has lost the later attempt."""
     await writer.write(STARTED)
     older = await Snapshot.take(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
@@ -97,7 +91,7 @@ async def test_restore_of_a_terminating_generation_is_refused(log: Log, redis: R
 
 
 async def test_restore_invalidates_an_earlier_acquisition(log: Log, redis: Redis, writer: LogWriter) -> None:
-    """Who asks again by the token of a lost take-over is not given the attempt of another."""
+    """A retry with the token of a lost acquisition does not get the lease of another attempt."""
     older = await Snapshot.take(redis, writer.generation_id)
     later = await LogWriter.acquire(log, writer.generation_id, "two", worker="first")
     await older.bring_back()

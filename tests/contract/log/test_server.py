@@ -1,15 +1,11 @@
-"""What entries cost, and what the log knows of its server."""
+"""Memory of entries, size of pages, and facts about the server."""
 
 import pytest
 from redis.asyncio import Redis
 
 from support.log_writer import LogWriter
 from support.logs import text_opened
-from support.stored_log import (
-    STARTED,
-    create_generation,
-    stored_entries,
-)
+from support.stored_log import STARTED, create_generation, stored_entries
 from tailrace import keys
 from tailrace.events import Text
 from tailrace.ids import new_generation_id
@@ -18,9 +14,9 @@ from tailrace.log.reading import page_size
 
 
 async def test_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
-    """2,000 short deltas of plain text, each an entry of its own, with everything that stands around them."""
+    """2,000 short deltas of plain text, each an entry of its own; every byte of the stream counts."""
     tokens = 2000
-    vocabulary = (" the", " river", " keeps", " what", " it", " carries", ",", " and", " tells", " more", ".", " So")
+    vocabulary = (" the", " river", " keeps", " all", " it", " carries", ",", " and", " holds", " more", ".", " So")
     await writer.write(STARTED, text_opened())
     for start in range(0, tokens, 100):
         await writer.write(*(Text(0, vocabulary[seq % len(vocabulary)]) for seq in range(start, start + 100)))

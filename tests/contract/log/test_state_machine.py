@@ -1,4 +1,4 @@
-"""The scripts of the log against their model: whatever happens to a generation, in any order, on a real server.
+"""The scripts of the log against their model: random calls and failures in random order, on a real server.
 
 Workers, enders, readers and the server itself act in any order. After each step the server holds what the model holds
 (`support.model`), and the promises of `tailrace.log` hold. Time is set by hand: a lease is written into the past, and a
@@ -97,7 +97,7 @@ class GenerationMachine(RuleBasedStateMachine):
         self.count = 0
 
     def do(self, call: Any) -> Any:
-        """Run it on the machine's own loop."""
+        """Run a coroutine on the loop of the Redis client."""
         return self._run(call)
 
     def new_name(self) -> str:
@@ -117,12 +117,12 @@ class GenerationMachine(RuleBasedStateMachine):
     def create(self) -> None:
         job_id = self.new_name()
         try:
-            answer: tuple[int, str | None] | str = self.do(self.log.create(self.record, REQUEST, job_id))
+            result: tuple[int, str | None] | str = self.do(self.log.create(self.record, REQUEST, job_id))
         except Gone as gone:
-            answer = str(gone.code)
-        assert self.model.create(job_id, 0 if isinstance(answer, str) else answer[0]) == answer
-        if not isinstance(answer, str):
-            self.newest = max(self.newest, answer[0])
+            result = str(gone.code)
+        assert self.model.create(job_id, 0 if isinstance(result, str) else result[0]) == result
+        if not isinstance(result, str):
+            self.newest = max(self.newest, result[0])
             created = [from_row(row) for row in self.model.log[:1]]
             self.histories.append(lambda: created)
 
@@ -198,15 +198,15 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(attempt=attempts, neighbours=NEIGHBOURS)
     def renew(self, attempt: Attempt, neighbours: int) -> None:
-        answer = self.do(self.log.renew([(self.id, attempt.epoch, False)], neighbours=neighbours))
-        assert answer == [self.model.renew(attempt.epoch, neighbours)]
+        result = self.do(self.log.renew([(self.id, attempt.epoch, False)], neighbours=neighbours))
+        assert result == [self.model.renew(attempt.epoch, neighbours)]
 
     @rule(attempt=attempts)
     def release(self, attempt: Attempt) -> None:
         job_id = self.new_name()
         for _ in range(2):
-            answer = self.do(self.log.release(self.id, attempt.epoch, job_id))
-            assert answer is self.model.requeue(attempt.epoch, job_id, expired=False)
+            result = self.do(self.log.release(self.id, attempt.epoch, job_id))
+            assert result is self.model.requeue(attempt.epoch, job_id, expired=False)
 
     @rule(attempt=consumes(attempts))
     def crash(self, attempt: Attempt) -> None:
@@ -251,8 +251,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
     def restart_with(self, data: Data) -> None:
         self.do(self.redis.delete(*self.keys))
-        for key, (dump, life) in data.dumps.items():
-            self.do(self.redis.restore(key, life, dump))
+        for key, (dump, ttl_ms) in data.dumps.items():
+            self.do(self.redis.restore(key, ttl_ms, dump))
         self.model = data.model.copy()
         while self.do(self.log.server.now()) <= self.newest:
             self.do(asyncio.sleep(0.001))
@@ -265,17 +265,17 @@ class GenerationMachine(RuleBasedStateMachine):
         """Requeue by a sweeper; `late`: the epoch that it has read is no longer the newest."""
         assert self.model.state is not None
         epoch, job_id = self.model.state.epoch - late, self.new_name()
-        answer = self.do(self.log.requeue_expired(self.id, epoch, job_id, spared=spared))
-        assert answer is self.model.requeue(epoch, job_id, expired=True, spared=spared)
+        result = self.do(self.log.requeue_expired(self.id, epoch, job_id, spared=spared))
+        assert result is self.model.requeue(epoch, job_id, expired=True, spared=spared)
 
     @rule(attempt=attempts)
     def heal(self, attempt: Attempt) -> None:
         self.restore(attempt)
 
     def restore(self, attempt: Attempt) -> Outcome:
-        answer: Outcome = self.do(self.log.restore(attempt.state, REQUEST, attempt.rows))
-        assert answer is self.model.restore(attempt.model_state, attempt.rows)
-        return answer
+        result: Outcome = self.do(self.log.restore(attempt.state, REQUEST, attempt.rows))
+        assert result is self.model.restore(attempt.model_state, attempt.rows)
+        return result
 
     # Reading
 
@@ -397,7 +397,7 @@ CHECKS = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_to
 
 @pytest.mark.timeout(3600 if LONG else 120)
 def test_scripts_do_what_their_model_does(server: Server) -> None:
-    machine: Any = lambda: GenerationMachine(server)  # noqa: E731 - a factory serves where a class is asked for
+    machine: Any = lambda: GenerationMachine(server)  # noqa: E731 - a factory in the place of a class
     run_state_machine_as_test(
         machine,
         settings=settings(
