@@ -1,4 +1,4 @@
-"""A real server for whoever asks for one, empty at the start of each test."""
+"""A real Redis for every test that requests one, empty at the start of each test."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
@@ -13,7 +13,7 @@ from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 5000
 
-# Machines are shared: how long an example takes says nothing.
+# Test machines are shared, so the duration of an example means nothing.
 settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tailrace")
 

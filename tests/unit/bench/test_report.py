@@ -10,12 +10,12 @@ from bench.results import Result
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "text"),
     [(0.1234, "0.123"), (1.5, "1.5"), (12.34, "12.3"), (1234.5, "1,234"), (48_775.1, "48,775"), (0, "0"),
      (float("nan"), "–")],
 )  # fmt: skip
-def test_figure_has_three_significant_digits(value: float, told: str) -> None:
-    assert figure(value) == told
+def test_figure_has_three_significant_digits(value: float, text: str) -> None:
+    assert figure(value) == text
 
 
 def test_figure_may_have_a_unit() -> None:

@@ -32,7 +32,7 @@ from tailrace.ids import EntryId
 OUTPUT = [Item(0, "text"), Item(1, "call"), Item(2, "reasoning"), Item(3, "refusal"), Item(4, "call")]
 TWO_CITED = Extra(delta={"annotations": [citation(0), citation(1)]})
 
-WIDTHS: list[tuple[Event, Extra, int]] = [
+SPANS: list[tuple[Event, Extra, int]] = [
     (Created(1.0), NO_EXTRA, 1),
     (Created(1.0, queued=True), NO_EXTRA, 2),
     (Started(1, 1.0), NO_EXTRA, 1),
@@ -67,14 +67,14 @@ def test_kinds_are_ten_each_named_once() -> None:
     assert [kind.kind for kind in KINDS] == names.split()
 
 
-@pytest.mark.parametrize(("event", "extra", "numbers"), WIDTHS)
-def test_seq_span_is_the_number_of_frames_on_the_responses_wire(event: Event, extra: Extra, numbers: int) -> None:
-    assert seq_span(event, extra) == numbers
-    assert Entry(EntryId(1, 9), event, extra).seq_span == numbers
+@pytest.mark.parametrize(("event", "extra", "span"), SPANS)
+def test_seq_span_is_the_number_of_frames_on_the_responses_wire(event: Event, extra: Extra, span: int) -> None:
+    assert seq_span(event, extra) == span
+    assert Entry(EntryId(1, 9), event, extra).seq_span == span
 
 
 def test_seq_spans_are_tested_for_every_kind() -> None:
-    assert {type(event) for event, _, _ in WIDTHS} == set(KINDS)
+    assert {type(event) for event, _, _ in SPANS} == set(KINDS)
 
 
 def test_seq_span_of_an_unknown_event_is_a_type_error() -> None:

@@ -5,15 +5,15 @@ import pytest
 from tailrace import keys
 from tailrace.ids import new_generation_id
 
-GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
+GENERATION_ID = "gen_abcdefghijklmnopqrstuvwxyz"
 
-NAMED: dict[str, str] = {
-    "state": keys.state(GENERATION),
-    "log": keys.log(GENERATION),
-    "tombstone": keys.tombstone(GENERATION),
-    "events": keys.events(GENERATION),
+KEYS: dict[str, str] = {
+    "state": keys.state(GENERATION_ID),
+    "log": keys.log(GENERATION_ID),
+    "tombstone": keys.tombstone(GENERATION_ID),
+    "events": keys.events(GENERATION_ID),
     "worker": keys.worker("w1"),
-    "unfinished": keys.unfinished(GENERATION),
+    "unfinished": keys.unfinished(GENERATION_ID),
     "swept": keys.swept(3),
     "owned": keys.owned("anna"),
     "unfinished_of": keys.unfinished_of("anna"),
@@ -32,42 +32,42 @@ def documented() -> list[str]:
 
 
 def as_pattern(row: str) -> str:
-    """`<0-15>` is a number, `<word>` and `{gen}` are whatever stands there."""
+    """`<0-15>` is a number, `<word>` matches any part, `{gen}` any id."""
     pattern = re.escape(row).replace(r"\{gen\}", r"\{gen_[a-z2-7]{26}\}").replace(r"<0\-15>", "(?:[0-9]|1[0-5])")
     return re.sub(r"<\w+>", "[^:]+", pattern)
 
 
 def test_every_key_function_is_tested() -> None:
-    made = {name for name, what in vars(keys).items() if callable(what) and what.__module__ == keys.__name__}
-    constants = {name for name, what in vars(keys).items() if name.isupper() and isinstance(what, str)}
-    assert made | constants == set(NAMED) | LISTS
+    made = {name for name, value in vars(keys).items() if callable(value) and value.__module__ == keys.__name__}
+    constants = {name for name, value in vars(keys).items() if name.isupper() and isinstance(value, str)}
+    assert made | constants == set(KEYS) | LISTS
 
 
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", KEYS)
 def test_every_key_is_documented(name: str) -> None:
-    rows = [row for row in documented() if re.fullmatch(as_pattern(row), NAMED[name])]
+    rows = [row for row in documented() if re.fullmatch(as_pattern(row), KEYS[name])]
     assert len(rows) == 1
 
 
 def test_every_documented_key_exists() -> None:
-    unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in NAMED.values())]
-    assert unmade == ["arq:job:<job_id>"], "arq's own are the only ones that are not made here"
+    unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in KEYS.values())]
+    assert unmade == ["arq:job:<job_id>"], "only keys of arq are documented and not made here"
 
 
 def test_keys_of_a_generation_share_one_cluster_slot() -> None:
-    all_of_one = keys.of_generation(GENERATION)
-    assert all_of_one == tuple(NAMED[name] for name in ("state", "log", "tombstone", "events"))
-    assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION}
+    all_of_one = keys.of_generation(GENERATION_ID)
+    assert all_of_one == tuple(KEYS[name] for name in ("state", "log", "tombstone", "events"))
+    assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION_ID}
 
 
 def test_unfinished_sets_are_spread_over_all_shards() -> None:
     assert {keys.unfinished(new_generation_id()) for _ in range(1000)} == set(keys.all_unfinished())
     assert len(keys.all_unfinished()) == keys.UNFINISHED_SETS == 16
-    assert keys.unfinished(GENERATION) == keys.unfinished(GENERATION)
+    assert keys.unfinished(GENERATION_ID) == keys.unfinished(GENERATION_ID)
 
 
 def test_idempotency_key_contains_only_its_owner_and_a_hash() -> None:
-    """An owner's name has no colon (`callers`), so nobody can name another's key."""
+    """An owner's name has no colon (`callers`), so no caller can name a key of another owner."""
     odd = keys.idempotency("anna", "bob:\r\n{}*")
     assert re.fullmatch(r"tailrace:idempotency:anna:[0-9a-f]{64}", odd)
     assert odd != keys.idempotency("anna", "bob")

@@ -145,7 +145,7 @@ FIELDS: list[tuple[Event, str, str]] = [
 
 @pytest.mark.parametrize(("event", "field", "value"), FIELDS)
 def test_stored_format_is_fixed(event: Event, field: str, value: str) -> None:
-    """Pinned: what is stored must be read by the next release."""
+    """The next release must be able to read stored logs."""
     assert encode(event) == (field, value)
     assert decode(field, value) == event
 

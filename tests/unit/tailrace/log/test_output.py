@@ -48,7 +48,7 @@ def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
     return output
 
 
-SAID = (text_opened(), *texts("Once| upon"))
+TWO_TEXTS = (text_opened(), *texts("Once| upon"))
 
 
 def test_output_of_an_empty_log_is_empty() -> None:
@@ -65,14 +65,14 @@ def test_output_of_a_log_equals_the_output_in_its_done(name: str, options: str) 
     record = record_of(**RECORDS[options])
     entries = LOGS[name](record)
     before, whole = Output(entries[:-1], logprobs=record.logprobs), Output(entries, logprobs=record.logprobs)
-    told = before.build_done(done_of(entries).status, 1.0)
-    assert (told.output, told.open) == (done_of(entries).output, done_of(entries).open)
+    done = before.build_done(done_of(entries).status, 1.0)
+    assert (done.output, done.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
     assert (whole.done, whole.open, whole.last_seq) == (done_of(entries), [], entries[-1].id.seq)
 
 
 def test_reading_the_output_does_not_change_it() -> None:
-    output = fold(*SAID)
+    output = fold(*TWO_TEXTS)
     assert output.items() == output.items() == [Item(0, "text", text="Once upon")]
     output.apply(Text(0, " a"), NO_EXTRA)
     assert output.items() == [Item(0, "text", text="Once upon a")]
@@ -95,10 +95,10 @@ def test_alternating_deltas_are_added_to_their_items() -> None:
 
 
 def test_closed_item_is_no_longer_open() -> None:
-    log = LogBuilder(record_of()).start().add(*SAID).close_item(0).add(text_opened(1, choices=[]))
+    log = LogBuilder(record_of()).start().add(*TWO_TEXTS).close_item(0).add(text_opened(1, choices=[]))
     done = log.end("cancelled")[-1].event
     assert log.output.open == []
-    assert log.output.all_items()[0].status is None, "it was complete before the cancel"
+    assert log.output.all_items()[0].status is None, "the item was complete before the cancel"
     assert done == log.output.done
     assert done_of(log.entries).open == [1]
 
@@ -108,11 +108,11 @@ def test_annotations_are_kept_in_order() -> None:
     assert output.items()[0].annotations == [citation(0), citation(1), citation(2)]
 
 
-@pytest.mark.parametrize("asked", [True, False])
-def test_logprobs_are_kept_only_if_requested(asked: bool) -> None:
+@pytest.mark.parametrize("requested", [True, False])
+def test_logprobs_are_kept_only_if_requested(requested: bool) -> None:
     parts = ((Text(0, text), Extra(choice={"logprobs": {"content": [token(text)]}})) for text in "ab")
-    output = fold(text_opened(), *parts, logprobs=asked)
-    assert output.items()[0].logprobs == ([token("a"), token("b")] if asked else [])
+    output = fold(text_opened(), *parts, logprobs=requested)
+    assert output.items()[0].logprobs == ([token("a"), token("b")] if requested else [])
 
 
 def test_call_fields_are_kept_the_last_of_each() -> None:
@@ -127,7 +127,7 @@ def test_call_fields_are_kept_the_last_of_each() -> None:
 
 
 def test_restart_discards_the_output_and_keeps_the_item_numbers() -> None:
-    output = fold(Created(1.0), Started(1, 2.0), *SAID, call_opened(1), ToolArguments(1, "{"))
+    output = fold(Created(1.0), Started(1, 2.0), *TWO_TEXTS, call_opened(1), ToolArguments(1, "{"))
     restarted = output.restarted(2, "worker_lost", 3.0)
     assert restarted == Restarted(
         2, "worker_lost", 3.0, open=[0, 1],
@@ -146,7 +146,7 @@ def test_restart_discards_the_output_and_keeps_the_item_numbers() -> None:
 
 
 def test_second_restart_lists_the_output_that_both_discarded() -> None:
-    output = fold(*SAID)
+    output = fold(*TWO_TEXTS)
     output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
     output.apply(text_opened(1), NO_EXTRA)
     again = output.restarted(3, "worker_lost", 2.0)
@@ -157,7 +157,7 @@ def test_second_restart_lists_the_output_that_both_discarded() -> None:
 
 
 def test_restart_with_nothing_open_closes_nothing() -> None:
-    log = LogBuilder(record_of()).start().add(*SAID).close_item(0).restart()
+    log = LogBuilder(record_of()).start().add(*TWO_TEXTS).close_item(0).restart()
     log.end("completed")
     restarted = log.entries[-2].event
     assert isinstance(restarted, Restarted)
@@ -177,7 +177,7 @@ def test_restart_with_nothing_open_closes_nothing() -> None:
     ],
 )
 def test_open_items_are_incomplete_unless_completed(status: FinalStatus, open_: list[int], item_status: Any) -> None:
-    done = fold(*SAID).build_done(status, 9.0)
+    done = fold(*TWO_TEXTS).build_done(status, 9.0)
     assert (done.status, done.open) == (status, open_)
     assert done.output == [Item(0, "text", text="Once upon", status=item_status)]
 
@@ -185,19 +185,19 @@ def test_open_items_are_incomplete_unless_completed(status: FinalStatus, open_: 
 def test_every_opened_choice_has_a_finish() -> None:
     output = fold(text_opened(0, 1, (0, 1, 2)), text_opened(1, 0, ()))
     assert output.build_done("cancelled", 1.0).finish == [Finish(0, None), Finish(1, None), Finish(2, None)]
-    told = [Finish(0, "stop"), Finish(1, "length")]
-    assert output.build_done("incomplete", 1.0, finish=told).finish == told
+    finish = [Finish(0, "stop"), Finish(1, "length")]
+    assert output.build_done("incomplete", 1.0, finish=finish).finish == finish
     assert fold().build_done("cancelled", 1.0).finish == []
 
 
 def test_usage_of_the_upstream_is_kept() -> None:
-    done = fold(Started(1, 1.0), *SAID).build_done("completed", 1.0, usage=USAGE, request=REQUEST)
+    done = fold(Started(1, 1.0), *TWO_TEXTS).build_done("completed", 1.0, usage=USAGE, request=REQUEST)
     assert done.usage == USAGE
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed", "incomplete"])
 def test_usage_that_the_upstream_did_not_report_is_estimated_and_marked(status: FinalStatus) -> None:
-    done = fold(Started(1, 1.0), *SAID).build_done(status, 1.0, request=REQUEST)
+    done = fold(Started(1, 1.0), *TWO_TEXTS).build_done(status, 1.0, request=REQUEST)
     prompt, completion = math.ceil(len("Hello?") / BYTES_A_TOKEN), math.ceil(len("Once upon") / BYTES_A_TOKEN)
     assert done.usage == {
         "prompt_tokens": prompt,
@@ -230,7 +230,7 @@ def test_prompt_tokens_are_estimated_by_the_text(messages: Any, tokens: int) -> 
 
 
 def test_discarded_output_is_not_counted_as_usage() -> None:
-    output = fold(*SAID)
+    output = fold(*TWO_TEXTS)
     output.apply(output.restarted(2, "worker_lost", 1.0), NO_EXTRA)
     assert output.estimated_usage({})["completion_tokens"] == 0
 

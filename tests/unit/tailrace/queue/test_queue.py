@@ -18,7 +18,7 @@ from tailrace.queue.queue import Load
 
 
 async def everything(redis: Redis) -> dict[str, Any]:
-    """All that lies on the server, whatever life it has left."""
+    """Every key on the server and its value, without the time to live."""
     names = sorted(name.decode() for name in await redis.keys())
     return {name: await redis.dump(name) for name in names}
 

@@ -1,4 +1,4 @@
-"""One connection for everybody: replies in order, errors as values, and what those are told whose line was lost."""
+"""One shared connection: replies in order, errors as values, and the loss of the connection."""
 
 import asyncio
 import random
@@ -23,9 +23,9 @@ def pipeline(redis: Redis) -> Pipeline:
 
 
 async def test_concurrent_callers_get_their_own_replies(pipeline: Pipeline) -> None:
-    asked = [[("ECHO", f"{who}-{i}") for i in range(who % 7 + 1)] for who in range(200)]
-    told = await asyncio.gather(*map(pipeline.execute, asked))
-    assert told == [[word.encode() for _, word in commands] for commands in asked]
+    batches = [[("ECHO", f"{caller}-{i}") for i in range(caller % 7 + 1)] for caller in range(200)]
+    replies = await asyncio.gather(*map(pipeline.execute, batches))
+    assert replies == [[text.encode() for _, text in batch] for batch in batches]
 
 
 async def test_error_is_the_reply_of_its_own_command(pipeline: Pipeline) -> None:
@@ -36,22 +36,22 @@ async def test_error_is_the_reply_of_its_own_command(pipeline: Pipeline) -> None
 
 async def test_cancelled_caller_takes_no_other_replies(pipeline: Pipeline) -> None:
     await pipeline.execute([("PING",)])
-    leaving = asyncio.create_task(pipeline.execute([("ECHO", "a")]))
-    staying = asyncio.create_task(pipeline.execute([("ECHO", "b")]))
+    cancelled = asyncio.create_task(pipeline.execute([("ECHO", "a")]))
+    other = asyncio.create_task(pipeline.execute([("ECHO", "b")]))
     await asyncio.sleep(0)
-    leaving.cancel()
-    assert await staying == [b"b"]
+    cancelled.cancel()
+    assert await other == [b"b"]
 
 
 async def test_lost_connection_fails_every_waiting_call_and_is_replaced(pipeline: Pipeline, redis: Redis) -> None:
     await pipeline.execute([("PING",)])
     waiting = [asyncio.create_task(pipeline.execute([("BLPOP", "nothing", 60)])) for _ in range(3)]
-    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - it is the server that knows
+    while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110 - only the server knows
         await asyncio.sleep(0.01)
     blocked = re.findall(rb"id=(\d+) .* cmd=blpop", await redis.execute_command("CLIENT", "LIST"))
     await redis.client_kill_filter(_id=blocked[0].decode())
-    for lost in await asyncio.gather(*waiting, return_exceptions=True):
-        assert isinstance(lost, RedisConnectionError)
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(error, RedisConnectionError)
     assert await pipeline.execute([("ECHO", "a")]) == [b"a"]
 
 
@@ -65,8 +65,8 @@ async def test_connection_that_swallows_everything_is_given_up(
         await pipeline.execute([("PING",)])
         line.black_hole = True
         waiting = [pipeline.execute([("ECHO", "a")]) for _ in range(2)]
-        for lost in await asyncio.gather(*waiting, return_exceptions=True):
-            assert isinstance(lost, RedisTimeoutError | RedisConnectionError)
+        for error in await asyncio.gather(*waiting, return_exceptions=True):
+            assert isinstance(error, RedisTimeoutError | RedisConnectionError)
         line.black_hole = False
         assert await pipeline.execute([("ECHO", "b")]) == [b"b"]
         await redis.aclose()

@@ -14,7 +14,7 @@ def test_connection_lost_while_opening_is_not_taken_over_and_reports_nothing_lat
     connection: Any = SimpleNamespace(
         _writer=SimpleNamespace(transport=transport), _reader=SimpleNamespace(at_eof=lambda: lost == "at its end")
     )
-    told: list[Exception] = []
+    errors: list[Exception] = []
     with pytest.raises(ConnectionResetError):
-        RedisProtocol(connection, print, told.append)  # a transport of ours has no protocol to take over from
-    assert told == []
+        RedisProtocol(connection, print, errors.append)  # this transport has no protocol to take over from
+    assert errors == []
