@@ -1,11 +1,11 @@
-"""What Tailrace costs, beside the naive pattern and its peers, in one run.
+"""The cost of Tailrace, beside the naive pattern and peers, in one run.
 
     scripts/bench [--workload NAME …] [--runs N] [--seconds N] [--quick] [--json FILE] [--check] [--list]
     scripts/bench-peers, with the same options
 
-Every figure comes from fresh processes on this machine, over loopback. CPU is read from /proc, so that whatever else
-runs here decides little; latencies do suffer from it. A run is one trial of each side, one after the other; a measure
-is the median of all runs.
+Every figure comes from fresh processes on this machine, over loopback. CPU is read from /proc, so other processes
+change it little; they do change latencies. A run is one trial of each side, one after the other; a measure is the
+median of all runs.
 """
 
 import argparse
@@ -56,12 +56,12 @@ QUICK_S = 4.0
 
 
 async def measure(names: Sequence[str], runs: int, seconds: float, console: Console) -> tuple[list[Finding], list[str]]:
-    """Every workload, run after run, so that a minute in which the machine is busy spoils no workload's runs alone.
+    """Every workload, run after run, so that a busy minute of the machine does not spoil all runs of one workload.
 
-    What breaks off is told beside the findings, and the others go on.
+    Returns the findings, and a line for each run that failed; the other runs go on.
     """
     findings: list[Finding] = []
-    broken: list[str] = []
+    failed: list[str] = []
     with report.progress(console) as progress:
         task = progress.add_task("", total=runs * len(names))
         for run in range(1, runs + 1):
@@ -70,9 +70,9 @@ async def measure(names: Sequence[str], runs: int, seconds: float, console: Cons
                 try:
                     findings += await ALL[name](seconds)
                 except* (AssertionError, TimeoutError, OSError) as errors:
-                    broken.append(f"{name}, run {run}: {errors.exceptions[0]!r}")
+                    failed.append(f"{name}, run {run}: {errors.exceptions[0]!r}")
                 progress.advance(task)
-    return findings, broken
+    return findings, failed
 
 
 def parse() -> argparse.Namespace:
@@ -82,7 +82,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workload", nargs="+", choices=list(ALL), metavar="NAME")
     parser.add_argument("--runs", type=int, help="of each workload (default: 3)")
     parser.add_argument("--seconds", type=float, help="of each window that is measured (default: 10)")
-    parser.add_argument("--quick", action="store_true", help=f"one run, windows of {QUICK_S:g} s: does it work?")
+    parser.add_argument("--quick", action="store_true", help=f"one run, windows of {QUICK_S:g} s: a smoke test")
     parser.add_argument("--json", type=Path, default=Path(".bench/results.json"), help="results (default: %(default)s)")
     parser.add_argument("--check", action="store_true", help="exit 1 if a measure is worse than the committed one")
     parser.add_argument("--peers", action="store_true", help="the workloads of scripts/bench-peers")
@@ -104,27 +104,27 @@ def main() -> int:
         console.print(why, style="yellow")
     committed = results.load(results.COMMITTED)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        findings, broken = runner.run(measure(names, runs, seconds, console))
+        findings, failed = runner.run(measure(names, runs, seconds, console))
     measured = results.summed_up(findings, seconds)
     results.save(options.json, measured)
     console.print(report.table(measured, names if options.workload or options.peers else ALL), report.plot(measured))
     console.print(f"{results.machine()}. {runs} × {seconds:g} s. Written to {options.json}.")
-    for why in broken:
-        console.print(f"broke off: {why}", style="bold red", markup=False)
+    for why in failed:
+        console.print(f"failed: {why}", style="bold red", markup=False)
     is_worse = compare(measured, committed, console)
-    return int(bool(broken) or (is_worse and options.check))
+    return int(bool(failed) or (is_worse and options.check))
 
 
 def compare(measured: Mapping[str, results.Result], committed: results.Results | None, console: Console) -> bool:
-    """Name what is worse than the committed results; whether anything is."""
+    """Print each measure that is worse than the committed one; whether there is any."""
     worse = results.worse(measured, committed.measures) if committed else []
     for name in worse:
         assert committed is not None
         before, now = committed.measures[name].value, measured[name].value
         assert before is not None
         assert now is not None
-        told = f"{name}: {report.figure(now.median)}, was {report.figure(before.median)} in {results.COMMITTED.name}"
-        console.print(f"worse by more than {results.WORSE:.0%}: {told}", style="bold red")
+        change = f"{name}: {report.figure(now.median)}, was {report.figure(before.median)} in {results.COMMITTED.name}"
+        console.print(f"worse by more than {results.WORSE:.0%}: {change}", style="bold red")
     return bool(worse)
 
 

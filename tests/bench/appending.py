@@ -1,8 +1,8 @@
-"""Appends as a process of their own: `python -m bench.appending <sink> <address>`, orders in `Appending`.
+"""Appends in a process of their own: `python -m bench.appending <sink> <address>`, commands in `Appending`.
 
-So a web process under test does nothing but deliver. Each log has a phase of its own, so events are scattered evenly in
-time. The sinks (`bench.sinks`) differ in how they append and in nothing else: the product's as its worker does, in
-batches; elsewhere one append is under way at a time and everything that has come due meanwhile rides in the next.
+So a web process under test does nothing but deliver. Each log has its own phase, so events are spread evenly over time.
+The sinks (`bench.sinks`) differ only in how they append: the product's as its worker does, in batches; the others one
+append at a time, which contains every event that has come due since the last one.
 """
 
 import asyncio
@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench.children import take_orders
+from bench.children import serve_commands
 from bench.sinks import SINKS, Sink
-from bench.timestamps import stamped
+from bench.timestamps import timestamped_text
 from tailrace.process.tasks import cancel_and_wait
 
 ROWS_AT_ONCE = 500
@@ -22,7 +22,7 @@ COARSE_S = 0.002
 
 
 class Appending:
-    """What an appending process can do."""
+    """Commands of an appending process."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -36,27 +36,27 @@ class Appending:
         self._logs = logs
         return await self._sink.create(logs, owner)
 
-    async def fill(self, logs: Sequence[int], tokens: int, words: Sequence[str], end: bool = True) -> None:
-        """Append so many tokens to each of these logs, one an entry, as fast as it goes; then `end` all logs."""
-        endless = itertools.cycle(words)
+    async def fill(self, logs: Sequence[int], tokens: int, texts: Sequence[str], end: bool = True) -> None:
+        """Append so many tokens to each of these logs, one an entry, as fast as possible; then `end` all logs."""
+        endless = itertools.cycle(texts)
         for start in range(0, tokens, ROWS_AT_ONCE):
-            said = list(itertools.islice(endless, min(ROWS_AT_ONCE, tokens - start)))
+            batch = list(itertools.islice(endless, min(ROWS_AT_ONCE, tokens - start)))
             for log in logs:
-                await self._sink.append({log: said})
+                await self._sink.append({log: batch})
         if end:
             await self._sink.end()
 
     async def start(self, rate: float) -> None:
-        """From now on append `rate` stamped events a second to each log."""
+        """Append `rate` timestamped events a second to each log from now on."""
         self._task = asyncio.create_task(self._keep_appending(self._logs * rate))
 
     async def begin(self) -> None:
-        """Forget what was appended so far."""
+        """Start a window: reset all counters."""
         self._appended, self._trips_before = 0, self._sink.round_trips
         self._behind_s = 0.0
 
     async def report(self) -> dict[str, Any]:
-        """Events appended since `begin`, in how many round trips, and how late at worst, seconds."""
+        """Since `begin`: events appended, round trips, and the greatest delay of an append, seconds."""
         if self._task is not None and self._task.done():
             self._task.result()
         trips = self._sink.round_trips - self._trips_before
@@ -66,9 +66,9 @@ class Appending:
         await cancel_and_wait(self._task)
 
     async def _wait(self, seconds: float) -> None:
-        """The loop's timers count in ms, which would make bursts of what is meant to be scattered."""
+        """The loop's timers have a resolution of 1 ms, which would turn scattered events into bursts."""
         if seconds < COARSE_S:
-            time.sleep(seconds)  # noqa: ASYNC251 - nothing else goes on here
+            time.sleep(seconds)  # noqa: ASYNC251 - nothing else runs on this loop
         else:
             await asyncio.sleep(seconds - COARSE_S)
 
@@ -84,11 +84,11 @@ class Appending:
             self._behind_s = max(self._behind_s, now - k / rate)
             texts: dict[int, list[str]] = {}
             for event in range(k, k + due):
-                texts.setdefault(event % self._logs, []).append(stamped())
+                texts.setdefault(event % self._logs, []).append(timestamped_text())
             await self._sink.append(texts)
             k += due
             self._appended += due
 
 
 if __name__ == "__main__":
-    take_orders(Appending(SINKS[sys.argv[1]](sys.argv[2])))
+    serve_commands(Appending(SINKS[sys.argv[1]](sys.argv[2])))

@@ -1,7 +1,7 @@
-"""Processes of a measurement: servers under test, and load that takes orders.
+"""Processes of a measurement: servers under test, and load processes that take commands.
 
-A load process is a module of this package. It reads orders as JSON lines on stdin, `{"do": "begin", …}`, answers each
-with a line on stdout, and ends when stdin does: so it cannot outlive whoever started it.
+A load process is a module of this package. It reads commands as JSON lines on stdin, `{"do": "begin", …}`, answers each
+with a line on stdout, and ends when stdin does, so it cannot outlive its parent.
 """
 
 import asyncio
@@ -26,14 +26,14 @@ LINE_BYTES = 64 * 1024 * 1024
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, able to import this package."""
+    """The environment of this process, in which children can import this package."""
     return os.environ | {"PYTHONPATH": str(TESTS)} | more
 
 
-async def gone(process: asyncio.subprocess.Process, patience_s: float) -> None:
-    """Wait for the end of a process that was asked to; who does not end in time is killed."""
+async def wait_or_kill(process: asyncio.subprocess.Process, timeout_s: float) -> None:
+    """Wait for a process that was asked to end; kill it after the timeout."""
     try:
-        async with asyncio.timeout(patience_s):
+        async with asyncio.timeout(timeout_s):
             await process.wait()
     except TimeoutError:
         process.kill()
@@ -41,7 +41,7 @@ async def gone(process: asyncio.subprocess.Process, patience_s: float) -> None:
 
 
 class Load:
-    """A load process, from our side."""
+    """A load process, seen from its parent."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -59,20 +59,20 @@ class Load:
     def pid(self) -> int:
         return self._process.pid
 
-    async def do(self, order: str, **how: Any) -> Any:
-        """Give an order and wait for its answer."""
+    async def do(self, command: str, **arguments: Any) -> Any:
+        """Send a command and wait for its result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"do": order, **how}).encode() + b"\n")
+        self._process.stdin.write(json.dumps({"do": command, **arguments}).encode() + b"\n")
         line = await self._process.stdout.readline()
         if not line:
-            raise AssertionError(f"a load process ended while it should {order}")
+            raise AssertionError(f"a load process ended during {command}")
         return json.loads(line)
 
     async def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        await gone(self._process, 5)
+        await wait_or_kill(self._process, 5)
 
 
 @contextlib.asynccontextmanager
@@ -86,14 +86,14 @@ async def loading(command: Sequence[str], folder: Path | None = None, **variable
 
 
 def load(module: str, *arguments: str) -> contextlib.AbstractAsyncContextManager[Load]:
-    """One that is a module of this package."""
+    """A load process that is a module of this package."""
     return loading(python(module, *arguments))
 
 
-def take_orders(orders: object) -> None:
-    """The other side: each order is a coroutine method of `orders`; what it returns is the answer.
+def serve_commands(handler: object) -> None:
+    """Run a load process: each command is a coroutine method of `handler`, whose result is sent back.
 
-    A garbage collection here would look like latency of the server, so there is none.
+    The garbage collector is off: a collection here would look like latency of the server.
     """
     gc.disable()
 
@@ -101,11 +101,11 @@ def take_orders(orders: object) -> None:
         lines = asyncio.StreamReader(limit=LINE_BYTES)
         await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while line := await lines.readline():
-            order = json.loads(line)
-            answer = await getattr(orders, order.pop("do"))(**order)
-            sys.stdout.write(json.dumps(answer) + "\n")
+            command = json.loads(line)
+            result = await getattr(handler, command.pop("do"))(**command)
+            sys.stdout.write(json.dumps(result) + "\n")
             sys.stdout.flush()
-        os._exit(0)  # thousands of sockets are the kernel's to close
+        os._exit(0)  # the kernel closes thousands of sockets faster
 
     uvloop.run(serve())
 
@@ -120,13 +120,13 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
-    def tell(self, line: str) -> None:
+    def write_line(self, line: str) -> None:
         """Write a line to its stdin."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
 
-    async def listens(self, port: int) -> None:
-        """Wait until it does."""
+    async def wait_for_port(self, port: int) -> None:
+        """Wait until the process listens on this port."""
         deadline = time.monotonic() + READY_S
         while time.monotonic() < deadline and self._process.returncode is None:
             with contextlib.suppress(OSError):
@@ -134,19 +134,19 @@ class Process:
                 writer.close()
                 return
             await asyncio.sleep(0.02)
-        raise AssertionError(f"nobody listens on port {port}")
+        raise AssertionError(f"no process listens on port {port}")
 
     async def stop(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)
-        await gone(self._process, 3)
+        await wait_or_kill(self._process, 3)
 
 
 @contextlib.asynccontextmanager
 async def running(
     command: Sequence[str], output: Path, folder: Path | None = None, **variables: str
 ) -> AsyncIterator[Process]:
-    """A process that ends with the block; what it writes goes to the file."""
+    """A process that ends with the block; its output goes to the file."""
     with output.open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command, cwd=folder, env=environment(**variables), stdin=asyncio.subprocess.PIPE, stdout=log, stderr=log,

@@ -1,8 +1,8 @@
 """Live delivery: logs that grow at a steady rate, and their readers; one trial of one side.
 
-Measured: CPU of the web process, of Redis and of the appends over a window in which everything is connected; latency
-from the moment an event's text is made, before it is appended, to the moment a client has read it. Not measured: HTTP
-handshakes, what upstreams cost, and networks.
+Measured: CPU of the web process, of Redis and of the appends, over a window in which all clients are connected; and
+latency from the moment an event's text is made, before it is appended, until a client has read it. Not measured: HTTP
+handshakes, the cost of upstreams, networks.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ class Shape(NamedTuple):
 
 
 class Delivery(NamedTuple):
-    """One trial. `delivered`: events that clients read in the window; `share`: of those that were appended in it (less
-    than 1: the web process does not keep up); `together`: events appended in one round trip; `cut`: clients that lost
-    their connection; `behind_s`: how late the appends were at worst; `rss_a_reader`: bytes."""
+    """One trial. `delivered`: events that clients read in the window; `share`: the same as a share of the events
+    appended in it (less than 1: the web process does not keep up); `batch_size`: events appended in one round trip;
+    `cut`: clients that lost their connection; `behind_s`: the greatest delay of an append; `rss_a_reader`: bytes."""
 
     usage: Usage
     delivered: int
     share: float
     latency: Latency
-    together: float
+    batch_size: float
     cut: int
     behind_s: float
     rss_a_reader: float = 0.0
@@ -52,7 +52,7 @@ class Delivery(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A contender: its web process on a stage, the appends that fit it, and where a log is read."""
+    """A side of a comparison: its web process on a stack, its appends, and the path of a log."""
 
     web: Callable[[Stack], AbstractAsyncContextManager[Served]]
     append: Callable[[Stack, Served], AbstractAsyncContextManager[Load]]
@@ -70,12 +70,12 @@ async def naive_web(stack: Stack) -> AsyncIterator[Served]:
     port = free_port()
     command, log = uvicorn("bench.naive.web:app", port), stack.root / "naive.log"
     async with running(command, log, REDIS_URL=stack.redis.url) as web:
-        await web.listens(port)
+        await web.wait_for_port(port)
         yield Served(web.pid, port)
 
 
 def appends_to(sink: str) -> Callable[[Stack, Served], AbstractAsyncContextManager[Load]]:
-    """Appends of our own process into the stage's Redis."""
+    """Appends of a process of its own into the stack's Redis."""
     return lambda stack, _: load("bench.appending", sink, stack.redis.url)
 
 
@@ -87,8 +87,8 @@ async def deliver(
     side: Side, shape: Shape, seconds: float, after_s: float = 0.0, *,
     key: str = "", owner: str = "open", **settings: str,
 ) -> Delivery:  # fmt: skip
-    """One trial on a stage of its own. `after_s`: of its first reader the window begins. `key`: the caller's, where the
-    product has callers."""
+    """One trial on a stack of its own. The window begins `after_s` seconds after the first reader. `key`: the API key
+    of the readers, where the product has callers."""
     headers = [f"Authorization: Bearer {key}"] if key else []
     async with (
         product(**settings) as stack, side.web(stack) as web,
@@ -102,19 +102,19 @@ async def deliver(
         await append.do("start", rate=shape.rate)
         await asyncio.sleep(max(SETTLE_S, began + after_s - time.monotonic()))
         pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
-        told = await window(seconds, pids, append, readers, shape.readers)
-        return told._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
+        trial = await window(seconds, pids, append, readers, shape.readers)
+        return trial._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
 
 
 async def window(
     seconds: float, pids: Mapping[str, int], append: Load, readers: Load, readers_a_log: int = 1
 ) -> Delivery:
-    """Measure what is under way, for so long."""
+    """Measure the running appends and readers for so long."""
     await append.do("begin")
     await readers.do("begin")
     used = await usage(seconds, pids)
-    heard, added = await asyncio.gather(readers.do("report"), append.do("report"))
-    latency = Latency(**heard["latency"])
+    received, added = await asyncio.gather(readers.do("report"), append.do("report"))
+    latency = Latency(**received["latency"])
     share = latency.samples / max(1, added["appended"] * readers_a_log)
-    together = added["appended"] / max(1, added["round_trips"])
-    return Delivery(used, latency.samples, share, latency, together, heard["cut"], added["behind_s"])
+    batch_size = added["appended"] / max(1, added["round_trips"])
+    return Delivery(used, latency.samples, share, latency, batch_size, received["cut"], added["behind_s"])

@@ -1,7 +1,7 @@
-"""What a trial runs on: Valkey, and the processes under test, all fresh and gone with the block.
+"""The ground of a trial: Valkey and the processes under test, which are new and end with the block.
 
-A trial's figures come from one window: CPU of each process (web, worker, Redis, appends), events and their latency as
-the clients saw them, memory before and after.
+The figures of a trial come from one window: CPU of each process (web, worker, Redis, appends), events and their latency
+at the clients, memory before and after.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class Served(NamedTuple):
 
 @contextlib.asynccontextmanager
 async def product(upstream: str = "http://127.0.0.1:9/v1", **settings: str) -> AsyncIterator[Stack]:
-    """Valkey with an append-only file, as `tailrace dev` has it; frontends and workers are added by who needs them."""
+    """Valkey with an append-only file, as in `tailrace dev`. The trial adds frontends and workers."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-", ignore_cleanup_errors=True) as folder:
         stack = Stack(Path(folder), upstream, settings)
         stack.redis.start()
@@ -47,7 +47,7 @@ class Usage(NamedTuple):
 
 
 async def usage(seconds: float, pids: Mapping[str, int]) -> Usage:
-    """What these processes use from now on, for so long."""
+    """Measure these processes for so long."""
     before = {name: procfs.cpu_s(pid) for name, pid in pids.items()}
     began = time.monotonic()
     await asyncio.sleep(seconds)

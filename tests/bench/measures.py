@@ -1,7 +1,7 @@
-"""What `scripts/bench` shows: a row for each measure, what it must be and what it should.
+"""The rows of `scripts/bench`: each measure with its must and its goal.
 
-Values are ratios (`×`: ours to theirs, in one run) wherever there is somebody to compare with; else milliseconds,
-kilobytes of 1,000 bytes, bytes or microseconds. A ratio hardly depends on the machine, an absolute figure does.
+Values are ratios (`×`: ours to theirs, in one run) wherever there is another side; else milliseconds, kilobytes of
+1,000 bytes, bytes or microseconds. A ratio hardly depends on the machine, an absolute figure does.
 """
 
 from collections.abc import Mapping
@@ -21,19 +21,19 @@ class Measure(NamedTuple):
     more: bool = False
 
     @property
-    def travels(self) -> bool:
-        """Whether another machine should see about the same."""
+    def is_portable(self) -> bool:
+        """Whether another machine should measure about the same value."""
         return self.unit in ("×", "KB", "B")
 
     def meets(self, value: float, bound: float) -> bool:
         return value >= bound if self.more else value <= bound
 
     def is_worse(self, value: float, before: float, tolerance: float) -> bool:
-        """Whether the value is worse than another by more than this share of it."""
+        """Whether the value is worse than `before` by more than this share of it."""
         return value < before * (1 - tolerance) if self.more else value > before * (1 + tolerance)
 
     def share_of_must(self, value: float) -> float:
-        """1: just as it must be; less is better."""
+        """1 at the bound; less is better."""
         return self.must / value if self.more else value / self.must
 
 
@@ -78,7 +78,7 @@ TITLES: Mapping[str, str] = {
 
 
 class Finding(NamedTuple):
-    """What one run found of a measure (None: only figures for orientation), and absolute figures beside it."""
+    """The value that one run found for a measure (None: no measure, only figures), and absolute figures beside it."""
 
     measure: str
     value: float | None

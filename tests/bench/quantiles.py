@@ -1,4 +1,4 @@
-"""What is told of many samples: nearest-rank quantiles, and the median of few runs with their spread."""
+"""Nearest-rank quantiles of many samples, and the median of few runs with their spread."""
 
 import math
 import statistics
@@ -12,7 +12,7 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 class Latency(NamedTuple):
-    """Of so many `samples`, in ms."""
+    """In ms, of so many `samples`."""
 
     samples: int
     p50: float

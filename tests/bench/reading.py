@@ -1,7 +1,7 @@
-"""Clients as a process of their own: `python -m bench.reading`, orders in `Reading`.
+"""Clients in a process of their own: `python -m bench.reading`, commands in `Reading`.
 
-A client is a bare protocol on uvloop. It parses no more than it must: the status, then stamps (live) or marked tokens
-and the end of the connection (replay). So one process holds thousands of them, and what is measured is the server.
+A client is a bare protocol on uvloop. It parses no more than necessary: the status, then timestamps (live) or marked
+tokens and the end of the connection (replay). So one process holds thousands of clients, and the server is the limit.
 """
 
 import array
@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from bench.children import take_orders
+from bench.children import serve_commands
 from bench.quantiles import Latency
-from bench.timestamps import found, now_us
+from bench.timestamps import find_timestamps, now_us
 
 MARK = b"~"
 AT_ONCE = 100
@@ -47,10 +47,10 @@ class Client(asyncio.Protocol):
             else:
                 self.opened.set_exception(AssertionError(data[:200]))
                 return
-        self.hear(data)
+        self.on_data(data)
 
-    def hear(self, data: bytes) -> None:
-        """What comes after the status line has come."""
+    def on_data(self, data: bytes) -> None:
+        """Called with all data from the status line on."""
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self.opened.done():
@@ -60,38 +60,38 @@ class Client(asyncio.Protocol):
 
 
 class LiveClient(Client):
-    """Notes how old each stamped event is when it is read."""
+    """Records the age of each timestamped event when it is read."""
 
     def __init__(self, request: bytes, ages_us: "array.array[int]") -> None:
         super().__init__(request)
         self._ages_us = ages_us
         self._rest = b""
 
-    def hear(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         now = now_us()
-        stamps, self._rest = found(self._rest + data)
-        for stamp in stamps:
-            self._ages_us.append(now - stamp)
+        timestamps, self._rest = find_timestamps(self._rest + data)
+        for timestamp in timestamps:
+            self._ages_us.append(now - timestamp)
 
 
 class StalledClient(Client):
-    """Takes the status and then nothing any more."""
+    """Reads the status and then nothing more."""
 
-    def hear(self, data: bytes) -> None:  # noqa: ARG002 - it does not listen
+    def on_data(self, data: bytes) -> None:  # noqa: ARG002 - only the fact that data came
         self.transport.pause_reading()
 
 
 class ReplayClient(Client):
-    """Counts marked tokens up to the end."""
+    """Counts marked tokens until the end."""
 
     tokens = 0
 
-    def hear(self, data: bytes) -> None:
+    def on_data(self, data: bytes) -> None:
         self.tokens += data.count(MARK)
 
 
 class Reading:
-    """What a readers' process can do."""
+    """Commands of a process of readers."""
 
     def __init__(self) -> None:
         self._clients: list[Client] = []
@@ -105,7 +105,7 @@ class Reading:
     async def stall(self, port: int, requests: Sequence[str]) -> None:
         """A client for each request that stops reading at once.
 
-        On loopback a socket would swallow megabytes first: so these have an Ethernet's segment size and a small buffer.
+        On loopback a socket would take megabytes first, so these have the segment size of Ethernet and a small buffer.
         """
         await self._connect(port, [StalledClient(request.encode()) for request in requests], stalled=True)
 
@@ -116,16 +116,16 @@ class Reading:
         self._clients.clear()
 
     async def begin(self) -> None:
-        """Forget what was heard so far."""
+        """Start a window: drop all latencies so far."""
         del self._ages_us[:]
 
     async def report(self) -> dict[str, Any]:
-        """What was heard since `begin`: the count of events and their latency, ms; and how many clients were cut."""
+        """Since `begin`: the count of events and their latency, ms; and how many clients have lost their connection."""
         latency = Latency.of([age / 1000 for age in self._ages_us])
         return {"latency": latency._asdict(), "cut": sum(client.closed.done() for client in self._clients)}
 
     async def replay(self, port: int, requests: Sequence[str], seconds: float) -> dict[str, float]:
-        """Read each to its end, all at once, again and again until the time is over."""
+        """Read each to its end, all at once, repeatedly until the time is over."""
         began, tokens, rounds = time.monotonic(), 0, 0
         while not rounds or time.monotonic() - began < seconds:
             clients = [ReplayClient(request.encode()) for request in requests]
@@ -137,21 +137,21 @@ class Reading:
         return {"tokens": tokens, "rounds": rounds, "seconds": time.monotonic() - began}
 
     async def _connect(self, port: int, clients: Sequence[Client], *, stalled: bool = False) -> None:
-        """Some at a time, each from the next client address when one is full; back when each has its status."""
+        """Connect in groups, from the next address when one is full; returns when every client has its status."""
         loop = asyncio.get_running_loop()
         for start in range(0, len(clients), AT_ONCE):
             for client in clients[start : start + AT_ONCE]:
-                line = socket.socket()
+                client_socket = socket.socket()
                 if stalled:
-                    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, ETHERNET_MSS)
-                    line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER)
-                line.setblocking(False)
-                line.bind((f"127.0.0.{1 + len(self._clients) // CLIENTS_AN_ADDRESS}", 0))
-                await loop.sock_connect(line, ("127.0.0.1", port))
-                await loop.create_connection(lambda client=client: client, sock=line)  # type: ignore[misc]
+                    client_socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, ETHERNET_MSS)
+                    client_socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, STALLED_BUFFER)
+                client_socket.setblocking(False)
+                client_socket.bind((f"127.0.0.{1 + len(self._clients) // CLIENTS_AN_ADDRESS}", 0))
+                await loop.sock_connect(client_socket, ("127.0.0.1", port))
+                await loop.create_connection(lambda client=client: client, sock=client_socket)  # type: ignore[misc]
                 self._clients.append(client)
             await asyncio.gather(*(client.opened for client in clients[start : start + AT_ONCE]))
 
 
 if __name__ == "__main__":
-    take_orders(Reading())
+    serve_commands(Reading())

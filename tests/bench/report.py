@@ -1,4 +1,4 @@
-"""What the terminal shows: progress while it runs, then the table, then the plot."""
+"""Output on the terminal: progress during the runs, then the table, then the plot."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -33,28 +33,28 @@ def progress(console: Console) -> Progress:
 
 
 def table(results: Mapping[str, Result], workloads: Collection[str]) -> Table:
-    """A row for each measure of these workloads; those of peers that were not measured say where they are."""
-    told = Table(title="Median of the runs [lowest – highest]; the figures on the right are absolute, for orientation")
+    """A row for each measure of these workloads. A measure of peers that has not run names its script."""
+    rows = Table(title="Median of the runs [lowest – highest]; the figures on the right are absolute, for orientation")
     for column in ("workload", "measure"):
-        told.add_column(column, overflow="fold")
+        rows.add_column(column, overflow="fold")
     for column in ("must", "goal", "measured"):
-        told.add_column(column, justify="right", no_wrap=True)
-    told.add_column("beside it", overflow="fold")
+        rows.add_column(column, justify="right", no_wrap=True)
+    rows.add_column("beside it", overflow="fold")
     shown = None
     for name, measure in MEASURES.items():
         if measure.workload not in workloads:
             continue
         title = TITLES[measure.workload]
         if title != shown:
-            told.add_section()
-        told.add_row("" if title == shown else title, measure.what, *_figures(measure, results.get(name)))
+            rows.add_section()
+        rows.add_row("" if title == shown else title, measure.what, *_figures(measure, results.get(name)))
         shown = title
     for name in results.keys() - MEASURES.keys():
-        told.add_section()
-        told.add_row(
+        rows.add_section()
+        rows.add_row(
             TITLES.get(name, name), "(its measure is in scripts/bench-peers)", "", "", "", _beside(results[name])
         )
-    return told
+    return rows
 
 
 def _figures(measure: Measure, result: Result | None) -> tuple[str, str, Text, str]:
@@ -78,13 +78,13 @@ def _beside(result: Result) -> str:
     """A line for each side."""
     sides: dict[str, list[str]] = {}
     for name, value in result.beside.items():
-        side, _, what = name.partition(": ")
-        sides.setdefault(side if what else "", []).append(f"{what or side} {figure(value)}")
-    return "\n".join(f"{side}: {', '.join(told)}".removeprefix(": ") for side, told in sides.items())
+        side, _, quantity = name.partition(": ")
+        sides.setdefault(side if quantity else "", []).append(f"{quantity or side} {figure(value)}")
+    return "\n".join(f"{side}: {', '.join(figures)}".removeprefix(": ") for side, figures in sides.items())
 
 
 def figure(value: float, unit: Unit | None = None) -> str:
-    """Three digits that matter."""
+    """Three significant digits."""
     if not math.isfinite(value):
         return "–"
     digits = max(0, 2 - math.floor(math.log10(abs(value)))) if value else 0
@@ -93,15 +93,15 @@ def figure(value: float, unit: Unit | None = None) -> str:
 
 
 def plot(results: Mapping[str, Result]) -> Table:
-    """How each measure stands to its must, on a logarithmic scale; left is better."""
-    told = Table.grid(padding=(0, 2))
-    told.add_row(Text("to the must"), _scale(), Text(""))
+    """Each measure as a share of its must, on a logarithmic scale; left is better."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_row(Text("to the must"), _scale(), Text(""))
     for name, measure in MEASURES.items():
         result = results.get(name)
         if result is not None and result.value is not None:
             median = result.value.median
-            told.add_row(Text(name), _bar(measure, median), Text(figure(median, measure.unit)))
-    return told
+            rows.add_row(Text(name), _bar(measure, median), Text(figure(median, measure.unit)))
+    return rows
 
 
 def _scale() -> Text:
@@ -120,6 +120,6 @@ def _bar(measure: Measure, value: float) -> Text:
 
 
 def _place(share: float) -> int:
-    """Where a share of the must stands, in characters from the left."""
+    """The position of a share of the must, in characters from the left."""
     reach = math.log(min(max(share, PLOT_FROM), PLOT_TO) / PLOT_FROM) / math.log(PLOT_TO / PLOT_FROM)
     return 1 + round(reach * PLOT_WIDTH) if share > 0 else 0

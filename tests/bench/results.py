@@ -1,7 +1,6 @@
-"""Results as one JSON file: of each measure its runs' median and spread, the figures beside it, date and machine.
+"""Results in one JSON file: for each measure the median and spread of its runs, the figures beside it, date, machine.
 
-A partial run adds to what the file holds. What is compared with the committed file are measures that travel from
-machine to machine: ratios and memory.
+A partial run adds to the file. Only portable measures (ratios and memory) are compared with the committed file.
 """
 
 import platform
@@ -21,7 +20,7 @@ WORSE = 0.2
 
 
 class Result(msgspec.Struct, frozen=True):
-    """Of one measure. `beside`: absolute figures, name (with its unit) to the median of the runs."""
+    """The result of one measure. `beside`: absolute figures, the medians of the runs by name (with the unit)."""
 
     date: str
     seconds: float
@@ -31,7 +30,7 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Results(msgspec.Struct, frozen=True):
-    """Of all measures, by name, where and with what they were taken."""
+    """The results of all measures by name, with the machine and the versions."""
 
     machine: str
     versions: dict[str, str]
@@ -55,7 +54,7 @@ def _result(found: Sequence[Finding], seconds: float) -> Result:
 
 def worse(now: Mapping[str, Result], before: Mapping[str, Result], tolerance: float = WORSE) -> list[str]:
     """Measures whose median is worse than it was by more than the tolerance."""
-    both = [name for name in now if name in before and name in MEASURES and MEASURES[name].travels]
+    both = [name for name in now if name in before and name in MEASURES and MEASURES[name].is_portable]
     return [name for name in both if _is_worse(name, now[name].value, before[name].value, tolerance)]
 
 
@@ -68,7 +67,7 @@ def load(path: Path) -> Results | None:
 
 
 def save(path: Path, measures: Mapping[str, Result]) -> None:
-    """Write them, over those of the same name and beside the others."""
+    """Write the results; those in the file under other names stay."""
     before = load(path)
     merged = {**(before.measures if before else {}), **measures}
     ordered = {name: merged[name] for name in sorted(merged)}

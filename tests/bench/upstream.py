@@ -1,17 +1,17 @@
-"""An OpenAI-compatible upstream that costs next to nothing: `python -m bench.upstream`, orders in `Upstream`.
+"""An OpenAI-compatible upstream that costs next to nothing: `python -m bench.upstream`, commands in `Upstream`.
 
-The demo model goes through ASGI; here a token is a timer and one `transport.write` of a chat chunk as vendors send it
-(some 280 bytes), stamped, in a chunk of HTTP of its own. An answer begins at once and then waits until it is told to
-speak; it goes on for ever. Where a client does not read, nothing is written and nothing counted. A body with
-`"tokens": n` is answered at once with so many tokens, and its end.
+The demo model runs on ASGI; here a token is a timer and one `transport.write` of a chat chunk as vendors send it (some
+280 bytes), timestamped, in an HTTP chunk of its own. An answer begins at once, waits for the command `emit` and never
+ends. While a client does not read, nothing is written and nothing is counted. A body with `"tokens": n` gets so many
+tokens at once, and the end.
 """
 
 import asyncio
 import json
 from typing import Any
 
-from bench.children import take_orders
-from bench.timestamps import WIDTH, now_us, stamped
+from bench.children import serve_commands
+from bench.timestamps import WIDTH, now_us, timestamped_text
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\nCache-Control: no-cache\r\n"
@@ -19,7 +19,7 @@ HEAD = (
 )
 LAST_CHUNK = b"0\r\n\r\n"
 TIMER_S = 0.001
-"""The loop's timers count in ms; what is due in less is called at once, again and again: a core for nothing."""
+"""The loop's timers have a resolution of 1 ms: a shorter delay would be a busy loop."""
 
 
 def frame(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
@@ -37,18 +37,18 @@ def http_chunk(data: bytes) -> bytes:
 
 
 ROLE = frame({"role": "assistant", "content": ""})
-TOKEN = frame({"content": stamped()})
+TOKEN = frame({"content": timestamped_text()})
 BEFORE, AFTER = TOKEN[: TOKEN.index(b"@")], TOKEN[TOKEN.index(b"@") + WIDTH :]
 END = frame({}, "stop") + http_chunk(b"data: [DONE]\n\n") + LAST_CHUNK
 
 
 def token() -> bytes:
-    """One that is written now."""
+    """A token that is written now."""
     return b"%b@%016d%b" % (BEFORE, now_us(), AFTER)
 
 
 class Answers:
-    """The answers that go on, and how many tokens were written to all of them."""
+    """The answers under way, and how many tokens were written to all of them."""
 
     def __init__(self) -> None:
         self.written = 0
@@ -56,7 +56,7 @@ class Answers:
 
 
 class Answer(asyncio.Protocol):
-    """A connection of a client; one answer after another. It is silent until `speak`."""
+    """A connection of a client; one answer after another. It emits no tokens until `emit`."""
 
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
@@ -70,7 +70,7 @@ class Answer(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """A request: its body decides."""
+        """A request: its body selects the answer."""
         self._received += data
         head, separator, body = self._received.partition(b"\r\n\r\n")
         length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
@@ -84,16 +84,16 @@ class Answer(asyncio.Protocol):
         self._transport.write(HEAD + ROLE)
         self._answers.streaming[self] = None
 
-    def speak(self, rate: float, phase: float) -> None:
-        """So many tokens a second from now on; the first after this share of a token's time."""
-        self.fall_silent()
+    def emit(self, rate: float, phase: float) -> None:
+        """Emit so many tokens a second from now on, the first after this share of a token's period."""
+        self.pause()
         loop = asyncio.get_running_loop()
         self._period = 1 / rate
         self._due = loop.time() + phase * self._period
         self._timer = loop.call_at(self._due, self._write)
 
     def _write(self) -> None:
-        """What has come due."""
+        """Write the tokens that have come due."""
         loop = asyncio.get_running_loop()
         while self._due <= loop.time():
             if not self._full:
@@ -102,7 +102,7 @@ class Answer(asyncio.Protocol):
             self._due += self._period
         self._timer = loop.call_later(max(self._due - loop.time(), TIMER_S), self._write)
 
-    def fall_silent(self) -> None:
+    def pause(self) -> None:
         if self._timer:
             self._timer.cancel()
 
@@ -113,34 +113,34 @@ class Answer(asyncio.Protocol):
         self._full = False
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.fall_silent()
+        self.pause()
         self._answers.streaming.pop(self, None)
 
 
 class Upstream:
-    """What an upstream process can do."""
+    """Commands of an upstream process."""
 
     def __init__(self) -> None:
         self._answers = Answers()
 
     async def listen(self) -> int:
-        """The port."""
+        """Start to listen; the port."""
         loop = asyncio.get_running_loop()
         serving = await loop.create_server(lambda: Answer(self._answers), "127.0.0.1", 0, backlog=1024)
         return int(serving.sockets[0].getsockname()[1])
 
-    async def speak(self, streams: int, rate: float) -> None:
-        """From now on so many answers tell `rate` tokens a second each, scattered in time; the others are silent."""
+    async def emit(self, streams: int, rate: float) -> None:
+        """From now on so many answers emit `rate` tokens a second each, spread over time; the others pause."""
         for number, answer in enumerate(self._answers.streaming):
             if number < streams:
-                answer.speak(rate, number / streams)
+                answer.emit(rate, number / streams)
             else:
-                answer.fall_silent()
+                answer.pause()
 
     async def report(self) -> dict[str, int]:
-        """How many answers go on, and tokens written so far."""
+        """The number of answers under way, and of tokens written so far."""
         return {"streaming": len(self._answers.streaming), "written": self._answers.written}
 
 
 if __name__ == "__main__":
-    take_orders(Upstream())
+    serve_commands(Upstream())

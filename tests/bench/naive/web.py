@@ -1,8 +1,8 @@
 """The usual pattern, written well: a FastAPI `StreamingResponse` over one `XREAD BLOCK` a client.
 
-redis.asyncio with hiredis, a pooled connection a client while it reads, each event yielded as it is the custom. It
-resumes from `Last-Event-ID`, says `done`, and knows no limits, callers, keep-alives or write timeouts. `?joined=1`
-yields each answer of XREAD as one piece instead: the same pattern with a trick that few use, and that pays on replay.
+redis.asyncio with hiredis, a pooled connection a client while it reads, each event yielded alone, as is customary. It
+resumes from `Last-Event-ID`, ends with `done`, and has no limits, callers, keep-alives or write timeouts. `?joined=1`
+yields each reply of XREAD as one piece: the same pattern with a rarely used optimization, which pays on replay.
 """
 
 import os
@@ -21,9 +21,9 @@ redis: Redis = Redis.from_url(os.environ["REDIS_URL"], max_connections=20_000)
 
 @app.get("/streams/{name}")
 async def read(name: str, last_event_id: str = Header("0"), joined: bool = False) -> StreamingResponse:
-    told = (b"".join(page) async for page in pages(name, last_event_id)) if joined else events(name, last_event_id)
+    body = (b"".join(page) async for page in pages(name, last_event_id)) if joined else events(name, last_event_id)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(told, media_type="text/event-stream", headers=headers)
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
 async def events(name: str, last_id: str) -> AsyncIterator[bytes]:
@@ -33,12 +33,12 @@ async def events(name: str, last_id: str) -> AsyncIterator[bytes]:
 
 
 async def pages(name: str, last_id: str | bytes) -> AsyncIterator[list[bytes]]:
-    """What follows the id, as Server-Sent Events, until the end."""
+    """The entries after the id, as Server-Sent Events, until the end."""
     while True:
-        answer = await redis.xread({name: last_id}, count=PAGE, block=BLOCK_MS)
-        if not answer:
+        reply = await redis.xread({name: last_id}, count=PAGE, block=BLOCK_MS)
+        if not reply:
             continue
-        rows = answer[0][1]
+        rows = reply[0][1]
         yield [event(row, fields) for row, fields in rows]
         last_id, last = rows[-1]
         if b"done" in last:

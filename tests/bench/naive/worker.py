@@ -1,9 +1,9 @@
 """The usual pattern's worker: iterate the SDK's stream, await an `XADD` for each chunk.
 
-    OPENAI_BASE_URL=… REDIS_URL=… python -m bench.naive.worker      each line on stdin: so many more answers
+    OPENAI_BASE_URL=… REDIS_URL=… python -m bench.naive.worker      a number on stdin starts so many answers
 
-uvloop, hiredis, one client and one pool for all answers. To its favour it has no queue, leases, cancellation or
-timeouts.
+uvloop, hiredis, one client and one pool for all answers. It has no queue, leases, cancellation or timeouts, which is in
+its favour.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """nchan, Debian's module for nginx, with its Redis store: EventSource subscribers, publishers over keep-alive HTTP.
 
-One nginx worker, as one web process is compared with one. A channel keeps all that a trial tells it, as a log does.
-Publishers and subscribers meet in the same nginx, so `web` has the HTTP of both; `append` is the publishing client.
+One nginx worker, because one web process is compared with one. A channel keeps all messages of a trial, as a log does.
+Publishers and subscribers use the same nginx, so `web` contains the HTTP of both; `append` is the publishing client.
 """
 
 import shutil
@@ -55,18 +55,18 @@ http {{
 
 
 def missing() -> str | None:
-    """Why it cannot be measured here."""
+    """The reason why nchan cannot be measured here."""
     return None if NGINX and MODULE.exists() else "nchan is skipped: Debian's libnginx-mod-nchan is not installed."
 
 
 @asynccontextmanager
 async def nginx(stack: Stack) -> AsyncIterator[Served]:
     port, file = free_port(), stack.root / "nginx.conf"
-    told = CONFIGURATION.format(folder=stack.root, module=MODULE, redis=stack.redis.url.removesuffix("/0"), port=port)
-    file.write_text(told)
+    redis = stack.redis.url.removesuffix("/0")
+    file.write_text(CONFIGURATION.format(folder=stack.root, module=MODULE, redis=redis, port=port))
     command = [NGINX or "nginx", "-p", str(stack.root), "-c", str(file)]
     async with running(command, stack.root / "nginx.out") as process:
-        await process.listens(port)
+        await process.wait_for_port(port)
         yield Served(process.pid, port)
 
 

@@ -1,7 +1,7 @@
 """Vercel's resumable-stream on Node: a producer, and a web process that resumes the producer's streams for clients.
 
-Its log is the producer's memory; Redis carries what is said by pub/sub, a channel a listener. The packages stand in
-`RESUMABLE_STREAM`, a folder outside the tree into which `scripts/bench-peers` installs them.
+Its log is the producer's memory; Redis carries the chunks by pub/sub, a channel a listener. `RESUMABLE_STREAM` is the
+folder of its packages, outside the tree; `scripts/bench-peers` installs them there.
 """
 
 import os
@@ -21,7 +21,7 @@ FOLDER = Path(os.environ.get("RESUMABLE_STREAM", "/nonexistent"))
 
 
 def missing() -> str | None:
-    """Why it cannot be measured here."""
+    """The reason why resumable-stream cannot be measured here."""
     installed = shutil.which("node") and (FOLDER / "node_modules" / "resumable-stream").exists()
     return None if installed else "resumable-stream is skipped: it, or Node, is not installed."
 
@@ -30,7 +30,7 @@ def missing() -> str | None:
 async def resuming(stack: Stack) -> AsyncIterator[Served]:
     port, command = free_port(), ["node", str(PROGRAMS / "web.mjs")]
     async with running(command, stack.root / "node.log", FOLDER, REDIS_URL=stack.redis.url, PORT=str(port)) as process:
-        await process.listens(port)
+        await process.wait_for_port(port)
         yield Served(process.pid, port)
 
 

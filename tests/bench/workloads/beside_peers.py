@@ -10,7 +10,7 @@ from bench.workloads.scattered import SCATTERED, figures
 
 
 def missing() -> Sequence[str]:
-    """A word for each peer that is not installed."""
+    """The reason for each peer that is not installed."""
     return [why for why in (nchan.missing(), resumable_stream.missing()) if why]
 
 
@@ -24,7 +24,7 @@ def installed() -> Mapping[str, Side]:
 
 
 async def trials(shape: Shape, seconds: float) -> tuple[Delivery, Mapping[str, Delivery], dict[str, float]]:
-    """Ours, then each peer's, and the absolute figures of all."""
+    """Our trial, then those of the peers, and the absolute figures of all."""
     ours = await deliver(TAILRACE, shape, seconds)
     theirs = {name: await deliver(side, shape, seconds) for name, side in installed().items()}
     beside = figures("Tailrace", ours)

@@ -1,4 +1,4 @@
-"""One log, 1,000 readers: what an event costs that many read at once."""
+"""One log, 1,000 readers: the cost of an event that many clients read."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ FAN_OUT = Shape(logs=1, rate=4, readers=1000)
 
 
 async def fan_out(seconds: float) -> Sequence[Finding]:
-    """The measure of it compares with nchan (`scripts/bench-peers`); here are ours and the naive pattern's figures."""
+    """Figures of ours and of the naive pattern; the measure is a comparison with nchan (`scripts/bench-peers`)."""
     ours = await deliver(TAILRACE, FAN_OUT, seconds)
     naive = await deliver(NAIVE, FAN_OUT, seconds)
     return [Finding("fan-out", None, figures("Tailrace", ours) | figures("naive", naive))]

@@ -1,7 +1,7 @@
 """An idle worker: from POST to the first text, beside the same request sent to the upstream itself.
 
 Pairs, one at a time, each on a connection of its own: the upstream, which answers at once, then the product with
-`Accept: text/event-stream`. What is told is the difference of each pair: HTTP, admission, queue, take-over, upstream,
+`Accept: text/event-stream`. The measure is the difference of each pair: HTTP, admission, queue, acquisition, upstream,
 append, delivery.
 """
 
@@ -30,8 +30,8 @@ async def first_text(seconds: float) -> Sequence[Finding]:
             await worker.wait_for_log("runs up to")
             until, pairs = time.monotonic() + seconds, 0
             while time.monotonic() < until or pairs <= WARM_UP:
-                direct = await heard_after_ms(port, "/v1/chat/completions", b'"content":"@')
-                through = await heard_after_ms(frontend.port, "/v1/generations", b"event: text")
+                direct = await first_text_ms(port, "/v1/chat/completions", b'"content":"@')
+                through = await first_text_ms(frontend.port, "/v1/generations", b"event: text")
                 pairs += 1
                 if pairs > WARM_UP:
                     added.append(through - direct)
@@ -42,16 +42,16 @@ async def first_text(seconds: float) -> Sequence[Finding]:
     return [Finding("first-text/p50", latency.p50, beside), Finding("first-text/p99", latency.p99, {})]
 
 
-async def heard_after_ms(port: int, path: str, text: bytes) -> float:
-    """From before the connection is opened until these bytes have come."""
-    began, heard = time.monotonic(), b""
+async def first_text_ms(port: int, path: str, text: bytes) -> float:
+    """Milliseconds from before the connection is opened until these bytes have arrived."""
+    began, received = time.monotonic(), b""
     headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
     exchange = await open_exchange(port, "POST", path, headers, BODY)
     try:
         async for piece in exchange.chunks():
-            heard += piece
-            if text in heard:
+            received += piece
+            if text in received:
                 return 1000 * (time.monotonic() - began)
     finally:
         exchange.close()
-    raise AssertionError(f"no text: {heard[:200]!r}")
+    raise AssertionError(f"no text: {received[:200]!r}")

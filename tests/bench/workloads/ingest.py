@@ -1,10 +1,10 @@
 """60 upstream streams, 50 tokens a second each, into one worker; then more of them, until a core is 90 % full.
 
-A chunk counts when it has got into its log: what the upstream wrote while the window lasted, less what waits since,
-which is told by the age of what stands last in the logs. Ours is the product's worker with its queue, leases and all;
-the naive one (`naive.worker`) has only its loop. Nobody reads the logs. The upstream (`bench.upstream`) is a process of
-its own and keeps up with either. More streams are held while what stands last is younger than `FRESH_MS`; the highest
-rate is interpolated between the last two steps, or the last that was held.
+A chunk counts when it is in its log: the chunks that the upstream wrote in the window, less those still on their way,
+which the age of the last entries shows. Ours is the product's worker with its queue, leases and everything else; the
+naive one (`naive.worker`) has only its loop. The logs have no readers. The upstream (`bench.upstream`) is a process of
+its own and keeps up with either. A number of streams is sustained while the last entries are younger than `FRESH_MS`;
+the highest rate is interpolated between the last two steps, or is that of the last sustained one.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from redis.asyncio import Redis
 from bench.children import Load, load, python, running
 from bench.harness import product, usage
 from bench.measures import Finding
-from bench.timestamps import STAMP, now_us
+from bench.timestamps import TIMESTAMP, now_us
 from support.stack import Stack
 from system.wire_client import ask
 from tailrace import keys
@@ -31,14 +31,14 @@ FULL = 0.9
 FRESH_MS = 300.0
 STEP_S = 2.0
 SETTLE_S = 1.0
-CALM_S = 3.0  # for what it costs to begin hundreds of answers
-PATIENCE_S = 60.0
-ASKED = {"model": "bench", "messages": [{"role": "user", "content": "Go on."}]}
+CALM_S = 3.0  # lets the cost of starting hundreds of answers pass
+TIMEOUT_S = 60.0
+REQUEST = {"model": "bench", "messages": [{"role": "user", "content": "Go on."}]}
 AT_ONCE = 10
 
 
 class Step(NamedTuple):
-    """A window with so many streams: chunks a second that got in, cores used, age at its end of what stands last."""
+    """A window with so many streams: chunks appended a second, cores used, age of the last entries at its end."""
 
     rate: float
     worker: float
@@ -47,7 +47,7 @@ class Step(NamedTuple):
     age_ms: float
 
     @property
-    def is_held(self) -> bool:
+    def is_sustained(self) -> bool:
         return self.age_ms <= FRESH_MS
 
     def us(self, cores: float) -> float:
@@ -63,35 +63,35 @@ class Ingest(NamedTuple):
 
     @property
     def fullest(self) -> Step:
-        """The last that was held."""
-        return [self.steady, *(step for step in self.more if step.is_held)][-1]
+        """The last sustained step."""
+        return [self.steady, *(step for step in self.more if step.is_sustained)][-1]
 
     @property
-    def held(self) -> float:
+    def sustained_rate(self) -> float:
         """Chunks a second at 90 % of a core."""
         for low, high in itertools.pairwise([self.steady, *self.more]):
-            if high.is_held and low.worker < FULL <= high.worker:
+            if high.is_sustained and low.worker < FULL <= high.worker:
                 return low.rate + (FULL - low.worker) / (high.worker - low.worker) * (high.rate - low.rate)
         return self.fullest.rate
 
 
 class Side(NamedTuple):
-    """A worker under test: `ask(n)` has it run n more answers; they stand in the streams `logs`."""
+    """A worker under test: `start(n)` starts n more answers, which go into the Redis Streams `logs`."""
 
     pid: int
-    ask: Callable[[int], Awaitable[None]]
+    start: Callable[[int], Awaitable[None]]
     logs: list[str]
 
 
 async def ingest(seconds: float) -> Sequence[Finding]:
-    ours, naive = await take_in(tailrace_worker, seconds), await take_in(naive_worker, seconds)
+    ours, naive = await measure(tailrace_worker, seconds), await measure(naive_worker, seconds)
     beside: dict[str, float] = {}
-    for who, trial in (("Tailrace", ours), ("naive", naive)):
-        beside |= {f"{who}: worker µs": trial.steady.us(trial.steady.worker), f"{who}: held/s": trial.held}
-        beside[f"{who}: worker µs when full"] = trial.fullest.us(trial.fullest.worker)
-        beside |= {f"{who}: cores when full": trial.fullest.worker, f"{who}: upstream cores": trial.fullest.upstream}
-        beside[f"{who}: redis µs"] = trial.steady.us(trial.steady.redis)
-        beside[f"{who}: age ms"] = trial.steady.age_ms
+    for side, trial in (("Tailrace", ours), ("naive", naive)):
+        beside |= {f"{side}: worker µs": trial.steady.us(trial.steady.worker), f"{side}: held/s": trial.sustained_rate}
+        beside[f"{side}: worker µs when full"] = trial.fullest.us(trial.fullest.worker)
+        beside |= {f"{side}: cores when full": trial.fullest.worker, f"{side}: upstream cores": trial.fullest.upstream}
+        beside[f"{side}: redis µs"] = trial.steady.us(trial.steady.redis)
+        beside[f"{side}: age ms"] = trial.steady.age_ms
     full = ours.fullest
     redis = {"at tokens/s": full.rate, "µs at 3,000/s": ours.steady.us(ours.steady.redis)}
     return [
@@ -102,15 +102,15 @@ async def ingest(seconds: float) -> Sequence[Finding]:
 
 @contextlib.asynccontextmanager
 async def tailrace_worker(stack: Stack) -> AsyncIterator[Side]:
-    """The product's worker, asked by clients over HTTP."""
+    """The product's worker; clients create its generations over HTTP."""
     frontend, worker = await stack.add_frontend(), await stack.add_worker(max_jobs="1000")
     await worker.wait_for_log("runs up to")
     logs: list[str] = []
 
     async def create() -> None:
-        status, told = await ask(frontend.port, "POST", "/v1/generations", ASKED)
-        assert status == 202, told
-        logs.append(keys.log(told["id"]))
+        status, generation = await ask(frontend.port, "POST", "/v1/generations", REQUEST)
+        assert status == 202, generation
+        logs.append(keys.log(generation["id"]))
 
     async def more(count: int) -> None:
         for _ in range(count // AT_ONCE):
@@ -121,19 +121,19 @@ async def tailrace_worker(stack: Stack) -> AsyncIterator[Side]:
 
 @contextlib.asynccontextmanager
 async def naive_worker(stack: Stack) -> AsyncIterator[Side]:
-    """It takes the number of answers to run as a line on stdin."""
+    """The naive worker, which reads the number of answers to start as a line on stdin."""
     command, log = python("bench.naive.worker"), stack.root / "naive.log"
     logs: list[str] = []
     async with running(command, log, OPENAI_BASE_URL=stack.upstream, REDIS_URL=stack.redis.url) as worker:
 
         async def more(count: int) -> None:
             logs.extend(f"stream-{number}" for number in range(len(logs), len(logs) + count))
-            worker.tell(str(count))
+            worker.write_line(str(count))
 
         yield Side(worker.pid, more, logs)
 
 
-async def take_in(worker: Callable[[Stack], contextlib.AbstractAsyncContextManager[Side]], seconds: float) -> Ingest:
+async def measure(worker: Callable[[Stack], contextlib.AbstractAsyncContextManager[Side]], seconds: float) -> Ingest:
     async with load("bench.upstream") as upstream:
         port = await upstream.do("listen")
         async with (
@@ -141,45 +141,45 @@ async def take_in(worker: Callable[[Stack], contextlib.AbstractAsyncContextManag
             Redis.from_url(stack.redis.url) as redis,
         ):  # fmt: skip
             pids = {"worker": side.pid, "redis": stack.redis.pid, "upstream": upstream.pid}
-            await have(STREAMS, side, upstream)
+            await ensure_streams(STREAMS, side, upstream)
             steady = await step(STREAMS, seconds, side, upstream, redis, pids)
-            await have(MORE[-1], side, upstream)
+            await ensure_streams(MORE[-1], side, upstream)
             await asyncio.sleep(CALM_S)
             more: list[Step] = []
             for streams in MORE:
                 more.append(await step(streams, min(seconds, STEP_S), side, upstream, redis, pids))
-                if more[-1].worker >= FULL or not more[-1].is_held:
+                if more[-1].worker >= FULL or not more[-1].is_sustained:
                     break
             return Ingest(steady, more)
 
 
-async def have(streams: int, side: Side, upstream: Load) -> None:
-    """Wait until the upstream answers so many."""
-    await side.ask(streams - len(side.logs))
-    async with asyncio.timeout(PATIENCE_S):
+async def ensure_streams(streams: int, side: Side, upstream: Load) -> None:
+    """Start answers until the upstream has so many under way."""
+    await side.start(streams - len(side.logs))
+    async with asyncio.timeout(TIMEOUT_S):
         while (await upstream.do("report"))["streaming"] < streams:  # noqa: ASYNC110 - in another process
             await asyncio.sleep(0.05)
 
 
 async def step(streams: int, seconds: float, side: Side, upstream: Load, redis: Redis, pids: Mapping[str, int]) -> Step:
-    """A window in which so many speak."""
-    await upstream.do("speak", streams=streams, rate=RATE)
+    """A window in which so many answers emit tokens."""
+    await upstream.do("emit", streams=streams, rate=RATE)
     await asyncio.sleep(SETTLE_S)
     before, was_ms = await upstream.do("report"), await age_of_last(redis, side.logs, streams)
     used = await usage(seconds, pids)
     after, age_ms = await upstream.do("report"), await age_of_last(redis, side.logs, streams)
-    waits = RATE * streams * (age_ms - was_ms) / 1000
+    pending = RATE * streams * (age_ms - was_ms) / 1000
     cores = {name: spent / used.seconds for name, spent in used.cpu_s.items()}
-    return Step((after["written"] - before["written"] - waits) / used.seconds, **cores, age_ms=age_ms)
+    return Step((after["written"] - before["written"] - pending) / used.seconds, **cores, age_ms=age_ms)
 
 
 async def age_of_last(redis: Redis, logs: Sequence[str], streams: int) -> float:
-    """How old the newest stamp of a log is, ms: the median of those that grow (the youngest ones)."""
+    """The age of a log's newest timestamp, ms: the median of the logs that grow (the youngest ones)."""
     pipe = redis.pipeline(transaction=False)
     for log in logs:
         pipe.xrevrange(log, count=1)
     newest = []
     for rows in await pipe.execute():
-        stamps = STAMP.findall(b"".join(rows[0][1].values())) if rows else []
-        newest.append(int(stamps[-1]) if stamps else 0)
+        timestamps = TIMESTAMP.findall(b"".join(rows[0][1].values())) if rows else []
+        newest.append(int(timestamps[-1]) if timestamps else 0)
     return (now_us() - statistics.median(sorted(newest)[-streams:])) / 1000

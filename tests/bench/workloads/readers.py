@@ -1,8 +1,8 @@
 """10,000 readers on one process, each of a log of its own, 5,000 events a second, every feature on.
 
-Callers with keys, write timeouts, and the beat of 15 s, on which every reader looks at its log: the window begins when
-the first reader's beat is due, so that nearly all fall into it (more a second than in the long run). Memory is what the
-web process has grown by since before the first reader, a reader; the kernel's socket buffers are not in it.
+Callers have keys, clients have write timeouts, and every 15 s each reader sends a keep-alive and checks its position.
+The window begins when the first keep-alive is due, so it contains nearly all of them (more a second than on average).
+Memory is the growth of the web process since before the first reader, divided by the readers, without socket buffers.
 """
 
 import resource
@@ -19,7 +19,7 @@ KEEPALIVE_S = 15.0
 
 
 async def readers(seconds: float) -> Sequence[Finding]:
-    """On a machine that allows fewer open files, fewer readers; the figures beside say how many."""
+    """A machine that allows fewer open files has fewer readers; the figures contain their number."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     count = min(READERS, files - SPARE_FILES)
     limits = {"max_readers": "20000", "max_readers_per_caller": "20000"}

@@ -1,7 +1,7 @@
-"""What a token costs in Redis' memory: logs with and without 10,000 deltas, one token an entry.
+"""Memory of a token in Redis: logs with and without 10,000 deltas, one token an entry.
 
-`MEMORY USAGE … SAMPLES 0` of the log's key, the difference a token. The tokens are the demo model's prose, cut as it
-cuts them (up to six letters, with the space before).
+`MEMORY USAGE … SAMPLES 0` of the log's key, the difference a token. The tokens are the demo model's prose, cut in the
+same way (up to six letters, with the space before).
 """
 
 from collections.abc import Sequence
@@ -20,22 +20,22 @@ TOKENS = 10_000
 
 
 async def redis_memory(seconds: float) -> Sequence[Finding]:
-    words = PIECE.findall(long_answer_to("What does a token cost?"))
+    texts = PIECE.findall(long_answer_to("What does a token cost?"))
     async with product() as stack:
         redis: Redis = Redis.from_url(stack.redis.url)
-        ours = await growth(redis, "log", stack.redis.url, words)
-        naive = await growth(redis, "naive", stack.redis.url, words)
+        ours = await growth(redis, "log", stack.redis.url, texts)
+        naive = await growth(redis, "naive", stack.redis.url, texts)
         await redis.aclose()
-    length = fmean(len(words[i % len(words)].encode()) for i in range(TOKENS))
+    length = fmean(len(texts[i % len(texts)].encode()) for i in range(TOKENS))
     return [Finding("redis/bytes", ours, {"bytes of text": length, "naive: bytes": naive})]
 
 
-async def growth(redis: Redis, sink: str, url: str, words: Sequence[str]) -> float:
-    """Bytes a token: a log with tokens less one without."""
+async def growth(redis: Redis, sink: str, url: str, texts: Sequence[str]) -> float:
+    """Bytes a token: the size of a log with tokens less that of one without."""
     async with load("bench.appending", sink, url) as append:
         names = await append.do("create", logs=2)
-        await append.do("fill", logs=[1], tokens=TOKENS, words=words, end=False)
-        await append.do("fill", logs=[0], tokens=1, words=words, end=False)
+        await append.do("fill", logs=[1], tokens=TOKENS, texts=texts, end=False)
+        await append.do("fill", logs=[0], tokens=1, texts=texts, end=False)
     keys_of = [keys.log(name) if sink == "log" else name for name in names]
     empty, full = [int(await redis.memory_usage(key, samples=0) or 0) for key in keys_of]
     return (full - empty) / (TOKENS - 1)

@@ -1,7 +1,8 @@
-"""A finished log of 50,000 tokens, one an entry, read from its beginning by 4 clients at once, again and again.
+"""A finished log of 50,000 tokens, one an entry, read from its beginning by 4 clients at once, repeatedly.
 
-Counted are the tokens that clients have received. The naive pattern sends an event a token, as it is the custom; what
-it does when it sends each answer of XREAD as one piece is told beside. Tailrace merges adjacent deltas on catch-up.
+The tokens that clients receive are counted. The naive pattern sends an event a token, as is customary; the figures
+beside it include the variant that sends each reply of XREAD as one piece. Tailrace coalesces adjacent deltas when a
+reader catches up.
 """
 
 from collections.abc import Sequence
@@ -14,12 +15,12 @@ from bench.harness import get, product
 from bench.measures import Finding
 
 TOKENS = 50_000
-TOKEN = "~told"  # five characters, the first of them the clients' mark
+TOKEN = "~text"  # five characters, the first is the mark that clients count
 READERS = 4
 
 
 class Replay(NamedTuple):
-    """One trial: tokens that the clients were told, CPU of the web process and Redis, seconds on the wall."""
+    """One trial: tokens that clients received, CPU of the web process and of Redis, seconds of wall time."""
 
     tokens: int
     web_s: float
@@ -32,9 +33,9 @@ class Replay(NamedTuple):
 
 
 async def replay(seconds: float) -> Sequence[Finding]:
-    ours = await tell_again(TAILRACE._replace(append=appends_to("log")), seconds)  # an entry a token
-    naive = await tell_again(NAIVE, seconds)
-    joined = await tell_again(NAIVE._replace(path=NAIVE.path + "?joined=1"), seconds)
+    ours = await replay_trial(TAILRACE._replace(append=appends_to("log")), seconds)  # an entry a token
+    naive = await replay_trial(NAIVE, seconds)
+    joined = await replay_trial(NAIVE._replace(path=NAIVE.path + "?joined=1"), seconds)
     beside = {}
     for side, trial in (("Tailrace", ours), ("naive", naive), ("naive joined", joined)):
         beside[f"{side}: tokens a web CPU s"] = trial.tokens_a_cpu_s
@@ -43,19 +44,19 @@ async def replay(seconds: float) -> Sequence[Finding]:
     return [Finding("replay/tokens", ours.tokens_a_cpu_s / naive.tokens_a_cpu_s, beside)]
 
 
-async def tell_again(side: Side, seconds: float) -> Replay:
+async def replay_trial(side: Side, seconds: float) -> Replay:
     async with (
         product() as stack, side.web(stack) as web,
         side.append(stack, web) as append, load("bench.reading") as readers,
     ):  # fmt: skip
         (name,) = await append.do("create", logs=1)
-        await append.do("fill", logs=[0], tokens=TOKENS, words=[TOKEN])
+        await append.do("fill", logs=[0], tokens=TOKENS, texts=[TOKEN])
         requests = [get(side.path.format(name), ["Connection: close"])] * READERS
         await readers.do("replay", port=web.port, requests=requests[:1], seconds=0)
         before = procfs.cpu_s(web.pid), procfs.cpu_s(stack.redis.pid)
-        told = await readers.do("replay", port=web.port, requests=requests, seconds=seconds)
+        received = await readers.do("replay", port=web.port, requests=requests, seconds=seconds)
         web_s, redis_s = procfs.cpu_s(web.pid) - before[0], procfs.cpu_s(stack.redis.pid) - before[1]
-    wanted = told["rounds"] * READERS * TOKENS
-    if told["tokens"] != wanted:
-        raise AssertionError(f"{side.path}: {told['tokens']:,} tokens of {wanted:,} were told")
-    return Replay(told["tokens"], web_s, redis_s, told["seconds"])
+    wanted = received["rounds"] * READERS * TOKENS
+    if received["tokens"] != wanted:
+        raise AssertionError(f"{side.path}: {received['tokens']:,} tokens of {wanted:,} were received")
+    return Replay(received["tokens"], web_s, redis_s, received["seconds"])

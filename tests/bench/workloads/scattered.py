@@ -1,4 +1,4 @@
-"""200 live logs, 20 events a second each, scattered in time, a reader each: what an event costs.
+"""200 live logs, 20 events a second each, scattered in time, a reader each: the cost of an event.
 
 Beside it the floor (`bench.floor`): the same writes to the same readers, by a loop that does nothing else.
 """
@@ -17,7 +17,7 @@ SCATTERED = Shape(logs=200, rate=20)
 
 
 async def scattered(seconds: float) -> Sequence[Finding]:
-    """One run: ours, then the naive pattern's, each on a fresh stage; then the floor."""
+    """One run: our trial, then the naive pattern's, each on a new stack; then the floor."""
     ours = await deliver(TAILRACE, SCATTERED, seconds)
     naive = await deliver(NAIVE, SCATTERED, seconds)
     beside = figures("Tailrace", ours) | figures("naive", naive) | {"floor: web µs": await floor_us(seconds)}
@@ -39,16 +39,16 @@ async def floor_us(seconds: float) -> float:
             before = procfs.cpu_s(writing.pid)
             await asyncio.sleep(seconds)
             used = procfs.cpu_s(writing.pid) - before
-            heard = await readers.do("report")
+            report = await readers.do("report")
     finally:
         writing.kill()
         await writing.wait()
-    return 1e6 * used / float(heard["latency"]["samples"])
+    return 1e6 * used / float(report["latency"]["samples"])
 
 
-def figures(who: str, trial: Delivery) -> dict[str, float]:
+def figures(side: str, trial: Delivery) -> dict[str, float]:
     """The absolute figures of a side."""
     usage, events = trial.usage, trial.delivered
-    told = {f"{who}: {name} µs": usage.us_an_event(events, name) for name in ("web", "redis", "append")}
-    told |= {f"{who}: events an append": trial.together, f"{who}: delivered share": trial.share}
-    return told | {f"{who}: p50 ms": trial.latency.p50, f"{who}: p99 ms": trial.latency.p99}
+    absolute = {f"{side}: {name} µs": usage.us_an_event(events, name) for name in ("web", "redis", "append")}
+    absolute |= {f"{side}: events an append": trial.batch_size, f"{side}: delivered share": trial.share}
+    return absolute | {f"{side}: p50 ms": trial.latency.p50, f"{side}: p99 ms": trial.latency.p99}

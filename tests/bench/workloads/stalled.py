@@ -1,8 +1,8 @@
 """200 live readers, without and with 2,000 stalled ones beside them on the same process.
 
-A stalled reader asks for a log of a megabyte, takes the status line and reads no more, so its socket is full;
-the write timeout, which would cut it after 30 s, is set beyond the trial. Its memory is what the web process grows by
-when they come; kernel buffers are not in it.
+A stalled reader requests a log of a megabyte, reads the status line and nothing more, so its socket is full. The write
+timeout, which would cut it after 30 s, is longer than the trial. Its memory is the growth of the web process when the
+stalled readers connect, without kernel buffers.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ async def stalled(seconds: float) -> Sequence[Finding]:
         load("bench.appending", "worker", stack.redis.url) as append, load("bench.reading") as readers,
     ):  # fmt: skip
         long = await filling.do("create", logs=LONG_LOGS)
-        await filling.do("fill", logs=list(range(LONG_LOGS)), tokens=LONG_TOKENS, words=[LONG_TOKEN])
+        await filling.do("fill", logs=list(range(LONG_LOGS)), tokens=LONG_TOKENS, texts=[LONG_TOKEN])
         live = await append.do("create", logs=LIVE.logs)
         await readers.do("follow", port=web.port, requests=[get(TAILRACE.path.format(name)) for name in live])
         await append.do("start", rate=LIVE.rate)
@@ -44,11 +44,11 @@ async def stalled(seconds: float) -> Sequence[Finding]:
         grown = procfs.rss_bytes(web.pid) - before
         beside = await window(seconds, pids, append, readers)
         left = await idlers.do("report")
-    told: dict[str, float] = {}
+    latencies: dict[str, float] = {}
     for side, trial in (("without", without), ("with", beside)):
-        told |= {f"{side}: p50 ms": trial.latency.p50, f"{side}: p99 ms": trial.latency.p99}
-        told[f"{side}: web µs an event"] = trial.web_us()
+        latencies |= {f"{side}: p50 ms": trial.latency.p50, f"{side}: p99 ms": trial.latency.p99}
+        latencies[f"{side}: web µs an event"] = trial.web_us()
     return [
-        Finding("stalled/p99", beside.latency.p99 / without.latency.p99, told),
+        Finding("stalled/p99", beside.latency.p99 / without.latency.p99, latencies),
         Finding("stalled/rss", grown / STALLED / 1000, {"stalled": STALLED, "cut": left["cut"]}),
     ]

@@ -1,7 +1,7 @@
-// The producing side: orders as JSON lines on stdin, an answer each on stdout, like bench.appending.
+// The producing side: commands as JSON lines on stdin, a result each on stdout, like bench.appending.
 //
-// Event k goes to stream k mod n at k / rate seconds. Node's timers count in ms, which would make bursts of what is meant
-// to be scattered: shorter waits block. The stream a producer gives to its own first client is read, and thrown away.
+// Event k goes to stream k mod n at k / rate seconds. Node's timers have a resolution of 1 ms, which would turn scattered
+// events into bursts, so shorter waits block. The stream for the producer's own first client is read and discarded.
 import { randomUUID } from "node:crypto";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -12,7 +12,7 @@ const { createResumableStreamContext } = require("resumable-stream");
 
 const context = createResumableStreamContext({ waitUntil: null });
 const sources = [];
-const cell = new Int32Array(new SharedArrayBuffer(4)); // nobody ever wakes who waits for it
+const cell = new Int32Array(new SharedArrayBuffer(4)); // never notified: waiting for it is sleeping
 const COARSE_S = 0.002;
 let appended = 0;
 let ticks = 0;
@@ -20,9 +20,9 @@ let behind = 0;
 
 const seconds = () => Number(process.hrtime.bigint()) / 1e9; // CLOCK_MONOTONIC
 
-function stamped() {
+function timestampedText() {
   const micros = (process.hrtime.bigint() / 1000n).toString().padStart(16, "0");
-  return `data: {"text":"@${micros} told"}\n\n`;
+  return `data: {"text":"@${micros} text"}\n\n`;
 }
 
 async function create() {
@@ -45,13 +45,13 @@ async function keepAppending(rate) {
     else {
       behind = Math.max(behind, -wait);
       ticks++;
-      for (; k <= now * rate; k++, appended++) sources[k % sources.length].enqueue(stamped());
+      for (; k <= now * rate; k++, appended++) sources[k % sources.length].enqueue(timestampedText());
     }
     await new Promise(setImmediate);
   }
 }
 
-const orders = {
+const commands = {
   async create({ logs }) {
     const names = [];
     for (let i = 0; i < logs; i++) names.push(await create());
@@ -71,7 +71,7 @@ const orders = {
 };
 
 for await (const line of createInterface({ input: process.stdin })) {
-  const order = JSON.parse(line);
-  process.stdout.write(`${JSON.stringify(await orders[order.do](order))}\n`);
+  const command = JSON.parse(line);
+  process.stdout.write(`${JSON.stringify(await commands[command.do](command))}\n`);
 }
 process.exit();

@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import { createRequire } from "node:module";
 
-const require = createRequire(`${process.cwd()}/`); // the packages stand in the folder it is started in
+const require = createRequire(`${process.cwd()}/`); // the packages are in the working directory
 const { createResumableStreamContext } = require("resumable-stream");
 
 const context = createResumableStreamContext({ waitUntil: null });
