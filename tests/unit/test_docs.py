@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from pydantic import SecretStr
 
-from system.chaos import SCENARIOS
+from system.scenarios import SCENARIOS
 from tailrace.errors import Gone, Misconfigured, RetryableError, TailraceError
 from tailrace.events import (
     KINDS,
@@ -207,8 +207,8 @@ def decoded(kind: type[Event], data: dict[str, Any]) -> Event:
 @pytest.mark.parametrize(
     ("title", "frame"),
     [
-        ("`restarted` without an id", native.frame("restarted", native.data(native.FORGET))),
-        ("`gone`", native.frame("gone", {"reason": "expired"})),
+        ("`restarted` without an id", native.encode_restart()),
+        ("`gone`", native.encode_gone("expired")),
     ],
 )
 def test_example_of_a_frame_outside_the_log_is_what_the_encoder_writes(title: str, frame: bytes) -> None:

@@ -96,11 +96,14 @@ class ReadableLog:
         Raises:
             NotFound, Gone: as `state`.
         """
-        request: Json = msgspec.json.decode(await self.stored_request(generation_id))
+        stored = await self.server.execute_alone("HGET", keys.state(generation_id), "request")
+        if stored is None:
+            raise await self._missing(generation_id, None)
+        request: Json = msgspec.json.decode(stored)
         return request
 
     async def stored_request(self, generation_id: str) -> memoryview:
-        """The same as JSON.
+        """The same as JSON, in one buffer.
 
         Raises:
             NotFound, Gone: as `state`.

@@ -44,7 +44,7 @@ async def create(seconds: float) -> Sequence[Finding]:
         port = free_port()
         command, log = uvicorn("bench.naive.create:app", port), stack.root / "plain.log"
         async with running(command, log, REDIS_URL=stack.redis.url) as plain:
-            await plain.listens(port)
+            await plain.wait_for_port(port)
             theirs = await trial(stack, plain.pid, port, seconds)
     beside = {f"Tailrace: {name}": value for name, value in ours._asdict().items()}
     beside |= {f"plain: {name}": value for name, value in theirs._asdict().items()}
