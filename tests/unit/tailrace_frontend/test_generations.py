@@ -1,0 +1,282 @@
+"""The operations on generations without HTTP, on a real server: their trips, their promises, their refusals."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from support.log_writer import LogWriter
+from support.queues import LEASE_MS, LONGEST_LIFE_S
+from tailrace import keys
+from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, Unavailable
+from tailrace.events import Json, Options, Text
+from tailrace.log import Log
+from tailrace.log.state import GenerationState
+from tailrace.queue import Queue, Submission
+from tailrace.redis.server import RETRIES, RedisServer
+from tailrace.scripts import Command
+from tailrace.settings import Settings
+from tailrace_frontend.generations import Generations, IdempotencyKey
+from tailrace_frontend.streaming.hub import Hub
+
+REQUEST: Json = {"model": "scripted", "messages": [{"role": "user", "content": "?"}]}
+KEY = IdempotencyKey("key", b"body")
+OWNER = "anna"
+OPTIONS = Options(deadline_s=60, retention_s=60)
+
+
+class CountingServer(RedisServer):
+    """A server that records each trip: the commands that were sent together. `before_trip` is called before each."""
+
+    def __init__(self, client: Redis) -> None:
+        super().__init__(client)
+        self.trips: list[list[Command]] = []
+        self.before_trip: Callable[[], Awaitable[None]] | None = None
+
+    async def _trip(self, commands: Sequence[Command]) -> None:
+        if self.before_trip:
+            await self.before_trip()
+        self.trips.append(list(commands))
+
+    async def execute_many(self, commands: Sequence[Command], *, retries: int = RETRIES) -> list[Any]:
+        await self._trip(commands)
+        return await super().execute_many(commands, retries=retries)
+
+    async def execute_alone(self, *command: Any) -> Any:
+        await self._trip([command])
+        return await super().execute_alone(*command)
+
+    async def read_bulk(self, *command: Any) -> memoryview | None:
+        await self._trip([command])
+        return await super().read_bulk(*command)
+
+
+@pytest.fixture
+def server(redis: Redis) -> CountingServer:
+    return CountingServer(redis)
+
+
+@pytest.fixture
+def queue(server: CountingServer) -> Queue:
+    return Queue(server, lease_ms=LEASE_MS, longest_life_s=LONGEST_LIFE_S)
+
+
+@pytest.fixture
+def generations(server: CountingServer, queue: Queue) -> Generations:
+    return generations_with(server, queue)
+
+
+def generations_with(server: CountingServer, queue: Queue, **settings: Any) -> Generations:
+    chosen, log = Settings(**settings), Log(server, LEASE_MS)
+    return Generations(chosen, log, queue, Hub(chosen, log))
+
+
+async def create(generations: Generations, key: IdempotencyKey | None = None, owner: str = OWNER) -> str:
+    state, _ = await generations.create(owner, REQUEST, OPTIONS, key)
+    return state.record.id
+
+
+async def stored_keys(redis: Redis) -> set[bytes]:
+    """The keys of generations and of the queue; a claim is none."""
+    return {key for key in await redis.keys("*") if b":idempotency:" not in key}
+
+
+# Creation
+
+
+@pytest.mark.parametrize(("key", "at_most"), [(None, 5), (KEY, 6)])
+async def test_creation_takes_few_trips_and_commands(
+    server: CountingServer, queue: Queue, key: IdempotencyKey | None, at_most: int
+) -> None:
+    await create(generations_with(server, queue))  # the server knows the scripts now
+    server.trips.clear()
+    await create(generations_with(server, queue), key)  # this one also asks for the server's memory
+    assert len(server.trips) <= at_most
+    assert sum(map(len, server.trips)) <= 12
+
+
+async def test_creation_stores_the_generation_and_enqueues_its_job(
+    generations: Generations, queue: Queue, redis: Redis
+) -> None:
+    await redis.script_flush()
+    state, submission = await generations.create(OWNER, REQUEST, OPTIONS)
+    assert isinstance(state, GenerationState)
+    assert (state.status, state.record.owner, state.record.model) == ("queued", OWNER, "scripted")
+    assert submission == Submission(1, 0)
+    assert await queue.jobs.position(state.job_id) == 1
+    assert await queue.index.unfinished_of(OWNER, state.record.created) == 1
+
+
+async def test_repeat_with_the_key_is_the_same_generation_and_the_same_job(
+    generations: Generations, queue: Queue
+) -> None:
+    first = await create(generations, KEY)
+    assert await create(generations, KEY) == first
+    assert await queue.jobs.depth() == 1
+
+
+async def test_repeats_at_the_same_time_are_one_generation(generations: Generations, queue: Queue) -> None:
+    assert len(set(await asyncio.gather(*(create(generations, KEY) for _ in range(20))))) == 1
+    assert await queue.jobs.depth() == 1
+
+
+async def test_repeat_of_a_generation_that_has_ended_waits_for_no_worker(generations: Generations, log: Log) -> None:
+    state, _ = await generations.create(OWNER, REQUEST, OPTIONS, KEY)
+    await generations.cancel(state.record.id, OWNER)
+    again, submission = await generations.create(OWNER, REQUEST, OPTIONS, KEY)
+    assert (again.record.id, again.status, submission) == (state.record.id, "cancelled", None)
+    assert (await log.state(state.record.id)).is_final
+
+
+async def test_repeat_of_a_deleted_generation_is_gone(generations: Generations) -> None:
+    await generations.delete(await create(generations, KEY), OWNER)
+    with pytest.raises(Gone):
+        await create(generations, KEY)
+
+
+async def test_key_with_another_body_is_refused(generations: Generations) -> None:
+    await create(generations, KEY)
+    with pytest.raises(IdempotencyKeyReused):
+        await create(generations, IdempotencyKey(KEY.key, b"another body"))
+
+
+async def test_key_of_another_caller_is_another_key(generations: Generations) -> None:
+    assert await create(generations, KEY) != await create(generations, KEY, "berta")
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("limit", [{"max_queued": 1}, {"max_unfinished_per_caller": 1}])
+async def test_refused_creation_leaves_nothing_behind(
+    server: CountingServer, queue: Queue, redis: Redis, limit: dict[str, int]
+) -> None:
+    generations = generations_with(server, queue, **limit)
+    await create(generations)
+    before = await stored_keys(redis)
+    for key in (None, KEY):
+        with pytest.raises(RateLimited):
+            await create(generations, key)
+    assert await stored_keys(redis) == before
+
+
+async def test_repeat_is_served_even_when_new_work_is_refused(server: CountingServer, queue: Queue) -> None:
+    generations = generations_with(server, queue, max_queued=1)
+    first = await create(generations, KEY)
+    assert await create(generations, KEY) == first
+
+
+async def test_full_server_refuses_at_any_trip_and_keeps_nothing(
+    generations: Generations, server: CountingServer, redis: Redis
+) -> None:
+    """Redis reaches `maxmemory` before the first, the second, … trip of a creation."""
+    await create(generations)  # the use of memory is known now, so admission does not refuse first
+    server.trips.clear()
+    await create(generations)
+    trips = len(server.trips)
+    before = await stored_keys(redis)
+    refused = 0
+    for full_from in range(trips):
+        left = full_from
+
+        async def fill() -> None:
+            nonlocal left
+            if left == 0:
+                await redis.config_set("maxmemory", "1")
+            left -= 1
+
+        server.before_trip = fill
+        try:
+            await create(generations)
+        except (RedisFull, Unavailable):
+            refused += 1
+        else:
+            before = await stored_keys(redis)
+        finally:
+            server.before_trip = None
+            await redis.config_set("maxmemory", "0")
+        assert await stored_keys(redis) == before
+    assert refused >= 2
+
+
+async def test_generation_lost_while_it_was_created_is_not_accepted(
+    generations: Generations, server: CountingServer, redis: Redis
+) -> None:
+    await create(generations)
+    server.trips.clear()
+    await create(generations)
+    trips = len(server.trips)
+
+    async def lose_before_the_last_trip() -> None:
+        if len(server.trips) == 2 * trips - 1:
+            await redis.flushall()
+
+    server.before_trip = lose_before_the_last_trip
+    with pytest.raises(Unavailable, match="lost"):
+        await create(generations)
+
+
+# Reading
+
+
+async def test_get_returns_the_request_and_the_output_so_far(generations: Generations, log: Log) -> None:
+    generation_id = await create(generations)
+    waiting = await generations.get(generation_id, OWNER)
+    assert (waiting.position, waiting.workers, list(waiting.output)) == (1, 0, [])
+    writer = await LogWriter.start(log, generation_id)
+    await writer.write(Text(0, "a"), Text(0, "b"))
+    running = await generations.get(generation_id, OWNER)
+    assert (running.state.status, running.position, running.done) == ("running", None, None)
+    assert "ab" in str(running.output)
+    await writer.finish()
+    ended = await generations.get(generation_id, OWNER)
+    assert ended.done is not None
+    assert ended.done.status == "completed"
+    assert b'"ab"' in bytes(ended.output)
+    assert b'"scripted"' in bytes(ended.request)
+
+
+async def test_list_has_the_callers_generations_newest_first(generations: Generations) -> None:
+    states = [(await generations.create(OWNER, REQUEST, OPTIONS))[0] for _ in range(3)]
+    mine = [id_ for _, id_ in sorted((state.record.created, state.record.id) for state in states)]
+    await create(generations, owner="berta")
+    found, has_more = await generations.list(OWNER, 2, None)
+    assert ([state.record.id for state in found], has_more) == (mine[:0:-1], True)
+    found, has_more = await generations.list(OWNER, 2, mine[1])
+    assert ([state.record.id for state in found], has_more) == (mine[:1], False)
+
+
+async def test_list_forgets_generations_that_have_vanished(generations: Generations, redis: Redis) -> None:
+    kept, vanished = [await create(generations) for _ in range(2)]
+    await redis.delete(*keys.of_generation(vanished))
+    for _ in range(2):
+        found, has_more = await generations.list(OWNER, 1, None)
+        assert ([state.record.id for state in found], has_more) == ([kept], False)
+
+
+# Ending
+
+
+async def test_cancel_ends_a_waiting_generation_and_removes_its_job(generations: Generations, queue: Queue) -> None:
+    generation_id = await create(generations)
+    for _ in range(2):
+        snapshot = await generations.cancel(generation_id, OWNER)
+        assert (snapshot.state.status, await queue.jobs.depth()) == ("cancelled", 0)
+
+
+async def test_delete_removes_the_log_and_the_place_in_the_list(generations: Generations, log: Log) -> None:
+    generation_id = await create(generations)
+    await generations.delete(generation_id, OWNER)
+    assert await generations.list(OWNER, 10, None) == ([], False)
+    with pytest.raises(Gone, match="deleted"):
+        await log.state(generation_id, OWNER)
+
+
+@pytest.mark.parametrize("operation", ["get", "cancel", "delete"])
+async def test_generation_of_another_caller_is_not_found(generations: Generations, log: Log, operation: str) -> None:
+    generation_id = await create(generations)
+    with pytest.raises(NotFound):
+        await getattr(generations, operation)(generation_id, "berta")
+    assert (await log.state(generation_id, OWNER)).status == "queued"
