@@ -111,7 +111,7 @@ class Attempt:
 
     async def _execute(self, reason: RestartReason) -> None:
         writer, state = self.writer, self.writer.state
-        if writer.output.said and state.record.options.on_interrupt == "fail":
+        if writer.output.has_items and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=failure("worker_lost"))
         if reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts):
             return await self._finish("failed", error=reached)

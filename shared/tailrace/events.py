@@ -1,23 +1,25 @@
-"""The vocabulary: ten kinds of event, as fine as the finest wire that tells them.
+"""The ten kinds of event in a log. They are as fine as the most detailed wire format, OpenAI's Responses.
 
-    created      the generation exists; everything else may take its time
-    started      a worker has it, nothing is said yet
-    opened       an item begins: text, reasoning, a refusal or a tool call
-    text         ┐
-    reasoning    │ a piece of an item, as it came
-    refusal      │
-    arguments    ┘
-    closed       an item ends before the generation does; carries the whole item
-    restarted    a later attempt begins anew; clients discard the text so far
-    done         the end: status, finish reasons, usage, error and the whole output, once
+    created         the generation exists
+    started         a worker runs it; nothing is opened yet
+    item_opened     an item begins: text, reasoning, a refusal or a tool call
+    text            ┐
+    reasoning       │ a piece of an item, as it came
+    refusal         │
+    tool_arguments  ┘
+    item_closed     an item ends before the generation does; carries the whole item
+    restarted       a later attempt begins anew; clients discard all items so far
+    done            the end: status, finish reasons, usage, error and the whole output, once
 
-Rule 1: an *item* is numbered over the whole generation in order of opening, and is the Responses wire's `output_index`.
-It has exactly one part. Rule 2: an event takes as many *numbers* as the Responses wire tells frames for it: its
-`seq_span`. An entry's id carries the last of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before
-it, in every log, for ever. Rule 3: what an upstream said beside these words rides in `extra` of the entry it came with;
-nothing is dropped. Rule 4: an end is one entry. `done` closes what is `open` and holds what whoever comes later needs.
+1. An *item* is numbered over the whole generation in order of opening: the `output_index` of Responses. An item has
+   exactly one part.
+2. An event takes as many sequence numbers as Responses has frames for it: its `seq_span`. An entry's id carries the
+last
+   of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before it, in every log.
+3. Fields of an upstream that no kind has are kept in `extra` of the entry that they came with. Nothing is dropped.
+4. An end is one entry. `done` closes what is `open` and holds everything that a later reader needs.
 
-A new frame in the Responses wire changes widths: then `VERSION` grows, and `created` says by which one a log counts.
+A new frame in Responses changes spans: then `VERSION` grows, and `created` names the version by which a log counts.
 """
 
 from typing import Any, ClassVar, Literal
@@ -37,7 +39,7 @@ Json = dict[str, Any]
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """One item of the output, whole. `text` for text, reasoning and refusal; the last five for a call.
 
-    `logprobs` only where the generation's head asks for them. `status` is `incomplete` for what was cut short.
+    `logprobs` only where the generation's record asks for them. `status` is `incomplete` for what was cut short.
     """
 
     item: int
@@ -55,14 +57,14 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def closings(self) -> int:
-        """Frames the Responses wire tells to close it."""
+        """The number of frames that close it in Responses."""
         return 2 if self.type == "call" else 3
 
 
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What else the upstream's chunk had: on the chunk, the choice, the delta, the tool call.
+    """Further fields of the upstream's chunk: of the chunk, the choice, the delta, the tool call.
 
-    `before` counts the annotations of this item told by earlier entries.
+    `before` counts the annotations of this item in earlier entries.
     """
 
     chunk_fields: Json = {}
@@ -77,8 +79,8 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def logprobs(self) -> list[Json]:
-        told = self.choice.get("logprobs")
-        return objects_in(told.get("content")) if isinstance(told, dict) else []
+        logprobs = self.choice.get("logprobs")
+        return objects_in(logprobs.get("content")) if isinstance(logprobs, dict) else []
 
 
 def objects_in(value: Any) -> list[Json]:
@@ -96,7 +98,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Created(Event, frozen=True, omit_defaults=False):
-    """`at`: epoch seconds by Redis' clock. `queued`: tell `response.queued` too (background)."""
+    """`at`: epoch seconds by Redis' clock. `queued`: Responses sends `response.queued`, too (background)."""
 
     kind = "created"
     at: float
@@ -151,7 +153,7 @@ class Text(Delta, frozen=True, omit_defaults=True):
 
 
 class Reasoning(Delta, frozen=True, omit_defaults=True):
-    """`key`: what the upstream calls it on the chat wire."""
+    """`key`: its name in the upstream's chunks."""
 
     kind = "reasoning"
     key: str = "reasoning_content"
@@ -162,7 +164,8 @@ class Refusal(Delta, frozen=True, omit_defaults=True):
 
 
 class ToolArguments(Delta, frozen=True, omit_defaults=True):
-    """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call on wires without items."""
+    """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call in formats without
+    items."""
 
     kind = "tool_arguments"
     tool: int = 0
@@ -192,7 +195,7 @@ class Restarted(Event, frozen=True, omit_defaults=True):
 
 
 class Finish(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How one choice ended. `role` only where nothing was ever said in it."""
+    """How one choice ended. `role` only where the choice has no item."""
 
     index: int
     finish_reason: str | None
@@ -219,14 +222,14 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the upstream called this answer and itself."""
+    """The upstream's id of the answer, and its name for the model."""
 
     id: str | None = None
     model: str | None = None
 
 
 class Done(Event, frozen=True, omit_defaults=True):
-    """The one end. `open`: items it closes (none if failed: the Responses wire closes nothing then)."""
+    """The end. `open`: items it closes (none if failed: Responses closes nothing then)."""
 
     kind = "done"
     status: FinalStatus
@@ -246,7 +249,7 @@ KINDS: tuple[type[Event], ...] = (
 
 
 def seq_span(event: Event, extra: Extra = NO_EXTRA) -> int:
-    """Numbers the event takes: frames the Responses wire tells for it (rule 2)."""
+    """The sequence numbers that the event takes: its frames in Responses (rule 2)."""
     match event:
         case Text():
             return 1 + len(extra.annotations) if extra.delta else 1

@@ -16,10 +16,10 @@
                                                                                        deadline (the score) has passed
     tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
     tailrace:queue                         zset    arq               arq               a job leaves when it is taken
-    arq:job:<job_id> and others          -       arq               arq               arq's own
+    arq:job:<job_id> and others            -       arq               arq               arq's own
 
-All keys of one generation carry its id as hash tag: one cluster slot, so its scripts stay legal there. The others
-stand with the queue, which is a single node.
+The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must. The other keys
+belong to the queue, which is a single node.
 """
 
 import hashlib

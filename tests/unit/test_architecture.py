@@ -35,8 +35,8 @@ def test_script_begins_with_its_contract(path: Path) -> None:
     header = "\n".join(line for line in lines[: next(n for n, line in enumerate(lines) if line[:2] != "--")])
     body = text.partition(header)[2]
     assert re.match(r"-- [A-Z].+[.:]\n--\n", header)
-    assert f"-- KEYS  {KEYS_OF.get(path.stem, 'state, log, tombstone, events')}\n" in header
-    assert ("-- ARGV  " in header) == ("ARGV" in body)
+    assert f"-- KEYS     {KEYS_OF.get(path.stem, 'state, log, tombstone, events')}\n" in header
+    assert ("-- ARGV     " in header) == ("ARGV" in body)
     _, _, contract = header.partition("-- Answers")
     assert contract
     given = set(re.findall(r"'([A-Z]{2,})'", body)) & ANSWERS

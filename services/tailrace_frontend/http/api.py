@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,7 +15,7 @@ from starlette.routing import Match, Route
 
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace_frontend import page
-from tailrace_frontend.http import cors, routes, schemas
+from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services
 
@@ -33,54 +34,19 @@ def create_api(services: Services) -> FastAPI:
         redoc_url=None,
         title="Tailrace",
         description="LLM output that survives: create a generation, follow its log from any cursor.",
-        version="0.1.0",
+        version=version("tailrace"),
         lifespan=lifespan,
         redirect_slashes=False,
     )
     api.state.services = services
     api.include_router(routes.router)
-    _document_events(api)
+    openapi.document_events(api)
     _add_operations(api, services)
     page.mount(api)
     for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         api.add_exception_handler(kind, _error_response)
     cors.allow_origins(api, services.settings.origins)
     return api
-
-
-def _document_events(api: FastAPI) -> None:
-    @api.get(
-        "/v1/generations/{generation_id}/events",
-        tags=["generations"],
-        responses=routes.ERRORS
-        | {
-            200: {
-                "description": "The log: SSE, or NDJSON or plain text where `Accept` asks for it alone.",
-                "content": {"text/event-stream": {}, "application/x-ndjson": {}, "text/plain": {}},
-            },
-            204: {"description": "The cursor is at the end: there is nothing more, ever."},
-        },
-        openapi_extra={
-            "parameters": [
-                {
-                    "name": name,
-                    "in": place,
-                    "required": place == "path",
-                    "schema": {"type": "string"},
-                    "description": text,
-                }
-                for name, place, text in (
-                    ("generation_id", "path", "Its id."),
-                    ("Last-Event-ID", "header", "Go on after this event."),
-                    ("last_event_id", "query", "The same."),
-                    ("ticket", "query", "From `events_url`, instead of a key."),
-                )
-            ]
-        },
-    )
-    async def events() -> None:
-        """Follow the log from its beginning or from a cursor, live, until its end."""
-        raise NotFound  # answered by Frontend before FastAPI is asked
 
 
 def _add_operations(api: FastAPI, services: Services) -> None:
@@ -113,9 +79,9 @@ def _add_operations(api: FastAPI, services: Services) -> None:
 
 async def _error_response(request: Request, error: Exception) -> Response:
     """Every error in the one shape."""
-    told = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
-    request.app.state.services.metrics.refused.labels(told.status).inc()
-    return routes.JSONBytesResponse(told.as_json(), told.status, told.headers())
+    shown = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
+    request.app.state.services.metrics.refused.labels(shown.status).inc()
+    return routes.JSONBytesResponse(shown.as_json(), shown.status, shown.headers())
 
 
 def _as_tailrace_error(error: Exception) -> TailraceError:
@@ -127,7 +93,9 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
             name = str(problem["loc"][-1])
             return InvalidRequest(f"{name}: {problem['msg']}", param=name)
         case ClientDisconnect():
-            return InvalidRequest("The body breaks off.")  # told to nobody, but counted
+            return InvalidRequest(
+                "The connection closed before the whole body was received."
+            )  # counted; nobody receives it
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException():
@@ -140,7 +108,7 @@ def _is_405(error: Exception) -> bool:
 
 
 def _methods(request: Request) -> str:
-    """What the path has: Starlette names the methods of the first of its routes only."""
+    """The methods of all routes of the path. Starlette's 405 names those of the first route only."""
     known = [route for route in (*request.app.routes, *routes.router.routes) if isinstance(route, Route)]
     here = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in here for method in route.methods or ()}))

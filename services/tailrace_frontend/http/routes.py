@@ -1,9 +1,9 @@
-"""The native API: everything but the event stream, which `app` answers itself.
+"""The native API: everything but the event stream, which `streaming.endpoint` answers.
 
 POST   /v1/generations              create; with `Accept: text/event-stream` the log itself
 GET    /v1/generations              list, newest first
 GET    /v1/generations/{id}         request, status, output so far; `?wait=30` until it ends
-GET    /v1/generations/{id}/events  (in `app`)
+GET    /v1/generations/{id}/events  (in `streaming.endpoint`)
 POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
@@ -19,23 +19,17 @@ from tailrace.ids import is_generation_id
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.negotiation import wants_events
+from tailrace_frontend.http.openapi import CREATE, ERRORS, LIMITED
 from tailrace_frontend.services import Services, events_url
 from tailrace_frontend.streaming.log_response import LogResponse
 
 MAX_WAIT_S = 60
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
-ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": schemas.ErrorResponse, "description": text}
-    for code, text in (
-        (400, "The request cannot be understood"), (401, "No valid API key"), (404, "There is no such generation"),
-        (410, "Deleted or expired"), (503, "Redis is away; `Retry-After` says when to come again"),
-    )
-}  # fmt: skip
 
 
 class JSONBytesResponse(Response):
-    """JSON, written once."""
+    """JSON, encoded once: no response model copies it."""
 
     media_type = "application/json"
 
@@ -47,24 +41,11 @@ class JSONBytesResponse(Response):
     "",
     status_code=202,
     response_model=schemas.GenerationJson,
-    responses=ERRORS | {413: {"model": schemas.ErrorResponse}, 429: {"model": schemas.ErrorResponse}},
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": schemas.CreateGeneration.model_json_schema()}},
-        },
-        "parameters": [
-            {
-                "name": "Idempotency-Key",
-                "in": "header",
-                "schema": {"type": "string", "maxLength": 255},
-                "description": "The same key and body again: the same generation.",
-            }
-        ],
-    },
+    responses=ERRORS | LIMITED | {413: {"model": schemas.ErrorResponse}},
+    openapi_extra=CREATE,
 )
 async def create(request: Request) -> Response:
-    """Have a model answer in the background. 202 with the generation; with `Accept: text/event-stream` its log."""
+    """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
@@ -119,7 +100,7 @@ async def list_generations(
 @router.get(
     "/{generation_id}",
     response_model=schemas.GenerationJson,
-    responses=ERRORS | {429: {"model": schemas.ErrorResponse}},
+    responses=ERRORS | LIMITED,
 )
 async def get(request: Request, generation_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end."""
@@ -131,7 +112,7 @@ async def get(request: Request, generation_id: str, wait: Annotated[float, Query
 
 @router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
 async def cancel(request: Request, generation_id: str) -> Response:
-    """End it here and now. Also again, also when it has ended: the answer is the generation as it is."""
+    """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
     snapshot = await services.generations.cancel(_checked(generation_id), owner)
@@ -140,7 +121,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
 
 @router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
 async def delete(request: Request, generation_id: str) -> Response:
-    """Take it away; what runs is cancelled first."""
+    """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
     await services.generations.delete(_checked(generation_id), owner)

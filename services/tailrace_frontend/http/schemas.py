@@ -203,7 +203,7 @@ def generation_json(
     done: StoredDone | None = None,
     **known: Any,
 ) -> Json:
-    """A generation as its callers see it. With an `output` it is whole: its request, and what its end says.
+    """A generation as callers see it. With an `output` it is complete: its request, and the fields of its end.
 
     `request` and `output` are values, or JSON as it is stored (`msgspec.Raw`).
     """

@@ -1,15 +1,15 @@
 """Events as the log stores them: readable in `XRANGE`, and small.
 
-The kind and its place are the field, the value stands beside it; a second field `extra` follows where there is one:
+The field names the kind and its place, and holds the value; a second field `extra` follows where there is one:
 
-    item_opened:0      {"type":"text","choices":[0]}
-    text:0        Let me look.
-    text:4/1      a piece of item 4, of choice 1 (choice 0 is not written)
-    reasoning:0:reasoning       the suffix is the upstream's own key, where it is not `reasoning_content`
-    tool_arguments:2:0:call_x        item, tool ordinal, call id; the id comes last because some hold a `:`
+    item_opened:0              {"type":"text","choices":[0]}
+    text:0                     Let me look.
+    text:4/1                   a piece of item 4, of choice 1 (choice 0 is not written)
+    reasoning:0:reasoning      the suffix is the upstream's own key, where it is not `reasoning_content`
+    tool_arguments:2:0:call_x  item, tool ordinal, call id; the id comes last because some hold a `:`
 
-A delta's value is its bare text: a few bytes over its length, where the raw chunk costs 250 to 320. Everything else
-is JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
+A delta's value is its bare text: a few bytes over its length, where the upstream's chunk has 250 to 320. All other
+values are JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
 """
 
 from collections.abc import Callable, Sequence
@@ -47,7 +47,7 @@ from tailrace.ids import EntryId
 
 
 class Row(NamedTuple):
-    """An entry as stored. Once made it is frozen: a retry is the same bytes."""
+    """An entry as stored. It never changes: a retry sends the same bytes."""
 
     epoch: int
     seq: int
@@ -102,7 +102,7 @@ def decode(field: str, value: str) -> Event:
 
 @lru_cache(maxsize=4096)
 def _reader(field: str) -> Callable[[str], Event]:
-    """How to read the values of a field; a log has few fields and many entries."""
+    """The decoder of a field's values. A log has few fields and many entries."""
     kind, _, place = field.partition(":")
     if kind in WHOLE:
         return partial(msgspec.json.decode, type=WHOLE[kind])
@@ -125,7 +125,7 @@ def _reader(field: str) -> Callable[[str], Event]:
 
 
 def _text(item: int, choice: int, value: str) -> Event:
-    """What nearly all entries are: positional, which is twice as fast as by keywords."""
+    """Most entries are texts: positional arguments are twice as fast as keywords."""
     return Text(item, value, choice)
 
 
@@ -171,7 +171,7 @@ def _extra(value: str) -> Extra:
 
 
 def stored_row(stored: Any) -> Row:
-    """A stream's entry as Redis tells it: its id and its fields, a flat list (redis-py may have made a dict of it)."""
+    """The row of a stream's entry as Redis sends it: the id, and the fields and values as a flat list."""
     entry_id, fields = stored
     epoch, _, seq = entry_id.partition(b"-")
     extra = fields[3] if len(fields) > 2 else b""
@@ -208,43 +208,43 @@ def stored_size(stored: Sequence[Any]) -> int:
 
 
 def coalesce_rows(stored: Sequence[Any]) -> tuple[list[Entry], int]:
-    """Stored entries in fewer, and their size: adjacent deltas of one place become one, under the last one's id.
+    """Fewer entries of the same content, and their size: adjacent deltas of one place become one, under the last id.
 
-    Only deltas without `extra` merge, and to no more than `RUN_BYTES`; structure never does. So the cursor of whoever
-    stops there is right, and the fold of what was told is the same from every cursor. The bytes of a run are joined
-    before anything is made of them: catching up costs what its frames cost, and not what its tokens would.
+    Only deltas without `extra` merge, up to `RUN_BYTES`. A reader that stops at a merged entry has the right cursor,
+    and the fold is the same from every cursor. The bytes of a run are joined before they are decoded: catching up costs
+    what its frames cost, and not what its tokens would.
     """
-    told: list[Entry] = []
+    entries: list[Entry] = []
     size, place, start = 0, b"", 0
     for i, (_, fields) in enumerate(stored):
         if fields[0] == place and len(fields) == 2:
             continue
         if place:
-            size += _join(stored[start:i], told)
+            size += _join(stored[start:i], entries)
         if len(fields) == 2 and fields[0].partition(b":")[0] in DELTA_FIELDS:
             place, start = fields[0], i
         else:
             place = b""
-            told.append(from_row(stored_row(stored[i])))
+            entries.append(from_row(stored_row(stored[i])))
             size += stored_size([stored[i]])
     if place:
-        size += _join(stored[start:], told)
-    return told, size
+        size += _join(stored[start:], entries)
+    return entries, size
 
 
 RUN_BYTES = 64 * 1024
 DELTA_FIELDS = {kind.encode() for kind in DELTAS}
 
 
-def _join(run: Sequence[Any], told: list[Entry]) -> int:
-    """Add what a run becomes: one entry, or more where it is large. Its size as stored."""
+def _join(run: Sequence[Any], entries: list[Entry]) -> int:
+    """Add a run as one entry, or as more where it is large. Returns its size as stored."""
     texts = [fields[1] for _, fields in run]
     size = sum(map(len, texts))
     last, (place, _) = run[-1]
     if size > RUN_BYTES and len(run) > 1:
         half = len(run) // 2
-        return _join(run[:half], told) + _join(run[half:], told)
-    told.append(from_row(stored_row((last, [place, b"".join(texts)]))))
+        return _join(run[:half], entries) + _join(run[half:], entries)
+    entries.append(from_row(stored_row((last, [place, b"".join(texts)]))))
     return size + len(run) * len(place)
 
 

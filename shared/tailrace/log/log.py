@@ -36,7 +36,7 @@ NO_REQUEST: Json = {}
 
 
 class Outcome(StrEnum):
-    """Results of the scripts; each script says which it gives, and when."""
+    """Results of the scripts; each script's header lists its own."""
 
     OK = "OK"
     HELD = "HELD"

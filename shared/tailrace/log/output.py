@@ -1,7 +1,8 @@
-"""The fold: a log's entries, one after another, become its output.
+"""The fold of a log: its entries, one after another, become its output.
 
-One class for everybody: the worker on what it writes, and get, cancel, take-over and sweep on what they read. So
-whoever ends a generation can write its `done`, and fold(log) equals the output in that `done`.
+One class serves the worker, on the entries that it writes, and get, cancel, restart and sweep, on the entries that they
+read. Every process that ends a generation can therefore write its `done`, and the fold of a log equals the output in
+that `done`.
 """
 
 import math
@@ -33,7 +34,7 @@ BYTES_A_TOKEN = 4
 
 
 class OpenItem:
-    """An item in the making."""
+    """An item that is not complete yet."""
 
     __slots__ = ("annotations", "logprobs", "opened", "parts", "status", "call")  # noqa: RUF023 - by weight
 
@@ -60,10 +61,9 @@ class OpenItem:
 
 
 class Output:
-    """What a log says so far.
+    """The output of a log so far.
 
-    `open` holds the numbers of open items in order of opening; `last_seq` the last number taken; `said` whether any
-    item was opened since the log began or was last discarded.
+    `open` holds the numbers of open items in order of opening, `last_seq` the last sequence number taken.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), *, logprobs: bool = False) -> None:
@@ -79,7 +79,8 @@ class Output:
             self.add(entry)
 
     @property
-    def said(self) -> bool:
+    def has_items(self) -> bool:
+        """Whether any item was opened since the log began or was last discarded."""
         return bool(self._items)
 
     @property
@@ -91,11 +92,11 @@ class Output:
         return self.done.output if self.done else [item.whole() for item in self._items.values()]
 
     def all_items(self) -> list[Item]:
-        """Every item told, discarded ones first: numbers are dense in this list."""
+        """Every item of the log, discarded ones first: numbers are dense in this list."""
         return [*self._discarded, *(item.whole() for item in self._items.values())]
 
     def add(self, entry: Entry) -> None:
-        """Fold one entry in; the caller has made sure that it follows."""
+        """Fold the entry that follows; its place is not checked."""
         self.last_seq = entry.id.seq
         self.apply(entry.event, entry.extra)
 
@@ -131,7 +132,7 @@ class Output:
         self.open = []
 
     def restarted(self, attempt: int, reason: str, at: float) -> Restarted:
-        """The entry that discards what was said: closes what is open, and lists all of it."""
+        """The event that discards the output so far: it closes what is open, and lists all items."""
         self._cut_open()
         return Restarted(attempt, reason, at, open=list(self.open), output=self.all_items())
 
@@ -148,8 +149,8 @@ class Output:
     ) -> Done:
         """The one entry that ends this log, whoever writes it.
 
-        `finish`: per choice, as the upstream said; without it every choice opened so far ends without a reason.
-        `usage`: as the upstream said; without it, and with the `request`, an estimate that says so.
+        `finish`: per choice, from the upstream; without it every choice opened so far ends without a reason.
+        `usage`: from the upstream; without it, and with the `request`, an estimate that is marked as one.
         """
         if status != "completed":
             self._cut_open()
@@ -168,8 +169,8 @@ class Output:
         """Usage counted by length, marked `estimated`: upstreams report none for an answer that was cut."""
         messages = request.get("messages")
         prompt = math.ceil(_text_bytes(messages) / BYTES_A_TOKEN)
-        spoken = sum(len(part.encode()) for item in self._items.values() for part in item.parts)
-        completion = math.ceil(spoken / BYTES_A_TOKEN)
+        written = sum(len(part.encode()) for item in self._items.values() for part in item.parts)
+        completion = math.ceil(written / BYTES_A_TOKEN)
         return {
             "prompt_tokens": prompt,
             "completion_tokens": completion,

@@ -20,7 +20,7 @@ from tailrace.redis.server import RedisServer, checked
 
 PAGE_BYTES = 64 * 1024
 FIRST_PAGE = 128
-"""Entries of a first page; later pages are sized by what this one weighed."""
+"""Entries of a first page; later pages are sized by the bytes of this one."""
 
 BLOCK_MS = 2000
 """One `XREAD` of `tail`; below the command timeout, so that a dead server is noticed."""
@@ -30,7 +30,7 @@ class Page(NamedTuple):
     """The entries that follow a cursor.
 
     `before` is the sequence number before the first entry, `limit` the number of entries to ask for next. `is_last`
-    says that the page reached the end of the log as it stands.
+    is true where the page reached the end of the log as it stands.
     """
 
     entries: list[Entry]
@@ -47,7 +47,7 @@ class Position(NamedTuple):
 
 
 class ReadableLog:
-    """The logs on one Redis server, for those who only read."""
+    """The logs on one Redis server, for processes that only read."""
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -188,5 +188,5 @@ class ReadableLog:
 
 
 def page_size(entries: int, size: int) -> int:
-    """The number of entries that weigh about 64 KiB, where so many weigh `size` bytes."""
+    """The number of entries that have about 64 KiB, where `entries` have `size` bytes."""
     return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))

@@ -1,7 +1,25 @@
-"""The head of a generation: what everybody looks at of it, and how it is stored.
+"""The state of a generation, and how it is stored.
 
-It is a hash of small fields, so that scripts may read and set them one by one. What is fixed at creation is one field,
-as JSON; the request, which may be megabytes and interests only who runs or shows the generation, is another.
+The state is a hash of small fields, which scripts read and set one by one:
+
+    record      what is fixed at creation (JSON)             set by create
+    request     the caller's body (JSON), maybe megabytes    create
+    created     ms of Redis' clock                           create
+    deadline    ms: no run continues beyond it               create
+    retention   ms that everything is kept after the end     create
+    status      queued, running, or a final status           create, acquire, requeue, finish
+    job_id      the job under which it waits                 create, requeue
+    epoch       the newest grant, ms; fences older writers   create, acquire
+    seq         the last sequence number taken               create, append, finish
+    token       of the newest grant: repeats its answer      acquire
+    lease       ms: a worker runs it until then; 0: none     create, acquire, renew, requeue, finish
+    worker      which worker runs it                         acquire
+    attempt     runs so far                                  create, acquire
+    handovers   runs that ended in good order with a worker  requeue
+    spared      lost runs that are not charged               requeue
+    neighbours  generations that its worker ran beside it    acquire, renew
+    terminating the final status that was begun              acquire
+    seen        ms: the last reader was there                touch_presence
 """
 
 from collections.abc import Sequence
@@ -13,11 +31,11 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import FinalStatus, GenerationRecord, Status
 from tailrace.ids import EntryId
 
-ABANDONED_MS = 20_000  # how long a generation that runs only while somebody reads goes on without anybody
+ABANDONED_MS = 20_000  # how long a generation that runs only while somebody reads may be without a reader
 
 
 class GenerationState(msgspec.Struct, frozen=True):
-    """The head as it stands. Times in ms of Redis' clock; `seq` is the last number taken.
+    """A generation at one moment. Times in ms of Redis' clock; `seq` is the last sequence number taken.
 
     `attempt` counts runs. `handovers` of them ended in good order with their worker, `spared` ended with a worker that
     died and are not charged (`lifecycle.limits`). `neighbours`: how many generations its worker ran beside it when the
@@ -44,7 +62,8 @@ class GenerationState(msgspec.Struct, frozen=True):
         return self.status not in ("queued", "running")
 
     def is_abandoned(self, now: int) -> bool:
-        """Whether it should run only while somebody reads, and nobody has for too long. `now`: ms of Redis' clock."""
+        """Whether it runs only while somebody reads, and had no reader for `ABANDONED_MS`. `now`: ms of Redis'
+        clock."""
         while_read = self.record.options.on_disconnect == "cancel"
         return while_read and now > (self.seen or self.record.created) + ABANDONED_MS
 

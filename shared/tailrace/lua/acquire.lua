@@ -1,13 +1,14 @@
 #!lua flags=allow-oom
--- The right to write passes to somebody else: a worker that runs it, or whoever ends it.
+-- Grants the right to write a log: to a worker that runs the generation, or to a process that ends it.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it
+-- KEYS     state, log, tombstone, events
+-- ARGV     token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it
 -- Answers  OK epoch now state-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
--- The epoch is Redis' time, and always above the last one: it fences every earlier writer. The same token gets the
--- same answer, so a lost reply is simply asked for again. To run is refused while another worker's lease lives (HELD)
--- and once an end was begun (TERMINATING); to end is never refused. Rows and state are what the new owner folds and keeps.
+-- The epoch is Redis' time and always above the last one: it fences every earlier writer. The same token gets the same
+-- answer, so a lost reply is asked for again. Running is refused while another worker's lease lives (HELD) and once an
+-- end was begun (TERMINATING); ending is never refused. The new owner folds the rows, and keeps rows and state to
+-- restore.
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, terminating, lease, worker, neighbours = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 

@@ -1,21 +1,21 @@
 #!lua
--- Rows join the log, each exactly once, whatever is retried.
+-- Appends rows to the log, each exactly once, whatever is retried.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  epoch, number before these rows, number of the last of them, the rows as one message, then for each row: id,
---       field, value, extra ('' for none)
+-- KEYS     state, log, tombstone, events
+-- ARGV     epoch, seq before these rows, seq of the last of them, the rows as one message, then for each row: id,
+--          field, value, extra ('' for none)
 -- Answers, decided in this order:
---   GONE            it was deleted
---   UNKNOWN            there is no state, or one that has not heard of this epoch: restore
---   FENCED          a later epoch has taken over
---   DONE row        it has ended; the row is the end
---   BEHIND seq        the log's seq is below these rows: send again from there
---   OK seq            the rows above the log's seq were added, and all of them published
+--   GONE        the generation was deleted
+--   UNKNOWN     there is no state, or its epoch is older than this one (the server lost data): restore
+--   FENCED      a later epoch has taken over
+--   DONE row    the generation has ended; the row is the end
+--   BEHIND seq  the log's seq is below these rows: send again from there
+--   OK seq      the rows above the log's seq were added, and all of them published
 --
--- While the state names the epoch, the log is a beginning of what this epoch tells, so a number says which row.
--- This is what a token costs Redis, so it does nothing else: the lease is renewed by its own timer (2.5 of 7.8 µs less),
--- and an id is looked into only where some of the rows are there already.
--- Out of memory: refused by Redis before it runs (no allow-oom flag).
+-- While the state names the epoch, the log is a prefix of what this epoch has written, so a seq identifies a row. The
+-- script runs for every token, so it does nothing else: the lease is renewed by a timer of its own (2.5 of 7.8 µs
+-- less), and ids are parsed only where some of the rows are there already. Out of memory: refused by Redis before it
+-- runs (no allow-oom flag).
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, after_seq, last_seq, message = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 

@@ -1,12 +1,12 @@
 -- Creates a generation: its state, its first entry, and the tombstone that outlives both.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  record (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
---       deadline, retention, lease (ms each)
+-- KEYS     state, log, tombstone, events
+-- ARGV     record (JSON), request (JSON), owner, job_id, created (JSON without `at`), seq of created,
+--          deadline, retention, lease (ms each)
 -- Answers  OK created_ms job_id | GONE deleted | GONE expired
 --
--- Idempotent by id: an existing generation answers OK with its own time, and with the job that it waits under ('' once it
--- does not wait any more). Out of memory: refused by Redis before it runs (no allow-oom flag).
+-- Idempotent by id: an existing generation answers OK with its own time, and with the job under which it waits (''
+-- once it does not wait any more). Out of memory: refused by Redis before it runs (no allow-oom flag).
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local record, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])

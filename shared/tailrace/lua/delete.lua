@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- A generation is taken away; the tombstone keeps its owner, so that only they are told that it was there.
+-- Deletes a generation. The tombstone keeps its owner: only the owner gets 410, everybody else 404.
 --
--- KEYS  state, log, tombstone, events
+-- KEYS     state, log, tombstone, events
 -- Answers  OK | UNKNOWN | GONE
 --
--- Whatever runs is ended first (acquire, finish). Readers hear an empty message and look for themselves.
+-- The caller ends a running generation first (acquire, finish). Readers receive an empty message and read the state.
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 if redis.call('HEXISTS', tombstone, 'deleted') == 1 then return {'GONE'} end
 if redis.call('EXISTS', tombstone) == 0 then return {'UNKNOWN'} end

@@ -1,7 +1,7 @@
 -- Puts a job into arq's queue and wakes the workers.
 --
--- KEYS  queue, job
--- ARGV  job_id, payload, life of the payload (ms), clock skew (ms), channel that wakes workers
+-- KEYS     queue, job
+-- ARGV     job_id, payload, life of the payload (ms), clock skew (ms), channel that wakes workers
 -- Answers  OK position
 --
 -- As arq's `enqueue_job`, but without its WATCH: where a connection is lost under WATCH, arq raises an error that is no

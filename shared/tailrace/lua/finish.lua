@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- The one end of a generation.
+-- Ends a generation, once.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  epoch, seq that was folded, status, the row as one message, then the row: id, field, value, extra
+-- KEYS     state, log, tombstone, events
+-- ARGV     epoch, seq that was folded, status, the row as one message, then the row: id, field, value, extra
 -- Answers  OK | CHANGED seq | FENCED | DONE row | UNKNOWN | GONE
 --
--- Compare-and-set: the end is told from the fold of a log, so it is written only onto that very seq. Whoever races for
--- it, there is one `done`. From here on everything of the generation lives for its retention. UNKNOWN as in `append`.
+-- Compare-and-set: `done` holds the fold of the log, so it is written only onto the seq that was folded. Of several
+-- writers one writes `done`. Every key of the generation then lives for its retention. UNKNOWN as in `append`.
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local id, field, value, extra = ARGV[5], ARGV[6], ARGV[7], ARGV[8]

@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- A worker says that it lives.
+-- Renews a worker's lease.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  epoch, lease (ms), grace (ms) if it runs only while somebody reads, else '', generations that the worker runs
---       beside it
+-- KEYS     state, log, tombstone, events
+-- ARGV     epoch, lease (ms), grace (ms) if the generation runs only while somebody reads, else '', generations that
+--          the worker runs beside it
 -- Answers  OK | ABANDONED | FENCED | DONE | UNKNOWN | GONE
 --
--- ABANDONED: nobody has read it since its creation, or its last reader, for the grace. It is renewed all the same.
--- UNKNOWN as in `append`.
+-- ABANDONED: for the grace there was no reader since the creation, or since the last reader. The lease is renewed all
+-- the same. UNKNOWN as in `append`.
 local state, tombstone = KEYS[1], KEYS[3]
 local epoch, lease, grace, neighbours = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 

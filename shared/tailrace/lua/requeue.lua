@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
--- A generation that no worker runs any more waits for another one, under another job_id.
+-- Lets a generation whose worker has stopped wait for another worker, under another job_id.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  epoch, job_id, '' by its own worker or 'expired' by a sweeper, '1' if a sweeper does not charge the lost run
+-- KEYS     state, log, tombstone, events
+-- ARGV     epoch, job_id, '' by its own worker or 'expired' by a sweeper, '1' if a sweeper does not charge the lost run
 -- Answers  OK | HELD | TERMINATING | FENCED | DONE | UNKNOWN | GONE
 --
--- A worker hands over what it holds: that run is not charged. A sweeper queues only what has no live lease. What is
--- queued already is not running, so a second sweeper spares no second run.
+-- A worker hands over what it holds, and that run is not charged. A sweeper requeues only what has no live lease. A
+-- queued generation does not run, so a second sweeper spares no second run.
 local state, tombstone = KEYS[1], KEYS[3]
 local epoch, job_id, expired, spared = tonumber(ARGV[1]), ARGV[2], ARGV[3] == 'expired', ARGV[4] == '1'
 

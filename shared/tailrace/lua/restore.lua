@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- What its server has lost of a log comes back, from the memory of the worker that writes it: same ids, same bytes.
+-- Restores what the server has lost of a log, from the memory of the worker that writes it: same ids, same bytes.
 --
--- KEYS  state, log, tombstone, events
--- ARGV  epoch, owner, lease (ms), life of state and log, life of the tombstone (ms), number of state fields, their names
---       and values, then for each row: id, field, value, extra ('' for none)
+-- KEYS     state, log, tombstone, events
+-- ARGV     epoch, owner, lease (ms), life of state and log, life of the tombstone (ms), number of state fields, their
+--          names and values, then for each row: id, field, value, extra ('' for none)
 -- Answers  OK | FENCED | DONE | GONE
 --
--- An id names its epoch, and what an epoch goes on from never changes: so where the log's newest id is among these
--- rows, the log is their beginning, and the rest joins it. Where it is not (whoever was fenced before has written again
--- to a server that no longer knows it), this epoch has lost its word. A token of an earlier take-over
--- is void, and who reads has the whole grace to be seen again.
+-- An id names its epoch, and the entries before an epoch never change: where the log's newest id is among these rows,
+-- the log is a prefix of them, and the rest is appended. Where the newest id is not among them, a writer that was
+-- fenced before has written again to a server that no longer knows this epoch: FENCED. The token of an earlier grant
+-- becomes void, and readers have the whole grace to report again.
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])

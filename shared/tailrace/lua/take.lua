@@ -1,14 +1,14 @@
 #!lua flags=allow-oom
--- A worker takes a job_id from the queue, under arq's own mark.
+-- Takes a job from the queue for one worker, under arq's own mark.
 --
--- KEYS  queue, mark
--- ARGV  job_id, worker, life of the mark (ms), hold (s), what scores are below the time of their job_id (ms)
+-- KEYS     queue, mark
+-- ARGV     job_id, worker, life of the mark (ms), hold (s), what scores are below the time of their job_id (ms)
 -- Answers  OK score | HELD | UNKNOWN
 --
--- HELD: another worker has it; or the server is younger than the hold, and the job_id older than the server: whoever
--- took it before a restart that lost so has that long to say so. UNKNOWN: it waits no longer.
--- The same worker gets the same answer, so a lost reply is simply asked for again; and what waits no longer is not
--- marked, for nobody would take that mark away.
+-- HELD: another worker has the job; or the server started less than the hold ago and the job_id is older than the
+-- server: a worker that took the job before a restart lost the mark has that long to renew it. UNKNOWN: the job waits
+-- no longer. The same worker gets the same answer, so a lost reply is asked for again. A job that waits no longer is
+-- not marked: no process would remove that mark.
 local queue, mark = KEYS[1], KEYS[2]
 local job_id, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 

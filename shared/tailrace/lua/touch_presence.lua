@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Somebody reads it.
+-- Records that the generation has a reader.
 --
--- KEYS  state, log, tombstone, events
+-- KEYS     state, log, tombstone, events
 -- Answers  OK | UNKNOWN
 --
--- A state that is gone is not brought back by a look at it.
+-- A state that does not exist is not created.
 local state = KEYS[1]
 if redis.call('EXISTS', state) == 0 then return {'UNKNOWN'} end
 local time = redis.call('TIME')

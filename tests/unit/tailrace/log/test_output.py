@@ -53,7 +53,7 @@ TWO_TEXTS = (text_opened(), *texts("Once| upon"))
 
 def test_output_of_an_empty_log_is_empty() -> None:
     output = Output()
-    assert (output.last_seq, output.open, output.said, output.next_item) == (-1, [], False, 0)
+    assert (output.last_seq, output.open, output.has_items, output.next_item) == (-1, [], False, 0)
     assert output.items() == output.all_items() == []
     assert output.choices() == []
     assert output.done is None
@@ -91,7 +91,7 @@ def test_alternating_deltas_are_added_to_their_items() -> None:
         Item(3, "call", tool=1, id="functions.search:1", name="search", arguments="{}"),
         Item(4, "refusal", text="No"),
     ]
-    assert (output.open, output.next_item, output.said) == ([0, 1, 2, 3, 4], 5, True)
+    assert (output.open, output.next_item, output.has_items) == ([0, 1, 2, 3, 4], 5, True)
 
 
 def test_closed_item_is_no_longer_open() -> None:
@@ -137,7 +137,7 @@ def test_restart_discards_the_output_and_keeps_the_item_numbers() -> None:
         ],
     )  # fmt: skip
     output.apply(restarted, NO_EXTRA)
-    assert (output.said, output.items(), output.open, output.choices()) == (False, [], [], [])
+    assert (output.has_items, output.items(), output.open, output.choices()) == (False, [], [], [])
     assert output.all_items() == restarted.output
     assert output.next_item == 2
     output.apply(text_opened(2), NO_EXTRA)

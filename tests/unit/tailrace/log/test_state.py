@@ -1,10 +1,18 @@
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 
 from support.logs import record
 from tailrace.errors import CorruptEntry
 from tailrace.ids import EntryId
+from tailrace.log import state as module
 from tailrace.log.state import FIELDS, state_from, state_of
+
+CALL = re.compile(r"redis\.call\('(HSET|HINCRBY)', state,(.*?)\)(?:$| end| else)", re.MULTILINE | re.DOTALL)
+PAIR = re.compile(r"'([a-z_]+)',\s*(?:'[^']*'|string\.\w+\([^)]*\)|[^,]+)")
+SCRIPTS = Path(module.__file__).parents[1] / "lua"
 
 RECORD = record()
 STORED = {
@@ -43,3 +51,26 @@ def test_state_that_another_version_wrote_is_corrupt(changed: dict[str, str]) ->
 def test_state_without_its_fields_is_corrupt() -> None:
     with pytest.raises(CorruptEntry):
         state_from({b"epoch": b"1"})
+
+
+def documented_fields() -> dict[str, set[str]]:
+    """The fields of the table on top of the module, with the scripts that set each."""
+    rows = re.findall(r"^    (\w+) +.*?  ([a-z_, ]+)$", module.__doc__ or "", flags=re.MULTILINE)
+    return {name: set(scripts.strip().removeprefix("set by ").split(", ")) for name, scripts in rows}
+
+
+def written_fields() -> dict[str, set[str]]:
+    """The fields of the state that each script sets by name. (`restore` sets all.)"""
+    found: dict[str, set[str]] = {}
+    for path in set(SCRIPTS.glob("*.lua")) - {SCRIPTS / "restore.lua"}:
+        calls = CALL.findall(path.read_text())
+        for _, arguments in calls:
+            for name in PAIR.findall(arguments):
+                found.setdefault(name, set()).add(path.stem)
+    return found
+
+
+def test_state_table_has_every_field_and_the_scripts_that_set_it() -> None:
+    documented = documented_fields()
+    assert documented == written_fields()
+    assert set(FIELDS) <= set(documented)
