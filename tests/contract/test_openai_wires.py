@@ -12,8 +12,10 @@ from openai.types.chat import ChatCompletionChunk
 from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel, TypeAdapter
 
+from support.chat_streams import STREAMS
+from support.chunk_fold import fold_chunks
 from support.logs import COALESCE, REQUEST, done_of, log_of, record, stored
-from support.upstreams import STREAMS, fold_chunks, random_stream
+from support.random_streams import random_stream
 from support.wire_parsing import CASES, Case, chunks_of, client_receiving, events_of, is_restart
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Reasoning, Refusal, Text, ToolArguments

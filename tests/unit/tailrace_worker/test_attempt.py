@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.chat_chunks import end, text_chunk
 from support.logs import record as record_of
 from support.queues import queue_on, submit
 from support.stored_log import done_of_log
-from support.upstreams import end, said
 from tailrace import keys
 from tailrace.events import Done, Json
 from tailrace.ids import new_generation_id, new_token
@@ -122,7 +122,7 @@ async def appending(harness: Harness) -> AsyncIterator[None]:
 async def test_an_attempt_writes_the_answer_and_its_end(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ScriptedDialect(monkeypatch, said("Hel"), said("lo"), end("length"), b"[DONE]")
+    ScriptedDialect(monkeypatch, text_chunk("Hel"), text_chunk("lo"), end("length"), b"[DONE]")
     await (await harness.attempt()).run("worker_lost")
     done = await harness.done()
     assert (done.status, [item.text for item in done.output]) == ("incomplete", ["Hello"])
@@ -131,7 +131,9 @@ async def test_an_attempt_writes_the_answer_and_its_end(
 async def test_an_attempt_closes_a_half_read_stream_before_it_ends(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dialect = ScriptedDialect(monkeypatch, said("Hi"), {"error": {"message": "Busy", "code": "busy"}}, said("more"))
+    dialect = ScriptedDialect(
+        monkeypatch, text_chunk("Hi"), {"error": {"message": "Busy", "code": "busy"}}, text_chunk("more")
+    )
     closed_at_end = []
     build_done = Output.build_done
 
@@ -149,7 +151,7 @@ async def test_an_attempt_closes_a_half_read_stream_before_it_ends(
 async def test_an_attempt_logs_how_many_values_were_malformed(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ScriptedDialect(monkeypatch, b"{not json", said("Hi"), {"choices": 7}, end())
+    ScriptedDialect(monkeypatch, b"{not json", text_chunk("Hi"), {"choices": 7}, end())
     await (await harness.attempt()).run("worker_lost")
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings == [f"{harness.generation_id}: upstream sent 2 malformed values"]
@@ -158,6 +160,6 @@ async def test_an_attempt_logs_how_many_values_were_malformed(
 async def test_an_attempt_logs_no_warning_for_a_well_formed_answer(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ScriptedDialect(monkeypatch, said("Hi"), end())
+    ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     await (await harness.attempt()).run("worker_lost")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

@@ -2,8 +2,9 @@
 
 import pytest
 
+from support.chat_chunks import Json, call_chunk, choice, chunk, citation, end, fragment, logprob, role, text_chunk
+from support.chat_streams import STREAMS
 from support.translation import Translation
-from support.upstreams import STREAMS, Json, calling, choice, chunk, citation, end, fragment, logprob, role, said
 from tailrace import jsoncodec
 from tailrace.events import (
     NO_EXTRA,
@@ -22,14 +23,14 @@ from tailrace.events import (
 
 
 def test_a_plain_answer_is_one_text_that_stays_open() -> None:
-    answer = Translation(role(), said("Hel"), said("lo"), end())
+    answer = Translation(role(), text_chunk("Hel"), text_chunk("lo"), end())
     assert answer.events == [ItemOpened(0, "text", choices=[0]), Text(0, "Hel"), Text(0, "lo")]
     assert all(extra is NO_EXTRA for _, extra in answer.translated)
 
 
 def test_a_change_of_kind_closes_the_open_item_with_its_whole_text() -> None:
     answer = Translation(
-        chunk(choice({"reasoning_content": "h"})), chunk(choice({"reasoning_content": "m"})), said("Yes")
+        chunk(choice({"reasoning_content": "h"})), chunk(choice({"reasoning_content": "m"})), text_chunk("Yes")
     )
     assert answer.events == [
         ItemOpened(0, "reasoning", choices=[0]),
@@ -49,7 +50,7 @@ def test_a_kind_that_returns_is_another_item() -> None:
 
 
 def test_refusal_and_content_are_two_items() -> None:
-    answer = Translation(said("Well, "), chunk(choice({"refusal": "no."})))
+    answer = Translation(text_chunk("Well, "), chunk(choice({"refusal": "no."})))
     assert [(item.type, item.text) for item in answer.items] == [("text", "Well, "), ("refusal", "no.")]
 
 
@@ -77,7 +78,9 @@ def test_chunk_fields_go_with_the_first_entry_and_changes_with_the_next() -> Non
 
 
 def test_chunk_fields_that_the_first_chunk_lacked_go_with_the_second_entry() -> None:
-    assert [extra.chunk_fields for _, extra in Translation(role(), said("a", x=1), said("b", x=1)).translated] == [
+    assert [
+        extra.chunk_fields for _, extra in Translation(role(), text_chunk("a", x=1), text_chunk("b", x=1)).translated
+    ] == [
         {},
         {"x": 1},
         {},
@@ -85,12 +88,14 @@ def test_chunk_fields_that_the_first_chunk_lacked_go_with_the_second_entry() -> 
 
 
 def test_a_value_overwritten_before_the_next_entry_is_not_written() -> None:
-    answer = Translation(said("a", x=1), chunk(x=2), chunk(x=3), said("b"), chunk(x=4), chunk(x=3), said("c"))
+    answer = Translation(
+        text_chunk("a", x=1), chunk(x=2), chunk(x=3), text_chunk("b"), chunk(x=4), chunk(x=3), text_chunk("c")
+    )
     assert [extra.chunk_fields for _, extra in answer.translated] == [{"x": 1}, {}, {"x": 3}, {}]
 
 
 def test_changed_fields_never_go_with_item_closed() -> None:
-    answer = Translation(said("a"), chunk(choice({"refusal": "no"}, filtered=True), x=1))
+    answer = Translation(text_chunk("a"), chunk(choice({"refusal": "no"}, filtered=True), x=1))
     assert answer.kinds == ["item_opened", "text", "item_closed", "item_opened", "refusal"]
     assert [extra for _, extra in answer.translated] == [
         NO_EXTRA, NO_EXTRA, NO_EXTRA, Extra(chunk_fields={"x": 1}, choice={"filtered": True}), NO_EXTRA,
@@ -108,12 +113,14 @@ def test_choice_fields_go_with_their_own_choice() -> None:
 def test_choice_fields_that_arrive_last_go_with_an_empty_delta() -> None:
     answer = Translation(*STREAMS["vllm_stop_reason"])
     assert answer.translated[-1] == (Text(0, ""), Extra(choice={"stop_reason": "###"}))
-    called = Translation(calling(fragment(0, "a", "f", "{}")), chunk(choice({}, "tool_calls", why="so")))
+    called = Translation(call_chunk(fragment(0, "a", "f", "{}")), chunk(choice({}, "tool_calls", why="so")))
     assert called.translated[-1] == (ToolArguments(0, "", call="a"), Extra(choice={"why": "so"}))
 
 
 def test_unknown_fields_of_a_delta_are_written_once_per_occurrence() -> None:
-    answer = Translation(said("a"), chunk(choice({"x": 1})), chunk(choice({"x": 1, "content": "b"})), said("c"))
+    answer = Translation(
+        text_chunk("a"), chunk(choice({"x": 1})), chunk(choice({"x": 1, "content": "b"})), text_chunk("c")
+    )
     assert answer.translated[1:] == [
         (Text(0, "a"), NO_EXTRA), (Text(0, ""), Extra(delta={"x": 1})), (Text(0, "b"), Extra(delta={"x": 1})),
         (Text(0, "c"), NO_EXTRA),
@@ -138,7 +145,7 @@ def test_fields_of_a_chunk_of_several_kinds_go_with_its_text() -> None:
 
 def test_fields_beside_a_call_go_with_its_first_arguments() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f"), fragment(1, "b", "f", "{}")), calling(fragment(1, None, None, "2"))
+        call_chunk(fragment(0, "a", "f"), fragment(1, "b", "f", "{}")), call_chunk(fragment(1, None, None, "2"))
     )
     assert answer.kinds == ["item_opened", "item_opened", "tool_arguments", "tool_arguments"]
     call = chunk(choice({"x": 1, "tool_calls": [fragment(0, "a", "f")]}))
@@ -146,7 +153,7 @@ def test_fields_beside_a_call_go_with_its_first_arguments() -> None:
 
 
 def test_annotations_of_a_chunk_stay_together_and_count_those_before() -> None:
-    answer = Translation(*STREAMS["openai_search"], said("more"), chunk(choice({"refusal": "no"})))
+    answer = Translation(*STREAMS["openai_search"], text_chunk("more"), chunk(choice({"refusal": "no"})))
     assert [(len(extra.annotations), extra.before) for extra in answer.extras(Text)] == [(2, 0), (1, 2)]
     assert answer.items[0].annotations == [citation(1), citation(2), citation(3)]
     assert [event.whole.annotations for event in answer.events if isinstance(event, ItemClosed)] == [
@@ -157,7 +164,9 @@ def test_annotations_of_a_chunk_stay_together_and_count_those_before() -> None:
 def test_annotations_belong_to_a_text() -> None:
     answer = Translation(chunk(choice({"reasoning_content": "r"})), chunk(choice({"annotations": [citation(1)]})))
     assert [item.type for item in answer.items] == ["reasoning", "text"]
-    after = Translation(said("t"), calling(fragment(0, "a", "f", "{}")), chunk(choice({"annotations": [citation(1)]})))
+    after = Translation(
+        text_chunk("t"), call_chunk(fragment(0, "a", "f", "{}")), chunk(choice({"annotations": [citation(1)]}))
+    )
     assert [(item.type, item.annotations) for item in after.items][2] == ("text", [citation(1)])
 
 
@@ -177,8 +186,8 @@ def test_item_closed_repeats_logprobs_only_on_request() -> None:
 
 def test_logprobs_beside_a_call_do_not_belong_to_the_text() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f", "1")),
-        said("t"),
+        call_chunk(fragment(0, "a", "f", "1")),
+        text_chunk("t"),
         chunk(choice({"tool_calls": [fragment(0, None, None, "2")]}, logprobs={"content": [logprob("2")]})),
         chunk(choice({"refusal": "no"})),
         logprobs=True,
@@ -191,30 +200,30 @@ def test_logprobs_beside_a_call_do_not_belong_to_the_text() -> None:
 
 
 def test_surrogate_halves_are_joined_across_deltas() -> None:
-    answer = Translation(said("a\ud83d"), said(""), said("\ude00b"))
+    answer = Translation(text_chunk("a\ud83d"), text_chunk(""), text_chunk("\ude00b"))
     assert answer.events[1:] == [Text(0, "a"), Text(0, "😀b")]
 
 
 @pytest.mark.parametrize("texts", [["\ud83d", "b"], ["\ud83d\ud83d", "\ude00"], ["\ude00"], ["é\ud83d", "é"]])
 def test_lone_surrogates_become_replacement_characters(texts: list[str]) -> None:
-    answer = Translation(*map(said, texts))
+    answer = Translation(*map(text_chunk, texts))
     assert answer.items[0].text == jsoncodec.replace_lone_surrogates("".join(texts))
     jsoncodec.dumps(answer.items[0].text)
 
 
 def test_a_pending_surrogate_waits_in_its_own_item() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f", "\ud83d"), fragment(1, "b", "f", "\ud83d")),
-        said("\ud83d", 1),
-        calling(fragment(1, None, None, "\ude00"), fragment(0, None, None, "\ude01")),
-        said("\ude02", 1),
+        call_chunk(fragment(0, "a", "f", "\ud83d"), fragment(1, "b", "f", "\ud83d")),
+        text_chunk("\ud83d", 1),
+        call_chunk(fragment(1, None, None, "\ude00"), fragment(0, None, None, "\ude01")),
+        text_chunk("\ude02", 1),
     )
     assert [item.arguments or item.text for item in answer.items] == ["😁", "😀", "😂"]
 
 
 def test_a_pending_surrogate_is_replaced_when_its_item_closes() -> None:
     answer = Translation(
-        said("a\ud83d"), chunk(choice({"refusal": "\ude00"})), calling(fragment(0, "c", "f", "\ud83d"))
+        text_chunk("a\ud83d"), chunk(choice({"refusal": "\ude00"})), call_chunk(fragment(0, "c", "f", "\ud83d"))
     )
     assert [item.arguments or item.text for item in answer.items] == ["a\ufffd", "\ufffd", "\ufffd"]
     assert [event.whole.text for event in answer.events if isinstance(event, ItemClosed)] == ["a\ufffd", "\ufffd"]

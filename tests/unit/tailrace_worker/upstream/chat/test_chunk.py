@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from support.chat_chunks import USAGE, Json, call_chunk, choice, chunk, citation, end, fragment, logprob, text_chunk
 from support.translation import Translation
-from support.upstreams import USAGE, Json, calling, choice, chunk, citation, end, fragment, logprob, said
 from tailrace.events import NO_EXTRA, Extra, Upstream
 from tailrace.log import codec
 from tailrace_worker.upstream.chat.chunk import ChatChoice, ChatChunk, decode_chunk
@@ -61,14 +61,14 @@ def test_an_empty_chunk_has_empty_values() -> None:
     {"choices": [{"delta": {"content": [{"type": "text", "text": 3}]}}]},
 ])  # fmt: skip
 def test_malformed_values_are_skipped_and_counted(malformed: Json) -> None:
-    answer = Translation(malformed, said("a"))
+    answer = Translation(malformed, text_chunk("a"))
     assert answer.kinds == ["item_opened", "text"]
     assert answer.extras() == []
     assert answer.translator.malformed == 1
 
 
 def test_a_choice_index_out_of_range_is_malformed() -> None:
-    answer = Translation(said("a"), said("b", 10**9), said("c", 128))
+    answer = Translation(text_chunk("a"), text_chunk("b", 10**9), text_chunk("c", 128))
     assert answer.kinds == ["item_opened", "text"]
     assert answer.translator.malformed == 2
 
@@ -107,7 +107,7 @@ def test_lone_surrogates_in_fields_become_replacement_characters() -> None:
         chunk(
             choice({"content": "a", half: half}, half, y=[half]), z={"k": half}, id=half, model=half, usage={"u": half}
         ),
-        calling(fragment(0, half, half, "{}", more=half)),
+        call_chunk(fragment(0, half, half, "{}", more=half)),
     )
     for entry in answer.entries:
         standard_json.dumps(codec.to_row(entry), ensure_ascii=False).encode()

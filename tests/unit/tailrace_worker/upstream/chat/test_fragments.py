@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from support.chat_chunks import call_chunk, choice, chunk
 from support.translation import Translation
-from support.upstreams import calling, choice, chunk
 from tailrace.events import Extra, Reasoning, Text
 
 
@@ -26,5 +26,5 @@ def test_content_parts_are_text_reasoning_or_passed_through() -> None:
 
 
 def test_parsed_arguments_are_written_as_json() -> None:
-    answer = Translation(calling({"index": 0, "id": "a", "function": {"name": "f", "arguments": {"q": 1}}}))
+    answer = Translation(call_chunk({"index": 0, "id": "a", "function": {"name": "f", "arguments": {"q": 1}}}))
     assert answer.calls == [("a", "f", '{"q":1}')]

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from support.upstreams import STREAMS, Json, choice, chunk, end, random_streams, role, said
+from support.chat_chunks import Json, choice, chunk, end, role, text_chunk
+from support.chat_streams import STREAMS
+from support.random_streams import random_streams
 from tailrace.events import NO_EXTRA, Text
 from tailrace_worker.upstream.chat import payload_parser as module
 from tailrace_worker.upstream.chat.translator import ChatTranslator
@@ -78,14 +80,14 @@ def _repeated(each: Json, random: Random) -> list[Json]:
 
 
 def test_templates_spare_the_parse_from_the_third_chunk_of_a_text_on(parsed: list[Json]) -> None:
-    chunks = [role(), *[said(f" word {n}") for n in range(50)], end()]
+    chunks = [role(), *[text_chunk(f" word {n}") for n in range(50)], end()]
     by_payload(list(map(encoded, chunks)))
     assert parsed == [chunks[0], chunks[1], chunks[2], chunks[-1]]
 
 
 @pytest.mark.parametrize("padding", ["", "a", "xY3kxY3kxY3k"])
 def test_padding_does_not_change_the_template(parsed: list[Json], padding: str) -> None:
-    chunks = [said(f" {n}", usage=None, obfuscation=padding + n * "x") for n in range(20)]
+    chunks = [text_chunk(f" {n}", usage=None, obfuscation=padding + n * "x") for n in range(20)]
     translated, _ = by_payload(list(map(encoded, chunks)))
     assert len(parsed) == 2
     assert "".join(event.text for events in translated for event, _ in events if isinstance(event, Text)) == "".join(
@@ -95,19 +97,19 @@ def test_padding_does_not_change_the_template(parsed: list[Json], padding: str) 
 
 def test_a_text_that_looks_like_the_rest_of_its_chunk_is_text(parsed: list[Json]) -> None:
     tricky = '"},"finish_reason":"stop"}],"obfuscation":"x"}'
-    chunks = [said("a"), said("b"), said(tricky), said(f'{{"content":"{tricky}')]
+    chunks = [text_chunk("a"), text_chunk("b"), text_chunk(tricky), text_chunk(f'{{"content":"{tricky}')]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
 def test_a_payload_that_matches_the_template_with_invalid_json_is_malformed() -> None:
-    prefix, suffix = encoded(said("|")).split(b"|")
+    prefix, suffix = encoded(text_chunk("|")).split(b"|")
     translated, _ = by_payload(
-        [*map(encoded, [said("a"), said("b")]), prefix + b'x","y":"' + suffix, prefix + b"\xff" + suffix]
+        [*map(encoded, [text_chunk("a"), text_chunk("b")]), prefix + b'x","y":"' + suffix, prefix + b"\xff" + suffix]
     )
     # The first has another key beside the text; in the second, U+FFFD replaces the invalid byte.
     assert [len(each) for each in translated[2:4]] == [1, 1]
     translator = ChatTranslator()
-    for payload in [encoded(said("a")), encoded(said("b")), prefix + b'x" y"' + suffix, b"null", b"[]"]:
+    for payload in [encoded(text_chunk("a")), encoded(text_chunk("b")), prefix + b'x" y"' + suffix, b"null", b"[]"]:
         translator.read(payload)
     assert translator.malformed == 3
 
@@ -119,7 +121,7 @@ def test_a_message_that_is_repeated_is_no_template(parsed: list[Json]) -> None:
 
 
 def test_a_text_beside_another_content_is_no_template(parsed: list[Json]) -> None:
-    chunks = [said(f"{n}", extension={"content": f"{n}"}) for n in range(5)]
+    chunks = [text_chunk(f"{n}", extension={"content": f"{n}"}) for n in range(5)]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
@@ -132,9 +134,9 @@ def test_a_list_of_parts_beside_another_content_is_no_template(parsed: list[Json
 def test_an_event_from_a_template_equals_a_translated_one() -> None:
     translator = ChatTranslator()
     for text in "ab":
-        translator.read(encoded(said(text)))
+        translator.read(encoded(text_chunk(text)))
     assert translator._parser._prefix
-    (translated,) = translator.read(encoded(said("c\u2028\ud83d\ude00")))
+    (translated,) = translator.read(encoded(text_chunk("c\u2028\ud83d\ude00")))
     event, extra = translated
     assert event == Text(0, "c\u2028😀")
     assert extra is NO_EXTRA

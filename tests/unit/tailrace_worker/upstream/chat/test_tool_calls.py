@@ -1,7 +1,8 @@
 """ToolCalls: which call a fragment belongs to, and what a call becomes."""
 
+from support.chat_chunks import call_chunk, end, fragment, text_chunk
+from support.chat_streams import STREAMS
 from support.translation import Translation
-from support.upstreams import STREAMS, calling, end, fragment, said
 from tailrace.events import NO_EXTRA, Extra, Item, ItemClosed, ItemOpened, Text, ToolArguments
 from tailrace_worker.upstream.chat.translator import ChatTranslator
 
@@ -16,7 +17,7 @@ def test_calls_stay_open_and_their_fragments_may_interleave() -> None:
 
 
 def test_a_call_closes_the_text_before_it() -> None:
-    answer = Translation(said("Let me look."), calling(fragment(0, "call_a", "look", "{}")))
+    answer = Translation(text_chunk("Let me look."), call_chunk(fragment(0, "call_a", "look", "{}")))
     assert answer.events[2:] == [
         ItemClosed(Item(0, "text", text="Let me look.")),
         ItemOpened(1, "call", id="call_a", name="look"),
@@ -26,72 +27,79 @@ def test_a_call_closes_the_text_before_it() -> None:
 
 def test_a_new_id_and_a_name_at_the_same_index_begin_a_new_call() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f", "1")), calling(fragment(0, "b", "f", "2")), calling(fragment(0, None, None, "3"))
+        call_chunk(fragment(0, "a", "f", "1")),
+        call_chunk(fragment(0, "b", "f", "2")),
+        call_chunk(fragment(0, None, None, "3")),
     )
     assert answer.calls == [("a", "f", "1"), ("b", "f", "23")]
 
 
 def test_a_new_id_alone_begins_no_new_call() -> None:
-    assert Translation(calling(fragment(0, "a", "f", "1")), calling(fragment(0, "b", None, "2"))).calls == [
+    assert Translation(call_chunk(fragment(0, "a", "f", "1")), call_chunk(fragment(0, "b", None, "2"))).calls == [
         ("a", "f", "12")
     ]
 
 
 def test_a_repeated_name_and_an_empty_id_begin_no_new_call() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f", "1")), calling(fragment(0, "", "f", "2")), calling(fragment(0, "a", "f", "3"))
+        call_chunk(fragment(0, "a", "f", "1")),
+        call_chunk(fragment(0, "", "f", "2")),
+        call_chunk(fragment(0, "a", "f", "3")),
     )
     assert answer.calls == [("a", "f", "123")]
 
 
 def test_another_name_at_the_same_index_begins_a_new_call() -> None:
-    answer = Translation(calling(fragment(0, "a", "f", "1")), calling(fragment(0, None, "g", "2")))
+    answer = Translation(call_chunk(fragment(0, "a", "f", "1")), call_chunk(fragment(0, None, "g", "2")))
     assert [call[1:] for call in answer.calls] == [("f", "1"), ("g", "2")]
 
 
 def test_a_fragment_without_index_belongs_to_its_id_else_to_the_last_call() -> None:
     answer = Translation(
-        calling(fragment(None, "a", "f", "1"), fragment(None, "b", "f", "2")),
-        calling(fragment(None, "a", None, "3")),
-        calling(fragment(None, "b", "f", "4")),
-        calling(fragment(None, None, None, "5")),
-        calling(fragment(None, "c", None, "6")),
+        call_chunk(fragment(None, "a", "f", "1"), fragment(None, "b", "f", "2")),
+        call_chunk(fragment(None, "a", None, "3")),
+        call_chunk(fragment(None, "b", "f", "4")),
+        call_chunk(fragment(None, None, None, "5")),
+        call_chunk(fragment(None, "c", None, "6")),
     )
     assert answer.calls == [("a", "f", "13"), ("b", "f", "2456")]
 
 
 def test_calls_without_index_and_id_are_kept_apart_within_a_chunk() -> None:
     answer = Translation(
-        calling(fragment(None, None, "f", "1"), fragment(None, None, "f", "2")), calling(fragment(None, None, "f", "3"))
+        call_chunk(fragment(None, None, "f", "1"), fragment(None, None, "f", "2")),
+        call_chunk(fragment(None, None, "f", "3")),
     )
     assert [call[1:] for call in answer.calls] == [("f", "1"), ("f", "23")]
 
 
 def test_an_index_that_arrives_late_is_matched_by_the_id() -> None:
     answer = Translation(
-        calling(fragment(None, "a", "f", "1")),
-        calling(fragment(0, "a", None, "2")),
-        calling(fragment(0, None, None, "3")),
+        call_chunk(fragment(None, "a", "f", "1")),
+        call_chunk(fragment(0, "a", None, "2")),
+        call_chunk(fragment(0, None, None, "3")),
     )
     assert answer.calls == [("a", "f", "123")]
 
 
 def test_a_call_is_held_until_its_name_arrives() -> None:
     translator = ChatTranslator()
-    assert translator.translate(calling(fragment(0, "a", None, '{"q"', extra_content=1))) == []
-    assert translator.translate(calling(fragment(0, None, None, ":"))) == []
-    assert translator.translate(calling(fragment(0, None, "f", "1}"))) == [
+    assert translator.translate(call_chunk(fragment(0, "a", None, '{"q"', extra_content=1))) == []
+    assert translator.translate(call_chunk(fragment(0, None, None, ":"))) == []
+    assert translator.translate(call_chunk(fragment(0, None, "f", "1}"))) == [
         (ItemOpened(0, "call", choices=[0], id="a", name="f"), Extra(call={"extra_content": 1})),
         (ToolArguments(0, '{"q":1}', call="a"), NO_EXTRA),
     ]
 
 
 def test_a_call_without_a_name_is_emitted_at_the_end() -> None:
-    assert Translation(said("x"), calling(fragment(0, "a", None, "{}")), end("tool_calls")).calls == [("a", "", "{}")]
+    assert Translation(text_chunk("x"), call_chunk(fragment(0, "a", None, "{}")), end("tool_calls")).calls == [
+        ("a", "", "{}")
+    ]
 
 
 def test_calls_without_ids_get_generated_ids() -> None:
-    (first, *_), (second, *_) = Translation(calling(fragment(0, None, "f", "1"), fragment(1, "", "f", "2"))).calls
+    (first, *_), (second, *_) = Translation(call_chunk(fragment(0, None, "f", "1"), fragment(1, "", "f", "2"))).calls
     assert first
     assert second
     assert first != second
@@ -100,9 +108,9 @@ def test_calls_without_ids_get_generated_ids() -> None:
 
 def test_unknown_fields_of_a_call_stay_with_their_fragment() -> None:
     answer = Translation(
-        calling(fragment(0, "a", "f", "1", extra_content={"s": 1})),
-        calling(fragment(0, None, None, "", extra_content={"s": 2})),
-        calling({"index": 0, "function": {"arguments": "2", "signature": "x"}}),
+        call_chunk(fragment(0, "a", "f", "1", extra_content={"s": 1})),
+        call_chunk(fragment(0, None, None, "", extra_content={"s": 2})),
+        call_chunk({"index": 0, "function": {"arguments": "2", "signature": "x"}}),
     )
     assert [(event.kind, extra.call) for event, extra in answer.translated] == [
         ("item_opened", {"extra_content": {"s": 1}}),
@@ -116,10 +124,10 @@ def test_unknown_fields_of_a_call_stay_with_their_fragment() -> None:
 def test_custom_calls_pass_through_verbatim_with_their_ordinal() -> None:
     custom = {"index": 0, "id": "b", "type": "custom", "custom": {"name": "run", "input": ""}}
     answer = Translation(
-        calling(fragment(0, "a", "f", "1")),
-        calling(custom),
-        calling({"index": 0, "custom": {"input": "ls"}}),
-        calling(fragment(2, "c", "f", "2")),
+        call_chunk(fragment(0, "a", "f", "1")),
+        call_chunk(custom),
+        call_chunk({"index": 0, "custom": {"input": "ls"}}),
+        call_chunk(fragment(2, "c", "f", "2")),
     )
     assert [extra.delta["tool_calls"] for extra in answer.extras(Text)] == [
         [{**custom, "index": 1}],
@@ -130,8 +138,8 @@ def test_custom_calls_pass_through_verbatim_with_their_ordinal() -> None:
 
 def test_tool_ordinals_count_within_a_choice() -> None:
     answer = Translation(
-        calling(fragment(7, "a", "f", "1")),
-        calling(fragment(9, "b", "f", "2"), index=1),
-        calling(fragment(8, "c", "f", "3")),
+        call_chunk(fragment(7, "a", "f", "1")),
+        call_chunk(fragment(9, "b", "f", "2"), index=1),
+        call_chunk(fragment(8, "c", "f", "3")),
     )
     assert [(e.choice, e.tool) for e in answer.events if isinstance(e, ItemOpened)] == [(0, 0), (1, 0), (0, 1)]

@@ -9,21 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.chat_chunks import USAGE, Json, call_chunk, choice, chunk, end, fragment, role, text_chunk
+from support.chat_streams import STREAMS
+from support.chunk_fold import fold_chunks
+from support.random_streams import random_streams
 from support.translation import Translation, merged, numbered
-from support.upstreams import (
-    STREAMS,
-    USAGE,
-    Json,
-    calling,
-    choice,
-    chunk,
-    end,
-    fold_chunks,
-    fragment,
-    random_streams,
-    role,
-    said,
-)
 from tailrace.events import (
     NO_EXTRA,
     Delta,
@@ -55,7 +45,7 @@ def folded(answer: Translation, translated: list[Translated]) -> Json:
         "choices": choices,
         "usage": translator.usage,
         "error": translator.failure and translator.failure.message,
-        "top": translator.extra.chunk_fields,
+        "chunk_fields": translator.extra.chunk_fields,
     }
 
 
@@ -173,7 +163,7 @@ def test_known_fields_may_hold_any_value(value: Any, data: st.DataObject) -> Non
              "y", "role", "content", "reasoning", "reasoning_content", "refusal", "annotations", "tool_calls", "z",
              "function", "name", "arguments", "type", "custom", "extra_content", "thinking")  # fmt: skip
     field = data.draw(st.sampled_from(paths))
-    whole = calling(fragment(0, "call_a", "f", "{}"))
+    whole = call_chunk(fragment(0, "call_a", "f", "{}"))
     first_choice = whole["choices"][0]
     first_call = first_choice["delta"]["tool_calls"][0]
     part = {"type": "thinking", "thinking": "hm"}
@@ -183,7 +173,7 @@ def test_known_fields_may_hold_any_value(value: Any, data: st.DataObject) -> Non
             place[field] = value
     if isinstance(first_choice["delta"], dict):
         first_choice["delta"].setdefault(field, value)
-    Translation(copy.deepcopy(whole), said("a"), end())
+    Translation(copy.deepcopy(whole), text_chunk("a"), end())
 
 
 def test_chunks_are_not_modified() -> None:
@@ -194,7 +184,7 @@ def test_chunks_are_not_modified() -> None:
 
 
 def test_item_numbers_begin_at_first_item() -> None:
-    answer = Translation(said("a"), calling(fragment(0, "c", "f")), first_item=5)
+    answer = Translation(text_chunk("a"), call_chunk(fragment(0, "c", "f")), first_item=5)
     assert [event.item for event, _ in answer.translated if isinstance(event, ItemOpened)] == [5, 6]
 
 
@@ -202,7 +192,9 @@ def test_item_numbers_begin_at_first_item() -> None:
 
 
 def test_choices_first_appear_in_index_order_whichever_begins() -> None:
-    answer = Translation(role(0), role(1), role(2), said("b", 1), said("a", 0), said("c", 2), said("e", 4))
+    answer = Translation(
+        role(0), role(1), role(2), text_chunk("b", 1), text_chunk("a", 0), text_chunk("c", 2), text_chunk("e", 4)
+    )
     opened = [event for event in answer.events if isinstance(event, ItemOpened)]
     assert [(each.choice, each.choices) for each in opened] == [(1, [0, 1, 2]), (0, []), (2, []), (4, [3, 4])]
 
@@ -210,13 +202,13 @@ def test_choices_first_appear_in_index_order_whichever_begins() -> None:
 def test_a_choice_without_items_has_its_role_with_its_finish() -> None:
     answer = Translation(*STREAMS["openai_two_empty_choices"]).translator
     assert answer.finish == [Finish(0, "stop", role=True), Finish(1, "stop", role=True)]
-    assert Translation(said("a"), role(1), end(), end(index=1)).translator.finish == [
+    assert Translation(text_chunk("a"), role(1), end(), end(index=1)).translator.finish == [
         Finish(0, "stop"), Finish(1, "stop", role=True),
     ]  # fmt: skip
 
 
 def test_choices_do_not_close_each_others_items() -> None:
-    answer = Translation(said("a", 0), chunk(choice({"reasoning_content": "b"}, index=1)), said("c", 0))
+    answer = Translation(text_chunk("a", 0), chunk(choice({"reasoning_content": "b"}, index=1)), text_chunk("c", 0))
     assert answer.kinds == ["item_opened", "text", "item_opened", "reasoning", "text"]
 
 
@@ -243,7 +235,7 @@ def test_finish_reasons_imply_the_status(reasons: list[str | None], status: str)
 def test_an_answer_is_complete_when_each_of_its_choices_is() -> None:
     translator = ChatTranslator()
     assert not translator.is_complete
-    for each, complete in ((said("a"), False), (role(1), False), (end(), False), (end("length", 1), True)):
+    for each, complete in ((text_chunk("a"), False), (role(1), False), (end(), False), (end("length", 1), True)):
         translator.translate(each)
         assert translator.is_complete is complete
     assert translator.finish == [Finish(0, "stop"), Finish(1, "length", role=True)]
@@ -251,7 +243,7 @@ def test_an_answer_is_complete_when_each_of_its_choices_is() -> None:
 
 def test_done_marks_the_end_of_an_answer_without_finish_reasons() -> None:
     translator = ChatTranslator()
-    translator.translate(said("a"))
+    translator.translate(text_chunk("a"))
     assert translator.read(b"[DONE]") == []
     assert translator.is_complete
     assert translator.finish == [Finish(0, None)]
@@ -259,7 +251,9 @@ def test_done_marks_the_end_of_an_answer_without_finish_reasons() -> None:
 
 
 def test_an_empty_finish_reason_is_none_and_the_last_one_counts() -> None:
-    answer = Translation(chunk(choice({"content": "a"}, "")), end("stop"), end("tool_calls"), said("b")).translator
+    answer = Translation(
+        chunk(choice({"content": "a"}, "")), end("stop"), end("tool_calls"), text_chunk("b")
+    ).translator
     assert answer.finish == [Finish(0, "tool_calls")]
     assert Translation(chunk(choice({"content": "a"}, ""))).translator.finish == [Finish(0, None)]
 
@@ -270,7 +264,7 @@ def test_the_last_usage_counts_on_chunk_and_choice() -> None:
     ).translator.usage == {"a": 2}
     assert Translation(chunk(choice({}, "stop", usage=USAGE))).translator.usage == USAGE
     assert Translation(chunk(choice({}, "stop", usage={"a": 1}), usage=USAGE)).translator.usage == USAGE
-    assert Translation(said("a"), end()).translator.usage is None
+    assert Translation(text_chunk("a"), end()).translator.usage is None
 
 
 def test_the_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
@@ -299,11 +293,16 @@ def test_the_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
 ])  # fmt: skip
 def test_an_error_in_the_stream_is_a_failure_in_any_shape(error: Json, failure: Failure) -> None:
     translator = ChatTranslator()
-    translator.translate(said("Half of"))
+    translator.translate(text_chunk("Half of"))
     assert translator.failure is None
     translator.translate(error)
     assert translator.failure == failure
 
 
 def test_an_empty_error_is_no_failure() -> None:
-    assert Translation(said("a", error=None), said("b", error={}), said("c", error="")).translator.failure is None
+    assert (
+        Translation(
+            text_chunk("a", error=None), text_chunk("b", error={}), text_chunk("c", error="")
+        ).translator.failure
+        is None
+    )
