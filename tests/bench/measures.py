@@ -14,7 +14,7 @@ class Measure(NamedTuple):
     """A row. `goal` and `must` are bounds: upper ones, or lower ones where `more` is better."""
 
     workload: str
-    what: str
+    description: str
     unit: Unit
     must: float
     goal: float

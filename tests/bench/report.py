@@ -47,7 +47,7 @@ def table(results: Mapping[str, Result], workloads: Collection[str]) -> Table:
         title = TITLES[measure.workload]
         if title != shown:
             rows.add_section()
-        rows.add_row("" if title == shown else title, measure.what, *_figures(measure, results.get(name)))
+        rows.add_row("" if title == shown else title, measure.description, *_figures(measure, results.get(name)))
         shown = title
     for name in results.keys() - MEASURES.keys():
         rows.add_section()

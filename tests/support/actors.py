@@ -1,4 +1,4 @@
-"""Those who act on a log in the state machine of its contract: attempts, which write, and readers."""
+"""The actors of the log's state machine: attempts, which write, and readers."""
 
 from support.log_writer import LogWriter
 from support.logs import text_opened
@@ -25,7 +25,7 @@ class Attempt(LogWriter):
 
     @property
     def history(self) -> list[Entry]:
-        """All that this attempt has written or will write, after what it went on from."""
+        """Every entry of the log as this attempt has continued, or will continue it."""
         return self.entries + ([self._final_entry(self.final)] if self.final else [])
 
     @property

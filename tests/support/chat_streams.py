@@ -129,17 +129,17 @@ def _azure() -> dict[str, list[Json]]:
     filtered = {"hate": {"filtered": True, "severity": "high"}}
     first = chunk(id="", object="", created=0, model="", prompt_filter_results=[{"prompt_index": 0, "results": safe}])
     top: Json = {"system_fingerprint": "fp_az"}
-    spoken = [
+    texts = [
         chunk(choice({"content": word}, content_filter_results=safe, logprobs=None), **top)
         for word in tokens("Oslo lies by a fjord.")
     ]
     opening = chunk(choice({"role": "assistant", "content": "", "refusal": None}, content_filter_results={}), **top)
     return {
-        "azure_text": [first, opening, *spoken, chunk(choice({}, "stop", content_filter_results={}), **top),
+        "azure_text": [first, opening, *texts, chunk(choice({}, "stop", content_filter_results={}), **top),
                        chunk(usage=USAGE, **top)],
-        "azure_content_filter": [first, opening, *spoken[:3],
+        "azure_content_filter": [first, opening, *texts[:3],
                                  chunk(choice({}, "content_filter", content_filter_results=filtered), **top)],
-        "azure_asynchronous_filter": [first, opening, *spoken, end(**top),
+        "azure_asynchronous_filter": [first, opening, *texts, end(**top),
                                       chunk({"index": 0, "finish_reason": None, "content_filter_results": safe,
                                              "content_filter_offsets": {"check_offset": 4}}, id="")],
         "azure_empty": [first, opening, chunk(choice({}, "stop", content_filter_results={}), **top)],

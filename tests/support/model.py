@@ -1,4 +1,4 @@
-"""What each script of the log replies and leaves behind, in plain Python: the specification of `lua/*.lua`.
+"""The reply and the effect of each script of the log, in plain Python: the specification of `lua/*.lua`.
 
 One generation, and two simplifications: a lease is held or it is not, and the caller passes the time of Redis' clock.
 """

@@ -32,11 +32,18 @@ def _empty(record: GenerationRecord) -> list[Entry]:
 
 
 def _calls(record: GenerationRecord) -> list[Entry]:
-    def said(item: int, text: str) -> ToolArguments:
+    def arguments(item: int, text: str) -> ToolArguments:
         return ToolArguments(item, text, tool=item - 1, call=f"functions.search:{item - 1}")
 
     log = _started(record).add(text_opened(), *texts("Let me |look.")).close_item(0)
-    log.add(call_opened(1, 0), said(1, '{"q":'), call_opened(2, 1), said(2, '{"q":'), said(1, "1}"), said(2, "2}"))
+    log.add(
+        call_opened(1, 0),
+        arguments(1, '{"q":'),
+        call_opened(2, 1),
+        arguments(2, '{"q":'),
+        arguments(1, "1}"),
+        arguments(2, "2}"),
+    )
     return log.end("completed", Finish(0, "tool_calls"), usage=USAGE)
 
 

@@ -1,4 +1,4 @@
-"""What the tests of the HTTP API run on: Redis and two frontends, no worker. Tests write the logs they need."""
+"""Redis and two frontends for the tests of the HTTP API. There is no worker: tests write the logs that they need."""
 
 import re
 from collections.abc import AsyncIterator
@@ -35,7 +35,7 @@ class Product:
         self.log = Log(RedisServer.connect(running.redis.url), WRITER_LEASE_MS)
 
     async def writer(self, generation_id: str) -> LogWriter:
-        """Take the generation over, as its worker would."""
+        """Start to write the generation, as its worker would."""
         return await LogWriter.start(self.log, generation_id)
 
     async def completed(self, *texts: str, api: Api | None = None, **fields: Any) -> str:
@@ -70,7 +70,7 @@ class Product:
 
     @asynccontextmanager
     async def nothing_stored(self) -> AsyncIterator[None]:
-        """The block leaves nothing behind. It may leave less: frontends sweep, and end what has waited too long."""
+        """The block stores nothing. There may be less afterwards: frontends sweep and end expired generations."""
         before = await self.stored()
         yield
         assert await self.stored() <= before

@@ -1,4 +1,4 @@
-"""A generation on a real Redis: what is stored of it, and what may become of that."""
+"""A generation on a real Redis: its stored keys, and the ways in which it may be lost, changed or removed."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ async def expire_lease(redis: Redis, generation_id: str) -> None:
 
 
 class Snapshot:
-    """What a server holds of a generation, to be brought back as after a restart with older data."""
+    """The keys of a generation at some moment, to be brought back as after a restart with older data."""
 
     def __init__(self, redis: Redis, dumps: dict[str, Any]) -> None:
         self._redis = redis
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 async def apply_fate(fate: str, log: Log, redis: Redis, writer: LogWriter) -> None:
-    """Let this become of a generation that is being written."""
+    """Change a generation that is being written so."""
     match fate:
         case "finished":
             await writer.finish()

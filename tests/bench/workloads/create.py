@@ -1,6 +1,6 @@
-"""POST /v1/generations, over 32 connections as fast as they go: what accepting a generation costs.
+"""The cost of accepting a generation: POST /v1/generations over 32 connections, as fast as possible.
 
-Beside it the plain route (`naive.create`): FastAPI, pydantic and arq's `enqueue_job`. No worker runs on either side.
+Beside it a plain route (`naive.create`): FastAPI, pydantic and arq's `enqueue_job`. No worker runs on either side.
 """
 
 import asyncio

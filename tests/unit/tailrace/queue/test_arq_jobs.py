@@ -16,7 +16,7 @@ from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.embedded import EmbeddedServer
 
 
-def test_job_is_json_whatever_is_in_it() -> None:
+def test_job_is_json_whatever_its_content() -> None:
     job: dict[str, Any] = {
         "t": None, "f": JOB, "a": ("gen", "job"), "k": {}, "et": 1, "r": ValueError("odd"), "s": 1.5,
     }  # fmt: skip
@@ -76,12 +76,12 @@ async def test_positions_count_from_1_in_order_of_enqueueing(queue: Queue) -> No
     assert await queue.jobs.depth() == 2
 
 
-async def test_job_waits_until_a_worker_has_it(redis: Redis, queue: Queue) -> None:
-    names = ["waits", "begun", "expired", "begun and expired", "never was"]
+async def test_job_waits_until_a_worker_has_started_it(redis: Redis, queue: Queue) -> None:
+    names = ["waits", "started", "expired", "started and expired", "unknown"]
     for name in names[:-1]:
         await queue.jobs.enqueue("gen", name, 60)
     for name in names:
-        if "begun" in name:
+        if "started" in name:
             await redis.set(in_progress_key_prefix + name, b"1")
         if "expired" in name:
             await redis.delete(job_key_prefix + name)
@@ -92,7 +92,7 @@ async def test_job_waits_until_a_worker_has_it(redis: Redis, queue: Queue) -> No
 
 
 async def test_jobs_from_before_a_restart_are_held_back_for_a_moment(tmp_path: Path) -> None:
-    """The server may have come back with older data, in which jobs wait that have run since."""
+    """The server may have restarted with older data, in which jobs wait that have run since."""
     server = EmbeddedServer(tmp_path)
     server.start()
     redis = connect(server.url)
@@ -101,7 +101,7 @@ async def test_jobs_from_before_a_restart_are_held_back_for_a_moment(tmp_path: P
         await queue.jobs.enqueue("gen", "before", 3600)
         assert await queue.jobs.take("before", "worker", 1000) is not None
         await redis.delete(in_progress_key_prefix + "before")
-        await asyncio.sleep(1.1)  # a server knows its age in whole seconds
+        await asyncio.sleep(1.1)  # servers report their age in whole seconds
         server.stop()
         server.start()
         assert await queue.jobs.take("before", "worker", 1000) is None

@@ -1,4 +1,4 @@
-"""What needs several parts of the queue: the load, submitting, removing."""
+"""Calls that need several parts of the queue: load, submit, remove."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""The wall: replies, errors of ours, repeated commands, scripts, and what a server says of itself."""
+"""RedisServer: replies, errors, repeated commands, scripts, and the facts that a server reports about itself."""
 
 import asyncio
 import random
@@ -39,14 +39,14 @@ async def test_execute_returns_the_raw_reply(server: RedisServer) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_execute_raises_our_error_for_a_mistake(server: RedisServer, way: str) -> None:
+async def test_execute_raises_redis_refused_for_a_mistake(server: RedisServer, way: str) -> None:
     with pytest.raises(RedisRefused, match="unknown command"):
         await getattr(server, way)("NOSUCHCOMMAND")
     assert await getattr(server, way)("ECHO", "a") == b"a"
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_execute_raises_our_error_for_a_full_server(server: RedisServer, config: Config, way: str) -> None:
+async def test_execute_raises_redis_full_for_a_full_server(server: RedisServer, config: Config, way: str) -> None:
     await config("maxmemory", "1")
     with pytest.raises(RedisFull) as full:
         await getattr(server, way)("SET", "key", "value")
@@ -54,7 +54,7 @@ async def test_execute_raises_our_error_for_a_full_server(server: RedisServer, c
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_execute_raises_our_error_for_a_server_that_is_away(way: str) -> None:
+async def test_execute_raises_redis_unavailable_without_a_server(way: str) -> None:
     away = RedisServer.connect(f"redis://127.0.0.1:{free_port()}/0")
     with pytest.raises(RedisUnavailable) as error:
         await getattr(away, way)("PING")
@@ -65,7 +65,7 @@ async def test_execute_raises_our_error_for_a_server_that_is_away(way: str) -> N
 
 @pytest.mark.parametrize("word", ["BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"])
 @pytest.mark.parametrize("way", ["execute", "execute_alone"])
-async def test_execute_says_what_passes_and_what_does_not(server: RedisServer, way: str, word: str) -> None:
+async def test_execute_distinguishes_transient_errors(server: RedisServer, way: str, word: str) -> None:
     with pytest.raises(RedisUnavailable):
         await getattr(server, way)("EVAL", f"return redis.error_reply('{word} not now')", 0)
     with pytest.raises(RedisRefused):
@@ -78,7 +78,7 @@ async def test_execute_many_yields_the_error_of_its_own_command(server: RedisSer
     assert isinstance(error, RedisRefused)
 
 
-async def test_execute_many_of_nothing_asks_no_server() -> None:
+async def test_execute_many_of_nothing_sends_nothing() -> None:
     assert await RedisServer.connect("redis://127.0.0.1:1/0").execute_many([]) == []
 
 
@@ -158,14 +158,14 @@ async def test_read_bulk_sends_a_script_to_a_server_that_does_not_know_it(redis:
         assert await server.read_bulk(*command) is None
 
 
-async def test_demoted_server_is_asked_over_another_connection(redis: Redis, server: RedisServer) -> None:
+async def test_demoted_server_gets_a_new_connection(redis: Redis, server: RedisServer) -> None:
     first = await server.execute("CLIENT", "ID")
     with pytest.raises(RedisUnavailable):
         await server.execute("EVAL", "return redis.error_reply('READONLY demoted')", 0)
     assert await server.execute("CLIENT", "ID") != first
 
 
-async def test_server_that_has_lost_its_replicas_passes(server: RedisServer, config: Config) -> None:
+async def test_server_without_its_replicas_is_unavailable(server: RedisServer, config: Config) -> None:
     log = Log(server, 5000)
     record = record_of(id=new_generation_id())
     await log.create(record, REQUEST, "job")
@@ -183,7 +183,7 @@ async def test_server_that_has_lost_its_replicas_passes(server: RedisServer, con
 
 
 @pytest.mark.parametrize("way", ["execute", "execute_alone"])
-async def test_script_is_sent_to_a_server_that_does_not_know_it(redis: Redis, server: RedisServer, way: str) -> None:
+async def test_unknown_script_is_sent_with_its_text(redis: Redis, server: RedisServer, way: str) -> None:
     command = scripts.TOUCH_PRESENCE.on(keys.of_generation(new_generation_id()))
     for _ in range(2):
         await redis.script_flush()
@@ -191,7 +191,7 @@ async def test_script_is_sent_to_a_server_that_does_not_know_it(redis: Redis, se
         assert await getattr(server, way)(*command) == [b"UNKNOWN"]
 
 
-async def test_scripts_that_are_not_known_keep_their_places(redis: Redis, server: RedisServer) -> None:
+async def test_unknown_scripts_keep_their_places_in_a_batch(redis: Redis, server: RedisServer) -> None:
     await redis.script_flush()
     unknown = scripts.TOUCH_PRESENCE.on(keys.of_generation(new_generation_id()))
     missing = scripts.DELETE.on(keys.of_generation(new_generation_id()))
@@ -212,7 +212,7 @@ async def test_clock_is_in_milliseconds(redis: Redis, server: RedisServer) -> No
     assert 1000 * seconds <= await server.now() < 1000 * seconds + 60_000
 
 
-async def test_run_is_another_after_every_start(embedded: EmbeddedServer) -> None:
+async def test_run_id_changes_with_every_start(embedded: EmbeddedServer) -> None:
     server = RedisServer.connect(embedded.url)
     runs = []
     for _ in range(2):
@@ -226,7 +226,7 @@ async def test_run_is_another_after_every_start(embedded: EmbeddedServer) -> Non
     await server.close()
 
 
-async def test_run_of_a_silent_server_has_always_been(redis: Redis, valkey: EmbeddedServer) -> None:
+async def test_run_of_a_server_that_hides_info_is_infinitely_old(redis: Redis, valkey: EmbeddedServer) -> None:
     await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", "-info")
     server = RedisServer.connect(valkey.url.replace("//", "//limited:pass@"))
     assert await server.run() == ServerRun("", float("inf"))
@@ -287,7 +287,7 @@ async def test_problems_name_a_wrong_option(
     assert [[each.partition(":")[0] for each in part] for part in found] == [wrong, warnings]
 
 
-async def test_problems_are_looked_for_by_many_at_once_and_leave_nothing(redis: Redis, server: RedisServer) -> None:
+async def test_problems_checked_concurrently_leave_nothing_behind(redis: Redis, server: RedisServer) -> None:
     assert await asyncio.gather(*(server.problems() for _ in range(20))) == [([], [])] * 20
     assert await redis.dbsize() == 0
 
@@ -325,9 +325,9 @@ async def test_problems_name_a_version_that_is_too_old(redis: Redis, version: st
     assert wrong == [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"]
 
 
-async def test_errors_are_the_servers_words_in_logs_and_ours_for_clients(server: RedisServer) -> None:
+async def test_errors_have_the_servers_message_in_logs_and_ours_for_clients(server: RedisServer) -> None:
     with pytest.raises(RedisRefused) as refused:
         await server.execute("EVAL", "return redis.error_reply('secret words')", 0)
     assert str(refused.value) == "secret words"
-    told: Any = refused.value.as_json()
-    assert "secret" not in str(told)
+    error: Any = refused.value.as_json()
+    assert "secret" not in str(error)
