@@ -6,9 +6,9 @@ from typing import Any
 import httpx2
 from openai import OpenAI
 
+from support.chat_streams import STREAMS
 from support.logs import COALESCE, RECORDS, REQUEST, done_of, log_of, record
 from support.named_logs import LOGS
-from support.chat_streams import STREAMS
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, Restarted
 from tailrace.wire import WireFormat, openai_chat, openai_responses
