@@ -34,8 +34,9 @@ from tailrace.events import (
 from tailrace.failures import FAILURES, FORMAT_ERRORS, RESTART_REASONS
 from tailrace.ids import EntryId
 from tailrace.settings import Settings
-from tailrace.wire import native
+from tailrace.wire import WIRE_FORMATS, native
 from tailrace_frontend.http.api import create_api
+from tailrace_frontend.http.negotiation import ALTERNATIVES
 from tailrace_frontend.http.schemas import TailraceOptions
 from tailrace_frontend.services import Services
 
@@ -215,6 +216,22 @@ def test_example_of_a_frame_outside_the_log_is_what_the_encoder_writes(title: st
     text = section(page("events.md"), title)
     assert f"```\n{frame.decode().strip()}\n```" in text
     assert {name for name, *_ in documented(title)} == {"reason"}
+
+
+@pytest.mark.parametrize(("column", "name"), [(1, "native"), (2, "ndjson"), (3, "text")])
+def test_formats_table_has_what_each_format_can_express(column: int, name: str) -> None:
+    wire = WIRE_FORMATS[name]
+    cells = {row[0]: row[column] for row in rows(section(page("events.md"), "Formats"))}
+    frames = {
+        "Retry hint": wire.encode_retry("", 1000),
+        "[`gone`]": wire.encode_gone("deleted"),
+        "[`restarted` without an id]": wire.encode_restart(),
+    }
+    for title, frame in frames.items():
+        (cell,) = [cell for row, cell in cells.items() if row.startswith(title)]
+        assert ("aborted" in cell) == (frame is None)
+    assert (cells["Keep-alive after `TAILRACE_KEEPALIVE_S` of silence"] == "none") == (wire.keep_alive == b"")
+    assert cells["`Accept`"] == (f"`{wire.media_type}`, alone" if name in ALTERNATIVES else "anything else")
 
 
 def subclasses(of: type[TailraceError]) -> list[type[TailraceError]]:
