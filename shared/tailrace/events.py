@@ -142,7 +142,7 @@ class Delta(Event, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, text=text)
 
     def continues(self, other: Event) -> bool:
-        """Whether it stands at the same place. (An item has one; only the key of reasoning may change inside it.)"""
+        """Whether both belong to one item, and, for reasoning, to one key, which may change inside an item."""
         if type(other) is not type(self) or other.item != self.item:
             return False
         return not isinstance(self, Reasoning) or self.key == other.key  # type: ignore[attr-defined]

@@ -1,22 +1,22 @@
 """Every Redis key and channel of Tailrace.
 
-    key                                    type    written by        read by           lives
-    tailrace:{gen}:state                   hash    the scripts       everybody         deadline + lease + retention from
-                                                                                       create; retention from done
-    tailrace:{gen}:log                     stream  the scripts       readers           as the state
-    tailrace:{gen}:tombstone               hash    create, delete    readers, append   deadline + 2 × retention + 24 h
-    tailrace:{gen}:events                  channel append, finish    hubs              -
-    tailrace:worker:<worker>               channel frontends         that worker       -
-    tailrace:wake                          channel queue.submit      workers           -
-    tailrace:workers                       zset    workers (timer)   frontends         members age out after 3 leases
-    tailrace:unfinished:<0-15>             set     queue.submit      sweepers          a hint: an id leaves after done
-    tailrace:swept:<0-15>                  string  sweepers          sweepers          a quarter of a lease
-    tailrace:owner:<owner>:generations     zset    queue.submit      list              trimmed by age on each create
-    tailrace:owner:<owner>:unfinished      zset    queue.submit      queue.admit       until it has ended, or its
-                                                                                       deadline (the score) has passed
-    tailrace:idempotency:<owner>:<hash>    string  queue.claim       queue.claim       deadline + 2 × retention
-    tailrace:queue                         zset    arq               arq               a job leaves when it is taken
-    arq:job:<job_id> and others            -       arq               arq               arq's own
+    key                                    type    written by       read by          lives
+    tailrace:{gen}:state                   hash    the scripts      every process    deadline + lease + retention from
+                                                                                     create; retention from done
+    tailrace:{gen}:log                     stream  the scripts      readers          as the state
+    tailrace:{gen}:tombstone               hash    create, delete   readers, append  deadline + 2 × retention + 24 h
+    tailrace:{gen}:events                  channel append, finish   hubs             - tailrace:worker:<worker>
+    channel frontends        that worker      - tailrace:wake                          channel enqueue          workers
+    - tailrace:workers                       zset    workers          frontends        members expire after 3 leases
+    tailrace:unfinished:<0-15>             set     register         sweepers         a hint: an id leaves after done
+    tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
+    tailrace:owner:<owner>:generations     zset    register         list             trimmed by age on each create
+    tailrace:owner:<owner>:unfinished      zset    register         admission        an id leaves after done, or after
+    its
+                                                                                     deadline, the score
+    tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention
+    tailrace:queue                         zset    enqueue, arq     arq              a job leaves when it is taken
+    arq:job:<job_id> and others            -       enqueue, arq     arq              arq's own
 
 The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must. The other keys
 belong to the queue, which is a single node.

@@ -95,7 +95,7 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
         case ClientDisconnect():
             return InvalidRequest(
                 "The connection closed before the whole body was received."
-            )  # counted; nobody receives it
+            )  # no client receives it; it is counted
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException():

@@ -147,7 +147,7 @@ class Output:
         request: Json | None = None,
         **more: Any,
     ) -> Done:
-        """The one entry that ends this log, whoever writes it.
+        """The event that ends this log.
 
         `finish`: per choice, from the upstream; without it every choice opened so far ends without a reason.
         `usage`: from the upstream; without it, and with the `request`, an estimate that is marked as one.

@@ -15,7 +15,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     lease       ms: a worker runs it until then; 0: none     create, acquire, renew, requeue, finish
     worker      which worker runs it                         acquire
     attempt     runs so far                                  create, acquire
-    handovers   runs that ended in good order with a worker  requeue
+    handovers   runs that a stopping worker handed over      requeue
     spared      lost runs that are not charged               requeue
     neighbours  generations that its worker ran beside it    acquire, renew
     terminating the final status that was begun              acquire
@@ -37,7 +37,7 @@ ABANDONED_MS = 20_000  # how long a generation that runs only while somebody rea
 class GenerationState(msgspec.Struct, frozen=True):
     """A generation at one moment. Times in ms of Redis' clock; `seq` is the last sequence number taken.
 
-    `attempt` counts runs. `handovers` of them ended in good order with their worker, `spared` ended with a worker that
+    `attempt` counts runs. `handovers` of them were handed over by a stopping worker, `spared` ended with a worker that
     died and are not charged (`lifecycle.limits`). `neighbours`: how many generations its worker ran beside it when the
     lease was last granted or renewed.
     """

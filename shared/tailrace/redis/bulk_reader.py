@@ -105,7 +105,7 @@ async def read_bulk(connection: Any, command: Sequence[Any]) -> memoryview | Non
 
 
 def _replace_protocol(transport: Any, protocol: asyncio.BaseProtocol) -> None:
-    """uvloop looks at the protocol's kind when reading starts."""
+    """Replace it while reading is paused: uvloop chooses how to read, by the protocol's type, when reading starts."""
     transport.pause_reading()
     transport.set_protocol(protocol)
     transport.resume_reading()

@@ -75,7 +75,7 @@ class _Parser(_AsyncHiredisParser):
 
 
 TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, ServerBusy, OSError)
-"""Raised while a server is away, loading or failing over: the same command may succeed later."""
+"""Raised while a server is unreachable, loading or failing over: the same command may succeed later."""
 
 
 def options() -> dict[str, Any]:
