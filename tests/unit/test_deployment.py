@@ -117,3 +117,10 @@ def test_workflow_begins_with_the_oldest_supported_python() -> None:
     (job,) = WORKFLOW["jobs"].values()
     oldest = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"].removeprefix(">=")
     assert job["strategy"]["matrix"]["python"] == [oldest, "3.12", "3.13"]
+
+
+def test_version_is_written_in_pyproject_only() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    sources = [path for root in ("shared", "services") for path in (ROOT / root).rglob("*.py")]
+    assert [str(path) for path in (COMPOSE, *sources) if f'"{version}"' in path.read_text()] == []
+    assert f"tailrace:{version}" not in COMPOSE.read_text()
