@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,53 @@ def test_import_contracts_hold() -> None:
     check = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stdout
     assert "0 broken" in check.stdout
+
+
+REFUSED = {
+    "tell", "tells", "telling", "told", "untold", "teller", "hear", "hears", "hearing", "heard", "unheard", "overheard",
+    "hearer", "say", "says", "saying", "said", "unsaid", "breath", "breaths", "breathe", "breathes", "breathing",
+    "doubt", "doubts", "doubting", "doubted", "doubtful", "patience", "patient", "patiently", "impatience", "impatient",
+    "garbage", "whoever", "nobody", "everybody", "somebody", "anybody",
+}  # fmt: skip
+"""Words that name no mechanism. The terms of the field are send, write, receive, report, wait, retry, timeout."""
+
+JAVASCRIPT = re.compile(
+    r"""/\*.*?\*/|(?<![:\\])//[^\n]*|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`""", re.DOTALL
+)
+STRINGS_AND_COMMENTS = {
+    ".js": JAVASCRIPT,
+    ".mjs": JAVASCRIPT,
+    ".css": re.compile(r"""/\*.*?\*/|"[^"\n]*"|'[^'\n]*'""", re.DOTALL),
+    ".lua": re.compile(r"""--[^\n]*|"[^"\n]*"|'[^'\n]*'"""),
+}
+
+
+def sources() -> list[Path]:
+    """Every source file of the product and the tests that has identifiers."""
+    roots = (ROOT / name for name in ("shared", "services", "tests"))
+    files = (path for root in roots for path in root.rglob("*") if "node_modules" not in path.parts)
+    return sorted(path for path in files if path.suffix in {".py", *STRINGS_AND_COMMENTS})
+
+
+def identifiers(path: Path) -> set[str]:
+    if path.suffix == ".py":
+        with path.open("rb") as file:
+            return {token.string for token in tokenize.tokenize(file.readline) if token.type == tokenize.NAME}
+    return set(re.findall(r"[A-Za-z_$][\w$]*", STRINGS_AND_COMMENTS[path.suffix].sub(" ", path.read_text())))
+
+
+def words_of(identifier: str) -> set[str]:
+    """Split on `_` and camel case, in lower case."""
+    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", identifier)}
+
+
+def test_identifier_is_split_into_its_words() -> None:
+    assert words_of("_wasToldOnce") == {"was", "told", "once"}
+    assert words_of("HTTPTeller_read") == {"http", "teller", "read"}
+    assert "tell" not in words_of("intelligent") | words_of("Satellite")
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_identifiers_are_terms_of_the_field(path: Path) -> None:
+    names = {path.stem, *identifiers(path)}
+    assert sorted(name for name in names if words_of(name) & REFUSED) == []
