@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from support.api import MESSAGES, Api, eventually, scripted
-from support.sse import Event, said
+from support.sse import Event, streamed_text
 from support.stack import Stack, stack
 from tailrace import keys
 from tailrace.log import Log
@@ -105,7 +105,7 @@ async def test_answer_has_the_text_finish_and_usage_of_the_upstream(product: Pro
     steps = [ROLE, *deltas(*words), finish(), {"usage": USAGE}, DONE]
     result, events = await ended(product, *steps, script_id=script_id)
     assert result["status"] == "completed"
-    assert text_of(result) == said(events) == "".join(words)
+    assert text_of(result) == streamed_text(events) == "".join(words)
     assert result["finish"] == [{"index": 0, "finish_reason": "stop"}]
     assert result["usage"] == events[-1].value["usage"] == USAGE
     assert result["error"] is None
@@ -156,7 +156,7 @@ async def test_reasoning_is_an_item_of_its_own_before_the_text(product: Product)
         ("reasoning", "Let me see."),
         ("text", "It is."),
     ]
-    assert said(events) == "It is."
+    assert streamed_text(events) == "It is."
 
 
 async def test_refusal_is_an_item_of_its_own(product: Product) -> None:
@@ -250,7 +250,7 @@ async def test_error_in_the_stream_fails_the_generation_and_keeps_its_text(produ
     result, events = await ended(
         product, *deltas("So ", "far"), {"raw": f"data: {json.dumps({'error': error})}\n\n"}, HANG, script_id=script_id
     )
-    assert (result["status"], text_of(result), said(events)) == ("failed", "So far", "So far")
+    assert (result["status"], text_of(result), streamed_text(events)) == ("failed", "So far", "So far")
     assert result["error"]["message"] == "The model tripped."
     assert result["error"]["code"] == "tripped"
     await eventually(lambda: product.closed(script_id))
@@ -282,7 +282,7 @@ async def test_truncated_answer_restarts_until_its_attempts_are_spent(
     assert (result["status"], result["error"]["code"]) == ("failed", "attempts_exhausted")
     restarts = [event for event in events if event.kind == "restarted"]
     assert [event.value["attempt"] for event in restarts] == list(range(2, MAX_ATTEMPTS + 1))
-    assert said(events) == text_of(result) == "So far"
+    assert streamed_text(events) == text_of(result) == "So far"
     assert (await product.calls(script_id))["started"] == MAX_ATTEMPTS
     assert [event.seq for event in events] == sorted(event.seq for event in events)
 
@@ -300,7 +300,7 @@ async def test_connection_lost_before_any_content_is_retried(product: Product, s
 async def test_cancel_closes_the_upstream_and_keeps_the_text(product: Product, script_id: str) -> None:
     generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
     stream = await product.api.stream(generation_id)
-    await stream.until_said("So far")
+    await stream.until_text("So far")
     began = time.monotonic()
     result = (await product.other.cancel(generation_id)).value
     assert (result["status"], text_of(result)) == ("cancelled", "So far")
@@ -348,7 +348,7 @@ async def test_cancel_before_any_worker_took_it_makes_no_upstream_call(product: 
 async def test_delete_closes_the_upstream_and_leaves_only_a_tombstone(product: Product, script_id: str) -> None:
     generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
     stream = await product.api.stream(generation_id)
-    await stream.until_said("So far")
+    await stream.until_text("So far")
     assert (await product.other.delete(generation_id)).status == 200
     await stream.rest()
     assert stream.kinds[-1] in ("done", "gone")
@@ -381,7 +381,7 @@ async def test_deadline_fails_the_generation_and_keeps_its_text(product: Product
     result, events = await ended(product, tokens, tailrace={"deadline_s": 1}, script_id=script_id)
     assert 0.9 <= time.monotonic() - began < 3
     assert (result["status"], result["error"]["code"]) == ("failed", "deadline_exceeded")
-    assert said(events).startswith("t0 t1 t2 ")
+    assert streamed_text(events).startswith("t0 t1 t2 ")
     await eventually(lambda: product.closed(script_id))
 
 
@@ -408,7 +408,7 @@ async def test_answer_is_whole_after_three_cuts_and_resumes_on_the_other_fronten
         rest = await next(frontends).read(generation_id, cursor)
         events += rest.events
         text = "".join(f"t{n} " for n in range(count))
-        assert said(events) == text
+        assert streamed_text(events) == text
         assert text_of(await product.api.wait_for_result(generation_id)) == text
         log = [entry async for entry in product.log.read_all(generation_id)]
         ids = [event.id for event in events]
@@ -481,7 +481,7 @@ async def test_log_that_redis_lost_is_restored_while_the_upstream_is_silent(scri
         product = Product(running, http)
         generation_id = await product.api.create_scripted(*deltas("So ", "far"), HANG, script_id=script_id)
         stream = await product.api.stream(generation_id)
-        await stream.until_said("So far")
+        await stream.until_text("So far")
         await product.log.server.client.delete(*keys.of_generation(generation_id))
         await eventually(lambda: product.log.server.client.exists(keys.state(generation_id)))
         await product.other.cancel(generation_id)

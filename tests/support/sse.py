@@ -1,7 +1,7 @@
 """Server-Sent Events as a browser reads them: written from the HTML standard, and from nothing of the product.
 
-`Parser` is the standard's. `Stream` is one client on one answer; what it was told it keeps. `said` puts together what
-the events of a log say.
+`Parser` is the standard's. `Stream` is one client on one answer, and keeps its events. `streamed_text` joins the texts
+of its events.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-PATIENCE_S = 15.0
+TIMEOUT_S = 15.0
 
 
 class Event(NamedTuple):
@@ -78,7 +78,7 @@ class Parser:
 
 
 class Stream:
-    """One client's connection: the events it was told so far, and the end."""
+    """One client's connection: the events received so far, and the end."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
@@ -92,15 +92,15 @@ class Stream:
 
     @property
     def text(self) -> str:
-        return said(self.events)
+        return streamed_text(self.events)
 
     async def until(self, kind: str, times: int = 1) -> Event:
-        """Read until an event of this kind has been told so often; what was told already counts."""
+        """Read until so many events of this kind have been received, earlier ones included."""
         while self.kinds.count(kind) < times:
             assert await self._read(), f"ended without {kind}: {self.kinds}"
         return [event for event in self.events if event.kind == kind][times - 1]
 
-    async def until_said(self, text: str) -> None:
+    async def until_text(self, text: str) -> None:
         while text not in self.text:
             assert await self._read(), f"ended without {text!r}: {self.text!r}"
 
@@ -115,7 +115,7 @@ class Stream:
         return self.events
 
     async def _read(self) -> bool:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(TIMEOUT_S):
             data = await self.response.content.readany()
         self.ended = not data
         self.events += self.parser.feed(data)
@@ -126,8 +126,8 @@ class Stream:
         self.response.close()
 
 
-def said(events: Iterable[Event]) -> str:
-    """The text of choice 0; `restarted` takes back what was said before it."""
+def streamed_text(events: Iterable[Event]) -> str:
+    """The text of choice 0; `restarted` discards the text before it."""
     text = ""
     for event in events:
         if event.kind == "restarted":

@@ -5,7 +5,7 @@ import pytest
 
 from support.api import Api, Response, body
 from support.product import CALLERS, ORIGIN, UNKNOWN_ID, Product
-from support.sse import Parser, said
+from support.sse import Parser, streamed_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -53,7 +53,7 @@ async def test_ticket_reads_its_stream_and_nothing_else(product: Product) -> Non
     path, _, ticket = url.partition("?")
     assert path == f"/v1/generations/{generation_id}/events"
     response = await product.stranger.request("GET", url, headers={"Accept": "text/event-stream"})
-    assert said(Parser().feed(response.body)) == "Hello"
+    assert streamed_text(Parser().feed(response.body)) == "Hello"
     last = Parser().feed(response.body)[-1].id
     assert (await product.stranger.request("GET", f"{url}&last_event_id={last}")).status == 204
     another = await product.anna.create()

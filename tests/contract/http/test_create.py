@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from support.api import Api, body, eventually
 from support.product import Product, has_metric
-from support.sse import Parser, said
+from support.sse import Parser, streamed_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,7 +48,7 @@ async def test_create_that_accepts_event_streams_returns_the_stream(product: Pro
         await writer.write_text("Hello", " there")
         await writer.end()
         events = [event async for data in response.content.iter_any() for event in parser.feed(data)]
-    assert said(events) == "Hello there"
+    assert streamed_text(events) == "Hello there"
     assert events[-1].kind == "done"
 
 

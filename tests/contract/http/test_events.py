@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from support.api import Api
 from support.product import LEASE_S, Product, percent_encoded
-from support.sse import Parser, said
+from support.sse import Parser, streamed_text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -38,7 +38,7 @@ async def test_finished_log_is_streamed_whole_with_headers_for_proxies(product: 
     assert "content-encoding" not in response.headers
     events = Parser().feed(response.body)
     assert [event.kind for event in events] == ["created", "started", "item_opened", "text", "done"]
-    assert said(events) == "Hello there\u2028 €\n\r\n: x\ndata: y"
+    assert streamed_text(events) == "Hello there\u2028 €\n\r\n: x\ndata: y"
     assert "€".encode() in response.body
     assert b"\r" not in response.body
     assert [event.seq for event in events] == sorted(event.seq for event in events)
@@ -65,7 +65,7 @@ async def test_live_log_is_streamed_as_it_grows(product: Product) -> None:
     await stream.until("item_opened")
     for word in ("Hello", " there", "!"):
         await writer.write_text(word)
-        await stream.until_said(word)
+        await stream.until_text(word)
     await writer.end()
     await stream.rest()
     assert stream.kinds == ["created", "started", "item_opened", "text", "text", "text", "done"]
@@ -78,14 +78,14 @@ async def test_every_cursor_resumes_with_exactly_the_rest(product: Product) -> N
     writer = await product.writer(generation_id)
     for word in ("a", "b", "c", "d"):
         await writer.write_text(word)
-        await whole.until_said(word)
+        await whole.until_text(word)
     await writer.end()
     await whole.rest()
     for position, event in enumerate(whole.events[:-1]):
         for query, headers in (("", {"Last_Event_ID": str(event.id)}), (f"?last_event_id={event.id}", {})):
             response = await product.api.events(generation_id, query, **headers)
             rest = Parser().feed(response.body)
-            assert said(whole.events[: position + 1]) + said(rest) == "abcd"
+            assert streamed_text(whole.events[: position + 1]) + streamed_text(rest) == "abcd"
             assert all(each.seq > event.seq for each in rest)
             assert rest[-1].id == whole.events[-1].id
 
@@ -148,7 +148,7 @@ async def test_cursor_ahead_of_the_log_restarts_after_a_lease(product: Product, 
     assert time.monotonic() - began >= LEASE_S
     assert first.id is None
     assert stream.events[0] is first
-    await stream.until_said("Hello")
+    await stream.until_text("Hello")
     assert stream.events[1].seq == 0
     if live:
         await writer.end()

@@ -94,7 +94,7 @@ async def test_stopping_frontend_ends_its_streams_with_retry_and_exits_in_time(
         await writer.write_text("Hello")
         streams = [await api.stream(generation_id) for _ in range(8)]
         for stream in streams:
-            await stream.until_said("Hello")
+            await stream.until_text("Hello")
         waiting = asyncio.create_task(api.get(generation_id, "?wait=30"))
         await eventually(lambda: has_metric(api, "tailrace_readers", 9))
         began = time.monotonic()

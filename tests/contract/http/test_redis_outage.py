@@ -21,7 +21,7 @@ async def test_redis_outage_refuses_requests_and_streams_go_on_afterwards() -> N
         await writer.write_text("Hello")
         streams = [await api.stream(generation_id) for _ in range(3)]
         for stream in streams:
-            await stream.until_said("Hello")
+            await stream.until_text("Hello")
         pid = product.stack.frontends[0].pid
         for stop in (redis.stop, redis.kill):
             await _flushed(product.log)
@@ -31,7 +31,7 @@ async def test_redis_outage_refuses_requests_and_streams_go_on_afterwards() -> N
             await eventually(lambda: _is_back(api))
             await writer.write_text(f" after {stop.__name__}")
             for stream in streams:
-                await stream.until_said(f" after {stop.__name__}")
+                await stream.until_text(f" after {stop.__name__}")
         await writer.end()
         for stream in streams:
             await stream.rest()

@@ -16,8 +16,8 @@ BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is away is not asked again."""
+def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is unreachable is tried once."""
     monkeypatch.setattr(connection, "RETRIES", 0)
 
 
@@ -26,10 +26,10 @@ def frontend(**settings: Any) -> Frontend:
     return Frontend(Settings(redis_url="redis://127.0.0.1:1/0", **settings))
 
 
-def code_of(told: Response) -> tuple[int, str | None]:
-    error = told.value["error"]
+def code_of(response: Response) -> tuple[int, str | None]:
+    error = response.value["error"]
     assert error.keys() == {"message", "type", "param", "code"}
-    return told.status, error["code"]
+    return response.status, error["code"]
 
 
 def request(*parts: bytes, length: str | None = None) -> tuple[Request, list[bytes]]:
@@ -45,12 +45,12 @@ def request(*parts: bytes, length: str | None = None) -> tuple[Request, list[byt
 
 
 @pytest.mark.parametrize("parts", [(b"",), (b"12345678",), (b"1234", b"", b"5678"), tuple([b"x"] * 8)])
-async def test_a_body_up_to_the_limit_is_read_whole(parts: tuple[bytes, ...]) -> None:
+async def test_body_up_to_the_limit_is_read_whole(parts: tuple[bytes, ...]) -> None:
     asked, _ = request(*parts)
     assert await read_body(asked, 8) == b"".join(parts)
 
 
-async def test_a_body_that_announces_too_much_is_refused_unread() -> None:
+async def test_body_that_announces_too_much_is_refused_unread() -> None:
     asked, left = request(b"x", b"y", length="9")
     with pytest.raises(RequestTooLarge):
         await read_body(asked, 8)
@@ -58,27 +58,27 @@ async def test_a_body_that_announces_too_much_is_refused_unread() -> None:
 
 
 @pytest.mark.parametrize("length", [None, "8", "0", "", "²", "-1", "9x"])
-async def test_a_body_that_turns_out_too_large_is_refused_as_soon_as_it_is(length: str | None) -> None:
+async def test_body_beyond_the_limit_is_refused_before_it_is_complete(length: str | None) -> None:
     asked, left = request(b"1234", b"5678", b"9", b"never asked for", length=length)
     with pytest.raises(RequestTooLarge):
         await read_body(asked, 8)
     assert left == [b"never asked for"]
 
 
-async def test_a_body_that_is_wrong_is_refused_before_redis_is_asked() -> None:
+async def test_body_that_is_too_large_is_refused_without_redis() -> None:
     for body in (b"", b"{", b"[]", jsoncodec.dumps(BODY | {"n": 0})):
         assert code_of(await ask(frontend(), "POST", "/v1/generations", body=body)) == (400, "invalid_body")
-    told = await ask(frontend(max_body_bytes=1024), "POST", "/v1/generations", body=b"x" * 1025)
-    assert code_of(told) == (413, "request_too_large")
+    response = await ask(frontend(max_body_bytes=1024), "POST", "/v1/generations", body=b"x" * 1025)
+    assert code_of(response) == (413, "request_too_large")
 
 
 @pytest.mark.parametrize("key", ["", "k" * 256])
-async def test_an_idempotency_key_of_the_wrong_length_is_refused_by_name(key: str) -> None:
-    told = await ask(
+async def test_idempotency_key_of_the_wrong_length_is_refused_by_name(key: str) -> None:
+    response = await ask(
         frontend(), "POST", "/v1/generations", headers={"idempotency-key": key}, body=jsoncodec.dumps(BODY)
     )
-    assert code_of(told) == (400, None)
-    assert told.value["error"]["param"] == "Idempotency-Key"
+    assert code_of(response) == (400, None)
+    assert response.value["error"]["param"] == "Idempotency-Key"
 
 
 @pytest.mark.parametrize(
@@ -92,10 +92,10 @@ async def test_an_idempotency_key_of_the_wrong_length_is_refused_by_name(key: st
         ("GET", "/readyz"),
     ],
 )
-async def test_while_redis_is_away_every_route_says_when_to_come_again(method: str, path: str) -> None:
-    told = await ask(frontend(), method, path, body=jsoncodec.dumps(BODY))
-    assert code_of(told) == (503, "unavailable")
-    assert int(told.headers["retry-after"]) >= 1
+async def test_every_route_answers_503_with_retry_after_while_redis_is_unreachable(method: str, path: str) -> None:
+    response = await ask(frontend(), method, path, body=jsoncodec.dumps(BODY))
+    assert code_of(response) == (503, "unavailable")
+    assert int(response.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,10 @@ async def test_while_redis_is_away_every_route_says_when_to_come_again(method: s
         (f"/v1/generations/{GENERATION}", "wait=soon", "wait"),
     ],
 )
-async def test_a_query_that_is_out_of_range_is_refused_by_name(path: str, query: str, param: str) -> None:
-    told = await ask(frontend(), "GET", path, query=query)
-    assert code_of(told) == (400, None)
-    assert told.value["error"]["param"] == param
+async def test_query_that_is_out_of_range_is_refused_by_name(path: str, query: str, param: str) -> None:
+    response = await ask(frontend(), "GET", path, query=query)
+    assert code_of(response) == (400, None)
+    assert response.value["error"]["param"] == param
 
 
 @pytest.mark.parametrize(
@@ -130,14 +130,14 @@ async def test_a_query_that_is_out_of_range_is_refused_by_name(path: str, query:
         ("/", {"GET"}),
     ],
 )
-async def test_a_method_that_is_not_there_is_refused_with_all_that_are(path: str, allowed: set[str]) -> None:
-    told = await ask(frontend(), "PUT", path)
-    assert code_of(told) == (405, "method_not_allowed")
-    assert set(told.headers["allow"].split(", ")) == allowed
+async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: str, allowed: set[str]) -> None:
+    response = await ask(frontend(), "PUT", path)
+    assert code_of(response) == (405, "method_not_allowed")
+    assert set(response.headers["allow"].split(", ")) == allowed
 
 
-async def test_while_redis_is_away_the_metrics_are_told_all_the_same() -> None:
-    told = await ask(frontend(), "GET", "/metrics")
-    assert told.status == 200
-    assert b"tailrace_queued NaN" in told.body
-    assert b"tailrace_readers 0.0" in told.body
+async def test_metrics_are_served_while_redis_is_unreachable() -> None:
+    response = await ask(frontend(), "GET", "/metrics")
+    assert response.status == 200
+    assert b"tailrace_queued NaN" in response.body
+    assert b"tailrace_readers 0.0" in response.body

@@ -6,7 +6,7 @@ import pytest
 
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
-from support.sse import said
+from support.sse import streamed_text
 from support.web import Client, HubHarness, until
 from tailrace.errors import RateLimited, RedisUnavailable
 from tailrace.process.tasks import cancel_and_wait
@@ -64,7 +64,7 @@ async def test_late_reader_gets_the_beginning_from_the_log_and_the_rest_from_the
         await harness.append(RECORD, [entry])
     await until(lambda: early.completed and late.completed)
     assert early.kinds[-1] == late.kinds[-1] == "done"
-    assert said(late.events) == TEXT
+    assert streamed_text(late.events) == TEXT
     assert [event.id for event in early.events] == [str(entry.id) for entry in ENTRIES]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
-from support.sse import said
+from support.sse import streamed_text
 from support.web import Collector, HubHarness, until
 from tailrace import keys
 from tailrace.errors import RedisUnavailable
@@ -74,7 +74,7 @@ async def test_cursor_sends_a_finished_log_whole(harness: HubHarness) -> None:
     collector = await harness.follow(RECORD)
     await complete(collector)
     assert collector.kinds == ["created", "started", "item_opened", "text", "done"]
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
     assert collector.events[-1].id == str(ENTRIES[-1].id)
 
 
@@ -84,7 +84,7 @@ async def test_cursor_sends_exactly_the_rest_after_a_position(harness: HubHarnes
     collector = await harness.follow(RECORD, after=entry.id)
     await complete(collector)
     before = ENTRIES[: ENTRIES.index(entry) + 1]
-    assert "".join(e.event.text for e in before if isinstance(e.event, Text)) + said(collector.events) == TEXT
+    assert "".join(e.event.text for e in before if isinstance(e.event, Text)) + streamed_text(collector.events) == TEXT
     assert all(event.seq > entry.id.seq for event in collector.events)
 
 
@@ -122,7 +122,7 @@ async def test_cursor_ignores_entries_that_it_has_sent(harness: HubHarness) -> N
     assert collector.is_idle
     await harness.append(RECORD, ENTRIES[5:])
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_reads_the_log_behind_a_gap(harness: HubHarness) -> None:
@@ -132,7 +132,7 @@ async def test_cursor_reads_the_log_behind_a_gap(harness: HubHarness) -> None:
     await until(lambda: collector.events[-1].id == str(ENTRIES[4].id))
     await harness.append(RECORD, ENTRIES[5:])
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_fails_alone_where_its_sink_does(harness: HubHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ async def test_cursor_pages_through_a_long_log_in_writes_of_about_64_kib(harness
     await harness.create(RECORD, long_log(3000))
     collector = await harness.follow(RECORD)
     await complete(collector)
-    assert said(collector.events) == "".join(map(_word, range(3000)))
+    assert streamed_text(collector.events) == "".join(map(_word, range(3000)))
     assert max(map(len, collector.writes)) < 2 * PAGE_BYTES
     assert len(collector.writes) > 3
 
@@ -182,7 +182,7 @@ async def test_cursor_writes_of_a_heavy_page_only_what_its_sink_has_room_for(
         await until(lambda: not collector.has_room or collector.cursor.is_final)
         assert len(collector.writes) <= count + 1
         collector.make_room()
-    assert said(collector.events) == 200 * "x" + 600 * ("y" * 4000)
+    assert streamed_text(collector.events) == 200 * "x" + 600 * ("y" * 4000)
     assert max(map(len, collector.writes[:-1])) < 2 * PAGE_BYTES
 
 
@@ -208,7 +208,7 @@ async def test_cursor_begins_anew_from_a_position_inside_an_entry(harness: HubHa
     first, *rest = collector.events
     assert (first.id, first.kind, first.value) == (None, "restarted", {"reason": "log_changed"})
     assert rest[0].seq == 0
-    assert said(rest) == TEXT
+    assert streamed_text(rest) == TEXT
 
 
 async def test_cursor_begins_anew_from_a_position_of_a_lost_attempt(harness: HubHarness) -> None:
@@ -217,7 +217,7 @@ async def test_cursor_begins_anew_from_a_position_of_a_lost_attempt(harness: Hub
     collector = await harness.follow(RECORD, after=lost)
     await complete(collector)
     assert collector.events[0].id is None
-    assert said(collector.events) == "Twice upon"
+    assert streamed_text(collector.events) == "Twice upon"
 
 
 @pytest.mark.parametrize("after", [EntryId(ENTRIES[-1].id.epoch, 999), EntryId(10**14, 3), EntryId(10**14, 10**14)])
@@ -233,7 +233,7 @@ async def test_cursor_ahead_of_the_log_waits_a_lease_and_begins_anew(harness: Hu
     await complete(collector)
     assert (collector.events[0].id, collector.events[0].kind) == (None, "restarted")
     assert collector.events[1].seq == 0
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_ahead_of_the_log_goes_on_where_the_log_catches_up_in_time(harness: HubHarness) -> None:
@@ -243,7 +243,7 @@ async def test_cursor_ahead_of_the_log_goes_on_where_the_log_catches_up_in_time(
     await harness.append(RECORD, ENTRIES[4:])
     await complete(collector)
     assert "restarted" not in collector.kinds
-    assert said(collector.events) == TEXT.removeprefix("Hello,")
+    assert streamed_text(collector.events) == TEXT.removeprefix("Hello,")
 
 
 async def test_cursor_reads_the_log_where_an_earlier_attempt_continues_its_sequence(
@@ -262,7 +262,7 @@ async def test_cursor_reads_the_log_where_an_earlier_attempt_continues_its_seque
     newest = ENTRIES[3].id
     harness.publish(RECORD, pack([to_row(Entry(EntryId(newest.epoch - 1, newest.seq + 1), Text(0, "stale")))]))
     await until(lambda: pages and collector.is_idle)
-    assert "stale" not in said(collector.events)
+    assert "stale" not in streamed_text(collector.events)
 
 
 # a log that goes away
@@ -299,7 +299,7 @@ async def test_cursor_goes_on_where_a_log_is_restored_within_a_lease(harness: Hu
     assert not collector.cursor.needs_tick
     await harness.append(RECORD, ENTRIES[3:])
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
     assert "restarted" not in collector.kinds
 
 
@@ -311,7 +311,7 @@ async def test_cursor_begins_anew_where_a_log_came_back_older_and_went_on_otherw
     await harness.append(RECORD, [Entry(EntryId(later, each.id.seq), each.event, each.extra) for each in ENTRIES[4:]])
     await complete(collector)
     assert [event.id for event in collector.events].count(None) == 1
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_finds_by_position_what_no_message_announced(harness: HubHarness) -> None:
@@ -320,7 +320,7 @@ async def test_cursor_finds_by_position_what_no_message_announced(harness: HubHa
     (position,) = await harness.log.positions([RECORD.id])
     collector.cursor.on_position(position)
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_at_the_position_of_the_log_reads_nothing(harness: HubHarness) -> None:
@@ -350,7 +350,7 @@ async def test_cursor_waits_for_redis_and_goes_on(harness: HubHarness, monkeypat
     await harness.append(RECORD, ENTRIES[3:], published=False)
     collector.wake()
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_gives_up_where_redis_fails_for_longer_than_the_grace_period(
@@ -416,7 +416,7 @@ async def test_cursor_reads_again_where_messages_may_have_been_missed_while_it_r
     asked.release()
     asked.release()
     await complete(collector)
-    assert said(collector.events) == TEXT
+    assert streamed_text(collector.events) == TEXT
 
 
 async def test_cursor_of_a_log_that_counted_as_finished_and_is_not_follows_it(harness: HubHarness) -> None:

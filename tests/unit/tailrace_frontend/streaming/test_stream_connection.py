@@ -8,7 +8,7 @@ import pytest
 
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
-from support.sse import said
+from support.sse import streamed_text
 from support.web import HEADERS, Client, HubHarness, until
 from tailrace.errors import RedisUnavailable
 from tailrace.log import Log
@@ -47,7 +47,7 @@ async def test_response_has_its_headers_and_ends_with_the_log(harness: HubHarnes
     await until(lambda: client.completed)
     assert client.start == {"type": "http.response.start", "status": 200, "headers": HEADERS}
     assert client.kinds == ["created", "started", "item_opened", "text", "done"]
-    assert said(client.events) == TEXT
+    assert streamed_text(client.events) == TEXT
     assert (harness.hub.count, harness.hub.tails) == (0, 0)
 
 
@@ -126,7 +126,7 @@ async def test_full_socket_gets_of_a_heavy_page_no_more_than_it_takes(harness: H
     while not client.completed:
         await until(lambda: client.connection.is_full or client.completed)
         client.flow.resume_writing()
-    assert said(client.events) == 200 * "x" + 600 * ("y" * 4000)
+    assert streamed_text(client.events) == 200 * "x" + 600 * ("y" * 4000)
     assert max(map(len, client.writes[:-1])) < 2 * PAGE_BYTES
 
 
@@ -147,7 +147,7 @@ async def test_full_socket_is_aborted_at_the_end_of_the_log_too(harness: HubHarn
     await harness.create(RECORD, ENTRIES)
     client = await harness.connect(RECORD, client=Client(never_flushes=True))
     await until(lambda: client.transport.limit == 0)
-    assert said(client.events) == TEXT
+    assert streamed_text(client.events) == TEXT
     assert not client.completed
     harness.tick(31)
     assert client.was_aborted()
@@ -231,7 +231,7 @@ async def test_tick_has_a_read_that_failed_repeated(harness: HubHarness, monkeyp
     await harness.append(RECORD, ENTRIES[3:], published=False)
     harness.tick()
     await until(lambda: client.completed)
-    assert said(client.events) == TEXT
+    assert streamed_text(client.events) == TEXT
     assert client.comments == []
 
 
