@@ -41,7 +41,7 @@ def codes_of_calls(name: str, position: int) -> set[str]:
     }
 
 
-def test_the_tables_have_exactly_the_codes_of_the_types() -> None:
+def test_tables_have_exactly_the_codes_of_the_types() -> None:
     assert tuple(FAILURES) == get_args(FailureCode)
     assert tuple(FORMAT_ERRORS) == get_args(FormatErrorCode)
     assert tuple(RESTART_REASONS) == get_args(RestartReason)
@@ -58,18 +58,18 @@ def test_every_code_of_the_table_is_used_by_the_sources(code: str) -> None:
     assert code in {node.value for node in nodes() if isinstance(node, ast.Constant)}
 
 
-def test_a_failure_has_the_message_and_type_of_its_row() -> None:
+def test_failure_has_the_message_and_type_of_its_row() -> None:
     assert failure("upstream_rate_limited") == Failure(
         "The upstream's rate limit was reached.", "upstream_rate_limited", "rate_limit_exceeded"
     )
 
 
-def test_a_failure_keeps_the_message_that_its_place_knows() -> None:
+def test_failure_keeps_the_message_that_its_place_knows() -> None:
     assert failure("upstream_error", "The upstream failed (502).").message == "The upstream failed (502)."
 
 
 @pytest.mark.parametrize("code", [*FAILURES.items(), *FORMAT_ERRORS.items()], ids=lambda row: str(row[0]))
-def test_a_row_is_written_in_whole_sentences(code: tuple[str, FailureKind]) -> None:
+def test_row_is_written_in_whole_sentences(code: tuple[str, FailureKind]) -> None:
     _, row = code
     texts = [row.message, row.meaning]
     assert [text for text in texts if not (text[0].isupper() and text.endswith("."))] == []

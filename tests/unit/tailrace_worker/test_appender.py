@@ -62,7 +62,7 @@ async def test_batches_of_several_writers_share_one_append(harness: Harness, mon
     assert sizes == [5]
 
 
-async def test_a_fenced_writer_does_not_delay_the_others(harness: Harness) -> None:
+async def test_fenced_writer_does_not_delay_the_others(harness: Harness) -> None:
     fenced, fine = await harness.writer(), await harness.writer()
     await harness.log.acquire(fenced.generation_id, "canceller", terminating="cancelled")
     fenced.add(Started(1, 1.0))
@@ -71,7 +71,7 @@ async def test_a_fenced_writer_does_not_delay_the_others(harness: Harness) -> No
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
-async def test_a_writer_whose_event_cannot_be_encoded_does_not_delay_the_others(harness: Harness) -> None:
+async def test_writer_whose_event_cannot_be_encoded_does_not_delay_the_others(harness: Harness) -> None:
     broken, fine = await harness.writer(), await harness.writer()
     broken.add(Text(7, "of an item that was never opened"))
     fine.add(Started(1, 1.0))
@@ -79,7 +79,7 @@ async def test_a_writer_whose_event_cannot_be_encoded_does_not_delay_the_others(
     assert (await broken.stopped).outcome == "internal_error"
 
 
-async def test_a_lost_log_is_restored_with_every_row(harness: Harness, redis: Redis) -> None:
+async def test_lost_log_is_restored_with_every_row(harness: Harness, redis: Redis) -> None:
     writer = await harness.writer()
     for event in (Started(1, 1.0), ItemOpened(0, "text", choices=[0]), Text(0, "before")):
         writer.add(event)
@@ -111,7 +111,7 @@ async def rolled_back(harness: Harness, redis: Redis) -> tuple[Writer, Writer]:
     return fenced, later
 
 
-async def test_a_lost_lease_is_restored_with_its_rows(harness: Harness, redis: Redis) -> None:
+async def test_lost_lease_is_restored_with_its_rows(harness: Harness, redis: Redis) -> None:
     fenced, later = await rolled_back(harness, redis)
     later.resend(later.output.last_seq)  # as after a refused renewal
     await later.flush()
@@ -120,7 +120,7 @@ async def test_a_lost_lease_is_restored_with_its_rows(harness: Harness, redis: R
     assert (await fenced.stopped).outcome is Outcome.FENCED
 
 
-async def test_a_lease_that_redis_lost_is_not_restored_over_another_epochs_rows(harness: Harness, redis: Redis) -> None:
+async def test_lease_that_redis_lost_is_not_restored_over_another_epochs_rows(harness: Harness, redis: Redis) -> None:
     fenced, later = await rolled_back(harness, redis)
     fenced.add(ItemOpened(0, "text", choices=[0]))  # its process was suspended meanwhile
     await fenced.flush()
@@ -129,7 +129,7 @@ async def test_a_lease_that_redis_lost_is_not_restored_over_another_epochs_rows(
     assert await harness.events(fenced) == [from_row(row).event for row in fenced.rows]
 
 
-async def test_a_deleted_log_is_not_restored(harness: Harness) -> None:
+async def test_deleted_log_is_not_restored(harness: Harness) -> None:
     writer = await harness.writer()
     await harness.log.delete(writer.generation_id)
     writer.add(Started(1, 1.0))

@@ -63,7 +63,7 @@ async def harness(redis: Redis, log: Log) -> AsyncIterator[Harness]:
     await harness.upstream.close()
 
 
-async def test_an_attempt_beyond_the_limit_ends_the_generation_as_failed(harness: Harness) -> None:
+async def test_attempt_beyond_the_limit_ends_the_generation_as_failed(harness: Harness) -> None:
     for _ in range(MAX_ATTEMPTS):
         await harness.attempt()
     await (await harness.attempt()).run("worker_lost")
@@ -71,16 +71,14 @@ async def test_an_attempt_beyond_the_limit_ends_the_generation_as_failed(harness
     assert (done.status, done.error and done.error.code) == ("failed", "attempts_exhausted")
 
 
-async def test_an_attempt_past_the_deadline_ends_the_generation_as_failed(harness: Harness) -> None:
+async def test_attempt_past_the_deadline_ends_the_generation_as_failed(harness: Harness) -> None:
     await harness.log.server.client.hset(keys.state(harness.generation_id), "deadline", "1")  # type: ignore[misc]
     await (await harness.attempt()).run("worker_lost")
     done = await harness.done()
     assert (done.status, done.error and done.error.code) == ("failed", "deadline_exceeded")
 
 
-async def test_the_end_of_an_attempt_runs_every_step_of_finalize(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_end_of_an_attempt_runs_every_step_of_finalize(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     finalized = []
 
     async def record_it(_: Queue, state: GenerationState) -> None:
@@ -119,7 +117,7 @@ async def appending(harness: Harness) -> AsyncIterator[None]:
     await cancel_and_wait(task)
 
 
-async def test_an_attempt_writes_the_answer_and_its_end(
+async def test_attempt_writes_the_answer_and_its_end(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ScriptedDialect(monkeypatch, text_chunk("Hel"), text_chunk("lo"), end("length"), b"[DONE]")
@@ -128,7 +126,7 @@ async def test_an_attempt_writes_the_answer_and_its_end(
     assert (done.status, [item.text for item in done.output]) == ("incomplete", ["Hello"])
 
 
-async def test_an_attempt_closes_a_half_read_stream_before_it_ends(
+async def test_attempt_closes_a_half_read_stream_before_it_ends(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dialect = ScriptedDialect(
@@ -148,7 +146,7 @@ async def test_an_attempt_closes_a_half_read_stream_before_it_ends(
     assert closed_at_end == [1]
 
 
-async def test_an_attempt_logs_how_many_values_were_malformed(
+async def test_attempt_logs_how_many_values_were_malformed(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ScriptedDialect(monkeypatch, b"{not json", text_chunk("Hi"), {"choices": 7}, end())
@@ -157,7 +155,7 @@ async def test_an_attempt_logs_how_many_values_were_malformed(
     assert warnings == [f"{harness.generation_id}: upstream sent 2 malformed values"]
 
 
-async def test_an_attempt_logs_no_warning_for_a_well_formed_answer(
+async def test_attempt_logs_no_warning_for_a_well_formed_answer(
     harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())

@@ -72,7 +72,7 @@ async def test_each_job_runs_under_the_name_it_was_enqueued_with(harness: Harnes
     assert sorted(harness.started) == [("another_job", "a"), (JOB, "b")]
 
 
-async def test_a_job_of_another_worker_is_left_to_it(harness: Harness, redis: Redis) -> None:
+async def test_job_of_another_worker_is_left_to_it(harness: Harness, redis: Redis) -> None:
     harness.runner.stop_picking()
     job_id = new_token()
     await harness.queue.jobs.enqueue("a", job_id, 60)
@@ -82,7 +82,7 @@ async def test_a_job_of_another_worker_is_left_to_it(harness: Harness, redis: Re
     assert not harness.started
 
 
-async def test_a_job_whose_take_lost_its_reply_is_taken_again_and_run_once(harness: Harness, redis: Redis) -> None:
+async def test_job_whose_take_lost_its_reply_is_taken_again_and_run_once(harness: Harness, redis: Redis) -> None:
     harness.runner.stop_picking()
     job_id = new_token()
     await harness.queue.jobs.enqueue("a", job_id, 60)
@@ -97,13 +97,13 @@ async def test_a_job_whose_take_lost_its_reply_is_taken_again_and_run_once(harne
     assert not await redis.exists(in_progress_key_prefix + job_id)
 
 
-async def test_a_job_that_was_done_meanwhile_leaves_no_mark(harness: Harness, redis: Redis) -> None:
+async def test_job_that_was_done_meanwhile_leaves_no_mark(harness: Harness, redis: Redis) -> None:
     await harness.runner.start_jobs([b"gone"])
     assert harness.runner.job_counter == 0
     assert not await redis.exists(in_progress_key_prefix + "gone")
 
 
-async def test_an_error_costs_a_poll_and_no_slot(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_error_costs_a_poll_and_no_slot(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     errors = [RedisUnavailable() for _ in range(5)]
     take = harness.queue.jobs.take
 

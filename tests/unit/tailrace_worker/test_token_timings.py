@@ -10,7 +10,7 @@ def test_timings_without_content_are_left_out() -> None:
     assert (timings.queue, timings.first_token, timings.between_tokens_p50, timings.total) == (1.5, None, None, 3.0)
 
 
-def test_the_first_token_counts_from_creation() -> None:
+def test_first_token_counts_from_creation() -> None:
     recorded = TokenTimings()
     recorded.record(time.monotonic() + 0.5, 1)
     timings = recorded.timings(10.0, 11.0, 13.0)

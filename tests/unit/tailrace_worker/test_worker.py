@@ -7,7 +7,7 @@ from tailrace_worker import worker
 from tailrace_worker.worker import JOBS, GenerationWorker
 
 
-async def test_the_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     async def another_job(self: GenerationWorker, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
         """As a webhook's delivery would be."""
 

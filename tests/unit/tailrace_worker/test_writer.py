@@ -81,17 +81,17 @@ async def test_deltas_of_another_place_or_with_extra_are_entries_of_their_own(ha
     assert [value for _, _, value in rows] == ["a", "b", "c", "d", "e", "f", "gh"]
 
 
-async def test_a_merged_delta_stays_below_the_cap(harness: Harness) -> None:
+async def test_merged_delta_stays_below_the_cap(harness: Harness) -> None:
     rows = harness.batch_of(Text(0, "x" * (MERGE_CHARACTERS - 1)), Text(0, "y"), Text(0, "z"))
     assert [len(value) for _, _, value in rows] == [MERGE_CHARACTERS, 1]
 
 
-async def test_the_first_event_wakes_the_appender_at_once(harness: Harness) -> None:
+async def test_first_event_wakes_the_appender_at_once(harness: Harness) -> None:
     harness.writer.add(Started(1, 2.0))
     assert harness.wake_ups == 1
 
 
-async def test_a_batch_does_not_change_until_its_result(harness: Harness) -> None:
+async def test_batch_does_not_change_until_its_result(harness: Harness) -> None:
     harness.writer.add(Text(0, "a"))
     first = harness.writer.freeze()
     harness.writer.add(Text(0, "b"))
@@ -129,7 +129,7 @@ async def test_rows_that_a_server_with_older_data_lacks_are_sent_again_unchanged
         (RedisRefused(detail="no"), "append_refused"),
     ],
 )
-async def test_the_writer_stops_at_results_that_cannot_be_retried(
+async def test_writer_stops_at_results_that_cannot_be_retried(
     harness: Harness, result: AppendResult | Exception, outcome: Outcome | str
 ) -> None:
     harness.writer.add(Text(0, "a"))
@@ -157,7 +157,7 @@ async def test_flush_returns_when_every_event_is_in_the_log(harness: Harness) ->
 
 
 @pytest.mark.parametrize("size", [1, 13, 100])
-async def test_a_row_costs_about_250_bytes_of_memory_beside_its_text(harness: Harness, size: int) -> None:
+async def test_row_costs_about_250_bytes_of_memory_beside_its_text(harness: Harness, size: int) -> None:
     rows = 4000
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()

@@ -65,7 +65,7 @@ async def test_terminate_runs_every_step(log: Log, queue: Queue, state: Generati
     assert await unfinished(queue) == []
 
 
-async def test_the_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
+async def test_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
     log: Log, queue: Queue, state: GenerationState, finalized: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "HOLD_OFF_S", -log.lease_ms / 1000)  # the test's server may have just started

@@ -41,12 +41,12 @@ def lives(max_attempts: int, neighbours: Iterable[int]) -> Iterator[GenerationSt
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 3, 5, 20])
-def test_a_generation_that_kills_its_worker_alone_runs_max_attempts_times(max_attempts: int) -> None:
+def test_generation_that_kills_its_worker_alone_runs_max_attempts_times(max_attempts: int) -> None:
     assert len(list(lives(max_attempts, repeat(0)))) == max_attempts
 
 
 @pytest.mark.parametrize(("max_attempts", "runs"), [(1, 1), (2, 3), (3, 5), (4, 7), (5, 8), (20, 23)])
-def test_a_generation_beside_others_is_spared_three_times_at_most(max_attempts: int, runs: int) -> None:
+def test_generation_beside_others_is_spared_three_times_at_most(max_attempts: int, runs: int) -> None:
     assert len(list(lives(max_attempts, repeat(9)))) == runs
 
 
@@ -57,18 +57,18 @@ def test_every_generation_ends_within_the_bound(max_attempts: int, neighbours: l
 
 
 @pytest.mark.parametrize("neighbours", [0, 9])
-def test_a_generation_is_quarantined_after_three_lost_attempts(neighbours: int) -> None:
+def test_generation_is_quarantined_after_three_lost_attempts(neighbours: int) -> None:
     job_ids = [state.job_id for state in lives(5, repeat(neighbours))]
     assert [job_id.startswith(QUARANTINE) for job_id in job_ids[:5]] == [False, False, False, True, True]
 
 
-def test_a_quarantined_generation_that_is_handed_over_stays_quarantined() -> None:
+def test_quarantined_generation_that_is_handed_over_stays_quarantined() -> None:
     *_, fourth = list(lives(5, repeat(9)))[:4]
     assert new_job_id(fourth).startswith(QUARANTINE)
     assert not new_job_id(run(QUEUED)).startswith(QUARANTINE)
 
 
-def test_a_handed_over_attempt_is_neither_lost_nor_charged() -> None:
+def test_handed_over_attempt_is_neither_lost_nor_charged() -> None:
     state = QUEUED
     for _ in range(9):
         state = run(state)
@@ -78,7 +78,7 @@ def test_a_handed_over_attempt_is_neither_lost_nor_charged() -> None:
     assert limit_failure(state, 50, max_attempts=1) is None
 
 
-def test_an_attempt_that_the_upstream_interrupted_is_charged() -> None:
+def test_attempt_that_the_upstream_interrupted_is_charged() -> None:
     """The worker lives and acquires the generation again: no sweeper spares that attempt."""
     state = run(run(QUEUED, neighbours=9), neighbours=9)
     assert (state.lost_attempts, state.failed_attempts) == (1, 1)
@@ -88,6 +88,6 @@ def test_an_attempt_that_the_upstream_interrupted_is_charged() -> None:
 
 
 @pytest.mark.parametrize(("now_ms", "code"), [(100, None), (100.5, "deadline_exceeded")])
-def test_the_deadline_is_the_last_moment_at_which_an_attempt_may_begin(now_ms: float, code: str | None) -> None:
+def test_deadline_is_the_last_moment_at_which_an_attempt_may_begin(now_ms: float, code: str | None) -> None:
     failure = limit_failure(QUEUED, now_ms, max_attempts=5)
     assert (failure.code if failure else None) == code

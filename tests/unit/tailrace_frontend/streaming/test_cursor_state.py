@@ -19,7 +19,7 @@ def test_every_state_is_reached() -> None:
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_drawn_table_has_the_same_transitions(state: State) -> None:
+def test_drawn_table_has_the_same_transitions(state: State) -> None:
     """A row begins with the state's name; its last column names the states that are not final."""
     assert cursor_state.__doc__
     table = cursor_state.__doc__.split("\n\n`TRANSITIONS`")[0]

@@ -76,9 +76,7 @@ async def payloads_of(client: UpstreamClient) -> list[bytes]:
 
 
 @pytest.mark.parametrize("end_after_s", [0, 0.01])
-async def test_a_connection_serves_one_answer_after_another(
-    end_after_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_connection_serves_one_answer_after_another(end_after_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(end_after_s)
     async with client_of(server, monkeypatch) as client:
         for _ in range(3):
@@ -86,7 +84,7 @@ async def test_a_connection_serves_one_answer_after_another(
     assert server.connections == 1
 
 
-async def test_a_body_that_goes_on_after_the_last_payload_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_body_that_goes_on_after_the_last_payload_is_not_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(None)
     async with client_of(server, monkeypatch) as client, asyncio.timeout(5):
         for _ in range(2):
@@ -94,7 +92,7 @@ async def test_a_body_that_goes_on_after_the_last_payload_is_not_awaited(monkeyp
     assert server.connections == 2
 
 
-async def test_a_stream_that_is_closed_half_read_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stream_that_is_closed_half_read_closes_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(None, [b"data: 1\n\n"])
     async with client_of(server, monkeypatch) as client, asyncio.timeout(5):
         async with aclosing(stream(client)) as payloads:
@@ -102,13 +100,13 @@ async def test_a_stream_that_is_closed_half_read_closes_its_connection(monkeypat
         await server.closed.wait()
 
 
-async def test_a_connection_that_breaks_in_the_middle_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_connection_that_breaks_in_the_middle_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     async with client_of(Server(0, ANSWER[:1], breaks=True), monkeypatch) as client:
         with pytest.raises(ConnectionLost):
             await payloads_of(client)
 
 
-async def test_an_event_beyond_the_limit_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_event_beyond_the_limit_ends_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_EVENT_BYTES", 5)
     async with client_of(Server(0), monkeypatch) as client:
         with pytest.raises(EventTooLarge):
@@ -116,7 +114,7 @@ async def test_an_event_beyond_the_limit_ends_the_stream(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(("key", "redacted"), [("sk-0123456789", "Bad key ***."), ("short", "Bad key short.")])
-async def test_a_key_is_redacted_unless_it_is_a_placeholder(
+async def test_key_is_redacted_unless_it_is_a_placeholder(
     key: str, redacted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)

@@ -48,14 +48,14 @@ def test_every_error_has_a_code_and_no_secret(error: Exception, code: str) -> No
     assert "sk-secret" not in failure.message
 
 
-def test_the_upstreams_message_and_code_for_a_request_are_kept() -> None:
+def test_upstreams_message_and_code_for_a_request_are_kept() -> None:
     body = {"message": "The context is too long.", "code": "context_length_exceeded", "type": "invalid_request_error"}
     failure = failure_from_exception(status_error(400, body))
     assert (failure.message, failure.code) == (body["message"], body["code"])
 
 
 @pytest.mark.parametrize("body", [None, "text", [], {"message": None}, {"message": {"a": 1}}, {"message": "\ud83d"}])
-def test_a_malformed_body_still_gives_a_message(body: object) -> None:
+def test_malformed_body_still_gives_a_message(body: object) -> None:
     failure = failure_from_exception(status_error(400, body))
     assert failure.message.encode()
 
@@ -84,5 +84,5 @@ def test_messages_are_cut_to_their_limit(failure: Failure) -> None:
     ({"message": {"detail": "Busy"}}, Failure('{"detail":"Busy"}', "upstream_error")),
     ({"message": "Busy", "param": 1}, Failure("Busy", "upstream_error")),
 ])  # fmt: skip
-def test_an_error_object_of_any_shape_is_a_failure(error: Any, failure: Failure) -> None:
+def test_error_object_of_any_shape_is_a_failure(error: Any, failure: Failure) -> None:
     assert failure_from_json(error) == failure

@@ -65,13 +65,13 @@ def test_lines_end_with_each_line_end_of_the_standard(end: bytes) -> None:
         assert payloads(*reads) == [b'{"a":1}', b"2", b"3\n4"]
 
 
-def test_an_event_is_returned_with_the_read_that_ends_it() -> None:
+def test_event_is_returned_with_the_read_that_ends_it() -> None:
     splitter = Splitter(100)
     assert splitter.feed(b"data: 1\n\ndata: 2\n") == [b"1"]
     assert splitter.feed(b"\ndata: 3\n\n") == [b"2", b"3"]
 
 
-def test_a_lone_cr_ends_an_event_at_once_and_a_following_lf_is_no_line() -> None:
+def test_lone_cr_ends_an_event_at_once_and_a_following_lf_is_no_line() -> None:
     splitter = Splitter(100)
     assert splitter.feed(b"data: 1\r\r") == [b"1"]
     assert splitter.feed(b"\ndata: 2\r\n") == []
@@ -86,7 +86,7 @@ def test_lines_end_with_nothing_but_cr_and_lf() -> None:
         assert payloads(*reads) == [text]
 
 
-def test_a_bom_is_skipped_only_at_the_start() -> None:
+def test_bom_is_skipped_only_at_the_start() -> None:
     bom = b"\xef\xbb\xbf"
     for reads in ([bom + b"data: 1\n\n"], [bom[:1], bom[1:2], bom[2:], b"data: 1\n\n"]):
         assert payloads(*reads) == [b"1"]
@@ -107,12 +107,12 @@ def test_fields_whose_name_only_resembles_data_are_skipped() -> None:
 
 
 @pytest.mark.parametrize("tail", [b"data: 1", b"data: 1\n", b"data: 1\r", b"data: 1\r\n", b"\xef\xbb\xbfdata: 1"])
-def test_a_stream_without_its_last_blank_line_still_has_its_last_event(tail: bytes) -> None:
+def test_stream_without_its_last_blank_line_still_has_its_last_event(tail: bytes) -> None:
     assert payloads(tail) == [b"1"]
 
 
 @pytest.mark.parametrize("nothing", [b"", b"\xef\xbb", b"\n", b"\r", b": x"])
-def test_an_empty_stream_has_no_payloads(nothing: bytes) -> None:
+def test_empty_stream_has_no_payloads(nothing: bytes) -> None:
     assert payloads(nothing) == []
 
 
@@ -122,13 +122,13 @@ def test_an_empty_stream_has_no_payloads(nothing: bytes) -> None:
     b"data: " + b"x" * 50 + b"\ndata: " + b"x" * 51 + b"\n\n",
     b": " + b"x" * 200 + b"\n\n",
 ])  # fmt: skip
-def test_an_event_beyond_the_limit_is_refused_however_it_is_cut(stream: bytes) -> None:
+def test_event_beyond_the_limit_is_refused_however_it_is_cut(stream: bytes) -> None:
     for reads in ([stream], in_bytes(stream)):
         with pytest.raises(EventTooLarge, match="more than 100 bytes"):
             payloads(*reads, max_event=100)
 
 
-def test_an_endless_line_is_refused_before_it_is_buffered() -> None:
+def test_endless_line_is_refused_before_it_is_buffered() -> None:
     splitter = Splitter(100)
     for _ in range(10):
         assert splitter.feed(b"x" * 10) == []
@@ -136,7 +136,7 @@ def test_an_endless_line_is_refused_before_it_is_buffered() -> None:
         splitter.feed(b"x" * 10)
 
 
-def test_the_limit_is_for_one_event_and_not_for_one_read() -> None:
+def test_limit_is_for_one_event_and_not_for_one_read() -> None:
     fits = b"data: " + b"x" * 100 + b"\n\n"
     assert payloads(fits * 50, max_event=100) == [b"x" * 100] * 50
     assert payloads(*in_bytes(fits * 3), max_event=100) == [b"x" * 100] * 3

@@ -22,13 +22,13 @@ from tailrace.events import (
 # items
 
 
-def test_a_plain_answer_is_one_text_that_stays_open() -> None:
+def test_plain_answer_is_one_text_that_stays_open() -> None:
     answer = Translation(role(), text_chunk("Hel"), text_chunk("lo"), end())
     assert answer.events == [ItemOpened(0, "text", choices=[0]), Text(0, "Hel"), Text(0, "lo")]
     assert all(extra is NO_EXTRA for _, extra in answer.translated)
 
 
-def test_a_change_of_kind_closes_the_open_item_with_its_whole_text() -> None:
+def test_change_of_kind_closes_the_open_item_with_its_whole_text() -> None:
     answer = Translation(
         chunk(choice({"reasoning_content": "h"})), chunk(choice({"reasoning_content": "m"})), text_chunk("Yes")
     )
@@ -42,7 +42,7 @@ def test_a_change_of_kind_closes_the_open_item_with_its_whole_text() -> None:
     ]
 
 
-def test_a_kind_that_returns_is_another_item() -> None:
+def test_kind_that_returns_is_another_item() -> None:
     answer = Translation(*STREAMS["reasoning_between_texts"])
     assert [(item.type, item.text) for item in answer.items] == [
         ("text", "First this."), ("reasoning", "Then what?"), ("text", "Then that."),
@@ -54,12 +54,12 @@ def test_refusal_and_content_are_two_items() -> None:
     assert [(item.type, item.text) for item in answer.items] == [("text", "Well, "), ("refusal", "no.")]
 
 
-def test_a_message_without_deltas_is_the_whole_answer() -> None:
+def test_message_without_deltas_is_the_whole_answer() -> None:
     whole = chunk({"index": 0, "message": {"content": "all"}, "finish_reason": "stop"})
     assert Translation(whole).items[0].text == "all"
 
 
-def test_a_message_beside_or_after_deltas_is_ignored() -> None:
+def test_message_beside_or_after_deltas_is_ignored() -> None:
     repeated = {"index": 0, "message": {"content": "abc"}}
     first, second = ({**repeated, "delta": {"content": text}} for text in ("a", "bc"))
     answer = Translation(chunk(first), chunk(second), chunk(repeated))
@@ -87,7 +87,7 @@ def test_chunk_fields_that_the_first_chunk_lacked_go_with_the_second_entry() -> 
     ]
 
 
-def test_a_value_overwritten_before_the_next_entry_is_not_written() -> None:
+def test_value_overwritten_before_the_next_entry_is_not_written() -> None:
     answer = Translation(
         text_chunk("a", x=1), chunk(x=2), chunk(x=3), text_chunk("b"), chunk(x=4), chunk(x=3), text_chunk("c")
     )
@@ -170,7 +170,7 @@ def test_annotations_belong_to_a_text() -> None:
     assert [(item.type, item.annotations) for item in after.items][2] == ("text", [citation(1)])
 
 
-def test_an_empty_text_with_logprobs_is_kept() -> None:
+def test_empty_text_with_logprobs_is_kept() -> None:
     answer = Translation(chunk(choice({"content": ""}, logprobs={"content": [logprob("x")], "refusal": None})))
     assert answer.translated[1:] == [
         (Text(0, ""), Extra(choice={"logprobs": {"content": [logprob("x")], "refusal": None}}))
@@ -211,7 +211,7 @@ def test_lone_surrogates_become_replacement_characters(texts: list[str]) -> None
     jsoncodec.dumps(answer.items[0].text)
 
 
-def test_a_pending_surrogate_waits_in_its_own_item() -> None:
+def test_pending_surrogate_waits_in_its_own_item() -> None:
     answer = Translation(
         call_chunk(fragment(0, "a", "f", "\ud83d"), fragment(1, "b", "f", "\ud83d")),
         text_chunk("\ud83d", 1),
@@ -221,7 +221,7 @@ def test_a_pending_surrogate_waits_in_its_own_item() -> None:
     assert [item.arguments or item.text for item in answer.items] == ["😁", "😀", "😂"]
 
 
-def test_a_pending_surrogate_is_replaced_when_its_item_closes() -> None:
+def test_pending_surrogate_is_replaced_when_its_item_closes() -> None:
     answer = Translation(
         text_chunk("a\ud83d"), chunk(choice({"refusal": "\ude00"})), call_chunk(fragment(0, "c", "f", "\ud83d"))
     )

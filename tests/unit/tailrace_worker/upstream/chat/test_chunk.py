@@ -15,7 +15,7 @@ from tailrace_worker.upstream.chat.fragments import ChatDelta, Fragment, ToolCal
 from tailrace_worker.upstream.fields import LenientReader
 
 
-def test_a_chunk_is_decoded_into_typed_values() -> None:
+def test_chunk_is_decoded_into_typed_values() -> None:
     reader = LenientReader()
     call = fragment(0, "call_a", "look", "{}", signature="x")
     citations = {"annotations": [citation(1)]}
@@ -47,7 +47,7 @@ def test_a_chunk_is_decoded_into_typed_values() -> None:
     assert reader.malformed == 0
 
 
-def test_an_empty_chunk_has_empty_values() -> None:
+def test_empty_chunk_has_empty_values() -> None:
     assert decode_chunk({}, LenientReader()) == ChatChunk("", "", [], {}, None, {})
 
 
@@ -67,7 +67,7 @@ def test_malformed_values_are_skipped_and_counted(malformed: Json) -> None:
     assert answer.translator.malformed == 1
 
 
-def test_a_choice_index_out_of_range_is_malformed() -> None:
+def test_choice_index_out_of_range_is_malformed() -> None:
     answer = Translation(text_chunk("a"), text_chunk("b", 10**9), text_chunk("c", 128))
     assert answer.kinds == ["item_opened", "text"]
     assert answer.translator.malformed == 2

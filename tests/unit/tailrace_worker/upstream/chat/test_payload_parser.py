@@ -95,13 +95,13 @@ def test_padding_does_not_change_the_template(parsed: list[Json], padding: str) 
     )
 
 
-def test_a_text_that_looks_like_the_rest_of_its_chunk_is_text(parsed: list[Json]) -> None:
+def test_text_that_looks_like_the_rest_of_its_chunk_is_text(parsed: list[Json]) -> None:
     tricky = '"},"finish_reason":"stop"}],"obfuscation":"x"}'
     chunks = [text_chunk("a"), text_chunk("b"), text_chunk(tricky), text_chunk(f'{{"content":"{tricky}')]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
-def test_a_payload_that_matches_the_template_with_invalid_json_is_malformed() -> None:
+def test_payload_that_matches_the_template_with_invalid_json_is_malformed() -> None:
     prefix, suffix = encoded(text_chunk("|")).split(b"|")
     translated, _ = by_payload(
         [*map(encoded, [text_chunk("a"), text_chunk("b")]), prefix + b'x","y":"' + suffix, prefix + b"\xff" + suffix]
@@ -114,24 +114,24 @@ def test_a_payload_that_matches_the_template_with_invalid_json_is_malformed() ->
     assert translator.malformed == 3
 
 
-def test_a_message_that_is_repeated_is_no_template(parsed: list[Json]) -> None:
+def test_message_that_is_repeated_is_no_template(parsed: list[Json]) -> None:
     whole = chunk({"index": 0, "message": {"role": "assistant", "content": "all"}, "finish_reason": "stop"})
     chunks = 4 * [whole]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
-def test_a_text_beside_another_content_is_no_template(parsed: list[Json]) -> None:
+def test_text_beside_another_content_is_no_template(parsed: list[Json]) -> None:
     chunks = [text_chunk(f"{n}", extension={"content": f"{n}"}) for n in range(5)]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
-def test_a_list_of_parts_beside_another_content_is_no_template(parsed: list[Json]) -> None:
+def test_list_of_parts_beside_another_content_is_no_template(parsed: list[Json]) -> None:
     parts = [{"type": "text", "text": "a"}]
     chunks = [chunk(choice({"content": parts}), extension={"content": text}) for text in ("a", "a", "b")]
     assert are_equal(list(map(encoded, chunks)), chunks)
 
 
-def test_an_event_from_a_template_equals_a_translated_one() -> None:
+def test_event_from_a_template_equals_a_translated_one() -> None:
     translator = ChatTranslator()
     for text in "ab":
         translator.read(encoded(text_chunk(text)))
@@ -142,6 +142,6 @@ def test_an_event_from_a_template_equals_a_translated_one() -> None:
     assert extra is NO_EXTRA
 
 
-def test_the_content_pattern_does_not_match_inside_a_string() -> None:
+def test_content_pattern_does_not_match_inside_a_string() -> None:
     payload: Any = encoded({"a": '"content":"x"', "b": '{"content": "y"}'})
     assert module.CONTENT.search(payload) is None

@@ -41,7 +41,7 @@ class StubClient:
 
 
 @pytest.mark.parametrize("options", [None, "x", {"include_usage": False}])
-async def test_the_request_is_sent_as_it_came_as_a_stream_with_usage(options: object) -> None:
+async def test_request_is_sent_as_it_came_as_a_stream_with_usage(options: object) -> None:
     client = StubClient()
     request = {"model": "m", "messages": [], "x_unknown": 1, "stream": False, "stream_options": options}
     assert await client.payloads(request) == []

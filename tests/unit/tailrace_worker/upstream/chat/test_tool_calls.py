@@ -16,7 +16,7 @@ def test_calls_stay_open_and_their_fragments_may_interleave() -> None:
     }  # fmt: skip
 
 
-def test_a_call_closes_the_text_before_it() -> None:
+def test_call_closes_the_text_before_it() -> None:
     answer = Translation(text_chunk("Let me look."), call_chunk(fragment(0, "call_a", "look", "{}")))
     assert answer.events[2:] == [
         ItemClosed(Item(0, "text", text="Let me look.")),
@@ -25,7 +25,7 @@ def test_a_call_closes_the_text_before_it() -> None:
     ]
 
 
-def test_a_new_id_and_a_name_at_the_same_index_begin_a_new_call() -> None:
+def test_new_id_and_a_name_at_the_same_index_begin_a_new_call() -> None:
     answer = Translation(
         call_chunk(fragment(0, "a", "f", "1")),
         call_chunk(fragment(0, "b", "f", "2")),
@@ -34,13 +34,13 @@ def test_a_new_id_and_a_name_at_the_same_index_begin_a_new_call() -> None:
     assert answer.calls == [("a", "f", "1"), ("b", "f", "23")]
 
 
-def test_a_new_id_alone_begins_no_new_call() -> None:
+def test_new_id_alone_begins_no_new_call() -> None:
     assert Translation(call_chunk(fragment(0, "a", "f", "1")), call_chunk(fragment(0, "b", None, "2"))).calls == [
         ("a", "f", "12")
     ]
 
 
-def test_a_repeated_name_and_an_empty_id_begin_no_new_call() -> None:
+def test_repeated_name_and_an_empty_id_begin_no_new_call() -> None:
     answer = Translation(
         call_chunk(fragment(0, "a", "f", "1")),
         call_chunk(fragment(0, "", "f", "2")),
@@ -54,7 +54,7 @@ def test_another_name_at_the_same_index_begins_a_new_call() -> None:
     assert [call[1:] for call in answer.calls] == [("f", "1"), ("g", "2")]
 
 
-def test_a_fragment_without_index_belongs_to_its_id_else_to_the_last_call() -> None:
+def test_fragment_without_index_belongs_to_its_id_else_to_the_last_call() -> None:
     answer = Translation(
         call_chunk(fragment(None, "a", "f", "1"), fragment(None, "b", "f", "2")),
         call_chunk(fragment(None, "a", None, "3")),
@@ -73,7 +73,7 @@ def test_calls_without_index_and_id_are_kept_apart_within_a_chunk() -> None:
     assert [call[1:] for call in answer.calls] == [("f", "1"), ("f", "23")]
 
 
-def test_an_index_that_arrives_late_is_matched_by_the_id() -> None:
+def test_index_that_arrives_late_is_matched_by_the_id() -> None:
     answer = Translation(
         call_chunk(fragment(None, "a", "f", "1")),
         call_chunk(fragment(0, "a", None, "2")),
@@ -82,7 +82,7 @@ def test_an_index_that_arrives_late_is_matched_by_the_id() -> None:
     assert answer.calls == [("a", "f", "123")]
 
 
-def test_a_call_is_held_until_its_name_arrives() -> None:
+def test_call_is_held_until_its_name_arrives() -> None:
     translator = ChatTranslator()
     assert translator.translate(call_chunk(fragment(0, "a", None, '{"q"', extra_content=1))) == []
     assert translator.translate(call_chunk(fragment(0, None, None, ":"))) == []
@@ -92,7 +92,7 @@ def test_a_call_is_held_until_its_name_arrives() -> None:
     ]
 
 
-def test_a_call_without_a_name_is_emitted_at_the_end() -> None:
+def test_call_without_a_name_is_emitted_at_the_end() -> None:
     assert Translation(text_chunk("x"), call_chunk(fragment(0, "a", None, "{}")), end("tool_calls")).calls == [
         ("a", "", "{}")
     ]

@@ -199,7 +199,7 @@ def test_choices_first_appear_in_index_order_whichever_begins() -> None:
     assert [(each.choice, each.choices) for each in opened] == [(1, [0, 1, 2]), (0, []), (2, []), (4, [3, 4])]
 
 
-def test_a_choice_without_items_has_its_role_with_its_finish() -> None:
+def test_choice_without_items_has_its_role_with_its_finish() -> None:
     answer = Translation(*STREAMS["openai_two_empty_choices"]).translator
     assert answer.finish == [Finish(0, "stop", role=True), Finish(1, "stop", role=True)]
     assert Translation(text_chunk("a"), role(1), end(), end(index=1)).translator.finish == [
@@ -232,7 +232,7 @@ def test_finish_reasons_imply_the_status(reasons: list[str | None], status: str)
     assert translator.status == status
 
 
-def test_an_answer_is_complete_when_each_of_its_choices_is() -> None:
+def test_answer_is_complete_when_each_of_its_choices_is() -> None:
     translator = ChatTranslator()
     assert not translator.is_complete
     for each, complete in ((text_chunk("a"), False), (role(1), False), (end(), False), (end("length", 1), True)):
@@ -250,7 +250,7 @@ def test_done_marks_the_end_of_an_answer_without_finish_reasons() -> None:
     assert translator.malformed == 0
 
 
-def test_an_empty_finish_reason_is_none_and_the_last_one_counts() -> None:
+def test_empty_finish_reason_is_none_and_the_last_one_counts() -> None:
     answer = Translation(
         chunk(choice({"content": "a"}, "")), end("stop"), end("tool_calls"), text_chunk("b")
     ).translator
@@ -258,7 +258,7 @@ def test_an_empty_finish_reason_is_none_and_the_last_one_counts() -> None:
     assert Translation(chunk(choice({"content": "a"}, ""))).translator.finish == [Finish(0, None)]
 
 
-def test_the_last_usage_counts_on_chunk_and_choice() -> None:
+def test_last_usage_counts_on_chunk_and_choice() -> None:
     assert Translation(
         chunk(usage={"a": 1}), chunk(usage=None), chunk(usage={"a": 2}), chunk(usage={})
     ).translator.usage == {"a": 2}
@@ -267,7 +267,7 @@ def test_the_last_usage_counts_on_chunk_and_choice() -> None:
     assert Translation(text_chunk("a"), end()).translator.usage is None
 
 
-def test_the_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
+def test_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
     answer = Translation(
         chunk(id="", model=""), chunk(id="a", model=None), chunk(id="b", model="m"), chunk(id="c", model="n")
     )
@@ -291,7 +291,7 @@ def test_the_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
     (chunk(choice({}, "error")), Failure("The upstream aborted the answer.", "error")),
     (chunk(choice({}, "error"), error={"message": "Gone", "code": 502}), Failure("Gone", "502")),
 ])  # fmt: skip
-def test_an_error_in_the_stream_is_a_failure_in_any_shape(error: Json, failure: Failure) -> None:
+def test_error_in_the_stream_is_a_failure_in_any_shape(error: Json, failure: Failure) -> None:
     translator = ChatTranslator()
     translator.translate(text_chunk("Half of"))
     assert translator.failure is None
@@ -299,7 +299,7 @@ def test_an_error_in_the_stream_is_a_failure_in_any_shape(error: Json, failure: 
     assert translator.failure == failure
 
 
-def test_an_empty_error_is_no_failure() -> None:
+def test_empty_error_is_no_failure() -> None:
     assert (
         Translation(
             text_chunk("a", error=None), text_chunk("b", error={}), text_chunk("c", error="")
