@@ -106,6 +106,7 @@ class Stack:
             "OPENAI_BASE_URL": upstream,
             "OPENAI_API_KEY": "sk-upstream-secret",
             **{f"TAILRACE_{name.upper()}": value for name, value in settings.items()},
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},  # coverage.py's
         }
 
     @property
