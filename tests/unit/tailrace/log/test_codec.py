@@ -1,5 +1,6 @@
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +29,7 @@ from tailrace.events import (
     Upstream,
 )  # fmt: skip
 from tailrace.ids import EntryId
-from tailrace.log.codec import Row, decode, encode, from_row, pack, to_row, unpack
+from tailrace.log.codec import Row, decode, encode, from_row, pack, stored_done, to_row, unpack
 
 numbers = st.integers(0, 2**40)
 seconds = st.floats(0, 2**34)
@@ -183,6 +184,20 @@ def test_damaged_extra_is_corrupt(extra: str) -> None:
 def test_damaged_message_is_corrupt(message: bytes) -> None:
     with pytest.raises(CorruptEntry):
         unpack(message)
+
+
+@given(OF_EACH_KIND[Done])
+def test_stored_done_is_the_event_with_its_output_as_bytes(done: Done) -> None:
+    stored = stored_done(to_row(Entry(EntryId(1, 2), done)).value.encode())
+    assert (stored.status, stored.at, stored.finish, stored.usage) == (done.status, done.at, done.finish, done.usage)
+    assert (stored.error, stored.timings) == (done.error, done.timings)
+    assert msgspec.json.decode(stored.output, type=list[Item]) == done.output
+
+
+@pytest.mark.parametrize("value", [b"", b"{", b"null", b'{"status":"queued","at":1}', b'{"status":"completed"}'])
+def test_damaged_stored_done_is_corrupt(value: bytes) -> None:
+    with pytest.raises(CorruptEntry, match="unreadable done"):
+        stored_done(value)
 
 
 def test_row_size_is_the_bytes_of_its_content() -> None:
