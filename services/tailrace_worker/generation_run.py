@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class GenerationRun:
-    """A worker's run of one generation. `neighbours`: counts the other generations that the worker runs."""
+    """A worker's run of one generation. `count_neighbours`: of the worker's other jobs."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class GenerationRun:
         appender: Appender,
         upstream: UpstreamClient,
         worker: str,
-        neighbours: Callable[[], int],
+        count_neighbours: Callable[[], int],
     ) -> None:
         self._settings = settings
         self._log = log
@@ -42,7 +42,7 @@ class GenerationRun:
         self._appender = appender
         self._upstream = upstream
         self._worker = worker
-        self._neighbours = neighbours
+        self._count_neighbours = count_neighbours
         self._current: Attempt | None = None
 
     @property
@@ -69,7 +69,7 @@ class GenerationRun:
     async def _acquire(self, generation_id: str, job_id: str) -> LeaseGrant:
         token = f"{job_id}/{new_token()}"  # unique to this run: a job that is delivered twice must not run twice
         return await retry_transient(
-            lambda: self._log.acquire(generation_id, token, worker=self._worker, neighbours=self._neighbours())
+            lambda: self._log.acquire(generation_id, token, worker=self._worker, neighbours=self._count_neighbours())
         )
 
     def resend_from_last(self) -> None:

@@ -68,9 +68,8 @@ class GenerationWorker:
         if generation_id in self.running:
             return
         run = GenerationRun(
-            self.settings, self.log, self.queue, self.appender, self.upstream, self.name,
-            neighbours=lambda: sum(other.state is not None for other in self.running.values() if other is not run),
-        )  # fmt: skip
+            self.settings, self.log, self.queue, self.appender, self.upstream, self.name, self._count_neighbours
+        )
         self.running[generation_id] = run
         try:
             async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():
@@ -80,6 +79,10 @@ class GenerationWorker:
             task.add_done_callback(self._confirming.discard)
         finally:
             del self.running[generation_id]
+
+    def _count_neighbours(self) -> int:
+        """The jobs beside one generation. Those that have been taken and not begun count: they may crash the worker."""
+        return max(0, self.job_runner.job_counter - 1)
 
     async def run(self) -> None:
         """Take and run generations until SIGTERM or SIGINT; then drain, and hand over what still runs.
@@ -145,7 +148,7 @@ class GenerationWorker:
         if not held:
             return
         leases = [(state.record.id, state.epoch, state.record.options.on_disconnect == "cancel") for _, state in held]
-        answers = await self.log.renew(leases, neighbours=len(held) - 1)
+        answers = await self.log.renew(leases, neighbours=self._count_neighbours())
         for (run, state), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile

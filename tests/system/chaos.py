@@ -116,7 +116,7 @@ async def remove_guards(names: Sequence[str], seed: int) -> int:
     """Play each mutant of these scenarios, up to three times; the exit status is 1 if one survives."""
     mutants = {name: mutant for name, mutant in MUTANTS.items() if mutant.scenario in names}
     survivors = 0
-    print(f"{'guard':30} {'scenario':20} {'verdict':9} violations")
+    print(f"{'guard':40} {'scenario':20} {'verdict':9} violations")
     for name, mutant in mutants.items():
         with sources_without(mutant) as sources:
             for turn in range(3):
@@ -127,7 +127,7 @@ async def remove_guards(names: Sequence[str], seed: int) -> int:
         survivors += not kinds
         found = ", ".join(f"{count} × {kind}" for kind, count in kinds.most_common(5))
         verdict = f"killed {turn + 1}" if kinds else "SURVIVED"
-        print(f"{name:30} {mutant.scenario:20} {verdict:9} {found}", flush=True)
+        print(f"{name:40} {mutant.scenario:20} {verdict:9} {found}", flush=True)
     print(f"{len(mutants)} mutants, {survivors} survived")
     return min(survivors, 1)
 

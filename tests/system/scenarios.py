@@ -40,7 +40,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "poison": Scenario(
         worker_faults.poison, "poisonous prompts", "kill to next event", None,
-        {"poisons": 1, "neighbours": 2}, {"poisons": 10, "neighbours": 10},
+        {"poisons": 1, "neighbours": 2}, {"poisons": 10, "neighbours": 5},
     ),
     "same-job": Scenario(
         worker_faults.same_job, "jobs", "", None,

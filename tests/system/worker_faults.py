@@ -171,7 +171,7 @@ async def poison(run: Run) -> None:
         load = run.load(stack)
         for _ in range(run.size["poisons"]):
             bad = run.plan(20, 20.0, marker="POISON", failures=SPENT)
-            good = [run.plan(30, 30.0) for _ in range(run.size["neighbours"])]
+            good = [run.plan(90, 30.0) for _ in range(run.size["neighbours"])]
             await asyncio.gather(*(load.play(plan, hop=0, timeout_s=120) for plan in [*good, bad]))
             await asyncio.gather(*restarts)
             run.runs += 1

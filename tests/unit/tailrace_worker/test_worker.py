@@ -15,3 +15,11 @@ async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.Monke
     process = GenerationWorker(Settings())
     assert sorted(process.job_runner.functions) == ["another_job", "run_generation"]
     await process._close()
+
+
+@pytest.mark.parametrize(("jobs", "neighbours"), [(0, 0), (1, 0), (3, 2)])
+async def test_neighbours_of_a_generation_are_the_worker_s_other_jobs(jobs: int, neighbours: int) -> None:
+    process = GenerationWorker(Settings())
+    process.job_runner.job_counter = jobs
+    assert process._count_neighbours() == neighbours
+    await process._close()
