@@ -16,6 +16,8 @@ from tailrace.redis.connection import COMMAND_TIMEOUT_S
 
 HEADER_BYTES = 4096
 END = b"\r\n"
+SPARE_BYTES = 1
+"""uvloop asks for a buffer once more after the last byte, and takes an empty one for an error."""
 
 
 class ErrorReply(Exception):
@@ -25,13 +27,16 @@ class ErrorReply(Exception):
 class BulkReader(asyncio.BufferedProtocol):
     """The protocol of a connection while it receives one reply. `reply` is completed with it.
 
+    `former`: the protocol before and after; it also learns that the connection was lost.
+
     Raises, from `reply`:
         ConnectionResetError: the connection was lost before the reply was complete.
         ErrorReply: the reply is an error.
         ValueError: the reply has another type.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, former: asyncio.BaseProtocol | None = None) -> None:
+        self._former = former
         self.reply: asyncio.Future[memoryview | None] = asyncio.get_running_loop().create_future()
         self._header = bytearray(HEADER_BYTES)
         self._body: bytearray | None = None
@@ -45,8 +50,8 @@ class BulkReader(asyncio.BufferedProtocol):
         self._filled += nbytes
         if self._body is None:
             self._read_header()
-        elif self._filled == len(self._body):
-            self._complete(memoryview(self._body)[: -len(END)])
+        elif self._filled == len(self._body) - SPARE_BYTES:
+            self._complete(memoryview(self._body)[: -len(END) - SPARE_BYTES])
 
     def _read_header(self) -> None:
         end = self._header.find(END, 0, self._filled)
@@ -58,7 +63,7 @@ class BulkReader(asyncio.BufferedProtocol):
         elif text == b"-1":
             self._complete(None)
         else:
-            start, self._body = end + len(END), bytearray(int(text) + len(END))
+            start, self._body = end + len(END), bytearray(int(text) + len(END) + SPARE_BYTES)
             received = self._filled - start
             self._body[:received] = self._header[start : self._filled]
             self._filled = 0
@@ -73,6 +78,8 @@ class BulkReader(asyncio.BufferedProtocol):
             self.reply.set_exception(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._former:
+            self._former.connection_lost(exc)  # redis-py waits for this call when it closes the connection
         self._fail(exc or ConnectionResetError("closed by the server"))
 
 
@@ -87,9 +94,10 @@ async def read_bulk(connection: Any, command: Sequence[Any]) -> memoryview | Non
         redis.exceptions.ResponseError: the reply is an error.
     """
     transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
-    former, reader = transport.get_protocol(), BulkReader()
     if transport.is_closing():
         raise ConnectionResetError("closed before the command")
+    former = transport.get_protocol()
+    reader = BulkReader(former)
     _replace_protocol(transport, reader)
     try:
         async with asyncio.timeout(COMMAND_TIMEOUT_S):

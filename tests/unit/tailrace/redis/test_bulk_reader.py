@@ -1,12 +1,15 @@
 """One bulk string: however the bytes arrive, and what else a server may reply."""
 
 import asyncio
+from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis
 
 from tailrace.redis.bulk_reader import HEADER_BYTES, BulkReader, ErrorReply
 from tailrace.redis.server import RedisServer
+from tailrace_cli.embedded import EmbeddedServer
 
 
 def feed(reader: BulkReader, data: bytes, step: int) -> None:
@@ -59,6 +62,54 @@ async def test_connection_lost_before_the_end_is_raised(received: bytes) -> None
     reader.connection_lost(None)
     with pytest.raises(ConnectionResetError):
         await reader.reply
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connection_is_kept_and_closes_at_once_on_every_loop(valkey: EmbeddedServer, make_loop: Any) -> None:
+    """uvloop asks for one more buffer than asyncio does."""
+    errors: list[Any] = []
+
+    async def read() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+        server = RedisServer.connect(valkey.url)
+        ids = set()
+        for size in (1, HEADER_BYTES - 8, HEADER_BYTES, 70_000, 3_000_000):
+            await server.execute("SET", "key", b"x" * size)
+            for _ in range(5):
+                assert len(await server.read_bulk("GET", "key") or b"") == size
+            ids.add(await server.execute_alone("CLIENT", "ID"))
+        assert len(ids) == 1
+        async with asyncio.timeout(1):  # redis-py gives a lost connection two seconds
+            await server.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(read())
+    assert errors == []
+
+
+async def until_blocked(server: RedisServer) -> None:
+    while b"blocked_clients:1" not in await server.execute("INFO", "clients"):  # noqa: ASYNC110 - only the server knows
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("make_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_connection_killed_during_a_read_is_replaced_and_closes_at_once(valkey: EmbeddedServer, make_loop: Any) -> None:
+    async def read() -> None:
+        server, other = RedisServer.connect(valkey.url), RedisServer.connect(valkey.url)
+        client_id = await server.execute_alone("CLIENT", "ID")
+        reading = asyncio.create_task(server.read_bulk("BLPOP", "no such list", 60))
+        async with asyncio.timeout(3):
+            await until_blocked(other)
+            await other.execute("CLIENT", "KILL", "ID", client_id)
+            await until_blocked(other)  # the command was sent again
+        reading.cancel()
+        await asyncio.wait([reading])
+        async with asyncio.timeout(1):
+            await server.close()
+            await other.close()
+
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        runner.run(read())
 
 
 async def test_cancelled_read_leaves_no_reply_for_the_next_command(redis: Redis) -> None:
