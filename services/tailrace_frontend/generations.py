@@ -4,7 +4,7 @@ A creation costs four sequential trips to Redis, whether or not it has an Idempo
 
     1. queue   the load, and the key's claim
     2. log     `create`
-    3. queue   register, enqueue, count the workers
+    3. queue   `submit`, count the workers
     4. log     the state once more: accepted means that the server still has it
 
 Where the key was claimed before, one more trip asks whether its generation exists: a repeat is served even when new
@@ -20,7 +20,7 @@ from tailrace.errors import Gone, NotFound, RedisFull, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle.termination import terminate
-from tailrace.log import Log
+from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
@@ -70,21 +70,22 @@ class Generations:
         The submission is None where the generation does not wait any more: a late repeat.
 
         Raises:
-            RateLimited, Unavailable: refused; nothing of it stays.
+            RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use.
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
         generation_id = await self._admit(owner, options, key)
         record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
         job_id = new_token()
+        created, waiting_under = await self._log.create(record, request, job_id)
+        submission = None
         try:
-            created, waiting_under = await self._log.create(record, request, job_id)
-            submission = None
             if waiting_under is not None:
                 submission = await self._queue.submit(record, created, waiting_under)
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
-            await self._log.discard(generation_id, job_id)
+            if await self._log.discard(generation_id, job_id) is Outcome.OK:
+                await self._queue.jobs.remove(job_id)  # its reply may have been lost before the refusal
             raise
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None

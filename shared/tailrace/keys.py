@@ -9,14 +9,14 @@
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
-    tailrace:unfinished:<0-15>             set     register         sweepers         a hint: an id leaves after done
+    tailrace:unfinished:<0-15>             set     submit           sweepers         a hint: an id leaves after done
     tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
-    tailrace:owner:<owner>:generations     zset    register         list             trimmed by age on each create
-    tailrace:owner:<owner>:unfinished      zset    register         admission        an id leaves after done, or after
+    tailrace:owner:<owner>:generations     zset    submit           list             trimmed by age on each create
+    tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
     tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention
-    tailrace:queue                         zset    enqueue, arq     arq              a job leaves when it is taken
-    arq:job:<job_id> and others            string  enqueue, arq     arq              arq's own
+    tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
+    arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must. The other keys
 belong to the queue, which is a single node.

@@ -17,7 +17,7 @@ ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND",
 KEYS_OF = {
     "take": "queue, mark",
     "enqueue": "queue, job",
-    "register": "unfinished, owned, unfinished_of",
+    "submit": "unfinished, owned, unfinished_of, queue, job",
 }
 """Scripts of the queue's server; all others run on the keys of one generation."""
 

@@ -240,11 +240,10 @@ class Log(ReadableLog):
         command = scripts.DELETE.on(keys.of_generation(generation_id))
         return _outcome((await self.server.execute(*command))[0])
 
-    async def discard(self, generation_id: str, job_id: str) -> None:
-        """Remove every trace of a generation whose creation was refused half-way, unless an earlier call created it."""
-        (state,) = await self.states([generation_id])
-        if isinstance(state, GenerationState) and state.job_id == job_id:
-            await self.server.execute("DEL", *keys.of_generation(generation_id))
+    async def discard(self, generation_id: str, job_id: str) -> Outcome:
+        """Delete a generation whose creation was refused after `create`. HELD where another call relies on it."""
+        command = scripts.DISCARD.on(keys.of_generation(generation_id), job_id)
+        return _outcome((await self.server.execute(*command))[0])
 
     async def notify_worker(self, state: GenerationState) -> None:
         """Notify the worker that holds the lease that it was fenced. A lost message costs it one append or renewal."""

@@ -18,6 +18,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     handovers   runs that a stopping worker handed over      requeue
     spared      lost runs that are not charged               requeue
     neighbours  generations that its worker ran beside it    acquire, renew
+    shared      1 once a repeated call relies on it          create
     terminating the final status that was begun              acquire
     seen        ms: the last reader was there                touch_presence
 """

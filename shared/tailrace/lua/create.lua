@@ -6,7 +6,8 @@
 -- Answers  OK created_ms job_id | GONE deleted | GONE expired
 --
 -- Idempotent by id: an existing generation answers OK with its own time, and with the job under which it waits (''
--- once it does not wait any more). Out of memory: refused by Redis before it runs (no allow-oom flag).
+-- once it does not wait any more). One that waits is marked as shared by two calls (`discard`). Out of memory: refused
+-- by Redis before it runs (no allow-oom flag).
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local record, request, owner, job_id, created, seq = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
@@ -14,6 +15,7 @@ local deadline, retention, lease = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumbe
 local known = redis.call('HMGET', state, 'created', 'status', 'terminating', 'job_id')
 if known[1] then
   local waits = known[2] == 'queued' and not known[3]
+  if waits then redis.call('HSET', state, 'shared', 1) end
   return {'OK', known[1], waits and known[4] or ''}
 end
 if redis.call('EXISTS', tombstone) == 1 then

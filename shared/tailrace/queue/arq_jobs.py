@@ -44,6 +44,18 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
 
 
+def job_keys(job_id: str) -> list[str]:
+    """The keys of a waiting job."""
+    return [keys.QUEUE, job_key_prefix + job_id]
+
+
+def job_arguments(generation_id: str, job_id: str, expires_s: int, job: str = JOB) -> list[Any]:
+    """The arguments with which a script enqueues a job."""
+    now_ms = int(1000 * time.time())
+    payload = serialize_job(job, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
+    return [job_id, payload, expires_s * 1000, 1000 * CLOCK_SKEW_S, keys.WAKE]
+
+
 class Jobs:
     """The jobs that wait, and those that workers have taken."""
 
@@ -66,11 +78,7 @@ class Jobs:
 
     def enqueue_command(self, generation_id: str, job_id: str, expires_s: int, *, job: str = JOB) -> Command:
         """The command of `enqueue`, to be sent together with others."""
-        now_ms = int(1000 * time.time())
-        payload = serialize_job(job, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
-        return scripts.ENQUEUE.on(
-            [keys.QUEUE, job_key_prefix + job_id], job_id, payload, expires_s * 1000, 1000 * CLOCK_SKEW_S, keys.WAKE
-        )
+        return scripts.ENQUEUE.on(job_keys(job_id), *job_arguments(generation_id, job_id, expires_s, job))
 
     async def take(self, job_id: str, worker: str, life_ms: int) -> int | None:
         """The job's score, if this worker may run it now; None if another worker has it, or it waits no longer."""

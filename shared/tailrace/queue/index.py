@@ -1,13 +1,15 @@
 """Indexes beside the queue: an owner's generations, the unfinished ones, and Idempotency-Keys."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import msgspec
 
 from tailrace import keys, scripts
 from tailrace.errors import IdempotencyKeyReused, RedisFull
 from tailrace.events import GenerationRecord
+from tailrace.queue.arq_jobs import job_keys as keys_of_job
 from tailrace.redis.server import RedisServer
 from tailrace.scripts import Command
 
@@ -57,13 +59,17 @@ class GenerationIndex:
 
     async def register(self, record: GenerationRecord) -> None:
         """Add a generation to the indexes. Repeating it changes nothing."""
-        await self._server.execute(*self.register_command(record, record.created))
+        await self._server.execute(*self.submit_command(record, record.created, keys_of_job(""), [""]))
 
-    def register_command(self, record: GenerationRecord, created: int) -> Command:
-        """The command of `register`, to be sent together with others. `created`: ms of Redis' clock."""
-        names = [keys.unfinished(record.id), keys.owned(record.owner), keys.unfinished_of(record.owner)]
+    def submit_command(
+        self, record: GenerationRecord, created: int, job_keys: Sequence[str], job_arguments: Sequence[Any]
+    ) -> Command:
+        """Add a generation to the indexes and enqueue its job, both or neither. `created`: ms of Redis' clock."""
+        names = [keys.unfinished(record.id), keys.owned(record.owner), keys.unfinished_of(record.owner), *job_keys]
         deadline = created + 1000 * record.options.deadline_s
-        return scripts.REGISTER.on(names, record.id, created, deadline, self._longest_life_ms, self._lease_ms)
+        return scripts.SUBMIT.on(
+            names, record.id, created, deadline, self._longest_life_ms, self._lease_ms, *job_arguments
+        )
 
     def remove_commands(self, generation_id: str, owner: str | None) -> list[Command]:
         """Remove a generation from the unfinished ones. (Without its owner, it leaves the owner's count once its

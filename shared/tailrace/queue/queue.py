@@ -10,9 +10,8 @@ found by a sweeper. Each step may be repeated.
 from typing import NamedTuple
 
 from tailrace import keys
-from tailrace.errors import RedisFull
 from tailrace.events import GenerationRecord
-from tailrace.queue.arq_jobs import Jobs
+from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
 from tailrace.queue.index import Claim, GenerationIndex
 from tailrace.queue.presence import WorkerPresence
 from tailrace.redis.server import RedisServer, checked
@@ -59,22 +58,19 @@ class Queue:
         return Load(int(depth), int(own), claimed[0] if claimed else None)
 
     async def submit(self, record: GenerationRecord, created: int, job_id: str) -> Submission:
-        """Register a created generation and enqueue its job. Repeating it changes nothing.
+        """Register a created generation and enqueue its job, both or neither. Repeating it changes nothing.
 
         Raises:
-            RedisFull: the server has no room; nothing stays there.
+            RedisFull: the server has no room.
         """
+        job = job_arguments(record.id, job_id, record.options.deadline_s)
         replies = await self.server.execute_many(
             [
-                self.index.register_command(record, created),
-                self.jobs.enqueue_command(record.id, job_id, record.options.deadline_s),
+                self.index.submit_command(record, created, job_keys(job_id), job),
                 self.presence.count_command(created),
             ]
         )
-        if any(isinstance(reply, RedisFull) for reply in replies):
-            await self.remove(record.id, record.owner, job_id)
-            await self.index.forget(record.owner, [record.id])
-        _, (_, position), workers = checked(replies)
+        (_, position), workers = checked(replies)
         return Submission(int(position), int(workers))
 
     async def remove(self, generation_id: str, owner: str | None = None, job_id: str | None = None) -> None:

@@ -68,7 +68,7 @@ def generations(server: CountingServer, queue: Queue) -> Generations:
     return generations_with(server, queue)
 
 
-def generations_with(server: CountingServer, queue: Queue, **settings: Any) -> Generations:
+def generations_with(server: RedisServer, queue: Queue, **settings: Any) -> Generations:
     chosen, log = Settings(**settings), Log(server, LEASE_MS)
     return Generations(chosen, log, queue, Hub(chosen, log))
 
@@ -81,6 +81,16 @@ async def create(generations: Generations, key: IdempotencyKey | None = None, ow
 async def stored_keys(redis: Redis) -> set[bytes]:
     """The keys of generations and of the queue; a claim is none."""
     return {key for key in await redis.keys("*") if b":idempotency:" not in key}
+
+
+def full_from_trip(redis: Redis, server: CountingServer, number: int) -> Callable[[], Awaitable[None]]:
+    """Redis reaches `maxmemory` before the trip with this number, from 0."""
+
+    async def fill() -> None:
+        if len(server.trips) == number:
+            await redis.config_set("maxmemory", "1")
+
+    return fill
 
 
 # Creation
@@ -179,15 +189,8 @@ async def test_full_server_refuses_at_any_trip_and_keeps_nothing(
     before = await stored_keys(redis)
     refused = 0
     for full_from in range(trips):
-        left = full_from
-
-        async def fill() -> None:
-            nonlocal left
-            if left == 0:
-                await redis.config_set("maxmemory", "1")
-            left -= 1
-
-        server.before_trip = fill
+        server.trips.clear()
+        server.before_trip = full_from_trip(redis, server, full_from)
         try:
             await create(generations)
         except (RedisFull, Unavailable):
@@ -199,6 +202,45 @@ async def test_full_server_refuses_at_any_trip_and_keeps_nothing(
             await redis.config_set("maxmemory", "0")
         assert await stored_keys(redis) == before
     assert refused >= 2
+
+
+async def test_refused_repeat_leaves_the_first_calls_generation_as_it_was(
+    generations: Generations, server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    state, _ = await generations.create(OWNER, REQUEST, OPTIONS, KEY)
+    server.trips.clear()
+    server.before_trip = full_from_trip(redis, server, 2)
+    with pytest.raises((RedisFull, Unavailable)):
+        await create(generations, KEY)
+    server.before_trip = None
+    await redis.config_set("maxmemory", "0")
+    assert (await generations.list(OWNER, 10, None))[0] == [await generations._log.state(state.record.id)]
+    assert await queue.jobs.position(state.job_id) == 1
+    assert await queue.index.unfinished_of(OWNER, state.record.created) == 1
+
+
+async def test_refused_call_leaves_the_generation_that_a_repeat_was_promised(
+    server: CountingServer, generations: Generations, queue: Queue, redis: Redis, log: Log
+) -> None:
+    """The first call is refused after `create`; its repeat met the generation before it was discarded."""
+    await create(generations)
+    state: list[GenerationState] = []
+
+    async def repeat_before_the_discard() -> None:
+        if len(server.trips) == trips_before + 3:  # after the refused `submit`
+            server.before_trip = None
+            await redis.config_set("maxmemory", "0")
+            state.append((await generations_with(RedisServer(redis), queue).create(OWNER, REQUEST, OPTIONS, KEY))[0])
+        elif len(server.trips) == trips_before + 2:
+            await redis.config_set("maxmemory", "1")
+
+    trips_before = len(server.trips)
+    server.before_trip = repeat_before_the_discard
+    with pytest.raises(RedisFull):
+        await create(generations, KEY)
+    (promised,) = state
+    assert (await log.state(promised.record.id)).status == "queued"
+    assert await queue.jobs.position(promised.job_id) == 2
 
 
 async def test_generation_lost_while_it_was_created_is_not_accepted(

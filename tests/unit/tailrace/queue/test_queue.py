@@ -38,6 +38,7 @@ async def test_submission_registers_and_enqueues_a_generation(log: Log, queue: Q
 async def test_submission_repeated_changes_nothing(redis: Redis, log: Log, queue: Queue) -> None:
     record = record_of(id=new_generation_id())
     await submit(log, queue, record)
+    assert await submit(log, queue, record) == Submission(1, 0)  # now the state is marked as shared
     before = await everything(redis)
     assert await submit(log, queue, record) == Submission(1, 0)
     assert await everything(redis) == before
