@@ -36,7 +36,10 @@ CHECK = "check"
 """Stands for a generation's id where a process tries its permissions."""
 
 LARGE_BYTES = 64 * 1024
-"""Beyond this size a command's arguments, or its reply, are large."""
+"""Beyond this size a command's arguments are large."""
+
+KEPT_BYTES = 4 * LARGE_BYTES
+"""A connection that has carried a larger reply is closed: hiredis keeps a buffer of that size. A page is smaller."""
 
 T = TypeVar("T")
 
@@ -115,8 +118,6 @@ class RedisServer:
 
     async def execute_alone(self, *command: Any) -> Any:
         """The reply to a command that blocks, or whose arguments or reply may be megabytes.
-
-        A connection that has carried a large reply is closed: hiredis keeps a buffer of that size for it.
 
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
@@ -257,7 +258,7 @@ async def exchange(connection: Any, command: Command) -> Any:
     """A command and its reply, through redis-py. Closes a connection that has carried a large reply."""
     await connection.send_command(*command)
     reply = await connection.read_response()
-    if size_of(reply) > LARGE_BYTES:
+    if size_of(reply) > KEPT_BYTES:
         await connection.disconnect(nowait=True)
     return reply
 

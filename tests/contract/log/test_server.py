@@ -8,7 +8,7 @@ from support.logs import text_opened
 from support.stored_log import STARTED, create_generation, stored_entries
 from tailrace import keys
 from tailrace.events import Text
-from tailrace.ids import new_generation_id
+from tailrace.ids import START, new_generation_id
 from tailrace.log import Log
 from tailrace.log.reading import page_size
 
@@ -31,6 +31,24 @@ async def test_states_of_many_generations_are_read_in_one_round_trip(
     other = await create_generation(log, owner="bob")
     states = await log.states([generation_id, new_generation_id(), other])
     assert states == [await log.state(generation_id), None, await log.state(other, "bob")]
+
+
+async def test_reply_of_megabytes_does_not_delay_the_shared_connection(log: Log, writer: LogWriter) -> None:
+    """Pages, `done` and the request have connections of their own: the shared one carries nothing here."""
+    await writer.write(STARTED, text_opened(), Text(0, "x" * 1_000_000))
+    await writer.finish()
+    shared = await log.server.execute("CLIENT", "ID")
+    before = await received_bytes(log, shared)
+    assert len((await log.page(writer.generation_id, START, 100)).entries) == 5
+    assert await log.done(writer.generation_id) is not None
+    assert await log.stored_request(writer.generation_id)
+    assert await received_bytes(log, shared) - before < 1000
+
+
+async def received_bytes(log: Log, client_id: int) -> int:
+    """Bytes that a connection has received so far (`tot-net-out` of `CLIENT LIST`)."""
+    (line,) = (await log.server.execute_alone("CLIENT", "LIST", "ID", client_id)).decode().splitlines()
+    return int(line.partition("tot-net-out=")[2].split()[0])
 
 
 async def test_server_reports_its_run_id_and_age(log: Log, redis: Redis) -> None:

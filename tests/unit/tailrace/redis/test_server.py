@@ -16,7 +16,7 @@ from tailrace import keys, scripts
 from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log
-from tailrace.redis.server import LARGE_BYTES, RedisServer, ServerRun
+from tailrace.redis.server import KEPT_BYTES, RedisServer, ServerRun
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
 WAYS = ["execute", "execute_alone", "read_bulk"]
@@ -130,11 +130,11 @@ async def test_execute_gives_up_after_its_retries(redis: Redis, valkey: Embedded
 async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redis: Redis) -> None:
     server = RedisServer(redis)
     await redis.set("small", "x")
-    await redis.set("large", "x" * (LARGE_BYTES + 1))
+    await redis.set("large", "x" * (KEPT_BYTES + 1))
     before = (await redis.info("clients"))["connected_clients"]
     await server.execute_alone("GET", "small")
     kept = (await redis.info("clients"))["connected_clients"]
-    assert len(await server.execute_alone("GET", "large")) == LARGE_BYTES + 1
+    assert len(await server.execute_alone("GET", "large")) == KEPT_BYTES + 1
     assert (await redis.info("clients"))["connected_clients"] <= kept
     assert kept - before <= 1
 
