@@ -58,15 +58,15 @@ class Attempt:
         queue: Queue,
         appender: Appender,
         upstream: UpstreamClient,
-        taken: LeaseGrant,
+        grant: LeaseGrant,
     ) -> None:
-        self.writer = Writer(taken, appender.wake)
+        self.writer = Writer(grant, appender.wake)
         self._settings = settings
         self._log = log
         self._queue = queue
         self._upstream = upstream
         self._timings = TokenTimings()
-        self._redis_ahead_s = taken.now / 1000 - time.time()
+        self._redis_ahead_s = grant.now / 1000 - time.time()
         self._end: tuple[int, Done, Extra] | None = None
 
     @property

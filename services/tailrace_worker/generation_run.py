@@ -54,12 +54,12 @@ class GenerationRun:
         """Run the generation until it ends, or until another process has acquired it."""
         reason: RestartReason = "worker_lost"
         while True:
-            taken = await self._acquire(generation_id, job_id)
+            grant = await self._acquire(generation_id, job_id)
             await retry_transient(lambda: self._queue.jobs.mark_started(job_id))
-            if taken.outcome is not Outcome.OK:
-                logger.info("%s: nothing to run: %s", generation_id, taken.outcome)
+            if grant.outcome is not Outcome.OK:
+                logger.info("%s: nothing to run: %s", generation_id, grant.outcome)
                 return None
-            self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, taken)
+            self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, grant)
             try:
                 return await self._current.run(reason)
             except Interrupted as interruption:

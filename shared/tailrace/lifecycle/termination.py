@@ -37,17 +37,17 @@ async def terminate(
         RedisUnavailable: a server could not be reached; the call may be repeated.
     """
     for fenced in count():
-        taken = await log.acquire(generation_id, new_token(), terminating=status)
-        if taken.outcome is Outcome.DONE:
+        grant = await log.acquire(generation_id, new_token(), terminating=status)
+        if grant.outcome is Outcome.DONE:
             return
-        if taken.state is None:
+        if grant.state is None:
             await log.state(generation_id)  # raises NotFound or Gone, unless a worker has just restored it
             continue
-        await log.notify_worker(taken.state)
-        output = Output(map(from_row, taken.rows), logprobs=taken.state.record.logprobs)
-        done = output.build_done(status, taken.now / 1000, error=error, request=taken.request)
-        answer = await log.finish(generation_id, taken.epoch, output.last_seq, done)
+        await log.notify_worker(grant.state)
+        output = Output(map(from_row, grant.rows), logprobs=grant.state.record.logprobs)
+        done = output.build_done(status, grant.now / 1000, error=error, request=grant.request)
+        answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await finalize(queue, taken.state)
+            await finalize(queue, grant.state)
             return
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load
