@@ -16,6 +16,7 @@ from support.api import MESSAGES, Api, eventually, scripted
 from support.sse import Event, streamed_text
 from support.stack import Stack, stack
 from tailrace import keys
+from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import Log
 from tailrace.redis.server import RedisServer
 
@@ -489,3 +490,28 @@ async def test_log_that_redis_lost_is_restored_while_the_upstream_is_silent(scri
         assert (stream.text, stream.kinds[-1], stream.kinds.count("restarted")) == ("So far", "done", 0)
         assert (await product.other.read(generation_id)).text == "So far"
         await product.log.server.close()
+
+
+@pytest.mark.parametrize("retention_s", [1, 2])
+async def test_expired_generation_stays_expired_and_leaves_no_task(retention_s: int) -> None:
+    """The observation is longer than CONFIRM_S, so a worker that restored the log would be seen. A worker that stops
+    waits up to DRAIN_S for its tasks: it stops earlier only if none is left."""
+    observed_s, drain_s = CONFIRM_S + 2.5, 20
+    running_stack = stack(workers=1, frontends=2, lease_s="1", retention_s=str(retention_s), drain_s=str(drain_s))
+    async with running_stack as running, aiohttp.ClientSession() as http:
+        product = Product(running, http)
+        generation_id = await product.api.create_scripted(*deltas("Hi"), finish(), DONE)
+        assert (await product.api.wait_for_result(generation_id))["status"] == "completed"
+        await eventually(lambda: is_expired(product.api, generation_id))
+        until = time.monotonic() + observed_s
+        while time.monotonic() < until:
+            assert await is_expired(product.other, generation_id)
+            await asyncio.sleep(0.05)
+        stopping = time.monotonic()
+        await running.workers[0].stop()
+        assert time.monotonic() - stopping < drain_s / 2
+        await product.log.server.close()
+
+
+async def is_expired(api: Api, generation_id: str) -> bool:
+    return (await api.get(generation_id)).status == 410

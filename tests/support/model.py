@@ -148,6 +148,8 @@ class Model:
         """`granted`: the state when the attempt got its lease; `rows`: every row that the attempt has."""
         if self.tombstone == "deleted":
             return Outcome.GONE
+        if self.state is None and self.tombstone == "kept":
+            return Outcome.GONE
         if self.state is not None:
             if granted.epoch < self.state.epoch:
                 return Outcome.FENCED

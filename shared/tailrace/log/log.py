@@ -187,7 +187,7 @@ class Log(ReadableLog):
     async def restore(self, state: GenerationState, request: Json, rows: Sequence[Row]) -> Outcome:
         """Write back what the server has lost: the state as it was acquired, and every row.
 
-        FENCED where the log has gone on under another epoch.
+        FENCED where the log has gone on under another epoch; GONE where the generation has been deleted or has expired.
         """
         options, last_seq = state.record.options, rows[-1].seq
         fields = msgspec.to_builtins(state) | {

@@ -10,6 +10,8 @@
 -- the log is a prefix of them, and the rest is appended. Where the newest id is not among them, a writer that was
 -- fenced before has written again to a server that no longer knows this epoch: FENCED. The token of an earlier grant
 -- becomes void, and readers have the whole grace to report again.
+-- `create` writes the tombstone together with the state, and it outlives the state. A server that has the tombstone
+-- alone has therefore lost nothing: the generation has expired, and stays so: GONE.
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, owner, lease = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
 local life, tombstone_life, count = ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -26,6 +28,8 @@ if known[1] then
   while newest and ARGV[missing] and ARGV[missing] ~= newest[1] do missing = missing + 4 end
   if known[3] or not newest or not ARGV[missing] then return {'FENCED'} end
   missing = missing + 4
+elseif redis.call('EXISTS', tombstone) == 1 then
+  return {'GONE'}
 else
   redis.call('DEL', log)
 end

@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 from conftest import LEASE_MS
 from support.log_writer import LogWriter
 from support.logs import REQUEST, text_opened, texts
-from support.stored_log import ANSWER, STARTED, Snapshot, lose, stored_entries
+from support.stored_log import ANSWER, STARTED, Snapshot, expire, lose, stored_entries
 from tailrace import keys
 from tailrace.events import Text
 from tailrace.log.log import AppendResult, Log, Outcome
@@ -43,6 +43,12 @@ async def test_restore_of_a_stored_generation_changes_nothing(log: Log, redis: R
 
 async def test_restore_of_a_deleted_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
     await log.delete(writer.generation_id)
+    assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.GONE
+    assert not await redis.exists(keys.state(writer.generation_id), keys.log(writer.generation_id))
+
+
+async def test_restore_of_an_expired_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await expire(redis, writer.generation_id)
     assert await log.restore(writer.state, REQUEST, writer.rows) is Outcome.GONE
     assert not await redis.exists(keys.state(writer.generation_id), keys.log(writer.generation_id))
 

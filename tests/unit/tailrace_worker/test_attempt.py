@@ -1,9 +1,9 @@
-"""An attempt on a real log: the ways to end, and what it does with an upstream's stream."""
+"""An attempt on a real log: the ways to end, what it does with an upstream's stream, and how it confirms its end."""
 
 import asyncio
 import json
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -12,12 +12,13 @@ from redis.asyncio import Redis
 from support.chat_chunks import end, text_chunk
 from support.logs import record as record_of
 from support.queues import queue_on, submit
-from support.stored_log import done_of_log
+from support.stored_log import done_of_log, expire, lose, stored_entries
 from tailrace import keys
-from tailrace.events import Done, Json
+from tailrace.errors import RedisUnavailable
+from tailrace.events import Done, Json, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle import finalization
-from tailrace.log import Log
+from tailrace.log import AppendResult, Log
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
@@ -25,13 +26,15 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker import attempt as module
 from tailrace_worker.appender import Appender
-from tailrace_worker.attempt import Attempt
+from tailrace_worker.attempt import CONFIRM_MARGIN_S, Attempt
+from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.upstream.chat.translator import ChatTranslator
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.upstream.dialect import Dialect
 from tailrace_worker.upstream.dialects import DEFAULT_DIALECT
 
 MAX_ATTEMPTS = 2
+SLACK_S = 2.0  # a slow machine may take this long beyond a bound
 
 
 class Harness:
@@ -161,3 +164,82 @@ async def test_attempt_logs_no_warning_for_a_well_formed_answer(
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     await (await harness.attempt()).run("worker_lost")
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+Ending = Callable[[int], Awaitable[Attempt]]
+"""Of the retention in seconds: makes an attempt that has just written its end."""
+
+
+@pytest.fixture
+def ended(harness: Harness, appending: None, monkeypatch: pytest.MonkeyPatch) -> Ending:
+    async def make(retention_s: int) -> Attempt:
+        harness.generation_id = new_generation_id()
+        record = record_of(id=harness.generation_id, options=Options(60, retention_s))
+        await submit(harness.log, harness.queue, record)
+        ScriptedDialect(monkeypatch, text_chunk("Hello"), end(), b"[DONE]")
+        attempt = await harness.attempt()
+        await attempt.run("worker_lost")
+        return attempt
+
+    return make
+
+
+async def test_confirm_restores_an_end_that_redis_has_lost(
+    harness: Harness, redis: Redis, ended: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONFIRM_S", 0.1)
+    attempt = await ended(60)
+    before = await stored_entries(redis, harness.generation_id)
+    await lose(redis, harness.generation_id)
+    await attempt.confirm(ReconnectSignal())
+    assert await stored_entries(redis, harness.generation_id) == before
+    assert (await harness.log.state(harness.generation_id)).status == "completed"
+    assert await harness.queue.load("anna") == (1, 1, None)  # the fixture's generation, which waits
+
+
+async def test_confirm_restores_nothing_that_has_expired(
+    harness: Harness, redis: Redis, ended: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CONFIRM_S", 0.1)
+    attempt = await ended(60)
+    await expire(redis, harness.generation_id)
+    await attempt.confirm(ReconnectSignal())
+    assert not await redis.exists(keys.state(harness.generation_id), keys.log(harness.generation_id))
+
+
+async def test_confirm_restores_nothing_once_the_retention_is_over(
+    harness: Harness, redis: Redis, ended: Ending
+) -> None:
+    attempt = await ended(1)
+    await asyncio.sleep(1)
+    await lose(redis, harness.generation_id)
+    await attempt.confirm(ReconnectSignal())
+    assert not await redis.exists(*keys.of_generation(harness.generation_id))
+
+
+async def test_confirm_ends_within_the_retention_while_redis_is_away(
+    harness: Harness, ended: Ending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def finish(*_: Any) -> AppendResult:
+        raise RedisUnavailable
+
+    attempt = await ended(1)
+    monkeypatch.setattr(harness.log, "finish", finish)
+    async with asyncio.timeout(1 - CONFIRM_MARGIN_S + SLACK_S):
+        await attempt.confirm(ReconnectSignal())
+
+
+async def test_confirm_ends_within_the_retention_while_connections_are_lost(ended: Ending) -> None:
+    async def lose_connections() -> None:
+        while True:
+            reconnects.notify()
+            await asyncio.sleep(0.02)
+
+    reconnects = ReconnectSignal()
+    attempt = await ended(1)
+    losing = asyncio.create_task(lose_connections())
+    try:
+        async with asyncio.timeout(1 - CONFIRM_MARGIN_S + SLACK_S):
+            await attempt.confirm(reconnects)
+    finally:
+        await cancel_and_wait(losing)
