@@ -15,13 +15,14 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, Finish, ItemOpened, Started
+from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, ItemOpened, Started
 from tailrace.failures import RestartReason, failure
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import AppendResult, LeaseGrant, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
@@ -218,12 +219,12 @@ class Attempt:
         await writer.flush()
         output, now = writer.output, self._now()
         error = self._upstream.redact(error) if error else None
-        finish: list[Finish] | None = None
         details: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
         if translator:
-            finish = translator.finish or None
-            details |= {"usage": translator.usage, "upstream": translator.upstream}
-        done = output.build_done(status, now, finish=finish, error=error, request=writer.request, **details)
+            details |= {"finish": translator.finish, "usage": translator.usage, "upstream": translator.upstream}
+        if not details.get("usage"):
+            details["prompt_bytes"] = prompt_bytes(writer.request)
+        done = output.build_done(status, now, error=error, **details)
         self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
         outcome = await self._write_end()
         if outcome in (Outcome.OK, Outcome.DONE):
@@ -291,8 +292,8 @@ class Attempt:
             Stopped: another process has acquired the generation, or it has expired.
         """
         is_unsure = await reconnects.wait(wait_s)
-        if await self._write_end() is Outcome.OK:
-            logger.warning("%s: Redis had lost the end; it was written again", self.writer.generation_id)
-            await self._finalize()
-            is_unsure = True
-        return is_unsure
+        if await self._write_end() is not Outcome.OK:
+            return is_unsure
+        logger.warning("%s: Redis had lost the end; it was written again", self.writer.generation_id)
+        await self._finalize()
+        return True

@@ -30,6 +30,7 @@ from tailrace.failures import failure
 from tailrace.ids import EntryId
 from tailrace.log.codec import from_row, to_row
 from tailrace.log.output import Output
+from tailrace.prompt_size import prompt_bytes
 from tailrace_worker.upstream.chat.translator import ChatTranslator
 
 EPOCH = 1_795_235_902_123
@@ -118,7 +119,7 @@ class LogBuilder:
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         """End the log; its entries as a reader gets them."""
         self._flush()
-        done = self.output.build_done(status, AT + 9.5, finish=list(finish), request=REQUEST, **more)
+        done = self.output.build_done(status, AT + 9.5, finish=list(finish), prompt_bytes=prompt_bytes(REQUEST), **more)
         self.number(done, extra)
         return stored(self.entries)
 

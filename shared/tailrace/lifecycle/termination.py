@@ -18,6 +18,7 @@ from tailrace.lifecycle.finalization import finalize
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import from_row
 from tailrace.log.output import Output
+from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
 
 BACKOFF_S = 0.002
@@ -45,7 +46,8 @@ async def terminate(
             continue
         await log.notify_worker(grant.state)
         output = Output(map(from_row, grant.rows), logprobs=grant.state.record.logprobs)
-        done = output.build_done(status, grant.now / 1000, error=error, request=grant.request)
+        size = prompt_bytes(grant.request)
+        done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
             await finalize(queue, grant.state)

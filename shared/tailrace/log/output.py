@@ -144,18 +144,19 @@ class Output:
         finish: list[Finish] | None = None,
         usage: Json | None = None,
         error: Failure | None = None,
-        request: Json | None = None,
+        prompt_bytes: int | None = None,
         **more: Any,
     ) -> Done:
         """The event that ends this log.
 
         `finish`: per choice, from the upstream; without it every choice opened so far ends without a reason.
-        `usage`: from the upstream; without it, and with the `request`, an estimate that is marked as one.
+        `usage`: from the upstream; without it, and with `prompt_bytes`, the size of the prompt's text, an estimate
+        that is marked as one.
         """
         if status != "completed":
             self._cut_open()
-        if usage is None and request is not None and self.started_at is not None:
-            usage = self.estimated_usage(request)
+        if usage is None and prompt_bytes is not None and self.started_at is not None:
+            usage = self.estimated_usage(prompt_bytes)
         return Done(
             status, at, finish or [Finish(choice, None) for choice in self.choices()], usage, error,
             open=[] if status == "failed" else list(self.open), output=self.items(),
@@ -165,10 +166,9 @@ class Output:
     def choices(self) -> list[int]:
         return sorted({choice for item in self._items.values() for choice in item.opened.choices})
 
-    def estimated_usage(self, request: Json) -> Json:
+    def estimated_usage(self, prompt_bytes: int) -> Json:
         """Usage counted by length, marked `estimated`: upstreams report none for an answer that was cut."""
-        messages = request.get("messages")
-        prompt = math.ceil(_text_bytes(messages) / BYTES_A_TOKEN)
+        prompt = math.ceil(prompt_bytes / BYTES_A_TOKEN)
         written = sum(len(part.encode()) for item in self._items.values() for part in item.parts)
         completion = math.ceil(written / BYTES_A_TOKEN)
         return {
@@ -188,16 +188,3 @@ class Output:
             return Timings()
         queue = round(max(0.0, started - created), 4) if started else None
         return Timings(queue=queue, total=round(max(0.0, at - created), 4))
-
-
-def _text_bytes(value: Any) -> int:
-    match value:
-        case str():
-            return len(value.encode("utf-8", "replace"))
-        case list():
-            return sum(map(_text_bytes, value))
-        case {"content": content}:
-            return _text_bytes(content)
-        case {"text": text}:
-            return _text_bytes(text)
-    return 0

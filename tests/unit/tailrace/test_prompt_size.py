@@ -1,0 +1,26 @@
+from typing import Any
+
+import pytest
+
+from tailrace.prompt_size import prompt_bytes
+
+
+@pytest.mark.parametrize(
+    ("messages", "size"),
+    [
+        (None, 0),
+        ([], 0),
+        ([{"role": "user", "content": "abcde"}], 5),
+        ([{"role": "user", "content": "äö"}, {"role": "user", "content": "abcd"}], 8),
+        ([{"content": [{"type": "text", "text": "abcd"}, {"type": "image_url", "image_url": {"url": "x" * 99}}]}], 4),
+        ([{"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}], 0),
+        ([{"content": "\ud83d"}], 1),
+        ("abcd", 4),
+    ],
+)
+def test_prompt_bytes_counts_the_text_of_the_messages(messages: Any, size: int) -> None:
+    assert prompt_bytes({"messages": messages}) == size
+
+
+def test_prompt_bytes_of_a_request_without_messages_is_zero() -> None:
+    assert prompt_bytes({}) == 0
