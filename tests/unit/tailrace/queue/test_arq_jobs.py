@@ -8,11 +8,11 @@ from redis.asyncio import Redis
 
 from support.api import eventually
 from support.queues import queue_on
+from support.subscriptions import TIMEOUT_S, subscribed
 from tailrace import keys
 from tailrace.queue import JOB, Queue, dump_job, load_job
 from tailrace.queue.arq_jobs import CLOCK_SKEW_S, HOLD_S
 from tailrace.redis.connection import connect
-from tailrace.redis.subscriber import Subscriber
 from tailrace_cli.embedded import EmbeddedServer
 
 
@@ -42,15 +42,9 @@ async def test_job_is_due_at_once_by_any_clock_and_expires(redis: Redis, queue: 
 
 
 async def test_job_wakes_the_workers(redis: Redis, queue: Queue) -> None:
-    messages: asyncio.Queue[bytes | None] = asyncio.Queue()
-    subscriber = Subscriber(redis)
-    subscriber.add(keys.WAKE, messages.put_nowait)
-    subscriber.start()
-    async with asyncio.timeout(5):
-        assert await messages.get() is None
+    async with subscribed(redis, keys.WAKE) as messages, asyncio.timeout(TIMEOUT_S):
         await queue.jobs.enqueue("gen", "job", 60)
         assert await messages.get() == b""
-    await subscriber.close()
 
 
 async def test_job_enqueued_twice_is_one_job(redis: Redis, queue: Queue) -> None:

@@ -21,18 +21,16 @@ def test_address_of_another_form_is_not_printed(url: str) -> None:
 
 
 async def test_connections_are_waited_for_when_all_are_busy(valkey: EmbeddedServer) -> None:
-    client = connect(valkey.url, max_connections=2)
-    assert await asyncio.gather(*(client.ping() for _ in range(50))) == [True] * 50
-    info = await client.info("clients")
-    assert info["connected_clients"] <= 2
-    await client.aclose()
+    async with connect(valkey.url, max_connections=2) as client:
+        assert await asyncio.gather(*(client.ping() for _ in range(50))) == [True] * 50
+        info = await client.info("clients")
+        assert info["connected_clients"] <= 2
 
 
 async def test_client_closes_all_that_it_opened(redis: Redis, valkey: EmbeddedServer) -> None:
-    client = connect(valkey.url)
-    await asyncio.gather(*(client.client_setname("to-be-closed") for _ in range(10)))
-    assert await named(redis, "to-be-closed")
-    await client.aclose()
+    async with connect(valkey.url) as client:
+        await asyncio.gather(*(client.client_setname("to-be-closed") for _ in range(10)))
+        assert await named(redis, "to-be-closed")
     async with asyncio.timeout(5):
         while await named(redis, "to-be-closed"):
             await redis.ping()
@@ -43,20 +41,18 @@ async def named(redis: Redis, name: str) -> list[dict[str, str]]:
 
 
 async def test_command_survives_a_restart_of_the_server(embedded: EmbeddedServer) -> None:
-    client = connect(embedded.url)
-    await client.set("key", "value")
-    for end in (embedded.stop, embedded.kill):
-        end()
-        embedded.start()
-        assert await client.get("key") == b"value"
-    await client.aclose()
+    async with connect(embedded.url) as client:
+        await client.set("key", "value")
+        for end in (embedded.stop, embedded.kill):
+            end()
+            embedded.start()
+            assert await client.get("key") == b"value"
 
 
 async def test_error_of_a_server_that_is_away_is_transient() -> None:
-    client = connect(f"redis://127.0.0.1:{free_port()}/0")
-    with pytest.raises(TRANSIENT_ERRORS):
-        await client.ping()
-    await client.aclose()
+    async with connect(f"redis://127.0.0.1:{free_port()}/0") as client:
+        with pytest.raises(TRANSIENT_ERRORS):
+            await client.ping()
 
 
 async def test_error_of_a_mistake_is_not_transient(redis: Redis) -> None:

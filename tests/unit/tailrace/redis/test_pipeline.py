@@ -59,8 +59,7 @@ async def test_connection_that_swallows_everything_is_given_up(
     valkey: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 0.3)
-    async with link(valkey.port, random.Random()) as line:
-        redis = connect(f"redis://127.0.0.1:{line.port}/0")
+    async with link(valkey.port, random.Random()) as line, connect(f"redis://127.0.0.1:{line.port}/0") as redis:
         pipeline = Pipeline(redis)
         await pipeline.execute([("PING",)])
         line.black_hole = True
@@ -69,12 +68,10 @@ async def test_connection_that_swallows_everything_is_given_up(
             assert isinstance(error, RedisTimeoutError | RedisConnectionError)
         line.black_hole = False
         assert await pipeline.execute([("ECHO", "b")]) == [b"b"]
-        await redis.aclose()
 
 
 async def test_empty_batch_sends_nothing() -> None:
-    redis = connect("redis://127.0.0.1:1/0")
-    assert await Pipeline(redis).execute([]) == []
-    with pytest.raises(RedisError):
-        await Pipeline(redis).execute([("PING",)])
-    await redis.aclose()
+    async with connect("redis://127.0.0.1:1/0") as redis:
+        assert await Pipeline(redis).execute([]) == []
+        with pytest.raises(RedisError):
+            await Pipeline(redis).execute([("PING",)])

@@ -1,0 +1,28 @@
+"""The messages of Redis channels."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+
+from tailrace.redis.subscriber import Subscriber
+
+TIMEOUT_S = 5.0
+Messages = asyncio.Queue[bytes | None]
+
+
+@asynccontextmanager
+async def subscribed(client: Redis, *channels: str) -> AsyncIterator[Messages]:
+    """The messages that are published on these channels within the block; None after a reconnect."""
+    messages: Messages = asyncio.Queue()
+    subscriber = Subscriber(client)
+    for channel in channels:
+        subscriber.add(channel, messages.put_nowait)
+    subscriber.start()
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            assert [await messages.get() for _ in channels] == [None for _ in channels]
+        yield messages
+    finally:
+        await subscriber.close()
