@@ -44,7 +44,7 @@ CONFIRM_MARGIN_S = 0.25
 reach Redis late, and would bring back what has expired."""
 
 
-class Interrupted(Exception):
+class UpstreamInterrupted(Exception):
     """The upstream failed in the middle of an answer, and the generation needs another attempt."""
 
     def __init__(self, reason: RestartReason) -> None:
@@ -83,7 +83,7 @@ class Attempt:
         """Write the answer and its end. `reason`: why the attempt before this one ended, if there was one.
 
         Raises:
-            Interrupted: the generation needs another attempt.
+            UpstreamInterrupted: the generation needs another attempt.
         """
         execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")
         try:
@@ -97,9 +97,9 @@ class Attempt:
         """Log why writing stopped; fail the generation if it can neither continue nor has ended."""
         writer, generation_id = self.writer, self.writer.generation_id
         error = None if execution.cancelled() else execution.exception()
-        if isinstance(error, Interrupted) and not writer.stopped.done():
+        if isinstance(error, UpstreamInterrupted) and not writer.stopped.done():
             raise error
-        if error and not isinstance(error, Stopped | Interrupted):
+        if error and not isinstance(error, Stopped | UpstreamInterrupted):
             logger.error("%s: the run failed", generation_id, exc_info=error)
             writer.stop("internal_error")
         if writer.output.done:
@@ -185,9 +185,11 @@ class Attempt:
         return content
 
     def _raise_if_restartable(self, error: Exception) -> None:
-        """Raises Interrupted if there was content and the client wants an interrupted answer to start over."""
+        """Raises UpstreamInterrupted if there was content and the client wants an interrupted answer to start over."""
         if self._timings.count and self.writer.state.record.options.on_interrupt == "restart":
-            raise Interrupted("upstream_silent" if isinstance(error, TimeoutError) else "upstream_lost") from error
+            raise UpstreamInterrupted(
+                "upstream_silent" if isinstance(error, TimeoutError) else "upstream_lost"
+            ) from error
 
     def _log_malformed(self, translator: Translator) -> None:
         if translator.malformed:

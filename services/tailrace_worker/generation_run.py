@@ -15,7 +15,7 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
-from tailrace_worker.attempt import Attempt, Interrupted
+from tailrace_worker.attempt import Attempt, UpstreamInterrupted
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import UpstreamClient
@@ -62,7 +62,7 @@ class GenerationRun:
             self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, grant)
             try:
                 return await self._current.run(reason)
-            except Interrupted as interruption:
+            except UpstreamInterrupted as interruption:
                 reason = interruption.reason
                 logger.info("%s: interrupted: %s", generation_id, reason)
 
