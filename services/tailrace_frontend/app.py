@@ -46,7 +46,7 @@ class Frontend:
 
 
 def find_stream(scope: Scope) -> tuple[AnswerStream | None, str]:
-    """How a request is answered if it is for an event stream, and the generation's id."""
+    """The handler and the generation's id, if the request is for an event stream; else (None, "")."""
     if scope["type"] == "http" and scope["method"] == "GET":
         for route in STREAM_ROUTES:
             if match := route.path.fullmatch(scope["path"]):

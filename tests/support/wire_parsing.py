@@ -36,7 +36,7 @@ class Case:
 
     @property
     def last_attempt(self) -> list[Entry]:
-        """What a fresh reader gets in a format that cannot express `restarted`: the entries behind the last of them."""
+        """The entries after the last restart: a fresh reader's share in a format that cannot express `restarted`."""
         last = max((i for i, entry in enumerate(self.entries) if is_restart(entry)), default=-1)
         return self.entries[last + 1 :]
 

@@ -21,7 +21,7 @@ from enum import Enum
 
 
 class State(Enum):
-    """What a cursor is doing."""
+    """The activity of a cursor."""
 
     SEEKING = "seeking"
     CATCHING_UP = "catching up"

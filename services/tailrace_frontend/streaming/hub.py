@@ -218,7 +218,7 @@ class Hub:
                 await self._check_positions(silent[start : start + AT_ONCE])
 
     async def _check_positions(self, tails: list[LiveTail]) -> None:
-        """Where Redis does not answer, the next round asks again; `is_away` decides how long it may stay away."""
+        """A failure is ignored: the next round reads again, and `is_away` limits how long Redis may stay away."""
         with contextlib.suppress(RedisUnavailable):
             positions = await self.log.positions([tail.record.id for tail in tails])
             for tail, position in zip(tails, positions, strict=True):

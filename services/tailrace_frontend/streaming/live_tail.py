@@ -106,7 +106,7 @@ class LiveTail:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the newest entry is the end; False tells nothing about the log."""
+        """Whether the newest entry is the end; False leaves it open."""
         return bool(self._entries) and isinstance(self._entries[-1].event, Done)
 
     def on_message(self, message: bytes | None) -> None:

@@ -42,7 +42,7 @@ class FrameSink(Protocol):
         """Send bytes."""
 
     def wake(self) -> None:
-        """Have the sink's task call `advance`, or look at the final state."""
+        """Have the sink's task call `advance`, or handle the final state."""
 
     def fail(self, error: Exception) -> None:
         """Raise an error in the sink's task."""
@@ -236,7 +236,7 @@ class LogCursor:
         return self._enter(State.CATCHING_UP)
 
     def _on_failure(self) -> None:
-        """Redis did not answer. A connection to it that was made since then begins the grace period anew."""
+        """Redis did not answer. The grace period counts from the first failure, or from a later reconnection."""
         now = time.monotonic()
         self._failing_since = max(self._failing_since or now, self._hub.subscriber.connected_at)
         if self._hub.is_away or now - self._failing_since > self._hub.settings.restart_grace_s:

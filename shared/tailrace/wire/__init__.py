@@ -1,7 +1,7 @@
 """Wire formats: the serializations of a log that clients read.
 
 A format is a pure function of the generation's record (for some formats: and of its request) and one entry. The worker
-puts into each entry whatever a format needs to know about earlier entries. A reader can therefore begin anywhere, on
+puts into each entry everything that a format needs from earlier entries. A reader can therefore begin anywhere, on
 any frontend, and gets the same bytes.
 
 A new format is one file in this package, one row in `WIRE_FORMATS`, and one transcript in the tests. The row answers
@@ -18,7 +18,7 @@ every question that a reader has about the format, so no reader branches on it:
     encode_retry      "reconnect after so many ms", as the last frame
 
 Frames may be None: the format cannot express the fact, and the connection is aborted instead. A client then sees a
-broken connection, and never an answer that looks complete and is not.
+broken connection, and never a partial answer that looks complete.
 """
 
 from collections.abc import Callable
@@ -48,7 +48,7 @@ class WireFormat:
     """One row of the table; its fields are explained on top of this module.
 
     A format whose `ends_at` has `Restarted` cannot take back what it has sent: a response that has sent something ends
-    there, and one that has sent nothing begins behind the last `restarted`.
+    there, and a response that has sent nothing begins after the last `restarted`.
     """
 
     media_type: str

@@ -5,7 +5,7 @@
     data: {"text":" the"}               {"id":"1795235902664-4","event":"text","data":{"text":" the"}}
 
 `data` holds the event's fields; `item` and `choice` only where they are not 0. `created` also carries the generation's
-`id`, so that a client whose POST was answered with the log itself knows where to reconnect. `done` comes without the
+`id`, so that a client whose POST was answered with the log itself can reconnect. `done` comes without the
 output, which the reader already has.
 
 A frame without an `id` (a synthetic `restarted`, or `gone`) is not part of the log and leaves the cursor where it is.

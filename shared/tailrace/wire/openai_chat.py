@@ -9,7 +9,7 @@ Rule 1: other fields of a chunk are put back where they were: on the chunk, the 
 empty text that only carried such fields is left out.
 Rule 2: no `id:` and no `retry:`, because they break openai-python's reader.
 Rule 3: the format cannot express `restarted`. A response that has sent something ends with an error object; a response
-that has sent nothing begins behind the last `restarted`.
+that has sent nothing begins after the last `restarted`.
 """
 
 from collections.abc import Callable

@@ -35,7 +35,7 @@ DEFAULTS: Json = {
 
 
 class Context(NamedTuple):
-    """What the encoders of one generation need."""
+    """The input of the encoders, the same for all entries of a generation."""
 
     record: GenerationRecord
     request: Json

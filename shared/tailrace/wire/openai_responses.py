@@ -10,8 +10,8 @@
                   `response.cancelled`); or error and response.failed, which close nothing; `data: [DONE]`
 
 Rule 1: an entry has as many frames as its `seq_span`, and frame k of w has `sequence_number` seq - w + 1 + k. Numbers
-are therefore dense from 0 over the whole generation, and a reader may begin after any of them (`encode_after`), inside
-an entry too.
+are therefore dense from 0 over the whole generation, and a reader may begin after any of them, inside an entry too: a
+route with `?starting_after=n` sends `encode_after` of the entry that holds n + 1, and continues with a cursor there.
 Rule 2: an item's id consists of the generation's id and the item's number. An item has one part, whose index is 0.
 Rule 3: reasoning is sent as the model's own or as a summary, according to the record.
 Rule 4: no `id:` and no `retry:`, because they break openai-python's reader, and no event that OpenAI does not define,

@@ -1,8 +1,8 @@
 from prometheus_client.parser import text_string_to_metric_families
 
+from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from support.web import HubHarness, until
 from tailrace_frontend.metrics import Metrics
 
 RECORD = record()

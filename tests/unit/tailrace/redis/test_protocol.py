@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from support.web import Transport
+from support.hub_harness import Transport
 from tailrace.redis.protocol import RedisProtocol
 
 

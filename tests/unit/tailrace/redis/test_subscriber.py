@@ -45,7 +45,7 @@ async def publish(redis: Redis, channel: str, message: bytes) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Poll the condition: a subscriber signals its changes to nobody."""
+    """Poll the condition: a subscriber has no event for its changes."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TIMEOUT_S
     while not condition():
@@ -249,7 +249,7 @@ async def test_subscriber_waits_for_a_server_that_is_not_there_yet(server: Embed
 async def test_subscriber_notices_a_server_that_neither_replies_nor_closes(
     server: EmbeddedServer, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cable that was pulled looks like this."""
+    """As when a cable is pulled."""
     monkeypatch.setattr(subscriber_module, "PING_S", 0.05)
     async with subscribed(client) as (subscriber, listener):
         subscriber.start()

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from support.web import until
+from support.hub_harness import until
 from tailrace_demo.server import Server
 from tailrace_frontend.http.connection import SCOPE, ClientConnection, Protocol
 

@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from support.web import HubHarness, until
 from tailrace.errors import RateLimited
 from tailrace_frontend.streaming import completion_waiter as module
 from tailrace_frontend.streaming.completion_waiter import wait_for_completion

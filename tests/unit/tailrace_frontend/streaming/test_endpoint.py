@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
+from support.hub_harness import Client, HubHarness, until
 from support.logs import REQUEST, record
 from support.named_logs import LOGS
-from support.web import Client, HubHarness, until
 from tailrace.errors import InvalidCursor
 from tailrace.ids import EntryId
 from tailrace.settings import Settings

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from support.hub_harness import Client, HubHarness, until
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
-from support.web import Client, HubHarness, until
 from tailrace.errors import RateLimited, RedisUnavailable
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis import subscriber as subscriber_module

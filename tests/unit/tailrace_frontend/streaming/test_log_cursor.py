@@ -1,4 +1,4 @@
-"""The cursor without a socket: `Collector` (support/web.py) takes the place of a connection."""
+"""The cursor without a socket: `Collector` (support/hub_harness.py) takes the place of a connection."""
 
 import asyncio
 import json
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from support.hub_harness import Collector, HubHarness, until
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
-from support.web import Collector, HubHarness, until
 from tailrace import keys
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Entry, Restarted, Text

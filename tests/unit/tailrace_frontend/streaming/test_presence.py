@@ -3,9 +3,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from support.web import HubHarness, until
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Options
 from tailrace.process.tasks import cancel_and_wait
@@ -34,7 +34,7 @@ def interval_s() -> float:
 async def reports(
     harness: HubHarness, interval_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[list[list[str]]]:
-    """What is reported while the loop runs."""
+    """The reports that the loop sends."""
     reports: list[list[str]] = []
 
     async def touch(generation_ids: list[str]) -> None:

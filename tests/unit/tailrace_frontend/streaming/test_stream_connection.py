@@ -1,4 +1,4 @@
-"""The connection with a fake socket (`Client`, support/web.py). The cursor's rules are in test_log_cursor.py."""
+"""The connection with a fake socket (`Client` of the hub's harness). The cursor's rules are in test_log_cursor.py."""
 
 import asyncio
 import time
@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from support.hub_harness import HEADERS, Client, HubHarness, until
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
-from support.web import HEADERS, Client, HubHarness, until
 from tailrace.errors import RedisUnavailable
 from tailrace.log import Log
 from tailrace.log.codec import pack, to_row

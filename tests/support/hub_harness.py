@@ -63,7 +63,7 @@ class Transport(asyncio.Transport):
 
 
 class Received:
-    """What was written, and its parse as Server-Sent Events."""
+    """The bytes that were written, and the Server-Sent Events in them."""
 
     @property
     def writes(self) -> list[bytes]:
