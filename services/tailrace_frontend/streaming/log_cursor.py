@@ -227,9 +227,10 @@ class LogCursor:
         return self._enter(State.COMPLETE)
 
     def _restart(self) -> None:
-        """The log no longer continues what the client has."""
+        """The log no longer continues what the client has: begin again. A log that does not even have its beginning is
+        damaged; restarts would be sent for ever."""
         frame = self.format.encode_restart()
-        if frame is None:
+        if frame is None or self.position == START:
             return self._enter(State.ABORTED)
         self._sink.write(frame)
         self.position = START

@@ -265,6 +265,13 @@ async def test_cursor_reads_the_log_where_an_earlier_attempt_continues_its_seque
     assert "stale" not in streamed_text(collector.events)
 
 
+async def test_cursor_aborts_where_a_damaged_log_lacks_its_beginning(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[2:])
+    collector = await harness.follow(RECORD, after=EntryId(1, 0))
+    await until(lambda: collector.cursor.state is State.ABORTED)
+    assert collector.kinds == ["restarted"]
+
+
 # a log that goes away
 
 
