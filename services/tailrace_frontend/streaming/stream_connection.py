@@ -87,7 +87,7 @@ class StreamConnection:
                     await self._while_blocked(client.drained())
                 elif self._draining:
                     break
-                elif not await cursor.advance() and not (client.is_full or cursor.is_final):
+                elif not await cursor.advance() and self._may_sleep():
                     self._waiter, self.is_idle = asyncio.get_running_loop().create_future(), True
                     await self._waiter
                     self.is_idle = False
@@ -97,6 +97,10 @@ class StreamConnection:
             client.on_lost = None
             cursor.close()
             self._hub.leave(self)
+
+    def _may_sleep(self) -> bool:
+        """Whether nothing has happened while the cursor was reading that a wake-up would have announced."""
+        return not (self._client.lost or self._client.is_full or self._draining or self.cursor.is_final)
 
     # ── the sink of the cursor ───────────────────────────────────────────────────────────────────────────────────────
 

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -110,6 +111,18 @@ async def test_get_from_a_cursor_sends_the_rest_and_at_the_end_204(frontend: Fro
     assert finished.start == {"type": "http.response.start", "status": 204, "headers": []}
     assert finished.body == b""
     assert frontend.count("streams_resumed") == 2
+
+
+async def test_get_from_a_cursor_of_another_epoch_is_no_end(frontend: FrontendHarness) -> None:
+    newest = ENTRIES[-1].id
+    client, scope = Client(), {"last_event_id": f"{newest.epoch + 1}-{newest.seq}"}
+    task = asyncio.create_task(
+        answer_events(frontend.services, RECORD.id, frontend.scope(client, headers=scope), client.send)
+    )
+    await until(lambda: client.messages)
+    assert client.start["status"] == 200
+    client.disconnect()
+    await task
 
 
 @pytest.mark.parametrize(("accept", "status"), [("text/event-stream", 200), ("*/*", 429)])

@@ -211,6 +211,17 @@ def test_followers_get_only_the_new_entries_of_a_message() -> None:
     assert follower.entries == ENTRIES[:5]
 
 
+def test_followers_get_the_entries_behind_a_gap() -> None:
+    tail = LiveTail(RECORD)
+    follower, slow = Follower(tail), Follower(tail)
+    slow.takes = False
+    for entry in ENTRIES[:3]:
+        tail.on_message(message(entry))
+    tail.on_message(message(*ENTRIES[4:6]))
+    assert follower.entries == ENTRIES[:3] + ENTRIES[4:6]
+    assert follower.before[-1] == ENTRIES[3].id.seq
+
+
 def test_entry_is_encoded_once_a_format_for_all_followers() -> None:
     calls: list[tuple[str, EntryId]] = []
 

@@ -14,7 +14,7 @@ from tailrace import keys
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Entry, Restarted, Text
 from tailrace.ids import START, EntryId
-from tailrace.log import Log
+from tailrace.log import Log, Page
 from tailrace.log.codec import pack, to_row
 from tailrace.log.reading import PAGE_BYTES
 from tailrace.wire import WIRE_FORMATS
@@ -265,6 +265,23 @@ async def test_cursor_reads_the_log_where_an_earlier_attempt_continues_its_seque
     assert "stale" not in streamed_text(collector.events)
 
 
+async def test_cursor_reads_a_page_that_does_not_continue_its_position_once_more(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.create(RECORD, ENTRIES)
+    page, reads = harness.log.page, list[Page]()
+
+    async def misread(*arguments: object, **options: object) -> Page:
+        reads.append(await page(*arguments, **options))  # type: ignore[arg-type]
+        return reads[-1]._replace(before=reads[-1].before - (len(reads) == 1))
+
+    monkeypatch.setattr(harness.log, "page", misread)
+    collector = await harness.follow(RECORD, after=ENTRIES[3].id)
+    await complete(collector)
+    assert "restarted" not in collector.kinds
+    assert len(reads) == 2
+
+
 async def test_cursor_aborts_where_a_damaged_log_lacks_its_beginning(harness: HubHarness) -> None:
     await harness.create(RECORD, ENTRIES[2:])
     collector = await harness.follow(RECORD, after=EntryId(1, 0))
@@ -351,13 +368,28 @@ async def test_cursor_waits_for_redis_and_goes_on(harness: HubHarness, monkeypat
         away.setattr(Log, "page", _unreachable)
         harness.confirm(RECORD)
         await until(lambda: collector.cursor._failing_since and collector.is_idle)
-        assert collector.cursor.needs_tick
+        needs_tick = [collector.cursor.needs_tick]
         collector.wake()
         await until(lambda: collector.is_idle)
-    await harness.append(RECORD, ENTRIES[3:], published=False)
+    await harness.append(RECORD, ENTRIES[3:4], published=False)
     collector.wake()
+    await until(lambda: collector.cursor.state is State.FOLLOWING and collector.is_idle)
+    needs_tick.append(collector.cursor.needs_tick)
+    assert needs_tick == [True, False]
+    await harness.append(RECORD, ENTRIES[4:])
     await complete(collector)
     assert streamed_text(collector.events) == TEXT
+
+
+async def test_cursor_gives_up_at_the_first_failure_where_redis_has_been_away_for_long(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    monkeypatch.setattr(Log, "page", _unreachable)
+    monkeypatch.setattr(Hub, "is_away", True)
+    collector = await harness.follow(RECORD)
+    await until(lambda: collector.cursor.is_final or collector.is_idle)
+    assert collector.cursor.state is State.UNAVAILABLE
 
 
 async def test_cursor_gives_up_where_redis_fails_for_longer_than_the_grace_period(

@@ -73,6 +73,31 @@ async def test_connection_ends_where_its_client_disconnects(harness: HubHarness)
     assert not client.completed
 
 
+@pytest.mark.parametrize("event", ["disconnect", "drain"])
+async def test_connection_ends_also_where_that_is_requested_while_its_cursor_reads(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch, event: str
+) -> None:
+    """The cursor finds nothing to send, and the next tick is far away."""
+    client = await idle_client(harness)
+    reading, found = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: object, **__: object) -> object:
+        reading.set()
+        await found.wait()
+        raise RedisUnavailable
+
+    monkeypatch.setattr(harness.log, "page", slow)
+    harness.confirm(RECORD)
+    await reading.wait()
+    if event == "drain":
+        client.stream.drain()
+    else:
+        client.disconnect()
+    found.set()
+    await until(lambda: harness.running == 0)
+    assert harness.hub.count == 0
+
+
 async def test_connection_that_is_cancelled_while_idle_may_still_be_woken(harness: HubHarness) -> None:
     client = await idle_client(harness)
     harness.tasks[0].cancel()
@@ -188,6 +213,14 @@ async def test_tick_sends_a_comment_on_a_silent_stream(harness: HubHarness) -> N
     assert client.comments == [""]
     harness.tick(KEEPALIVE_S / 2)
     assert client.comments == [""]
+
+
+async def test_tick_sends_no_comment_on_a_stream_that_has_just_sent_an_event(harness: HubHarness) -> None:
+    client = await idle_client(harness)
+    client.stream._written_at -= KEEPALIVE_S
+    await harness.append(RECORD, [ENTRIES[3]])
+    harness.tick()
+    assert client.comments == []
 
 
 @pytest.mark.parametrize(("wire", "keep_alive"), [("ndjson", b"\n"), ("text", b"")])
