@@ -1,4 +1,4 @@
-"""Tailrace: LLM output that survives. What the worker and the web tier agree on."""
+"""Tailrace: LLM output that survives. The vocabulary that workers and frontends share."""
 
 from tailrace.errors import TailraceError
 from tailrace.events import Entry, Event, GenerationRecord

@@ -76,7 +76,7 @@ class IdempotencyKeyReused(InvalidRequest):
 
 
 class RequestTooLarge(InvalidRequest):
-    """The request body is larger than this server accepts."""
+    """The request body is larger than this frontend accepts."""
 
     status = 413
     code = "request_too_large"

@@ -1,6 +1,6 @@
 """Appends in a process of their own: `python -m bench.appending <sink> <address>`, commands in `Appending`.
 
-So a web process under test does nothing but deliver. Each log has its own phase, so events are spread evenly over time.
+So a frontend under test does nothing but deliver. Each log has its own phase, so events are spread evenly over time.
 The sinks (`bench.sinks`) differ only in how they append: the product's as its worker does, in batches; the others one
 append at a time, which contains every event that has come due since the last one.
 """

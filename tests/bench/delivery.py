@@ -1,6 +1,6 @@
 """Live delivery: logs that grow at a steady rate, and their readers; one trial of one side.
 
-Measured: CPU of the web process, of Redis and of the appends, over a window in which all clients are connected; and
+Measured: CPU of the frontend, of Redis and of the appends, over a window in which all clients are connected; and
 latency from the moment an event's text is made, before it is appended, until a client has read it. Not measured: HTTP
 handshakes, the cost of upstreams, networks.
 """
@@ -31,7 +31,7 @@ class Shape(NamedTuple):
 
 class Delivery(NamedTuple):
     """One trial. `delivered`: events that clients read in the window; `share`: the same as a share of the events
-    appended in it (less than 1: the web process does not keep up); `batch_size`: events appended in one round trip;
+    appended in it (less than 1: the frontend does not keep up); `batch_size`: events appended in one round trip;
     `cut`: clients that lost their connection; `behind_s`: the greatest delay of an append; `rss_a_reader`: bytes."""
 
     usage: Usage
@@ -52,7 +52,7 @@ class Delivery(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A side of a comparison: its web process on a stack, its appends, and the path of a log."""
+    """A side of a comparison: its frontend on a stack, its appends, and the path of a log."""
 
     web: Callable[[Stack], AbstractAsyncContextManager[Served]]
     append: Callable[[Stack, Served], AbstractAsyncContextManager[Load]]

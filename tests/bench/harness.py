@@ -17,7 +17,7 @@ from support.stack import Stack
 
 
 class Served(NamedTuple):
-    """A web process that delivers logs."""
+    """A frontend that delivers logs."""
 
     pid: int
     port: int

@@ -57,9 +57,9 @@ def _add_operations(api: FastAPI, services: Services) -> None:
 
     @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
     async def readyz() -> dict[str, Any]:
-        """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this server stops."""
+        """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this frontend stops."""
         if services.hub.draining:
-            raise Unavailable("This server is stopping.")
+            raise Unavailable("This frontend is stopping.")
         wrong, warnings = await services.log.server.problems()
         if wrong:
             raise Unavailable("; ".join(wrong))

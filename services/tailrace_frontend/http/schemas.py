@@ -190,7 +190,7 @@ def _first_problem(error: ValidationError) -> InvalidBody:
 
 def _capped(name: str, value: int | None, cap: int) -> int:
     if value is not None and value > cap:
-        raise InvalidBody(f"tailrace.{name}: must be at most {cap} on this server", param=f"tailrace.{name}")
+        raise InvalidBody(f"tailrace.{name}: must be at most {cap} on this frontend", param=f"tailrace.{name}")
     return value or cap
 
 

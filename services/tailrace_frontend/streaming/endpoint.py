@@ -107,7 +107,7 @@ async def _find(
     if not is_generation_id(generation_id):
         raise NotFound
     if services.hub.draining:
-        raise Unavailable("This server is stopping.")
+        raise Unavailable("This frontend is stopping.")
     state = await _state(services, generation_id, owner)
     if cursor is not None:
         services.metrics.resumed.inc()

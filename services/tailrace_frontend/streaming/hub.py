@@ -114,7 +114,7 @@ class Hub:
         """
         settings = self.settings
         if self.count >= settings.max_readers:
-            raise RateLimited(f"Concurrent stream limit of this server reached ({settings.max_readers}).")
+            raise RateLimited(f"Concurrent stream limit of this frontend reached ({settings.max_readers}).")
         if self.count_of(owner) >= settings.max_readers_per_caller:
             raise RateLimited(f"Concurrent stream limit of the caller reached ({settings.max_readers_per_caller}).")
 

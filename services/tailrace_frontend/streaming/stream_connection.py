@@ -31,7 +31,7 @@ from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor
 
-STOPPING = "this server is stopping"
+STOPPING = "this frontend is stopping"
 REDIS_AWAY = "Redis is unavailable"
 
 

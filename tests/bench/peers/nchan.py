@@ -1,6 +1,6 @@
 """nchan, Debian's module for nginx, with its Redis store: EventSource subscribers, publishers over keep-alive HTTP.
 
-One nginx worker, because one web process is compared with one. A channel keeps all messages of a trial, as a log does.
+One nginx worker, because it is compared with one frontend. A channel keeps all messages of a trial, as a log does.
 Publishers and subscribers use the same nginx, so `web` contains the HTTP of both; `append` is the publishing client.
 """
 

@@ -2,7 +2,7 @@
 
 Callers have keys, clients have write timeouts, and every 15 s each reader sends a keep-alive and checks its position.
 The window begins when the first keep-alive is due, so it contains nearly all of them (more a second than on average).
-Memory is the growth of the web process since before the first reader, divided by the readers, without socket buffers.
+Memory is the growth of the frontend since before the first reader, divided by the readers, without socket buffers.
 """
 
 import resource

@@ -20,7 +20,7 @@ READERS = 4
 
 
 class Replay(NamedTuple):
-    """One trial: tokens that clients received, CPU of the web process and of Redis, seconds of wall time."""
+    """One trial: tokens that clients received, CPU of the frontend and of Redis, seconds of wall time."""
 
     tokens: int
     web_s: float

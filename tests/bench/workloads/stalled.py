@@ -1,7 +1,7 @@
 """200 live readers, without and with 2,000 stalled ones beside them on the same process.
 
 A stalled reader requests a log of a megabyte, reads the status line and nothing more, so its socket is full. The write
-timeout, which would cut it after 30 s, is longer than the trial. Its memory is the growth of the web process when the
+timeout, which would cut it after 30 s, is longer than the trial. Its memory is the growth of the frontend when the
 stalled readers connect, without kernel buffers.
 """
 

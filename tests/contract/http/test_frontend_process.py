@@ -102,7 +102,7 @@ async def test_stopping_frontend_ends_its_streams_with_retry_and_exits_in_time(
         await asyncio.gather(*(stream.rest() for stream in streams))
         for stream in streams:
             assert 1000 <= (stream.parser.retry or 0) <= 3000
-            assert stream.parser.comments == ["this server is stopping"]
+            assert stream.parser.comments == ["this frontend is stopping"]
             assert stream.parser.last_id.split("-")[0] == str(writer.epoch)
         assert (await waiting).value["status"] == "running"
         assert await frontend.wait() == 0
@@ -136,7 +136,7 @@ async def test_stopping_frontend_is_not_ready_and_opens_no_stream(
         assert (await api.events(generation_id, Accept="application/x-ndjson")).refusal == (503, "unavailable")
         response = await api.request("POST", "/v1/generations", json=body(), headers={"Accept": "text/event-stream"})
         assert response.status == 200
-        assert b": this server is stopping\n" in response.body
+        assert b": this frontend is stopping\n" in response.body
         assert response.headers["location"].startswith("/v1/generations/gen_")
         await stream.rest()
         await frontend.wait()

@@ -136,7 +136,7 @@ async def test_get_beyond_the_limit_is_a_retry_hint_to_clients_of_event_streams(
     client = await frontend.get(accept=accept)
     assert client.start["status"] == status
     if status == 200:
-        assert client.comments == ["Concurrent stream limit of this server reached (1)."]
+        assert client.comments == ["Concurrent stream limit of this frontend reached (1)."]
         assert frontend.count("streams_deferred") == 1
     else:
         assert b"Concurrent stream limit" in client.body

@@ -106,7 +106,7 @@ async def test_join_admits_up_to_the_limit_of_the_process() -> None:
     harness = HubHarness(max_readers=2)
     await harness.create(RECORD, ENTRIES[:3])
     clients = [await idle_client(harness), await idle_client(harness)]
-    with pytest.raises(RateLimited, match=r"limit of this server reached \(2\)"):
+    with pytest.raises(RateLimited, match=r"limit of this frontend reached \(2\)"):
         await harness.connect(RECORD)
     assert (harness.hub.count, harness.hub.count_of("anna")) == (2, 2)
     clients[0].disconnect()
@@ -310,7 +310,7 @@ async def test_drain_sends_every_client_elsewhere_and_returns_when_they_have_lef
     assert harness.hub.count == 0
     for client in clients:
         assert client.completed
-        assert client.comments == ["this server is stopping"]
+        assert client.comments == ["this frontend is stopping"]
 
 
 async def test_drain_without_connections_takes_no_time(harness: HubHarness) -> None:

@@ -286,7 +286,7 @@ async def test_drained_stream_ends_with_a_retry_hint(harness: HubHarness) -> Non
     client = await idle_client(harness)
     client.stream.drain()
     await until(lambda: client.completed)
-    assert client.comments == ["this server is stopping"]
+    assert client.comments == ["this frontend is stopping"]
     assert client.writes[-1].startswith(b"retry: ")
 
 
