@@ -41,7 +41,7 @@ class Sink(Protocol):
         """Finish every log."""
 
 
-class LogSink:
+class LogWriterSink:
     """The product's own log, written with `Log.append`: each text is an entry, whatever the size of the batch."""
 
     def __init__(self, url: str) -> None:
@@ -148,5 +148,5 @@ class StreamSink:
 
 
 SINKS: Mapping[str, Callable[[str], Sink]] = {
-    "log": LogSink, "worker": WorkerSink, "naive": StreamSink, "nchan": NchanSink,
+    "log": LogWriterSink, "worker": WorkerSink, "naive": StreamSink, "nchan": NchanSink,
 }  # fmt: skip

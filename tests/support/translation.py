@@ -51,8 +51,8 @@ def numbered(translated: list[Translated]) -> list[Entry]:
     return entries
 
 
-def merged(translated: list[Translated]) -> list[Translated]:
-    """The same events, with every delta merged that the writer may merge."""
+def coalesced(translated: list[Translated]) -> list[Translated]:
+    """The same events, with every delta coalesced that the writer may coalesce."""
     result: list[Translated] = []
     for event, extra in translated:
         last, last_extra = result[-1] if result else (None, NO_EXTRA)

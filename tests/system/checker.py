@@ -129,9 +129,9 @@ class Fold:
 class Case:
     """One generation and all its readers."""
 
-    def __init__(self, plan: Plan, generation: str) -> None:
+    def __init__(self, plan: Plan, generation_id: str) -> None:
         self.plan = plan
-        self.generation = generation
+        self.generation_id = generation_id
         self.readers: list[Reader] = []
         self.found: list[Violation] = []
 

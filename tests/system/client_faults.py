@@ -86,7 +86,7 @@ async def _first_text(reader: Reader) -> None:
 async def _cancel(run: Run, load: Load, case: Case) -> str:
     """The final status that the answer names; empty if there is no answer of 200."""
     began = time.monotonic()
-    status, answer = await ask(load.ports.next(), "POST", f"/v1/generations/{case.generation}/cancel")
+    status, answer = await ask(load.ports.next(), "POST", f"/v1/generations/{case.generation_id}/cancel")
     run.samples.append(time.monotonic() - began)
     run.check(status == 200, "status", f"the answer to a cancel is {status} {answer}")
     return str(answer["status"]) if status == 200 else ""
@@ -108,7 +108,7 @@ async def cursor_fuzz(run: Run) -> None:
                 run.report(f"{number} cursors: {answers}")
 
         await in_turn(run.size["cursors"], run.size["at once"], probe)
-        await ask(stack.ports[0], "POST", f"/v1/generations/{live.generation}/cancel")
+        await ask(stack.ports[0], "POST", f"/v1/generations/{live.generation_id}/cancel")
         run.runs = sum(answers.values())
         run.notes.append(", ".join(f"{count} × {status}" for status, count in sorted(answers.items())))
 
@@ -139,7 +139,7 @@ def _cursor(run: Run, load: Load, case: Case, number: int) -> bytes:
 
 async def _probe(run: Run, stack: ChaosStack, load: Load, case: Case, is_live: bool, cursor: bytes) -> int:
     """The status for that cursor. A stream is read to its end, that of the running generation to its first text."""
-    path = f"/v1/generations/{case.generation}/events"
+    path = f"/v1/generations/{case.generation_id}/events"
     headers: dict[str, str | bytes] = {"Accept": "text/event-stream", "Last-Event-ID": cursor}
     try:
         async with asyncio.timeout(12):

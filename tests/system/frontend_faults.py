@@ -62,7 +62,7 @@ async def _read_slowly(run: Run, stack: ChaosStack, load: Load, slow: Link, dead
     reading = [load.reader(case, "stays")]
     reading += [load.reader(case, f"stalls {i}", pause_s=3 + i, buffer=4096) for i in range(2)]
     reading += [load.reader(case, f"is slow {i}", FrontendPorts(lambda: [slow.port])) for i in range(2)]
-    vanished = Reader("vanishes", case.plan, case.generation, FrontendPorts(lambda: [dead.port], may_cut=True))
+    vanished = Reader("vanishes", case.plan, case.generation_id, FrontendPorts(lambda: [dead.port], may_cut=True))
     vanishing = asyncio.create_task(vanished.read(60))
     await stack.until(lambda: bool(vanished.received), 20, "no event is received")
     dead.black_hole = dead.half_open = True

@@ -48,12 +48,12 @@ class Load:
             await asyncio.sleep(0.1)
         case = Case(plan, answer["id"])
         self.cases.append(case)
-        self.accepted_at[case.generation] = time.monotonic()
+        self.accepted_at[case.generation_id] = time.monotonic()
         return case
 
     def reader(self, case: Case, name: str, ports: FrontendPorts | None = None, **options: Any) -> Reader:
-        name = f"{case.plan.tag} {name} {case.generation}"
-        reader = Reader(name, case.plan, case.generation, ports or self.ports, **options)
+        name = f"{case.plan.tag} {name} {case.generation_id}"
+        reader = Reader(name, case.plan, case.generation_id, ports or self.ports, **options)
         case.readers.append(reader)
         return reader
 
@@ -96,7 +96,7 @@ class Load:
         await late.read(20)
         if late.done is None:
             return
-        path, end = f"/v1/generations/{case.generation}", late.received[-1].event.id or ""
+        path, end = f"/v1/generations/{case.generation_id}", late.received[-1].event.id or ""
         status, _ = await ask(self.ports.next(), "GET", f"{path}/events", Last_Event_ID=end, Accept="text/event-stream")
         if status not in (204, 0):
             case.found.append(Violation("end", case.plan.tag, f"the answer to a cursor at the end is {status}"))

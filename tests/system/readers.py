@@ -50,7 +50,7 @@ class Reader:
     """
 
     def __init__(
-        self, name: str, plan: Plan, generation: str, ports: FrontendPorts, hop: Callable[[], int] | None = None,
+        self, name: str, plan: Plan, generation_id: str, ports: FrontendPorts, hop: Callable[[], int] | None = None,
         returns: asyncio.Event | None = None, pause_s: float = 0, buffer: int | None = None,
     ) -> None:  # fmt: skip
         self.name = name
@@ -62,7 +62,7 @@ class Reader:
         self.vanished = ""
         self.last_byte_at = time.monotonic()
         self.fold = Fold(plan)
-        self._path = f"/v1/generations/{generation}/events"
+        self._path = f"/v1/generations/{generation_id}/events"
         self._ports = ports
         self.returns = returns
         self._hop = hop

@@ -60,7 +60,7 @@ def _judge_vanished(run: Run, load: Load, windows: Sequence[Window]) -> None:
     """Only a generation that was accepted in a window that the server lost may vanish, and it must be reported."""
     gone = [case for case in load.cases if any(reader.vanished for reader in case.readers)]
     for case in gone:
-        at = load.accepted_at[case.generation]
+        at = load.accepted_at[case.generation_id]
         if not any(begin <= at <= end for begin, end in windows):
             run.wrong("vanished", case.plan.tag, f"accepted at {at:.3f}, in no rolled back window of {windows}")
     run.notes.append(f"{len(load.cases)} generations, {len(gone)} of them lost by the server and reported as gone")

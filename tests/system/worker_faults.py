@@ -208,10 +208,10 @@ async def same_job(run: Run) -> None:
             for worker in stack.workers:
                 worker.send(signal.SIGSTOP)  # so that the first delivery waits for the others
             case = await load.create(run.plan(30, 30.0))
-            job_id = (await redis.execute_command("HGET", keys.state(case.generation), "job_id")).decode()
+            job_id = (await redis.execute_command("HGET", keys.state(case.generation_id), "job_id")).decode()
             for copy in range(run.size["deliveries"] - 1):
                 await queue.jobs.arq.enqueue_job(
-                    JOB, case.generation, job_id, _job_id=f"{job_id}-{copy}", _defer_by=-3600, _expires=60
+                    JOB, case.generation_id, job_id, _job_id=f"{job_id}-{copy}", _defer_by=-3600, _expires=60
                 )
             await redis.execute_command("SPUBLISH", keys.WAKE, b"")
             for worker in stack.workers:

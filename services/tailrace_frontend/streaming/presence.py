@@ -29,15 +29,15 @@ class Presence:
         """The generation has its first reader."""
         if record.options.on_disconnect == "cancel":
             self._read.add(record.id)
-            self._note(record.id)
+            self._record(record.id)
 
     def remove(self, record: GenerationRecord) -> None:
         """The generation's last reader has gone: it was read until now."""
         if record.id in self._read:
             self._read.discard(record.id)
-            self._note(record.id)
+            self._record(record.id)
 
-    def _note(self, generation_id: str) -> None:
+    def _record(self, generation_id: str) -> None:
         self._changed.add(generation_id)
         self._wakeup.set()
 

@@ -31,7 +31,7 @@ EPOCH = 2000
 
 
 def state() -> GenerationState:
-    return GenerationState(RECORD, "running", EPOCH, 1, 0, 9000, 99000, "dispatch")
+    return GenerationState(RECORD, "running", EPOCH, 1, 0, 9000, 99000, "job_id")
 
 
 LAST_SEQ = 7

@@ -146,7 +146,7 @@ async def test_sweeper_does_not_charge_handovers(harness: Harness) -> None:
     generation_id = await harness.running()
     for _ in range(MAX_ATTEMPTS + 1):
         state = await harness.log.state(generation_id)
-        await harness.log.release(generation_id, state.epoch, f"dispatch {state.epoch}")
+        await harness.log.release(generation_id, state.epoch, f"job {state.epoch}")
         await harness.run(generation_id)
     await harness.set(generation_id, lease=1)
     await harness.sweep()

@@ -13,7 +13,7 @@ from support.chat_chunks import USAGE, Json, call_chunk, choice, chunk, end, fra
 from support.chat_streams import STREAMS
 from support.chunk_fold import fold_chunks
 from support.random_streams import random_streams
-from support.translation import Translation, merged, numbered
+from support.translation import Translation, coalesced, numbered
 from tailrace.events import (
     NO_EXTRA,
     Delta,
@@ -84,14 +84,14 @@ def oracle(chunks: list[Json]) -> Json:
 @pytest.mark.parametrize("name", STREAMS)
 def test_folded_events_equal_folded_chunks(name: str) -> None:
     answer = Translation(*STREAMS[name])
-    assert folded(answer, answer.translated) == folded(answer, merged(answer.translated)) == oracle(STREAMS[name])
+    assert folded(answer, answer.translated) == folded(answer, coalesced(answer.translated)) == oracle(STREAMS[name])
     assert answer.translator.malformed == 0
 
 
 @given(random_streams())
 def test_folded_events_equal_folded_chunks_for_any_stream(chunks: list[Json]) -> None:
     answer = Translation(*chunks)
-    assert folded(answer, answer.translated) == folded(answer, merged(answer.translated)) == oracle(chunks)
+    assert folded(answer, answer.translated) == folded(answer, coalesced(answer.translated)) == oracle(chunks)
     assert answer.translator.malformed == 0
     assert answer.translator.is_complete
 
