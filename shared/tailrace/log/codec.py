@@ -21,10 +21,9 @@ import msgspec
 from tailrace import jsoncodec
 from tailrace.errors import CorruptEntry
 from tailrace.events import (
+    KINDS,
     NO_EXTRA,
-    Created,
     Delta,
-    Done,
     Entry,
     Event,
     Extra,
@@ -36,9 +35,6 @@ from tailrace.events import (
     ItemOpened,
     Json,
     Reasoning,
-    Refusal,
-    Restarted,
-    Started,
     Text,
     Timings,
     ToolArguments,
@@ -129,8 +125,8 @@ def _text(item: int, choice: int, value: str) -> Event:
     return Text(item, value, choice)
 
 
-WHOLE: dict[str, type[Event]] = {k.kind: k for k in (Created, Started, Restarted, Done)}
-DELTAS: dict[str, type[Delta]] = {k.kind: k for k in (Text, Reasoning, Refusal, ToolArguments)}
+DELTAS: dict[str, type[Delta]] = {k.kind: k for k in KINDS if issubclass(k, Delta)}
+WHOLE: dict[str, type[Event]] = {k.kind: k for k in KINDS if not issubclass(k, Delta | ItemOpened | ItemClosed)}
 
 
 @lru_cache(maxsize=4096)

@@ -22,7 +22,7 @@ from tailrace.redis.protocol import RedisProtocol
 pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 
 
-class Interrupted(RedisConnectionError):
+class ConnectionInterrupted(RedisConnectionError):
     """The connection was lost while a reply was awaited: whether the command was carried out is unknown."""
 
 
@@ -44,7 +44,7 @@ class Batch:
 
     def fail(self, why: Exception) -> None:
         if not self.replies.done():
-            self.replies.set_exception(Interrupted(f"connection lost: {why}"))
+            self.replies.set_exception(ConnectionInterrupted(f"connection lost: {why}"))
 
 
 class Pipeline:
@@ -61,7 +61,7 @@ class Pipeline:
         """The replies, in order. An error reply is redis-py's exception, as a value.
 
         Raises:
-            Interrupted: the connection was lost; whether the commands were carried out is unknown.
+            ConnectionInterrupted: the connection was lost; whether the commands were carried out is unknown.
             RedisError, OSError: the server cannot be reached, or did not reply in time.
         """
         if not commands:

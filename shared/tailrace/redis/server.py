@@ -23,7 +23,7 @@ from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceE
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
 from tailrace.redis.connection import TRANSIENT_ERRORS, connect
-from tailrace.redis.pipeline import Interrupted, Pipeline
+from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
 
@@ -149,7 +149,7 @@ class RedisServer:
             is_usable = True
             raise
         except (RedisConnectionError, ConnectionError) as error:
-            raise Interrupted(str(error)) from error
+            raise ConnectionInterrupted(str(error)) from error
         else:
             return reply
         finally:
@@ -161,7 +161,7 @@ class RedisServer:
         for retry in range(retries + 1):
             try:
                 return await call()
-            except Interrupted as error:
+            except ConnectionInterrupted as error:
                 if retry == retries:
                     raise translated(error) from error
                 await asyncio.sleep(BACKOFF_S * 2**retry * random.uniform(0.5, 1))  # noqa: S311 - spreads load
@@ -177,7 +177,7 @@ class RedisServer:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def run(self) -> ServerRun:
-        """The current run. A server that does not say when it began counts as one that has always run."""
+        """The current run. A server that does not report its start time counts as one that has always run."""
         try:
             info = await self._info("server")
         except RedisRefused:

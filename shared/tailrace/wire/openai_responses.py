@@ -10,8 +10,7 @@
                   `response.cancelled`); or error and response.failed, which close nothing; `data: [DONE]`
 
 Rule 1: an entry has as many frames as its `seq_span`, and frame k of w has `sequence_number` seq - w + 1 + k. Numbers
-are therefore dense from 0 over the whole generation, and a reader may begin after any of them, inside an entry too: a
-route with `?starting_after=n` sends `encode_after` of the entry that holds n + 1, and continues with a cursor there.
+are therefore dense from 0 over the whole generation.
 Rule 2: an item's id consists of the generation's id and the item's number. An item has one part, whose index is 0.
 Rule 3: reasoning is sent as the model's own or as a summary, according to the record.
 Rule 4: no `id:` and no `retry:`, because they break openai-python's reader, and no event that OpenAI does not define,
@@ -57,15 +56,10 @@ from tailrace.wire.openai_response_object import (
 
 
 def encode(context: Context, entry: Entry) -> bytes:
-    """An entry's frames, all of them."""
-    return encode_after(context, entry, -1)
-
-
-def encode_after(context: Context, entry: Entry, starting_after: int) -> bytes:
-    """An entry's frames with a `sequence_number` above `starting_after`; the end of the stream is always included."""
+    """An entry's frames; with `done`, the end of the stream too."""
     events = ENCODERS[type(entry.event)](context, entry.event, entry.extra)
     first = entry.id.seq - len(events) + 1
-    frames = [_frame(event, first + k) for k, event in enumerate(events) if first + k > starting_after]
+    frames = [_frame(event, first + k) for k, event in enumerate(events)]
     return b"".join(frames) + (sse.END if isinstance(entry.event, Done) else b"")
 
 
