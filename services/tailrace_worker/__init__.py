@@ -1,1 +1,1 @@
-"""Upstream in, log out. A worker never knows whether anybody reads."""
+"""Upstream in, log out. A worker does not know its readers."""

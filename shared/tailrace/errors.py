@@ -36,7 +36,7 @@ class TailraceError(Exception):
     code: str | None = None
 
     def __init__(self, message: str | None = None, *, param: str | None = None, detail: str = "") -> None:
-        """`message` is for clients; `detail` is the cause as `str()` gives it, for logs of ours alone."""
+        """`message` is for clients; `detail` is the cause as `str()` gives it, for our own logs only."""
         self.message = message or (type(self).__doc__ or "").strip()
         self.param = param
         super().__init__(detail or self.message)

@@ -8,14 +8,13 @@
     refusal         │
     tool_arguments  ┘
     item_closed     an item ends before the generation does; carries the whole item
-    restarted       a later attempt begins anew; clients discard all items so far
+    restarted       a later attempt starts over; clients discard all items so far
     done            the end: status, finish reasons, usage, error and the whole output, once
 
 1. An *item* is numbered over the whole generation in order of opening: the `output_index` of Responses. An item has
    exactly one part.
 2. An event takes as many sequence numbers as Responses has frames for it: its `seq_span`. An entry's id carries the
-last
-   of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before it, in every log.
+   last of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before it, in every log.
 3. Fields of an upstream that no kind has are kept in `extra` of the entry that they came with. Nothing is dropped.
 4. An end is one entry. `done` closes what is `open` and holds everything that a later reader needs.
 
@@ -180,7 +179,7 @@ class ItemClosed(Event, frozen=True, omit_defaults=True):
 
 
 class Restarted(Event, frozen=True, omit_defaults=True):
-    """A later attempt begins anew: clients discard all items so far.
+    """A later attempt starts over: clients discard all items so far.
 
     `attempt` is its ordinal, `reason` why it was needed, `at` epoch seconds. `open` holds the item numbers that this
     event closes as incomplete, `output` every item so far, discarded ones included.

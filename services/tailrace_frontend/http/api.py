@@ -93,9 +93,8 @@ def _as_tailrace_error(error: Exception) -> TailraceError:
             name = str(problem["loc"][-1])
             return InvalidRequest(f"{name}: {problem['msg']}", param=name)
         case ClientDisconnect():
-            return InvalidRequest(
-                "The connection closed before the whole body was received."
-            )  # no client receives it; it is counted
+            # No client receives this answer; it is counted.
+            return InvalidRequest("The connection closed before the whole body was received.")
         case HTTPException(status_code=404):
             return NotFound()
         case HTTPException():

@@ -1,7 +1,7 @@
 """The state of a client's connection that uvicorn knows and ASGI does not expose.
 
 uvicorn's `send` reports no error after a disconnect, and an application that returns while the socket is full leaves
-the socket and its buffer open for ever. The protocol therefore puts a `ClientConnection` into the scope. It reports
+the socket and its buffer open indefinitely. The protocol therefore puts a `ClientConnection` into the scope. It reports
 whether the connection is lost and whether the socket is full, aborts the connection, and writes without a task.
 """
 

@@ -3,7 +3,7 @@
 A message of the log's channel becomes entries, the entries become frames of each format in use, and both are handed to
 every follower. A follower only checks that they continue its position. What a follower could not take is kept, bounded
 in bytes; beyond that it reads the log again. Once every follower has taken an entry, only the newest one is kept: a log
-that is read live costs a reader next to nothing, and its objects die young.
+that is read live costs a reader next to nothing, and its objects are freed soon.
 """
 
 import logging
@@ -106,7 +106,7 @@ class LiveTail:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the newest entry is the end; False leaves it open."""
+        """Whether the newest entry is the end; False: the log may have ended all the same, unseen by this tail."""
         return bool(self._entries) and isinstance(self._entries[-1].event, Done)
 
     def on_message(self, message: bytes | None) -> None:

@@ -18,7 +18,7 @@ Step = Callable[[Queue, GenerationState], Awaitable[None]]
 
 
 async def remove_from_indexes(queue: Queue, state: GenerationState) -> None:
-    """It is no longer unfinished, and nothing is left of its job."""
+    """Remove the generation from the unfinished ones, and its job from the queue."""
     await queue.remove(state.record.id, state.record.owner, state.job_id)
 
 
@@ -28,8 +28,7 @@ STEPS: tuple[Step, ...] = (remove_from_indexes,)
 async def finalize(queue: Queue, state: GenerationState) -> None:
     """Run what hangs on the end of this generation. Its `done` is in the log.
 
-    Raises:
-        RedisError, OSError: the queue's server could not be reached. The sweeper repeats it.
+    Raises: RedisUnavailable, RedisFull, RedisRefused. The sweeper then runs the steps again.
     """
     for step in STEPS:
         await step(queue, state)

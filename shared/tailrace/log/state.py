@@ -32,7 +32,7 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import FinalStatus, GenerationRecord, Status
 from tailrace.ids import EntryId
 
-ABANDONED_MS = 20_000  # how long a generation that runs only while somebody reads may be without a reader
+ABANDONED_MS = 20_000  # how long a generation with `on_disconnect: cancel` may be without a reader
 
 
 class GenerationState(msgspec.Struct, frozen=True):
@@ -63,8 +63,10 @@ class GenerationState(msgspec.Struct, frozen=True):
         return self.status not in ("queued", "running")
 
     def is_abandoned(self, now: int) -> bool:
-        """Whether it runs only while somebody reads, and had no reader for `ABANDONED_MS`. `now`: ms of Redis'
-        clock."""
+        """Whether the generation runs only while it is read, and had no reader for `ABANDONED_MS`.
+
+        `now`: ms of Redis' clock.
+        """
         while_read = self.record.options.on_disconnect == "cancel"
         return while_read and now > (self.seen or self.record.created) + ABANDONED_MS
 

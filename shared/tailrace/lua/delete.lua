@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Deletes a generation. The tombstone keeps its owner: only the owner gets 410, everybody else 404.
+-- Deletes a generation. The tombstone keeps its owner: the owner gets 410, every other caller 404.
 --
 -- KEYS     state, log, tombstone, events
 -- Answers  OK | UNKNOWN | GONE

@@ -2,8 +2,8 @@
 -- Renews a worker's lease.
 --
 -- KEYS     state, log, tombstone, events
--- ARGV     epoch, lease (ms), grace (ms) if the generation runs only while somebody reads, else '', generations that
---          the worker runs beside it
+-- ARGV     epoch, lease (ms), grace (ms) if the generation runs only while it is read, else '', generations that the
+--          worker runs beside it
 -- Answers  OK | ABANDONED | FENCED | DONE | UNKNOWN | GONE
 --
 -- ABANDONED: for the grace there was no reader since the creation, or since the last reader. The lease is renewed all

@@ -37,9 +37,8 @@ class RedisProtocol(asyncio.Protocol):
         self._parser = hiredis.Reader(**options)
         self._transport = connection._writer.transport  # noqa: SLF001 - redis-py shows neither of its streams
         if self._transport.is_closing() or connection._reader.at_eof():  # noqa: SLF001
-            raise ConnectionResetError(
-                "closed as soon as it was made"
-            )  # redis-py's stream has seen it, and this protocol would not
+            # redis-py's stream has seen the end already, and this protocol would not see it.
+            raise ConnectionResetError("closed before it could be used")
         self._former = self._transport.get_protocol()
         self._transport.set_protocol(self)
         self.active = True

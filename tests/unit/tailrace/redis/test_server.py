@@ -115,7 +115,7 @@ async def test_execute_many_without_retries_reports_a_lost_reply(redis: Redis, s
         await waiting
 
 
-async def test_execute_gives_up_after_its_retries(redis: Redis, valkey: EmbeddedServer) -> None:
+async def test_execute_fails_after_its_retries(redis: Redis, valkey: EmbeddedServer) -> None:
     async with link(valkey.port, random.Random(1)) as line:
         server = RedisServer.connect(f"redis://127.0.0.1:{line.port}/0")
         assert await server.execute("ECHO", "a") == b"a"

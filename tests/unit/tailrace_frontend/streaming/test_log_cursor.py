@@ -200,7 +200,7 @@ async def test_cursor_takes_nothing_from_the_tail_while_its_sink_has_no_room(har
 # positions that the log does not continue
 
 
-async def test_cursor_begins_anew_from_a_position_inside_an_entry(harness: HubHarness) -> None:
+async def test_cursor_starts_over_from_a_position_inside_an_entry(harness: HubHarness) -> None:
     await harness.create(RECORD, ENTRIES)
     opened = ENTRIES[2].id
     collector = await harness.follow(RECORD, after=EntryId(opened.epoch, opened.seq - 1))
@@ -211,7 +211,7 @@ async def test_cursor_begins_anew_from_a_position_inside_an_entry(harness: HubHa
     assert streamed_text(rest) == TEXT
 
 
-async def test_cursor_begins_anew_from_a_position_of_a_lost_attempt(harness: HubHarness) -> None:
+async def test_cursor_starts_over_from_a_position_of_a_lost_attempt(harness: HubHarness) -> None:
     await harness.create(RECORD, RESTARTED)
     lost = EntryId(RESTARTED[1].id.epoch, RESTARTED[-1].id.seq - 1)
     collector = await harness.follow(RECORD, after=lost)
@@ -221,7 +221,7 @@ async def test_cursor_begins_anew_from_a_position_of_a_lost_attempt(harness: Hub
 
 
 @pytest.mark.parametrize("after", [EntryId(ENTRIES[-1].id.epoch, 999), EntryId(10**14, 3), EntryId(10**14, 10**14)])
-async def test_cursor_ahead_of_the_log_waits_a_lease_and_begins_anew(harness: HubHarness, after: EntryId) -> None:
+async def test_cursor_ahead_of_the_log_waits_a_lease_and_starts_over(harness: HubHarness, after: EntryId) -> None:
     await harness.create(RECORD, ENTRIES)
     collector = await harness.follow(RECORD, after=after)
     await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
@@ -327,7 +327,7 @@ async def test_cursor_goes_on_where_a_log_is_restored_within_a_lease(harness: Hu
     assert "restarted" not in collector.kinds
 
 
-async def test_cursor_begins_anew_where_a_log_came_back_older_and_went_on_otherwise(harness: HubHarness) -> None:
+async def test_cursor_starts_over_where_a_log_came_back_older_and_went_on_otherwise(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:6])
     await harness.redis.flushall()
     await harness.create(RECORD, ENTRIES[:4])
@@ -381,7 +381,7 @@ async def test_cursor_waits_for_redis_and_goes_on(harness: HubHarness, monkeypat
     assert streamed_text(collector.events) == TEXT
 
 
-async def test_cursor_gives_up_at_the_first_failure_where_redis_has_been_away_for_long(
+async def test_cursor_ends_at_the_first_failure_where_redis_has_been_away_for_long(
     harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await harness.create(RECORD, ENTRIES[:3])
@@ -392,7 +392,7 @@ async def test_cursor_gives_up_at_the_first_failure_where_redis_has_been_away_fo
     assert collector.cursor.state is State.UNAVAILABLE
 
 
-async def test_cursor_gives_up_where_redis_fails_for_longer_than_the_grace_period(
+async def test_cursor_ends_where_redis_fails_for_longer_than_the_grace_period(
     harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collector = await following(harness, ENTRIES[:3])
@@ -405,7 +405,7 @@ async def test_cursor_gives_up_where_redis_fails_for_longer_than_the_grace_perio
     await until(lambda: collector.cursor.state is State.UNAVAILABLE)
 
 
-async def test_cursor_begins_the_grace_period_anew_where_redis_was_back_in_between(
+async def test_cursor_restarts_the_grace_period_where_redis_was_back_in_between(
     harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two outages, each shorter than the grace period, with no successful read between them."""
@@ -420,9 +420,7 @@ async def test_cursor_begins_the_grace_period_anew_where_redis_was_back_in_betwe
     assert not collector.cursor.is_final
 
 
-async def test_silent_cursor_gives_up_where_redis_stays_away(
-    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_silent_cursor_ends_where_redis_stays_away(harness: HubHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     collector = await following(harness, ENTRIES[:3])
     needs_tick = [collector.cursor.needs_tick]
     monkeypatch.setattr(Hub, "is_away", True)
@@ -496,7 +494,7 @@ async def test_ndjson_is_a_line_an_event(harness: HubHarness) -> None:
     assert lines[3] == {"id": str(ENTRIES[-2].id), "event": "text", "data": {"text": TEXT}}
 
 
-async def test_ndjson_begins_anew_with_a_line_without_an_id(harness: HubHarness) -> None:
+async def test_ndjson_starts_over_with_a_line_without_an_id(harness: HubHarness) -> None:
     await harness.create(RECORD, ENTRIES)
     collector = await harness.follow(RECORD, wire="ndjson", after=EntryId(1, 1))
     await complete(collector)
@@ -564,7 +562,7 @@ async def test_text_aborts_where_the_answer_is_not_whole(harness: HubHarness, na
 
 
 @pytest.mark.parametrize("wire", ["text", "openai-chat", "openai-responses"])
-async def test_format_that_cannot_begin_anew_aborts(harness: HubHarness, wire: str) -> None:
+async def test_format_that_cannot_start_over_aborts(harness: HubHarness, wire: str) -> None:
     await harness.create(RECORD, ENTRIES)
     collector = await harness.follow(RECORD, wire=wire, after=EntryId(1, 1))
     await until(lambda: collector.cursor.state is State.ABORTED)
