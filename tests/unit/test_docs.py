@@ -281,23 +281,28 @@ def test_metrics_table_has_every_metric() -> None:
     }
 
 
-def test_readme_lists_every_route() -> None:
+def test_api_page_lists_every_route() -> None:
     paths = create_api(Services(Settings())).openapi()["paths"]
     routes = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    text = section((ROOT / "README.md").read_text(), "The API")
+    text = section(page("api.md"), "Routes")
     named = {tuple(each.split()) for each in re.findall(r"^\| `([A-Z]+ \S+)` \|", text, flags=re.MULTILINE)}
     named |= {("GET", path) for path in re.findall(r"`(/[a-z]+)`", text) if path != "/docs"}
     assert {(method, path.replace("{generation_id}", "{id}")) for method, path in routes} == named
 
 
 @pytest.mark.parametrize("name", TailraceOptions.model_fields)
-def test_readme_has_every_option_of_a_generation(name: str) -> None:
-    assert f'"{name}": ' in section((ROOT / "README.md").read_text(), "The API")
+def test_api_page_has_every_option_of_a_generation(name: str) -> None:
+    assert f'"{name}": ' in section(page("api.md"), "The body of a generation")
 
 
 def test_readme_has_every_scenario_of_the_chaos_table() -> None:
     cells = rows(section((ROOT / "README.md").read_text(), "The promise"))
     assert [name.strip("`") for name, *_ in cells] == list(SCENARIOS)
+
+
+def test_readme_links_every_page_of_docs() -> None:
+    text = section((ROOT / "README.md").read_text(), "Read on")
+    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", text)) == {path.name for path in (ROOT / "docs").iterdir()}
 
 
 def test_contributing_lists_every_script() -> None:
