@@ -2,8 +2,8 @@
 
     demo model ── worker ── Valkey ── frontend        (the demo model only where no upstream is configured)
 
-Each runs in a process of its own, as in production, so each can be killed to see what happens. One Ctrl-C stops them
-all: first the frontend and the worker, which drain, then the rest.
+Each part runs in a process of its own, as in production, so each part can be killed to see what happens. One Ctrl-C
+stops all of them: first the frontend and the worker, which drain, then the rest.
 """
 
 import asyncio

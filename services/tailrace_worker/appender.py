@@ -1,11 +1,11 @@
 """Gathers appends across generations: one pipeline is in flight, and later events go with the next one.
 
-    writer   ── wake ────▶ appender     it has events to send, or a batch to send again
+    writer   ── wake ────▶ appender     the writer has events to send, or a batch to send again
     appender ── freeze ──▶ writer       the batch: pending events are merged and numbered only now
     appender ── result ──▶ writer       the batch is in the log, must be sent again, or writing stops
 
-This exchange is inherent in batching: the appender decides when to send, the writer what, and the writer must learn
-what became of it before it may number more.
+This exchange is inherent in batching: the appender decides when to send, the writer decides what, and the writer
+needs the result of a batch before it may number more events.
 
 An idle worker sends each token at once. A busy one is throttled: pipelines are 2 ms apart on average, with a small
 burst allowance. That delay is invisible to readers; an append costs the worker 6 µs where sixty share a pipeline and

@@ -1,7 +1,7 @@
 """The upstream's idle timeout: a deadline that every chunk with content moves.
 
 Rescheduling a timer costs 4 µs a chunk, of some 60 in all. The timer therefore stays where it is; when it fires, it
-compares the time of the last content with the deadline. It fires once an idle time, not once a chunk.
+compares the time of the last content with the deadline. The timer fires once an idle period, not once a chunk.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """arq's worker, adapted to servers that restart.
 
-arq polls the queue, takes a job and runs it: that is kept. Changed, each with the measurement behind it:
+arq's worker polls the queue, takes a job and runs it. Tailrace keeps that and changes three things, each for a
+measured reason:
 
 - A Redis restart ends arq's own worker (10 of 10), and catching the error leaks a job slot each time. Here an error
   costs one poll, and a slot is counted only after a job has been taken.
@@ -29,7 +30,7 @@ Job = Callable[..., Awaitable[None]]
 
 
 class JobRunner(Worker):
-    """Takes jobs by name and runs up to `max_jobs` of them, until `stop_picking`; then until these have ended.
+    """Takes jobs by name and runs up to `max_jobs` at once. After `stop_picking` only the running ones end.
 
     `jobs`: a job's name in the queue → what runs it, for at most `timeout_s`. arq neither retries a job nor keeps its
     result: a generation's log decides what runs again, and holds the result.
@@ -38,7 +39,7 @@ class JobRunner(Worker):
     def __init__(self, queue: Queue, worker: str, jobs: Mapping[str, Job], *, max_jobs: int, timeout_s: float) -> None:
         super().__init__(
             [
-                # arq's type asks for a `__qualname__`, which it only reads where no name is given
+                # arq's type requires a `__qualname__`, which arq reads only where no name is given
                 func(run, name=name, timeout=timeout_s, max_tries=1)  # type: ignore[arg-type]
                 for name, run in jobs.items()
             ],

@@ -15,7 +15,7 @@ class ReconnectSignal:
         self._next = asyncio.Event()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait for the next `notify`, for that many seconds at most; whether it was called."""
+        """Wait for the next `notify`, at most this long. Returns whether it was called."""
         event = self._next
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):

@@ -1,4 +1,4 @@
-"""Retries of calls on the log and the queue: each of them may be repeated, so it is, until the server is back."""
+"""Retries of calls on the log and the queue: each of them may be repeated, and is repeated until the server is back."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 async def retry_transient(call: Callable[[], Awaitable[T]]) -> T:
-    """The result of the call, repeated every RETRY_S while Redis is unavailable; until the task is cancelled."""
+    """The result of the call, which is repeated every RETRY_S while Redis is unavailable."""
     while True:
         try:
             return await call()

@@ -7,7 +7,7 @@ from tailrace.events import Timings
 
 
 class TokenTimings:
-    """`count` content events (deltas and opened items) so far; the `last` arrived at that time.
+    """Counts content events (deltas and opened items). `count`: events so far; `last`: the time of the last one.
 
     Times are seconds of `time.monotonic()`.
     """
@@ -29,7 +29,7 @@ class TokenTimings:
         self.count += events
 
     def timings(self, created_at: float | None, started_at: float | None, now: float) -> Timings:
-        """The timings in seconds; the arguments are epoch seconds by Redis' clock, None where it never happened."""
+        """The timings in seconds. Arguments are epoch seconds by Redis' clock; None: the event did not happen."""
         created = created_at or now
         queue = max(0.0, (started_at or now) - created)
         first = None if self._first is None else round(queue + self._first - self._began, 4)

@@ -2,7 +2,7 @@
 
 Rule 1: events are merged before they are numbered. Pending events have no number yet, so adjacent deltas of one place
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
-Rule 2: a batch never changes once it was sent. A retry sends the same rows.
+Rule 2: a batch never changes after it was sent. A retry sends the same rows.
 Rule 3: all rows are kept, at about 250 bytes each beside their text (`size` counts what Redis is sent, not this
 memory). When Redis comes back with older data (BEHIND), the missing rows are sent again. When it comes back without the
 log or without this epoch (UNKNOWN), the lease and all rows are restored (`appender`).
@@ -92,7 +92,7 @@ class Writer:
         return row
 
     def on_result(self, result: AppendResult | Exception) -> None:
-        """The result of the batch in flight: it is in the log, must be sent again, or writing stops."""
+        """The result of the batch in flight: the batch is in the log, must be sent again, or writing stops."""
         if isinstance(result, RedisUnavailable):
             return self._wake(self)
         if isinstance(result, Exception):
@@ -111,7 +111,7 @@ class Writer:
         return None
 
     def resend(self, seq: int) -> None:
-        """Send the rows after `seq` again, unless a batch is in flight: its result shows as well what Redis lacks."""
+        """Send the rows after `seq` again, unless a batch is in flight: its result also shows what Redis lacks."""
         if self._in_flight is None:
             self._in_flight = self._batch_after(seq)
             self._wake(self)

@@ -2,12 +2,12 @@
 
 A `Failure` (`events`) is data: message, code, type, param. This module decides which codes exist and what goes with
 each of them. `failure(code)` makes one; mypy refuses a code that is not in `FailureCode`, and a test compares the
-tables with the codes in the sources. `docs/errors.md` is rendered from the tables.
+tables with the codes in the sources. Another test compares `docs/errors.md` with the tables.
 
-Two kinds of error keep the upstream's words. Where the upstream rejects a request, its message, code and type are sent
-on (`upstream_refused` stands in where it names no code). Where a stream ends with an error object, or with the finish
-reason `error` or `insufficient_system_resource`, the upstream's code is sent on as well. A client therefore treats a
-code that it does not know as `upstream_error`.
+Two kinds of error carry the upstream's own message. Where the upstream rejects a request, its message, code and type
+are sent on (`upstream_refused` where the upstream names no code). Where a stream ends with an error object, or with
+the finish reason `error` or `insufficient_system_resource`, the upstream's code is sent on as well. A client therefore
+treats a code that it does not know as `upstream_error`.
 """
 
 from collections.abc import Mapping
@@ -46,8 +46,9 @@ RestartReason = Literal["worker_lost", "upstream_lost", "upstream_silent"]
 class FailureKind(NamedTuple):
     """A row of the table.
 
-    `status`: of the generation that ends with it; None where it goes on. `message`: for a person, unless the place that
-    fails knows more. `meaning`: for the author of a client. `retry`: whether the same request may succeed later.
+    `status`: the final status of the generation; None where the generation continues. `message`: for a person, unless
+    the caller of `failure` passes a more specific one. `meaning`: for the author of a client. `retry`: whether the same
+    request may succeed later.
     """
 
     status: FinalStatus | None
@@ -215,6 +216,6 @@ _KINDS: Mapping[str, FailureKind] = dict([*FAILURES.items(), *FORMAT_ERRORS.item
 
 
 def failure(code: FailureCode | FormatErrorCode, message: str | None = None) -> Failure:
-    """The `Failure` of that code, with the message and type of its row. `message`: what the place that fails knows."""
+    """The `Failure` of that code, with the message and type of its row. A `message` replaces the row's."""
     kind = _KINDS[code]
     return Failure(message or kind.message, code, kind.type)

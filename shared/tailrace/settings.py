@@ -131,7 +131,7 @@ class Settings(BaseSettings):
 
     @property
     def restart_grace_s(self) -> float:
-        """Seconds that a restart or failover of Redis may take: for so long, missing data is not reported as lost."""
+        """Seconds that a restart or failover of Redis may take. Until then, missing data is not reported as lost."""
         return self.lease_s + 1
 
     @property

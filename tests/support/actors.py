@@ -10,7 +10,7 @@ from tailrace.log.codec import Row, to_row
 
 
 class Attempt(LogWriter):
-    """The memory of one attempt, of a worker or an ender: every entry, sent or not.
+    """One attempt, of a worker or of a process that ends the generation: every entry, sent or not.
 
     `model_state`: the model's state when the lease was granted. `flushed`: the log has answered OK to the last entry.
     `final`: the `done` that this attempt ends with, frozen when it is first sent.

@@ -1,7 +1,6 @@
 """Streams of chat chunks by name.
 
-They follow real streams of the vendors, shortened: their order, their additional fields, where they put usage and
-reasoning.
+The streams follow real ones of the vendors, shortened: order, additional fields, and the place of usage and reasoning.
 """
 
 from support.chat_chunks import (

@@ -1,6 +1,6 @@
-"""An oracle: chat chunks added up in the plainest way.
+"""An oracle: chat chunks added up in the simplest way.
 
-It uses nothing of Tailrace, so it judges both the reading of an upstream and the writing of a wire format.
+The oracle uses nothing of Tailrace, so it can check both the reading of an upstream and the writing of a wire format.
 """
 
 from collections.abc import Iterable

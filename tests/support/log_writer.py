@@ -1,4 +1,4 @@
-"""A worker's hand on a real log: takes the lease, numbers events, appends them and ends the generation."""
+"""Writes to a real log as a worker does: takes the lease, numbers events, appends them and ends the generation."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from tailrace.log.state import GenerationState
 
 
 class LogWriter:
-    """One attempt at a generation, or one ender of it. Keeps every entry, so that any of them can be sent again."""
+    """One attempt at a generation, or one process that ends it. All entries are kept, so any can be sent again."""
 
     def __init__(self, log: Log, grant: LeaseGrant) -> None:
         assert grant.state is not None
@@ -46,7 +46,7 @@ class LogWriter:
 
     @property
     def output(self) -> Output:
-        """The fold of the entries. `restarted` and `build_done` of this one would change it: use those of here."""
+        """The fold of the entries. Do not call its `restarted` and `build_done`, which change it."""
         return self._builder.output
 
     @property
@@ -54,13 +54,13 @@ class LogWriter:
         return self.output.last_seq
 
     def batch(self, *events: Event) -> AppendBatch:
-        """Number these events; the call that appends them."""
+        """Number these events. Returns the batch that appends them."""
         after_seq = self.last_seq
         rows = [to_row(self._builder.number(event)) for event in events]
         return AppendBatch(self.generation_id, self.epoch, after_seq, rows)
 
     def batch_after(self, seq: int) -> AppendBatch:
-        """The call that appends every entry above a sequence number once more."""
+        """The batch that appends every entry above a sequence number once more."""
         return AppendBatch(self.generation_id, self.epoch, seq, [row for row in self.rows if row.seq > seq])
 
     async def send(self, batch: AppendBatch) -> AppendResult:
@@ -83,7 +83,7 @@ class LogWriter:
         return Output(self.entries).restarted(attempt, "worker_lost", 2.0)
 
     def done(self, status: FinalStatus = "completed", **fields: Any) -> Done:
-        """The entry that ends the log as it is here; the same at every call."""
+        """The event that ends the log of this writer; every call returns the same event."""
         return Output(self.entries).build_done(status, self.granted_s, **fields)
 
     async def finish(self, status: FinalStatus = "completed", **fields: Any) -> AppendResult:

@@ -1,7 +1,7 @@
 """Logs in memory, for tests without a worker.
 
-`LogBuilder` makes one event by event (`support.named_logs` has one for every turn an answer can take), `log_of` makes
-one of an upstream's chunks. `RECORDS` are the records that change what a wire format contains.
+`LogBuilder` makes one event by event (`support.named_logs` has one for every case of an answer), `log_of` makes one
+of an upstream's chunks. `RECORDS` are the records that change what a wire format contains.
 """
 
 from collections.abc import Iterable
@@ -72,8 +72,8 @@ def record(**changes: Any) -> GenerationRecord:
 class LogBuilder:
     """A log in memory: events are numbered, coalesced, folded and ended as a worker does it.
 
-    `coalesce`: how many adjacent deltas of one place become one entry; 0 is without limit. A log that goes on has
-    `entries`; without them it begins with `created`.
+    `coalesce`: how many adjacent deltas of one place become one entry; 0 is without limit. `entries`: the log to
+    continue; without them the log begins with `created`.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from tailrace.log.codec import Row
 
 @dataclass(frozen=True)
 class ModelState:
-    """The state as far as scripts decide by it. `token`: of the last acquisition."""
+    """The part of the state by which scripts decide. `token`: the token of the last acquisition."""
 
     epoch: int
     job_id: str
@@ -46,7 +46,7 @@ class Model:
         return Model(self.state, list(self.log), self.tombstone)
 
     def create(self, job_id: str, now: int) -> tuple[int, str | None] | str:
-        """When it was created, and the job that it waits under; or why it is gone."""
+        """The time of creation and the waiting job of the generation, or the reason why it is gone."""
         if self.state is None and self.tombstone != "none":
             return "deleted" if self.tombstone == "deleted" else "expired"
         if self.state is None:

@@ -1,5 +1,5 @@
-"""A log for every turn that an answer can take, by name. Each is a function of the record, because a worker asks the
-record whether an end repeats logprobs."""
+"""Logs by name, one for every case of an answer. Each log is a function of the record, because the record decides
+whether `done` repeats logprobs."""
 
 from collections.abc import Callable
 

@@ -23,7 +23,7 @@ CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "ticket_secret": "01234
 
 
 class Product:
-    """One Redis, a frontend in open mode, and one that wants a key. `anna` and `ben` have keys, `stranger` has none."""
+    """Redis, a frontend in open mode, and one that requires keys. `anna` and `ben` have one, `stranger` has none."""
 
     def __init__(self, running: Stack, http: aiohttp.ClientSession, guarded: Frontend) -> None:
         self.stack = running
@@ -70,7 +70,7 @@ class Product:
 
     @asynccontextmanager
     async def nothing_stored(self) -> AsyncIterator[None]:
-        """The block stores nothing. There may be less afterwards: frontends sweep and end expired generations."""
+        """Assert that the block stores nothing. Keys may disappear: frontends sweep and end expired generations."""
         before = await self.stored()
         yield
         assert await self.stored() <= before

@@ -1,4 +1,4 @@
-"""A proxy between a browser and a frontend that fails as real ones do."""
+"""A proxy between a browser and a frontend, with the failures of real proxies."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ class Proxy:
         return f"http://127.0.0.1:{self.port}"
 
     def set_mode(self, mode: Mode) -> None:
-        """From now on treat connections so. Open ones are cut, unless the mode is "pass"."""
+        """Treat connections by this mode from now on. Open connections are cut, unless the mode is "pass"."""
         self._mode = mode
         self._refusals = asyncio.Semaphore(0)
         if mode != "pass":

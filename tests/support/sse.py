@@ -122,7 +122,7 @@ class Stream:
         return not self.ended
 
     def cut(self) -> None:
-        """Leave as a lost connection does."""
+        """Close the connection as a lost one ends."""
         self.response.close()
 
 

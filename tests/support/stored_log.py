@@ -18,7 +18,7 @@ HOUR_MS = 3_600_000
 
 
 async def create_generation(log: Log, **changes: Any) -> str:
-    """The id of a new one; `changes` to its record."""
+    """The id of a new generation; `changes`: fields of its record."""
     record = record_of(id=new_generation_id(), **changes)
     await log.create(record, REQUEST, "first job")
     return record.id
@@ -35,17 +35,17 @@ async def stored_entries(redis: Redis, generation_id: str) -> list[Any]:
 
 
 async def ttls_ms(redis: Redis, generation_id: str) -> list[int]:
-    """Of state, log and tombstone; -1: for ever, -2: no such key."""
+    """Times to live of state, log and tombstone; -1: no expiry, -2: no such key."""
     return [await redis.pttl(key) for key in keys.of_generation(generation_id)[:3]]
 
 
 async def expire(redis: Redis, generation_id: str) -> None:
-    """As Redis does when the retention is over: the tombstone stays."""
+    """Remove the keys that Redis removes after the retention; the tombstone stays."""
     await redis.delete(keys.state(generation_id), keys.log(generation_id))
 
 
 async def lose(redis: Redis, generation_id: str) -> None:
-    """As when a server restarts without its data."""
+    """Remove all keys, as when a server restarts without its data."""
     await redis.delete(*keys.of_generation(generation_id))
 
 
@@ -70,7 +70,7 @@ class Snapshot:
 
 
 async def apply_fate(fate: str, log: Log, redis: Redis, writer: LogWriter) -> None:
-    """Change a generation that is being written so."""
+    """Change a generation that is being written, according to `fate`."""
     match fate:
         case "finished":
             await writer.finish()

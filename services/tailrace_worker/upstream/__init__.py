@@ -4,5 +4,5 @@
                     └──────▶ client ──▶ sse   connections, shared by all dialects
 
 `dialect` holds the two interfaces, `fields` and `errors` what every dialect needs. A further dialect is one folder and
-one row: nothing outside this package knows one.
+one row: no module outside this package depends on a dialect.
 """

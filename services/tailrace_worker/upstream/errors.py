@@ -1,7 +1,7 @@
 """Errors of the upstream, and the failures that clients see for them.
 
-A failure repeats the upstream's own message where it is about the request. Where it is about the worker's account
-(its key, its permissions), the message is replaced: upstreams quote the key in it.
+A failure repeats the upstream's own message if the message is about the request. A message about the worker's account
+(its key, its permissions) is replaced, because upstreams quote the key in it.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ class ConnectionLost(Exception):
 
 
 class EmptyAnswer(ConnectionLost):
-    """The stream ended cleanly, without any content and without an end."""
+    """The stream ended cleanly, without any content and without a mark of its end."""
 
 
 UPSTREAM_ERRORS = (ConnectionLost, openai.APIError, TimeoutError, ValueError)

@@ -35,7 +35,7 @@ class LenientReader:
         self.malformed = 0
 
     def text(self, value: Any) -> str:
-        """A string as it came, lone surrogates included: the other half of a pair may follow in the next chunk."""
+        """A string as received, lone surrogates included: the other half of a pair may follow in the next chunk."""
         if isinstance(value, str):
             return value
         self.malformed += value is not None

@@ -1,4 +1,4 @@
-"""Server-sent events in: bytes as they come from the socket, payloads of `data:` out.
+"""Reads server-sent events: bytes of a socket in, payloads of `data:` out.
 
 Rule 1: only LF, CR LF and CR end a line, also where a read cuts between CR and LF. U+2028 is text, and so are NUL and
 invalid UTF-8: interpreting the bytes is the JSON parser's task.

@@ -1,4 +1,4 @@
-"""The limit of open files, of which each connection is one.
+"""The limit of open files. Each connection is an open file.
 
 The usual soft limit is 1,024, for programs that use `select`. A server raises it to the hard limit, because connections
 accepted beyond the limit are closed without a response.

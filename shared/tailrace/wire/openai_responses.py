@@ -1,4 +1,4 @@
-"""The Responses format: as fine as the vocabulary, whose granularity was taken from it.
+"""The Responses format. The vocabulary of events has the granularity of this format.
 
     created       response.created, response.queued (background)
     started       response.in_progress
@@ -156,7 +156,7 @@ def _all_closings(context: Context, event: Restarted | Done) -> list[Json]:
 
 
 def _error(error: Failure) -> Json:
-    """Flat as OpenAI documents it and nested as it sends it; every client reads one of the two."""
+    """The error both flat, as OpenAI documents it, and nested, as OpenAI sends it: a client reads one of the two."""
     fields = {"code": error.code, "message": error.message, "param": error.param}
     return {"type": "error", **fields, "error": {"type": error.type, **fields}}
 

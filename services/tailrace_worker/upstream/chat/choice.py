@@ -6,7 +6,7 @@ Rule 2: passthrough fields (logprobs, annotations, unknown fields) are attached 
 to its first delta, else to an empty delta: of the open item, of the last call, or of a text opened for them.
 Rule 3: chunk- and choice-level fields are attached to the next entry that every wire format renders, so never to
 `item_closed`.
-Rule 4: a high surrogate at the end of a text waits in its item for the low one; without it, it becomes U+FFFD.
+Rule 4: a high surrogate at the end of a text waits in its item for the low one; if none follows, U+FFFD is written.
 """
 
 import msgspec
@@ -142,13 +142,13 @@ class Choice:
             self._passthrough = None
 
     def continue_text(self, text: str) -> Translated:
-        """More text of the open item: without lone surrogates, and with nothing beside it."""
+        """More text of the open item: without lone surrogates and without other fields."""
         assert self._item is not None
         self._item.texts.append(text)
         return Translated(self._item.delta(text), NO_EXTRA)
 
     def close(self) -> None:
-        """Emit what was held back for a later chunk: none will come."""
+        """Emit the content that was held back for a later chunk, because no chunk follows."""
         self._flush_surrogate()
         for call in self._calls.all:
             if not call.opened and not call.custom:
@@ -241,7 +241,7 @@ class Choice:
     # ── entries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _emit_passthrough(self, passthrough: Passthrough) -> None:
-        """Emit an empty delta that carries what has no text of its own."""
+        """Emit an empty delta that carries the fields that have no text of their own."""
         if self._item:
             self._add_fragment(Fragment(self._item.kind, ""), passthrough)
         elif call := self._call:

@@ -45,7 +45,7 @@ async def publish(redis: Redis, channel: str, message: bytes) -> int:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Poll the condition: a subscriber has no event for its changes."""
+    """Poll the condition, because a subscriber does not signal its changes."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + TIMEOUT_S
     while not condition():
