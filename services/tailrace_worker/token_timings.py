@@ -1,4 +1,4 @@
-"""When content arrived from the upstream, for the timings in `done`."""
+"""Records the times at which content arrived from the upstream, for the timings in `done`."""
 
 import statistics
 import time

@@ -1,6 +1,6 @@
 """Wire formats are pure: every reader, from every cursor, on every frontend, gets the same bytes.
 
-The cases are logs built by hand for every turn an answer can take, and the logs of every upstream's stream.
+The cases are logs built by hand for every case of an answer, and the logs of every upstream's stream.
 """
 
 from itertools import pairwise

@@ -53,7 +53,7 @@ RECORDS: dict[str, dict[str, Any]] = {
 }
 
 COALESCE = {"plain": 1, "summary": 4, "asking": 0}
-"""How many adjacent deltas become one entry: each record has entries of another size."""
+"""The number of adjacent deltas that become one entry, different for each record."""
 
 EventWithExtra = Event | tuple[Event, Extra]
 

@@ -1,4 +1,4 @@
-"""What an attempt needs of an upstream's API: a `Dialect` opens a request, a `Translator` reads its answer."""
+"""The interface of an upstream's API to an attempt: a `Dialect` opens a request, a `Translator` reads its answer."""
 
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Translator(Protocol):
 
     @property
     def finish(self) -> list[Finish]:
-        """How each choice ended, in index order."""
+        """The end of each choice, in index order."""
 
     @property
     def usage(self) -> Json | None:
@@ -54,11 +54,11 @@ class Translator(Protocol):
 
     @property
     def extra(self) -> Extra:
-        """What `done` carries beside its own fields."""
+        """Fields of the upstream that `done` carries beside its own."""
 
     @property
     def malformed(self) -> int:
-        """How many values and payloads were malformed and skipped."""
+        """The number of malformed values and payloads that were skipped."""
 
 
 class MakeTranslator(Protocol):

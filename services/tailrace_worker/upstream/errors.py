@@ -24,7 +24,7 @@ class EmptyAnswer(ConnectionLost):
 
 
 UPSTREAM_ERRORS = (ConnectionLost, openai.APIError, TimeoutError, ValueError)
-"""What a request to the upstream may raise; ValueError for an event that cannot be read (`sse.EventTooLarge`)."""
+"""Exceptions of a request to the upstream; ValueError: an event that cannot be read (`sse.EventTooLarge`)."""
 
 
 def failure_from_exception(error: Exception) -> Failure:

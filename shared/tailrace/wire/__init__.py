@@ -33,7 +33,7 @@ Frame = bytes | None
 """One entry's bytes: empty where the format has no frame for the event, None where the connection must be aborted."""
 
 Encode = Callable[[Entry], Frame]
-"""The encoder of one generation's entries. It returns None only for kinds in the format's `ends_at`."""
+"""The encoder of one generation's entries. The result is None only for kinds in the format's `ends_at`."""
 
 Bind = Callable[[GenerationRecord, Json | None], Encode]
 """Makes an encoder. The request is None unless the format has `needs_request`."""

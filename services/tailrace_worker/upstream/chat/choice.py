@@ -42,7 +42,7 @@ NO_PASSTHROUGH = Passthrough()
 
 
 class StreamState:
-    """What the choices of one answer share: item numbers, chunk-level fields, the choices that have appeared.
+    """State that the choices of one answer share: item numbers, chunk-level fields, the choices that have appeared.
 
     `choices` is one more than the highest index so far; the first `introduced` of them have appeared in an event.
     """

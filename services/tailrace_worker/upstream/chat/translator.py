@@ -85,7 +85,7 @@ class ChatTranslator:
 
     @property
     def finish(self) -> list[Finish]:
-        """How each choice ended, in index order."""
+        """The end of each choice, in index order."""
         choices = ((index, self._choices.get(index)) for index in range(self._state.choices))
         return [
             Finish(index, choice.finish if choice else None, role=index >= self._state.introduced)
@@ -109,7 +109,7 @@ class ChatTranslator:
 
     @property
     def malformed(self) -> int:
-        """How many malformed values and payloads were skipped."""
+        """The number of malformed values and payloads that were skipped."""
         return self._state.reader.malformed + self._parser.malformed
 
     def _add(self, choice: ChatChoice) -> None:
