@@ -163,12 +163,23 @@ class LiveTail:
             follower.on_resync()
 
     def _hand_over(self, first: int) -> bool:
-        """Hand the newest entries to every follower; whether all of them have taken them."""
+        """Hand the newest entries to every follower; whether all of them have taken them.
+
+        Where a format's encoder fails, the followers of that format read the log instead. The same error then occurs in
+        the task of each of these followers and aborts its connection; followers of other formats are not affected.
+        """
         entries = self._entries[first:]
         before_seq = self._entries[first - 1].id.seq if first else entries[0].id.seq - entries[0].seq_span
         taken = True
         for lane in self._lanes:
-            frames = lane.frames_from(self._entries, first)
+            try:
+                frames = lane.frames_from(self._entries, first)
+            except Exception:
+                logger.exception("%s: an entry could not be encoded", self.record.id)
+                taken = False
+                for follower in lane.followers:
+                    follower.on_resync()
+                continue
             for follower in lane.followers:
                 taken = follower.on_entries(before_seq, frames, entries) and taken
         return taken

@@ -33,6 +33,9 @@ Listener = Callable[[bytes | None], None]
 logger = logging.getLogger(__name__)
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
+CONNECTION_ERRORS = (RedisError, hiredis.HiredisError, OSError, EOFError)
+"""Expected while a server is away. Any other error is a defect, and is logged with its traceback."""
+
 PING_S = 2.0
 """Interval of pings. A connection whose packets vanish is closed after two intervals."""
 
@@ -91,9 +94,10 @@ class Subscriber:
                 closed = await self._connect()
                 failures = 0
                 await closed
-            except (RedisError, hiredis.HiredisError, OSError, EOFError, TimeoutError) as error:
+            except Exception as error:  # every listener depends on this task, and nothing awaits it
                 if failures == 0:
-                    logger.warning("subscriber: %s: %s", type(error).__name__, error)
+                    expected = isinstance(error, CONNECTION_ERRORS)
+                    logger.warning("subscriber: %s: %s", type(error).__name__, error, exc_info=not expected)
                 await self._disconnect()
                 await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
                 failures += 1
@@ -131,13 +135,19 @@ class Subscriber:
     def _on_reply(self, reply: Any) -> None:
         match reply:
             case [b"smessage", channel, payload]:
-                if listener := self._listeners.get(channel):
-                    listener(payload)
+                self._notify(channel, payload)
             case [b"ssubscribe", channel, _]:
-                if listener := self._listeners.get(channel):
-                    listener(None)
+                self._notify(channel, None)
             case hiredis.ReplyError():
                 raise reply
+
+    def _notify(self, channel: bytes, message: bytes | None) -> None:
+        """Call the channel's listener. An error concerns this listener alone: the connection serves all others."""
+        try:
+            if listener := self._listeners.get(channel):
+                listener(message)
+        except Exception:
+            logger.exception("subscriber: the listener of %s failed", channel.decode())
 
     def _ping(self, protocol: RedisProtocol) -> None:
         """Send a ping every `PING_S`, and close a connection that has received nothing since the last one."""

@@ -163,6 +163,23 @@ async def test_removed_listener_receives_nothing_more(redis: Redis, subscriber: 
     assert not removed.has_more
 
 
+async def test_listener_that_raises_leaves_the_other_listeners_and_the_connection_alone(
+    redis: Redis, subscriber: Subscriber, caplog: pytest.LogCaptureFixture
+) -> None:
+    def failing(message: bytes | None) -> None:
+        raise ZeroDivisionError
+
+    subscriber.add("failing", failing)
+    subscriber.add("channel", listener := RecordingListener())
+    assert await listener.next() is None
+    connection = subscriber._connection
+    await publish(redis, "failing", b"message")
+    await publish(redis, "channel", b"message")
+    assert await listener.next() == b"message"
+    assert subscriber._connection is connection
+    assert caplog.text.count("the listener of failing failed") == 2
+
+
 # "messages may have been missed"
 
 
@@ -278,6 +295,19 @@ async def test_subscriber_keeps_a_silent_connection_whose_server_replies(
             pass
     assert subscriber._connection is connection
     assert not listener.has_more
+
+
+async def test_subscriber_reconnects_after_an_error_that_is_not_expected(
+    redis: Redis, subscriber: Subscriber, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscriber.add("channel", listener := RecordingListener())
+    assert await listener.next() is None
+    assert subscriber._protocol is not None
+    subscriber._protocol.cut(ZeroDivisionError("a defect"))
+    assert await listener.next() is None
+    await publish(redis, "channel", b"message")
+    assert await listener.next() == b"message"
+    assert any(each.exc_info and each.exc_info[0] is ZeroDivisionError for each in caplog.records)
 
 
 async def test_subscriber_leaves_nothing_behind_when_it_is_closed(redis: Redis) -> None:

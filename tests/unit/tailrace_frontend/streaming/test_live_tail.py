@@ -257,6 +257,27 @@ def test_entries_are_not_encoded_for_a_format_without_followers() -> None:
     assert former.entries == []
 
 
+def test_encoder_that_fails_makes_the_followers_of_its_format_alone_read_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def encode(entry: Entry) -> bytes:
+        raise ZeroDivisionError
+
+    tail = LiveTail(RECORD)
+    failing = WireFormat("a", lambda *_: encode)
+    follower, affected, other, waiter = (Follower(tail), Follower(tail, failing), Follower(tail), Follower(tail))
+    tail.detach(waiter, NATIVE)
+    tail.attach(waiter, None, None)
+    for entry in ENTRIES:
+        tail.on_message(message(entry))
+    assert follower.entries == other.entries == waiter.entries == ENTRIES
+    assert follower.frames == encoded(ENTRIES)
+    assert (affected.entries, affected.resyncs) == ([], len(ENTRIES))
+    assert (follower.resyncs, waiter.resyncs) == (0, 0)
+    assert RECORD.id in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_follower_without_a_format_gets_entries_without_frames() -> None:
     tail = LiveTail(RECORD)
     follower = Follower(tail)

@@ -17,7 +17,7 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Log, Page
 from tailrace.log.codec import pack, to_row
 from tailrace.log.reading import PAGE_BYTES
-from tailrace.wire import WIRE_FORMATS
+from tailrace.wire import WIRE_FORMATS, WireFormat
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor, is_ahead
@@ -148,6 +148,24 @@ async def test_cursor_fails_alone_where_its_sink_does(harness: HubHarness, monke
     await until(lambda: collectors[0].cursor.is_final and collectors[2].cursor.is_final)
     await until(lambda: harness.running == 0)
     assert isinstance(harness.tasks.pop(1).exception(), ZeroDivisionError)
+
+
+async def test_cursor_fails_with_the_encoder_of_its_format_and_the_cursors_of_other_formats_do_not(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def encode(entry: Entry) -> bytes:
+        return b"%d" % (1 // (ENTRIES[3].id.seq - entry.id.seq))
+
+    monkeypatch.setitem(WIRE_FORMATS, "failing", WireFormat("text/plain", lambda *_: encode))
+    await harness.create(RECORD, ENTRIES[:3])
+    collectors = [await harness.follow(RECORD, wire=wire) for wire in ("native", "failing", "ndjson")]
+    await until(lambda: all(each.is_idle and each.cursor.state is State.FOLLOWING for each in collectors))
+    await harness.append(RECORD, ENTRIES[3:4])
+    await until(harness.tasks[1].done)
+    assert isinstance(harness.tasks.pop(1).exception(), ZeroDivisionError)
+    await harness.append(RECORD, ENTRIES[4:])
+    await until(lambda: harness.running == 0)
+    assert streamed_text(collectors[0].events) == TEXT
 
 
 # a sink without room
