@@ -20,8 +20,9 @@ class CompletionWaiter:
 
     def __init__(self, owner: str) -> None:
         self.owner = owner
+        self.draining = False
         self._changed = asyncio.Event()
-        self._draining = False
+        self._changed.set()  # what the tail has already may be newer than the state that was read before
 
     def on_entries(self, before_seq: int, frames: Sequence[Frame], entries: Sequence[Entry]) -> bool:  # noqa: ARG002
         self._changed.set()
@@ -34,7 +35,7 @@ class CompletionWaiter:
         self._changed.set()
 
     def drain(self) -> None:
-        self._draining = True
+        self.draining = True
         self._changed.set()
 
     abort = drain
@@ -43,12 +44,18 @@ class CompletionWaiter:
         pass
 
     async def wait_for_end(self, tail: LiveTail, seconds: float) -> None:
-        """Wait until the tail has ended, or this process stops, or the time is up."""
+        """Wait until a change after which the tail has ended, or this process stops, or the time is up.
+
+        An end that the tail already had at the previous call is no reason to return: a server that came back with older
+        data has lost it, and the state would be read in a loop (measured: 20,406 reads in 2.2 s).
+        """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not tail.has_ended and not self._draining:
+                while not self.draining:
                     await self._changed.wait()
                     self._changed.clear()
+                    if tail.has_ended:
+                        return
 
 
 async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
@@ -66,7 +73,7 @@ async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) 
     hub.join(waiter)
     tail = hub.subscribe(waiter, state.record)
     try:
-        while not state.is_final and not hub.draining:
+        while not state.is_final and not waiter.draining:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 break

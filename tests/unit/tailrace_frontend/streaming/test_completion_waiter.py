@@ -7,8 +7,10 @@ from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
 from tailrace.errors import RateLimited
+from tailrace.log.codec import pack, to_row
+from tailrace.log.state import GenerationState
 from tailrace_frontend.streaming import completion_waiter as module
-from tailrace_frontend.streaming.completion_waiter import wait_for_completion
+from tailrace_frontend.streaming.completion_waiter import CompletionWaiter, wait_for_completion
 
 RECORD = record()
 ENTRIES = LOGS["text"](RECORD)
@@ -50,6 +52,33 @@ async def test_waiter_reads_the_state_in_intervals_in_case_a_message_is_lost(
     task = await waiting(harness, 60)
     await harness.append(RECORD, ENTRIES[3:], published=False)
     assert await task == "completed"
+
+
+async def test_waiter_reads_the_state_once_where_the_server_has_lost_the_end_that_the_tail_has(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[str] = []
+    read = harness.log.state
+
+    async def counted(generation_id: str) -> GenerationState:
+        reads.append(generation_id)
+        return await read(generation_id)
+
+    task = await waiting(harness, 0.3)
+    monkeypatch.setattr(harness.log, "state", counted)
+    harness.publish(RECORD, pack([to_row(entry) for entry in ENTRIES[3:]]))
+    assert await task == "running"
+    assert len(reads) == 2  # after the end was published, and when the time is up
+
+
+async def test_waiter_returns_the_state_of_a_generation_that_ended_before_it_followed_the_log(
+    harness: HubHarness,
+) -> None:
+    before = await harness.log.state(RECORD.id)
+    harness.hub.subscribe(CompletionWaiter("another"), RECORD)
+    await harness.append(RECORD, ENTRIES[3:])
+    async with asyncio.timeout(1):
+        assert (await wait_for_completion(harness.hub, before, 60)).status == "completed"
 
 
 async def test_waiter_returns_the_state_when_its_time_is_up(harness: HubHarness) -> None:
