@@ -7,13 +7,16 @@ alone, a reader that came 16 s after the creation could find the generation canc
 
 import asyncio
 import contextlib
+import logging
 import time
 
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisRefused, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord
 from tailrace.log import Log
 
 PRESENCE_S = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class Presence:
@@ -42,7 +45,8 @@ class Presence:
         self._wakeup.set()
 
     async def run(self) -> None:
-        """Report until cancelled. A report that Redis does not take is repeated by the next interval."""
+        """Report until cancelled. A report that Redis does not take is repeated with the next one, after an interval at
+        the latest, also for a reader that has gone meanwhile."""
         due = 0.0
         while True:
             self._wakeup.clear()
@@ -52,8 +56,15 @@ class Presence:
                 ids |= self._read
                 due = now + PRESENCE_S
             if ids:
-                with contextlib.suppress(RedisUnavailable):
-                    await self._log.touch_presence(sorted(ids))
+                await self._report(ids)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, due - time.monotonic())):
                     await self._wakeup.wait()
+
+    async def _report(self, ids: set[str]) -> None:
+        try:
+            await self._log.touch_presence(sorted(ids))
+        except (Unavailable, RedisRefused) as error:
+            if not isinstance(error, RedisUnavailable):  # the subscriber logs when Redis is away
+                logger.warning("presence: a report is repeated: %s: %s", type(error).__name__, error)
+            self._changed |= ids

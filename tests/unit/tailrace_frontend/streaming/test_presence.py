@@ -6,7 +6,7 @@ import pytest
 from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import Options
 from tailrace.process.tasks import cancel_and_wait
 from tailrace_frontend.streaming import presence as module
@@ -100,3 +100,26 @@ async def test_presence_that_redis_does_not_take_is_reported_by_the_next_interva
     await harness.connect(WATCHED)
     await until(lambda: len(failed) > 2)
     await cancel_and_wait(task)
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable, RedisFull, RedisRefused])
+async def test_presence_that_redis_does_not_take_is_reported_again_where_the_reader_has_gone(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    attempts: list[list[str]] = []
+
+    async def failing_twice(generation_ids: list[str]) -> None:
+        attempts.append(generation_ids)
+        if len(attempts) <= 2:
+            raise error
+
+    monkeypatch.setattr(module, "PRESENCE_S", 0.02)
+    monkeypatch.setattr(harness.log, "touch_presence", failing_twice)
+    client = await harness.connect(WATCHED)
+    client.disconnect()
+    await until(lambda: harness.hub.count == 0)
+    task = asyncio.create_task(harness.hub.presence.run())
+    await until(lambda: len(attempts) == 3 or task.done())
+    await asyncio.sleep(0.05)
+    await cancel_and_wait(task)
+    assert attempts == [[WATCHED.id]] * 3
