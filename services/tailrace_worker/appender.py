@@ -26,7 +26,7 @@ from tailrace.process.throttle import Throttle
 from tailrace_worker.writer import Writer
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
-BATCH_INTERVAL_S = 0.002
+PIPELINE_INTERVAL_S = 0.002
 INTERVAL_PER_APPEND_S = 1 / 20_000
 MAX_INTERVAL_S = 0.04
 
@@ -41,7 +41,7 @@ class Appender:
         self._on_restored = on_restored
         self._ready: dict[Writer, None] = {}
         self._wake = asyncio.Event()
-        self._throttle = Throttle(BATCH_INTERVAL_S, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
+        self._throttle = Throttle(PIPELINE_INTERVAL_S, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
 
     def wake(self, writer: Writer) -> None:
         """Include the writer in the next pipeline."""

@@ -32,7 +32,7 @@ from tailrace_frontend.streaming.presence import Presence
 
 TICK_S = 0.5
 AT_ONCE = 50
-BATCH_INTERVAL_S = 0.002
+READ_INTERVAL_S = 0.002
 """Between two reads of many events: 26 µs of CPU each instead of 42, 1.2 ms later (4,000/s to 200 readers, 3 runs)."""
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Hub:
     def __init__(self, settings: Settings, log: Log) -> None:
         self.settings = settings
         self.log = log
-        self.subscriber = log.server.subscriber(Throttle(BATCH_INTERVAL_S))
+        self.subscriber = log.server.subscriber(Throttle(READ_INTERVAL_S))
         self.draining = False
         self._connections: set[Connection] = set()
         self._per_owner: Counter[str] = Counter()

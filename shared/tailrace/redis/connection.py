@@ -25,7 +25,9 @@ from tailrace.errors import Misconfigured
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
-RETRIES = 3
+CLIENT_RETRIES = 3
+"""Of redis-py itself: of connecting, and of the commands that arq sends. `server` repeats the commands of the log."""
+
 SENTINEL = "redis+sentinel://"
 
 
@@ -86,7 +88,7 @@ def options() -> dict[str, Any]:
         "socket_connect_timeout": CONNECT_TIMEOUT_S,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.02), RETRIES),
+        "retry": Retry(EqualJitterBackoff(cap=0.5, base=0.02), CLIENT_RETRIES),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError, BusyLoadingError, OSError],
     }
 

@@ -16,7 +16,7 @@ UNKNOWN = "gen_" + "a" * 26
 def _no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("TAILRACE_REDIS_URL", raising=False)
     monkeypatch.setenv("TAILRACE_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(connection, "RETRIES", 0)
+    monkeypatch.setattr(connection, "CLIENT_RETRIES", 0)
 
 
 def error_line(capsys: pytest.CaptureFixture[str]) -> str:

@@ -19,7 +19,7 @@ SSE = {"accept": "text/event-stream"}
 @pytest.fixture(autouse=True)
 def _without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands fail at once."""
-    monkeypatch.setattr(connection, "RETRIES", 0)
+    monkeypatch.setattr(connection, "CLIENT_RETRIES", 0)
 
 
 def frontend(**settings: Any) -> Frontend:

@@ -18,7 +18,7 @@ BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
 @pytest.fixture(autouse=True)
 def without_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is unreachable is tried once."""
-    monkeypatch.setattr(connection, "RETRIES", 0)
+    monkeypatch.setattr(connection, "CLIENT_RETRIES", 0)
 
 
 def frontend(**settings: Any) -> Frontend:
