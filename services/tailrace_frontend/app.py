@@ -12,8 +12,8 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace.settings import Settings
 from tailrace_frontend.http.api import create_api
+from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
-from tailrace_frontend.streaming import endpoint
 
 AnswerStream = Callable[[Services, str, Scope, Send], Awaitable[None]]
 
@@ -26,7 +26,7 @@ class StreamRoute(NamedTuple):
 
 
 STREAM_ROUTES = (
-    StreamRoute(re.compile(r"/v1/generations/([^/]{1,64})/events", re.ASCII), endpoint.answer_events),
+    StreamRoute(re.compile(r"/v1/generations/([^/]{1,64})/events", re.ASCII), answer_events),
 )  # fmt: skip
 
 

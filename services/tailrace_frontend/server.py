@@ -14,7 +14,7 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.http.connection import Protocol
+from tailrace_frontend.client_connection import Protocol
 
 logger = logging.getLogger(__name__)
 

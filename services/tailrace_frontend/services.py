@@ -8,8 +8,8 @@ from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
-from tailrace_frontend.http.callers import Callers
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.streaming.hub import Hub
 

@@ -19,7 +19,7 @@ from tailrace.log.codec import pack, to_row
 from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
-from tailrace_frontend.http.connection import ClientConnection
+from tailrace_frontend.client_connection import ClientConnection
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor
 from tailrace_frontend.streaming.stream_connection import StreamConnection

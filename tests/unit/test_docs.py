@@ -329,11 +329,12 @@ def anchors_of(path: Path) -> set[str]:
     return {"#" + re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_architecture_page_has_the_layers_of_the_import_contract() -> None:
+@pytest.mark.parametrize("package", ["shared/tailrace", "services/tailrace_frontend"])
+def test_architecture_page_has_the_layers_of_the_import_contract(package: str) -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-    (layers,) = [each["layers"] for each in contracts if each.get("containers") == ["tailrace"]]
-    text = section(page("architecture.md"), "Packages").partition("Inside `shared/tailrace/`, top to bottom")[2]
-    named = [set(re.findall(r"`shared/tailrace/(\w+)", first)) for first, *_ in rows(text)]
+    (layers,) = [each["layers"] for each in contracts if each.get("containers") == [Path(package).name]]
+    text = section(page("architecture.md"), "Packages").partition(f"Inside `{package}/`, top to bottom")[2]
+    named = [set(re.findall(rf"`{package}/(\w+)", first)) for first, *_ in rows(text)]
     assert named == [set(layer.split(" | ")) for layer in layers]
 
 

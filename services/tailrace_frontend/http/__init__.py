@@ -1,1 +1,1 @@
-"""HTTP: routes, bodies, callers, CORS, and the connection beneath them."""
+"""HTTP: what requests ask for, and the answers: routes, bodies, event streams, CORS, errors."""

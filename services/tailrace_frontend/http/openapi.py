@@ -37,7 +37,7 @@ CREATE: dict[str, Any] = {
 
 
 def document_events(api: FastAPI) -> None:
-    """Describe the event stream, which `streaming.endpoint` answers before FastAPI is asked."""
+    """Describe the event stream, which `stream_endpoint` answers before FastAPI is asked."""
 
     @api.get(
         "/v1/generations/{generation_id}/events",

@@ -1,9 +1,9 @@
-"""The native API: everything but the event stream, which `streaming.endpoint` answers.
+"""The native API: everything but the event stream, which `stream_endpoint` answers.
 
 POST   /v1/generations              create; with `Accept: text/event-stream` the log itself
 GET    /v1/generations              list, newest first
 GET    /v1/generations/{id}         request, status, output so far; `?wait=30` until it ends
-GET    /v1/generations/{id}/events  (in `streaming.endpoint`)
+GET    /v1/generations/{id}/events  (in `stream_endpoint`)
 POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
@@ -18,10 +18,10 @@ from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
+from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import wants_events
 from tailrace_frontend.http.openapi import CREATE, ERRORS, LIMITED
 from tailrace_frontend.services import Services, events_url
-from tailrace_frontend.streaming.log_response import LogResponse
 
 MAX_WAIT_S = 60
 

@@ -26,7 +26,7 @@ from starlette.types import Send
 from tailrace.ids import EntryId
 from tailrace.log.state import GenerationState
 from tailrace.wire import Encode, WireFormat
-from tailrace_frontend.http.connection import ClientConnection
+from tailrace_frontend.client_connection import ClientConnection
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor

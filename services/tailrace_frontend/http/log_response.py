@@ -4,8 +4,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.log.state import GenerationState
+from tailrace_frontend.http.stream_endpoint import send_log
 from tailrace_frontend.services import Services
-from tailrace_frontend.streaming.endpoint import send_log
 
 CREATED_HEADERS = (b"location", b"vary")
 

@@ -19,8 +19,8 @@ from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
 from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
-from tailrace_frontend.http.connection import SCOPE
 from tailrace_frontend.http.negotiation import native_format, wants_events
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.log_cursor import is_ahead

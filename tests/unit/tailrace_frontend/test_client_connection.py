@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from support.hub_harness import until
 from tailrace_demo.server import Server
-from tailrace_frontend.http.connection import SCOPE, ClientConnection, Protocol
+from tailrace_frontend.client_connection import SCOPE, ClientConnection, Protocol
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"

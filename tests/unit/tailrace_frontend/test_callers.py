@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 
 from tailrace.errors import HostRefused, Misconfigured, OriginRefused, TailraceError, Unauthenticated
 from tailrace.settings import Settings
-from tailrace_frontend.http import callers as module
-from tailrace_frontend.http.callers import OPEN, Callers
+from tailrace_frontend import callers as module
+from tailrace_frontend.callers import OPEN, Callers
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 OTHER = "gen_bcdefghijklmnopqrstuvwxyza"

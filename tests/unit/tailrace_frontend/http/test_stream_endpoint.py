@@ -11,10 +11,10 @@ from tailrace.errors import InvalidCursor
 from tailrace.ids import EntryId
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS, WireFormat
-from tailrace_frontend.http.connection import SCOPE
+from tailrace_frontend.client_connection import SCOPE
+from tailrace_frontend.http import stream_endpoint
+from tailrace_frontend.http.stream_endpoint import answer_events, parse_cursor, send_log, stream_headers
 from tailrace_frontend.services import Services
-from tailrace_frontend.streaming import endpoint
-from tailrace_frontend.streaming.endpoint import answer_events, parse_cursor, send_log, stream_headers
 
 RECORD = record(owner="open")
 ENTRIES = LOGS["text"](RECORD)
@@ -177,7 +177,7 @@ async def test_format_that_needs_the_request_gets_it(
 
     for needs_request in (True, False):
         wire = WireFormat("text/event-stream", recording, needs_request=needs_request)
-        monkeypatch.setattr(endpoint, "native_format", lambda _, wire=wire: wire)
+        monkeypatch.setattr(stream_endpoint, "native_format", lambda _, wire=wire: wire)
         client = await frontend.get()
         await until(lambda client=client: client.completed)  # type: ignore[misc]
     assert requests == [REQUEST, None]
