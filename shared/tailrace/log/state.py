@@ -39,8 +39,8 @@ class GenerationState(msgspec.Struct, frozen=True):
     """A generation at one moment. Times in ms of Redis' clock; `seq` is the last sequence number taken.
 
     `attempt` counts runs. `handovers` of them were handed over by a stopping worker, `spared` ended with a worker that
-    died and are not charged (`lifecycle.limits`). `neighbours`: how many other jobs its worker had when the lease was last
-    granted or renewed.
+    died and are not charged (`lifecycle.limits`). `neighbours`: how many other jobs its worker had when the lease was
+    last granted or renewed.
     """
 
     record: GenerationRecord
