@@ -2,13 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from support.logs import REQUEST
 from tailrace import keys
-from tailrace.events import Event, GenerationRecord, ItemOpened, Options, Started, Text
+from tailrace.errors import RedisUnavailable
+from tailrace.events import Created, Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.log.codec import from_row
@@ -135,3 +137,54 @@ async def test_deleted_log_is_not_restored(harness: Harness) -> None:
     writer.add(Started(1, 1.0))
     assert (await writer.stopped).outcome is Outcome.GONE
     assert not harness.restored
+
+
+def failing_first(harness: Harness, monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> list[int]:
+    """Let the first two calls of `Log.<name>` raise. Returns a list with the number of each call."""
+    calls: list[int] = []
+    call = getattr(harness.log, name)
+
+    async def fail_first(*args: Any) -> Any:
+        calls.append(len(calls) + 1)
+        if len(calls) <= 2:
+            raise error
+        return await call(*args)
+
+    monkeypatch.setattr(harness.log, name, fail_first)
+    return calls
+
+
+async def test_batches_are_sent_again_until_redis_answers(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = failing_first(harness, monkeypatch, "append", RedisUnavailable("away"))
+    writers = [await harness.writer() for _ in range(3)]
+    for writer in writers:
+        writer.add(Started(1, 1.0))
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(writer.flush() for writer in writers))
+    assert len(calls) == 3
+    assert [message for message in caplog.messages if "transient" in message] == [
+        "append: transient error, will retry: RedisUnavailable: away"
+    ]
+    for writer in writers:
+        assert await harness.events(writer) == [Created(writer.state.record.created / 1000), Started(1, 1.0)]
+
+
+async def test_restore_that_redis_did_not_answer_is_tried_again(
+    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = failing_first(harness, monkeypatch, "restore", RedisUnavailable("away"))
+    writer = await harness.writer()
+    writer.add(Started(1, 1.0))
+    await writer.flush()
+    await redis.delete(*keys.of_generation(writer.generation_id))
+    writer.add(Started(2, 2.0))
+    async with asyncio.timeout(10):
+        await writer.flush()
+    assert len(calls) == 3
+    assert [event for event in await harness.events(writer) if isinstance(event, Started)] == [
+        Started(1, 1.0),
+        Started(2, 2.0),
+    ]
+    assert harness.restored == [writer.generation_id]
