@@ -120,7 +120,7 @@ class ReadableLog:
         `coalesce`: adjacent deltas of one item become one entry, under the id of the last.
         """
         start = "-" if after == START else f"({after}"
-        stored = await self.server.execute_alone("XRANGE", keys.log(generation_id), start, "+", "COUNT", limit)
+        stored = await self.server.read_page("XRANGE", keys.log(generation_id), start, "+", "COUNT", limit)
         if not stored:
             return Page([], after.seq, limit, is_last=True)
         first = from_row(_row(stored[0]))

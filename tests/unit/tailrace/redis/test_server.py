@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.api import eventually
 from support.logs import REQUEST
 from support.logs import record as record_of
 from system.injectors import link
@@ -16,10 +17,10 @@ from tailrace import keys, scripts
 from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log
-from tailrace.redis.server import KEPT_BYTES, RedisServer, ServerRun
+from tailrace.redis.server import KEPT_BYTES, PAGE_READS, RedisServer, ServerRun
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
-WAYS = ["execute", "execute_alone", "read_bulk"]
+WAYS = ["execute", "execute_alone", "read_bulk", "read_page"]
 Config = Callable[[str, str], Awaitable[None]]
 
 
@@ -137,6 +138,41 @@ async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redi
     assert len(await server.execute_alone("GET", "large")) == KEPT_BYTES + 1
     assert (await redis.info("clients"))["connected_clients"] <= kept
     assert kept - before <= 1
+
+
+async def test_read_page_runs_a_few_at_a_time(redis: Redis, server: RedisServer) -> None:
+    blocked = await take_all_turns(redis, server)
+    further = [asyncio.create_task(server.read_page("ECHO", "a")) for _ in range(PAGE_READS)]
+    assert await server.execute("ECHO", "b") == b"b"
+    assert not any(task.done() for task in further)
+    blocked.pop().cancel()
+    assert await asyncio.gather(*further) == [b"a"] * PAGE_READS
+    await server.execute("RPUSH", "list", *range(len(blocked)))
+    await asyncio.gather(*blocked)
+
+
+async def test_read_page_waits_for_its_turn_no_longer_than_for_a_reply(
+    redis: Redis, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocked = await take_all_turns(redis, server)
+    monkeypatch.setattr("tailrace.redis.server.COMMAND_TIMEOUT_S", 0.1)
+    with pytest.raises(RedisUnavailable, match="pages took longer"):
+        await server.read_page("ECHO", "a")
+    await server.execute("RPUSH", "list", *range(len(blocked)))
+    await asyncio.gather(*blocked)
+    assert await server.read_page("ECHO", "a") == b"a"
+
+
+async def take_all_turns(redis: Redis, server: RedisServer) -> list[asyncio.Task[Any]]:
+    """Reads of which each waits for an element of `list`."""
+    reads = [asyncio.create_task(server.read_page("BLPOP", "list", 60)) for _ in range(PAGE_READS)]
+
+    async def are_blocked() -> bool:
+        clients: int = (await redis.info("clients"))["blocked_clients"]
+        return clients == PAGE_READS
+
+    await eventually(are_blocked)
+    return reads
 
 
 async def test_read_bulk_returns_a_string_in_one_buffer_and_keeps_the_connection(redis: Redis) -> None:
