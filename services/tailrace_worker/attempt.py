@@ -5,7 +5,7 @@
                               └─ fenced, cancelled: the upstream is closed, nothing more is written
 
 An answer that the upstream loses before any content is requested again. Later an interruption either leads to another
-attempt (`on_interrupt: restart`) or ends the generation as failed (`fail`). Every end is written by `_finish`.
+attempt (`on_interrupt: restart`) or ends the generation as failed (`fail`). Every end goes through `_finish`.
 """
 
 import asyncio
@@ -15,19 +15,18 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
-from tailrace.events import NO_EXTRA, Delta, Done, Extra, Failure, FinalStatus, ItemOpened, Started
+from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, ItemOpened, Started
 from tailrace.failures import RestartReason, failure
-from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import limit_failure
-from tailrace.lifecycle.termination import CONFIRM_S, terminate
-from tailrace.log import AppendResult, LeaseGrant, Log, Outcome
+from tailrace.lifecycle.termination import terminate
+from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
+from tailrace_worker.ending import Ending
 from tailrace_worker.idle_timeout import IdleTimeout
-from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.token_timings import TokenTimings
 from tailrace_worker.upstream.client import UpstreamClient
@@ -39,9 +38,6 @@ from tailrace_worker.writer import Stopped, Writer
 logger = logging.getLogger(__name__)
 
 RETRY_DELAY_S = 0.2
-CONFIRM_MARGIN_S = 0.25
-"""So long before its retention ends, an ended generation is not written any more: a call that was sent in time may
-reach Redis late, and would bring back what has expired."""
 
 
 class UpstreamInterrupted(Exception):
@@ -65,19 +61,13 @@ class Attempt:
         grant: LeaseGrant,
     ) -> None:
         self.writer = Writer(grant, appender.wake)
+        self.ending = Ending(log, queue, self.writer)
         self._settings = settings
         self._log = log
         self._queue = queue
         self._upstream = upstream
         self._timings = TokenTimings()
         self._redis_ahead_s = grant.now / 1000 - time.time()
-        self._end: tuple[int, Done, Extra] | None = None
-        self._end_sent_at = 0.0
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether `done` is being written, or was. From then on only `finish` may find out who holds the generation."""
-        return self._end is not None
 
     async def run(self, reason: RestartReason) -> None:
         """Write the answer and its end. `reason`: why the attempt before this one ended, if there was one.
@@ -227,75 +217,5 @@ class Attempt:
         if not details.get("usage"):
             details["prompt_bytes"] = prompt_bytes(writer.request)
         done = output.build_done(status, now, error=error, **details)
-        self._end = output.last_seq, done, translator.extra if translator else NO_EXTRA
-        outcome = await self._write_end()
-        if outcome in (Outcome.OK, Outcome.DONE):
-            await self._finalize()
-        if outcome is Outcome.OK:
-            writer.mark_done(done)
-        else:
-            writer.stop(outcome)
+        outcome = await self.ending.write(done, translator.extra if translator else NO_EXTRA)
         logger.info("%s: %s: %s", writer.generation_id, status, outcome)
-
-    async def _write_end(self) -> Outcome:
-        """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
-
-        Raises:
-            Stopped: another process has acquired the generation, or it has expired.
-        """
-        assert self._end is not None
-        writer, last_seq = self.writer, self._end[0]
-        while True:
-            answer = await retry_transient(self._send_end)
-            if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
-                break
-            writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else last_seq)
-            await writer.flush()
-        return answer.outcome
-
-    async def _send_end(self) -> AppendResult:
-        """Send `done` once. `_end_sent_at` is the loop's time of the call that wrote it first, or of the newest one."""
-        assert self._end is not None
-        last_seq, done, extra = self._end
-        if not self.writer.output.done:
-            self._end_sent_at = asyncio.get_running_loop().time()
-        return await self._log.finish(self.writer.generation_id, self.writer.epoch, last_seq, done, extra)
-
-    async def _finalize(self) -> None:
-        await retry_transient(lambda: finalize(self._queue, self.writer.state))
-
-    async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """Check after CONFIRM_S, and after each reconnection until then, that `done` is in the log, or write it again.
-
-        A server that syncs every second and crashes right after `done` restarts without it, and only this worker still
-        has the rows. The task ends CONFIRM_S after the end, or after the last reconnection or loss, plus a round trip.
-        In any case it ends, and nothing is written any more, CONFIRM_MARGIN_S before the retention has passed since
-        `done` was first written; a retention of less than 3 s makes the check earlier. (Without that limit an expired
-        log passed for a lost one: with a retention of 1 s it was restored and expired 11 times in 26 s, measured.)
-        """
-        if not self.writer.output.done:
-            return
-        retention_s = self.writer.state.record.options.retention_s
-        wait_s = min(CONFIRM_S, retention_s - 2 * CONFIRM_MARGIN_S)
-        try:
-            async with asyncio.timeout_at(self._end_sent_at + retention_s - CONFIRM_MARGIN_S):
-                while await self._is_unsure(reconnects, wait_s):
-                    pass
-        except (TimeoutError, Stopped) as error:
-            why = error.outcome if isinstance(error, Stopped) else "its retention is over"
-            logger.warning("%s: the end could not be confirmed: %s", self.writer.generation_id, why)
-        finally:
-            self.writer.stop(Outcome.DONE)  # the appender sends nothing any more
-
-    async def _is_unsure(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
-        """Check the end once, after `wait_s` or a reconnection; whether Redis may lose it after this check.
-
-        Raises:
-            Stopped: another process has acquired the generation, or it has expired.
-        """
-        is_unsure = await reconnects.wait(wait_s)
-        if await self._write_end() is not Outcome.OK:
-            return is_unsure
-        logger.warning("%s: Redis had lost the end; it was written again", self.writer.generation_id)
-        await self._finalize()
-        return True

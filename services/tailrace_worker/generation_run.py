@@ -74,15 +74,15 @@ class GenerationRun:
 
     def resend_from_last(self) -> None:
         """The server has lost this epoch: send the last row again, so that the appender restores the log."""
-        if self._current and not self._current.is_ending:
+        if self._current and not self._current.ending.has_begun:
             self._current.writer.resend(self._current.writer.output.last_seq)
 
     def stop(self, outcome: Outcome) -> None:
         """Another process has acquired or ended the generation: close the upstream and write nothing more."""
-        if self._current and not self._current.is_ending:
+        if self._current and not self._current.ending.has_begun:
             self._current.writer.stop(outcome)
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
         """Wait until the end, if this run wrote it, is on disk; write it again if Redis loses it before."""
         if self._current:
-            await self._current.confirm(reconnects)
+            await self._current.ending.confirm(reconnects)

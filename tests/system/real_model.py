@@ -112,8 +112,8 @@ async def resume_answers(product: Stack, http: aiohttp.ClientSession, model: str
         question = QUESTIONS[number % len(QUESTIONS)]
         body = request(model, question, max_tokens=160, seed=number, temperature=0.8)
         async with http.post(f"{product.url}/v1/generations", json=body) as answer:
-            generation = (await answer.json())["id"]
-        urls = [f"{frontend.url}/v1/generations/{generation}/events" for frontend in product.frontends]
+            generation_id = (await answer.json())["id"]
+        urls = [f"{frontend.url}/v1/generations/{generation_id}/events" for frontend in product.frontends]
         points = [random.randint(1, 15) for _ in range(CUTS)]
         uncut, (resumed, cuts) = await asyncio.gather(whole(http, urls[0]), cut(http, urls, points))
         found = problems(uncut, resumed)

@@ -42,10 +42,10 @@ async def test_every_key_of_a_generation_has_a_ttl_at_all_times(log: Log, redis:
     await assert_ttls(stored, stored, tombstone + LEASE_MS)
     await log.release(record.id, writer.epoch, "another job")
     await assert_ttls(stored, stored, tombstone + LEASE_MS)
-    ender = await LogWriter.acquire(log, record.id, "end", terminating="cancelled")
-    await ender.finish("cancelled")
+    finisher = await LogWriter.acquire(log, record.id, "end", terminating="cancelled")
+    await finisher.finish("cancelled")
     await assert_ttls(RETENTION_MS, RETENTION_MS, tombstone + LEASE_MS)
-    await ender.finish("cancelled")
+    await finisher.finish("cancelled")
     await assert_ttls(RETENTION_MS, RETENTION_MS, tombstone + LEASE_MS)
 
 

@@ -43,8 +43,8 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, writer
     await log.release(writer.generation_id, writer.epoch, "another job")
     await log.create(record_of(id=writer.generation_id, model="other"), REQUEST, "third job")
     await log.restore(writer.state, REQUEST, writer.rows[:2])
-    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
-    await ender.finish("cancelled")
+    finisher = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
+    await finisher.finish("cancelled")
     assert (await stored_entries(redis, writer.generation_id))[:-1] == before
 
 
@@ -58,7 +58,7 @@ async def test_finite_concurrent_finishers_write_one_done(log: Log, writer: LogW
         status = statuses[number % 4]
         if by == "one attempt":
             return (await writer.finish(status)).outcome
-        grant = await log.acquire(writer.generation_id, f"ender {number}", terminating=status)
+        grant = await log.acquire(writer.generation_id, f"finisher {number}", terminating=status)
         return (await LogWriter(log, grant).finish(status)).outcome if grant.state else grant.outcome
 
     outcomes = await asyncio.gather(*map(finish, range(finishers)))

@@ -52,6 +52,6 @@ async def test_full_server_without_scripts_still_ends_a_running_generation(
 ) -> None:
     await fill_memory()
     await redis.script_flush()
-    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="failed")
+    finisher = await LogWriter.acquire(log, writer.generation_id, "end", terminating="failed")
     await redis.script_flush()
-    assert (await ender.finish("failed")).outcome is Outcome.OK
+    assert (await finisher.finish("failed")).outcome is Outcome.OK

@@ -117,8 +117,8 @@ async def test_append_out_of_memory_is_refused_and_every_call_that_ends_a_genera
     assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
     await log.touch_presence([writer.generation_id])
     assert await log.release(other.generation_id, other.epoch, "another job") is Outcome.OK
-    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="failed")
-    assert (await ender.finish("failed")).outcome is Outcome.OK
+    finisher = await LogWriter.acquire(log, writer.generation_id, "end", terminating="failed")
+    assert (await finisher.finish("failed")).outcome is Outcome.OK
     assert (await log.state(writer.generation_id)).status == "failed"
     assert await log.delete(writer.generation_id) is Outcome.OK
 

@@ -122,7 +122,7 @@ async def test_requeue_of_a_finished_deleted_or_missing_generation_is_refused(
 
 
 async def test_requeue_of_a_terminating_generation_is_refused(log: Log, redis: Redis, writer: LogWriter) -> None:
-    ender = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
+    finisher = await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
     await expire_lease(redis, writer.generation_id)
     for release in (log.release, log.requeue_expired):
-        assert await release(writer.generation_id, ender.epoch, "another job") is Outcome.TERMINATING
+        assert await release(writer.generation_id, finisher.epoch, "another job") is Outcome.TERMINATING

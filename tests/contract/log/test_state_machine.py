@@ -165,8 +165,8 @@ class GenerationMachine(RuleBasedStateMachine):
 
     @rule(status=STATUSES)
     def cancel(self, status: FinalStatus) -> None:
-        if ender := self.acquire(self.new_name(), "", status):
-            assert self.finish_with(ender, status).outcome is Outcome.OK
+        if finisher := self.acquire(self.new_name(), "", status):
+            assert self.finish_with(finisher, status).outcome is Outcome.OK
 
     # Writing
 

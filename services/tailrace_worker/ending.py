@@ -1,0 +1,119 @@
+"""The end of a generation: `done` is written onto the sequence number that was folded, and confirmed.
+
+    write ──▶ finalize ──▶ confirm … until Redis has it on disk
+      ▲                       │
+      └── the server has lost it, or rows before it ──┘
+
+A server that syncs every second and crashes right after `done` restarts without it, and only this worker still has the
+rows. So the worker keeps them for a while, and writes the end again if the server comes back without it.
+"""
+
+import asyncio
+import logging
+
+from tailrace.events import Done, Extra
+from tailrace.lifecycle.finalization import finalize
+from tailrace.lifecycle.termination import CONFIRM_S
+from tailrace.log import AppendResult, Log, Outcome
+from tailrace.queue import Queue
+from tailrace_worker.reconnect_signal import ReconnectSignal
+from tailrace_worker.retry import retry_transient
+from tailrace_worker.writer import Stopped, Writer
+
+logger = logging.getLogger(__name__)
+
+CONFIRM_MARGIN_S = 0.25
+"""So long before its retention ends, an ended generation is not written any more: a call that was sent in time may
+reach Redis late, and would bring back what has expired."""
+
+
+class Ending:
+    """The end that one attempt writes."""
+
+    def __init__(self, log: Log, queue: Queue, writer: Writer) -> None:
+        self._log = log
+        self._queue = queue
+        self._writer = writer
+        self._final: tuple[int, Done, Extra] | None = None
+        self._sent_at = 0.0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether `done` is being written, or was. From then on only `finish` may find out who holds the generation."""
+        return self._final is not None
+
+    async def write(self, done: Done, extra: Extra) -> Outcome:
+        """End the generation, whose rows are all in the log. OK: by this call; otherwise why not.
+
+        Raises:
+            Stopped: another process has acquired the generation, or it has expired.
+        """
+        self._final = self._writer.output.last_seq, done, extra
+        outcome = await self._write()
+        if outcome in (Outcome.OK, Outcome.DONE):
+            await self._finalize()
+        if outcome is Outcome.OK:
+            self._writer.mark_done(done)
+        else:
+            self._writer.stop(outcome)
+        return outcome
+
+    async def confirm(self, reconnects: ReconnectSignal) -> None:
+        """Check after CONFIRM_S, and after each reconnection until then, that `done` is in the log, or write it again.
+
+        The task ends CONFIRM_S after the end, or after the last reconnection or loss, plus a round trip. In any case it
+        ends, and nothing is written any more, CONFIRM_MARGIN_S before the retention has passed since `done` was first
+        written; a retention of less than 3 s makes the check earlier. (Without that limit an expired log passed for a
+        lost one: with a retention of 1 s it was restored and expired 11 times in 26 s, measured.)
+        """
+        if not self._writer.output.done:
+            return
+        retention_s = self._writer.state.record.options.retention_s
+        wait_s = min(CONFIRM_S, retention_s - 2 * CONFIRM_MARGIN_S)
+        try:
+            async with asyncio.timeout_at(self._sent_at + retention_s - CONFIRM_MARGIN_S):
+                while await self._is_unsure(reconnects, wait_s):
+                    pass
+        except (TimeoutError, Stopped) as error:
+            why = error.outcome if isinstance(error, Stopped) else "its retention is over"
+            logger.warning("%s: the end could not be confirmed: %s", self._writer.generation_id, why)
+        finally:
+            self._writer.stop(Outcome.DONE)  # the appender sends nothing any more
+
+    async def _is_unsure(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
+        """Check the end once, after `wait_s` or a reconnection; whether Redis may lose it after this check.
+
+        Raises:
+            Stopped: another process has acquired the generation, or it has expired.
+        """
+        is_unsure = await reconnects.wait(wait_s)
+        if await self._write() is not Outcome.OK:
+            return is_unsure
+        logger.warning("%s: Redis had lost the end; it was written again", self._writer.generation_id)
+        await self._finalize()
+        return True
+
+    async def _write(self) -> Outcome:
+        """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
+
+        Raises:
+            Stopped: another process has acquired the generation, or it has expired.
+        """
+        assert self._final is not None
+        while True:
+            answer = await retry_transient(self._send)
+            if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
+                return answer.outcome
+            self._writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else self._final[0])
+            await self._writer.flush()
+
+    async def _send(self) -> AppendResult:
+        """Send `done` once. `_sent_at` is the loop's time of the call that wrote it first, or of the newest one."""
+        assert self._final is not None
+        last_seq, done, extra = self._final
+        if not self._writer.output.done:
+            self._sent_at = asyncio.get_running_loop().time()
+        return await self._log.finish(self._writer.generation_id, self._writer.epoch, last_seq, done, extra)
+
+    async def _finalize(self) -> None:
+        await retry_transient(lambda: finalize(self._queue, self._writer.state))

@@ -1,0 +1,63 @@
+"""Attempts at one generation on a real log, with a scripted upstream."""
+
+import json
+from collections.abc import AsyncGenerator
+
+import pytest
+from redis.asyncio import Redis
+
+from support.queues import queue_on
+from support.stored_log import done_of_log
+from tailrace.events import Done, Json
+from tailrace.ids import new_generation_id, new_token
+from tailrace.log import Log
+from tailrace.settings import Settings
+from tailrace_worker import attempt
+from tailrace_worker.appender import Appender
+from tailrace_worker.attempt import Attempt
+from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream.dialect import Dialect
+from tailrace_worker.upstream.dialects import DEFAULT_DIALECT
+
+MAX_ATTEMPTS = 2
+
+
+class AttemptHarness:
+    """One generation, and the attempts at it."""
+
+    def __init__(self, redis: Redis, log: Log) -> None:
+        self.log = log
+        self.queue = queue_on(redis)
+        self.settings = Settings(max_attempts=MAX_ATTEMPTS)
+        self.upstream = UpstreamClient(self.settings)
+        self.appender = Appender(log, self.queue.index.register)
+        self.generation_id = new_generation_id()
+
+    async def attempt(self) -> Attempt:
+        grant = await self.log.acquire(self.generation_id, new_token(), worker="this worker")
+        return Attempt(self.settings, self.log, self.queue, self.appender, self.upstream, grant)
+
+    async def done(self) -> Done:
+        done = await done_of_log(self.log, self.generation_id)
+        assert done is not None
+        return done
+
+
+class ScriptedDialect:
+    """A dialect whose every stream has these payloads, one a read: chunks, or bytes as they are.
+
+    `closed` counts the streams that were closed.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *payloads: Json | bytes) -> None:
+        self.closed = 0
+        self._payloads = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in payloads]
+        monkeypatch.setattr(attempt, "DIALECTS", {DEFAULT_DIALECT: Dialect(self._open, ChatTranslator)})
+
+    async def _open(self, _: UpstreamClient, __: Json) -> AsyncGenerator[list[bytes], None]:
+        try:
+            for payload in self._payloads:
+                yield [payload]
+        finally:
+            self.closed += 1
