@@ -43,8 +43,8 @@ Rate = Annotated[float, Meta(gt=0)] | None
 StatusCode = Annotated[int, Meta(ge=200, le=599)]
 
 WRITES_BEFORE_YIELDING = 5
-"""A lost connection is reported between two turns of the event loop, and asyncio logs a warning for each write to it
-after the fifth in one turn. Tokens that are late by a busy loop are written in such bursts."""
+"""Without a rate, and after a delay of the event loop, deltas are written in bursts. Between so many writes the other
+answers have their turn."""
 
 
 class ScriptError(ValueError):

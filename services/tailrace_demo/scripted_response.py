@@ -1,7 +1,8 @@
 """The response that plays a script to one client.
 
-One task plays the steps while another waits in `receive()`, so a disconnect is noticed at once, even during a pause. An
-answer without `stream` is the fold of the streamed one.
+One task plays the steps while another waits in `receive()`, so a disconnect is noticed at once, even during a pause. A
+step that would write to a lost connection waits there until the other task has received the disconnect. An answer
+without `stream` is the fold of the streamed one.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace_demo.calls import Calls
 from tailrace_demo.chunks import Envelope, encode_json
+from tailrace_demo.client_connection import SCOPE, while_connected
 from tailrace_demo.completion import completion
 from tailrace_demo.script import EndOfFile, Reset, Step
 
@@ -96,8 +98,9 @@ class ScriptedResponse(Response):
         self._calls = calls
         self._body_type: type[StreamedBody | FoldedBody] = StreamedBody if stream else FoldedBody
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        playing = asyncio.create_task(self._play(self._body_type(send, self._calls)))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = self._body_type(while_connected(send, scope[SCOPE]), self._calls)
+        playing = asyncio.create_task(self._play(body))
         leaving = asyncio.create_task(disconnected(receive))
         try:
             await asyncio.wait({playing, leaving}, return_when=asyncio.FIRST_COMPLETED)
