@@ -7,7 +7,6 @@ come.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -44,8 +43,12 @@ class RedisProtocol(asyncio.Protocol):
         self.active = True
 
     def write(self, parts: Iterable[bytes]) -> None:
-        """Write without waiting. The reading side notices a broken connection."""
-        with contextlib.suppress(OSError, RuntimeError):  # RuntimeError: uvloop, just closed
+        """Write without waiting; nothing, once the connection is lost. The reading side reports the loss.
+
+        (After a failed write the report comes one turn of the event loop later. Until then asyncio discards what is
+        written, and logs a warning for each write after the fifth; uvloop raises once it has closed the socket.)
+        """
+        if not self._transport.is_closing():
             self._transport.writelines(parts)
 
     def data_received(self, data: bytes) -> None:

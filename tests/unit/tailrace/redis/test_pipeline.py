@@ -5,6 +5,7 @@ import random
 import re
 
 import pytest
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
@@ -53,6 +54,19 @@ async def test_lost_connection_fails_every_waiting_call_and_is_replaced(pipeline
     for error in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(error, RedisConnectionError)
     assert await pipeline.execute([("ECHO", "a")]) == [b"a"]
+
+
+async def test_batches_of_one_turn_write_nothing_after_the_connection_is_lost(
+    pipeline: Pipeline, valkey: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server closes the connection between two turns: the second write fails, and the others follow in its turn."""
+    [own] = await pipeline.execute([("CLIENT", "ID")])
+    waiting = [asyncio.create_task(pipeline.execute([("ECHO", "a")])) for _ in range(20)]
+    with BlockingRedis.from_url(valkey.url) as blocking:  # the loop does not run meanwhile
+        blocking.client_kill_filter(_id=str(own))
+    for error in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(error, RedisConnectionError)
+    assert [record.message for record in caplog.records] == []
 
 
 async def test_connection_that_swallows_everything_is_given_up(
