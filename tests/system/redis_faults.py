@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from support.stack import Process
 from system.chaos_stack import LEASE_S, ChaosStack
 from system.checker import Case, waits
 from system.injectors import Snapshot, delete_data, leave_memory
@@ -14,6 +15,7 @@ from system.readers import Reader
 from system.wire_client import ask
 
 KEEPALIVE_S = 3.0
+HOLD_OFF_S = 3.0  # of a sweeper after a restart of the server, by `lifecycle.sweeper`, with a lease of LEASE_S
 ACCEPTED_S = 0.1  # from the creation until the client has read that it was accepted
 FULL = frozenset({"out_of_memory"})
 Window = tuple[float, float]
@@ -67,24 +69,28 @@ def _judge_vanished(run: Run, load: Load, windows: Sequence[Window]) -> None:
 
 
 async def rolled_back_end(run: Run) -> None:
-    """Clients have read the end, then the server loses it: later readers must read the same end."""
-    async with run.stack(workers=1, frontends=1) as stack:
-        load = run.load(stack)
+    """Clients have read the end, then the server loses it: later readers must read the same end.
+
+    The owner runs every generation, and is the only process that has the ends. In every other round the server restarts
+    with running generations whose leases have expired, and the owner is stopped until half of the sweepers' hold-off
+    has passed. A sweeper that did not hold off would have given the generations to the rival by then.
+    """
+    async with run.stack(workers=2, frontends=1) as stack:
+        load, (owner, rival) = run.load(stack), stack.workers
         for turn in range(run.size["rounds"]):
-            playing = [
-                asyncio.create_task(load.play(run.plan(20, 20.0), hop=0)) for _ in range(run.size["generations"])
-            ]
+            rival.send(signal.SIGSTOP)  # so that the owner takes all of them
+            plans = [run.plan(20, 20.0) for _ in range(run.size["generations"])]
+            playing = [asyncio.create_task(load.play(plan, hop=0)) for plan in plans]
             expected = len(load.cases) + len(playing)
             await stack.until(partial(_accepted, load, expected), 20, "not accepted")
-            leases_expire = turn % 2 == 0  # all run, and every lease expires while the server is away
-            await asyncio.sleep(run.rng.uniform(0.3, 0.6) if leases_expire else run.rng.uniform(0, 0.3))
+            owner_is_late = turn % 2 == 0
+            if owner_is_late:
+                await stack.until(partial(_have_begun, load, expected), 20, "not begun")
+            await asyncio.sleep(run.rng.uniform(0, 0.3))
             snapshot = Snapshot(stack.redis)
             await asyncio.gather(*playing)
             await asyncio.sleep(run.rng.uniform(0, 0.3))
-            stack.redis.kill()
-            snapshot.roll_back()
-            await asyncio.sleep(LEASE_S if leases_expire else 0)
-            stack.redis.start()
+            await _lose_ends(stack, snapshot, owner if owner_is_late else None, rival)
             await asyncio.sleep(LEASE_S + 3.5)
             await load.reread()
             run.runs += len(playing)
@@ -92,6 +98,24 @@ async def rolled_back_end(run: Run) -> None:
         for case in load.cases:
             calls = await stack.calls(case.plan.tag)
             run.check(calls["started"] == 1, "run again", f"{case.plan.tag}: {calls}")
+        restored = owner.output.count("Redis had lost the end; it was written again")
+        run.check(restored > 0, "no effect", "no lost end was written again")
+        run.notes.append(f"{len(load.cases)} ends, {restored} of them written again after the server had lost them")
+
+
+async def _lose_ends(stack: ChaosStack, snapshot: Snapshot, late_owner: Process | None, rival: Process) -> None:
+    """Restart the server with the data of the snapshot; a late owner does not run from before that until after it."""
+    if late_owner:
+        late_owner.send(signal.SIGSTOP)
+    stack.redis.kill()
+    snapshot.roll_back()
+    rival.send(signal.SIGCONT)
+    if late_owner:
+        await asyncio.sleep(LEASE_S)  # no lease in the snapshot outlasts this
+    stack.redis.start()
+    if late_owner:
+        await asyncio.sleep(HOLD_OFF_S / 2)
+        late_owner.send(signal.SIGCONT)
 
 
 async def rolled_back_orphans(run: Run) -> None:
