@@ -17,7 +17,6 @@ from typing import Any
 
 from tailrace.events import (
     NO_EXTRA,
-    Delta,
     Done,
     Entry,
     Event,
@@ -43,14 +42,14 @@ def encode(record: GenerationRecord, entry: Entry) -> bytes:
     return encoder(record, entry.event, entry.extra) if encoder else b""
 
 
-def _delta(record: GenerationRecord, event: Delta, extra: Extra) -> bytes:
+def _delta(record: GenerationRecord, event: Text | Reasoning | Refusal | ToolArguments, extra: Extra) -> bytes:
     if extra is NO_EXTRA:
         return _chunk(record, _choice(event.choice, _delta_fields(event)))
     fields = _delta_fields(event, extra.call) if event.text or extra.call else {}
     return _chunk(record, _choice(event.choice, fields | extra.delta, extra.choice), extra.chunk_fields)
 
 
-def _delta_fields(event: Delta, call: Json | None = None) -> Json:
+def _delta_fields(event: Text | Reasoning | Refusal | ToolArguments, call: Json | None = None) -> Json:
     match event:
         case Text():
             return {"content": event.text}
@@ -58,10 +57,8 @@ def _delta_fields(event: Delta, call: Json | None = None) -> Json:
             return {event.key: event.text}
         case Refusal():
             return {"refusal": event.text}
-        case ToolArguments():
-            function = {"function": {"arguments": event.text}} if event.text else {}
-            return {"tool_calls": [{"index": event.tool, **function, **(call or {})}]}
-    raise TypeError(f"not a delta: {event!r}")
+    function = {"function": {"arguments": event.text}} if event.text else {}
+    return {"tool_calls": [{"index": event.tool, **function, **(call or {})}]}
 
 
 def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> bytes:

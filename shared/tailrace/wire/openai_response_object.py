@@ -56,6 +56,8 @@ REFUSAL = Part("refusal", "refusal", "content_index", "content_part", "refusal")
 REASONING = Part("reasoning_text", "text", "content_index", "content_part", "reasoning_text")
 SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part", "reasoning_summary_text")
 
+MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
+
 PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
 
 
@@ -114,14 +116,9 @@ def ended(context: Context, done: Done) -> Json:
 
 
 def part_of(context: Context, item_type: str) -> Part:
-    match item_type:
-        case "text":
-            return TEXT
-        case "refusal":
-            return REFUSAL
-        case "reasoning":
-            return SUMMARY if context.record.reasoning_summary else REASONING
-    raise ValueError(f"an item without parts: {item_type}")
+    if item_type == "reasoning":
+        return SUMMARY if context.record.reasoning_summary else REASONING
+    return MESSAGE_PARTS[item_type]
 
 
 def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
