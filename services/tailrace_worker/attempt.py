@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from itertools import count
 from typing import Any
 
 from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, ItemOpened, Started
@@ -125,7 +126,7 @@ class Attempt:
         """Request an answer and write it. A connection that is lost before any content is retried."""
         dialect, retries = DIALECTS[DEFAULT_DIALECT], self._settings.upstream_retries
         logprobs = self.writer.state.record.logprobs
-        for retry in range(retries + 1):
+        for retry in count():
             translator = dialect.translator(first_item=first_item, logprobs=logprobs)
             try:
                 async with aclosing(dialect.open(self._upstream, self.writer.request)) as stream:

@@ -12,7 +12,10 @@ import pytest
 from support.api import Api
 from tailrace_cli.embedded import free_port
 
-ENVIRONMENT = {"PATH": os.environ["PATH"]}
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},  # coverage.py's
+}
 
 
 @pytest.fixture

@@ -183,16 +183,17 @@ class RedisServer:
             await self._pool.release(connection)
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], retries: int) -> T:
-        for retry in range(retries + 1):
+        retry = 0
+        while True:
             try:
                 return await call()
             except ConnectionInterrupted as error:
                 if retry == retries:
                     raise translated(error) from error
                 await asyncio.sleep(BACKOFF_S * 2**retry * random.uniform(0.5, 1))  # noqa: S311 - spreads load
+                retry += 1
             except (RedisError, OSError) as error:
                 raise translated(error) from error
-        raise AssertionError("unreachable")
 
     # ── the server itself ───────────────────────────────────────────────────────────────────────────────────────────
 
