@@ -1,5 +1,8 @@
 """The sweeper on a real server. Time passes by writing the fields of the state."""
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -9,13 +12,15 @@ from redis.asyncio import Redis
 from support.queues import queue_on, submit
 from support.stored_log import done_of_log
 from tailrace import keys
+from tailrace.errors import CorruptEntry, RedisRefused, RedisUnavailable
 from tailrace.events import Done, GenerationRecord, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle import sweeper
 from tailrace.lifecycle.sweeper import Sweeper
-from tailrace.log import Log
+from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS, GenerationState
 from tailrace.queue import QUARANTINE
+from tailrace.redis.server import ServerRun
 
 MAX_ATTEMPTS = 2
 
@@ -66,6 +71,23 @@ class Harness:
 
     async def unfinished(self) -> list[str]:
         return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.index.list_unfinished(shard)]
+
+
+def returning(value: Any) -> Callable[..., Awaitable[Any]]:
+    async def call(*_: Any) -> Any:
+        return value
+
+    return call
+
+
+def raising(*errors: BaseException) -> Callable[..., Awaitable[Any]]:
+    """A call that raises one error a time."""
+    left = iter(errors)
+
+    async def call(*_: Any, **__: Any) -> Any:
+        raise next(left)
+
+    return call
 
 
 @pytest.fixture
@@ -229,3 +251,106 @@ async def test_sweeper_holds_off_while_the_server_is_young(harness: Harness, mon
     await harness.set(generation_id, lease=1)
     await harness.sweep()
     assert (await harness.log.state(generation_id)).status == "running"
+
+
+async def test_sweeper_that_finds_another_server_while_it_sweeps_judges_nothing(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The states may be older data, which live workers are about to replace."""
+    generation_id = await harness.running()
+    await harness.sweep()
+    await harness.set(generation_id, lease=1)
+    states = harness.log.states
+
+    async def restart_after_reading(ids: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
+        read = await states(ids)
+        monkeypatch.setattr(harness.log.server, "run", returning(ServerRun("another", 0.0)))
+        return read
+
+    monkeypatch.setattr(sweeper, "HOLD_OFF_S", 3600.0)
+    monkeypatch.setattr(harness.log, "states", restart_after_reading)
+    await harness.sweep()
+    assert (await harness.log.state(generation_id)).status == "running"
+
+
+@pytest.mark.parametrize("fate", ["deleted", "lost"])
+async def test_sweeper_removes_a_generation_that_vanishes_while_it_is_judged(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, fate: str
+) -> None:
+    generation_id = await harness.submitted()
+    await harness.set(generation_id, deadline=1)
+    read = await harness.log.states([generation_id])
+    monkeypatch.setattr(harness.log, "states", returning(read))
+    if fate == "deleted":
+        await harness.log.delete(generation_id)
+    else:
+        await harness.redis.delete(*keys.of_generation(generation_id))
+    assert await harness.unfinished() == [generation_id]
+    await harness.sweep()
+    assert await harness.unfinished() == []
+
+
+async def test_sweeper_ends_what_has_to_end_on_a_full_server(
+    harness: Harness, fill_memory: Callable[[], Awaitable[None]], caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, late = await harness.running(), await harness.running()
+    await harness.set(lost, lease=1)
+    await harness.set(late, lease=1, deadline=1)
+    await fill_memory()
+    await harness.sweep()
+    assert (await harness.done(late)).status == "failed"
+    assert (await harness.log.state(lost)).status != "failed"
+    assert [record.levelname for record in caplog.records if lost in record.message and "sweep" in record.message] == [
+        "WARNING"
+    ]
+
+
+async def test_sweep_stops_where_redis_becomes_unavailable(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    generation_id = await harness.running()
+    await harness.set(generation_id, lease=1)
+    monkeypatch.setattr(harness.log, "requeue_expired", raising(RedisUnavailable()))
+    with pytest.raises(RedisUnavailable):
+        await harness.sweep()
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_sweeper_enqueues_no_run_of_a_generation_whose_lease_was_renewed_meanwhile(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation_id = await harness.running()
+    state = await harness.log.state(generation_id)
+    await harness.set(generation_id, lease=1)
+    requeue = harness.log.requeue_expired
+
+    async def renew_first(*arguments: Any, **options: Any) -> Outcome:
+        await harness.log.renew([(generation_id, state.epoch, False)])
+        return await requeue(*arguments, **options)
+
+    monkeypatch.setattr(harness.log, "requeue_expired", renew_first)
+    await harness.sweep()
+    assert (await harness.log.state(generation_id)).status == "running"
+    assert await harness.queue.jobs.depth() == 0
+
+
+async def test_sweeper_goes_on_after_every_kind_of_error(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    errors = [RedisUnavailable(), RedisRefused(detail="no permission"), ZeroDivisionError(), asyncio.CancelledError()]
+    monkeypatch.setattr(harness.sweeper, "_period_s", 0.0)
+    monkeypatch.setattr(harness.sweeper, "sweep", raising(*errors))
+    with pytest.raises(asyncio.CancelledError):
+        await harness.sweeper.run()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
+
+
+def test_sweeper_forgets_old_suspicions_once_there_are_many(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
+    old, recent = 1000.0 - 2 * sweeper.NEVER_CREATED_S, 1000.0 - sweeper.NEVER_CREATED_S - 1
+    suspected = {f"old {n}": old for n in range(9_999)} | {"recent": recent}
+    harness.sweeper._suspected_since = suspected
+    assert harness.sweeper._for_longer_than(sweeper.NEVER_CREATED_S, "recent")
+    assert len(harness.sweeper._suspected_since) == 10_000
+    assert not harness.sweeper._for_longer_than(sweeper.NEVER_CREATED_S, "new")
+    assert harness.sweeper._suspected_since == {"recent": recent, "new": 1000.0}
