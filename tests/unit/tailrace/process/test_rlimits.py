@@ -1,9 +1,12 @@
 """The limit of open files, raised in processes of their own."""
 
+import resource
 import subprocess
 import sys
 
 import pytest
+
+from tailrace.process.rlimits import SPARE, raise_open_file_limit
 
 PROCESS = """
 import logging, resource, sys
@@ -43,3 +46,20 @@ def test_limit_too_low_for_the_connections_is_logged(process: str) -> None:
     limits, logged = run_process(process, 3897)
     assert limits == "4096 4096"
     assert "the limit of open files is 4096, too low for the configured 3897 connections" in logged
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_limit_that_the_system_does_not_raise_is_judged_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    """macOS enforces a lower limit than it reports."""
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (512, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    raise_open_file_limit(512 - SPARE)
+    assert caplog.messages == []
+    raise_open_file_limit(512 - SPARE + 1)
+    assert "the limit of open files is 512, too low" in caplog.text

@@ -7,6 +7,8 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
+from tailrace.errors import RedisUnavailable
+from tailrace.redis import bulk_reader
 from tailrace.redis.bulk_reader import HEADER_BYTES, BulkReader, ErrorReply
 from tailrace.redis.server import RedisServer
 from tailrace_cli.embedded import EmbeddedServer
@@ -122,3 +124,45 @@ async def test_cancelled_read_leaves_no_reply_for_the_next_command(redis: Redis)
         await asyncio.wait([reading])
         assert bytes(await server.read_bulk("ECHO", "next") or b"") == b"next"
         assert await server.execute_alone("ECHO", "other") == b"other"
+
+
+@pytest.mark.parametrize("rest", [b"abc\r\n", None])
+async def test_reply_for_a_reader_that_has_left_is_dropped(rest: bytes | None) -> None:
+    reader = BulkReader()
+    feed(reader, b"$3\r\n", 64)
+    reader.reply.cancel()
+    if rest is None:
+        reader.connection_lost(ConnectionResetError())
+    else:
+        feed(reader, rest, 64)
+    assert reader.reply.cancelled()
+
+
+async def test_read_on_a_closed_connection_is_sent_on_another(redis: Redis) -> None:
+    """An idle connection of the pool may close between the pool's check and the command."""
+    server = RedisServer(redis)
+    await redis.set("key", "value")
+    taken: list[Any] = []
+    get_connection = redis.connection_pool.get_connection
+
+    async def closed_at_first(*arguments: Any) -> Any:
+        taken.append(connection := await get_connection(*arguments))
+        if len(taken) == 1:
+            connection._writer.transport.close()
+        return connection
+
+    redis.connection_pool.get_connection = closed_at_first
+    assert bytes(await server.read_bulk("GET", "key") or b"") == b"value"
+    assert len(taken) == 2
+
+
+async def test_read_without_a_reply_in_time_closes_its_connection(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk_reader, "COMMAND_TIMEOUT_S", 0.1)
+    server = RedisServer(redis)
+    before = await server.execute_alone("CLIENT", "ID")
+    with pytest.raises(RedisUnavailable, match="no reply in time"):
+        await server.read_bulk("BLPOP", "no such list", 60)
+    assert bytes(await server.read_bulk("ECHO", "next") or b"") == b"next"
+    assert await server.execute_alone("CLIENT", "ID") != before

@@ -2,6 +2,7 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from tailrace.errors import Misconfigured
@@ -59,3 +60,19 @@ async def test_error_of_a_mistake_is_not_transient(redis: Redis) -> None:
     with pytest.raises(ResponseError) as refused:
         await redis.execute_command("NO SUCH COMMAND")
     assert not isinstance(refused.value, TRANSIENT_ERRORS)
+
+
+async def test_write_that_the_event_loop_refuses_is_a_lost_connection(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """uvloop raises RuntimeError for a socket that has just been closed."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("unable to perform operation on <TCPTransport closed=True>; the handler is closed")
+
+    connection = await redis.connection_pool.get_connection()
+    with monkeypatch.context() as refusing:
+        refusing.setattr(connection._writer, "writelines", refuse)
+        with pytest.raises(RedisConnectionError, match="the handler is closed"):
+            await connection.send_command("PING")
+    await redis.connection_pool.release(connection)

@@ -89,3 +89,8 @@ async def test_empty_batch_sends_nothing() -> None:
         assert await Pipeline(redis).execute([]) == []
         with pytest.raises(RedisError):
             await Pipeline(redis).execute([("PING",)])
+
+
+async def test_reset_before_the_first_command_changes_nothing(pipeline: Pipeline) -> None:
+    pipeline.reset()
+    assert await pipeline.execute([("ECHO", "a")]) == [b"a"]
