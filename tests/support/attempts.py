@@ -1,5 +1,6 @@
 """Attempts at one generation on a real log, with a scripted upstream."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 
@@ -47,17 +48,25 @@ class AttemptHarness:
 class ScriptedDialect:
     """A dialect whose every stream has these payloads, one a read: chunks, or bytes as they are.
 
-    `closed` counts the streams that were closed.
+    An error is raised in its place; an event is waited for. `opened` and `closed` count the streams.
     """
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *payloads: Json | bytes) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *payloads: Json | bytes | Exception | asyncio.Event) -> None:
+        self.opened = 0
         self.closed = 0
-        self._payloads = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in payloads]
+        self._payloads = payloads
         monkeypatch.setattr(attempt, "DIALECTS", {DEFAULT_DIALECT: Dialect(self._open, ChatTranslator)})
 
     async def _open(self, _: UpstreamClient, __: Json) -> AsyncGenerator[list[bytes], None]:
+        self.opened += 1
         try:
             for payload in self._payloads:
-                yield [payload]
+                await asyncio.sleep(0)  # as for a socket: other tasks run
+                if isinstance(payload, Exception):
+                    raise payload
+                if isinstance(payload, asyncio.Event):
+                    await payload.wait()
+                else:
+                    yield [payload if isinstance(payload, bytes) else json.dumps(payload).encode()]
         finally:
             self.closed += 1

@@ -188,3 +188,24 @@ async def test_restore_that_redis_did_not_answer_is_tried_again(
         Started(2, 2.0),
     ]
     assert harness.restored == [writer.generation_id]
+
+
+async def test_appender_sends_nothing_for_writers_without_a_batch(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer that was stopped after it had woken the appender has dropped its batch."""
+    sizes: list[int] = []
+    append = harness.log.append
+
+    async def counted(batches: list[AppendBatch]) -> object:
+        sizes.append(len(batches))
+        return await append(batches)
+
+    monkeypatch.setattr(harness.log, "append", counted)
+    stopped, fine = await harness.writer(), await harness.writer()
+    stopped.add(Started(1, 1.0))
+    stopped.stop(Outcome.FENCED)
+    await asyncio.sleep(0.01)
+    fine.add(Started(1, 1.0))
+    await fine.flush()
+    assert sizes == [1]

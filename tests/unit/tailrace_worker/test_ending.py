@@ -11,13 +11,14 @@ from support.attempts import AttemptHarness, ScriptedDialect
 from support.chat_chunks import end, text_chunk
 from support.logs import record as record_of
 from support.queues import submit
-from support.stored_log import Snapshot, expire, lose, stored_entries
+from support.stored_log import Snapshot, done_of_log, expire, lose, stored_entries
 from tailrace import keys
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Options
 from tailrace.ids import new_generation_id
 from tailrace.lifecycle import finalization
-from tailrace.log import AppendResult
+from tailrace.lifecycle.termination import terminate
+from tailrace.log import AppendResult, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
@@ -40,6 +41,32 @@ async def test_ending_runs_every_step_of_finalize(harness: AttemptHarness, monke
     await (await harness.attempt()).run("worker_lost")
     assert finalized == [harness.generation_id]
     assert await harness.queue.load("anna") == (0, 0, None)
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_end_of_a_fenced_attempt_is_not_written(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, has_ended: bool
+) -> None:
+    """A cancel acquires the log after the answer was folded; it has or has not written its end."""
+    finish = harness.log.finish
+
+    async def cancel_first(generation_id: str, *arguments: Any) -> AppendResult:
+        monkeypatch.undo()
+        if has_ended:
+            await terminate(harness.log, harness.queue, generation_id, "cancelled")
+        else:
+            await harness.log.acquire(generation_id, "a canceller", terminating="cancelled")
+        return await finish(generation_id, *arguments)
+
+    ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
+    monkeypatch.setattr(harness.log, "finish", cancel_first)
+    attempt = await harness.attempt()
+    await attempt.run("worker_lost")
+    assert attempt.writer.output.done is None
+    assert attempt.writer.stopped.result().outcome is (Outcome.DONE if has_ended else Outcome.FENCED)
+    done = await done_of_log(harness.log, harness.generation_id)
+    assert (done and done.status) == ("cancelled" if has_ended else None)
+    assert (await harness.queue.load("anna"))[1] == (not has_ended)
 
 
 MakeEnded = Callable[[int], Awaitable[Attempt]]

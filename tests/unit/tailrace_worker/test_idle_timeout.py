@@ -43,3 +43,9 @@ async def test_idle_timeout_lets_other_errors_pass() -> None:
     with pytest.raises(KeyError):
         async with IdleTimeout(60, 60):
             raise KeyError
+
+
+async def test_idle_timeout_without_any_time_fires_at_once() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5), IdleTimeout(0.0, 60):
+            await asyncio.Event().wait()

@@ -167,3 +167,18 @@ async def test_row_costs_about_250_bytes_of_memory_beside_its_text(harness: Harn
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (after - before) / rows - size < 275
+
+
+async def test_rows_are_not_sent_again_while_a_batch_is_in_flight(harness: Harness) -> None:
+    """The result of that batch shows what Redis lacks."""
+    harness.writer.add(Text(0, "a"))
+    first, wake_ups = harness.writer.freeze(), harness.wake_ups
+    harness.writer.resend(-1)
+    assert harness.writer.freeze() is first
+    assert harness.wake_ups == wake_ups
+    harness.writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 1))
+    harness.writer.resend(LAST_SEQ)
+    again = harness.writer.freeze()
+    assert again is not None
+    assert [row.value for row in again.rows] == ["a"]
+    assert harness.wake_ups == wake_ups + 1

@@ -91,3 +91,13 @@ def test_changed_fields_are_pending_until_taken() -> None:
 ])  # fmt: skip
 def test_surrogates_are_joined_or_replaced(pending: str, text: str, joined: tuple[str, str]) -> None:
     assert join_surrogates(pending, text) == joined
+
+
+def test_lenient_reader_drops_fields_that_are_too_deep_to_mend() -> None:
+    """The encoder meets the lone surrogate before it meets the depth."""
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    reader = LenientReader()
+    assert reader.verbatim({"lone": "\ud83d", "deep": deep}) == {}
+    assert reader.malformed == 1

@@ -145,3 +145,17 @@ def test_event_from_a_template_equals_a_translated_one() -> None:
 def test_content_pattern_does_not_match_inside_a_string() -> None:
     payload: Any = encoded({"a": '"content":"x"', "b": '{"content": "y"}'})
     assert module.CONTENT.search(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [(rb'"content":"%d","content":"last"', ["last"] * 4), (rb'"cont\u0065nt":"%d"', ["0", "1", "2", "3"])],
+)
+def test_payload_whose_content_is_not_found_for_certain_is_no_template(
+    parsed: list[Json], content: bytes, expected: list[str]
+) -> None:
+    """JSON allows a key twice, the last one counts; and it allows escapes."""
+    prefix, suffix = encoded(text_chunk("|")).split(b'"content":"|"')
+    translated, _ = by_payload([prefix + content % n + suffix for n in range(4)])
+    assert [event.text for events in translated for event, _ in events if isinstance(event, Text)] == expected
+    assert len(parsed) == 4
