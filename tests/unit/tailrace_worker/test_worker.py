@@ -1,10 +1,92 @@
+"""The parts of a worker process: its jobs, its servers, its control channel, its leases, and how it drains."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
+from support.attempts import ScriptedDialect
+from support.chat_chunks import end, text_chunk
+from support.logs import record as record_of
+from support.queues import submit
+from support.stored_log import done_of_log
+from tailrace import keys
+from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
+from tailrace.events import Options
+from tailrace.ids import new_generation_id
+from tailrace.log import Log, Outcome
+from tailrace.log.state import ABANDONED_MS
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
+from tailrace_cli.embedded import EmbeddedServer
 from tailrace_worker import worker
 from tailrace_worker.worker import JOBS, GenerationWorker
+
+READ_ONLY_WHILE_READ = Options(60, 60, on_disconnect="cancel")
+
+
+class Harness:
+    """A worker process on the real server: its appender runs, the rest is called by the test."""
+
+    def __init__(self, url: str) -> None:
+        self.process = GenerationWorker(Settings(redis_url=url, drain_s=0.2))
+        self.log, self.queue = self.process.log, self.process.queue
+        self.dialect: ScriptedDialect | None = None
+
+    async def run(self, **changes: Any) -> str:
+        """Have the worker take a new generation; its id, once its upstream is open."""
+        assert self.dialect is not None
+        record = record_of(id=new_generation_id(), **changes)
+        await submit(self.log, self.queue, record)
+        job_id = (await self.log.state(record.id)).job_id
+        opened = self.dialect.opened
+        await self.process.job_runner.start_jobs([job_id.encode()])
+        async with asyncio.timeout(5):
+            while self.dialect.opened == opened:  # noqa: ASYNC110 - the dialect signals nothing
+                await asyncio.sleep(0.01)
+        return record.id
+
+    async def ended(self, generation_id: str) -> None:
+        """Wait until the worker runs the generation no more."""
+        async with asyncio.timeout(5):
+            while generation_id in self.process.running:  # noqa: ASYNC110 - the worker signals nothing
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def harness(redis: Redis, valkey: EmbeddedServer) -> AsyncIterator[Harness]:
+    harness = Harness(valkey.url)
+    appending = asyncio.create_task(harness.process.appender.run())
+    yield harness
+    for job in harness.process.job_runner.job_tasks.values():
+        job.cancel()
+    await asyncio.gather(*harness.process.job_runner.tasks.values(), return_exceptions=True)
+    await cancel_and_wait(appending)
+    await harness.process._close()
+
+
+@pytest.fixture
+def endless(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Every answer of the upstream is `Hi`, and ends once this event is set."""
+    finish = asyncio.Event()
+    harness.dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), finish, end())
+    return finish
+
+
+def raising(*errors: BaseException) -> Callable[[], Awaitable[None]]:
+    """A call that raises one error a time."""
+    left = iter(errors)
+
+    async def call() -> None:
+        raise next(left)
+
+    return call
+
+
+# jobs
 
 
 async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,3 +105,196 @@ async def test_neighbours_of_a_generation_are_the_worker_s_other_jobs(jobs: int,
     process.job_runner.job_counter = jobs
     assert process._count_neighbours() == neighbours
     await process._close()
+
+
+async def test_generation_that_the_worker_runs_already_is_not_run_twice(
+    harness: Harness, endless: asyncio.Event
+) -> None:
+    """Another job of it may have been enqueued where a sweeper took its lease for expired."""
+    assert harness.dialect is not None
+    generation_id = await harness.run()
+    run, state = harness.process.running[generation_id], await harness.log.state(generation_id)
+    await harness.process.run_generation({}, generation_id, "another job")
+    assert harness.process.running[generation_id] is run
+    assert (await harness.log.state(generation_id)).epoch == state.epoch
+    assert harness.dialect.opened == 1
+
+
+# servers
+
+
+@pytest.mark.parametrize("name", ["log", "queue"])
+async def test_worker_refuses_a_server_that_would_lose_logs(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    async def problems() -> tuple[list[str], list[str]]:
+        return ["maxmemory-policy is allkeys-lru", "version 6"], ["appendonly is off"]
+
+    monkeypatch.setattr(getattr(harness, name).server, "problems", problems)
+    with pytest.raises(Misconfigured, match="allkeys-lru; version 6"):
+        await harness.process._check_servers()
+    assert "redis: appendonly is off" in caplog.messages
+
+
+async def test_worker_accepts_fit_servers(harness: Harness) -> None:
+    await harness.process._check_servers()
+
+
+# the control channel
+
+
+async def test_control_message_stops_the_generation_that_it_names(harness: Harness, endless: asyncio.Event) -> None:
+    fenced, other = await harness.run(), await harness.run()
+    harness.process._on_control_message(new_generation_id().encode())
+    harness.process._on_control_message(fenced.encode())
+    await harness.ended(fenced)
+    assert list(harness.process.running) == [other]
+    assert await done_of_log(harness.log, fenced) is None
+
+
+async def test_control_connection_that_was_lost_renews_the_leases_at_once(harness: Harness) -> None:
+    waiting = asyncio.create_task(harness.process.reconnects.wait(60))
+    await asyncio.sleep(0)
+    harness.process._on_control_message(None)
+    assert await waiting
+
+
+# leases
+
+
+async def test_renewal_goes_on_after_errors_of_redis(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def wait(_: float) -> bool:
+        return False
+
+    errors = [RedisUnavailable(), RedisFull(), RedisRefused(detail="no permission"), asyncio.CancelledError()]
+    monkeypatch.setattr(harness.process, "_renew_leases", raising(*errors))
+    monkeypatch.setattr(harness.process.reconnects, "wait", wait)
+    with pytest.raises(asyncio.CancelledError):
+        await harness.process._renew()
+    names = [message.split(": ")[1] for message in caplog.messages if message.startswith("renew: ")]
+    assert names == ["RedisUnavailable", "RedisFull", "RedisRefused"]
+
+
+async def test_renewal_extends_the_leases_of_running_generations(
+    harness: Harness, redis: Redis, endless: asyncio.Event
+) -> None:
+    generation_id = await harness.run()
+    await redis.execute_command("HSET", keys.state(generation_id), "lease", 1)
+    await harness.process._renew_leases()
+    state = await harness.log.state(generation_id)
+    assert state.lease > await harness.log.server.now()
+    assert generation_id in harness.process.running
+
+
+async def test_renewal_cancels_a_generation_that_no_client_reads(
+    harness: Harness, redis: Redis, endless: asyncio.Event
+) -> None:
+    generation_id = await harness.run(options=READ_ONLY_WHILE_READ)
+    long_ago = await harness.log.server.now() - ABANDONED_MS - 1
+    await redis.execute_command("HSET", keys.state(generation_id), "seen", long_ago)
+    await harness.process._renew_leases()
+    done = await done_of_log(harness.log, generation_id)
+    assert done is not None
+    assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")
+
+
+async def test_renewal_of_an_abandoned_generation_that_was_deleted_meanwhile_goes_on(
+    harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted, other = await harness.run(options=READ_ONLY_WHILE_READ), await harness.run()
+
+    async def delete_after_renewal(*_: Any, **__: Any) -> list[Outcome]:
+        await harness.log.delete(deleted)
+        return [Outcome.ABANDONED, Outcome.FENCED]
+
+    monkeypatch.setattr(harness.log, "renew", delete_after_renewal)
+    await harness.process._renew_leases()
+    await harness.ended(other)
+
+
+async def test_renewal_stops_a_generation_that_another_process_has_acquired(
+    harness: Harness, endless: asyncio.Event
+) -> None:
+    generation_id = await harness.run()
+    await harness.log.acquire(generation_id, "a canceller", terminating="cancelled")
+    await harness.process._renew_leases()
+    await harness.ended(generation_id)
+    assert await done_of_log(harness.log, generation_id) is None
+
+
+async def test_renewal_restores_a_log_that_redis_has_lost(
+    harness: Harness, redis: Redis, endless: asyncio.Event
+) -> None:
+    generation_id = await harness.run()
+    await redis.delete(*keys.of_generation(generation_id))
+    await harness.process._renew_leases()
+    endless.set()
+    await harness.ended(generation_id)
+    done = await done_of_log(harness.log, generation_id)
+    assert done is not None
+    assert [item.text for item in done.output] == ["Hi"]
+
+
+# draining
+
+
+async def test_drain_hands_over_what_still_runs_after_drain_s(
+    harness: Harness, endless: asyncio.Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    generation_id = await harness.run()
+    await harness.process._drain()
+    state = await harness.log.state(generation_id)
+    assert (state.status, state.handovers, state.failed_attempts) == ("queued", 1, 0)
+    assert await harness.queue.jobs.position(state.job_id) == 1
+    assert "draining 1 generations for up to 0.2 s" in caplog.messages
+
+
+async def test_drain_leaves_what_another_process_has_acquired(
+    harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generation_id = await harness.run()
+    release = harness.log.release
+
+    async def cancel_first(*arguments: Any) -> Outcome:
+        await harness.log.acquire(generation_id, "a canceller", terminating="cancelled")
+        return await release(*arguments)
+
+    monkeypatch.setattr(harness.log, "release", cancel_first)
+    await harness.process._drain()
+    assert await harness.queue.jobs.depth() == 0
+    assert (await harness.log.state(generation_id)).status == "running"
+
+
+async def test_drain_lets_a_generation_finish_within_drain_s(
+    redis: Redis, log: Log, harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tailrace_worker.ending.CONFIRM_S", 0.1)
+    harness.process.settings = harness.process.settings.model_copy(update={"drain_s": 5.0})
+    generation_id = await harness.run()
+    draining = asyncio.create_task(harness.process._drain())
+    await asyncio.sleep(0.01)
+    endless.set()
+    await draining
+    done = await done_of_log(log, generation_id)
+    assert done is not None
+    assert done.status == "completed"
+    assert await harness.queue.jobs.depth() == 0
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable(), RedisRefused(detail="no permission")])
+async def test_drain_ends_where_redis_takes_no_handover(
+    harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The lease then runs out, and a sweeper queues the generation."""
+
+    async def refuse(*_: Any) -> Outcome:
+        raise error
+
+    generation_id = await harness.run()
+    monkeypatch.setattr(harness.log, "release", refuse)
+    await harness.process._drain()
+    assert harness.process.running == {}
+    assert (await harness.log.state(generation_id)).status == "running"
