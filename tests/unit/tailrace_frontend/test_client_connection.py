@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.server import ServerState
 
-from support.hub_harness import until
+from support.hub_harness import Transport, until
 from tailrace_demo.server import Server
 from tailrace_frontend.client_connection import SCOPE, ClientConnection, Protocol
 
@@ -167,6 +168,16 @@ async def test_flushed_waits_until_the_write_buffer_is_empty() -> None:
         while not flushed:
             await asyncio.wait_for(loop.sock_recv(client, 2**20), 5)
     assert flushed == [0]
+
+
+async def test_flushed_returns_at_once_on_a_closed_connection_and_leaves_its_limits() -> None:
+    transport = Transport()
+    flow = FlowControl(transport)
+    flow.pause_writing()
+    transport.aborted = True
+    async with asyncio.timeout(5):
+        await ClientConnection(transport, flow).flushed()
+    assert transport.limit is None
 
 
 class FakeTransport(asyncio.Transport):

@@ -12,6 +12,7 @@ from support.queues import LEASE_MS, LONGEST_LIFE_S
 from tailrace import keys
 from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, Unavailable
 from tailrace.events import Json, Options, Text
+from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
@@ -280,6 +281,25 @@ async def test_get_returns_the_request_and_the_output_so_far(generations: Genera
     assert b'"scripted"' in bytes(ended.request)
 
 
+async def test_snapshot_of_a_generation_that_has_ended_meanwhile_has_its_end(
+    generations: Generations, queue: Queue, log: Log
+) -> None:
+    generation_id = await create(generations)
+    state = await log.state(generation_id, OWNER)
+    await terminate(log, queue, generation_id, "cancelled")
+    snapshot = await generations.snapshot(state)
+    assert (snapshot.state.status, snapshot.done and snapshot.done.status) == ("cancelled", "cancelled")
+    assert (snapshot.position, snapshot.workers) == (None, None)
+
+
+async def test_get_of_a_generation_whose_log_redis_has_lost_is_gone(generations: Generations, redis: Redis) -> None:
+    generation_id = await create(generations)
+    await redis.delete(keys.log(generation_id))
+    with pytest.raises(Gone) as gone:
+        await generations.get(generation_id, OWNER)
+    assert gone.value.code == "lost"
+
+
 async def test_list_has_the_callers_generations_newest_first(generations: Generations) -> None:
     states = [(await generations.create(OWNER, REQUEST, OPTIONS))[0] for _ in range(3)]
     mine = [id_ for _, id_ in sorted((state.record.created, state.record.id) for state in states)]
@@ -308,8 +328,13 @@ async def test_cancel_ends_a_waiting_generation_and_removes_its_job(generations:
         assert (snapshot.state.status, await queue.jobs.depth()) == ("cancelled", 0)
 
 
-async def test_delete_removes_the_log_and_the_place_in_the_list(generations: Generations, log: Log) -> None:
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_delete_removes_the_log_and_the_place_in_the_list(
+    generations: Generations, log: Log, has_ended: bool
+) -> None:
     generation_id = await create(generations)
+    if has_ended:
+        await generations.cancel(generation_id, OWNER)
     await generations.delete(generation_id, OWNER)
     assert await generations.list(OWNER, 10, None) == ([], False)
     with pytest.raises(Gone, match="deleted"):

@@ -45,6 +45,18 @@ async def test_waiter_returns_the_state_when_the_end_is_published(harness: HubHa
     assert (harness.hub.count, harness.hub.tails) == (0, 0)
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+async def test_waiter_waits_on_where_a_silent_log_had_its_position_read(harness: HubHarness, is_lost: bool) -> None:
+    task = await waiting(harness, 60)
+    (position,) = await harness.log.positions([RECORD.id])
+    harness.hub._tails[RECORD.id].on_position(None if is_lost else position)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    await harness.append(RECORD, ENTRIES[3:])
+    assert await task == "completed"
+
+
 async def test_waiter_reads_the_state_in_intervals_in_case_a_message_is_lost(
     harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -318,6 +318,15 @@ def test_tail_is_followed_until_the_last_follower_is_detached() -> None:
     assert not tail.is_followed
 
 
+def test_follower_that_is_detached_twice_takes_no_other_with_it() -> None:
+    tail = LiveTail(RECORD)
+    native, text = Follower(tail), Follower(tail, WIRE_FORMATS["text"])
+    for _ in range(2):
+        tail.detach(native, NATIVE)
+    tail.on_message(message(*ENTRIES))
+    assert (native.entries, text.entries) == ([], ENTRIES)
+
+
 # resynchronization
 
 

@@ -20,6 +20,7 @@ from tailrace.log.reading import PAGE_BYTES
 from tailrace.wire import WIRE_FORMATS, WireFormat
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.live_tail import TAIL_ENTRIES
 from tailrace_frontend.streaming.log_cursor import LogCursor, is_ahead
 
 RECORD = record()
@@ -213,6 +214,21 @@ async def test_cursor_takes_nothing_from_the_tail_while_its_sink_has_no_room(har
     collector.make_room()
     await until(lambda: collector.is_idle)
     assert [event.id for event in collector.events] == [str(entry.id) for entry in ENTRIES[:-1]]
+
+
+async def test_cursor_reads_the_log_where_the_tail_has_dropped_what_its_sink_could_not_take(
+    harness: HubHarness,
+) -> None:
+    entries = long_log(3 * TAIL_ENTRIES)
+    collector = await following(harness, entries[:3])
+    collector.is_idle = collector.has_room = False
+    for entry in entries[3:-1]:
+        await harness.append(RECORD, [entry])
+    assert collector.cursor.state is State.FOLLOWING
+    collector.make_room()
+    await until(lambda: collector.is_idle)
+    assert streamed_text(collector.events) == "".join(map(_word, range(3 * TAIL_ENTRIES)))
+    assert collector.events[-1].id == str(entries[-2].id)
 
 
 # positions that the log does not continue
@@ -538,12 +554,19 @@ async def test_format_without_restarts_begins_behind_the_last_one(harness: HubHa
 
 
 @pytest.mark.parametrize("wire", ["text", "openai-chat"])
-async def test_format_without_restarts_skips_one_that_revokes_nothing(harness: HubHarness, wire: str) -> None:
+@pytest.mark.parametrize("is_last", [False, True])
+async def test_format_without_restarts_skips_one_that_revokes_nothing(
+    harness: HubHarness, wire: str, is_last: bool
+) -> None:
     """Nothing has been sent when the restart arrives, in one batch with what it revokes."""
+    restart = next(index for index, entry in enumerate(RESTARTED) if isinstance(entry.event, Restarted))
+    batch_end = restart + 1 if is_last else len(RESTARTED)
     await harness.create(RECORD, RESTARTED[:2])
     collector = await harness.follow(RECORD, wire=wire)
     await until(lambda: collector.is_idle)
-    await harness.append(RECORD, RESTARTED[2:])
+    await harness.append(RECORD, RESTARTED[2:batch_end])
+    assert collector.body == b"" or not is_last
+    await harness.append(RECORD, RESTARTED[batch_end:])
     await complete(collector)
     assert b"upon" in collector.body
     assert b"Once" not in collector.body

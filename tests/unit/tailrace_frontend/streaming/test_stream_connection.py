@@ -98,15 +98,36 @@ async def test_connection_ends_also_where_that_is_requested_while_its_cursor_rea
     assert harness.hub.count == 0
 
 
-async def test_connection_that_is_cancelled_while_idle_may_still_be_woken(harness: HubHarness) -> None:
+@pytest.mark.parametrize("fails", [False, True])
+async def test_connection_that_is_cancelled_while_idle_may_still_be_woken_or_fail(
+    harness: HubHarness, fails: bool
+) -> None:
     client = await idle_client(harness)
     harness.tasks[0].cancel()
     client.stream._waiter.cancel()
-    client.stream.wake()
+    client.stream.fail(RuntimeError()) if fails else client.stream.wake()
     await until(lambda: harness.running == 0)
     client.stream.wake()
     client.stream.fail(RuntimeError())
+    assert harness.tasks[0].cancelled()
     assert harness.hub.count == 0
+
+
+async def test_connection_whose_socket_raises_ends_with_the_error_and_is_served_no_more(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, other = await idle_client(harness), await harness.connect(RECORD)
+    await until(lambda: other.stream.is_idle)
+
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(client.transport, "write", fail)
+    await harness.append(RECORD, ENTRIES[3:])
+    await until(lambda: harness.running == 0)
+    assert isinstance(harness.tasks.pop(0).exception(), ZeroDivisionError)
+    assert harness.hub.count == 0
+    assert streamed_text(other.events) == TEXT
 
 
 # a socket that is full
