@@ -53,11 +53,13 @@ class EmbeddedServer:
             Misconfigured: another process uses the directory, or the server does not start.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.data_dir / "lock").open("w")
+        lock = (self.data_dir / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            lock.close()
             raise Misconfigured(f"{self.data_dir} is in use by another `tailrace dev`.") from None
+        self._lock = lock
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data_dir)]
         for name, value in self._config.items():
             command += [f"--{name}", value]
@@ -67,7 +69,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                pass_fds=[self._lock.fileno()],
+                pass_fds=[lock.fileno()],
                 preexec_fn=die_with_parent,
             )
         self._wait_until_ready()

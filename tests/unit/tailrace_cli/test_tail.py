@@ -1,11 +1,13 @@
 """`tailrace tail`, and how it finds a server."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from tailrace.redis import connection
-from tailrace_cli import main
+from tailrace.settings import Settings
+from tailrace_cli import main, tail
 from tailrace_cli.data_dir import running_server_url, write_server_url
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
@@ -68,3 +70,21 @@ def test_unknown_wire_format_exits_with_status_2(
     monkeypatch.setenv("TAILRACE_REDIS_URL", valkey.url)
     assert main(["tail", UNKNOWN, "--wire", "telegraph"]) == 2
     assert "unknown wire format 'telegraph'" in error_line(capsys)
+
+
+def test_command_without_a_server_of_dev_uses_the_default_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Settings] = []
+    monkeypatch.setattr(tail, "main", lambda settings, **_: used.append(settings))
+    assert main(["tail", UNKNOWN]) == 0
+    assert [settings.redis_url for settings in used] == [Settings().redis_url]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, asyncio.CancelledError])
+def test_command_that_is_interrupted_exits_with_status_130(
+    monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(tail, "main", interrupted)
+    assert main(["tail", UNKNOWN]) == 130

@@ -2,8 +2,9 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 import uvicorn
@@ -13,7 +14,7 @@ from tailrace_demo.calls import Calls
 from tailrace_demo.chunks import Envelope
 from tailrace_demo.client_connection import Protocol
 from tailrace_demo.script import Comment, Done, Step, Write
-from tailrace_demo.scripted_response import ScriptedResponse
+from tailrace_demo.scripted_response import ScriptedResponse, disconnected
 from tailrace_demo.server import Server
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\n\r\n"
@@ -58,3 +59,13 @@ async def test_burst_stops_where_the_client_disconnects(stream: bool, caplog: py
             await until(lambda: not calls.as_json()["open"])
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
     assert (calls.finished, calls.closed_by_client) == (0, 1)
+
+
+async def test_disconnected_waits_for_the_disconnect_and_not_for_the_rest_of_a_body() -> None:
+    messages: Iterator[Any] = iter([{"type": "http.request"}, {"type": "http.disconnect"}, {"type": "http.request"}])
+
+    async def receive() -> Any:
+        return next(messages)
+
+    await disconnected(receive)
+    assert list(messages) == [{"type": "http.request"}]
