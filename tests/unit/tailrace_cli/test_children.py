@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tailrace_cli import children
-from tailrace_cli.children import Child
+from tailrace_cli.children import Child, die_with_parent
 
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
@@ -108,3 +109,12 @@ async def test_process_ends_with_its_parent() -> None:
             parent.kill()
         assert await parent.stdout.read() == b""  # the orphan, which holds the other end too, is gone
         await parent.wait()
+
+
+def test_process_on_another_system_starts_without_that_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise OSError("no prctl here")
+
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    die_with_parent()

@@ -80,6 +80,13 @@ def test_lone_cr_ends_an_event_at_once_and_a_following_lf_is_no_line() -> None:
     assert splitter.feed(b"data: 4\n\n") == [b"4"]
 
 
+def test_empty_read_between_cr_and_lf_makes_no_second_line_of_them() -> None:
+    splitter = Splitter(100)
+    assert splitter.feed(b"data: 1\r") == []
+    assert splitter.feed(b"") == []
+    assert splitter.feed(b"\ndata: 2\n\n") == [b"1\n2"]
+
+
 def test_lines_end_with_nothing_but_cr_and_lf() -> None:
     text = '{"text":"a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg\x00"}'.encode() + b"\xff\xfe"
     for reads in ([b"data: " + text + b"\n\n"], in_bytes(b"data: " + text + b"\n\n")):

@@ -25,6 +25,14 @@ def test_content_parts_are_text_reasoning_or_passed_through() -> None:
     assert answer.extras(Text) == [Extra(delta={"content_parts": [{"type": "reference", "ids": [1]}]})]
 
 
+def test_content_parts_without_text_open_no_item() -> None:
+    parts: list[Any] = [{"type": "thinking", "thinking": []}, {"type": "thinking", "thinking": ""},
+                        {"type": "text", "text": ""}, "", {}]  # fmt: skip
+    answer = Translation(chunk(choice({"content": parts})), chunk(choice({"content": "a"})))
+    assert [(item.type, item.text) for item in answer.items] == [("text", "a")]
+    assert answer.translator.malformed == 0
+
+
 def test_parsed_arguments_are_written_as_json() -> None:
     answer = Translation(call_chunk({"index": 0, "id": "a", "function": {"name": "f", "arguments": {"q": 1}}}))
     assert answer.calls == [("a", "f", '{"q":1}')]

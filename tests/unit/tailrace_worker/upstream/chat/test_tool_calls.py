@@ -1,5 +1,7 @@
 """ToolCalls: which call a fragment belongs to, and what a call becomes."""
 
+from typing import Any
+
 from support.chat_chunks import call_chunk, end, fragment, text_chunk
 from support.chat_streams import STREAMS
 from support.translation import Translation
@@ -143,3 +145,12 @@ def test_tool_ordinals_count_within_a_choice() -> None:
         call_chunk(fragment(8, "c", "f", "3")),
     )
     assert [(e.choice, e.tool) for e in answer.events if isinstance(e, ItemOpened)] == [(0, 0), (1, 0), (0, 1)]
+
+
+def test_custom_call_that_is_nested_too_deeply_is_malformed_and_leaves_no_empty_delta() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    answer = Translation(text_chunk("a"), call_chunk({"index": 0, "id": "c", "custom": {"input": deep}}), end())
+    assert answer.kinds == ["item_opened", "text"]
+    assert answer.translator.malformed == 1
