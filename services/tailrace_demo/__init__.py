@@ -8,7 +8,6 @@ Every answer is a script, a list of steps (module `script`). The demo models gen
 else of Tailrace.
 """
 
-from tailrace_demo.app import create_app
 from tailrace_demo.server import running, serve
 
-__all__ = ["create_app", "running", "serve"]
+__all__ = ["running", "serve"]

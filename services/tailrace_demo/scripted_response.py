@@ -15,9 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace_demo.calls import Calls
 from tailrace_demo.chunks import Envelope, encode_json
-from tailrace_demo.client_connection import SCOPE, while_connected
 from tailrace_demo.completion import completion
 from tailrace_demo.script import EndOfFile, Reset, Step
+from tailrace_demo.transport import TRANSPORT, while_connected
 
 STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -99,7 +99,7 @@ class ScriptedResponse(Response):
         self._body_type: type[StreamedBody | FoldedBody] = StreamedBody if stream else FoldedBody
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = self._body_type(while_connected(send, scope[SCOPE]), self._calls)
+        body = self._body_type(while_connected(send, scope[TRANSPORT]), self._calls)
         playing = asyncio.create_task(self._play(body))
         leaving = asyncio.create_task(disconnected(receive))
         try:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import uvicorn
 
 from tailrace_demo.app import create_app
-from tailrace_demo.client_connection import Protocol
+from tailrace_demo.transport import TransportProtocol
 
 BACKLOG = 2048
 
@@ -35,7 +35,13 @@ class Server(uvicorn.Server):
 async def running(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
     """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port."""
     config = uvicorn.Config(
-        create_app(), http=Protocol, log_config=None, log_level="warning", access_log=False, lifespan="off", ws="none"
+        create_app(),
+        http=TransportProtocol,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
     )
     server = Server(config)
     with socket.create_server((host, port), backlog=BACKLOG) as listener:

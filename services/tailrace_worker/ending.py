@@ -1,6 +1,6 @@
 """The end of a generation: `done` is written onto the sequence number that was folded, and confirmed.
 
-    write ──▶ finalize ──▶ confirm … until Redis has it on disk
+    write ──▶ finalize ──▶ confirm … until it should be on disk
       ▲                       │
       └── the server has lost it, or rows before it ──┘
 
@@ -11,7 +11,7 @@ rows. So the worker keeps them for a while, and writes the end again if the serv
 import asyncio
 import logging
 
-from tailrace.events import Done, Extra
+from tailrace.events import Done, Extra, seq_span
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import AppendResult, Log, Outcome
@@ -48,15 +48,16 @@ class Ending:
         Raises:
             Stopped: another process has acquired the generation, or it has expired.
         """
-        self._final = self._writer.output.last_seq, done, extra
-        outcome = await self._write()
-        if outcome in (Outcome.OK, Outcome.DONE):
+        last_seq = self._writer.output.last_seq
+        self._final = last_seq, done, extra
+        answer = await self._write()
+        if answer.outcome in (Outcome.OK, Outcome.DONE):
             await self._finalize()
-        if outcome is Outcome.OK:
-            self._writer.mark_done(done)
-        else:
-            self._writer.stop(outcome)
-        return outcome
+        if answer.outcome is Outcome.OK or _is_row(answer, self._writer.epoch, last_seq + seq_span(done)):
+            self._writer.mark_done(done)  # DONE with this row: the reply to an earlier call was lost
+            return Outcome.OK
+        self._writer.stop(answer.outcome)
+        return answer.outcome
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
         """Check after CONFIRM_S, and after each reconnection until then, that `done` is in the log, or write it again.
@@ -72,7 +73,7 @@ class Ending:
         wait_s = min(CONFIRM_S, retention_s - 2 * CONFIRM_MARGIN_S)
         try:
             async with asyncio.timeout_at(self._sent_at + retention_s - CONFIRM_MARGIN_S):
-                while await self._is_unsure(reconnects, wait_s):
+                while await self._check_once(reconnects, wait_s):
                     pass
         except (TimeoutError, Stopped) as error:
             why = error.outcome if isinstance(error, Stopped) else "its retention is over"
@@ -80,20 +81,21 @@ class Ending:
         finally:
             self._writer.stop(Outcome.DONE)  # the appender sends nothing any more
 
-    async def _is_unsure(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
-        """Check the end once, after `wait_s` or a reconnection; whether Redis may lose it after this check.
+    async def _check_once(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
+        """After `wait_s` or a reconnection, write the end again if Redis has lost it. Returns whether Redis may lose it
+        after this check.
 
         Raises:
             Stopped: another process has acquired the generation, or it has expired.
         """
         is_unsure = await reconnects.wait(wait_s)
-        if await self._write() is not Outcome.OK:
+        if (await self._write()).outcome is not Outcome.OK:
             return is_unsure
         logger.warning("%s: Redis had lost the end; it was written again", self._writer.generation_id)
         await self._finalize()
         return True
 
-    async def _write(self) -> Outcome:
+    async def _write(self) -> AppendResult:
         """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
 
         Raises:
@@ -103,7 +105,7 @@ class Ending:
         while True:
             answer = await retry_transient(self._send)
             if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
-                return answer.outcome
+                return answer
             self._writer.resend(answer.seq if answer.outcome is Outcome.CHANGED else self._final[0])
             await self._writer.flush()
 
@@ -117,3 +119,7 @@ class Ending:
 
     async def _finalize(self) -> None:
         await retry_transient(lambda: finalize(self._queue, self._writer.state))
+
+
+def _is_row(answer: AppendResult, epoch: int, seq: int) -> bool:
+    return answer.done is not None and (answer.done.epoch, answer.done.seq) == (epoch, seq)

@@ -83,6 +83,6 @@ class GenerationRun:
             self._current.writer.stop(outcome)
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """Wait until the end, if this run wrote it, is on disk; write it again if Redis loses it before."""
+        """Wait until the end, if this run wrote it, should be on disk; write it again if Redis loses it before."""
         if self._current:
             await self._current.ending.confirm(reconnects)

@@ -1,6 +1,6 @@
 """What follows the end of a generation: one function, called by everything that writes or finds a `done`.
 
-    worker    attempt._finish     the attempt has written `done`
+    worker    ending.write        the attempt has written `done`, or found it lost and written it again
     any       terminate           a cancel, a delete or a limit has written `done`
     any       sweeper             `done` is in the log, and the generation still in the index of unfinished ones
 

@@ -3,8 +3,8 @@
 Rule 1: only this package imports redis-py. (The queue's arq module is the exception: arq runs on redis-py's client.)
 Rule 2: the errors that leave are ours. `RedisUnavailable` passes, `RedisFull` needs room, `RedisRefused` is a mistake
 of ours or of the operator. Rule 3: commands share one pipelined connection (`pipeline`). A command that blocks, or that
-carries megabytes either way, gets a connection of its own (`execute_alone`), because it would delay all others. Pages
-are read a few at a time (`read_page`). Rule 4: every command may be sent again, because keys and scripts are made for
+carries megabytes either way, gets a connection of its own (`execute_alone`), because it would delay all others; pages
+do so too, a few at a time (`read_page`). Rule 4: every command may be sent again, because keys and scripts are made for
 that. A command whose reply was lost is repeated with backoff; a command that timed out is not, because the caller has
 waited long enough.
 """
@@ -23,8 +23,9 @@ from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
-from tailrace.redis.connection import COMMAND_TIMEOUT_S, TRANSIENT_ERRORS, connect
+from tailrace.redis.connection import TRANSIENT_ERRORS, connect
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
+from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
 
@@ -65,7 +66,7 @@ class RedisServer:
         self._client = client
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
-        self._page_reads = asyncio.Semaphore(PAGE_READS)
+        self._page_reads = Slots(PAGE_READS)
 
     @classmethod
     def connect(cls, url: str) -> "RedisServer":
@@ -133,21 +134,13 @@ class RedisServer:
         return await self._repeated(lambda: self._alone(command, exchange), RETRIES)
 
     async def read_page(self, *command: Any) -> Any:
-        """The reply to a read of many entries. At most `PAGE_READS` run at a time; further ones wait.
+        """The reply to a read of many entries: as `execute_alone`, at most `PAGE_READS` at a time, in order.
 
         Raises:
-            RedisUnavailable: also where others took all turns for `COMMAND_TIMEOUT_S`.
+            RedisUnavailable: also where a page that was read meanwhile found the server unavailable.
             RedisFull, RedisRefused.
         """
-        try:
-            async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                await self._page_reads.acquire()
-        except TimeoutError:
-            raise RedisUnavailable(detail=f"{PAGE_READS} pages took longer than {COMMAND_TIMEOUT_S:g} s") from None
-        try:
-            return await self.execute_alone(*command)
-        finally:
-            self._page_reads.release()
+        return await self._page_reads.run(lambda: self.execute_alone(*command))
 
     async def read_bulk(self, *command: Any) -> memoryview | None:
         """The reply to a command that replies with one string, which may be megabytes, in one buffer of its size.

@@ -12,10 +12,10 @@ import uvicorn
 from support.hub_harness import until
 from tailrace_demo.calls import Calls
 from tailrace_demo.chunks import Envelope
-from tailrace_demo.client_connection import Protocol
 from tailrace_demo.script import Comment, Done, Step, Write
 from tailrace_demo.scripted_response import ScriptedResponse, disconnected
 from tailrace_demo.server import Server
+from tailrace_demo.transport import TransportProtocol
 
 REQUEST = b"POST / HTTP/1.1\r\nhost: x\r\n\r\n"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER of 0 s: the server's next write fails
@@ -33,7 +33,7 @@ class Disconnect(Step, frozen=True):
 @asynccontextmanager
 async def served(response: ScriptedResponse, client: socket.socket) -> AsyncIterator[None]:
     """A server that answers the client's request with the response."""
-    config = uvicorn.Config(response, http=Protocol, ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(response, http=TransportProtocol, ws="none", lifespan="off", log_config=None)
     server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve([listener]))

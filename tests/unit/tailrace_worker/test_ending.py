@@ -115,6 +115,52 @@ async def test_confirm_writes_the_end_again_on_a_server_with_older_data(
     assert await harness.queue.load("anna") == (0, 0, None)
 
 
+async def test_confirm_restores_an_end_whose_reply_was_lost_before_the_server_lost_it(
+    harness: AttemptHarness, redis: Redis, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replies = []
+    finish = harness.log.finish
+
+    async def finish_without_the_first_reply(*arguments: Any) -> AppendResult:
+        replies.append(await finish(*arguments))
+        if len(replies) == 1:
+            raise RedisUnavailable
+        return replies[-1]
+
+    monkeypatch.setattr(module, "CONFIRM_S", 0.1)
+    monkeypatch.setattr(harness.log, "finish", finish_without_the_first_reply)
+    ScriptedDialect(monkeypatch, text_chunk("Hello"), end(), b"[DONE]")
+    attempt = await harness.attempt()
+    await attempt.run("worker_lost")
+    assert [reply.outcome for reply in replies] == [Outcome.OK, Outcome.DONE]
+    before = await stored_entries(redis, harness.generation_id)
+    await lose(redis, harness.generation_id)
+    await attempt.ending.confirm(ReconnectSignal())
+    assert await stored_entries(redis, harness.generation_id) == before
+    assert await harness.queue.load("anna") == (0, 0, None)
+
+
+async def test_confirm_leaves_an_end_that_another_process_wrote(
+    harness: AttemptHarness, redis: Redis, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish = harness.log.finish
+
+    async def finish_after_a_cancel(*arguments: Any) -> AppendResult:
+        monkeypatch.setattr(harness.log, "finish", finish)
+        await terminate(harness.log, harness.queue, harness.generation_id, "cancelled")
+        return await finish(*arguments)
+
+    monkeypatch.setattr(module, "CONFIRM_S", 0.1)
+    monkeypatch.setattr(harness.log, "finish", finish_after_a_cancel)
+    ScriptedDialect(monkeypatch, text_chunk("Hello"), end(), b"[DONE]")
+    attempt = await harness.attempt()
+    await attempt.run("worker_lost")
+    assert (await harness.done()).status == "cancelled"
+    await lose(redis, harness.generation_id)
+    await attempt.ending.confirm(ReconnectSignal())
+    assert not await redis.exists(*keys.of_generation(harness.generation_id)[:2])
+
+
 async def test_confirm_restores_nothing_that_has_expired(
     harness: AttemptHarness, redis: Redis, ended: MakeEnded, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from support.attempts import ScriptedDialect
 from support.chat_chunks import end, text_chunk
+from support.hub_harness import until
 from support.logs import record as record_of
 from support.queues import submit
 from support.stored_log import done_of_log
@@ -269,13 +270,14 @@ async def test_drain_leaves_what_another_process_has_acquired(
 
 
 async def test_drain_lets_a_generation_finish_within_drain_s(
-    redis: Redis, log: Log, harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+    log: Log, harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tailrace_worker.ending.CONFIRM_S", 0.1)
     harness.process.settings = harness.process.settings.model_copy(update={"drain_s": 5.0})
     generation_id = await harness.run()
     draining = asyncio.create_task(harness.process._drain())
-    await asyncio.sleep(0.01)
+    await until(lambda: not harness.process.job_runner.allow_pick_jobs)
+    assert not draining.done()
     endless.set()
     await draining
     done = await done_of_log(log, generation_id)

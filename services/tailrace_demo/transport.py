@@ -11,16 +11,16 @@ from typing import Any
 from starlette.types import Message, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-SCOPE = "tailrace_demo.transport"
+TRANSPORT = "tailrace_demo.transport"
 """Key of the transport in an ASGI scope."""
 
 
-class Protocol(HttpToolsProtocol):
+class TransportProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with the connection's transport in the scope of each request."""
 
     def on_headers_complete(self) -> None:
         scope: Any = self.scope
-        scope[SCOPE] = self.transport
+        scope[TRANSPORT] = self.transport
         super().on_headers_complete()
 
 
