@@ -15,6 +15,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest
 
+UNCOPIED_BYTES = 16 * 1024
+"""A chunk of this size is not copied into its frame, but written in three parts."""
+
 SCOPE = "tailrace.connection"
 """Key of the `ClientConnection` in an ASGI scope."""
 
@@ -36,8 +39,12 @@ class ClientConnection:
         The response must have started without a content length, and the request must not be HEAD. The call returns at
         once and needs no task, so a callback that receives an entry can write it directly.
         """
-        if not self._transport.is_closing():
+        if self._transport.is_closing():
+            return
+        if len(data) < UNCOPIED_BYTES:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
 
     @property
     def is_full(self) -> bool:

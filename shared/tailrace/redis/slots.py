@@ -2,12 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from tailrace.errors import RedisUnavailable
-
-T = TypeVar("T")
 
 
 class Slots:
@@ -15,28 +11,21 @@ class Slots:
 
     There is no limit on the time that a call waits: behind a thousand others it waits for their work. But a call that
     finds Redis unavailable fails all calls that wait, because each of them would find the same, one timeout later.
+
+    (`acquire` and `release` rather than a call that is passed in: each coroutine between a reader's task and the place
+    where it waits costs every reader memory, and all readers of a process may wait at the same time.)
     """
 
     def __init__(self, count: int) -> None:
         self._free = count
         self._waiting: deque[asyncio.Future[None]] = deque()
 
-    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
-        """The result of the call.
+    async def acquire(self) -> None:
+        """Wait for a slot. Each successful call is followed by one of `release`.
 
         Raises:
-            RedisUnavailable: the call raised it, or one that ran while this one waited.
+            RedisUnavailable: a call that ran meanwhile found the server unavailable.
         """
-        await self._enter()
-        try:
-            return await call()
-        except RedisUnavailable as error:
-            self._fail_waiting(error)
-            raise
-        finally:
-            self._leave()
-
-    async def _enter(self) -> None:
         if self._free:
             self._free -= 1
             return
@@ -46,10 +35,11 @@ class Slots:
             await slot
         except asyncio.CancelledError:
             if slot.done() and not slot.cancelled() and not slot.exception():
-                self._leave()  # the slot was given to a call that is cancelled in the same turn of the loop
+                self.release()  # the slot was given to a call that is cancelled in the same turn of the loop
             raise
 
-    def _leave(self) -> None:
+    def release(self) -> None:
+        """Give the slot to the next call."""
         while self._waiting:
             slot = self._waiting.popleft()
             if not slot.done():
@@ -57,7 +47,8 @@ class Slots:
         self._free += 1
         return None
 
-    def _fail_waiting(self, error: RedisUnavailable) -> None:
+    def fail_waiting(self, error: RedisUnavailable) -> None:
+        """The call that has a slot found the server unavailable: fail all calls that wait."""
         waiting, self._waiting = self._waiting, deque()
         for slot in waiting:
             if not slot.done():

@@ -18,15 +18,20 @@ class Calls:
         self._ends: dict[str, asyncio.Future[str]] = {}
 
     def start(self, name: str) -> "asyncio.Task[str]":
-        return asyncio.create_task(self._slots.run(lambda: self._call(name)))
+        return asyncio.create_task(self._call(name))
 
     async def _call(self, name: str) -> str:
+        await self._slots.acquire()
         self._ends[name] = asyncio.get_running_loop().create_future()
         self.running.append(name)
         try:
             return await self._ends[name]
+        except RedisUnavailable as error:
+            self._slots.fail_waiting(error)
+            raise
         finally:
             self.running.remove(name)
+            self._slots.release()
 
     def end(self, name: str) -> None:
         self._ends[name].set_result(name)
