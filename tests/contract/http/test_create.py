@@ -58,7 +58,10 @@ async def test_idempotency_key_with_the_same_body_returns_the_same_generation(pr
     async with product.nothing_stored():
         again = await product.api.post(body(), Idempotency_Key=key)
     assert (first.status, again.status) == (202, 202)
-    assert again.value == first.value
+    answers = [first.value, again.value]
+    for answer in answers:
+        assert answer.pop("queue_position") >= 1  # falls when the sweeper removes jobs of earlier tests
+    assert answers[0] == answers[1]
     assert again.headers["location"] == first.headers["location"]
 
 
