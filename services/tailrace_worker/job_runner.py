@@ -23,6 +23,10 @@ from tailrace.queue import Queue, dump_job, load_job
 
 POLL_S = 0.25
 
+TRIES = 2**31
+"""No limit. arq drops a job that it has counted more often, and counts one twice whose first reply was lost (INCR is
+sent again): the generation then waited until a sweeper found it, a lease and a sweep later."""
+
 logger = logging.getLogger(__name__)
 
 Job = Callable[..., Awaitable[None]]
@@ -40,7 +44,7 @@ class JobRunner(Worker):
         super().__init__(
             [
                 # arq's type requires a `__qualname__`, which arq reads only where no name is given
-                func(run, name=name, timeout=timeout_s, max_tries=1)  # type: ignore[arg-type]
+                func(run, name=name, timeout=timeout_s, max_tries=TRIES)  # type: ignore[arg-type]
                 for name, run in jobs.items()
             ],
             queue_name=keys.QUEUE,
@@ -48,7 +52,7 @@ class JobRunner(Worker):
             handle_signals=False,
             poll_delay=POLL_S,
             max_jobs=max_jobs,
-            max_tries=1,
+            max_tries=TRIES,
             retry_jobs=False,
             keep_result=0,
             log_results=False,

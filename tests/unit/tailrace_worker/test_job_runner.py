@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from arq.constants import in_progress_key_prefix
+from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 
 from support.queues import queue_on
@@ -63,6 +63,16 @@ async def test_jobs_run_up_to_the_limit_and_then_in_turn(harness: Harness) -> No
     assert await harness.queue.jobs.depth() == 1
     harness.finish.set()
     await harness.until_started(3)
+
+
+async def test_job_runs_although_arq_has_counted_it_before(harness: Harness, redis: Redis) -> None:
+    """The reply to arq's INCR was lost, and redis-py sent it again."""
+    job_id = new_token()
+    await redis.set(retry_key_prefix + job_id, 7)
+    await harness.queue.jobs.enqueue("a", job_id, 60)
+    harness.runner.wake()
+    await harness.until_started(1)
+    assert harness.started == [(JOB, "a")]
 
 
 async def test_each_job_runs_under_the_name_it_was_enqueued_with(harness: Harness) -> None:
