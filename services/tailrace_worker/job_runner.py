@@ -1,27 +1,34 @@
 """arq's worker, adapted to servers that restart.
 
-arq's worker polls the queue, takes a job and runs it. Tailrace keeps that and changes three things, each for a
-measured reason:
+arq's worker polls the queue, takes a job and runs it. Tailrace keeps that and changes five things, the first three for
+a measured reason:
 
 - A Redis restart ends arq's own worker (10 of 10), and catching the error leaks a job slot each time. Here an error
   costs one poll, and a slot is counted only after a job has been taken.
 - arq takes a job under WATCH and leaves a mark behind where the reply is lost. Here one script takes it (`take.lua`),
   which may be called again.
 - arq's poll of 0.5 s adds half a second to TTFT. Here a publish on enqueue starts a poll, so polls may be rare.
+- arq ends a job after a timeout of this process. Here a generation's deadline ends it, which a frontend has set.
+- A quarantined job is not taken while another one runs here. Until then it waits in the queue, where it holds no slot
+  and costs no call.
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
 
 from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
-from tailrace.queue import Queue, dump_job, load_job
+from tailrace.queue import QUARANTINE, Queue, dump_job, load_job
 
 POLL_S = 0.25
+MARK_S = 3600
+"""A job that was taken belongs to its worker for this long, or until its run has begun (`mark_started`)."""
 
 TRIES = 2**31
 """No limit. arq drops a job that it has counted more often, and counts one twice whose first reply was lost (INCR is
@@ -36,15 +43,15 @@ Job = Callable[..., Awaitable[None]]
 class JobRunner(Worker):
     """Takes jobs by name and runs up to `max_jobs` at once. After `stop_picking` only the running ones end.
 
-    `jobs`: a job's name in the queue → what runs it, for at most `timeout_s`. arq neither retries a job nor keeps its
-    result: a generation's log decides what runs again, and holds the result.
+    `jobs`: a job's name in the queue → what runs it. arq neither retries a job nor keeps its result: a generation's log
+    decides what runs again, and holds the result. An exception of a job is logged.
     """
 
-    def __init__(self, queue: Queue, worker: str, jobs: Mapping[str, Job], *, max_jobs: int, timeout_s: float) -> None:
+    def __init__(self, queue: Queue, worker: str, jobs: Mapping[str, Job], *, max_jobs: int) -> None:
         super().__init__(
             [
                 # arq's type requires a `__qualname__`, which arq reads only where no name is given
-                func(run, name=name, timeout=timeout_s, max_tries=TRIES)  # type: ignore[arg-type]
+                func(partial(_logged, run), name=name, max_tries=TRIES)  # type: ignore[arg-type]
                 for name, run in jobs.items()
             ],
             queue_name=keys.QUEUE,
@@ -59,9 +66,11 @@ class JobRunner(Worker):
             job_serializer=dump_job,
             job_deserializer=load_job,
         )
+        self.job_timeout_s = None  # type: ignore[assignment]  # arq passes it to `asyncio.wait_for`
         self._queue = queue
         self._worker = worker
         self._awake = asyncio.Event()
+        self._quarantined: asyncio.Task[None] | None = None
 
     def wake(self, _: bytes | None = None) -> None:
         """A job was enqueued: poll now."""
@@ -85,18 +94,46 @@ class JobRunner(Worker):
             self._awake.clear()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
+        """Start the jobs of the queue's first page, and those of further pages while they hold none but parked ones."""
+        start = 0
+        while job_ids:
+            parked = await self._start_page(job_ids)
+            if parked < len(job_ids) or parked < self.queue_read_limit:
+                return
+            start += parked
+            job_ids = await self.pool.zrange(keys.QUEUE, start, start + self.queue_read_limit - 1)
+
+    async def _start_page(self, job_ids: list[bytes]) -> int:
+        """Start jobs while there are slots. Returns how many quarantined ones must wait for one that runs here."""
+        parked = 0
         for job_id in map(bytes.decode, job_ids):
             if self.job_counter >= self.max_jobs:
-                return
+                return parked
             if job_id in self.tasks:
                 continue
-            score = await self._queue.jobs.take(job_id, self._worker, int(self.in_progress_timeout_s * 1000))
+            is_quarantined = job_id.startswith(QUARANTINE)
+            if is_quarantined and self._quarantined and not self._quarantined.done():
+                parked += 1
+                continue
+            score = await self._queue.jobs.take(job_id, self._worker, 1000 * MARK_S)
             if score is not None:
                 self.job_counter += 1
                 task = self.loop.create_task(self.run_job(job_id, score))
                 task.add_done_callback(self._free_slot)
                 self.tasks[job_id] = task
+                if is_quarantined:
+                    self._quarantined = task
+        return parked
 
     def _free_slot(self, _: "asyncio.Task[None]") -> None:
         self.job_counter -= 1
         self._awake.set()
+
+
+async def _logged(run: Job, *arguments: Any) -> None:
+    """Run a job, and log what escapes it: arq's own logger, which repeats what a worker logs, is silent."""
+    try:
+        await run(*arguments)
+    except Exception:
+        logger.exception("job %s: the run failed", " ".join(map(str, arguments[1:])))
+        raise

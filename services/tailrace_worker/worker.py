@@ -23,7 +23,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB, QUARANTINE, Queue
+from tailrace.queue import JOB, Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
@@ -47,7 +47,6 @@ class GenerationWorker:
         self.appender = Appender(self.log, self.queue.index.register)
         self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, GenerationRun] = {}
-        self._quarantine = asyncio.Lock()
         self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
         self.control = self.log.server.subscriber()
@@ -60,7 +59,6 @@ class GenerationWorker:
             self.name,
             {name: partial(job, self) for name, job in JOBS.items()},
             max_jobs=self.settings.max_jobs,
-            timeout_s=self.settings.deadline_s + self.settings.drain_s + 60,
         )
 
     async def run_generation(self, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
@@ -72,8 +70,7 @@ class GenerationWorker:
         )
         self.running[generation_id] = run
         try:
-            async with self._quarantine if job_id.startswith(QUARANTINE) else contextlib.nullcontext():
-                await run.run(generation_id, job_id)
+            await run.run(generation_id, job_id)
             task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation_id}")
             self._confirming.add(task)
             task.add_done_callback(self._confirming.discard)

@@ -80,9 +80,9 @@ MUTANTS: dict[str, Mutant] = {
         "poison",
         [
             Edit(
-                "services/tailrace_worker/worker.py",
-                "if job_id.startswith(QUARANTINE) else",
-                "if not job_id else",
+                "services/tailrace_worker/job_runner.py",
+                "if is_quarantined and self._quarantined and",
+                "if not job_id and self._quarantined and",
             )
         ],
     ),

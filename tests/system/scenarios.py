@@ -42,6 +42,10 @@ SCENARIOS: dict[str, Scenario] = {
         worker_faults.poison, "poisonous prompts", "kill to next event", None,
         {"poisons": 1, "neighbours": 2}, {"poisons": 10, "neighbours": 5},
     ),
+    "quarantine": Scenario(
+        worker_faults.quarantine, "new generations", "POST to first text", 1.0,
+        {"generations": 5, "new": 5}, {"generations": 50, "new": 100},
+    ),
     "same-job": Scenario(
         worker_faults.same_job, "jobs", "", None,
         {"generations": 2, "deliveries": 20}, {"generations": 20, "deliveries": 20},

@@ -10,7 +10,9 @@ from system.chaos_stack import LEASE_S, ChaosStack
 from system.checker import Case, recoveries
 from system.injectors import Link, link
 from system.load import Load, Run
+from system.readers import Reader
 from tailrace import keys
+from tailrace.lifecycle.limits import QUARANTINE_AFTER
 from tailrace.queue import JOB
 
 WORKER_LOST = frozenset({"worker_lost"})
@@ -197,6 +199,40 @@ def _kill_at_poison(stack: ChaosStack, to_upstream: Link, restarts: list[asyncio
             raise ConnectionAbortedError
 
     to_upstream.watch = watch
+
+
+async def quarantine(run: Run) -> None:
+    """A full worker is killed three times: what it ran waits in quarantine, and new generations run at once."""
+    count = run.size["generations"]
+    async with run.stack(workers=1, frontends=1, max_jobs=str(count), lease_s="1") as stack:
+        load, worker = run.load(stack), stack.workers[0]
+        plans = [run.plan(60, 20.0) for _ in range(count)]
+        playing = [asyncio.create_task(load.play(plan, hop=0, timeout_s=30 + 4 * count)) for plan in plans]
+        for attempt in range(1, QUARANTINE_AFTER + 1):
+            await stack.until(partial(_all_run, load, count, attempt), 30, f"not all run for the {attempt}th time")
+            await asyncio.sleep(0.5)  # beyond a renewal of the leases, which reports how many the worker runs
+            await stack.kill(worker)
+            run.report(f"{attempt} kills")
+        await stack.until(partial(_one_runs, load, count, QUARANTINE_AFTER + 1), 20, "none runs again")
+        for turn in range(run.size["new"]):
+            began = time.monotonic()
+            case = await load.play(run.plan(5), hop=0)
+            run.samples += [_first_text_at(reader) - began for reader in case.readers]
+            run.report(f"{turn + 1} new generations")
+        waiting = sum(not task.done() for task in playing)
+        run.check(waiting > 0, "no effect", "none was in quarantine any more when the new ones had ended")
+        await asyncio.gather(*playing)
+        await load.reread()
+        run.runs = run.size["new"]
+        run.notes.append(f"{waiting} were in quarantine to the last; {_ends(load)}")
+
+
+def _all_run(load: Load, count: int, attempt: int) -> bool:
+    return len(load.cases) == count and all(_runs(case, attempt) for case in load.cases)
+
+
+def _first_text_at(reader: Reader) -> float:
+    return next((each.at for each in reader.received if each.event.kind == "text"), time.monotonic())
 
 
 async def same_job(run: Run) -> None:

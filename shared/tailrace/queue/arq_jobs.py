@@ -21,7 +21,8 @@ JOB = "run_generation"
 
 QUARANTINE = "quarantine-"
 """Prefix of the job ids of quarantined generations: those that have already cost several workers. A worker runs at most
-one of them at a time, so a prompt that crashes its worker cannot exhaust its neighbours' attempts."""
+one of them at a time, and leaves the others in the queue, so a prompt that crashes its worker cannot exhaust its
+neighbours' attempts."""
 
 CLOCK_SKEW_S = 3600
 """Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""

@@ -1,6 +1,7 @@
 """The runner on a real queue: slots, jobs of other workers, errors, kinds of job."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
@@ -10,10 +11,11 @@ from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 
 from support.queues import queue_on
-from tailrace.errors import RedisUnavailable
+from tailrace import keys
+from tailrace.errors import CorruptEntry, RedisUnavailable
 from tailrace.ids import new_token
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB
+from tailrace.queue import JOB, QUARANTINE
 from tailrace_worker.job_runner import JobRunner
 
 
@@ -26,7 +28,7 @@ class Harness:
         self.finish = asyncio.Event()
         self._job_started = asyncio.Event()
         jobs = {name: partial(self._job, name) for name in (JOB, "another_job")}
-        self.runner = JobRunner(self.queue, "this worker", jobs, max_jobs=2, timeout_s=60)
+        self.runner = JobRunner(self.queue, "this worker", jobs, max_jobs=2)
 
     async def _job(self, name: str, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
         self.started.append((name, generation_id))
@@ -37,6 +39,11 @@ class Harness:
     async def enqueue(self, *generation_ids: str, job: str = JOB) -> None:
         for generation_id in generation_ids:
             await self.queue.jobs.enqueue(generation_id, new_token(), 60, job=job)
+        self.runner.wake()
+
+    async def enqueue_quarantined(self, *generation_ids: str) -> None:
+        for generation_id in generation_ids:
+            await self.queue.jobs.enqueue(generation_id, QUARANTINE + new_token(), 60)
         self.runner.wake()
 
     async def until_started(self, count: int) -> None:
@@ -135,3 +142,81 @@ async def test_stop_picking_leaves_waiting_jobs_in_the_queue(harness: Harness) -
     await harness.runner._poll_iteration()
     assert not harness.started
     assert await harness.queue.jobs.depth() == 1
+
+
+async def test_quarantined_jobs_run_one_at_a_time_and_hold_no_slot_while_they_wait(harness: Harness) -> None:
+    await harness.enqueue_quarantined("a", "b", "c")
+    await harness.until_started(1)
+    await harness.enqueue("new")
+    await harness.until_started(2)
+    assert [name for _, name in harness.started][1:] == ["new"]
+    assert await harness.queue.jobs.depth() == 2
+    harness.finish.set()
+    await harness.until_started(4)
+
+
+async def test_waiting_quarantined_job_costs_no_call_and_counts_as_waiting(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    take = harness.queue.jobs.take
+
+    async def recorded(job_id: str, *args: Any) -> int | None:
+        taken.append(job_id)
+        return await take(job_id, *args)
+
+    monkeypatch.setattr(harness.queue.jobs, "take", recorded)
+    await harness.enqueue_quarantined("a", "b", "c")
+    await harness.until_started(1)
+    for _ in range(5):
+        await harness.runner._poll_iteration()
+    assert len(taken) == 1
+    parked = [job_id.decode() for job_id in await harness.queue.jobs.arq.zrange(keys.QUEUE, 0, -1)]
+    assert len(parked) == 2
+    assert await harness.queue.jobs.is_waiting(parked) == [True, True]
+
+
+async def test_quarantined_jobs_of_more_than_a_page_hide_no_other(harness: Harness) -> None:
+    await harness.enqueue_quarantined(*(f"quarantined {n}" for n in range(harness.runner.queue_read_limit * 2 + 1)))
+    await harness.until_started(1)
+    await harness.enqueue("new")
+    await harness.until_started(2)
+    assert harness.started[-1] == (JOB, "new")
+    harness.runner.stop_picking()
+
+
+async def test_job_ends_by_its_own_deadline_and_not_by_a_setting_of_this_worker(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts: list[float | None] = []
+    wait_for = asyncio.wait_for
+
+    async def recorded(task: Any, timeout: float | None) -> Any:
+        if task in harness.runner.job_tasks.values():
+            timeouts.append(timeout)
+        return await wait_for(task, timeout)
+
+    monkeypatch.setattr("arq.worker.asyncio.wait_for", recorded)
+    await harness.enqueue("a")
+    await harness.until_started(1)
+    assert timeouts == [None]
+
+
+async def test_exception_of_a_job_is_logged_and_frees_its_slot(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def corrupt(*_: Any) -> None:
+        raise CorruptEntry("unreadable entry 'done'")
+
+    logging.getLogger("arq").setLevel(logging.CRITICAL)  # as `tailrace worker` sets it
+    runner = JobRunner(harness.queue, "another worker", {JOB: corrupt}, max_jobs=2)
+    job_id = new_token()
+    harness.runner.stop_picking()
+    await harness.queue.jobs.enqueue("gen_a", job_id, 60)
+    await runner.start_jobs([job_id.encode()])
+    await asyncio.gather(*runner.tasks.values())
+    assert runner.job_counter == 0
+    (record,) = [record for record in caplog.records if record.name == "tailrace_worker.job_runner"]
+    assert record.getMessage() == f"job gen_a {job_id}: the run failed"
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], CorruptEntry)
