@@ -162,9 +162,20 @@ class Attempt:
                         idle.reset(self._timings.last)
                 if translator.failure or self._is_too_long():
                     break
+                if not self.writer.count_received(sum(map(len, payloads))):
+                    await self._wait_for_redis(idle)
         self._write(translator.close())
         if self._is_truncated(translator) and not self._timings.count:
             raise EmptyAnswer
+
+    async def _wait_for_redis(self, idle: IdleTimeout) -> None:
+        """Read the upstream no further until Redis has taken what was read. Its socket fills, and it waits."""
+        generation_id, since = self.writer.generation_id, time.monotonic()
+        logger.warning("%s: Redis does not take the answer: the upstream is not read meanwhile", generation_id)
+        idle.pause()
+        await self.writer.wait_for_room()
+        idle.reset(time.monotonic())
+        logger.info("%s: the upstream is read again after %.1f s", generation_id, time.monotonic() - since)
 
     def _write(self, translated: list[Translated]) -> int:
         """Add events to the log; return how many of them were content."""
@@ -191,8 +202,8 @@ class Attempt:
         return not (translator.is_complete or translator.failure or self._is_too_long())
 
     def _is_too_long(self) -> bool:
-        """`done` holds the text once more, so half of what a log may weigh."""
-        return self.writer.size > self._settings.max_log_bytes // 2
+        """Whether this attempt's own output exceeds the limit; what restarts have discarded does not count."""
+        return self.writer.output_bytes > self._settings.max_log_bytes
 
     def _end_of(self, translator: Translator) -> tuple[FinalStatus, Translator, Failure | None]:
         """Status, translator and failure of a stream that ended cleanly: the arguments of `_finish`."""

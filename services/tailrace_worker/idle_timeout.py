@@ -5,6 +5,7 @@ compares the time of the last content with the deadline. The timer fires once an
 """
 
 import asyncio
+import math
 import time
 from types import TracebackType
 from typing import Self
@@ -28,6 +29,10 @@ class IdleTimeout:
         if self._deadline < first:
             self._on_timer()
 
+    def pause(self) -> None:
+        """Count no more, until `reset`: the upstream is not read."""
+        self._deadline = math.inf
+
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()
         self._on_timer()
@@ -45,6 +50,6 @@ class IdleTimeout:
             self._timer.cancel()
         loop, left = asyncio.get_running_loop(), self._deadline - time.monotonic()
         if left > 0:
-            self._timer = loop.call_later(left, self._on_timer)
+            self._timer = loop.call_later(min(left, self._idle_s), self._on_timer)
         else:
             self._timeout.reschedule(loop.time())

@@ -3,9 +3,10 @@
 Rule 1: events are merged before they are numbered. Pending events have no number yet, so adjacent deltas of one place
 without `extra` become one; under load a batch holds few entries, and an idle worker sends each token at once.
 Rule 2: a batch never changes after it was sent. A retry sends the same rows.
-Rule 3: all rows are kept, at about 250 bytes each beside their text (`size` counts what Redis is sent, not this
-memory). When Redis comes back with older data (BEHIND), the missing rows are sent again. When it comes back without the
-log or without this epoch (UNKNOWN), the lease and all rows are restored (`appender`).
+Rule 3: all rows are kept, at about 250 bytes each beside their text. When Redis comes back with older data (BEHIND),
+the missing rows are sent again. When it comes back without the log or without this epoch (UNKNOWN), the lease and all
+rows are restored (`appender`).
+Rule 4: what has not been sent is bounded. Beyond MAX_UNSENT_BYTES the upstream is not read until Redis has taken some.
 """
 
 import asyncio
@@ -13,16 +14,20 @@ from collections.abc import Callable
 from typing import Any
 
 from tailrace.errors import RedisFull, RedisUnavailable
-from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, seq_span
+from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemOpened, seq_span
 from tailrace.failures import FailureCode
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
-from tailrace.log.codec import Row, from_row, to_row
+from tailrace.log.codec import Row, byte_length, from_row, to_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this length, so that a page of entries stays bounded."""
+
+MAX_UNSENT_BYTES = 512 * 1024
+"""Bytes of the upstream's answer that one writer holds as events before Redis has their rows. At 100 tokens a second
+that is some 17 s of plain chunks, or 2 s of chunks with logprobs; then the upstream waits."""
 
 
 class Stopped(Exception):
@@ -38,7 +43,8 @@ class Writer:
     """Merges, numbers, encodes and folds the events that one attempt adds to one log.
 
     `output` is the fold of every numbered event, those of earlier attempts included. `stopped` is completed when this
-    attempt must not write any more. `wake` is called when there is a batch to send.
+    attempt must not write any more. `wake` is called when there is a batch to send. `output_bytes` is the size of this
+    attempt's output: texts when they are added; items' names, and what the upstream sent with both, when numbered.
     """
 
     def __init__(self, grant: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
@@ -49,15 +55,19 @@ class Writer:
         self.request = grant.request
         self.rows = list(grant.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
-        self.size = sum(row.size for row in self.rows)
+        self.output_bytes = 0
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._wake = wake
         self._pending: list[tuple[Event, Extra]] = []
         self._in_flight: AppendBatch | None = None
         self._flushed: asyncio.Future[None] | None = None
+        self._pending_bytes = self._in_flight_bytes = 0
+        self._room: asyncio.Future[None] | None = None
 
     def add(self, event: Event, extra: Extra = NO_EXTRA) -> None:
         """Add an event; it is sent with the appender's next pipeline."""
+        if isinstance(event, Delta):
+            self.output_bytes += byte_length(event.text)
         if extra is NO_EXTRA and self._pending and isinstance(event, Delta):
             last, last_extra = self._pending[-1]
             if (
@@ -81,14 +91,30 @@ class Writer:
             rows = [self._number(event, extra) for event, extra in self._pending]
             self._pending.clear()
             self._in_flight = AppendBatch(self.generation_id, self.epoch, after_seq, rows)
+            self._in_flight_bytes, self._pending_bytes = self._pending_bytes, 0
         return self._in_flight
+
+    def count_received(self, size: int) -> bool:
+        """Count bytes of the upstream's answer, after their events were added. Returns whether there is room for more;
+        otherwise `wait_for_room`."""
+        if self._pending:
+            self._pending_bytes += size
+        return self._pending_bytes + self._in_flight_bytes <= MAX_UNSENT_BYTES
+
+    async def wait_for_room(self) -> None:
+        """Wait until Redis has taken enough, or writing has stopped."""
+        while not self.stopped.done() and not self.count_received(0):
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
 
     def _number(self, event: Event, extra: Extra) -> Row:
         entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
-        self.size += row.size
+        self.output_bytes += byte_length(row.extra)
+        if isinstance(event, ItemOpened):
+            self.output_bytes += byte_length(row.value)
         return row
 
     def on_result(self, result: AppendResult | Exception) -> None:
@@ -100,6 +126,8 @@ class Writer:
         match result.outcome:
             case Outcome.OK:
                 self._in_flight = None
+                self._in_flight_bytes = 0
+                self._report_room()
             case Outcome.BEHIND:
                 self._in_flight = self._batch_after(result.seq)
             case outcome:
@@ -130,6 +158,11 @@ class Writer:
         self._pending.clear()
         if not self.stopped.done():
             self.stopped.set_result(Stopped(outcome))
+        self._report_room()
+
+    def _report_room(self) -> None:
+        if self._room and not self._room.done():
+            self._room.set_result(None)
 
     async def flush(self) -> None:
         """Wait until every added event is in the log.

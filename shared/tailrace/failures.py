@@ -113,7 +113,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "incomplete",
         "server_error",
         "The answer exceeds the size limit of a log.",
-        "The answer reached half of `TAILRACE_MAX_LOG_BYTES` (the end of a log repeats the text) and was cut there.",
+        "The output of one attempt reached `TAILRACE_MAX_LOG_BYTES` and was cut there.",
         retry=False,
     ),
     "upstream_truncated": FailureKind(

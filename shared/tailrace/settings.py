@@ -73,7 +73,12 @@ class Settings(BaseSettings):
         le=100,
         description="Use of Redis' `maxmemory` above which new generations are refused; running ones finish.",
     )
-    max_log_bytes: int = Field(16 * MIB, ge=64 * KIB, description="Maximum bytes of one generation's output.")
+    max_log_bytes: int = Field(
+        8 * MIB,
+        ge=64 * KIB,
+        description="Maximum bytes of one generation's output: its texts, and what the upstream sends with them. Its "
+        "log takes about twice that, and more after restarts.",
+    )
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Maximum bytes of a request body.")
     max_attempts: int = Field(
         5,

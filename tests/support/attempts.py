@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 
 import pytest
 from redis.asyncio import Redis
@@ -49,18 +49,19 @@ class ScriptedDialect:
     """A dialect whose every stream has these payloads, one a read: chunks, or bytes as they are.
 
     An error is raised in its place; an event is waited for. `opened` and `closed` count the streams.
+    `payloads` may be replaced before the first one.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *payloads: Json | bytes | Exception | asyncio.Event) -> None:
         self.opened = 0
         self.closed = 0
-        self._payloads = payloads
+        self.payloads: Iterable[Json | bytes | Exception | asyncio.Event] = payloads
         monkeypatch.setattr(attempt, "DIALECTS", {DEFAULT_DIALECT: Dialect(self._open, ChatTranslator)})
 
     async def _open(self, _: UpstreamClient, __: Json) -> AsyncGenerator[list[bytes], None]:
         self.opened += 1
         try:
-            for payload in self._payloads:
+            for payload in self.payloads:
                 await asyncio.sleep(0)  # as for a socket: other tasks run
                 if isinstance(payload, Exception):
                     raise payload

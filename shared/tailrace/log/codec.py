@@ -58,7 +58,12 @@ class Row(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of content, without what Redis adds."""
-        return len(self.field.encode()) + len(self.value.encode()) + len(self.extra.encode())
+        return byte_length(self.field) + byte_length(self.value) + byte_length(self.extra)
+
+
+def byte_length(text: str) -> int:
+    """Bytes of the text in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def to_row(entry: Entry) -> Row:

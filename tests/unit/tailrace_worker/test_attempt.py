@@ -1,24 +1,31 @@
 """An attempt on a real log: the ways to end, and what it does with an upstream's stream."""
 
 import asyncio
+import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import pytest
 
 from support.attempts import MAX_ATTEMPTS, AttemptHarness, ScriptedDialect
-from support.chat_chunks import end, text_chunk
+from support.chat_chunks import choice, chunk, end, text_chunk
 from support.logs import record as record_of
-from support.logs import text_opened, texts
+from support.logs import text_opened, texts, token
 from support.queues import submit
 from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, TailraceError
 from tailrace.events import Done, Options, Started
 from tailrace.ids import new_generation_id
-from tailrace.log import AppendBatch
+from tailrace.log import AppendBatch, Outcome
 from tailrace.log.output import Output
+from tailrace.process.tasks import cancel_and_wait
 from tailrace_worker import attempt as module
+from tailrace_worker import writer
+from tailrace_worker.attempt import UpstreamInterrupted
+from tailrace_worker.upstream.errors import ConnectionLost
+from tailrace_worker.writer import MAX_UNSENT_BYTES
 
 
 async def test_attempt_beyond_the_limit_ends_the_generation_as_failed(harness: AttemptHarness) -> None:
@@ -101,8 +108,80 @@ async def test_attempt_ends_an_answer_that_outgrows_the_log_as_incomplete(
     await (await harness.attempt()).run("worker_lost")
     done = await harness.done()
     assert (done.status, done.error and done.error.code) == ("incomplete", "log_limit")
-    assert 32 * 1024 - 5000 < len(done.output[0].text or "") < 100 * 5000
+    assert 64 * 1024 <= len(done.output[0].text or "") < 100 * 5000
     assert dialect.closed == 1
+
+
+async def test_attempt_is_not_cut_by_its_many_rows_nor_by_what_earlier_attempts_wrote(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "MERGE_CHARACTERS", 0)  # a row for each token, as an idle worker writes them
+    harness.settings = harness.settings.model_copy(update={"max_log_bytes": 64 * 1024, "max_attempts": 3})
+    tokens = [text_chunk("abc")] * (60 * 1024 // 3)
+    for _ in range(2):
+        ScriptedDialect(monkeypatch, *tokens, ConnectionLost("in the middle"))
+        with pytest.raises(UpstreamInterrupted):
+            await (await harness.attempt()).run("upstream_lost")
+    ScriptedDialect(monkeypatch, *tokens, end())
+    await (await harness.attempt()).run("upstream_lost")
+    done = await harness.done()
+    assert (done.status, done.error) == ("completed", None)
+    assert "".join(item.text or "" for item in done.output) == "abc" * len(tokens)
+
+
+async def test_attempt_reads_no_further_while_redis_takes_nothing(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    harness.settings = harness.settings.model_copy(update={"upstream_idle_timeout_s": 0.2})
+    logprobs = {"content": [token("x" * 100)]}
+    payload = json.dumps(chunk(choice({"content": "x" * 2000}, logprobs=logprobs))).encode()
+    read: list[int] = []
+
+    def counted() -> Iterator[bytes]:
+        for n in range(1000):
+            read.append(n)
+            yield payload
+
+    ScriptedDialect(monkeypatch, *[]).payloads = chain(counted(), [end(), b"[DONE]"])
+    running = asyncio.create_task((await harness.attempt()).run("worker_lost"))
+    async with asyncio.timeout(5):
+        while "Redis does not take" not in caplog.text:  # noqa: ASYNC110 - the attempt signals nothing
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(1)  # five times the upstream's idle timeout: it does not count, since nothing is read
+    assert MAX_UNSENT_BYTES < len(read) * len(payload) <= MAX_UNSENT_BYTES + 2 * len(payload)
+    appending = asyncio.create_task(harness.appender.run())
+    await running
+    await cancel_and_wait(appending)
+    assert "the upstream is read again after" in caplog.text
+    done = await harness.done()
+    assert (done.status, done.error) == ("completed", None)
+    assert done.output[0].text == 1000 * 2000 * "x"
+
+
+async def test_attempt_that_waits_for_redis_ends_when_it_is_fenced(
+    harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    dialect = ScriptedDialect(monkeypatch, *[text_chunk("x" * 10_000)] * 1000)
+    attempt = await harness.attempt()
+    running = asyncio.create_task(attempt.run("worker_lost"))
+    async with asyncio.timeout(5):
+        while "Redis does not take" not in caplog.text:  # noqa: ASYNC110 - the attempt signals nothing
+            await asyncio.sleep(0.01)
+    attempt.writer.stop(Outcome.FENCED)
+    async with asyncio.timeout(5):
+        await running
+    assert dialect.closed == 1
+
+
+async def test_chunks_without_content_never_stop_an_attempt(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = text_chunk("") | {"padding": None, "system": "y" * 1000}
+    ScriptedDialect(monkeypatch, text_chunk("Hi"), *[silent] * 2000, end())
+    async with asyncio.timeout(20):
+        await (await harness.attempt()).run("worker_lost")
+    assert (await harness.done()).status == "completed"
 
 
 async def test_attempt_with_a_defect_fails_the_generation_and_logs_the_error(

@@ -33,6 +33,20 @@ async def test_idle_timeout_never_fires_while_content_arrives() -> None:
             idle.reset(time.monotonic())
 
 
+async def test_idle_timeout_does_not_count_while_it_is_paused() -> None:
+    async def pause_once() -> None:
+        async with IdleTimeout(0.1, 0.1) as idle:
+            idle.pause()
+            await asyncio.sleep(0.4)
+            idle.reset(time.monotonic())
+            await asyncio.sleep(10)
+
+    started = time.monotonic()
+    with pytest.raises(TimeoutError):
+        await pause_once()
+    assert 0.5 <= time.monotonic() - started < 5
+
+
 async def test_idle_timeout_leaves_no_timer() -> None:
     async with IdleTimeout(0.02, 0.02) as idle:
         idle.reset(time.monotonic())

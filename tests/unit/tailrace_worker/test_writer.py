@@ -13,6 +13,8 @@ from tailrace.events import (
     Event,
     Extra,
     GenerationRecord,
+    Item,
+    ItemClosed,
     ItemOpened,
     Options,
     Reasoning,
@@ -24,7 +26,7 @@ from tailrace.ids import EntryId
 from tailrace.log import AppendResult, LeaseGrant, Outcome
 from tailrace.log.codec import to_row
 from tailrace.log.state import GenerationState
-from tailrace_worker.writer import MERGE_CHARACTERS, Stopped, Writer
+from tailrace_worker.writer import MAX_UNSENT_BYTES, MERGE_CHARACTERS, Stopped, Writer
 
 RECORD = GenerationRecord("gen_" + "a" * 26, "me", "m", Options(60, 60), created=1000)
 EPOCH = 2000
@@ -182,3 +184,31 @@ async def test_rows_are_not_sent_again_while_a_batch_is_in_flight(harness: Harne
     assert again is not None
     assert [row.value for row in again.rows] == ["a"]
     assert harness.wake_ups == wake_ups + 1
+
+
+async def test_output_bytes_are_those_of_this_attempt_s_content(harness: Harness) -> None:
+    extra = Extra(chunk_fields={"x": 1})
+    closed = ItemClosed(Item(0, "text", 0, text="a" * 99))
+    harness.batch_of(Started(2, 2.0), Text(0, "é" * 2), Text(0, "é"), (Text(0, "b"), extra), closed)
+    assert harness.writer.output_bytes == 6 + 1 + len(to_row(Entry(EntryId(1, 1), Text(0, "b"), extra)).extra)
+
+
+async def test_writer_has_no_room_until_redis_has_taken_what_it_holds(harness: Harness) -> None:
+    writer = harness.writer
+    writer.add(Text(0, "a"))
+    assert writer.count_received(MAX_UNSENT_BYTES)
+    writer.freeze()
+    writer.add(Text(0, "b"))
+    assert not writer.count_received(1)
+    waiting = asyncio.create_task(writer.wait_for_room())
+    writer.on_result(RedisUnavailable())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    writer.on_result(AppendResult(Outcome.OK, LAST_SEQ + 1))
+    await waiting
+    assert writer.count_received(0)
+
+
+async def test_bytes_without_events_take_no_room(harness: Harness) -> None:
+    assert harness.writer.count_received(MAX_UNSENT_BYTES + 1)
+    await harness.writer.wait_for_room()
