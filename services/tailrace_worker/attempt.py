@@ -39,6 +39,8 @@ from tailrace_worker.writer import Stopped, Writer
 logger = logging.getLogger(__name__)
 
 RETRY_DELAY_S = 0.2
+LOGGED_WAIT_S = 1.0
+"""A shorter wait for Redis is not logged: an upstream at full speed has many of them."""
 
 
 class UpstreamInterrupted(Exception):
@@ -170,12 +172,17 @@ class Attempt:
 
     async def _wait_for_redis(self, idle: IdleTimeout) -> None:
         """Read the upstream no further until Redis has taken what was read. Its socket fills, and it waits."""
-        generation_id, since = self.writer.generation_id, time.monotonic()
-        logger.warning("%s: Redis does not take the answer: the upstream is not read meanwhile", generation_id)
+        writer, since = self.writer, time.monotonic()
         idle.pause()
-        await self.writer.wait_for_room()
+        try:
+            async with asyncio.timeout(LOGGED_WAIT_S):
+                await writer.wait_for_room()
+        except TimeoutError:
+            logger.warning("%s: Redis does not take the answer: its upstream is not read", writer.generation_id)
+            await writer.wait_for_room()
+            waited_s = time.monotonic() - since
+            logger.info("%s: the upstream is read again after %.1f s", writer.generation_id, waited_s)
         idle.reset(time.monotonic())
-        logger.info("%s: the upstream is read again after %.1f s", generation_id, time.monotonic() - since)
 
     def _write(self, translated: list[Translated]) -> int:
         """Add events to the log; return how many of them were content."""

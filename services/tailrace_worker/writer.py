@@ -25,9 +25,11 @@ from tailrace.log.state import GenerationState
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this length, so that a page of entries stays bounded."""
 
-MAX_UNSENT_BYTES = 512 * 1024
-"""Bytes of the upstream's answer that one writer holds as events before Redis has their rows. At 100 tokens a second
-that is some 17 s of plain chunks, or 2 s of chunks with logprobs; then the upstream waits."""
+MAX_UNSENT_BYTES = 256 * 1024
+"""Bytes of the upstream's answer that one writer holds as events before Redis has their rows: at 100 tokens a second
+some 8 s of plain chunks, or 1 s of chunks with logprobs. The kernel holds a few megabytes more before the upstream has
+to wait. Chunks with logprobs take nine times their bytes as events (93 MiB for 20 writers with 512 KiB each, measured).
+"""
 
 
 class Stopped(Exception):
