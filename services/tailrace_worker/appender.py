@@ -13,22 +13,29 @@ burst allowance. That delay is invisible to readers; an append costs the worker 
 interval grows, so that adjacent tokens merge and a token costs Redis less than 5 µs.
 
 A pipeline holds one script call for each generation, so a failure of one does not delay the others.
+
+Logs that Redis has lost are restored beside the pipelines, a few at a time, so that the worker encodes one while Redis
+executes another: 100 logs of 10,000 rows take 1.4 s (one after the other, and packed by redis-py, they took 7.3).
 """
 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from tailrace.errors import RedisRefused, RedisUnavailable, Unavailable
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import GenerationRecord
+from tailrace.failures import FailureCode
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
-from tailrace_worker.writer import Writer
+from tailrace_worker.writer import Writer, refusal
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
 PIPELINE_INTERVAL_S = 0.002
 INTERVAL_PER_APPEND_S = 1 / 20_000
 MAX_INTERVAL_S = 0.04
+RESTORES = 4
+"""Logs that are restored at the same time."""
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +47,8 @@ class Appender:
         self._log = log
         self._on_restored = on_restored
         self._ready: dict[Writer, None] = {}
+        self._restoring: dict[Writer, asyncio.Task[None]] = {}
+        self._restores = asyncio.Semaphore(RESTORES)
         self._wake = asyncio.Event()
         self._throttle = Throttle(PIPELINE_INTERVAL_S, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
 
@@ -50,6 +59,12 @@ class Appender:
 
     async def run(self) -> None:
         """Send pipelines until cancelled. After a transient error the same batches are sent again, with a backoff."""
+        try:
+            await self._send_until_cancelled()
+        finally:
+            await cancel_and_wait(*self._restoring.values())
+
+    async def _send_until_cancelled(self) -> None:
         failures = 0
         while True:
             await self._wake.wait()
@@ -68,7 +83,7 @@ class Appender:
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
         """Send one pipeline; return the first transient error. Its batches stay in flight and are sent again."""
-        calls = [(writer, batch) for writer in writers if (batch := _freeze(writer))]
+        calls = [(writer, batch) for writer in writers if writer not in self._restoring and (batch := _freeze(writer))]
         if not calls:
             return None
         results: Sequence[AppendResult | Exception]
@@ -78,22 +93,47 @@ class Appender:
             results = [error] * len(calls)
         for (writer, _), result in zip(calls, results, strict=True):
             if isinstance(result, AppendResult) and result.outcome is Outcome.UNKNOWN:
-                await self._restore(writer)
+                task = asyncio.create_task(self._restore(writer), name=f"restore {writer.generation_id}")
+                self._restoring[writer] = task
             else:
                 writer.on_result(result)
         return next((result for result in results if isinstance(result, RedisUnavailable)), None)
 
     async def _restore(self, writer: Writer) -> None:
-        """Restore the lease and the rows that Redis has lost, unless another epoch has written since."""
+        """Restore a log, and have its batch in flight sent again. Until then none of its batches is sent."""
+        outcome: Outcome | FailureCode
         try:
-            outcome = await self._log.restore(writer.state, writer.request, writer.rows)
-            if outcome is Outcome.OK:
-                await self._on_restored(writer.state.record)
-        except (Unavailable, RedisRefused) as error:
-            writer.on_result(error)
+            async with self._restores:
+                outcome = await self._restored(writer)
+        except (RedisFull, RedisRefused) as error:
+            outcome = refusal(error)
+        except Exception:
+            logger.exception("%s: restoring the log failed", writer.generation_id)
+            outcome = "internal_error"
+        finally:
+            del self._restoring[writer]
+        if outcome is Outcome.OK:
+            writer.on_restored()
         else:
-            logger.warning("%s: restoring the log after data loss: %s", writer.generation_id, outcome)
-            writer.on_restored() if outcome is Outcome.OK else writer.stop(outcome)
+            writer.stop(outcome)
+
+    async def _restored(self, writer: Writer) -> Outcome:
+        """Restore the lease and the rows that Redis has lost, unless another epoch has written since.
+
+        Raises:
+            RedisFull, RedisRefused.
+        """
+        while True:
+            try:
+                await self._log.announce_restore()
+                outcome = await self._log.restore(writer.state, writer.request, writer.rows)
+                if outcome is Outcome.OK:
+                    await self._on_restored(writer.state.record)
+            except RedisUnavailable:
+                await asyncio.sleep(BACKOFF_S[-1])
+            else:
+                logger.warning("%s: restoring the log after data loss: %s", writer.generation_id, outcome)
+                return outcome
 
 
 def _freeze(writer: Writer) -> AppendBatch | None:

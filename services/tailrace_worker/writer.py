@@ -124,7 +124,7 @@ class Writer:
         if isinstance(result, RedisUnavailable):
             return self._wake(self)
         if isinstance(result, Exception):
-            return self.stop("out_of_memory" if isinstance(result, RedisFull) else "append_refused")
+            return self.stop(refusal(result))
         match result.outcome:
             case Outcome.OK:
                 self._in_flight = None
@@ -182,3 +182,8 @@ class Writer:
     def mark_done(self, done: Done) -> None:
         """Fold the end, which `Log.finish` has written."""
         self.output.add(Entry(EntryId(self.epoch, self.output.last_seq + seq_span(done)), done))
+
+
+def refusal(error: Exception) -> FailureCode:
+    """The code of a generation whose rows were refused with this error."""
+    return "out_of_memory" if isinstance(error, RedisFull) else "append_refused"

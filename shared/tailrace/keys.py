@@ -7,6 +7,7 @@
     tailrace:{gen}:tombstone               hash    create, delete   readers, append  deadline + 2 × retention + 24 h
     tailrace:{gen}:events                  channel append, finish   hubs             not stored
     tailrace:worker:<worker>               channel frontends        that worker      not stored
+    tailrace:restoring                     string  workers          frontends        a lease from the last restore
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
     tailrace:unfinished:<0-15>             set     submit           sweepers         a hint: an id leaves after done
@@ -18,8 +19,8 @@
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
-The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must. The other keys
-belong to the queue, which is a single node.
+The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must.
+`tailrace:restoring` stands with the logs. The other keys belong to the queue, which is a single node.
 """
 
 import hashlib
@@ -27,6 +28,7 @@ from functools import lru_cache
 from zlib import crc32
 
 QUEUE = "tailrace:queue"
+RESTORING = "tailrace:restoring"
 WAKE = "tailrace:wake"
 WORKERS = "tailrace:workers"
 UNFINISHED_SETS = 16

@@ -118,7 +118,8 @@ async def _state(services: Services, generation_id: str, owner: str) -> Generati
     """
     Raises:
         NotFound, Gone: as `Log.state`.
-        Unavailable: the generation is missing on a server so young that it may yet be restored.
+        Unavailable: the generation is missing on a server so young that it may yet be restored, or while workers
+            restore logs.
     """
     try:
         return await services.log.state(generation_id, owner)
@@ -126,6 +127,8 @@ async def _state(services: Services, generation_id: str, owner: str) -> Generati
         _, age_s = await services.log.server.run()
         if age_s < services.settings.restart_grace_s:
             raise Unavailable("Redis has just started.") from None
+        if await services.log.is_restoring():
+            raise Unavailable("Redis has lost data that workers restore.") from None
         raise
 
 

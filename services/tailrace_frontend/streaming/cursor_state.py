@@ -7,7 +7,7 @@
     CATCHING_UP     reads the log page by page                                     FOLLOWING, MISSING
     FOLLOWING       takes the entries that the live tail hands over                CATCHING_UP: entries may be missing
     MISSING         found the log gone, or ending before the position: its         FOLLOWING, CATCHING_UP: restored, or
-                    worker may restore it within a lease                           sent from the beginning after that
+                    worker may restore it (a lease, or while any restores)         sent from the beginning after that
 
     COMPLETE        has sent the last frame: the log has ended, or is gone           (final)
     ABORTED         cannot express in its format how the log went on                 (final)

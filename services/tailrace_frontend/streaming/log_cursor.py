@@ -198,27 +198,29 @@ class LogCursor:
         try:
             state = await self._hub.log.state(self.record.id, self.record.owner)
         except (NotFound, Gone) as error:
-            self._on_missing("lost" if isinstance(error, NotFound) else str(error.code))
+            await self._on_missing("lost" if isinstance(error, NotFound) else str(error.code))
             return False
         if is_ahead(self.position, state):
-            self._on_missing(None)
+            await self._on_missing(None)
             return False
         if state.is_final and self.position.seq == state.seq:
             self._enter(State.COMPLETE)
             return False
         return True
 
-    def _on_missing(self, reason: str | None) -> None:
-        """The log has vanished (`reason`), or ends before the position. Its worker may restore it within a lease."""
+    async def _on_missing(self, reason: str | None) -> None:
+        """The log has vanished (`reason`), or ends before the position. Its worker may restore it within a lease, or
+        later: a worker with many logs takes longer, and shows that it restores."""
         now = time.monotonic()
         self._enter(State.MISSING)
         self._missing_since = self._missing_since or now
         if reason != "deleted" and now - self._missing_since <= self._hub.settings.lease_s:
-            return
+            return None
+        if reason in (None, "lost") and await self._hub.log.is_restoring():
+            return None
         if reason is None:
-            self._restart()
-        else:
-            self._end_with(self.format.encode_gone(reason))
+            return self._restart()
+        return self._end_with(self.format.encode_gone(reason))
 
     def _end_with(self, frame: Frame) -> None:
         if frame is None:

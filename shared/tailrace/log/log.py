@@ -15,13 +15,14 @@ script in `lua/`. Every method raises RedisUnavailable, RedisFull or RedisRefuse
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tailrace import jsoncodec, keys, scripts
-from tailrace.errors import Gone, TailraceError
+from tailrace.errors import Gone, RedisFull, TailraceError
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, Json, seq_span
 from tailrace.ids import EntryId
 from tailrace.log.codec import Row, pack, to_row
@@ -183,6 +184,11 @@ class Log(ReadableLog):
             ]
         )
         return [reply if isinstance(reply, TailraceError) else _outcome(reply[0]) for reply in replies]
+
+    async def announce_restore(self) -> None:
+        """Have readers of logs that are missing wait for another lease (`is_restoring`)."""
+        with suppress(RedisFull):  # a restore itself is never refused for want of room
+            await self.server.execute("SET", keys.RESTORING, b"", "PX", self.lease_ms)
 
     async def restore(self, state: GenerationState, request: Json, rows: Sequence[Row]) -> Outcome:
         """Write back what the server has lost: the state as it was acquired, and every row.

@@ -60,9 +60,14 @@ class ReadableLog:
             NotFound: the generation never existed, or belongs to another owner.
             Gone: it was deleted, or has expired.
         """
-        state = state_of(await self.server.execute("HMGET", keys.state(generation_id), *FIELDS))
+        read = ("HMGET", keys.state(generation_id), *FIELDS)
+        state = state_of(await self.server.execute(*read))
         if state is None:
-            raise await self._missing(generation_id, owner)
+            error = await self._missing(generation_id, owner)
+            if isinstance(error, Gone):  # unless a worker has restored the generation between these two reads
+                state = state_of(await self.server.execute(*read))
+            if state is None:
+                raise error
         if owner is not None and state.record.owner != owner:
             raise NotFound
         return state
@@ -90,6 +95,10 @@ class ReadableLog:
             None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
             for epoch, seq, status in checked(replies)
         ]
+
+    async def is_restoring(self) -> bool:
+        """Whether a worker has begun to restore a log within the last lease: what is missing may still come back."""
+        return bool(await self.server.execute("EXISTS", keys.RESTORING))
 
     async def request(self, generation_id: str) -> Json:
         """The request as its caller sent it.

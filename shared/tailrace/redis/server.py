@@ -24,7 +24,7 @@ from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceE
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
 from tailrace.redis.connection import TRANSIENT_ERRORS, connect
-from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
+from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline, pack
 from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
@@ -281,8 +281,11 @@ def checked(replies: list[Any]) -> list[Any]:
 
 
 async def exchange(connection: Any, command: Command) -> Any:
-    """A command and its reply, through redis-py. Closes a connection that has carried a large reply."""
-    await connection.send_command(*command)
+    """A command and its reply, through redis-py. Closes a connection that has carried a large reply.
+
+    hiredis packs: the command that restores a log has four arguments a row, for which redis-py's packer takes 4.5 µs.
+    """
+    await connection.send_packed_command(pack(tuple(command)))
     reply = await connection.read_response()
     if size_of(reply) > KEPT_BYTES:
         await connection.disconnect(nowait=True)

@@ -1,7 +1,9 @@
 """`restore.lua`: an attempt brings back data that the server has lost."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from conftest import LEASE_MS
@@ -103,3 +105,34 @@ async def test_restore_invalidates_an_earlier_acquisition(log: Log, redis: Redis
     await older.bring_back()
     assert await log.restore(later.state, REQUEST, later.rows) is Outcome.OK
     assert (await log.acquire(writer.generation_id, "one", worker="another")).outcome is Outcome.HELD
+
+
+async def test_generation_restored_between_two_reads_is_not_reported_as_expired(
+    log: Log, redis: Redis, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first read finds no state, and the second one the tombstone that was restored together with a state."""
+    await writer.write(*ANSWER)
+    await lose(redis, writer.generation_id)
+    missing = log._missing
+
+    async def restored_meanwhile(*args: Any) -> Any:
+        await log.restore(writer.state, REQUEST, writer.rows)
+        return await missing(*args)
+
+    monkeypatch.setattr(log, "_missing", restored_meanwhile)
+    assert (await log.state(writer.generation_id)).epoch == writer.epoch
+
+
+async def test_announced_restore_is_seen_for_a_lease(log: Log, redis: Redis) -> None:
+    assert not await log.is_restoring()
+    await log.announce_restore()
+    assert await log.is_restoring()
+    assert 0 < await redis.pttl(keys.RESTORING) <= log.lease_ms
+
+
+async def test_full_server_lets_a_restore_be_announced_in_vain(
+    log: Log, fill_memory: Callable[[], Awaitable[None]]
+) -> None:
+    await fill_memory()
+    await log.announce_restore()
+    assert not await log.is_restoring()

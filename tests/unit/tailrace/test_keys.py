@@ -19,6 +19,7 @@ KEYS: dict[str, str] = {
     "unfinished_of": keys.unfinished_of("anna"),
     "idempotency": keys.idempotency("anna", "key"),
     "QUEUE": keys.QUEUE,
+    "RESTORING": keys.RESTORING,
     "WAKE": keys.WAKE,
     "WORKERS": keys.WORKERS,
 }

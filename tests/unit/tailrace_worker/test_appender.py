@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from support.logs import REQUEST
 from tailrace import keys
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import Created, Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log, Outcome
@@ -209,3 +209,58 @@ async def test_appender_sends_nothing_for_writers_without_a_batch(
     fine.add(Started(1, 1.0))
     await fine.flush()
     assert sizes == [1]
+
+
+async def lost(harness: Harness, redis: Redis) -> Writer:
+    """A writer whose log Redis has lost."""
+    writer = await harness.writer()
+    writer.add(Started(1, 1.0))
+    await writer.flush()
+    await redis.delete(*keys.of_generation(writer.generation_id))
+    return writer
+
+
+async def test_restore_delays_no_other_writer_and_is_not_begun_twice(
+    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go_on, restore = asyncio.Event(), asyncio.Event(), harness.log.restore
+
+    async def slow(*args: Any) -> Outcome:
+        assert not begun.is_set()
+        begun.set()
+        await may_go_on.wait()
+        return await restore(*args)
+
+    monkeypatch.setattr(harness.log, "restore", slow)
+    writer, other = await lost(harness, redis), await harness.writer()
+    writer.add(Started(2, 2.0))
+    await begun.wait()
+    writer.add(Started(3, 3.0))
+    other.add(Started(1, 1.0))
+    async with asyncio.timeout(5):
+        await other.flush()
+    may_go_on.set()
+    async with asyncio.timeout(5):
+        await writer.flush()
+    assert [event.attempt for event in await harness.events(writer) if isinstance(event, Started)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome", "is_logged"),
+    [
+        (RedisFull(), "out_of_memory", False),
+        (RedisRefused(detail="no permission"), "append_refused", False),
+        (ZeroDivisionError("a defect"), "internal_error", True),
+    ],
+)
+async def test_restore_that_fails_stops_its_writer_alone(
+    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+    error: Exception, outcome: str, is_logged: bool,
+) -> None:  # fmt: skip
+    failing_first(harness, monkeypatch, "restore", error)
+    writer, other = await lost(harness, redis), await harness.writer()
+    writer.add(Started(2, 2.0))
+    assert (await writer.stopped).outcome == outcome
+    other.add(Started(1, 1.0))
+    await other.flush()
+    assert any(record.exc_info for record in caplog.records) is is_logged

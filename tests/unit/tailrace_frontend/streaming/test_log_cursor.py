@@ -347,6 +347,36 @@ async def test_cursor_reports_a_vanished_log_after_a_lease(harness: HubHarness, 
     assert collector.events[-1] == (None, "gone", f'{{"reason":"{reason}"}}')
 
 
+async def test_cursor_reports_no_lost_log_while_workers_restore_others(harness: HubHarness) -> None:
+    collector = await following(harness, ENTRIES[:3])
+    await harness.redis.flushall()
+    await harness.redis.set(keys.RESTORING, b"")
+    harness.confirm(RECORD)
+    for _ in range(3):
+        await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
+        pass_time(collector.cursor, LEASE_S + 1)
+    await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
+    assert len(collector.events) == 3
+    await harness.redis.delete(keys.RESTORING)
+    pass_time(collector.cursor, 0)
+    await complete(collector)
+    assert collector.kinds[-1] == "gone"
+
+
+async def test_cursor_starts_over_only_when_workers_have_restored_what_they_have(harness: HubHarness) -> None:
+    collector = await following(harness, ENTRIES[:6])
+    await harness.redis.flushall()
+    await harness.create(RECORD, ENTRIES[:4])
+    await harness.redis.set(keys.RESTORING, b"")
+    harness.confirm(RECORD)
+    await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
+    pass_time(collector.cursor, LEASE_S + 1)
+    await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
+    await harness.append(RECORD, ENTRIES[4:])
+    await complete(collector)
+    assert "restarted" not in collector.kinds
+
+
 async def test_cursor_goes_on_where_a_log_is_restored_within_a_lease(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:3])
     await harness.redis.flushall()
