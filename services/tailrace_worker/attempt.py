@@ -21,6 +21,7 @@ from tailrace.failures import RestartReason, failure
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.lifecycle.termination import terminate
 from tailrace.log import LeaseGrant, Log, Outcome
+from tailrace.log.codec import is_readable
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
@@ -236,5 +237,9 @@ class Attempt:
         if not details.get("usage"):
             details["prompt_bytes"] = prompt_bytes(writer.request)
         done = output.build_done(status, now, error=error, **details)
-        outcome = await self.ending.write(done, translator.extra if translator else NO_EXTRA)
-        logger.info("%s: %s: %s", writer.generation_id, status, outcome)
+        extra = translator.extra if translator else NO_EXTRA
+        if not is_readable(done, extra):  # a defect: every reader's connection would end at such an entry
+            logger.error("%s: the end could not be read again: %s, %s", writer.generation_id, status, error)
+            done, extra = output.build_done("failed", now, error=failure("internal_error")), NO_EXTRA
+        outcome = await self.ending.write(done, extra)
+        logger.info("%s: %s: %s", writer.generation_id, done.status, outcome)

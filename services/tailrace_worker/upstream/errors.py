@@ -13,6 +13,8 @@ from tailrace.events import Failure
 from tailrace.failures import failure
 
 MAX_MESSAGE_CHARACTERS = 2000
+MAX_WORD_CHARACTERS = 200
+"""Of a code, a type or a parameter's name."""
 
 
 class ConnectionLost(Exception):
@@ -36,7 +38,8 @@ def failure_from_exception(error: Exception) -> Failure:
         case openai.RateLimitError():
             return failure("upstream_rate_limited", _message_of(error))
         case openai.APIStatusError() if error.status_code < 500:
-            return Failure(_message_of(error), error.code or "upstream_refused", error.type or "invalid_request_error")
+            code, kind = _code_of(error.code), _word_of(error.type)
+            return Failure(_message_of(error), code or "upstream_refused", kind or "invalid_request_error")
         case openai.APIStatusError():
             return failure("upstream_error", f"The upstream failed (status {error.status_code}).")
         case openai.APITimeoutError() | TimeoutError():
@@ -69,7 +72,18 @@ def failure_from_json(error: Any) -> Failure:
         message = jsoncodec.dumps(message).decode() if message else "The upstream failed."
     return Failure(
         message[:MAX_MESSAGE_CHARACTERS],
-        str(code or kind or "upstream_error"),
-        kind if kind and isinstance(kind, str) else "server_error",
-        param if param and isinstance(param, str) else None,
+        _code_of(code) or _code_of(kind) or "upstream_error",
+        _word_of(kind) or "server_error",
+        _word_of(param) or None,
     )
+
+
+def _word_of(value: Any) -> str:
+    """A string of an error object, encodable and cut to its limit; "" where it is none. (The SDK does not check the
+    types of these fields, and a `done` with another type could not be read again.)"""
+    return str(jsoncodec.replace_lone_surrogates(value))[:MAX_WORD_CHARACTERS] if isinstance(value, str) else ""
+
+
+def _code_of(value: Any) -> str:
+    """The same for a code: some upstreams send a number."""
+    return str(value) if isinstance(value, int | float) and value else _word_of(value)

@@ -78,6 +78,15 @@ def from_row(row: Row) -> Entry:
     return Entry(EntryId(row.epoch, row.seq), decode(row.field, row.value), extra)
 
 
+def is_readable(event: Event, extra: Extra) -> bool:
+    """Whether the event can be stored and read again: msgspec checks no types when it encodes."""
+    try:
+        from_row(to_row(Entry(EntryId(0, 0), event, extra)))
+    except (CorruptEntry, ValueError, TypeError, RecursionError):
+        return False
+    return True
+
+
 def encode(event: Event) -> tuple[str, str]:
     """Field and value of an event."""
     match event:

@@ -16,7 +16,7 @@ from support.logs import text_opened, texts, token
 from support.queues import submit
 from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, TailraceError
-from tailrace.events import Done, Options, Started
+from tailrace.events import Done, Failure, Options, Started
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Outcome
 from tailrace.log.output import Output
@@ -235,3 +235,15 @@ async def test_attempt_after_a_lost_one_begins_again_only_where_the_request_allo
     assert (done.status, done.error and done.error.code) == (status, "worker_lost" if status == "failed" else None)
     assert [item.text for item in done.output] == ["Hel" if status == "failed" else "Hello"]
     assert dialect.opened == (status == "completed")
+
+
+async def test_attempt_ends_as_failed_where_its_end_could_not_be_read_again(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    unreadable = Failure("No.", "refused", 400)  # type: ignore[arg-type]
+    monkeypatch.setattr(module, "failure_from_exception", lambda _: unreadable)
+    ScriptedDialect(monkeypatch, ValueError("not to be parsed"))
+    await (await harness.attempt()).run("worker_lost")
+    done = await harness.done()
+    assert (done.status, done.error and done.error.code) == ("failed", "internal_error")
+    assert "the end could not be read again" in caplog.text

@@ -6,7 +6,8 @@ import httpx2
 import openai
 import pytest
 
-from tailrace.events import Failure
+from tailrace.events import NO_EXTRA, Done, Failure
+from tailrace.log.codec import is_readable
 from tailrace_worker.upstream.errors import (
     MAX_MESSAGE_CHARACTERS,
     ConnectionLost,
@@ -83,6 +84,23 @@ def test_messages_are_cut_to_their_limit(failure: Failure) -> None:
     (["Busy"], Failure('["Busy"]', "upstream_error")),
     ({"message": {"detail": "Busy"}}, Failure('{"detail":"Busy"}', "upstream_error")),
     ({"message": "Busy", "param": 1}, Failure("Busy", "upstream_error")),
+    ({"message": "Busy", "code": {"a": 1}, "type": ["b"]}, Failure("Busy", "upstream_error")),
+    ({"message": "Busy", "type": 503}, Failure("Busy", "503")),
+    ({"message": "Busy", "code": "c" * 5000}, Failure("Busy", "c" * 200)),
 ])  # fmt: skip
 def test_error_object_of_any_shape_is_a_failure(error: Any, failure: Failure) -> None:
     assert failure_from_json(error) == failure
+
+
+@pytest.mark.parametrize("field", ["code", "type", "param"])
+@pytest.mark.parametrize("value", [400, 0, True, None, "", "\ud83d", {"a": 1}, ["b"], 5000 * "x", 1.5])
+def test_field_of_a_rejection_may_have_any_type(field: str, value: object) -> None:
+    failure = failure_from_exception(status_error(400, {"message": "No.", field: value}))
+    assert all(isinstance(each, str) and each.encode() for each in (failure.code, failure.type))
+    assert is_readable(Done("failed", 1.0, error=failure), NO_EXTRA)
+
+
+def test_code_that_is_a_number_is_kept() -> None:
+    assert failure_from_exception(status_error(400, {"message": "No.", "code": 1214, "type": 400})) == Failure(
+        "No.", "1214", "invalid_request_error"
+    )
