@@ -13,7 +13,7 @@ from tailrace import jsoncodec
 from tailrace.events import NO_EXTRA, Json, Text
 from tailrace_worker.upstream.dialect import Translated
 
-CONTENT = re.compile(rb'"content": ?("(?:[^"\\]|\\.)*")')
+CONTENT = re.compile(rb'"content": ?("(?:[^"\\]++|\\.)*+")')  # possessive: else 136 bytes of memory a character
 PADDING = re.compile(rb',"obfuscation":"[^"\\]*"}$')
 _string = msgspec.json.Decoder(str)
 

@@ -1,6 +1,7 @@
 """PayloadParser: with templates, payloads give the same events as chunks without them."""
 
 import json
+import tracemalloc
 from random import Random
 from typing import Any
 
@@ -159,3 +160,17 @@ def test_payload_whose_content_is_not_found_for_certain_is_no_template(
     translated, _ = by_payload([prefix + content % n + suffix for n in range(4)])
     assert [event.text for events in translated for event, _ in events if isinstance(event, Text)] == expected
     assert len(parsed) == 4
+
+
+@pytest.mark.parametrize("text", ["a" * 1_000_000, 'a"\n\\' * 250_000])
+def test_large_delta_is_searched_without_memory_for_each_character(text: str) -> None:
+    payload = encoded(text_chunk(text))
+    tracemalloc.start()
+    try:
+        found = module.CONTENT.search(payload)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert json.loads(found.group(1)) == text
+    assert peak < 100_000
