@@ -19,6 +19,7 @@ from tailrace_worker.attempt import Attempt, UpstreamInterrupted
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.writer import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -72,15 +73,28 @@ class GenerationRun:
             lambda: self._log.acquire(generation_id, token, worker=self._worker, neighbours=self._count_neighbours())
         )
 
-    def resend_from_last(self) -> None:
-        """The server has lost this epoch: send the last row again, so that the appender restores the log."""
-        if self._current and not self._current.ending.has_begun:
-            self._current.writer.resend(self._current.writer.output.last_seq)
+    def resend_from_last(self, epoch: int | None = None) -> None:
+        """The server has lost this epoch: send the last row again, so that the appender restores the log.
 
-    def stop(self, outcome: Outcome) -> None:
-        """Another process has acquired or ended the generation: close the upstream and write nothing more."""
-        if self._current and not self._current.ending.has_begun:
-            self._current.writer.stop(outcome)
+        `epoch`: as for `stop`.
+        """
+        if writer := self._writer_of(epoch):
+            writer.resend(writer.output.last_seq)
+
+    def stop(self, outcome: Outcome, epoch: int | None = None) -> None:
+        """Another process has acquired or ended the generation: close the upstream and write nothing more.
+
+        `epoch`: of the attempt that was asked about; None: whichever runs.
+        """
+        if writer := self._writer_of(epoch):
+            writer.stop(outcome)
+
+    def _writer_of(self, epoch: int | None) -> Writer | None:
+        """The writer of the attempt, unless another one follows it already, or its end is being written."""
+        current = self._current
+        if current is None or current.ending.has_begun or epoch not in (None, current.writer.epoch):
+            return None
+        return current.writer
 
     async def confirm(self, reconnects: ReconnectSignal) -> None:
         """Wait until the end, if this run wrote it, should be on disk; write it again if Redis loses it before."""

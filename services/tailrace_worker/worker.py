@@ -91,7 +91,8 @@ class GenerationWorker:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopping.set)
-        await self._check_servers()
+        if not await self._are_servers_fit(stopping):
+            return await self._close()
         self.control.start()
         self.job_wakeups.start()
         self.control.add(keys.worker(self.name), self._on_control_message)
@@ -108,7 +109,23 @@ class GenerationWorker:
             await stopping.wait()
             await self._drain()
             await cancel_and_wait(*background)
-        await self._close()
+        return await self._close()
+
+    async def _are_servers_fit(self, stopping: asyncio.Event) -> bool:
+        """Check the servers, however long they are away. False: the process was asked to stop meanwhile.
+
+        Raises:
+            Misconfigured: a server's settings would lose logs.
+        """
+        checking, asked = asyncio.create_task(self._check_servers()), asyncio.create_task(stopping.wait())
+        try:
+            await asyncio.wait({checking, asked}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(asked, *([] if checking.done() else [checking]))
+        if checking.cancelled():
+            return False
+        await checking
+        return True
 
     async def _check_servers(self) -> None:
         """Wait for the servers, and check their settings.
@@ -151,9 +168,9 @@ class GenerationWorker:
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
                     await terminate(self.log, self.queue, state.record.id, "cancelled", failure("client_disconnected"))
             elif answer is Outcome.UNKNOWN:
-                run.resend_from_last()
+                run.resend_from_last(state.epoch)
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
-                run.stop(answer)
+                run.stop(answer, state.epoch)
 
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""

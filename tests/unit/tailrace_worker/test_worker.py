@@ -24,6 +24,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_worker import worker
+from tailrace_worker.attempt import Attempt
 from tailrace_worker.worker import JOBS, GenerationWorker
 
 READ_ONLY_WHILE_READ = Options(60, 60, on_disconnect="cancel")
@@ -236,6 +237,29 @@ async def test_renewal_restores_a_log_that_redis_has_lost(
     done = await done_of_log(harness.log, generation_id)
     assert done is not None
     assert [item.text for item in done.output] == ["Hi"]
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FENCED, Outcome.UNKNOWN])
+async def test_late_answer_to_the_renewal_of_an_attempt_does_not_concern_the_next_one(
+    harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch, outcome: Outcome
+) -> None:
+    generation_id = await harness.run()
+    process, run = harness.process, harness.process.running[generation_id]
+
+    async def acquired_again(*_: Any, **__: Any) -> list[Outcome]:
+        """The upstream has interrupted the attempt while its renewal was on its way."""
+        grant = await harness.log.acquire(generation_id, "next", worker=process.name)
+        run._current = Attempt(process.settings, process.log, process.queue, process.appender, process.upstream, grant)
+        return [outcome]
+
+    first = run._current
+    monkeypatch.setattr(harness.log, "renew", acquired_again)
+    await process._renew_leases()
+    assert run._current is not None
+    assert run._current is not first
+    assert not run._current.writer.stopped.done()
+    assert run._current.writer.freeze() is None
+    run._current = first
 
 
 # draining
