@@ -28,6 +28,7 @@ class ModelState:
     handovers: int = 0
     spared: int = 0
     neighbours: int = 0
+    expired: Literal["charged", "spared"] | None = None
 
     @property
     def is_final(self) -> bool:
@@ -71,6 +72,7 @@ class Model:
         state = replace(state, epoch=epoch, token=token, held=True)
         if terminating is None:
             state = replace(state, status="running", worker=worker, neighbours=neighbours, attempt=state.attempt + 1)
+            state = replace(state, expired=None)
         self.state = replace(state, terminating=terminating or state.terminating)
         return Outcome.OK
 
@@ -117,6 +119,9 @@ class Model:
             return Outcome.DONE
         if epoch > state.epoch:
             return Outcome.UNKNOWN
+        if state.status == "queued" and state.expired:
+            spared = state.spared - (state.expired == "spared")
+            state = replace(state, status="running", expired=None, spared=spared)
         self.state = replace(state, held=True, neighbours=neighbours)
         return Outcome.OK
 
@@ -134,14 +139,12 @@ class Model:
             return Outcome.OK
         if expired and state.held:
             return Outcome.HELD
-        self.state = replace(
-            state,
-            held=False,
-            status="queued",
-            job_id=job_id,
-            handovers=state.handovers + (not expired),
-            spared=state.spared + (spared and state.status == "running"),
-        )
+        if not expired:
+            spared_before = state.spared - (state.expired == "spared")
+            state = replace(state, handovers=state.handovers + 1, spared=spared_before, expired=None)
+        elif state.status == "running":
+            state = replace(state, spared=state.spared + spared, expired="spared" if spared else "charged")
+        self.state = replace(state, held=False, status="queued", job_id=job_id)
         return Outcome.OK
 
     def restore(self, granted: ModelState, rows: list[Row]) -> Outcome:

@@ -7,7 +7,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     created     ms of Redis' clock                           create
     deadline    ms: no run continues beyond it               create
     retention   ms that everything is kept after the end     create
-    status      queued, running, or a final status           create, acquire, requeue, finish
+    status      queued, running, or a final status           create, acquire, renew, requeue, finish
     job_id      the job under which it waits                 create, requeue
     epoch       the newest grant, ms; fences older writers   create, acquire
     seq         the last sequence number taken               create, append, finish
@@ -16,7 +16,8 @@ The state is a hash of small fields, which scripts read and set one by one:
     worker      which worker runs it                         acquire
     attempt     runs so far                                  create, acquire
     handovers   runs that a stopping worker handed over      requeue
-    spared      lost runs that are not charged               requeue
+    spared      lost runs that are not charged               renew, requeue
+    expired     spared or charged: its lease ran out         requeue
     neighbours  generations that its worker ran beside it    acquire, renew
     shared      1 once a repeated call relies on it          create
     terminating the final status that was begun              acquire

@@ -35,6 +35,7 @@ if known[3] ~= token then
   if terminating == '' then
     redis.call('HSET', state,
       'status', 'running', 'worker', worker, 'neighbours', neighbours, 'attempt', known[7] + 1)
+    redis.call('HDEL', state, 'expired')
   else
     redis.call('HSET', state, 'terminating', terminating)
   end

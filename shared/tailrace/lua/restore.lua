@@ -47,7 +47,7 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('HSET', state, 'lease', string.format('%.0f', now + lease), 'seen', string.format('%.0f', now))
-redis.call('HDEL', state, 'token')
+redis.call('HDEL', state, 'token', 'expired')
 redis.call('HSET', tombstone, 'owner', owner)
 redis.call('PEXPIRE', state, life)
 redis.call('PEXPIRE', log, life)

@@ -98,6 +98,35 @@ async def test_requeue_expired_spares_a_lost_run_once(log: Log, redis: Redis, wr
     assert (state.spared, state.lost_attempts, state.failed_attempts) == (1, 1, 0)
 
 
+@pytest.mark.parametrize("spared", [True, False])
+async def test_worker_that_stalled_runs_again_as_if_its_lease_had_not_expired(
+    log: Log, redis: Redis, writer: LogWriter, spared: bool
+) -> None:
+    """So that its death after that is noticed when its lease expires, and not a lease later."""
+    before = await log.state(writer.generation_id)
+    await expire_lease(redis, writer.generation_id)
+    for job_id in ("a job", "another sweeper's job"):
+        assert await log.requeue_expired(writer.generation_id, writer.epoch, job_id, spared=spared) is Outcome.OK
+    assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
+    state = await log.state(writer.generation_id)
+    assert (state.status, state.attempt, state.spared) == ("running", before.attempt, before.spared)
+    assert state.lost_attempts == before.lost_attempts
+    await expire_lease(redis, writer.generation_id)
+    assert await log.requeue_expired(writer.generation_id, writer.epoch, "a third", spared=spared) is Outcome.OK
+    state = await log.state(writer.generation_id)
+    assert (state.spared, state.lost_attempts, state.failed_attempts) == (int(spared), 1, int(not spared))
+
+
+async def test_worker_that_stalled_may_still_hand_over(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await expire_lease(redis, writer.generation_id)
+    await log.requeue_expired(writer.generation_id, writer.epoch, "a job", spared=True)
+    assert await log.release(writer.generation_id, writer.epoch, "another job") is Outcome.OK
+    assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]  # it was on its way
+    state = await log.state(writer.generation_id)
+    assert (state.status, state.job_id) == ("queued", "another job")
+    assert (state.handovers, state.spared, state.lost_attempts, state.failed_attempts) == (1, 0, 0, 0)
+
+
 async def test_acquire_and_renew_store_how_many_generations_the_worker_runs_beside_it(
     log: Log, generation_id: str
 ) -> None:

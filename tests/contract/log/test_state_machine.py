@@ -373,10 +373,11 @@ class GenerationMachine(RuleBasedStateMachine):
 
 
 def as_model(state: GenerationState, model: ModelState | None) -> ModelState:
-    """The part of a real state that the model knows. The token is taken from the model: `state` does not contain it."""
+    """The part of a real state that the model knows. What `state` does not contain is taken from the model."""
     same = {name: getattr(state, name) for name in ("epoch", "job_id", "seq", "status", "attempt", "worker")}
     more = {name: getattr(state, name) for name in ("terminating", "handovers", "spared", "neighbours")}
     token = model.token if model else None
+    more["expired"] = model.expired if model else None
     return ModelState(**same, **more, token=token, held=state.lease > 1, seen=state.seen > 0)
 
 
