@@ -69,17 +69,18 @@ class Writer:
     def add(self, event: Event, extra: Extra = NO_EXTRA) -> None:
         """Add an event; it is sent with the appender's next pipeline."""
         if isinstance(event, Delta):
-            self.output_bytes += byte_length(event.text)
-        if extra is NO_EXTRA and self._pending and isinstance(event, Delta):
-            last, last_extra = self._pending[-1]
-            if (
-                isinstance(last, Delta)
-                and last_extra is NO_EXTRA
-                and event.continues(last)
-                and len(last.text) + len(event.text) <= MERGE_CHARACTERS
-            ):
-                self._pending[-1] = last.with_text(last.text + event.text), NO_EXTRA
-                return
+            text = event.text
+            self.output_bytes += len(text) if text.isascii() else len(text.encode())
+            if extra is NO_EXTRA and self._pending:
+                last, last_extra = self._pending[-1]
+                if (
+                    isinstance(last, Delta)
+                    and last_extra is NO_EXTRA
+                    and event.continues(last)
+                    and len(last.text) + len(text) <= MERGE_CHARACTERS
+                ):
+                    self._pending[-1] = last.with_text(last.text + text), NO_EXTRA
+                    return
         self._pending.append((event, extra))
         self._wake(self)
 
@@ -114,8 +115,9 @@ class Writer:
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
-        self.output_bytes += byte_length(row.extra)
-        if isinstance(event, ItemOpened):
+        if row.extra:
+            self.output_bytes += byte_length(row.extra)
+        if type(event) is ItemOpened:
             self.output_bytes += byte_length(row.value)
         return row
 
