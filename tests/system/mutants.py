@@ -71,7 +71,7 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "shared/tailrace/lifecycle/sweeper.py",
-                "        return now < self._hold_until\n",
+                "        return run.age_s < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S\n",
                 "        return False\n",
             )
         ],

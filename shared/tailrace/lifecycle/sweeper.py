@@ -57,8 +57,6 @@ class Sweeper:
         self._max_attempts = max_attempts
         self._lease_s = log.lease_ms / 1000
         self._period_s = self._lease_s / 4
-        self._run_id: str | None = None
-        self._hold_until = 0.0
         self._suspected_since: dict[str, float] = {}
         self._logged: set[str] = set()
 
@@ -88,13 +86,8 @@ class Sweeper:
 
     async def _must_hold_off(self) -> bool:
         """Whether the server started so recently that live workers may still restore logs and confirm ends."""
-        run_id, age = await self._log.server.run()
-        now = time.monotonic()
-        if run_id != self._run_id:
-            hold_off = max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
-            self._hold_until = now + hold_off - (age if self._run_id is None else 0)
-            self._run_id = run_id
-        return now < self._hold_until
+        run = await self._log.server.run()
+        return run.age_s < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
 
     async def _check(self, generation_ids: list[str]) -> None:
         states = await self._log.states(generation_ids)

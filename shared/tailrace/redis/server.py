@@ -11,6 +11,7 @@ waited long enough.
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
-from tailrace import keys
+from tailrace import keys, scripts
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
@@ -53,10 +54,14 @@ T = TypeVar("T")
 
 
 class ServerRun(NamedTuple):
-    """One run of a server: its run id, new with every start and failover, and the seconds since it began."""
+    """One run of a server as a primary.
+
+    `run_id`: another one after each start and each promotion. `age_s`: seconds since the run began, as far as this
+    process knows; never more than that.
+    """
 
     run_id: str
-    uptime_s: float
+    age_s: float
 
 
 class RedisServer:
@@ -67,6 +72,8 @@ class RedisServer:
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
         self._page_reads = Slots(PAGE_READS)
+        self._run_id: str | None = None
+        self._run_began_at = 0.0
 
     @classmethod
     def connect(cls, url: str) -> "RedisServer":
@@ -203,12 +210,24 @@ class RedisServer:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def run(self) -> ServerRun:
-        """The current run. A server that does not report its start time counts as one that has always run."""
+        """The current run. A server that does not report its start time counts as one that has always run.
+
+        A replica that is promoted has been up for days, and no server reports when it was promoted. So the age of a run
+        that began while this process watched counts from the call that noticed it, and so does the first run that it
+        sees, if that began with a promotion. (`master_replid` changes with each promotion, also with that of a server
+        which was the primary before; `master_replid2` is that of the primary before, else zeros.)
+        """
         try:
-            info = await self._info("server")
+            info = await self._info("server", "replication")
         except RedisRefused:
             return ServerRun("", float("inf"))
-        return ServerRun(info.get("run_id", ""), float(info.get("uptime_in_seconds", "inf")))
+        run_id = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
+        now = time.monotonic()
+        if run_id != self._run_id:
+            is_old = self._run_id is None and not info.get("master_replid2", "").strip("0")
+            self._run_began_at = now - float(info.get("uptime_in_seconds", "inf")) if is_old else now
+            self._run_id = run_id
+        return ServerRun(run_id, now - self._run_began_at)
 
     async def memory_percent(self) -> float:
         """Percent of `maxmemory` in use; 0 where there is no limit."""
@@ -231,7 +250,7 @@ class RedisServer:
         if policy != "noeviction":
             wrong.append(f"maxmemory-policy is {policy}: it would evict running logs; set noeviction")
         if info.get("aof_enabled", "0") == "0":
-            warnings.append("appendonly is off: a restart of the server loses every log")
+            warnings.append("appendonly is off: a restart of the server loses its data")
         return wrong, warnings
 
     async def _info(self, *sections: str) -> dict[str, str]:
@@ -250,6 +269,7 @@ class RedisServer:
         replies = await self.execute_many(
             [
                 ("EVAL", "return 1", 1, name),
+                scripts.READ_DONE.on(keys.of_generation(CHECK)),  # EVALSHA
                 ("XRANGE", name, "-", "+"),
                 ("EXPIRE", name, 1),
                 ("DEL", name),

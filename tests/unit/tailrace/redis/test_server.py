@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -235,7 +235,7 @@ async def test_run_id_changes_with_every_start(embedded: EmbeddedServer) -> None
     for _ in range(2):
         run = await server.run()
         assert (await server.run()).run_id == run.run_id
-        assert 0 <= run.uptime_s < 60
+        assert 0 <= run.age_s < 60
         runs.append(run.run_id)
         embedded.stop()
         embedded.start()
@@ -251,21 +251,48 @@ async def test_run_of_a_server_that_hides_info_is_infinitely_old(redis: Redis, v
     await redis.execute_command("ACL", "DELUSER", "limited")
 
 
-async def test_memory_is_a_share_of_the_limit(server: RedisServer, config: Config) -> None:
-    assert await server.memory_percent() == 0
-    await config("maxmemory", str(1024**4))
-    assert 0 < await server.memory_percent() < 1
-
-
 class Reporting(RedisServer):
     """A server that reports this of itself."""
 
     def __init__(self, info: dict[str, str], client: Redis) -> None:
         super().__init__(client)
-        self._reported = info
+        self.reported = info
 
     async def _info(self, *_: str) -> dict[str, str]:
-        return self._reported
+        return self.reported
+
+
+NEVER, ONCE = {"master_replid2": 40 * "0"}, {"master_replid2": 40 * "a"}
+OLD = {"run_id": "x", "master_replid": "1", "uptime_in_seconds": "86400"}
+
+
+async def test_run_is_as_old_as_a_server_that_was_never_promoted(redis: Redis) -> None:
+    assert (await Reporting(OLD | NEVER, redis).run()).age_s >= 86400
+
+
+async def test_run_of_a_promoted_replica_counts_from_when_this_process_saw_it(redis: Redis) -> None:
+    """The replica has been up for days; no server reports since when it has been the primary."""
+    assert (await Reporting(OLD | ONCE, redis).run()).age_s < 60
+
+
+@pytest.mark.parametrize("changed", [{"run_id": "y"}, {"master_replid": "2"}])
+async def test_run_that_changes_while_the_process_watches_counts_from_then(
+    redis: Redis, changed: dict[str, str]
+) -> None:
+    """Also where a primary was demoted and promoted again: its run id is the old one."""
+    server = Reporting(OLD | NEVER, redis)
+    before = await server.run()
+    server.reported |= changed | ONCE
+    after = await server.run()
+    assert after.run_id != before.run_id
+    assert after.age_s < 60
+    assert (await server.run()).run_id == after.run_id
+
+
+async def test_memory_is_a_share_of_the_limit(server: RedisServer, config: Config) -> None:
+    assert await server.memory_percent() == 0
+    await config("maxmemory", str(1024**4))
+    assert 0 < await server.memory_percent() < 1
 
 
 @pytest.mark.parametrize(
@@ -319,15 +346,57 @@ async def test_problems_do_not_include_a_full_memory(server: RedisServer, config
     assert await server.problems() == ([], [])
 
 
-@pytest.mark.parametrize("lacking", ["-xadd", "-xrange", "-eval", "-info", "-spublish", "resetchannels", "resetkeys"])
-async def test_problems_name_a_missing_permission(redis: Redis, valkey: EmbeddedServer, lacking: str) -> None:
-    await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", lacking)
-    server = RedisServer.connect(valkey.url.replace("//", "//limited:pass@"))
-    ((wrong,), warnings) = await server.problems()
+Limited = Callable[[str], Awaitable[RedisServer]]
+"""Of a permission to take away: the server for a user that has every other one."""
+
+
+@pytest.fixture
+async def limited(redis: Redis, valkey: EmbeddedServer) -> AsyncIterator[Limited]:
+    opened: list[RedisServer] = []
+
+    async def connect(lacking: str) -> RedisServer:
+        await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", lacking)
+        opened.append(RedisServer.connect(valkey.url.replace("//", "//limited:pass@")))
+        return opened[-1]
+
+    yield connect
+    for server in opened:
+        await server.close()
+    await redis.execute_command("ACL", "DELUSER", "limited")
+
+
+@pytest.mark.parametrize(
+    "lacking", ["-xadd", "-xrange", "-eval", "-evalsha", "-info", "-spublish", "resetchannels", "resetkeys"]
+)
+async def test_problems_name_a_missing_permission(limited: Limited, lacking: str) -> None:
+    ((wrong,), warnings) = await (await limited(lacking)).problems()
     assert wrong.startswith("this Redis user lacks a permission that Tailrace needs: ")
     assert warnings == []
-    await server.close()
-    await redis.execute_command("ACL", "DELUSER", "limited")
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_script_needs_no_permission_to_load_it(redis: Redis, limited: Limited, way: str) -> None:
+    """A server that does not know a script is sent its text with the call, by EVAL."""
+    server = await limited("-script")
+    await redis.script_flush()
+    assert await server.problems() == ([], [])
+    missing = scripts.READ_DONE.on(keys.of_generation(new_generation_id()))
+    for _ in range(2):
+        assert await getattr(server, way)(*missing) is None
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("lacking", ["-eval", "-evalsha"])
+async def test_script_without_a_permission_is_refused_and_sent_at_most_twice(
+    redis: Redis, limited: Limited, way: str, lacking: str
+) -> None:
+    server = await limited(lacking)
+    await redis.script_flush()
+    await redis.config_resetstat()
+    with pytest.raises(RedisRefused, match="permission"):
+        await getattr(server, way)(*scripts.DELETE.on(keys.of_generation(new_generation_id())))
+    calls = await redis.info("commandstats")
+    assert sum(calls.get(f"cmdstat_{each}", {}).get("rejected_calls", 0) for each in ("eval", "evalsha")) == 1
 
 
 @pytest.mark.parametrize("version", ["7.0.15", "8.1", "10.0.0", "255.255.255"])
