@@ -3,7 +3,7 @@
 A creation costs four sequential trips to Redis, whether or not it has an Idempotency-Key:
 
     1. queue   the load, and the key's claim
-    2. log     `create`
+    2. log     add to the index of the unfinished, `create`; two trips where the request is large
     3. queue   `submit`, count the workers
     4. log     the state once more: accepted means that the server still has it
 
@@ -11,12 +11,13 @@ Where the key was claimed before, one more trip asks whether its generation exis
 work is refused. Twice a second a further one asks for the server's memory (`admission`).
 """
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace.errors import Gone, NotFound, RedisFull, Unavailable
+from tailrace.errors import Gone, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle.termination import terminate
@@ -77,11 +78,11 @@ class Generations:
         generation_id = await self._admit(owner, options, key)
         record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
         job_id = new_token()
-        created, waiting_under = await self._log.create(record, request, job_id)
         submission = None
         try:
+            created, waiting_under = await self._log.create(record, request, job_id)
             if waiting_under is not None:
-                submission = await self._queue.submit(record, created, waiting_under)
+                submission = await self._submit(record, created, waiting_under)
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
             if await self._log.discard(generation_id, job_id) is Outcome.OK:
@@ -89,6 +90,16 @@ class Generations:
             raise
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None
+
+    async def _submit(self, record: GenerationRecord, created: int, job_id: str) -> Submission:
+        """Submit, or discard the generation if the queue's server is away: otherwise a sweeper would have it run, and
+        its caller has been refused. (Where only the reply was lost and a worker runs the job, the run goes on.)"""
+        try:
+            return await self._queue.submit(record, created, job_id)
+        except RedisUnavailable:
+            with contextlib.suppress(RedisUnavailable):
+                await self._log.discard(record.id, job_id)
+            raise
 
     async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None) -> str:
         """The id to create: a fresh one, or the one that the key stands for."""

@@ -118,7 +118,7 @@ class Ending:
         return await self._log.finish(self._writer.generation_id, self._writer.epoch, last_seq, done, extra)
 
     async def _finalize(self) -> None:
-        await retry_transient(lambda: finalize(self._queue, self._writer.state))
+        await retry_transient(lambda: finalize(self._log, self._queue, self._writer.state))
 
 
 def _is_row(answer: AppendResult, epoch: int, seq: int) -> bool:

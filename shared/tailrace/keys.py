@@ -6,12 +6,13 @@
     tailrace:{gen}:log                     stream  the scripts      readers          as the state
     tailrace:{gen}:tombstone               hash    create, delete   readers, append  deadline + 2 × retention + 24 h
     tailrace:{gen}:events                  channel append, finish   hubs             not stored
-    tailrace:worker:<worker>               channel frontends        that worker      not stored
+    tailrace:unfinished:<0-15>             set     Log.create       sweepers         a hint: an id leaves after done
+    tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
+    tailrace:suspected:<0-15>              zset    suspect          sweepers         300 s
     tailrace:restoring                     string  workers          frontends        a lease from the last restore
+    tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
-    tailrace:unfinished:<0-15>             set     submit           sweepers         a hint: an id leaves after done
-    tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
     tailrace:owner:<owner>:generations     zset    submit           list             trimmed by age on each create
     tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
@@ -19,8 +20,9 @@
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
-The keys of one generation carry its id as hash tag: they share a cluster slot, as a script's keys must.
-`tailrace:restoring` stands with the logs. The other keys belong to the queue, which is a single node.
+The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
+its id as hash tag: they share a cluster slot, as a script's keys must. The other keys of the log's server are used one
+at a time. The queue is a single node.
 """
 
 import hashlib
@@ -70,6 +72,10 @@ def all_unfinished() -> list[str]:
 
 def swept(shard: int) -> str:
     return f"tailrace:swept:{shard}"
+
+
+def suspected(shard: int) -> str:
+    return f"tailrace:suspected:{shard}"
 
 
 def owned(owner: str) -> str:

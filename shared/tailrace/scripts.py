@@ -47,6 +47,10 @@ RESTORE = Script("restore")
 FINISH = Script("finish")
 DELETE = Script("delete")
 
+# On the log's server; KEYS are one key of `log.unfinished`.
+ADD_UNFINISHED = Script("add_unfinished")
+SUSPECT = Script("suspect")
+
 # On the queue's server.
 SUBMIT = Script("submit")
 ENQUEUE = Script("enqueue")

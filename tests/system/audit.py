@@ -25,7 +25,7 @@ from tailrace.lifecycle.termination import CONFIRM_S
 Check = Callable[[], Awaitable[list[Violation]]]
 
 KEPT = re.compile(
-    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|owner:\w*:generations|idempotency:\w*:[0-9a-f]{64}"
+    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+|owner:\w*:generations|idempotency:\w*:[0-9a-f]{64}"
     r"|workers|queue:health-check)"
 )
 NEVER_EXPIRES = frozenset({"tailrace:workers"})

@@ -17,9 +17,11 @@ ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND",
 KEYS_OF = {
     "take": "queue, mark",
     "enqueue": "queue, job",
-    "submit": "unfinished, owned, unfinished_of, queue, job",
+    "submit": "owned, unfinished_of, queue, job",
+    "add_unfinished": "unfinished",
+    "suspect": "suspected",
 }
-"""Scripts of the queue's server; all others run on the keys of one generation."""
+"""Scripts of the queue's server and of the index; all others run on the keys of one generation."""
 
 
 def test_public_names_are_exactly_these() -> None:

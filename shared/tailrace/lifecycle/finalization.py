@@ -11,24 +11,30 @@ is the last one. A step takes a few round trips to Redis; anything longer is a j
 
 from collections.abc import Awaitable, Callable
 
+from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 
-Step = Callable[[Queue, GenerationState], Awaitable[None]]
+Step = Callable[[Log, Queue, GenerationState], Awaitable[None]]
 
 
-async def remove_from_indexes(queue: Queue, state: GenerationState) -> None:
-    """Remove the generation from the unfinished ones, and its job from the queue."""
+async def remove_from_queue(_: Log, queue: Queue, state: GenerationState) -> None:
+    """Remove its job from the queue, and the generation from its owner's count."""
     await queue.remove(state.record.id, state.record.owner, state.job_id)
 
 
-STEPS: tuple[Step, ...] = (remove_from_indexes,)
+async def remove_from_index(log: Log, _: Queue, state: GenerationState) -> None:
+    """Remove the generation from the unfinished ones."""
+    await log.unfinished.remove(state.record.id)
 
 
-async def finalize(queue: Queue, state: GenerationState) -> None:
+STEPS: tuple[Step, ...] = (remove_from_queue, remove_from_index)
+
+
+async def finalize(log: Log, queue: Queue, state: GenerationState) -> None:
     """Run what hangs on the end of this generation. Its `done` is in the log.
 
     Raises: RedisUnavailable, RedisFull, RedisRefused. The sweeper then runs the steps again.
     """
     for step in STEPS:
-        await step(queue, state)
+        await step(log, queue, state)

@@ -1,7 +1,8 @@
 """The last resort: no generation stays unfinished, whichever process died.
 
 Every process sweeps; one of the fleet checks each shard of the unfinished generations in each period (a quarter of a
-lease). It finds, and does:
+lease). What is unfinished, and since when it seems to be stuck, is known on the log's server: the queue may have lost
+everything, and which process sweeps a shard is chance. A sweep finds, and does:
 
     the lease has expired                     a new job for another worker, which sends `restarted`, or fails it
     … and its attempts are spent              it ends as failed
@@ -30,7 +31,6 @@ generations were run again, measured).
 import asyncio
 import logging
 import random
-import time
 
 from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
@@ -57,7 +57,6 @@ class Sweeper:
         self._max_attempts = max_attempts
         self._lease_s = log.lease_ms / 1000
         self._period_s = self._lease_s / 4
-        self._suspected_since: dict[str, float] = {}
         self._logged: set[str] = set()
 
     async def run(self) -> None:
@@ -79,30 +78,33 @@ class Sweeper:
         if await self._must_hold_off():
             return
         for shard in range(keys.UNFINISHED_SETS):
-            if await self._queue.index.claim_shard(shard, int(self._period_s * 1000)):
-                generation_ids = await self._queue.index.list_unfinished(shard)
+            if await self._log.unfinished.claim(shard, int(self._period_s * 1000)):
+                generation_ids = await self._log.unfinished.list(shard)
                 if generation_ids:
-                    await self._check(generation_ids)
+                    await self._check(shard, generation_ids)
 
     async def _must_hold_off(self) -> bool:
         """Whether the server started so recently that live workers may still restore logs and confirm ends."""
         run = await self._log.server.run()
         return run.age_s < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
 
-    async def _check(self, generation_ids: list[str]) -> None:
+    async def _check(self, shard: int, generation_ids: list[str]) -> None:
         states = await self._log.states(generation_ids)
         now = await self._log.server.now()
         job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
         waiting = await self._queue.jobs.is_waiting(job_ids)
         if await self._must_hold_off():  # again: the server may have restarted since the sweep began
             return
-        for generation_id, state, is_waiting in zip(generation_ids, states, waiting, strict=True):
+        found = list(zip(generation_ids, states, waiting, strict=True))
+        suspects = [generation_id for generation_id, state, waits in found if _is_suspect(state, now, waits)]
+        suspected_ms = await self._log.unfinished.suspect(shard, suspects)
+        for generation_id, state, _ in found:
             try:
                 if isinstance(state, CorruptEntry):
                     raise state
-                await self._judge(generation_id, state, now, is_waiting)
+                await self._judge(generation_id, state, now, suspected_ms.get(generation_id, 0))
             except (NotFound, Gone):
-                await self._queue.remove(generation_id)
+                await self._log.unfinished.remove_missing(generation_id)
             except RedisFull as error:  # a full server takes no job, but accepts the ends of the others
                 logger.warning("%s: sweep: %s", generation_id, error)
             except RedisUnavailable:
@@ -116,14 +118,14 @@ class Sweeper:
             self._logged.add(generation_id)
             logger.error("%s: sweep failed for this generation: %s", generation_id, error, exc_info=error)
 
-    async def _judge(self, generation_id: str, state: GenerationState | None, now: int, is_waiting: bool) -> None:
+    async def _judge(self, generation_id: str, state: GenerationState | None, now: int, suspected_ms: int) -> None:
         if state is None:
-            if self._for_longer_than(NEVER_CREATED_S, generation_id):
-                await self._queue.remove(generation_id)
+            if suspected_ms > 1000 * NEVER_CREATED_S:
+                await self._log.unfinished.remove_missing(generation_id)
         elif state.is_final:
-            await finalize(self._queue, state)
+            await finalize(self._log, self._queue, state)
         elif state.lease > now:
-            self._suspected_since.pop(generation_id, None)
+            return
         elif state.terminating:
             await terminate(self._log, self._queue, generation_id, state.terminating)
         elif reached := limit_failure(state, now, self._max_attempts, is_lost=state.status == "running"):
@@ -134,9 +136,7 @@ class Sweeper:
             spared = is_spared(state, self._max_attempts)
             logger.info("%s: attempt %d lost its worker%s", generation_id, state.attempt, ", spared" if spared else "")
             await self._requeue(state, spared=spared)
-        elif is_waiting:
-            self._suspected_since.pop(generation_id, None)
-        elif self._for_longer_than(self._lease_s, generation_id):
+        elif suspected_ms > self._log.lease_ms:
             await self._requeue(state)
 
     async def _requeue(self, state: GenerationState, *, spared: bool = False) -> None:
@@ -145,17 +145,11 @@ class Sweeper:
         await self._queue.jobs.remove(state.job_id)  # first: afterwards no state names this job any more
         if await self._log.requeue_expired(generation_id, state.epoch, job_id, spared=spared) is Outcome.OK:
             await self._queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
-            self._suspected_since.pop(generation_id, None)
 
-    def _for_longer_than(self, seconds: float, generation_id: str) -> bool:
-        """Whether an earlier sweep, that long ago, first found this generation in the same condition.
 
-        The dict is bounded: entries older than every grace period are dropped once there are many.
-        """
-        now = time.monotonic()
-        since = self._suspected_since.setdefault(generation_id, now)
-        if len(self._suspected_since) > 10_000:
-            self._suspected_since = {
-                name: at for name, at in self._suspected_since.items() if now - at < 2 * NEVER_CREATED_S
-            }
-        return now - since > seconds
+def _is_suspect(state: GenerationState | CorruptEntry | None, now: int, is_waiting: bool) -> bool:
+    """Whether the generation seems to be stuck: it was never created, or no worker would find it. For a moment both are
+    normal: a frontend is about to submit it, or a worker that has taken its job to acquire it."""
+    if isinstance(state, GenerationState):
+        return state.status == "queued" and state.lease <= now and not is_waiting
+    return state is None

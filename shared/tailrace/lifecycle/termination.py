@@ -50,6 +50,6 @@ async def terminate(
         done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await finalize(queue, grant.state)
+            await finalize(log, queue, grant.state)
             return
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

@@ -29,7 +29,8 @@ from tailrace.log.codec import Row, pack, to_row
 from tailrace.log.codec import stored_row as _row
 from tailrace.log.reading import ReadableLog
 from tailrace.log.state import ABANDONED_MS, GenerationState, state_from
-from tailrace.redis.server import LARGE_BYTES, RedisServer
+from tailrace.log.unfinished import UnfinishedIndex
+from tailrace.redis.server import LARGE_BYTES, RedisServer, checked
 from tailrace.settings import Settings
 
 TOMBSTONE_MS = 24 * 3600 * 1000
@@ -95,6 +96,7 @@ class Log(ReadableLog):
     def __init__(self, server: RedisServer, lease_ms: int) -> None:
         super().__init__(server)
         self.lease_ms = lease_ms
+        self.unfinished = UnfinishedIndex(server)
 
     @classmethod
     def connect(cls, settings: Settings) -> "Log":
@@ -106,6 +108,7 @@ class Log(ReadableLog):
 
         Raises:
             Gone: the generation existed and is no longer kept.
+            RedisFull: the server had no room. The generation may have been created: `discard` it.
         """
         created = Created(0.0, record.background)
         event = msgspec.to_builtins(created)
@@ -116,9 +119,14 @@ class Log(ReadableLog):
             msgspec.json.encode(record), stored, record.owner, job_id, msgspec.json.encode(event),
             seq_span(created) - 1, options.deadline_s * 1000, options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
-        execute = self.server.execute if len(stored) <= LARGE_BYTES else self.server.execute_alone
-        outcome, *result = await execute(*command)
+        index = self.unfinished.add_command(record.id)  # first: whoever finds the state finds it in the index
+        if len(stored) <= LARGE_BYTES:
+            _, (outcome, *result) = checked(await self.server.execute_many([index, command]))
+        else:
+            await self.server.execute(*index)
+            outcome, *result = await self.server.execute_alone(*command)
         if outcome == b"GONE":
+            await self.unfinished.remove_missing(record.id)
             raise Gone(result[0].decode())
         return Creation(int(result[0]), result[1].decode() or None)
 
@@ -191,7 +199,7 @@ class Log(ReadableLog):
             await self.server.execute("SET", keys.RESTORING, b"", "PX", self.lease_ms)
 
     async def restore(self, state: GenerationState, request: Json, rows: Sequence[Row]) -> Outcome:
-        """Write back what the server has lost: the state as it was acquired, and every row.
+        """Write back what the server has lost: its place in the index, the state as it was acquired, and every row.
 
         FENCED where the log has gone on under another epoch; GONE where the generation has been deleted or has expired.
         """
@@ -212,6 +220,7 @@ class Log(ReadableLog):
             keys.of_generation(state.record.id), state.epoch, state.record.owner, self.lease_ms,
             life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
         )  # fmt: skip
+        await self.unfinished.add_restored(state.record.id)
         outcome, *_ = await self.server.execute_alone(*command)
         return _outcome(outcome)
 
@@ -249,7 +258,10 @@ class Log(ReadableLog):
     async def discard(self, generation_id: str, job_id: str) -> Outcome:
         """Delete a generation whose creation was refused after `create`. HELD where another call relies on it."""
         command = scripts.DISCARD.on(keys.of_generation(generation_id), job_id)
-        return _outcome((await self.server.execute(*command))[0])
+        outcome = _outcome((await self.server.execute(*command))[0])
+        if outcome is not Outcome.HELD:
+            await self.unfinished.remove_missing(generation_id)
+        return outcome
 
     async def notify_worker(self, state: GenerationState) -> None:
         """Notify the worker that holds the lease that it was fenced. A lost message costs it one append or renewal."""

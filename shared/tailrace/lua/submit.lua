@@ -1,21 +1,21 @@
--- Adds a generation to the unfinished ones and to its owner's two lists, enqueues its job and wakes the workers.
+-- Adds a generation to its owner's two lists, enqueues its job and wakes the workers.
 --
--- KEYS     unfinished, owned, unfinished_of, queue, job
+-- KEYS     owned, unfinished_of, queue, job
 -- ARGV     generation_id, created, deadline, longest life of any generation, lease (ms each), then as for `enqueue`:
 --          job_id ('' to enqueue nothing), payload, life of the payload (ms), clock skew (ms), channel that wakes workers
 -- Answers  OK position (0 where nothing is enqueued)
 --
 -- One script, so that a server that has no room does both or neither. Idempotent: scores never change, and the same job
 -- twice is one job. Generations older than the longest life leave the owner's list, and generations whose deadline
--- passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis.
-local unfinished, owned, unfinished_of, queue, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis at the first
+-- command, which therefore takes memory.
+local owned, unfinished_of, queue, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local generation_id, created, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local life, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local job_id = ARGV[6]
 
-redis.call('SADD', unfinished, generation_id)
-redis.call('ZREMRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life))
 redis.call('ZADD', owned, 'NX', string.format('%.0f', created), generation_id)
+redis.call('ZREMRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life))
 redis.call('PEXPIRE', owned, life)
 redis.call('ZREMRANGEBYSCORE', unfinished_of, '-inf', string.format('%.0f', created - lease))
 redis.call('ZADD', unfinished_of, 'NX', string.format('%.0f', deadline), generation_id)

@@ -1,4 +1,4 @@
-"""Indexes beside the queue: an owner's generations, the unfinished ones, and Idempotency-Keys."""
+"""Indexes beside the queue: an owner's generations, how many of them wait or run, and Idempotency-Keys."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from tailrace import keys, scripts
-from tailrace.errors import IdempotencyKeyReused, RedisFull
+from tailrace.errors import IdempotencyKeyReused
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import job_keys as keys_of_job
 from tailrace.redis.server import RedisServer
@@ -65,35 +65,20 @@ class GenerationIndex:
         self, record: GenerationRecord, created: int, job_keys: Sequence[str], job_arguments: Sequence[Any]
     ) -> Command:
         """Add a generation to the indexes and enqueue its job, both or neither. `created`: ms of Redis' clock."""
-        names = [keys.unfinished(record.id), keys.owned(record.owner), keys.unfinished_of(record.owner), *job_keys]
+        names = [keys.owned(record.owner), keys.unfinished_of(record.owner), *job_keys]
         deadline = created + 1000 * record.options.deadline_s
         return scripts.SUBMIT.on(
             names, record.id, created, deadline, self._longest_life_ms, self._lease_ms, *job_arguments
         )
 
-    def remove_commands(self, generation_id: str, owner: str | None) -> list[Command]:
-        """Remove a generation from the unfinished ones. (Without its owner, it leaves the owner's count once its
-        deadline has passed.)"""
-        commands: list[Command] = [("SREM", keys.unfinished(generation_id), generation_id)]
-        return commands if owner is None else [*commands, ("ZREM", keys.unfinished_of(owner), generation_id)]
+    def remove_command(self, generation_id: str, owner: str) -> Command:
+        """Remove an ended generation from its owner's count. (Otherwise it leaves once its deadline has passed.)"""
+        return ("ZREM", keys.unfinished_of(owner), generation_id)
 
     async def unfinished_of(self, owner: str, now_ms: int) -> int:
         """The number of the owner's generations that wait or run, without those whose deadline passed a lease ago."""
         name = keys.unfinished_of(owner)
         return int(await self._server.execute("ZCOUNT", name, now_ms - self._lease_ms, "+inf"))
-
-    async def list_unfinished(self, shard: int) -> list[str]:
-        """Ids of a shard that may be unfinished; only a hint."""
-        members = await self._server.execute("SMEMBERS", keys.all_unfinished()[shard])
-        return [each.decode() for each in members]
-
-    async def claim_shard(self, shard: int, period_ms: int) -> bool:
-        """Whether this process sweeps the shard in this period. One process of the fleet does; on a full server,
-        all."""
-        try:
-            return bool(await self._server.execute("SET", keys.swept(shard), b"", "NX", "PX", period_ms))
-        except RedisFull:
-            return True
 
     async def list_owned(self, owner: str, after: str | None) -> AsyncIterator[list[str]]:
         """The owner's generations, newest first, in pages; those after the given one.

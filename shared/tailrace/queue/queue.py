@@ -3,8 +3,10 @@ them.
 
 The order of a creation makes it safe to die anywhere in it: the log creates the generation, then `submit` registers and
 enqueues it, and only then is the caller answered. A generation that was created and not submitted was promised to no
-one; with an Idempotency-Key the caller's next try submits it. A generation that was registered and not enqueued is
-found by a sweeper. Each step may be repeated.
+one; with an Idempotency-Key the caller's next try submits it, and otherwise a sweeper does. Each step may be repeated.
+
+Nothing here is needed to find what is unfinished (`log.unfinished`): this server may lose everything. A sweeper then
+enqueues what waits; the lists of the owners are incomplete until what they lack has expired.
 """
 
 from typing import NamedTuple
@@ -73,8 +75,8 @@ class Queue:
         (_, position), workers = checked(replies)
         return Submission(int(position), int(workers))
 
-    async def remove(self, generation_id: str, owner: str | None = None, job_id: str | None = None) -> None:
+    async def remove(self, generation_id: str, owner: str, job_id: str) -> None:
         """Remove an ended generation and its job. arq cannot remove a job whose worker died, or whose server was
         away."""
-        commands = [] if job_id is None else self.jobs.remove_commands(job_id)
-        checked(await self.server.execute_many([*commands, *self.index.remove_commands(generation_id, owner)]))
+        commands = [*self.jobs.remove_commands(job_id), self.index.remove_command(generation_id, owner)]
+        checked(await self.server.execute_many(commands))

@@ -15,6 +15,7 @@ KEYS: dict[str, str] = {
     "worker": keys.worker("w1"),
     "unfinished": keys.unfinished(GENERATION_ID),
     "swept": keys.swept(3),
+    "suspected": keys.suspected(3),
     "owned": keys.owned("anna"),
     "unfinished_of": keys.unfinished_of("anna"),
     "idempotency": keys.idempotency("anna", "key"),

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from support.log_writer import LogWriter
 from support.queues import LEASE_MS, LONGEST_LIFE_S
 from tailrace import keys
-from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, Unavailable
+from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import Json, Options, Text
 from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
@@ -92,6 +92,15 @@ def full_from_trip(redis: Redis, server: CountingServer, number: int) -> Callabl
             await redis.config_set("maxmemory", "1")
 
     return fill
+
+
+def unavailable(which: str) -> Callable[..., Awaitable[Any]]:
+    """A call on a server that is away."""
+
+    async def call(*_: Any) -> None:
+        raise RedisUnavailable(detail=which)
+
+    return call
 
 
 # Creation
@@ -242,6 +251,24 @@ async def test_refused_call_leaves_the_generation_that_a_repeat_was_promised(
     (promised,) = state
     assert (await log.state(promised.record.id)).status == "queued"
     assert await queue.jobs.position(promised.job_id) == 2
+
+
+async def test_creation_that_the_queue_does_not_answer_leaves_nothing_that_a_sweeper_would_run(
+    generations: Generations, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "submit", unavailable("the queue"))
+    with pytest.raises(RedisUnavailable):
+        await create(generations)
+    assert await stored_keys(redis) == set()
+
+
+async def test_creation_that_no_server_answers_is_refused_for_the_first_reason(
+    generations: Generations, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "submit", unavailable("the queue"))
+    monkeypatch.setattr(generations._log, "discard", unavailable("the log"))
+    with pytest.raises(RedisUnavailable, match="the queue"):
+        await create(generations)
 
 
 async def test_generation_lost_while_it_was_created_is_not_accepted(

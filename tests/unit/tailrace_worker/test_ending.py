@@ -18,7 +18,7 @@ from tailrace.events import Options
 from tailrace.ids import new_generation_id
 from tailrace.lifecycle import finalization
 from tailrace.lifecycle.termination import terminate
-from tailrace.log import AppendResult, Outcome
+from tailrace.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
@@ -33,7 +33,7 @@ SLACK_S = 2.0  # a slow machine may take this long beyond a bound
 async def test_ending_runs_every_step_of_finalize(harness: AttemptHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     finalized = []
 
-    async def record_it(_: Queue, state: GenerationState) -> None:
+    async def record_it(_: Log, __: Queue, state: GenerationState) -> None:
         finalized.append(state.record.id)
 
     monkeypatch.setattr(finalization, "STEPS", (record_it, *finalization.STEPS))

@@ -32,37 +32,37 @@ def finalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Ids that a second step was given, before the step that removes them from the indexes."""
     seen: list[str] = []
 
-    async def record_it(queue: Queue, state: GenerationState) -> None:
-        assert state.record.id in await unfinished(queue)
+    async def record_it(log: Log, _: Queue, state: GenerationState) -> None:
+        assert state.record.id in await unfinished(log)
         seen.append(state.record.id)
 
     monkeypatch.setattr(finalization, "STEPS", (record_it, *finalization.STEPS))
     return seen
 
 
-async def unfinished(queue: Queue) -> list[str]:
-    return [each for shard in range(keys.UNFINISHED_SETS) for each in await queue.index.list_unfinished(shard)]
+async def unfinished(log: Log) -> list[str]:
+    return [each for shard in range(keys.UNFINISHED_SETS) for each in await log.unfinished.list(shard)]
 
 
 async def test_finalize_removes_a_generation_from_the_indexes_and_its_job(
-    redis: Redis, queue: Queue, state: GenerationState
+    redis: Redis, log: Log, queue: Queue, state: GenerationState
 ) -> None:
     for _ in range(2):
-        await finalize(queue, state)
-        assert await unfinished(queue) == []
+        await finalize(log, queue, state)
+        assert await unfinished(log) == []
         assert await queue.load("anna") == (0, 0, None)
         assert await redis.keys(f"*{state.job_id}*") == []
 
 
-async def test_removal_from_the_indexes_is_the_last_step() -> None:
+async def test_removal_from_the_index_is_the_last_step() -> None:
     """The sweeper finds a generation there whose finalization was cut short."""
-    assert finalization.STEPS[-1] is finalization.remove_from_indexes
+    assert finalization.STEPS[-1] is finalization.remove_from_index
 
 
 async def test_terminate_runs_every_step(log: Log, queue: Queue, state: GenerationState, finalized: list[str]) -> None:
     await terminate(log, queue, state.record.id, "cancelled")
     assert finalized == [state.record.id]
-    assert await unfinished(queue) == []
+    assert await unfinished(log) == []
 
 
 async def test_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
@@ -72,4 +72,4 @@ async def test_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
     await log.server.client.hset(keys.state(state.record.id), "status", "completed")  # type: ignore[misc]
     await Sweeper(log, queue, max_attempts=5).sweep()
     assert finalized == [state.record.id]
-    assert await unfinished(queue) == []
+    assert await unfinished(log) == []

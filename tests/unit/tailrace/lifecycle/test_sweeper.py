@@ -1,7 +1,6 @@
 """The sweeper on a real server. Time passes by writing the fields of the state."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
-from support.queues import queue_on, submit
+from support.queues import LEASE_MS, queue_on, submit
 from support.stored_log import done_of_log
 from tailrace import keys
 from tailrace.errors import CorruptEntry, RedisRefused, RedisUnavailable
@@ -23,6 +22,7 @@ from tailrace.queue import QUARANTINE
 from tailrace.redis.server import ServerRun
 
 MAX_ATTEMPTS = 2
+LEASE_S = LEASE_MS / 1000
 
 
 class Harness:
@@ -69,8 +69,17 @@ class Harness:
         assert done is not None
         return done
 
+    async def suspected_since(self, generation_id: str, seconds: float) -> None:
+        """An earlier sweep, of any process, has found it stuck."""
+        await self.sweep()
+        (shard,) = [
+            name for name in range(keys.UNFINISHED_SETS) if generation_id in await self.log.unfinished.list(name)
+        ]
+        since = await self.log.server.now() - int(1000 * seconds) - 1
+        assert await self.redis.zadd(keys.suspected(shard), {generation_id: since}, xx=True, ch=True) == 1
+
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.queue.index.list_unfinished(shard)]
+        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
 
 
 def returning(value: Any) -> Callable[..., Awaitable[Any]]:
@@ -177,7 +186,7 @@ async def test_sweeper_does_not_charge_handovers(harness: Harness) -> None:
 
 @pytest.mark.parametrize("taken", [False, True])
 async def test_sweeper_enqueues_a_job_that_no_worker_would_find_after_a_lease(
-    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch, taken: bool
+    harness: Harness, redis: Redis, taken: bool
 ) -> None:
     generation_id = await harness.submitted()
     job_id = (await harness.log.state(generation_id)).job_id
@@ -185,9 +194,10 @@ async def test_sweeper_enqueues_a_job_that_no_worker_would_find_after_a_lease(
         await redis.set(in_progress_key_prefix + job_id, b"1")
     else:
         await redis.zrem(keys.QUEUE, job_id)
+    await harness.suspected_since(generation_id, LEASE_S - 1)
     await harness.sweep()
     assert (await harness.log.state(generation_id)).job_id == job_id
-    monkeypatch.setattr(harness.sweeper, "_for_longer_than", lambda *_: True)
+    await harness.suspected_since(generation_id, LEASE_S)
     await harness.sweep()
     state = await harness.log.state(generation_id)
     assert state.job_id != job_id
@@ -225,16 +235,42 @@ async def test_sweeper_cancels_an_abandoned_generation(harness: Harness) -> None
 
 
 async def test_sweeper_removes_ended_and_never_created_generations_from_the_index(
-    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, redis: Redis
 ) -> None:
     generation_id, never = await harness.submitted(), new_generation_id()
     await harness.set(generation_id, status="completed")
     await redis.execute_command("SADD", keys.unfinished(never), never)
+    await harness.suspected_since(never, sweeper.NEVER_CREATED_S - 5)
     await harness.sweep()
     assert await harness.unfinished() == [never]
-    monkeypatch.setattr(sweeper, "NEVER_CREATED_S", 0.0)
+    await harness.suspected_since(never, sweeper.NEVER_CREATED_S)
     await harness.sweep()
     assert await harness.unfinished() == []
+
+
+async def test_sweeper_enqueues_after_a_lease_however_many_processes_take_turns(harness: Harness, redis: Redis) -> None:
+    """Which process sweeps a shard is chance, so the suspicion is not kept by one of them."""
+    generation_id = await harness.submitted()
+    job_id = (await harness.log.state(generation_id)).job_id
+    await redis.zrem(keys.QUEUE, job_id)
+    await harness.suspected_since(generation_id, LEASE_S)
+    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS)
+    await harness.sweep()
+    assert (await harness.log.state(generation_id)).job_id != job_id
+
+
+async def test_sweeper_suspects_anew_what_a_worker_would_have_found_in_between(harness: Harness, redis: Redis) -> None:
+    generation_id = await harness.submitted()
+    job_id = (await harness.log.state(generation_id)).job_id
+    score = await redis.zscore(keys.QUEUE, job_id)
+    assert score is not None
+    await redis.zrem(keys.QUEUE, job_id)
+    await harness.suspected_since(generation_id, LEASE_S)
+    await redis.zadd(keys.QUEUE, {job_id: score})
+    await harness.sweep()
+    await redis.zrem(keys.QUEUE, job_id)
+    await harness.sweep()
+    assert (await harness.log.state(generation_id)).job_id == job_id
 
 
 async def test_sweeper_of_one_process_claims_a_shard_for_the_period(harness: Harness, redis: Redis) -> None:
@@ -343,14 +379,3 @@ async def test_sweeper_goes_on_after_every_kind_of_error(
     with pytest.raises(asyncio.CancelledError):
         await harness.sweeper.run()
     assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
-
-
-def test_sweeper_forgets_old_suspicions_once_there_are_many(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "monotonic", lambda: 1000.0)
-    old, recent = 1000.0 - 2 * sweeper.NEVER_CREATED_S, 1000.0 - sweeper.NEVER_CREATED_S - 1
-    suspected = {f"old {n}": old for n in range(9_999)} | {"recent": recent}
-    harness.sweeper._suspected_since = suspected
-    assert harness.sweeper._for_longer_than(sweeper.NEVER_CREATED_S, "recent")
-    assert len(harness.sweeper._suspected_since) == 10_000
-    assert not harness.sweeper._for_longer_than(sweeper.NEVER_CREATED_S, "new")
-    assert harness.sweeper._suspected_since == {"recent": recent, "new": 1000.0}

@@ -90,7 +90,7 @@ async def test_terminate_cancels_a_running_generation_and_keeps_its_text(
     assert done.usage is not None
     assert done.usage["estimated"]
     assert await write(log, taken, 5, *texts("a")) is Outcome.FENCED
-    assert await queue.index.list_unfinished(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
+    assert await log.unfinished.list(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
 
 
 async def test_terminate_notifies_the_worker(

@@ -124,21 +124,3 @@ async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None
     assert await queue.index.unfinished_of("anna", now) == 1
     await queue.index.register(new_record(now))
     assert (await queue.load("anna")).own == 2, "registering removes them"
-
-
-# Shards
-
-
-async def test_shard_is_claimed_by_one_process_in_a_period(redis: Redis, queue: Queue) -> None:
-    asked = await asyncio.gather(*(queue.index.claim_shard(3, 60_000) for _ in range(10)))
-    assert sorted(asked) == [False] * 9 + [True]
-    assert await queue.index.claim_shard(4, 60_000)
-    assert 0 < await redis.pttl(keys.swept(3)) <= 60_000
-
-
-async def test_shard_is_claimed_by_all_on_a_full_server(redis: Redis, queue: Queue) -> None:
-    await redis.config_set("maxmemory", 1)
-    try:
-        assert [await queue.index.claim_shard(3, 60_000) for _ in range(2)] == [True, True]
-    finally:
-        await redis.config_set("maxmemory", 0)
