@@ -2,24 +2,34 @@
 -- Takes a job from the queue for one worker, under arq's own mark.
 --
 -- KEYS     queue, mark
--- ARGV     job_id, worker, life of the mark (ms), hold (s), what scores are below the time of their job_id (ms)
--- Answers  OK score | HELD | UNKNOWN
+-- ARGV     job_id, worker, life of the mark (ms), hold (ms), what scores are below the time of their job_id (ms),
+--          run id of the server as the worker knows it, age of that run as the worker knows it (ms)
+-- Answers  OK score | HELD | UNKNOWN | CHANGED
 --
--- HELD: another worker has the job; or the server started less than the hold ago and the job_id is older than the
--- server: a worker that took the job before a restart lost the mark has that long to renew it. UNKNOWN: the job waits
--- no longer. The same worker gets the same answer, so a lost reply is asked for again. A job that waits no longer is
--- not marked: no process would remove that mark.
+-- HELD: another worker has the job; or the run of the server is younger than the hold, and the job_id is older than the
+-- run: a worker that took the job before a restart or a failover lost the mark has that long to renew it. CHANGED: the
+-- server's run is another one. UNKNOWN: the job waits no longer. The same worker gets the same answer, so a lost reply
+-- is asked for again. A job that waits no longer is not marked: no process would remove that mark.
+-- A server reports when it was started, and not when it was promoted: such a run began when the worker noticed it.
 local queue, mark = KEYS[1], KEYS[2]
 local job_id, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local known_run, age = ARGV[6], tonumber(ARGV[7])
 
 local score = redis.call('ZSCORE', queue, job_id)
 if not score then return {'UNKNOWN'} end
 local held = redis.call('GET', mark)
 if held and held ~= worker then return {'HELD'} end
-local uptime = tonumber(string.match(redis.call('INFO', 'server'), 'uptime_in_seconds:(%d+)'))
-if uptime < hold then
-  local started = redis.call('TIME')[1] - uptime
-  if (tonumber(score) + skew) / 1000 < started then return {'HELD'} end
+
+local info = redis.call('INFO', 'server', 'replication')
+local run_id, replication_id = string.match(info, 'run_id:(%w*)'), string.match(info, 'master_replid:(%w*)')
+if (run_id or '') .. ' ' .. (replication_id or '') ~= known_run then return {'CHANGED'} end
+if age < hold then
+  local time = redis.call('TIME')
+  local began = time[1] * 1000 + math.floor(time[2] / 1000) - age
+  if not string.find(string.match(info, 'master_replid2:(%w*)') or '', '[^0]') then
+    began = 1000 * (time[1] - string.match(info, 'uptime_in_seconds:(%d+)'))
+  end
+  if tonumber(score) + skew < began then return {'HELD'} end
 end
 redis.call('SET', mark, worker, 'PX', life)
 return {'OK', score}

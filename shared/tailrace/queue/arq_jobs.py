@@ -13,7 +13,7 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from arq.jobs import serialize_job
 
 from tailrace import jsoncodec, keys, scripts
-from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.server import RedisServer, ServerRun, checked
 from tailrace.scripts import Command
 
 JOB = "run_generation"
@@ -28,8 +28,8 @@ CLOCK_SKEW_S = 3600
 """Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
 
 HOLD_S = 3
-"""After a restart the queue may hold jobs that were already taken. For this many seconds, jobs older than the server
-are not handed out, so that their workers can claim them again."""
+"""After a restart or a failover the queue may hold jobs that were already taken. For this many seconds, jobs older than
+that are not handed out, so that their workers can claim them again."""
 
 
 def dump_job(job: dict[str, Any]) -> bytes:
@@ -83,11 +83,19 @@ class Jobs:
 
     async def take(self, job_id: str, worker: str, life_ms: int) -> int | None:
         """The job's score, if this worker may run it now; None if another worker has it, or it waits no longer."""
-        mark = in_progress_key_prefix + job_id
-        outcome, *score = await self._server.execute(
-            *scripts.TAKE.on([keys.QUEUE, mark], job_id, worker, life_ms, HOLD_S, 1000 * CLOCK_SKEW_S)
-        )
+        outcome, *score = await self._take(job_id, worker, life_ms, self._server.known_run or await self._server.run())
+        if outcome == b"CHANGED":
+            outcome, *score = await self._take(job_id, worker, life_ms, await self._server.run())
         return int(float(score[0])) if outcome == b"OK" else None
+
+    async def _take(self, job_id: str, worker: str, life_ms: int, run: ServerRun) -> list[Any]:
+        """The reply to `take.lua`. `run`: the server's, as this process knows it."""
+        names, age_s = [keys.QUEUE, in_progress_key_prefix + job_id], min(run.age_s, HOLD_S)
+        command = scripts.TAKE.on(
+            names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, int(1000 * age_s)
+        )
+        reply: list[Any] = await self._server.execute(*command)
+        return reply
 
     async def mark_started(self, job_id: str) -> None:
         """Take a running job out of the queue: arq leaves it there, where it hides waiting jobs behind it (11.8 s,

@@ -229,6 +229,13 @@ class RedisServer:
             self._run_id = run_id
         return ServerRun(run_id, now - self._run_began_at)
 
+    @property
+    def known_run(self) -> ServerRun | None:
+        """What the newest call of `run` found; None before the first."""
+        if self._run_id is None:
+            return None
+        return ServerRun(self._run_id, time.monotonic() - self._run_began_at)
+
     async def memory_percent(self) -> float:
         """Percent of `maxmemory` in use; 0 where there is no limit."""
         info = await self._info("memory")

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import random
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from redis.asyncio import Redis
 from support.api import eventually
 from support.queues import queue_on
 from support.subscriptions import TIMEOUT_S, subscribed
+from system.injectors import link
 from tailrace import keys
 from tailrace.queue import JOB, Queue, dump_job, load_job
 from tailrace.queue.arq_jobs import CLOCK_SKEW_S, HOLD_S
@@ -83,6 +86,45 @@ async def test_job_waits_until_a_worker_has_started_it(redis: Redis, queue: Queu
     await queue.jobs.mark_started("waits")
     assert await queue.jobs.is_waiting(["waits"]) == [False]
     assert await queue.jobs.is_waiting([]) == []
+
+
+async def test_jobs_from_before_a_failover_are_held_back_and_later_ones_are_not(tmp_path: Path) -> None:
+    """The promoted replica has been up for longer than the hold, and may lack the newest marks."""
+    one, other = EmbeddedServer(tmp_path / "one"), EmbeddedServer(tmp_path / "other")
+    one.start()
+    other.start()
+    async with link(one.port, random.Random(1)) as address:
+        redis = connect(f"redis://127.0.0.1:{address.port}/0")
+        queue = queue_on(redis)
+        async with Redis.from_url(other.url) as replica:
+            try:
+                await replica.execute_command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
+                await replica.execute_command("REPLICAOF", "127.0.0.1", one.port)
+                await queue.jobs.enqueue("gen", "before", 3600)
+                assert await queue.jobs.take("before", "worker", 1000) is not None
+                await queue.jobs.enqueue("gen", "waiting", 3600)
+                await eventually(partial(has_job, replica, "waiting"), 30)
+                await eventually(partial(is_up_for, replica, HOLD_S + 1), 30)
+                await replica.execute_command("REPLICAOF", "NO", "ONE")
+                address.target = other.port
+                address.cut()
+                await replica.delete(in_progress_key_prefix + "before")  # which the replica had not received
+                assert await queue.jobs.take("before", "another worker", 1000) is None
+                await queue.jobs.enqueue("gen", "since", 3600)
+                assert await queue.jobs.take("since", "another worker", 1000) is not None
+                await eventually(lambda: queue.jobs.take("waiting", "another worker", 1000), HOLD_S + 10)
+            finally:
+                await redis.aclose()
+                other.stop()
+                one.stop()
+
+
+async def has_job(redis: Redis, job_id: str) -> bool:
+    return await redis.zscore(keys.QUEUE, job_id) is not None
+
+
+async def is_up_for(redis: Redis, seconds: float) -> bool:
+    return bool((await redis.info("server"))["uptime_in_seconds"] >= seconds)
 
 
 async def test_jobs_from_before_a_restart_are_held_back_for_a_moment(tmp_path: Path) -> None:
