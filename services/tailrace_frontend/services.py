@@ -33,6 +33,19 @@ class Services:
         self.hub.start()
         self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweeper")
 
+    async def problems(self) -> tuple[list[str], list[str]]:
+        """What makes a server unfit, and what merely deserves a warning.
+
+        Raises:
+            RedisUnavailable: a server cannot be reached.
+        """
+        wrong, warnings = await self.log.server.problems()
+        if self.settings.queue_server != self.settings.redis_url:
+            queue_wrong, queue_warnings = await self.queue.server.problems()
+            wrong = [*wrong, *(f"the queue's server: {each}" for each in queue_wrong)]
+            warnings = [*warnings, *(f"the queue's server: {each}" for each in queue_warnings)]
+        return wrong, warnings
+
     async def close(self) -> None:
         await cancel_and_wait(self._sweeping)
         await self.hub.close()

@@ -11,6 +11,7 @@ rows. So the worker keeps them for a while, and writes the end again if the serv
 import asyncio
 import logging
 
+from tailrace.errors import RedisUnavailable
 from tailrace.events import Done, Extra, seq_span
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.termination import CONFIRM_S
@@ -118,7 +119,12 @@ class Ending:
         return await self._log.finish(self._writer.generation_id, self._writer.epoch, last_seq, done, extra)
 
     async def _finalize(self) -> None:
-        await retry_transient(lambda: finalize(self._log, self._queue, self._writer.state))
+        """Run what follows the end. Where a server is away a sweeper does, and the worker goes on to confirm the end:
+        the queue's server may be away while the log's server loses it."""
+        try:
+            await finalize(self._log, self._queue, self._writer.state)
+        except RedisUnavailable as error:
+            logger.warning("%s: a sweeper will finalize the end: %s", self._writer.generation_id, error)
 
 
 def _is_row(answer: AppendResult, epoch: int, seq: int) -> bool:

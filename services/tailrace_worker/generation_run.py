@@ -5,13 +5,16 @@ acquire ──▶ attempt ──▶ done
    └─ HELD, TERMINATING, DONE, GONE: nothing to run
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 
+from tailrace.errors import RedisRefused, Unavailable
 from tailrace.failures import RestartReason
 from tailrace.ids import new_token
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.state import GenerationState
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
@@ -56,16 +59,26 @@ class GenerationRun:
         reason: RestartReason = "worker_lost"
         while True:
             grant = await self._acquire(generation_id, job_id)
-            await retry_transient(lambda: self._queue.jobs.mark_started(job_id))
             if grant.outcome is not Outcome.OK:
                 logger.info("%s: nothing to run: %s", generation_id, grant.outcome)
-                return None
+                return await self._mark_started(job_id)
             self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, grant)
+            marking = asyncio.create_task(self._mark_started(job_id), name=f"mark {generation_id}")
             try:
                 return await self._current.run(reason)
             except UpstreamInterrupted as interruption:
                 reason = interruption.reason
                 logger.info("%s: interrupted: %s", generation_id, reason)
+            finally:
+                await cancel_and_wait(marking)
+
+    async def _mark_started(self, job_id: str) -> None:
+        """Take the job out of the queue, while the attempt begins: it is on another server, which may not reply. A job
+        that stays in the queue is taken out by arq after the run, or by a worker that is refused the lease."""
+        try:
+            await self._queue.jobs.mark_started(job_id)
+        except (Unavailable, RedisRefused) as error:
+            logger.warning("%s: the job stays in the queue: %s", job_id, error)
 
     async def _acquire(self, generation_id: str, job_id: str) -> LeaseGrant:
         token = f"{job_id}/{new_token()}"  # unique to this run: a job that is delivered twice must not run twice

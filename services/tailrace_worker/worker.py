@@ -1,7 +1,8 @@
 """A worker process: takes generations from the queue and runs up to MAX_JOBS of them at once.
 
 Three tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
-third of a lease, and a control channel of the worker's own receives cancellations within milliseconds.
+third of a lease, and a control channel of the worker's own receives cancellations within milliseconds. All three are on
+the log's server. Without the queue's server what runs goes on and ends.
 """
 
 import asyncio
@@ -102,6 +103,7 @@ class GenerationWorker:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),
                 tasks.create_task(self._renew(), name="renew"),
+                tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
                 tasks.create_task(self.job_runner.main(), name="job_runner"),
             ]
@@ -148,13 +150,26 @@ class GenerationWorker:
             run.stop(Outcome.FENCED)
 
     async def _renew(self) -> None:
-        """Renew the leases and send the heartbeat, every third of a lease and whenever Redis is back."""
+        """Renew the leases, every third of a lease and whenever Redis is back."""
         while True:
             try:
                 await self._renew_leases()
-                await self.queue.presence.heartbeat(self.name)  # last: a full server refuses it
             except (Unavailable, RedisRefused) as error:
                 logger.warning("renew: %s: %s", type(error).__name__, error)
+            await self.reconnects.wait(self.settings.lease_s / 3)
+
+    async def _send_heartbeats(self) -> None:
+        """Send a heartbeat, and notice a failover of the queue's server, every third of a lease and whenever Redis is
+        back.
+
+        (A task of its own, because a queue that does not reply must not let the leases expire, which are elsewhere.)
+        """
+        while True:
+            try:
+                await self.queue.server.run()
+                await self.queue.presence.heartbeat(self.name)
+            except (Unavailable, RedisRefused) as error:
+                logger.warning("heartbeat: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:

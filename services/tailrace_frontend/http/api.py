@@ -57,10 +57,11 @@ def _add_operations(api: FastAPI, services: Services) -> None:
 
     @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
     async def readyz() -> dict[str, Any]:
-        """Redis answers and is set up so that a log is safe there; 503 otherwise, and while this frontend stops."""
+        """The servers of the logs and of the queue answer and are set up so that logs are safe there; 503 otherwise,
+        and while this frontend stops."""
         if services.hub.draining:
             raise Unavailable("This frontend is stopping.")
-        wrong, warnings = await services.log.server.problems()
+        wrong, warnings = await services.problems()
         if wrong:
             raise Unavailable("; ".join(wrong))
         return {"status": "ok", "warnings": warnings}
