@@ -21,6 +21,7 @@ from support.stack import Frontend, Process
 from system.chaos_stack import ChaosStack
 from system.checker import Violation
 from tailrace.lifecycle.termination import CONFIRM_S
+from tailrace_cli.embedded import EmbeddedServer
 
 Check = Callable[[], Awaitable[list[Violation]]]
 
@@ -120,8 +121,12 @@ async def _held(stack: ChaosStack, before: dict[str, Footprint]) -> list[Violati
 
 
 async def _left_in_redis(stack: ChaosStack) -> list[Violation]:
+    return [each for server in stack.servers for each in await _left_on(stack, server)][:5]
+
+
+async def _left_on(stack: ChaosStack, server: EmbeddedServer) -> list[Violation]:
     found = []
-    async with stack.client() as redis:
+    async with stack.client(server) as redis:
         names = [name.decode() async for name in redis.scan_iter(count=1000)]
         pipe = redis.pipeline(transaction=False)
         for name in names:
@@ -137,7 +142,7 @@ async def _left_in_redis(stack: ChaosStack) -> list[Violation]:
         blocked = (await redis.info("clients"))["blocked_clients"]
         if blocked:
             found.append(Violation("stray connections", "redis", f"{blocked} blocked"))
-    return found[:5]
+    return found
 
 
 async def _left_upstream(stack: ChaosStack, tags: Sequence[str]) -> list[Violation]:

@@ -7,7 +7,7 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -22,16 +22,26 @@ PROBE = Path(__file__).parent / "probe"
 
 
 class ChaosStack(Stack):
-    """Valkey, upstream, workers and frontends. `faults`: times of the injected faults (monotonic)."""
+    """Valkey, upstream, workers and frontends. `faults`: times of the injected faults (monotonic).
+
+    `redis` is the log's server, `queue` the queue's: mostly the same one.
+    """
 
     def __init__(
-        self, root: Path, upstream: str, sources: list[Path], settings: dict[str, str], server: EmbeddedServer
+        self,
+        root: Path,
+        upstream: str,
+        sources: list[Path],
+        settings: dict[str, str],
+        servers: Sequence[EmbeddedServer],
     ) -> None:
         super().__init__(root, upstream, settings)
-        self.redis = server
+        self.servers = servers
+        self.redis, self.queue = servers[0], servers[-1]
         self.faults: list[float] = []
         self.environment |= {
             "TAILRACE_REDIS_URL": self.redis.url,
+            "TAILRACE_QUEUE_URL": "" if len(servers) == 1 else self.queue.url,
             "CHAOS_PROBE": str(root),
             "PYTHONPATH": os.pathsep.join(map(str, [*sources, PROBE])),
         }
@@ -49,9 +59,9 @@ class ChaosStack(Stack):
         return [*self.frontends, *self.workers]
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[Redis]:
-        """A connection of the injectors' own."""
-        redis = Redis(host="127.0.0.1", port=self.redis.port)
+    async def client(self, server: EmbeddedServer | None = None) -> AsyncIterator[Redis]:
+        """A connection of the injectors' own, to the log's server or to this one."""
+        redis = Redis(host="127.0.0.1", port=(server or self.redis).port)
         try:
             yield redis
         finally:
@@ -118,15 +128,25 @@ def _traceback(output: str) -> str:
 
 @contextlib.asynccontextmanager
 async def chaos_stack(
-    sources: list[Path], *, workers: int, frontends: int, port: int | None, config: dict[str, str], **settings: str
+    sources: list[Path],
+    *,
+    workers: int,
+    frontends: int,
+    port: int | None,
+    config: dict[str, str],
+    two_servers: bool,
+    **settings: str,
 ) -> AsyncIterator[ChaosStack]:
-    """A whole product that stops with the block. `port`, `config`: of its Redis."""
+    """A whole product that stops with the block. `port`: of the log's server; `config`: of each server."""
     settings = {"lease_s": str(LEASE_S)} | settings
     with tempfile.TemporaryDirectory(prefix="tailrace-chaos-", ignore_cleanup_errors=True) as folder:
         async with running() as upstream:
-            server = EmbeddedServer(Path(folder) / "valkey", port=port, **config)
-            product = ChaosStack(Path(folder), upstream, sources, settings, server)
-            product.redis.start()
+            servers = [EmbeddedServer(Path(folder) / "valkey", port=port, **config)]
+            if two_servers:
+                servers.append(EmbeddedServer(Path(folder) / "queue", port=None, **config))
+            product = ChaosStack(Path(folder), upstream, sources, settings, servers)
+            for server in servers:
+                server.start()
             try:
                 await product.fill(workers, frontends)
                 yield product
@@ -140,7 +160,8 @@ async def _kill(product: ChaosStack) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.send(signal.SIGCONT)
     await asyncio.gather(*(process.stop(signal.SIGKILL) for process in product.processes))
-    product.redis.kill()
+    for server in product.servers:
+        server.kill()
 
 
 def seeded(seed: int, name: str) -> random.Random:

@@ -154,11 +154,18 @@ class Run:
         frontends: int = 1,
         port: int | None = None,
         config: dict[str, str] | None = None,
+        two_servers: bool = False,
         **settings: str,
     ) -> AsyncIterator[ChaosStack]:
         """A product for this run; afterwards every process must be alive and hold no more than before."""
         async with chaos_stack(
-            self.sources, workers=workers, frontends=frontends, port=port, config=config or {}, **settings
+            self.sources,
+            workers=workers,
+            frontends=frontends,
+            port=port,
+            config=config or {},
+            two_servers=two_servers,
+            **settings,
         ) as product:
             await self.take_baseline(product)
             try:

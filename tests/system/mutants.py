@@ -90,6 +90,16 @@ MUTANTS: dict[str, Mutant] = {
         "kill-storm",
         [Edit("shared/tailrace/lifecycle/limits.py", "return state.neighbours > 0 and", "return False and")],
     ),
+    "index of the unfinished beside the logs": Mutant(
+        "queue-flushed",
+        [
+            Edit(
+                "shared/tailrace/log/unfinished.py",
+                'return ("SADD", keys.unfinished(generation_id), generation_id)',
+                'return ("PING",)',
+            )
+        ],
+    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),

@@ -40,7 +40,7 @@ async def redis_kills(run: Run) -> None:
         await load.play_until(plans, run.size["generations"], lambda: not killing.done(), run.size["at once"])
         await killing
         await load.reread()
-        _judge_vanished(run, load, windows)
+        judge_vanished(run, load, windows)
         run.runs = len(stack.faults)
         run.samples = waits(load.readers, stack.faults)
 
@@ -58,7 +58,7 @@ async def _crash(run: Run, stack: ChaosStack, back_s: float, down_s: float | Non
     return (taken - 0.5, killed + ACCEPTED_S) if snapshot else (0.0, 0.0)
 
 
-def _judge_vanished(run: Run, load: Load, windows: Sequence[Window]) -> None:
+def judge_vanished(run: Run, load: Load, windows: Sequence[Window]) -> None:
     """Only a generation that was accepted in a window that the server lost may vanish, and it must be reported."""
     gone = [case for case in load.cases if any(reader.vanished for reader in case.readers)]
     for case in gone:
@@ -85,7 +85,7 @@ async def rolled_back_end(run: Run) -> None:
             await stack.until(partial(_accepted, load, expected), 20, "not accepted")
             owner_is_late = turn % 2 == 0
             if owner_is_late:
-                await stack.until(partial(_have_begun, load, expected), 20, "not begun")
+                await stack.until(partial(have_begun, load, expected), 20, "not begun")
             await asyncio.sleep(run.rng.uniform(0, 0.3))
             snapshot = Snapshot(stack.redis)
             await asyncio.gather(*playing)
@@ -132,7 +132,7 @@ async def rolled_back_orphans(run: Run) -> None:
             plans = [run.plan(40, 20.0, before=pause) for _ in range(run.size["generations"])]
             before = len(load.cases)
             playing = [asyncio.create_task(load.play(plan)) for plan in plans]
-            await stack.until(partial(_have_begun, load, before + len(plans)), 20, "not begun")
+            await stack.until(partial(have_begun, load, before + len(plans)), 20, "not begun")
             snapshot, rewritten = Snapshot(stack.redis), asyncio.Event()
             absent = [load.reader(case, "returns", hop=lambda: 5, returns=rewritten) for case in load.cases[before:]]
             reading = [asyncio.create_task(reader.read(60)) for reader in absent]
@@ -157,7 +157,7 @@ def _accepted(load: Load, count: int) -> bool:
     return len(load.cases) == count
 
 
-def _have_begun(load: Load, count: int, kind: str = "started") -> bool:
+def have_begun(load: Load, count: int, kind: str = "started") -> bool:
     return len(load.cases) == count and all(_received(case, kind) for case in load.cases)
 
 
@@ -249,7 +249,7 @@ async def out_of_memory(run: Run) -> None:
             load = run.load(stack)
             plans = [run.plan(200, 40.0, padding=300, failures=FULL) for _ in range(run.size["generations"])]
             playing = [asyncio.create_task(load.play(plan, hop=0, timeout_s=30)) for plan in plans]
-            await stack.until(partial(_have_begun, load, len(plans), "text"), 20, "they have no text")
+            await stack.until(partial(have_begun, load, len(plans), "text"), 20, "they have no text")
             await leave_memory(redis, 20_000)
             full = stack.fault()
             await asyncio.sleep(0.6)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
-from system import client_faults, frontend_faults, network_faults, redis_faults, worker_faults
+from system import client_faults, frontend_faults, network_faults, redis_faults, two_server_faults, worker_faults
 from system.chaos_stack import LEASE_S
 from system.load import Run
 
@@ -87,6 +87,26 @@ SCENARIOS: dict[str, Scenario] = {
     "out-of-memory": Scenario(
         redis_faults.out_of_memory, "full servers", "full to done", None,
         {"rounds": 1, "generations": 12}, {"rounds": 10, "generations": 40},
+    ),
+    "queue-flushed": Scenario(
+        two_server_faults.queue_flushed, "generations", "flush to next event", 3 * LEASE_S,
+        {"rounds": 1, "generations": 16}, {"rounds": 10, "generations": 40},
+    ),
+    "queue-emptied": Scenario(
+        two_server_faults.queue_emptied, "empty queues", "kill to next event", None,
+        {"kills": 3, "generations": 16, "at once": 12}, {"kills": 50, "generations": 300, "at once": 40},
+    ),
+    "queue-failover": Scenario(
+        two_server_faults.queue_failover, "failovers", "failover to next event", None,
+        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 40},
+    ),
+    "log-rolled-back": Scenario(
+        two_server_faults.log_rolled_back, "lost ends", "restart to done", 3 * LEASE_S + 5,
+        {"rounds": 1, "generations": 10}, {"rounds": 10, "generations": 40},
+    ),
+    "log-failover": Scenario(
+        two_server_faults.log_failover, "failovers", "failover to next event", None,
+        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 40},
     ),
     "disturbances": Scenario(
         network_faults.disturbances, "disturbances", "disturbance to next event", None,
