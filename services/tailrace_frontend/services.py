@@ -6,7 +6,7 @@ from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import Queue
+from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.settings import Settings
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
@@ -42,8 +42,8 @@ class Services:
         wrong, warnings = await self.log.server.problems()
         if self.settings.queue_server != self.settings.redis_url:
             queue_wrong, queue_warnings = await self.queue.server.problems()
-            wrong = [*wrong, *(f"the queue's server: {each}" for each in queue_wrong)]
-            warnings = [*warnings, *(f"the queue's server: {each}" for each in queue_warnings)]
+            wrong = [*wrong, *(f"{QUEUE_SERVER}: {each}" for each in queue_wrong)]
+            warnings = [*warnings, *(f"{QUEUE_SERVER}: {each}" for each in queue_warnings)]
         return wrong, warnings
 
     async def close(self) -> None:

@@ -24,7 +24,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB, Queue
+from tailrace.queue import JOB, QUEUE_SERVER, Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
@@ -135,12 +135,13 @@ class GenerationWorker:
         Raises:
             Misconfigured: a server's settings would lose logs.
         """
-        for server in (self.log.server, self.queue.server):
+        is_one = self.settings.queue_server == self.settings.redis_url
+        for name, server in (("redis", self.log.server), ("redis" if is_one else QUEUE_SERVER, self.queue.server)):
             wrong, warnings = await retry_transient(server.problems)
             for warning in warnings:
-                logger.warning("redis: %s", warning)
+                logger.warning("%s: %s", name, warning)
             if wrong:
-                raise Misconfigured("; ".join(wrong))
+                raise Misconfigured(f"{name}: {'; '.join(wrong)}")
 
     def _on_control_message(self, message: bytes | None) -> None:
         """`message`: the id of a generation that another process has acquired; None: the connection was lost."""

@@ -14,12 +14,12 @@ from support.logs import REQUEST, text_opened
 from support.queues import LONGEST_LIFE_S
 from support.stored_log import STARTED, done_of_log, expire_lease
 from tailrace import keys
-from tailrace.errors import NotFound, RedisUnavailable
+from tailrace.errors import Misconfigured, NotFound, RedisUnavailable
 from tailrace.events import Done, Options
 from tailrace.ids import new_token
 from tailrace.lifecycle import sweeper
 from tailrace.lifecycle.finalization import finalize
-from tailrace.lifecycle.sweeper import Sweeper
+from tailrace.lifecycle.sweeper import REQUEUES_AT_ONCE, Sweeper
 from tailrace.lifecycle.termination import CONFIRM_S, terminate
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
@@ -142,6 +142,17 @@ async def test_queued_generation_is_queued_again_after_the_queue_was_flushed(ser
     await servers.queue_redis.flushall()
     await servers.sweep_until_waiting(generation_id)
     assert await servers.queue.jobs.depth() == 1
+
+
+async def test_queue_that_was_lost_is_queued_again_as_a_whole(servers: Servers) -> None:
+    generation_ids = [await servers.create() for _ in range(3 * REQUEUES_AT_ONCE)]
+    await servers.queue_redis.flushall()
+    await servers.sweep()
+    await asyncio.sleep(LEASE_MS / 1000)
+    await servers.sweep()
+    states = [await servers.log.state(each) for each in generation_ids]
+    assert all(await servers.queue.jobs.is_waiting([state.job_id for state in states]))
+    assert await servers.queue.jobs.depth() == len(states)
 
 
 async def test_lost_worker_is_noticed_after_the_queue_was_flushed(servers: Servers) -> None:
@@ -332,6 +343,20 @@ async def test_leases_are_renewed_while_the_queue_does_not_reply(
 
 
 # Readiness
+
+
+async def test_worker_names_the_server_that_it_refuses(
+    valkey: EmbeddedServer, second_valkey: EmbeddedServer, redis: Redis, queue_redis: Redis
+) -> None:
+    worker = GenerationWorker(Settings(redis_url=valkey.url, queue_url=second_valkey.url))
+    await worker._check_servers()
+    await queue_redis.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        with pytest.raises(Misconfigured, match=r"^the queue's server: maxmemory-policy is allkeys-lru"):
+            await worker._check_servers()
+    finally:
+        await queue_redis.config_set("maxmemory-policy", "noeviction")
+    await worker._close()
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ generations were run again, measured).
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
@@ -44,6 +46,12 @@ from tailrace.queue import Queue
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
+
+REQUEUES_AT_ONCE = 50
+"""In shared round trips: one sweeper queues 10,000 generations again in 6.3 s, one by one it took 32.7 s (the queue was
+lost; a busy machine)."""
+
+Calls = list[Callable[[], Awaitable[None]]]
 
 logger = logging.getLogger(__name__)
 
@@ -98,19 +106,29 @@ class Sweeper:
         found = list(zip(generation_ids, states, waiting, strict=True))
         suspects = [generation_id for generation_id, state, waits in found if _is_suspect(state, now, waits)]
         suspected_ms = await self._log.unfinished.suspect(shard, suspects)
+        lost: Calls = []
         for generation_id, state, _ in found:
-            try:
-                if isinstance(state, CorruptEntry):
-                    raise state
-                await self._judge(generation_id, state, now, suspected_ms.get(generation_id, 0))
-            except (NotFound, Gone):
-                await self._log.unfinished.remove_missing(generation_id)
-            except RedisFull as error:  # a full server takes no job, but accepts the ends of the others
-                logger.warning("%s: sweep: %s", generation_id, error)
-            except RedisUnavailable:
-                raise
-            except Exception as error:  # noqa: BLE001 - an unreadable state must not stop the sweep of the others
-                self._log_once(generation_id, error)
+            judge = partial(self._judge, generation_id, state, now, suspected_ms.get(generation_id, 0), lost)
+            await self._guarded(generation_id, judge)
+        for start in range(0, len(lost), REQUEUES_AT_ONCE):
+            await asyncio.gather(*(requeue() for requeue in lost[start : start + REQUEUES_AT_ONCE]))
+
+    async def _guarded(self, generation_id: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Do something for one generation. Only a server that cannot be reached stops the sweep of the others.
+
+        Raises:
+            RedisUnavailable
+        """
+        try:
+            await step()
+        except (NotFound, Gone):
+            await self._log.unfinished.remove_missing(generation_id)
+        except RedisFull as error:  # a full server takes no job, but accepts the ends of the others
+            logger.warning("%s: sweep: %s", generation_id, error)
+        except RedisUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - an unreadable state must not stop the sweep of the others
+            self._log_once(generation_id, error)
 
     def _log_once(self, generation_id: str, error: Exception) -> None:
         """Not with every sweep."""
@@ -118,7 +136,12 @@ class Sweeper:
             self._logged.add(generation_id)
             logger.error("%s: sweep failed for this generation: %s", generation_id, error, exc_info=error)
 
-    async def _judge(self, generation_id: str, state: GenerationState | None, now: int, suspected_ms: int) -> None:
+    async def _judge(
+        self, generation_id: str, state: GenerationState | CorruptEntry | None, now: int, suspected_ms: int, lost: Calls
+    ) -> None:
+        """End the generation, or remove it from the index, or add the call that queues it again to `lost`."""
+        if isinstance(state, CorruptEntry):
+            raise state
         if state is None:
             if suspected_ms > 1000 * NEVER_CREATED_S:
                 await self._log.unfinished.remove_missing(generation_id)
@@ -135,9 +158,9 @@ class Sweeper:
         elif state.status == "running":
             spared = is_spared(state, self._max_attempts)
             logger.info("%s: attempt %d lost its worker%s", generation_id, state.attempt, ", spared" if spared else "")
-            await self._requeue(state, spared=spared)
+            lost.append(partial(self._guarded, generation_id, partial(self._requeue, state, spared=spared)))
         elif suspected_ms > self._log.lease_ms:
-            await self._requeue(state)
+            lost.append(partial(self._guarded, generation_id, partial(self._requeue, state)))
 
     async def _requeue(self, state: GenerationState, *, spared: bool = False) -> None:
         generation_id = state.record.id

@@ -20,6 +20,9 @@ from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
 from tailrace.settings import Settings
 
+QUEUE_SERVER = "the queue's server"
+"""How messages to operators name it where it is not the log's server as well."""
+
 
 class Load(NamedTuple):
     """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim's reply."""
