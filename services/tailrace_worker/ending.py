@@ -13,7 +13,7 @@ import logging
 
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Done, Extra, seq_span
-from tailrace.lifecycle.finalization import finalize
+from tailrace.lifecycle.finalization import finalize, remove_from_queue
 from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import AppendResult, Log, Outcome
 from tailrace.queue import Queue
@@ -76,11 +76,17 @@ class Ending:
             async with asyncio.timeout_at(self._sent_at + retention_s - CONFIRM_MARGIN_S):
                 while await self._check_once(reconnects, wait_s):
                     pass
+                await self._remove_again()
         except (TimeoutError, Stopped) as error:
             why = error.outcome if isinstance(error, Stopped) else "its retention is over"
             logger.warning("%s: the end could not be confirmed: %s", self._writer.generation_id, why)
         finally:
             self._writer.stop(Outcome.DONE)  # the appender sends nothing any more
+
+    async def _remove_again(self) -> None:
+        """Remove the job once more, as soon as the queue's server answers: a replica that lagged when it was promoted,
+        or a server that lost its newest second, still has it, and counts the generation as the caller's."""
+        await retry_transient(lambda: remove_from_queue(self._log, self._queue, self._writer.state))
 
     async def _check_once(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
         """After `wait_s` or a reconnection, write the end again if Redis has lost it. Returns whether Redis may lose it

@@ -31,8 +31,10 @@ from tailrace_cli.embedded import EmbeddedServer, free_port
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_worker import ending
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
+from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.worker import GenerationWorker
 
@@ -199,6 +201,31 @@ async def test_job_that_a_rolled_back_queue_still_has_runs_nothing_twice(
     assert dialect.opened == 0
     assert await servers.queue.jobs.depth() == 0
     await upstream.close()
+
+
+async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue goes back to before the end; the worker has confirmed it a moment later."""
+    monkeypatch.setattr(ending, "CONFIRM_S", 0.1)
+    generation_id = await servers.create()
+    before = await data_of(servers.queue_redis)
+    job_id = (await servers.log.state(generation_id)).job_id
+    upstream = UpstreamClient(Settings())
+    ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
+    appender = Appender(servers.log, servers.queue.index.register)
+    appending = asyncio.create_task(appender.run())
+    try:
+        run = GenerationRun(Settings(), servers.log, servers.queue, appender, upstream, "worker", lambda: 0)
+        await run.run(generation_id, job_id)
+        await roll_back(servers.queue_redis, before)
+        assert await servers.queue.load(OWNER) == (1, 1, None)
+        await run.confirm(ReconnectSignal())
+    finally:
+        await cancel_and_wait(appending)
+        await upstream.close()
+    assert await servers.queue.load(OWNER) == (0, 0, None)
+    assert not await servers.queue_redis.keys("arq:*")
 
 
 # The log's server goes back alone
