@@ -95,6 +95,11 @@ class Servers:
         await writer.write(STARTED, text_opened())
         return writer
 
+    async def extend_lease(self, generation_id: str) -> None:
+        """Its worker has renewed the lease, for longer than any test takes."""
+        until = await self.log.server.now() + 600_000
+        await self.log_redis.execute_command("HSET", keys.state(generation_id), "lease", until)
+
     async def is_waiting(self, generation_id: str) -> bool:
         """Whether the next worker would find it."""
         state = await self.log.state(generation_id)
@@ -160,9 +165,11 @@ async def test_queue_that_was_lost_is_queued_again_as_a_whole(servers: Servers) 
 async def test_lost_worker_is_noticed_after_the_queue_was_flushed(servers: Servers) -> None:
     generation_id = await servers.create()
     await servers.run(generation_id)
+    await servers.extend_lease(generation_id)
     await servers.queue_redis.flushall()
     await servers.sweep()
     assert (await servers.log.state(generation_id)).status == "running"
+    await expire_lease(servers.log_redis, generation_id)
     await servers.sweep_until_waiting(generation_id)
     assert (await servers.log.state(generation_id)).attempt == 1
 
@@ -192,6 +199,7 @@ async def test_job_that_a_rolled_back_queue_still_has_runs_nothing_twice(
     before = await data_of(servers.queue_redis)
     state = await servers.log.state(generation_id)
     await servers.run(generation_id)
+    await servers.extend_lease(generation_id)
     await roll_back(servers.queue_redis, before)
     upstream = UpstreamClient(Settings())
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())

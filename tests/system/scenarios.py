@@ -94,11 +94,11 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "queue-emptied": Scenario(
         two_server_faults.queue_emptied, "empty queues", "kill to next event", None,
-        {"kills": 3, "generations": 16, "at once": 12}, {"kills": 50, "generations": 300, "at once": 40},
+        {"kills": 3, "generations": 16, "at once": 12}, {"kills": 50, "generations": 300, "at once": 20},
     ),
     "queue-failover": Scenario(
         two_server_faults.queue_failover, "failovers", "failover to next event", None,
-        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 40},
+        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 20},
     ),
     "log-rolled-back": Scenario(
         two_server_faults.log_rolled_back, "lost ends", "restart to done", 3 * LEASE_S + 5,
@@ -106,7 +106,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "log-failover": Scenario(
         two_server_faults.log_failover, "failovers", "failover to next event", None,
-        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 40},
+        {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 20},
     ),
     "disturbances": Scenario(
         network_faults.disturbances, "disturbances", "disturbance to next event", None,

@@ -18,6 +18,7 @@ from system.injectors import Link, Snapshot, delete_data, link
 from system.load import Load, Run
 from system.redis_faults import ACCEPTED_S, Window, have_begun, judge_vanished
 from system.wire_client import ask
+from tailrace.process.tasks import cancel_and_wait
 from tailrace_cli.embedded import EmbeddedServer
 
 
@@ -100,8 +101,11 @@ async def _has_ended(stack: ChaosStack, generation_id: str) -> bool:
 
 async def _play_during(run: Run, load: Load, faults: "asyncio.Task[None]") -> None:
     plans = run.plans(40, 20.0, may_vanish=True)
-    await load.play_until(plans, run.size["generations"], lambda: not faults.done(), run.size["at once"])
-    await faults
+    try:
+        await load.play_until(plans, run.size["generations"], lambda: not faults.done(), run.size["at once"])
+        await faults
+    finally:
+        await cancel_and_wait(faults)
     await load.reread()
 
 
