@@ -21,7 +21,7 @@ local held = redis.call('GET', mark)
 if held and held ~= worker then return {'HELD'} end
 
 local info = redis.call('INFO', 'server', 'replication')
-local run_id, replication_id = string.match(info, 'run_id:(%w*)'), string.match(info, 'master_replid:(%w*)')
+local run_id, replication_id = string.match(info, 'run_id:([^\r\n]*)'), string.match(info, 'master_replid:([^\r\n]*)')
 if (run_id or '') .. ' ' .. (replication_id or '') ~= known_run then return {'CHANGED'} end
 if age < hold then
   local time = redis.call('TIME')
