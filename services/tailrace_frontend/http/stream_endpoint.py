@@ -23,7 +23,6 @@ from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
 from tailrace_frontend.http.negotiation import native_format, wants_events
 from tailrace_frontend.services import Services
-from tailrace_frontend.streaming.log_cursor import is_ahead
 from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
 
 RawHeaders = list[tuple[bytes, bytes]]
@@ -84,7 +83,7 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
     allowed = cors.headers_for(headers.get("origin"), services.settings.origins)
     try:
         state, cursor = await _find(services, generation_id, headers, scope["query_string"])
-        if cursor is not None and state.is_final and cursor.seq == state.seq and not is_ahead(cursor, state):
+        if state.is_final and cursor == state.position:
             await _respond(send, 204, allowed)
             return None
         return await _connect(services, wire, state, cursor, allowed, scope, send)

@@ -203,7 +203,7 @@ class LogCursor:
         if is_ahead(self.position, state):
             await self._on_missing(None)
             return False
-        if state.is_final and self.position.seq == state.seq:
+        if state.is_final and self.position == state.position:
             self._enter(State.COMPLETE)
             return False
         return True

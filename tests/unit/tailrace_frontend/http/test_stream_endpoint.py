@@ -113,9 +113,10 @@ async def test_get_from_a_cursor_sends_the_rest_and_at_the_end_204(frontend: Fro
     assert frontend.count("streams_resumed") == 2
 
 
-async def test_get_from_a_cursor_of_another_epoch_is_no_end(frontend: FrontendHarness) -> None:
+@pytest.mark.parametrize("epochs_later", [-1, 1])
+async def test_get_from_a_cursor_of_another_epoch_is_no_end(frontend: FrontendHarness, epochs_later: int) -> None:
     newest = ENTRIES[-1].id
-    client, scope = Client(), {"last_event_id": f"{newest.epoch + 1}-{newest.seq}"}
+    client, scope = Client(), {"last_event_id": f"{newest.epoch + epochs_later}-{newest.seq}"}
     task = asyncio.create_task(
         answer_events(frontend.services, RECORD.id, frontend.scope(client, headers=scope), client.send)
     )
