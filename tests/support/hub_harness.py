@@ -253,7 +253,7 @@ class HubHarness:
 
     def reconnect(self) -> None:
         """The subscriber has a connection again."""
-        self.hub.subscriber._on_connected(None)  # type: ignore[arg-type]  # a protocol that sends nothing
+        self.hub.subscriber._on_connected()
 
     async def follow(
         self, record: GenerationRecord, *, after: EntryId | None = None, wire: str = "native", has_room: bool = True

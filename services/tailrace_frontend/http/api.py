@@ -19,6 +19,8 @@ from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services
 
+SEE_LOG = "The frontend's log has the reason."
+
 
 def create_api(services: Services) -> FastAPI:
     """The application, with an OpenAPI page at `/docs` that needs no other server."""
@@ -57,13 +59,17 @@ def _add_operations(api: FastAPI, services: Services) -> None:
 
     @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
     async def readyz() -> dict[str, Any]:
-        """The servers of the logs and of the queue answer and are set up so that logs are safe there; 503 otherwise,
-        and while this frontend stops."""
+        """The servers of the logs and of the queue answer and are set up so that logs are safe there, and what is
+        appended is received; 503 otherwise, and while this frontend stops."""
         if services.hub.draining:
             raise Unavailable("This frontend is stopping.")
         wrong, warnings = await services.problems()
         if wrong:
             raise Unavailable("; ".join(wrong))
+        if services.hub.is_away:
+            raise Unavailable(f"The subscriber connection is down; streams end with a retry hint. {SEE_LOG}")
+        if not services.hub.subscriber.connected:
+            warnings = [*warnings, f"the subscriber connection is down: {SEE_LOG}"]
         return {"status": "ok", "warnings": warnings}
 
     @api.get("/metrics", tags=["operations"])

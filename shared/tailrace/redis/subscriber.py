@@ -45,7 +45,8 @@ class Subscriber:
 
     `throttle`: messages that arrive faster are read together. `disconnected_since`: when the connection was lost, or
     when the subscriber was made if there was none yet; None while connected. `connected_at`: when the newest connection
-    was made. Both are of `time.monotonic()`.
+    was made. Both are of `time.monotonic()`. A connection counts from its first reply: a server may accept connections
+    and refuse subscriptions.
     """
 
     def __init__(self, redis: Redis, throttle: Throttle | None = None) -> None:
@@ -56,6 +57,7 @@ class Subscriber:
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
+        self._failures = 0
         self.disconnected_since: float | None = time.monotonic()
         self.connected_at = float("-inf")
 
@@ -88,19 +90,18 @@ class Subscriber:
             self._protocol.write(self._connection.pack_command(command, *channels))
 
     async def _run(self) -> None:
-        failures = 0
         while True:
             try:
+                await self._disconnect()  # here, because closing a connection may raise as well
                 closed = await self._connect()
-                failures = 0
                 await closed
             except Exception as error:  # every listener depends on this task, and nothing awaits it
-                if failures == 0:
+                if self._failures == 0:
                     expected = isinstance(error, CONNECTION_ERRORS)
                     logger.warning("subscriber: %s: %s", type(error).__name__, error, exc_info=not expected)
-                await self._disconnect()
-                await asyncio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
-                failures += 1
+                self._on_disconnected()
+                await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
+                self._failures += 1
 
     async def _connect(self) -> "asyncio.Future[None]":
         """A future that raises, once awaited, why the connection was closed."""
@@ -116,14 +117,14 @@ class Subscriber:
                 closed.set_exception(why)
 
         protocol = RedisProtocol(self._connection, self._on_reply, on_close, self._throttle)
-        self._on_connected(protocol)
+        self._protocol = protocol
         for channel in list(self._listeners):
             self._send("SSUBSCRIBE", channel)
         self._ping(protocol)
         return closed
 
-    def _on_connected(self, protocol: RedisProtocol) -> None:
-        self._protocol = protocol
+    def _on_connected(self) -> None:
+        self._failures = 0
         self.connected_at = time.monotonic()
         self.disconnected_since = None
 
@@ -133,13 +134,15 @@ class Subscriber:
             self.disconnected_since = time.monotonic()
 
     def _on_reply(self, reply: Any) -> None:
+        if isinstance(reply, hiredis.ReplyError):
+            raise reply
+        if self.disconnected_since is not None:
+            self._on_connected()
         match reply:
             case [b"smessage", channel, payload]:
                 self._notify(channel, payload)
             case [b"ssubscribe", channel, _]:
                 self._notify(channel, None)
-            case hiredis.ReplyError():
-                raise reply
 
     def _notify(self, channel: bytes, message: bytes | None) -> None:
         """Call the channel's listener. An error concerns this listener alone: the connection serves all others."""

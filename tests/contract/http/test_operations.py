@@ -102,6 +102,32 @@ async def test_readiness_warns_without_persistence(product: Product) -> None:
         await redis.config_set("appendonly", "yes")
 
 
+async def test_readiness_names_a_subscriber_connection_that_stays_down(product: Product) -> None:
+    redis = product.log.server.client
+    generation_id = await product.api.create()
+    stream = await product.api.stream(generation_id)
+    await stream.until("created")
+    await redis.execute_command("ACL", "SETUSER", "default", "-ssubscribe")
+    try:
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await eventually(lambda: _is_refused(product.api))
+        await stream.rest()
+    finally:
+        await redis.execute_command("ACL", "SETUSER", "default", "+ssubscribe")
+    assert stream.parser.comments == ["Redis is unavailable"]
+    await eventually(lambda: has_metric(product.api, "tailrace_subscriber_connected", 1))
+    assert (await product.api.request("GET", "/readyz")).status == 200
+    await product.api.cancel(generation_id)
+
+
+async def _is_refused(api: Api) -> bool:
+    """Whether the frontend is not ready; until then it only warns."""
+    response = await api.request("GET", "/readyz")
+    subject = str(response.value["warnings"]) if response.status == 200 else response.error["message"]
+    assert response.status == 200 or "subscriber connection" in subject
+    return response.status == 503
+
+
 async def test_metrics_count_generations_streams_and_readers(product: Product) -> None:
     async with product.frontend() as frontend:
         api = Api(product.http, frontend.url)

@@ -310,6 +310,50 @@ async def test_subscriber_reconnects_after_an_error_that_is_not_expected(
     assert any(each.exc_info and each.exc_info[0] is ZeroDivisionError for each in caplog.records)
 
 
+async def test_subscriber_survives_connections_that_can_be_neither_made_nor_closed(
+    redis: Redis, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse_to_close(nowait: bool = False) -> None:
+        await close(nowait=nowait)
+        raise ZeroDivisionError("a defect")
+
+    def refuse_to_connect() -> None:
+        raise TypeError("an unknown option of the URL")
+
+    subscriber.add("channel", listener := RecordingListener())
+    assert await listener.next() is None
+    close = subscriber._connection.disconnect
+    with monkeypatch.context() as patched:
+        patched.setattr(redis.connection_pool, "make_connection", refuse_to_connect)
+        patched.setattr(subscriber._connection, "disconnect", refuse_to_close)
+        assert subscriber._protocol is not None
+        subscriber._protocol.cut(EOFError())
+        await until(lambda: subscriber._failures > 2)
+        assert not subscriber.connected
+    assert await listener.next() is None
+    assert subscriber.connected
+
+
+async def test_subscriber_is_not_connected_while_its_subscriptions_are_refused(
+    redis: Redis, subscriber: Subscriber, caplog: pytest.LogCaptureFixture
+) -> None:
+    subscriber.add("channel", listener := RecordingListener())
+    assert await listener.next() is None
+    await redis.execute_command("ACL", "SETUSER", "default", "-ssubscribe")
+    try:
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        await until(lambda: subscriber._failures > 2)
+        since = subscriber.disconnected_since
+        assert since is not None
+        await until(lambda: subscriber._failures > 4)
+        assert subscriber.disconnected_since == since
+        assert len(caplog.records) == 1
+    finally:
+        await redis.execute_command("ACL", "SETUSER", "default", "+ssubscribe")
+    assert await listener.next() is None
+    assert subscriber.connected
+
+
 async def test_subscriber_leaves_nothing_behind_when_it_is_closed(redis: Redis) -> None:
     async with subscribed(redis) as (subscriber, listener):
         await subscriber.close()

@@ -462,6 +462,7 @@ async def test_cursor_ends_where_redis_fails_for_longer_than_the_grace_period(
     collector = await following(harness, ENTRIES[:3])
     monkeypatch.setattr(Log, "page", _unreachable)
     harness.confirm(RECORD)
+    harness.hub.subscriber.connected_at -= 60  # a reconnection would begin another grace period
     await until(lambda: collector.cursor._failing_since and collector.is_idle)
     pass_time(collector.cursor, harness.hub.settings.restart_grace_s - 1)
     await until(lambda: collector.is_idle)
