@@ -31,6 +31,10 @@ CLIENT_RETRIES = 3
 SENTINEL = "redis+sentinel://"
 
 
+class Demoted(RedisConnectionError):
+    """The server has become a replica, and this connection to it was closed."""
+
+
 class _Convertible(AbstractConnection):
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """uvloop raises RuntimeError when asked to write to a connection that has just been closed."""
@@ -38,6 +42,15 @@ class _Convertible(AbstractConnection):
             await super().send_packed_command(command, check_health)
         except RuntimeError as error:
             raise RedisConnectionError(str(error)) from error
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """As redis-py does for Sentinel alone, a connection to a replica is closed: where the address of the primary
+        has moved, the next connection leads to the new one. (A server that is demoted keeps its connections.)"""
+        try:
+            return await super().read_response(*args, **options)
+        except DEMOTED as error:
+            await self.disconnect(nowait=True)
+            raise Demoted(f"the server is a replica: {error}") from error
 
 
 class _Connection(_Convertible, Connection):
@@ -68,13 +81,21 @@ class ServerBusy(ResponseError):
     """The server fails over, has lost its replicas, cannot write to its disk, or is busy with a script."""
 
 
+class NotPrimary(ServerBusy):
+    """The server is a replica whose primary is away, or became a replica while a command of ours was blocked."""
+
+
 class _Parser(_AsyncHiredisParser):
     """redis-py has no classes for these replies and raises a plain ResponseError, as for a mistake of the caller."""
 
     EXCEPTION_CLASSES = _AsyncHiredisParser.EXCEPTION_CLASSES | dict.fromkeys(
-        ("BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), ServerBusy
+        ("BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), ServerBusy
     )
+    EXCEPTION_CLASSES |= dict.fromkeys(("MASTERDOWN", "UNBLOCKED"), NotPrimary)
 
+
+DEMOTED = (ReadOnlyError, NotPrimary)
+"""Replied by a server that is a replica: a former primary, where the address named the primary before."""
 
 TRANSIENT_ERRORS = (RedisConnectionError, RedisTimeoutError, BusyLoadingError, ReadOnlyError, ServerBusy, OSError)
 """Raised while a server is unreachable, loading or failing over: the same command may succeed later."""

@@ -5,8 +5,8 @@ Rule 2: the errors that leave are ours. `RedisUnavailable` passes, `RedisFull` n
 of ours or of the operator. Rule 3: commands share one pipelined connection (`pipeline`). A command that blocks, or that
 carries megabytes either way, gets a connection of its own (`execute_alone`), because it would delay all others; pages
 do so too, a few at a time (`read_page`). Rule 4: every command may be sent again, because keys and scripts are made for
-that. A command whose reply was lost is repeated with backoff; a command that timed out is not, because the caller has
-waited long enough.
+that. A command whose reply was lost is repeated with backoff; one that timed out is not, because the caller has waited
+long enough. Rule 5: a server that has become a replica is left (`primary_watch`).
 """
 
 import asyncio
@@ -18,14 +18,16 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
-from tailrace.redis.connection import TRANSIENT_ERRORS, connect
-from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline, pack
+from tailrace.redis.connection import DEMOTED, TRANSIENT_ERRORS, Demoted, connect
+from tailrace.redis.exchange import exchange
+from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
+from tailrace.redis.primary_watch import PrimaryWatch
 from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
@@ -40,9 +42,6 @@ CHECK = "check"
 
 LARGE_BYTES = 64 * 1024
 """Beyond this size a command's arguments are large."""
-
-KEPT_BYTES = 4 * LARGE_BYTES
-"""A connection that has carried a larger reply is closed: hiredis keeps a buffer of that size. A page is smaller."""
 
 PAGE_READS = 8
 """Pages that a process reads at the same time. Replies in flight take memory, and so do readers that wait. Measured as
@@ -74,6 +73,7 @@ class RedisServer:
         self._page_reads = Slots(PAGE_READS)
         self._run_id: str | None = None
         self._run_began_at = 0.0
+        self._primary = PrimaryWatch(self._pool, self._pipeline)
 
     @classmethod
     def connect(cls, url: str) -> "RedisServer":
@@ -91,7 +91,9 @@ class RedisServer:
 
     def subscriber(self, throttle: Throttle | None = None) -> Subscriber:
         """A connection of its own that receives what is published. Start it, and close it before the server."""
-        return Subscriber(self._client, throttle)
+        subscriber = Subscriber(self._client, throttle)
+        self._primary.subscribers.append(subscriber)
+        return subscriber
 
     async def close(self) -> None:
         await self._client.aclose()
@@ -117,12 +119,13 @@ class RedisServer:
         Raises:
             RedisUnavailable: whether the commands were carried out is unknown.
         """
+        began = time.monotonic()
         replies = await self._repeated(lambda: self._pipeline.execute(commands), retries)
         failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed:
             return replies
-        if any(isinstance(replies[i], ReadOnlyError) for i in failed):
-            self._pipeline.reset()  # the server was demoted: the next connection finds the new primary
+        if any(isinstance(replies[i], DEMOTED) for i in failed):
+            await self._leave(began)
         unknown = [i for i in failed if isinstance(replies[i], NoScriptError)]
         for i in failed:
             replies[i] = translated(replies[i])
@@ -173,10 +176,14 @@ class RedisServer:
 
     async def _on_connection(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
         connection = await self._pool.get_connection()
+        began = time.monotonic()
         is_usable = False
         try:
             reply = await exchange(connection, command)
             is_usable = True
+        except (*DEMOTED, Demoted) as error:
+            await self._leave(began)
+            raise ConnectionInterrupted(str(error)) from error
         except ResponseError:
             is_usable = True
             raise
@@ -185,9 +192,15 @@ class RedisServer:
         else:
             return reply
         finally:
-            if not is_usable:
+            if not is_usable or self._primary.was_left_since(began):
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
+
+    async def _leave(self, began: float) -> None:
+        """Leave a server whose reply to a call that was sent at `began` shows that it is a replica."""
+        if await self._primary.leave(began):
+            with suppress(TailraceError):
+                await self.run()  # another server may reply at the address already: for the subscribers
 
     async def _repeated(self, call: Callable[[], Awaitable[T]], retries: int) -> T:
         retry = 0
@@ -216,11 +229,15 @@ class RedisServer:
         that began while this process watched counts from the call that noticed it, and so does the first run that it
         sees, if that began with a promotion. (`master_replid` changes with each promotion, also with that of a server
         which was the primary before; `master_replid2` is that of the primary before, else zeros.)
+
+        A server that has become a replica is left.
         """
         try:
             info = await self._info("server", "replication")
         except RedisRefused:
             return ServerRun("", float("inf"))
+        if info.get("role") == "slave":
+            await self._primary.leave(time.monotonic())
         run_id = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
         now = time.monotonic()
         if run_id != self._run_id:
@@ -262,7 +279,10 @@ class RedisServer:
 
     async def _info(self, *sections: str) -> dict[str, str]:
         text: bytes = await self.execute("INFO", *sections)
-        return dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        info = dict(line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+        if run_id := info.get("run_id"):
+            self._primary.note_run(run_id)
+        return info
 
     async def _try_permissions(self) -> None:
         """Use each kind of command, a key and a channel of ours. Several processes may do so at the same time.
@@ -305,22 +325,3 @@ def checked(replies: list[Any]) -> list[Any]:
         if isinstance(reply, TailraceError):
             raise reply
     return replies
-
-
-async def exchange(connection: Any, command: Command) -> Any:
-    """A command and its reply, through redis-py. Closes a connection that has carried a large reply.
-
-    hiredis packs: the command that restores a log has four arguments a row, for which redis-py's packer takes 4.5 µs.
-    """
-    await connection.send_packed_command(pack(tuple(command)))
-    reply = await connection.read_response()
-    if size_of(reply) > KEPT_BYTES:
-        await connection.disconnect(nowait=True)
-    return reply
-
-
-def size_of(reply: Any) -> int:
-    """Bytes of a reply's strings."""
-    if isinstance(reply, bytes):
-        return len(reply)
-    return sum(map(size_of, reply)) if isinstance(reply, list) else 0

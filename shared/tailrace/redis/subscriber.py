@@ -75,6 +75,11 @@ class Subscriber:
         await cancel_and_wait(self._task)
         await self._disconnect()
 
+    def reconnect_from_before(self, moment: float) -> None:
+        """Connect again, unless the connection was made after that moment (`time.monotonic()`)."""
+        if self._protocol is not None and self.connected_at <= moment:
+            self._protocol.cut(ConnectionResetError("the address leads to another server"))
+
     def add(self, channel: str, listener: Listener) -> None:
         """Subscribe to a channel. The listener is called with None once the server has confirmed."""
         self._listeners[channel.encode()] = listener

@@ -17,7 +17,8 @@ from tailrace import keys, scripts
 from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Log
-from tailrace.redis.server import KEPT_BYTES, PAGE_READS, RedisServer, ServerRun
+from tailrace.redis.exchange import KEPT_BYTES
+from tailrace.redis.server import PAGE_READS, RedisServer, ServerRun
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
 WAYS = ["execute", "execute_alone", "read_bulk", "read_page"]
