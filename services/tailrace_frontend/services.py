@@ -26,7 +26,10 @@ class Services:
         self.hub = Hub(settings, self.log)
         self.generations = Generations(settings, self.log, self.queue, self.hub)
         self.metrics = Metrics(self.hub)
-        self._sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
+        self._sweeper = Sweeper(
+            self.log, self.queue,
+            max_attempts=settings.max_attempts, connected_for=lambda: self.hub.subscriber.connected_for,
+        )  # fmt: skip
         self._sweeping: asyncio.Task[None] | None = None
 
     async def start(self) -> None:

@@ -46,11 +46,14 @@ class GenerationWorker:
         self.queue = Queue.connect(settings)
         self.upstream = UpstreamClient(settings)
         self.appender = Appender(self.log, self.queue.index.register)
-        self.sweeper = Sweeper(self.log, self.queue, max_attempts=settings.max_attempts)
         self.running: dict[str, GenerationRun] = {}
         self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
         self.control = self.log.server.subscriber()
+        self.sweeper = Sweeper(
+            self.log, self.queue,
+            max_attempts=settings.max_attempts, connected_for=lambda: self.control.connected_for,
+        )  # fmt: skip
         self.job_wakeups = self.queue.server.subscriber()
         self.job_runner = self._job_runner()
 
@@ -177,10 +180,12 @@ class GenerationWorker:
         held = [(run, state) for run in self.running.values() if (state := run.state)]
         if not held:
             return
-        leases = [(state.record.id, state.epoch, state.record.options.on_disconnect == "cancel") for _, state in held]
+        leases = [(state.record.id, state.epoch, state.runs_while_read) for _, state in held]
         answers = await self.log.renew(leases, neighbours=self._count_neighbours())
         for (run, state), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
+                if self.control.connected_for <= self.settings.disconnect_grace_s:
+                    continue  # readers could not report during the whole of the grace
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
                     await terminate(self.log, self.queue, state.record.id, "cancelled", failure("client_disconnected"))
             elif answer is Outcome.UNKNOWN:

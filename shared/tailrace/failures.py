@@ -85,7 +85,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "cancelled",
         "server_error",
         "No client reads this generation.",
-        "No client has read the generation for 20 s, and the request has `on_disconnect: cancel`.",
+        "No client has read the generation for 20 s (the default grace), and the request has `on_disconnect: cancel`.",
         retry=True,
     ),
     "internal_error": FailureKind(

@@ -45,6 +45,13 @@ class Settings(BaseSettings):
     lease_s: float = Field(
         5.0, ge=0.5, le=300, description="Seconds that a worker may be silent before it counts as dead."
     )
+    disconnect_grace_s: float = Field(
+        20.0,
+        ge=6,
+        le=3600,
+        description="Seconds that a generation with `on_disconnect: cancel` may be without a reader; the same in every "
+        "process. Time during which a process had no connection to Redis does not count.",
+    )
     retention_s: int = Field(3600, ge=1, description="Seconds that a generation is stored after its end.")
     deadline_s: int = Field(
         3600,
@@ -118,6 +125,11 @@ class Settings(BaseSettings):
     def lease_ms(self) -> int:
         """The lease in milliseconds."""
         return int(self.lease_s * 1000)
+
+    @cached_property
+    def disconnect_grace_ms(self) -> int:
+        """The grace of `on_disconnect: cancel` in milliseconds."""
+        return int(self.disconnect_grace_s * 1000)
 
     @cached_property
     def longest_life_s(self) -> int:

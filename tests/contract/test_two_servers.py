@@ -1,6 +1,7 @@
 """The log on one server and the queue on another: either may lose its data, go back to older data, or be away."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -108,7 +109,7 @@ class Servers:
     async def sweep(self) -> None:
         """As a process that did not sweep before, in the next period."""
         await self.log_redis.delete(*(keys.swept(shard) for shard in range(keys.UNFINISHED_SETS)))
-        await Sweeper(self.log, self.queue, max_attempts=3).sweep()
+        await Sweeper(self.log, self.queue, max_attempts=3, connected_for=lambda: math.inf).sweep()
 
     async def sweep_until_waiting(self, generation_id: str) -> None:
         async with asyncio.timeout(10):
@@ -347,7 +348,7 @@ async def test_sweep_waits_for_the_queue(servers: Servers, away: Queue) -> None:
     await servers.run(generation_id)
     await expire_lease(servers.log_redis, generation_id)
     with pytest.raises(RedisUnavailable):
-        await Sweeper(servers.log, away, max_attempts=3).sweep()
+        await Sweeper(servers.log, away, max_attempts=3, connected_for=lambda: math.inf).sweep()
     assert (await servers.log.state(generation_id)).status == "running"
     await servers.sweep_until_waiting(generation_id)
 

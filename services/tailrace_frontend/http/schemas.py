@@ -43,7 +43,8 @@ class TailraceOptions(BaseModel):
     )
     on_disconnect: Literal["continue", "cancel"] = Field(
         "continue",
-        description="Whether the generation continues without readers; `cancel` ends it 20 s after the last one left.",
+        description="Whether the generation continues without readers; `cancel` ends it 20 s (by default) after "
+        "the last one left.",
     )
     deadline_s: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Seconds that the generation may take from its creation."

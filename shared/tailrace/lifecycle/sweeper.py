@@ -57,12 +57,16 @@ logger = logging.getLogger(__name__)
 
 
 class Sweeper:
-    """Sweeps until cancelled."""
+    """Sweeps until cancelled.
 
-    def __init__(self, log: Log, queue: Queue, *, max_attempts: int) -> None:
+    `connected_for`: for how many seconds this process has been connected to the log's server without an interruption.
+    """
+
+    def __init__(self, log: Log, queue: Queue, *, max_attempts: int, connected_for: Callable[[], float]) -> None:
         self._log = log
         self._queue = queue
         self._max_attempts = max_attempts
+        self._connected_for = connected_for
         self._lease_s = log.lease_ms / 1000
         self._period_s = self._lease_s / 4
         self._logged: set[str] = set()
@@ -153,7 +157,7 @@ class Sweeper:
             await terminate(self._log, self._queue, generation_id, state.terminating)
         elif reached := limit_failure(state, now, self._max_attempts, is_lost=state.status == "running"):
             await terminate(self._log, self._queue, generation_id, "failed", reached)
-        elif state.is_abandoned(now):
+        elif state.is_abandoned(now, self._log.abandoned_ms) and self._sees_readers():
             await terminate(self._log, self._queue, generation_id, "cancelled", failure("client_disconnected"))
         elif state.status == "running":
             spared = is_spared(state, self._max_attempts)
@@ -161,6 +165,10 @@ class Sweeper:
             lost.append(partial(self._guarded, generation_id, partial(self._requeue, state, spared=spared)))
         elif suspected_ms > self._log.lease_ms:
             lost.append(partial(self._guarded, generation_id, partial(self._requeue, state)))
+
+    def _sees_readers(self) -> bool:
+        """Whether readers could report during the whole of the grace. An absence of Redis is no absence of readers."""
+        return 1000 * self._connected_for() > self._log.abandoned_ms
 
     async def _requeue(self, state: GenerationState, *, spared: bool = False) -> None:
         generation_id = state.record.id

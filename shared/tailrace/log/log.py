@@ -91,17 +91,21 @@ class AppendResult(NamedTuple):
 
 
 class Log(ReadableLog):
-    """The logs on one Redis server, for those who also write. `lease_ms` is what `acquire` and `renew` grant."""
+    """The logs on one Redis server, for those who also write.
 
-    def __init__(self, server: RedisServer, lease_ms: int) -> None:
+    `lease_ms` is what `acquire` and `renew` grant, `abandoned_ms` the grace of `on_disconnect: cancel`.
+    """
+
+    def __init__(self, server: RedisServer, lease_ms: int, abandoned_ms: int = ABANDONED_MS) -> None:
         super().__init__(server)
         self.lease_ms = lease_ms
         self.unfinished = UnfinishedIndex(server)
+        self.abandoned_ms = abandoned_ms
 
     @classmethod
     def connect(cls, settings: Settings) -> "Log":
         """The log as the settings name it; nothing is connected yet."""
-        return cls(RedisServer.connect(settings.redis_url), settings.lease_ms)
+        return cls(RedisServer.connect(settings.redis_url), settings.lease_ms, settings.disconnect_grace_ms)
 
     async def create(self, record: GenerationRecord, request: Json, job_id: str) -> Creation:
         """Begin a generation. Repeating it for the same id changes nothing.
@@ -185,7 +189,7 @@ class Log(ReadableLog):
                     keys.of_generation(generation_id),
                     epoch,
                     self.lease_ms,
-                    ABANDONED_MS if while_read else "",
+                    self.abandoned_ms if while_read else "",
                     neighbours,
                 )
                 for generation_id, epoch, while_read in leases

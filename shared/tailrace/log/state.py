@@ -33,7 +33,8 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import FinalStatus, GenerationRecord, Status
 from tailrace.ids import EntryId
 
-ABANDONED_MS = 20_000  # how long a generation with `on_disconnect: cancel` may be without a reader
+ABANDONED_MS = 20_000
+"""How long a generation with `on_disconnect: cancel` may be without a reader, unless the settings name another time."""
 
 
 class GenerationState(msgspec.Struct, frozen=True):
@@ -63,13 +64,17 @@ class GenerationState(msgspec.Struct, frozen=True):
     def is_final(self) -> bool:
         return self.status not in ("queued", "running")
 
-    def is_abandoned(self, now: int) -> bool:
-        """Whether the generation runs only while it is read, and had no reader for `ABANDONED_MS`.
+    @property
+    def runs_while_read(self) -> bool:
+        """Whether the generation is cancelled once it has had no reader for the grace (`on_disconnect: cancel`)."""
+        return self.record.options.on_disconnect == "cancel"
+
+    def is_abandoned(self, now: int, grace_ms: int) -> bool:
+        """Whether the generation runs only while it is read, and no reader was reported for the grace.
 
         `now`: ms of Redis' clock.
         """
-        while_read = self.record.options.on_disconnect == "cancel"
-        return while_read and now > (self.seen or self.record.created) + ABANDONED_MS
+        return self.runs_while_read and now > (self.seen or self.record.created) + grace_ms
 
     @property
     def lost_attempts(self) -> int:

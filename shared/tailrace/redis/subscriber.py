@@ -66,6 +66,11 @@ class Subscriber:
         """Whether messages are being received right now."""
         return self.disconnected_since is None
 
+    @property
+    def connected_for(self) -> float:
+        """Seconds for which messages have been received; 0 while not connected."""
+        return time.monotonic() - self.connected_at if self.connected else 0.0
+
     def start(self) -> None:
         """Connect in the background."""
         self._task = asyncio.create_task(self._run(), name="subscriber")

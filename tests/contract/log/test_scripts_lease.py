@@ -68,9 +68,10 @@ async def test_abandonment_needs_the_policy_cancel_on_disconnect(log: Log, polic
     generation_id = await create_generation(log, options=Options(60, 60, on_disconnect=policy))
     state = await log.state(generation_id)
     limit = state.record.created + ABANDONED_MS
-    assert (state.is_abandoned(limit), state.is_abandoned(limit + 1)) == (False, abandoned)
+    assert (state.is_abandoned(limit, ABANDONED_MS), state.is_abandoned(limit + 1, ABANDONED_MS)) == (False, abandoned)
     await log.touch_presence([generation_id])
-    assert not (await log.state(generation_id)).is_abandoned(await log.server.now() + ABANDONED_MS - SLACK_MS // 2)
+    soon = await log.server.now() + ABANDONED_MS - SLACK_MS // 2
+    assert not (await log.state(generation_id)).is_abandoned(soon, ABANDONED_MS)
 
 
 async def test_release_lets_the_next_worker_acquire_at_once(log: Log, writer: LogWriter) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -50,6 +51,11 @@ class Harness:
             while self.dialect.opened == opened:  # noqa: ASYNC110 - the dialect signals nothing
                 await asyncio.sleep(0.01)
         return record.id
+
+    def connect(self, seconds: float) -> None:
+        """The control channel has been connected for so many seconds."""
+        self.process.control.disconnected_since = None
+        self.process.control.connected_at = time.monotonic() - seconds
 
     async def ended(self, generation_id: str) -> None:
         """Wait until the worker runs the generation no more."""
@@ -196,6 +202,14 @@ async def test_renewal_cancels_a_generation_that_no_client_reads(
     generation_id = await harness.run(options=READ_ONLY_WHILE_READ)
     long_ago = await harness.log.server.now() - ABANDONED_MS - 1
     await redis.execute_command("HSET", keys.state(generation_id), "seen", long_ago)
+    for seconds in (0.0, ABANDONED_MS / 1000 - 1):  # a reader may have been unable to report
+        harness.connect(seconds)
+        await harness.process._renew_leases()
+        assert (await harness.log.state(generation_id)).status == "running"
+    harness.process.control._on_disconnected()
+    await harness.process._renew_leases()
+    assert (await harness.log.state(generation_id)).status == "running"
+    harness.connect(ABANDONED_MS / 1000 + 1)
     await harness.process._renew_leases()
     done = await done_of_log(harness.log, generation_id)
     assert done is not None
@@ -212,6 +226,7 @@ async def test_renewal_of_an_abandoned_generation_that_was_deleted_meanwhile_goe
         return [Outcome.ABANDONED, Outcome.FENCED]
 
     monkeypatch.setattr(harness.log, "renew", delete_after_renewal)
+    harness.connect(ABANDONED_MS / 1000 + 1)
     await harness.process._renew_leases()
     await harness.ended(other)
 

@@ -70,6 +70,6 @@ async def test_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
 ) -> None:
     monkeypatch.setattr(sweeper, "HOLD_OFF_S", -log.lease_ms / 1000)  # the test's server may have just started
     await log.server.client.hset(keys.state(state.record.id), "status", "completed")  # type: ignore[misc]
-    await Sweeper(log, queue, max_attempts=5).sweep()
+    await Sweeper(log, queue, max_attempts=5, connected_for=lambda: 0.0).sweep()
     assert finalized == [state.record.id]
     assert await unfinished(log) == []

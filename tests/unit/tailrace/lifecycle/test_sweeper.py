@@ -1,6 +1,7 @@
 """The sweeper on a real server. Time passes by writing the fields of the state."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -32,7 +33,8 @@ class Harness:
         self.redis = redis
         self.log = log
         self.queue = queue_on(redis)
-        self.sweeper = Sweeper(log, self.queue, max_attempts=MAX_ATTEMPTS)
+        self.connected_for = math.inf
+        self.sweeper = Sweeper(log, self.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: self.connected_for)
 
     async def sweep(self) -> None:
         """As any process of the fleet would in the next period."""
@@ -163,7 +165,7 @@ async def test_sweeper_spares_a_generation_whose_worker_ran_others(harness: Harn
 
 
 async def test_sweeper_fails_a_generation_that_is_lost_beside_others_again_and_again(harness: Harness) -> None:
-    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=5)
+    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=5, connected_for=lambda: math.inf)
     generation_id, jobs = await harness.submitted(), []
     for _ in range(8):
         await harness.run(generation_id, neighbours=9)
@@ -234,6 +236,17 @@ async def test_sweeper_cancels_an_abandoned_generation(harness: Harness) -> None
     assert (done.status, done.error and done.error.code) == ("cancelled", "client_disconnected")
 
 
+async def test_sweeper_cancels_no_generation_while_redis_was_away_in_its_grace(harness: Harness) -> None:
+    generation_id = await harness.running(on_disconnect="cancel")
+    await harness.set(generation_id, lease=1, seen=await harness.log.server.now() - 10 * ABANDONED_MS)
+    harness.connected_for = ABANDONED_MS / 1000 - 1
+    await harness.sweep()
+    assert (await harness.log.state(generation_id)).status == "queued"
+    harness.connected_for = ABANDONED_MS / 1000 + 1
+    await harness.sweep()
+    assert (await harness.done(generation_id)).status == "cancelled"
+
+
 async def test_sweeper_removes_ended_and_never_created_generations_from_the_index(
     harness: Harness, redis: Redis
 ) -> None:
@@ -254,7 +267,7 @@ async def test_sweeper_enqueues_after_a_lease_however_many_processes_take_turns(
     job_id = (await harness.log.state(generation_id)).job_id
     await redis.zrem(keys.QUEUE, job_id)
     await harness.suspected_since(generation_id, LEASE_S)
-    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS)
+    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: math.inf)
     await harness.sweep()
     assert (await harness.log.state(generation_id)).job_id != job_id
 
@@ -277,7 +290,7 @@ async def test_sweeper_of_one_process_claims_a_shard_for_the_period(harness: Har
     generation_id = await harness.running()
     await harness.sweep()
     await harness.set(generation_id, lease=1)
-    await Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS).sweep()
+    await Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: math.inf).sweep()
     assert (await harness.log.state(generation_id)).status == "running"
 
 

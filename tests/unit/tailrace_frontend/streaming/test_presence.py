@@ -9,7 +9,6 @@ from support.named_logs import LOGS
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import Options
 from tailrace.process.tasks import cancel_and_wait
-from tailrace_frontend.streaming import presence as module
 
 WATCHED = record(id="gen_bcdefghijklmnopqrstuvwxyza", options=Options(60, 60, on_disconnect="cancel"))
 OTHER = record()
@@ -40,7 +39,7 @@ async def reports(
     async def touch(generation_ids: list[str]) -> None:
         reports.append(generation_ids)
 
-    monkeypatch.setattr(module, "PRESENCE_S", interval_s)
+    monkeypatch.setattr(harness.hub.presence, "_interval_s", interval_s)
     monkeypatch.setattr(harness.log, "touch_presence", touch)
     task = asyncio.create_task(harness.hub.presence.run())
     yield reports
@@ -94,7 +93,7 @@ async def test_presence_that_redis_does_not_take_is_reported_by_the_next_interva
         failed.append(generation_ids)
         raise RedisUnavailable
 
-    monkeypatch.setattr(module, "PRESENCE_S", 0.002)
+    monkeypatch.setattr(harness.hub.presence, "_interval_s", 0.002)
     monkeypatch.setattr(harness.log, "touch_presence", unreachable)
     task = asyncio.create_task(harness.hub.presence.run())
     await harness.connect(WATCHED)
@@ -113,7 +112,7 @@ async def test_presence_that_redis_does_not_take_is_reported_again_where_the_rea
         if len(attempts) <= 2:
             raise error
 
-    monkeypatch.setattr(module, "PRESENCE_S", 0.02)
+    monkeypatch.setattr(harness.hub.presence, "_interval_s", 0.02)
     monkeypatch.setattr(harness.log, "touch_presence", failing_twice)
     client = await harness.connect(WATCHED)
     client.disconnect()
