@@ -20,7 +20,7 @@ import msgspec
 from tailrace.errors import Gone, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id, new_token
-from tailrace.lifecycle.termination import terminate
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.output import Output
@@ -56,10 +56,11 @@ class Snapshot(NamedTuple):
 class Generations:
     """The operations on generations that routes offer, each for one owner."""
 
-    def __init__(self, settings: Settings, log: Log, queue: Queue, hub: Hub) -> None:
+    def __init__(self, settings: Settings, log: Log, queue: Queue, confirmations: Confirmations, hub: Hub) -> None:
         self._settings = settings
         self._log = log
         self._queue = queue
+        self._confirmations = confirmations
         self._hub = hub
         self._admission = Admission(settings, log, queue)
 
@@ -164,28 +165,28 @@ class Generations:
         return found[:limit], len(found) > limit
 
     async def cancel(self, generation_id: str, owner: str) -> Snapshot:
-        """End the generation. Repeating it, or cancelling one that has ended, changes nothing.
+        """End the generation, also where Redis loses that end. Repeating it, or cancelling one that has ended, changes
+        nothing.
 
         Raises:
             NotFound, Gone: there is no such generation, or no longer.
         """
         state = await self._log.state(generation_id, owner)
         if not state.is_final:
-            await terminate(self._log, self._queue, generation_id, "cancelled")
+            await self._confirmations.terminate(generation_id, "cancelled")
             state = await self._log.state(generation_id, owner)
         return await self.snapshot(state)
 
     async def delete(self, generation_id: str, owner: str) -> None:
-        """Delete the generation; a running one is cancelled first.
+        """Delete the generation, also where Redis loses the deletion; a running one is cancelled first.
 
         Raises:
             NotFound, Gone: there is no such generation, or no longer.
         """
         state = await self._log.state(generation_id, owner)
         if not state.is_final:
-            await terminate(self._log, self._queue, generation_id, "cancelled")
-        await self._log.delete(generation_id)
-        await self._queue.index.forget(owner, [generation_id])
+            await self._confirmations.terminate(generation_id, "cancelled")
+        await self._confirmations.delete(state)
 
 
 def _wants_usage(request: Json) -> bool:

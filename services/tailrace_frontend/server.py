@@ -28,7 +28,7 @@ class Server(uvicorn.Server):
         self._drain_s = drain_s
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await self._frontend.services.hub.drain(self._drain_s)
+        await self._frontend.services.drain(self._drain_s)
         await super().shutdown(sockets)
         self._captured_signals.clear()  # otherwise uvicorn raises the signal again and the process does not exit with 0
 

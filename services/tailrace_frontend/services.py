@@ -1,7 +1,9 @@
 """What one frontend process has: its settings, callers, log, queue, hub and counters."""
 
 import asyncio
+import time
 
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
@@ -12,6 +14,9 @@ from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.streaming.hub import Hub
+
+KEPT_BYTES = 32 * 1024 * 1024
+"""Memory of the ends that a frontend confirms: cancels of 2.5 s, with their rows."""
 
 
 class Services:
@@ -24,17 +29,27 @@ class Services:
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
         self.hub = Hub(settings, self.log)
-        self.generations = Generations(settings, self.log, self.queue, self.hub)
+        self.confirmations = Confirmations(
+            self.log, self.queue, connected_at=lambda: self.hub.subscriber.connected_at, max_bytes=KEPT_BYTES
+        )
+        self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
         self.metrics = Metrics(self.hub)
         self._sweeper = Sweeper(
-            self.log, self.queue,
+            self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.hub.subscriber.connected_for,
         )  # fmt: skip
-        self._sweeping: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._drained_at = 0.0
 
     async def start(self) -> None:
         self.hub.start()
-        self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweeper")
+        loops = {"sweeper": self._sweeper.run, "confirmations": self.confirmations.run}
+        self._tasks = [asyncio.create_task(loop(), name=name) for name, loop in loops.items()]
+
+    async def drain(self, seconds: float) -> None:
+        """Send every client elsewhere within so many seconds. `close` confirms ends for what is left of them."""
+        self._drained_at = time.monotonic() + seconds
+        await self.hub.drain(seconds)
 
     async def problems(self) -> tuple[list[str], list[str]]:
         """What makes a server unfit, and what merely deserves a warning.
@@ -50,7 +65,8 @@ class Services:
         return wrong, warnings
 
     async def close(self) -> None:
-        await cancel_and_wait(self._sweeping)
+        await self.confirmations.drain(self._drained_at - time.monotonic())
+        await cancel_and_wait(*self._tasks)
         await self.hub.close()
         await self.log.server.close()
         await self.queue.server.close()

@@ -18,8 +18,8 @@ from typing import Any
 
 from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, ItemOpened, Started
 from tailrace.failures import RestartReason, failure
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.limits import limit_failure
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.codec import is_readable
 from tailrace.process.tasks import cancel_and_wait
@@ -60,6 +60,7 @@ class Attempt:
         settings: Settings,
         log: Log,
         queue: Queue,
+        confirmations: Confirmations,
         appender: Appender,
         upstream: UpstreamClient,
         grant: LeaseGrant,
@@ -67,8 +68,7 @@ class Attempt:
         self.writer = Writer(grant, appender.wake)
         self.ending = Ending(log, queue, self.writer)
         self._settings = settings
-        self._log = log
-        self._queue = queue
+        self._confirmations = confirmations
         self._upstream = upstream
         self._timings = TokenTimings()
         self._redis_ahead_s = grant.now / 1000 - time.time()
@@ -102,7 +102,7 @@ class Attempt:
         logger.info("%s: stopped: %s", generation_id, outcome)
         if not isinstance(outcome, Outcome):
             reason = failure(outcome)
-            await retry_transient(lambda: terminate(self._log, self._queue, generation_id, "failed", reason))
+            await retry_transient(lambda: self._confirmations.terminate(generation_id, "failed", reason))
 
     def _now(self) -> float:
         """Epoch seconds by Redis' clock."""

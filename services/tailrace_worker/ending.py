@@ -1,31 +1,24 @@
-"""The end of a generation: `done` is written onto the sequence number that was folded, and confirmed.
+"""The end of a generation: `done` is written onto the sequence number that was folded, and finalized.
 
-    write ──▶ finalize ──▶ confirm … until it should be on disk
-      ▲                       │
-      └── the server has lost it, or rows before it ──┘
-
-A server that syncs every second and crashes right after `done` restarts without it, and only this worker still has the
-rows. So the worker keeps them for a while, and writes the end again if the server comes back without it.
+Rows that the server has lost meanwhile are sent again first. A server that syncs every second and crashes right after
+`done` restarts without it, and only this worker still has the rows: `written` has all that is needed to write the end
+again (`tailrace.lifecycle.confirmation`).
 """
 
-import asyncio
 import logging
+import time
 
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisRefused, Unavailable
 from tailrace.events import Done, Extra, seq_span
-from tailrace.lifecycle.finalization import finalize, remove_from_queue
-from tailrace.lifecycle.termination import CONFIRM_S
+from tailrace.ids import EntryId
+from tailrace.lifecycle.finalization import finalize
+from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import AppendResult, Log, Outcome
 from tailrace.queue import Queue
-from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
-from tailrace_worker.writer import Stopped, Writer
+from tailrace_worker.writer import Writer
 
 logger = logging.getLogger(__name__)
-
-CONFIRM_MARGIN_S = 0.25
-"""So long before its retention ends, an ended generation is not written any more: a call that was sent in time may
-reach Redis late, and would bring back what has expired."""
 
 
 class Ending:
@@ -60,47 +53,17 @@ class Ending:
         self._writer.stop(answer.outcome)
         return answer.outcome
 
-    async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """Check after CONFIRM_S, and after each reconnection until then, that `done` is in the log, or write it again.
-
-        The task ends CONFIRM_S after the end, or after the last reconnection or loss, plus a round trip. In any case it
-        ends, and nothing is written any more, CONFIRM_MARGIN_S before the retention has passed since `done` was first
-        written; a retention of less than 3 s makes the check earlier. (Without that limit an expired log passed for a
-        lost one: with a retention of 1 s it was restored and expired 11 times in 26 s, measured.)
-        """
-        if not self._writer.output.done:
-            return
-        retention_s = self._writer.state.record.options.retention_s
-        wait_s = min(CONFIRM_S, retention_s - 2 * CONFIRM_MARGIN_S)
-        try:
-            async with asyncio.timeout_at(self._sent_at + retention_s - CONFIRM_MARGIN_S):
-                while await self._check_once(reconnects, wait_s):
-                    pass
-                await self._remove_again()
-        except (TimeoutError, Stopped) as error:
-            why = error.outcome if isinstance(error, Stopped) else "its retention is over"
-            logger.warning("%s: the end could not be confirmed: %s", self._writer.generation_id, why)
-        finally:
-            self._writer.stop(Outcome.DONE)  # the appender sends nothing any more
-
-    async def _remove_again(self) -> None:
-        """Remove the job once more, as soon as the queue's server answers: a replica that lagged when it was promoted,
-        or a server that lost its newest second, still has it, and counts the generation as the caller's."""
-        await retry_transient(lambda: remove_from_queue(self._log, self._queue, self._writer.state))
-
-    async def _check_once(self, reconnects: ReconnectSignal, wait_s: float) -> bool:
-        """After `wait_s` or a reconnection, write the end again if Redis has lost it. Returns whether Redis may lose it
-        after this check.
-
-        Raises:
-            Stopped: another process has acquired the generation, or it has expired.
-        """
-        is_unsure = await reconnects.wait(wait_s)
-        if (await self._write()).outcome is not Outcome.OK:
-            return is_unsure
-        logger.warning("%s: Redis had lost the end; it was written again", self._writer.generation_id)
-        await self._finalize()
-        return True
+    @property
+    def written(self) -> WrittenEnd | None:
+        """The end to be confirmed, if this attempt has written it."""
+        writer, done = self._writer, self._writer.output.done
+        if done is None or self._final is None:
+            return None
+        last_seq, _, extra = self._final
+        end_id = EntryId(writer.epoch, writer.output.last_seq)
+        return WrittenEnd(
+            end_id, last_seq, writer.state, writer.request, writer.rows, done, extra, self._sent_at, may_fence=False
+        )
 
     async def _write(self) -> AppendResult:
         """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
@@ -110,6 +73,7 @@ class Ending:
         """
         assert self._final is not None
         while True:
+            self._sent_at = time.monotonic()  # not again for a call that is repeated: the reply may have been lost
             answer = await retry_transient(self._send)
             if answer.outcome not in (Outcome.CHANGED, Outcome.UNKNOWN):
                 return answer
@@ -117,19 +81,16 @@ class Ending:
             await self._writer.flush()
 
     async def _send(self) -> AppendResult:
-        """Send `done` once. `_sent_at` is the loop's time of the call that wrote it first, or of the newest one."""
         assert self._final is not None
         last_seq, done, extra = self._final
-        if not self._writer.output.done:
-            self._sent_at = asyncio.get_running_loop().time()
         return await self._log.finish(self._writer.generation_id, self._writer.epoch, last_seq, done, extra)
 
     async def _finalize(self) -> None:
-        """Run what follows the end. Where a server is away a sweeper does, and the worker goes on to confirm the end:
-        the queue's server may be away while the log's server loses it."""
+        """Run what follows the end. Where a server is away, or refuses it, a sweeper does, and the end is confirmed all
+        the same: the queue's server may be away while the log's server loses it."""
         try:
             await finalize(self._log, self._queue, self._writer.state)
-        except RedisUnavailable as error:
+        except (Unavailable, RedisRefused) as error:
             logger.warning("%s: a sweeper will finalize the end: %s", self._writer.generation_id, error)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from tailrace.errors import RedisRefused, Unavailable
 from tailrace.failures import RestartReason
 from tailrace.ids import new_token
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
@@ -19,7 +20,6 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt, UpstreamInterrupted
-from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.writer import Writer
@@ -35,6 +35,7 @@ class GenerationRun:
         settings: Settings,
         log: Log,
         queue: Queue,
+        confirmations: Confirmations,
         appender: Appender,
         upstream: UpstreamClient,
         worker: str,
@@ -43,6 +44,7 @@ class GenerationRun:
         self._settings = settings
         self._log = log
         self._queue = queue
+        self._confirmations = confirmations
         self._appender = appender
         self._upstream = upstream
         self._worker = worker
@@ -55,20 +57,26 @@ class GenerationRun:
         return self._current.writer.state if self._current else None
 
     async def run(self, generation_id: str, job_id: str) -> None:
-        """Run the generation until it ends, or until another process has acquired it."""
+        """Run the generation until it ends, or until another process has acquired it. Its end is to be confirmed."""
         reason: RestartReason = "worker_lost"
         while True:
             grant = await self._acquire(generation_id, job_id)
             if grant.outcome is not Outcome.OK:
                 logger.info("%s: nothing to run: %s", generation_id, grant.outcome)
                 return await self._mark_started(job_id)
-            self._current = Attempt(self._settings, self._log, self._queue, self._appender, self._upstream, grant)
+            self._current = Attempt(
+                self._settings, self._log, self._queue, self._confirmations, self._appender, self._upstream, grant
+            )
             marking = asyncio.create_task(self._mark_started(job_id), name=f"mark {generation_id}")
             try:
-                return await self._current.run(reason)
+                await self._current.run(reason)
             except UpstreamInterrupted as interruption:
                 reason = interruption.reason
                 logger.info("%s: interrupted: %s", generation_id, reason)
+            else:
+                if end := self._current.ending.written:
+                    self._confirmations.keep(end)
+                return None
             finally:
                 await cancel_and_wait(marking)
 
@@ -108,8 +116,3 @@ class GenerationRun:
         if current is None or current.ending.has_begun or epoch not in (None, current.writer.epoch):
             return None
         return current.writer
-
-    async def confirm(self, reconnects: ReconnectSignal) -> None:
-        """Wait until the end, if this run wrote it, should be on disk; write it again if Redis loses it before."""
-        if self._current:
-            await self._current.ending.confirm(reconnects)

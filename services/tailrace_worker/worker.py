@@ -1,8 +1,9 @@
 """A worker process: takes generations from the queue and runs up to MAX_JOBS of them at once.
 
-Three tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
-third of a lease, and a control channel of the worker's own receives cancellations within milliseconds. All three are on
-the log's server. Without the queue's server what runs goes on and ends.
+Four tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
+third of a lease, `confirmations` writes ends again that Redis loses, and a control channel of the worker's own receives
+cancellations within milliseconds. All four are on the log's server. Without the queue's server what runs goes on and
+ends.
 """
 
 import asyncio
@@ -16,9 +17,9 @@ from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import new_token
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.limits import new_job_id
 from tailrace.lifecycle.sweeper import Sweeper
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.process.gc_tuning import tune_gc
@@ -47,11 +48,11 @@ class GenerationWorker:
         self.upstream = UpstreamClient(settings)
         self.appender = Appender(self.log, self.queue.index.register)
         self.running: dict[str, GenerationRun] = {}
-        self._confirming: set[asyncio.Task[None]] = set()
         self.reconnects = ReconnectSignal()
         self.control = self.log.server.subscriber()
+        self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: self.control.connected_at)
         self.sweeper = Sweeper(
-            self.log, self.queue,
+            self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.control.connected_for,
         )  # fmt: skip
         self.job_wakeups = self.queue.server.subscriber()
@@ -70,14 +71,12 @@ class GenerationWorker:
         if generation_id in self.running:
             return
         run = GenerationRun(
-            self.settings, self.log, self.queue, self.appender, self.upstream, self.name, self._count_neighbours
-        )
+            self.settings, self.log, self.queue, self.confirmations, self.appender, self.upstream,
+            self.name, self._count_neighbours,
+        )  # fmt: skip
         self.running[generation_id] = run
         try:
             await run.run(generation_id, job_id)
-            task = asyncio.create_task(run.confirm(self.reconnects), name=f"confirm {generation_id}")
-            self._confirming.add(task)
-            task.add_done_callback(self._confirming.discard)
         finally:
             del self.running[generation_id]
 
@@ -108,6 +107,7 @@ class GenerationWorker:
                 tasks.create_task(self._renew(), name="renew"),
                 tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
+                tasks.create_task(self.confirmations.run(), name="confirmations"),
                 tasks.create_task(self.job_runner.main(), name="job_runner"),
             ]
             logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
@@ -187,7 +187,8 @@ class GenerationWorker:
                 if self.control.connected_for <= self.settings.disconnect_grace_s:
                     continue  # readers could not report during the whole of the grace
                 with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
-                    await terminate(self.log, self.queue, state.record.id, "cancelled", failure("client_disconnected"))
+                    reason = failure("client_disconnected")
+                    await self.confirmations.terminate(state.record.id, "cancelled", reason)
             elif answer is Outcome.UNKNOWN:
                 run.resend_from_last(state.epoch)
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
@@ -200,8 +201,7 @@ class GenerationWorker:
         if jobs:
             logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
             await asyncio.wait(jobs, timeout=self.settings.drain_s)
-        if self._confirming:
-            await asyncio.wait(self._confirming, timeout=self.settings.drain_s)
+        await self.confirmations.drain(self.settings.drain_s)
         rest = [state for run in self.running.values() if (state := run.state)]
         for job in self.job_runner.job_tasks.values():
             job.cancel()
@@ -219,7 +219,6 @@ class GenerationWorker:
                 await self.queue.jobs.enqueue(state.record.id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
-        await cancel_and_wait(*self._confirming)
         await self.control.close()
         await self.job_wakeups.close()
         await self.upstream.close()

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from support.attempts import ScriptedDialect
 from support.chat_chunks import end, text_chunk
+from support.ends import confirmations_on, terminate
 from support.log_writer import LogWriter
 from support.logs import REQUEST, text_opened
 from support.queues import LONGEST_LIFE_S
@@ -18,10 +19,10 @@ from tailrace import keys
 from tailrace.errors import Misconfigured, NotFound, RedisUnavailable
 from tailrace.events import Done, Options
 from tailrace.ids import new_token
-from tailrace.lifecycle import sweeper
+from tailrace.lifecycle import confirmation, sweeper
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.sweeper import REQUEUES_AT_ONCE, Sweeper
-from tailrace.lifecycle.termination import CONFIRM_S, terminate
+from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
@@ -32,10 +33,8 @@ from tailrace_cli.embedded import EmbeddedServer, free_port
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.hub import Hub
-from tailrace_worker import ending
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
-from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.worker import GenerationWorker
 
@@ -83,7 +82,8 @@ class Servers:
         self.log = Log(RedisServer(log_redis), LEASE_MS)
         self.queue = Queue(RedisServer(queue_redis), lease_ms=LEASE_MS, longest_life_s=LONGEST_LIFE_S)
         settings = Settings(max_attempts=3)
-        self.generations = Generations(settings, self.log, self.queue, Hub(settings, self.log))
+        self.confirmations = confirmations_on(self.log, self.queue)
+        self.generations = Generations(settings, self.log, self.queue, self.confirmations, Hub(settings, self.log))
 
     async def create(self, key: IdempotencyKey | None = None) -> str:
         state, _ = await self.generations.create(OWNER, REQUEST, OPTIONS, key)
@@ -109,7 +109,7 @@ class Servers:
     async def sweep(self) -> None:
         """As a process that did not sweep before, in the next period."""
         await self.log_redis.delete(*(keys.swept(shard) for shard in range(keys.UNFINISHED_SETS)))
-        await Sweeper(self.log, self.queue, max_attempts=3, connected_for=lambda: math.inf).sweep()
+        await Sweeper(self.log, self.queue, self.confirmations, max_attempts=3, connected_for=lambda: math.inf).sweep()
 
     async def sweep_until_waiting(self, generation_id: str) -> None:
         async with asyncio.timeout(10):
@@ -205,7 +205,9 @@ async def test_job_that_a_rolled_back_queue_still_has_runs_nothing_twice(
     upstream = UpstreamClient(Settings())
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, servers.queue.index.register)
-    run = GenerationRun(Settings(), servers.log, servers.queue, appender, upstream, "another worker", lambda: 0)
+    run = GenerationRun(
+        Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "another worker", lambda: 0
+    )
     await run.run(generation_id, state.job_id)
     assert dialect.opened == 0
     assert await servers.queue.jobs.depth() == 0
@@ -216,7 +218,7 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
     servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue goes back to before the end; the worker has confirmed it a moment later."""
-    monkeypatch.setattr(ending, "CONFIRM_S", 0.1)
+    monkeypatch.setattr(confirmation, "CONFIRM_S", 0.1)
     generation_id = await servers.create()
     before = await data_of(servers.queue_redis)
     job_id = (await servers.log.state(generation_id)).job_id
@@ -225,11 +227,15 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
     appender = Appender(servers.log, servers.queue.index.register)
     appending = asyncio.create_task(appender.run())
     try:
-        run = GenerationRun(Settings(), servers.log, servers.queue, appender, upstream, "worker", lambda: 0)
+        run = GenerationRun(
+            Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "worker", lambda: 0
+        )
         await run.run(generation_id, job_id)
         await roll_back(servers.queue_redis, before)
         assert await servers.queue.load(OWNER) == (1, 1, None)
-        await run.confirm(ReconnectSignal())
+        confirming = asyncio.create_task(servers.confirmations.run())
+        await servers.confirmations.drain(5)
+        await cancel_and_wait(confirming)
     finally:
         await cancel_and_wait(appending)
         await upstream.close()
@@ -293,7 +299,9 @@ async def test_generation_that_the_log_lost_while_it_waited_leaves_the_queue(
     upstream = UpstreamClient(Settings())
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, servers.queue.index.register)
-    run = GenerationRun(Settings(), servers.log, servers.queue, appender, upstream, "worker", lambda: 0)
+    run = GenerationRun(
+        Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "worker", lambda: 0
+    )
     await run.run(generation_id, job_id)
     assert (dialect.opened, await servers.queue.jobs.depth()) == (0, 0)
     await upstream.close()
@@ -330,7 +338,9 @@ async def test_run_goes_on_and_ends_while_the_queue_is_away(
     appender = Appender(servers.log, away.index.register)
     appending = asyncio.create_task(appender.run())
     try:
-        run = GenerationRun(Settings(), servers.log, away, appender, upstream, "worker", lambda: 0)
+        run = GenerationRun(
+            Settings(), servers.log, away, confirmations_on(servers.log, away), appender, upstream, "worker", lambda: 0
+        )
         async with asyncio.timeout(5):
             await run.run(generation_id, job_id)
     finally:
@@ -348,7 +358,7 @@ async def test_sweep_waits_for_the_queue(servers: Servers, away: Queue) -> None:
     await servers.run(generation_id)
     await expire_lease(servers.log_redis, generation_id)
     with pytest.raises(RedisUnavailable):
-        await Sweeper(servers.log, away, max_attempts=3, connected_for=lambda: math.inf).sweep()
+        await Sweeper(servers.log, away, servers.confirmations, max_attempts=3, connected_for=lambda: math.inf).sweep()
     assert (await servers.log.state(generation_id)).status == "running"
     await servers.sweep_until_waiting(generation_id)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Iterable
 import pytest
 from redis.asyncio import Redis
 
+from support.ends import confirmations_on
 from support.queues import queue_on
 from support.stored_log import done_of_log
 from tailrace.events import Done, Json
@@ -30,6 +31,7 @@ class AttemptHarness:
     def __init__(self, redis: Redis, log: Log) -> None:
         self.log = log
         self.queue = queue_on(redis)
+        self.confirmations = confirmations_on(log, self.queue)
         self.settings = Settings(max_attempts=MAX_ATTEMPTS)
         self.upstream = UpstreamClient(self.settings)
         self.appender = Appender(log, self.queue.index.register)
@@ -37,7 +39,7 @@ class AttemptHarness:
 
     async def attempt(self) -> Attempt:
         grant = await self.log.acquire(self.generation_id, new_token(), worker="this worker")
-        return Attempt(self.settings, self.log, self.queue, self.appender, self.upstream, grant)
+        return Attempt(self.settings, self.log, self.queue, self.confirmations, self.appender, self.upstream, grant)
 
     async def done(self) -> Done:
         done = await done_of_log(self.log, self.generation_id)

@@ -1,9 +1,9 @@
 """After every scenario: no stray keys, connections, tasks or file descriptors; every process holds what it held before.
 
-A worker keeps a `confirm` task for CONFIRM_S after each end that it wrote, or after the last reconnection or loss since
-(`Attempt.confirm`), and no longer than the retention. So a check that finds something is repeated, and only a round
-that began SETTLE_S after the scenario is final. (All checks used to be one round; after 10,000 races it took longer
-than SETTLE_S and reported the 122 confirm tasks that it had found at its beginning.)
+A process keeps each end that it wrote for CONFIRM_S, or until CONFIRM_S after the last reconnection or loss since
+(`tailrace.lifecycle.confirmation`), and no longer than the retention. So a check that finds something is repeated, and
+only a round that began SETTLE_S after the scenario is final. (All checks used to be one round; after 10,000 races it
+took longer than SETTLE_S, and reported what had been there at its beginning.)
 """
 
 import asyncio

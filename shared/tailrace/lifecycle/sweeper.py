@@ -37,9 +37,10 @@ from functools import partial
 from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
+from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import is_spared, limit_failure, new_job_id
-from tailrace.lifecycle.termination import CONFIRM_S, terminate
+from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
@@ -62,9 +63,18 @@ class Sweeper:
     `connected_for`: for how many seconds this process has been connected to the log's server without an interruption.
     """
 
-    def __init__(self, log: Log, queue: Queue, *, max_attempts: int, connected_for: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        log: Log,
+        queue: Queue,
+        confirmations: Confirmations,
+        *,
+        max_attempts: int,
+        connected_for: Callable[[], float],
+    ) -> None:
         self._log = log
         self._queue = queue
+        self._confirmations = confirmations
         self._max_attempts = max_attempts
         self._connected_for = connected_for
         self._lease_s = log.lease_ms / 1000
@@ -154,11 +164,11 @@ class Sweeper:
         elif state.lease > now:
             return
         elif state.terminating:
-            await terminate(self._log, self._queue, generation_id, state.terminating)
+            await self._confirmations.terminate(generation_id, state.terminating)
         elif reached := limit_failure(state, now, self._max_attempts, is_lost=state.status == "running"):
-            await terminate(self._log, self._queue, generation_id, "failed", reached)
+            await self._confirmations.terminate(generation_id, "failed", reached)
         elif state.is_abandoned(now, self._log.abandoned_ms) and self._sees_readers():
-            await terminate(self._log, self._queue, generation_id, "cancelled", failure("client_disconnected"))
+            await self._confirmations.terminate(generation_id, "cancelled", failure("client_disconnected"))
         elif state.status == "running":
             spared = is_spared(state, self._max_attempts)
             logger.info("%s: attempt %d lost its worker%s", generation_id, state.attempt, ", spared" if spared else "")

@@ -1,6 +1,6 @@
 """Ends that another process than the running worker writes: by a cancel, a delete, or a limit.
 
-    acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish ──▶ finalize
+    acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish ──▶ finalize, confirm
 
 This works in any process, with a dead worker, and while the generation is queued. Where the process dies half-way, the
 state's `terminating` has the status, and a sweeper writes the end. Concurrent callers back off at random when another
@@ -10,46 +10,55 @@ the backoff a few dozen).
 
 import asyncio
 import random
-from itertools import count
+import time
 
-from tailrace.events import Failure, FinalStatus
-from tailrace.ids import new_token
-from tailrace.lifecycle.finalization import finalize
+import msgspec
+
+from tailrace.events import NO_EXTRA, Failure, FinalStatus, seq_span
+from tailrace.ids import EntryId, new_token
+from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import from_row
 from tailrace.log.output import Output
 from tailrace.prompt_size import prompt_bytes
-from tailrace.queue import Queue
 
 BACKOFF_S = 0.002
 """Upper bound of the first random pause; doubled each time, up to an eighth of a second."""
 
 CONFIRM_S = 2.5
-"""By then an end is on disk: Redis syncs every second, and a busy disk may delay that. A worker checks its end then."""
+"""By then an end is on disk: Redis syncs every second, and a busy disk may delay that. It is checked then
+(`confirmation`)."""
 
 
-async def terminate(
-    log: Log, queue: Queue, generation_id: str, status: FinalStatus, error: Failure | None = None
-) -> None:
-    """End the generation with this status, unless it has ended. Returns when its `done` is in the log.
+async def write_end(
+    log: Log, generation_id: str, status: FinalStatus, error: Failure | None = None
+) -> WrittenEnd | None:
+    """End the generation with this status. Returns when its `done` is in the log: what was written, to be finalized and
+    confirmed; None where the generation had ended.
 
     Raises:
         NotFound, Gone: there is no such generation, or no longer.
         RedisUnavailable: a server could not be reached; the call may be repeated.
     """
-    for fenced in count():
+    fenced = 0
+    while True:
         grant = await log.acquire(generation_id, new_token(), terminating=status)
         if grant.outcome is Outcome.DONE:
-            return
+            return None
         if grant.state is None:
             await log.state(generation_id)  # raises NotFound or Gone, unless a worker has just restored it
             continue
         await log.notify_worker(grant.state)
+        written_at = time.monotonic()
         output = Output(map(from_row, grant.rows), logprobs=grant.state.record.logprobs)
         size = prompt_bytes(grant.request)
         done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
         if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await finalize(log, queue, grant.state)
-            return
+            end_id = EntryId(grant.epoch, output.last_seq + seq_span(done))
+            request = msgspec.Raw(grant.stored_request)
+            return WrittenEnd(
+                end_id, output.last_seq, grant.state, request, grant.rows, done, NO_EXTRA, written_at, may_fence=True
+            )
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load
+        fenced += 1

@@ -63,7 +63,8 @@ class Creation(NamedTuple):
 
 
 class LeaseGrant(NamedTuple):
-    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, every row of the log, the request."""
+    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, every row of the log, the request, and
+    the same as JSON."""
 
     outcome: Outcome
     epoch: int = 0
@@ -71,6 +72,7 @@ class LeaseGrant(NamedTuple):
     state: GenerationState | None = None
     rows: Sequence[Row] = ()
     request: Json = NO_REQUEST
+    stored_request: bytes = b"{}"
 
 
 class AppendBatch(NamedTuple):
@@ -155,8 +157,9 @@ class Log(ReadableLog):
             return LeaseGrant(_outcome(outcome))
         epoch, now, fields, rows = result
         stored = dict(zip(fields[::2], fields[1::2], strict=True))
-        request = msgspec.json.decode(stored[b"request"])
-        return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), [_row(row) for row in rows], request)
+        text, read = stored[b"request"], [_row(row) for row in rows]
+        request = msgspec.json.decode(text)
+        return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), read, request, text)
 
     async def append(self, batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
         """Add rows to many logs in one round trip. A batch that failed yields its error, alone.
@@ -202,7 +205,7 @@ class Log(ReadableLog):
         with suppress(RedisFull):  # a restore itself is never refused for want of room
             await self.server.execute("SET", keys.RESTORING, b"", "PX", self.lease_ms)
 
-    async def restore(self, state: GenerationState, request: Json, rows: Sequence[Row]) -> Outcome:
+    async def restore(self, state: GenerationState, request: Json | msgspec.Raw, rows: Sequence[Row]) -> Outcome:
         """Write back what the server has lost: its place in the index, the state as it was acquired, and every row.
 
         FENCED where the log has gone on under another epoch; GONE where the generation has been deleted or has expired.
@@ -220,9 +223,10 @@ class Log(ReadableLog):
         }
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
+        tombstone_life = _tombstone_life_ms(state.record, self.lease_ms)
         command = scripts.RESTORE.on(
             keys.of_generation(state.record.id), state.epoch, state.record.owner, self.lease_ms,
-            life, life + TOMBSTONE_MS + options.retention_s * 1000, len(flat) // 2, *flat, *_flat(rows),
+            life, tombstone_life, len(flat) // 2, *flat, *_flat(rows),
         )  # fmt: skip
         await self.unfinished.add_restored(state.record.id)
         outcome, *_ = await self.server.execute_alone(*command)
@@ -254,9 +258,11 @@ class Log(ReadableLog):
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
         return _append_result(await execute(*command))
 
-    async def delete(self, generation_id: str) -> Outcome:
-        """Delete the generation. A running one must be ended first."""
-        command = scripts.DELETE.on(keys.of_generation(generation_id))
+    async def delete(self, generation_id: str, record: GenerationRecord | None = None) -> Outcome:
+        """Delete the generation. A running one must be ended first. UNKNOWN where the server does not know it; with
+        the record it is deleted there, too, so that no process can restore it."""
+        owner, life = ("", 0) if record is None else (record.owner, _tombstone_life_ms(record, self.lease_ms))
+        command = scripts.DELETE.on(keys.of_generation(generation_id), owner, life)
         return _outcome((await self.server.execute(*command))[0])
 
     async def discard(self, generation_id: str, job_id: str) -> Outcome:
@@ -271,6 +277,11 @@ class Log(ReadableLog):
         """Notify the worker that holds the lease that it was fenced. A lost message costs it one append or renewal."""
         if state.worker:
             await self.server.execute("SPUBLISH", keys.worker(state.worker), state.record.id)
+
+
+def _tombstone_life_ms(record: GenerationRecord, lease_ms: int) -> int:
+    """From now on, whatever of its life the generation has behind it."""
+    return (record.options.deadline_s + 2 * record.options.retention_s) * 1000 + lease_ms + TOMBSTONE_MS
 
 
 _OUTCOMES = {outcome.encode(): outcome for outcome in Outcome}

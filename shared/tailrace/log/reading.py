@@ -97,8 +97,13 @@ class ReadableLog:
         ]
 
     async def is_restoring(self) -> bool:
-        """Whether a worker has begun to restore a log within the last lease: what is missing may still come back."""
+        """Whether a process has begun to restore a log within the last lease: what is missing may still come back."""
         return bool(await self.server.execute("EXISTS", keys.RESTORING))
+
+    async def are_deleted(self, generation_ids: Sequence[str]) -> list[bool]:
+        """For each generation, whether the server has recorded that it was deleted."""
+        commands = [("HEXISTS", keys.tombstone(each), "deleted") for each in generation_ids]
+        return [bool(reply) for reply in checked(await self.server.execute_many(commands))]
 
     async def request(self, generation_id: str) -> Json:
         """The request as its caller sent it.

@@ -13,6 +13,8 @@ import pytest
 from support.api import Api, Response, body, eventually
 from support.product import Product, has_metric
 from support.stack import Frontend
+from support.stored_log import Snapshot
+from tailrace.lifecycle.termination import CONFIRM_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -113,6 +115,27 @@ async def test_stopping_frontend_ends_its_streams_with_retry_and_exits_in_time(
     for stream in streams:
         rest = await product.api.read(generation_id, stream.parser.last_id)
         assert stream.text + rest.text == "Hello there"
+
+
+async def test_stopping_frontend_confirms_what_it_has_cancelled_and_deleted(product: Product) -> None:
+    redis = product.log.server.client
+    async with product.frontend(drain_s="8") as frontend:
+        api = Api(product.http, frontend.url)
+        cancelled, deleted = [await api.create(), await api.create()]
+        for generation_id in (cancelled, deleted):
+            await (await product.writer(generation_id)).write_text("Hello")
+        older = [await Snapshot.take(redis, each) for each in (cancelled, deleted)]
+        assert (await api.cancel(cancelled)).value["status"] == "cancelled"
+        assert (await api.delete(deleted)).value["deleted"]
+        frontend.send(signal.SIGTERM)
+        began = time.monotonic()
+        for each in older:
+            await each.bring_back()
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert await frontend.wait() == 0
+        assert CONFIRM_S < time.monotonic() - began < 8
+    assert (await product.api.read(cancelled)).events[-1].value["status"] == "cancelled"
+    assert (await product.api.get(deleted)).refusal == (410, "deleted")
 
 
 async def test_stopping_frontend_is_not_ready_and_opens_no_stream(

@@ -1,5 +1,7 @@
 """`acquire.lua`: which caller gets the lease, and under which epoch."""
 
+import json
+
 import pytest
 from redis.asyncio import Redis
 
@@ -21,7 +23,8 @@ async def test_acquire_returns_state_rows_and_redis_time(log: Log, generation_id
     grant = await log.acquire(generation_id, "one", worker="first")
     assert before <= grant.now <= await log.server.now()
     state = await log.state(generation_id)
-    assert grant == LeaseGrant(Outcome.OK, state.epoch, grant.now, state, grant.rows, REQUEST)
+    assert grant == LeaseGrant(Outcome.OK, state.epoch, grant.now, state, grant.rows, REQUEST, grant.stored_request)
+    assert json.loads(grant.stored_request) == REQUEST
     assert [from_row(row) for row in grant.rows] == await entries_of(log, generation_id)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
     assert state.epoch == max(grant.now, state.record.created + 1)

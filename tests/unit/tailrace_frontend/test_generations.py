@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.ends import confirmations_on, terminate
 from support.log_writer import LogWriter
 from support.queues import LEASE_MS, LONGEST_LIFE_S
 from tailrace import keys
 from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import Json, Options, Text
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
@@ -71,7 +71,7 @@ def generations(server: CountingServer, queue: Queue) -> Generations:
 
 def generations_with(server: RedisServer, queue: Queue, **settings: Any) -> Generations:
     chosen, log = Settings(**settings), Log(server, LEASE_MS)
-    return Generations(chosen, log, queue, Hub(chosen, log))
+    return Generations(chosen, log, queue, confirmations_on(log, queue), Hub(chosen, log))
 
 
 async def create(generations: Generations, key: IdempotencyKey | None = None, owner: str = OWNER) -> str:

@@ -8,19 +8,18 @@ from redis.asyncio import Redis
 
 from support.attempts import ScriptedDialect
 from support.chat_chunks import end, text_chunk
+from support.ends import confirmations_on, terminate
 from support.logs import record as record_of
 from support.queues import queue_on, submit
 from support.stored_log import done_of_log
 from tailrace import keys
 from tailrace.events import Done
 from tailrace.ids import new_generation_id
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
-from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.upstream.client import UpstreamClient
 
 
@@ -30,12 +29,13 @@ class Harness:
     def __init__(self, redis: Redis, log: Log) -> None:
         self.log = log
         self.queue = queue_on(redis)
+        self.confirmations = confirmations_on(log, self.queue)
         self.upstream = UpstreamClient(Settings())
         self.appender = Appender(log, self.queue.index.register)
         self.generation_id = new_generation_id()
         self.job_id = ""
         self.generation_run = GenerationRun(
-            Settings(), log, self.queue, self.appender, self.upstream, "this worker", lambda: 0
+            Settings(), log, self.queue, self.confirmations, self.appender, self.upstream, "this worker", lambda: 0
         )
 
     async def run(self) -> None:
@@ -62,6 +62,7 @@ async def test_run_of_an_ended_generation_opens_no_stream(harness: Harness, monk
     await harness.run()
     assert harness.generation_run.state is None
     assert dialect.opened == 0
+    assert len(harness.confirmations) == 0
 
 
 async def test_run_of_a_generation_that_another_worker_runs_opens_no_stream_and_marks_its_job(
@@ -75,17 +76,18 @@ async def test_run_of_a_generation_that_another_worker_runs_opens_no_stream_and_
     assert (await harness.log.state(harness.generation_id)).worker == "another worker"
 
 
-async def test_run_before_its_first_lease_has_nothing_to_stop_to_send_or_to_confirm(
+async def test_run_before_its_first_lease_has_nothing_to_stop_or_to_send(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness.generation_run.stop(Outcome.FENCED)
     harness.generation_run.resend_from_last()
-    await harness.generation_run.confirm(ReconnectSignal())
+    assert harness.generation_run.state is None
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     await harness.run()
     done = await harness.done()
     assert done is not None
     assert (done.status, [item.text for item in done.output]) == ("completed", ["Hi"])
+    assert len(harness.confirmations) == 1
 
 
 async def test_run_that_is_ending_is_neither_stopped_nor_sent_again(

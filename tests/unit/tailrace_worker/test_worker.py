@@ -68,11 +68,12 @@ class Harness:
 async def harness(redis: Redis, valkey: EmbeddedServer) -> AsyncIterator[Harness]:
     harness = Harness(valkey.url)
     appending = asyncio.create_task(harness.process.appender.run())
+    confirming = asyncio.create_task(harness.process.confirmations.run())
     yield harness
     for job in harness.process.job_runner.job_tasks.values():
         job.cancel()
     await asyncio.gather(*harness.process.job_runner.tasks.values(), return_exceptions=True)
-    await cancel_and_wait(appending)
+    await cancel_and_wait(appending, confirming)
     await harness.process._close()
 
 
@@ -264,7 +265,10 @@ async def test_late_answer_to_the_renewal_of_an_attempt_does_not_concern_the_nex
     async def acquired_again(*_: Any, **__: Any) -> list[Outcome]:
         """The upstream has interrupted the attempt while its renewal was on its way."""
         grant = await harness.log.acquire(generation_id, "next", worker=process.name)
-        run._current = Attempt(process.settings, process.log, process.queue, process.appender, process.upstream, grant)
+        run._current = Attempt(
+            process.settings, process.log, process.queue, process.confirmations, process.appender, process.upstream,
+            grant,
+        )  # fmt: skip
         return [outcome]
 
     first = run._current
@@ -311,7 +315,7 @@ async def test_drain_leaves_what_another_process_has_acquired(
 async def test_drain_lets_a_generation_finish_within_drain_s(
     log: Log, harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tailrace_worker.ending.CONFIRM_S", 0.1)
+    monkeypatch.setattr("tailrace.lifecycle.confirmation.CONFIRM_S", 0.1)
     harness.process.settings = harness.process.settings.model_copy(update={"drain_s": 5.0})
     generation_id = await harness.run()
     draining = asyncio.create_task(harness.process._drain())

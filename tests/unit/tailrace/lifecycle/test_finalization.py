@@ -1,6 +1,7 @@
 import pytest
 from redis.asyncio import Redis
 
+from support.ends import confirmations_on, terminate
 from support.logs import record as record_of
 from support.queues import queue_on, submit
 from tailrace import keys
@@ -8,7 +9,6 @@ from tailrace.ids import new_generation_id
 from tailrace.lifecycle import finalization, sweeper
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.sweeper import Sweeper
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
@@ -70,6 +70,6 @@ async def test_sweeper_runs_every_step_for_an_end_that_was_not_finalized(
 ) -> None:
     monkeypatch.setattr(sweeper, "HOLD_OFF_S", -log.lease_ms / 1000)  # the test's server may have just started
     await log.server.client.hset(keys.state(state.record.id), "status", "completed")  # type: ignore[misc]
-    await Sweeper(log, queue, max_attempts=5, connected_for=lambda: 0.0).sweep()
+    await Sweeper(log, queue, confirmations_on(log, queue), max_attempts=5, connected_for=lambda: 0.0).sweep()
     assert finalized == [state.record.id]
     assert await unfinished(log) == []

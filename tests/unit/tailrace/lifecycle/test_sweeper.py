@@ -9,6 +9,7 @@ import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
+from support.ends import confirmations_on
 from support.queues import LEASE_MS, queue_on, submit
 from support.stored_log import done_of_log
 from tailrace import keys
@@ -34,7 +35,17 @@ class Harness:
         self.log = log
         self.queue = queue_on(redis)
         self.connected_for = math.inf
-        self.sweeper = Sweeper(log, self.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: self.connected_for)
+        self.confirmations = confirmations_on(log, self.queue)
+        self.sweeper = self.make_sweeper()
+
+    def make_sweeper(self, max_attempts: int = MAX_ATTEMPTS) -> Sweeper:
+        return Sweeper(
+            self.log,
+            self.queue,
+            self.confirmations,
+            max_attempts=max_attempts,
+            connected_for=lambda: self.connected_for,
+        )
 
     async def sweep(self) -> None:
         """As any process of the fleet would in the next period."""
@@ -165,7 +176,7 @@ async def test_sweeper_spares_a_generation_whose_worker_ran_others(harness: Harn
 
 
 async def test_sweeper_fails_a_generation_that_is_lost_beside_others_again_and_again(harness: Harness) -> None:
-    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=5, connected_for=lambda: math.inf)
+    harness.sweeper = harness.make_sweeper(max_attempts=5)
     generation_id, jobs = await harness.submitted(), []
     for _ in range(8):
         await harness.run(generation_id, neighbours=9)
@@ -267,7 +278,10 @@ async def test_sweeper_enqueues_after_a_lease_however_many_processes_take_turns(
     job_id = (await harness.log.state(generation_id)).job_id
     await redis.zrem(keys.QUEUE, job_id)
     await harness.suspected_since(generation_id, LEASE_S)
-    harness.sweeper = Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: math.inf)
+    harness.sweeper = Sweeper(
+        harness.log, harness.queue, confirmations_on(harness.log, harness.queue),
+        max_attempts=MAX_ATTEMPTS, connected_for=lambda: math.inf,
+    )  # fmt: skip
     await harness.sweep()
     assert (await harness.log.state(generation_id)).job_id != job_id
 
@@ -290,7 +304,7 @@ async def test_sweeper_of_one_process_claims_a_shard_for_the_period(harness: Har
     generation_id = await harness.running()
     await harness.sweep()
     await harness.set(generation_id, lease=1)
-    await Sweeper(harness.log, harness.queue, max_attempts=MAX_ATTEMPTS, connected_for=lambda: math.inf).sweep()
+    await harness.make_sweeper().sweep()
     assert (await harness.log.state(generation_id)).status == "running"
 
 

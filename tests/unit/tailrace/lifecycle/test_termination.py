@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from support.ends import terminate
 from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
 from support.queues import queue_on, submit
@@ -13,7 +14,6 @@ from tailrace import keys
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
 from tailrace.ids import EntryId, new_generation_id
-from tailrace.lifecycle.termination import terminate
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.log.codec import to_row
 from tailrace.queue import Queue

@@ -212,7 +212,7 @@ async def test_unknown_script_is_sent_with_its_text(redis: Redis, server: RedisS
 async def test_unknown_scripts_keep_their_places_in_a_batch(redis: Redis, server: RedisServer) -> None:
     await redis.script_flush()
     unknown = scripts.TOUCH_PRESENCE.on(keys.of_generation(new_generation_id()))
-    missing = scripts.DELETE.on(keys.of_generation(new_generation_id()))
+    missing = scripts.DELETE.on(keys.of_generation(new_generation_id()), "", 0)
     replies = await server.execute_many([("ECHO", "a"), unknown, ("ECHO", "b"), missing, unknown])
     assert replies == [b"a", [b"UNKNOWN"], b"b", [b"UNKNOWN"], [b"UNKNOWN"]]
 
