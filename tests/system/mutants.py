@@ -76,6 +76,14 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "confirmation of cancels": Mutant(
+        "rolled-back-cancel",
+        [Edit("services/tailrace_frontend/services.py", ', "confirmations": self.confirmations.run')],
+    ),
+    "confirmation of deletions": Mutant(
+        "rolled-back-delete",
+        [Edit("shared/tailrace/lifecycle/confirmation.py", "        self.keep(Deletion(state))\n")],
+    ),
     "quarantined run one at a time": Mutant(
         "poison",
         [

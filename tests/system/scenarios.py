@@ -3,7 +3,15 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
-from system import client_faults, frontend_faults, network_faults, redis_faults, two_server_faults, worker_faults
+from system import (
+    client_faults,
+    frontend_faults,
+    network_faults,
+    redis_faults,
+    rollback_faults,
+    two_server_faults,
+    worker_faults,
+)
 from system.chaos_stack import LEASE_S
 from system.load import Run
 
@@ -70,6 +78,14 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "rolled-back-end": Scenario(
         redis_faults.rolled_back_end, "rolled back ends", "", None,
+        {"rounds": 1, "generations": 20}, {"rounds": 10, "generations": 40},
+    ),
+    "rolled-back-cancel": Scenario(
+        rollback_faults.rolled_back_cancel, "rolled back cancels", "", None,
+        {"rounds": 1, "generations": 20}, {"rounds": 10, "generations": 40},
+    ),
+    "rolled-back-delete": Scenario(
+        rollback_faults.rolled_back_delete, "rolled back deletions", "", None,
         {"rounds": 1, "generations": 20}, {"rounds": 10, "generations": 40},
     ),
     "rolled-back-orphans": Scenario(

@@ -54,8 +54,10 @@ async def write_end(
         size = prompt_bytes(grant.request)
         done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
-        if answer.outcome in (Outcome.OK, Outcome.DONE):
-            end_id = EntryId(grant.epoch, output.last_seq + seq_span(done))
+        end_id = EntryId(grant.epoch, output.last_seq + seq_span(done))
+        if answer.outcome is Outcome.DONE and (answer.done is None or answer.done.id != end_id):
+            return None  # another process has ended it meanwhile
+        if answer.outcome in (Outcome.OK, Outcome.DONE):  # DONE: the reply to an earlier call was lost
             request = msgspec.Raw(grant.stored_request)
             return WrittenEnd(
                 end_id, output.last_seq, grant.state, request, grant.rows, done, NO_EXTRA, written_at, may_fence=True

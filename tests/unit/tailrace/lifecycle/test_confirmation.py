@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from support.ends import confirmations_on
+from support.ends import confirmations_on, terminate
 from support.log_writer import LogWriter
 from support.logs import REQUEST, texts
 from support.logs import record as record_of
@@ -159,6 +159,31 @@ async def test_end_that_another_process_wrote_after_a_rollback_stays(harness: Ha
     harness.reconnect()
     await harness.confirmed()
     assert await stored_entries(harness.redis, writer.generation_id) == entries
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_end_whose_reply_was_lost_is_kept_and_that_of_another_process_is_not(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    """Both are answered DONE."""
+    writer = await harness.running("Once")
+    finish = harness.log.finish
+
+    async def finish_late(generation_id: str, *arguments: Any) -> AppendResult:
+        monkeypatch.setattr(harness.log, "finish", finish)
+        if own:
+            await finish(generation_id, *arguments)
+        else:
+            await terminate(harness.log, harness.queue, generation_id, "failed", LATE)
+        answer = await finish(generation_id, *arguments)
+        assert answer.outcome is Outcome.DONE
+        return answer
+
+    monkeypatch.setattr(harness.log, "finish", finish_late)
+    await harness.confirmations.terminate(writer.generation_id, "cancelled")
+    assert len(harness.confirmations) == own
+    done = await done_of_log(harness.log, writer.generation_id)
+    assert (done and done.status) == ("cancelled" if own else "failed")
 
 
 async def test_rows_that_only_a_later_rollback_lost_are_appended_again(harness: Harness) -> None:
