@@ -1,5 +1,6 @@
 """A real Redis for every test that requests one, empty at the start of each test."""
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
@@ -22,6 +23,7 @@ settings.load_profile("tailrace")
 def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     server = EmbeddedServer(tmp_path_factory.mktemp("valkey"))
     server.start()
+    time.sleep(1.1)  # jobs of the second in which a server starts are held back for `HOLD_S`
     yield server
     server.stop()
 

@@ -51,7 +51,7 @@ class JobRunner(Worker):
         super().__init__(
             [
                 # arq's type requires a `__qualname__`, which arq reads only where no name is given
-                func(partial(_logged, run), name=name, max_tries=TRIES)  # type: ignore[arg-type]
+                func(partial(self._logged, run), name=name, max_tries=TRIES)  # type: ignore[arg-type]
                 for name, run in jobs.items()
             ],
             queue_name=keys.QUEUE,
@@ -71,13 +71,29 @@ class JobRunner(Worker):
         self._worker = worker
         self._awake = asyncio.Event()
         self._quarantined: asyncio.Task[None] | None = None
+        self._taking = asyncio.Lock()
+        self._must_end = False
 
     def wake(self, _: bytes | None = None) -> None:
         """A job was enqueued: poll now."""
         self._awake.set()
 
     def stop_picking(self) -> None:
+        """Take no further job. The one that is being taken now is started (`wait_for_take`)."""
         self.allow_pick_jobs = False
+
+    async def wait_for_take(self) -> None:
+        """Wait until no job is being taken."""
+        async with self._taking:
+            pass
+
+    async def cancel_jobs(self) -> None:
+        """Cancel the jobs that run, and wait until they have ended. A job that was taken and has not begun ends when it
+        begins."""
+        self._must_end = True
+        for job in self.job_tasks.values():
+            job.cancel()
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
 
     async def main(self) -> None:
         while True:
@@ -107,7 +123,7 @@ class JobRunner(Worker):
         """Start jobs while there are slots. Returns how many quarantined ones must wait for one that runs here."""
         parked = 0
         for job_id in map(bytes.decode, job_ids):
-            if self.job_counter >= self.max_jobs:
+            if self.job_counter >= self.max_jobs or not self.allow_pick_jobs:
                 return parked
             if job_id in self.tasks:
                 continue
@@ -115,25 +131,32 @@ class JobRunner(Worker):
             if is_quarantined and self._quarantined and not self._quarantined.done():
                 parked += 1
                 continue
-            score = await self._queue.jobs.take(job_id, self._worker, 1000 * MARK_S)
-            if score is not None:
-                self.job_counter += 1
-                task = self.loop.create_task(self.run_job(job_id, score))
-                task.add_done_callback(self._free_slot)
-                self.tasks[job_id] = task
-                if is_quarantined:
-                    self._quarantined = task
+            async with self._taking:
+                task = await self._take(job_id)
+            if task and is_quarantined:
+                self._quarantined = task
         return parked
+
+    async def _take(self, job_id: str) -> "asyncio.Task[None] | None":
+        """Take a job and start it; None if this worker may not run it."""
+        score = await self._queue.jobs.take(job_id, self._worker, 1000 * MARK_S)
+        if score is None:
+            return None
+        self.job_counter += 1
+        task = self.tasks[job_id] = self.loop.create_task(self.run_job(job_id, score))
+        task.add_done_callback(self._free_slot)
+        return task
 
     def _free_slot(self, _: "asyncio.Task[None]") -> None:
         self.job_counter -= 1
         self._awake.set()
 
-
-async def _logged(run: Job, *arguments: Any) -> None:
-    """Run a job, and log what escapes it: arq's own logger, which repeats what a worker logs, is silent."""
-    try:
-        await run(*arguments)
-    except Exception:
-        logger.exception("job %s: the run failed", " ".join(map(str, arguments[1:])))
-        raise
+    async def _logged(self, run: Job, *arguments: Any) -> None:
+        """Run a job, and log what escapes it: arq's own logger, which repeats what a worker logs, is silent."""
+        if self._must_end:
+            raise asyncio.CancelledError
+        try:
+            await run(*arguments)
+        except Exception:
+            logger.exception("job %s: the run failed", " ".join(map(str, arguments[1:])))
+            raise

@@ -197,15 +197,15 @@ class GenerationWorker:
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
         self.job_runner.stop_picking()
-        jobs = list(self.job_runner.tasks.values())
-        if jobs:
-            logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
-            await asyncio.wait(jobs, timeout=self.settings.drain_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.settings.drain_s):
+                await self.job_runner.wait_for_take()
+                if jobs := list(self.job_runner.tasks.values()):
+                    logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
+                    await asyncio.wait(jobs)
         await self.confirmations.drain(self.settings.drain_s)
         rest = [state for run in self.running.values() if (state := run.state)]
-        for job in self.job_runner.job_tasks.values():
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        await self.job_runner.cancel_jobs()
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
                 await self._hand_over(rest)

@@ -27,8 +27,12 @@ class Harness:
         self.started: list[tuple[str, str]] = []
         self.finish = asyncio.Event()
         self._job_started = asyncio.Event()
+        self.runner = self.make_runner()
+
+    def make_runner(self) -> JobRunner:
+        """A runner of this worker that polls only when the test does."""
         jobs = {name: partial(self._job, name) for name in (JOB, "another_job")}
-        self.runner = JobRunner(self.queue, "this worker", jobs, max_jobs=2)
+        return JobRunner(self.queue, "this worker", jobs, max_jobs=2)
 
     async def _job(self, name: str, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
         self.started.append((name, generation_id))
@@ -94,8 +98,9 @@ async def test_job_of_another_worker_is_left_to_it(harness: Harness, redis: Redi
     job_id = new_token()
     await harness.queue.jobs.enqueue("a", job_id, 60)
     await redis.set(in_progress_key_prefix + job_id, b"another worker")
-    await harness.runner.start_jobs([job_id.encode()])
-    assert harness.runner.job_counter == 0
+    runner = harness.make_runner()
+    await runner.start_jobs([job_id.encode()])
+    assert runner.job_counter == 0
     assert not harness.started
 
 
@@ -104,12 +109,13 @@ async def test_job_whose_take_lost_its_reply_is_taken_again_and_run_once(harness
     job_id = new_token()
     await harness.queue.jobs.enqueue("a", job_id, 60)
     await redis.set(in_progress_key_prefix + job_id, b"this worker")
+    runner = harness.make_runner()
     for _ in range(2):
-        await harness.runner.start_jobs([job_id.encode()])
+        await runner.start_jobs([job_id.encode()])
     await harness.until_started(1)
-    assert harness.runner.job_counter == 1
+    assert runner.job_counter == 1
     harness.finish.set()
-    await asyncio.gather(*harness.runner.tasks.values())
+    await asyncio.gather(*runner.tasks.values())
     assert harness.started == [(JOB, "a")]
     assert not await redis.exists(in_progress_key_prefix + job_id)
 
@@ -142,6 +148,47 @@ async def test_stop_picking_leaves_waiting_jobs_in_the_queue(harness: Harness) -
     await harness.runner._poll_iteration()
     assert not harness.started
     assert await harness.queue.jobs.depth() == 1
+
+
+async def test_stop_picking_while_a_job_is_taken_starts_that_one_and_no_further(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.runner.stop_picking()
+    runner, take, taking, replies = harness.make_runner(), harness.queue.jobs.take, asyncio.Event(), asyncio.Event()
+
+    async def reply_late(*arguments: Any) -> int | None:
+        score = await take(*arguments)
+        taking.set()
+        await replies.wait()
+        return score
+
+    monkeypatch.setattr(harness.queue.jobs, "take", reply_late)
+    await harness.enqueue("a", "b")
+    polling = asyncio.create_task(runner._poll_iteration())
+    await taking.wait()
+    runner.stop_picking()
+    waiting = asyncio.create_task(runner.wait_for_take())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    replies.set()
+    await waiting
+    assert len(runner.tasks) == 1
+    await polling
+    assert len(runner.tasks) == 1
+    assert await harness.queue.jobs.depth() >= 1
+    await runner.cancel_jobs()
+
+
+async def test_cancel_ends_a_job_that_was_taken_and_has_not_begun(harness: Harness) -> None:
+    harness.runner.stop_picking()
+    runner = harness.make_runner()
+    await harness.enqueue("a")
+    await runner.start_jobs(await harness.queue.jobs.arq.zrange(keys.QUEUE, 0, -1))
+    assert not runner.job_tasks
+    async with asyncio.timeout(5):
+        await runner.cancel_jobs()
+    assert not harness.started
+    assert not await harness.queue.jobs.depth()
 
 
 async def test_quarantined_jobs_run_one_at_a_time_and_hold_no_slot_while_they_wait(harness: Harness) -> None:

@@ -296,6 +296,31 @@ async def test_drain_hands_over_what_still_runs_after_drain_s(
     assert "draining 1 generations for up to 0.2 s" in caplog.messages
 
 
+async def test_drain_hands_over_a_job_that_was_being_taken(
+    harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, take, taken, replies = harness.process, harness.queue.jobs.take, asyncio.Event(), asyncio.Event()
+
+    async def reply_late(*arguments: Any) -> int | None:
+        score = await take(*arguments)
+        taken.set()
+        await replies.wait()
+        return score
+
+    monkeypatch.setattr(process.queue.jobs, "take", reply_late)
+    process.settings = process.settings.model_copy(update={"drain_s": 1.0})
+    running = asyncio.create_task(harness.run())
+    await taken.wait()
+    draining = asyncio.create_task(process._drain())
+    await until(lambda: not process.job_runner.allow_pick_jobs)
+    replies.set()
+    state = await harness.log.state(await running)
+    await draining
+    state = await harness.log.state(state.record.id)
+    assert (state.status, state.handovers) == ("queued", 1)
+    assert await harness.queue.jobs.position(state.job_id) == 1
+
+
 async def test_drain_leaves_what_another_process_has_acquired(
     harness: Harness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
