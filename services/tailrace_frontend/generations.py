@@ -23,7 +23,6 @@ from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
-from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
@@ -141,10 +140,9 @@ class Generations:
         done = await self._log.done(generation_id) if state.is_final else None
         if done is not None:
             return Snapshot(state, request, done.output, done)
-        entries = [entry async for entry in self._log.read_all(generation_id)]
-        if not entries:
+        output = await self._log.output(generation_id, logprobs=state.record.logprobs)
+        if output.last_seq < 0:
             raise Gone("lost")
-        output = Output(entries, logprobs=state.record.logprobs)
         if output.done:  # written since the state was read
             return await self.snapshot(await self._log.state(generation_id))
         position = await self._queue.jobs.position(state.job_id) if state.status == "queued" else None

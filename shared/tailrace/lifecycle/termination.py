@@ -15,10 +15,10 @@ import time
 import msgspec
 
 from tailrace.events import NO_EXTRA, Failure, FinalStatus, seq_span
-from tailrace.ids import EntryId, new_token
+from tailrace.ids import START, EntryId, new_token
 from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import Log, Outcome
-from tailrace.log.codec import from_row
+from tailrace.log.codec import PackedRows
 from tailrace.log.output import Output
 from tailrace.prompt_size import prompt_bytes
 
@@ -28,6 +28,10 @@ BACKOFF_S = 0.002
 CONFIRM_S = 2.5
 """By then an end is on disk: Redis syncs every second, and a busy disk may delay that. It is checked then
 (`confirmation`)."""
+
+MAX_ROWS_BYTES = 8 * 1024 * 1024
+"""Memory of the rows that are kept with an end: 200,000 short ones. An end of more is written again without them: with
+the same status, onto what the server still has."""
 
 
 async def write_end(
@@ -40,17 +44,20 @@ async def write_end(
         NotFound, Gone: there is no such generation, or no longer.
         RedisUnavailable: a server could not be reached; the call may be repeated.
     """
-    fenced = 0
+    folded, output, rows, fenced = START, Output(), PackedRows(), 0
     while True:
-        grant = await log.acquire(generation_id, new_token(), terminating=status)
+        grant = await log.acquire(generation_id, new_token(), terminating=status, rows=False)
         if grant.outcome is Outcome.DONE:
             return None
         if grant.state is None:
             await log.state(generation_id)  # raises NotFound or Gone, unless a worker has just restored it
             continue
         await log.notify_worker(grant.state)
+        if grant.last_id != folded:  # the id of an entry names all entries before it
+            logprobs = grant.state.record.logprobs
+            output, rows = await log.output_and_rows(generation_id, grant.last_id, MAX_ROWS_BYTES, logprobs=logprobs)
+            folded = grant.last_id
         written_at = time.monotonic()
-        output = Output(map(from_row, grant.rows), logprobs=grant.state.record.logprobs)
         size = prompt_bytes(grant.request)
         done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
@@ -60,7 +67,7 @@ async def write_end(
         if answer.outcome in (Outcome.OK, Outcome.DONE):  # DONE: the reply to an earlier call was lost
             request = msgspec.Raw(grant.stored_request)
             return WrittenEnd(
-                end_id, output.last_seq, grant.state, request, grant.rows, done, NO_EXTRA, written_at, may_fence=True
+                end_id, output.last_seq, grant.state, request, rows, done, NO_EXTRA, written_at, may_fence=True
             )
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load
         fenced += 1

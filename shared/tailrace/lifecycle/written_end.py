@@ -14,14 +14,14 @@ from tailrace.events import Done, Extra
 from tailrace.ids import EntryId
 from tailrace.lifecycle.finalization import finalize
 from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.log.codec import Row
+from tailrace.log.codec import PackedRows, Row
 from tailrace.log.reading import Position
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.redis.server import checked
 
 ROW_BYTES = 250
-"""Memory that a row takes beside its text."""
+"""Memory that a row takes beside its text, unless it is packed."""
 
 RECORD_BYTES = 4096
 """Memory of an end without its rows, and of a deletion."""
@@ -41,7 +41,7 @@ class WrittenEnd(NamedTuple):
     last_seq: int
     state: GenerationState
     request: Any
-    rows: Sequence[Row]
+    rows: Sequence[Row] | PackedRows
     done: Done
     extra: Extra
     written_at: float
@@ -59,8 +59,10 @@ class WrittenEnd(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of memory, estimated."""
-        text = sum(len(row[3]) + len(row[4]) for row in self.rows)  # by index: three times as fast as by name
         request = memoryview(self.request).nbytes if isinstance(self.request, msgspec.Raw) else 0
+        if isinstance(self.rows, PackedRows):
+            return RECORD_BYTES + 2 * self.rows.size + request
+        text = sum(len(row[3]) + len(row[4]) for row in self.rows)  # by index: three times as fast as by name
         return RECORD_BYTES + 2 * text + ROW_BYTES * len(self.rows) + request
 
     def without_rows(self) -> "WrittenEnd":
@@ -78,7 +80,7 @@ class WrittenEnd(NamedTuple):
             outcome = await self._finish(log)
             if outcome is Outcome.UNKNOWN:
                 await log.announce_restore()
-                outcome = await log.restore(self.state, self.request, self.rows)
+                outcome = await log.restore(self.state, self.request, list(self.rows))
                 if outcome is Outcome.OK:
                     continue
             elif outcome is Outcome.BEHIND:

@@ -24,7 +24,7 @@ import msgspec
 from tailrace import jsoncodec, keys, scripts
 from tailrace.errors import Gone, RedisFull, TailraceError
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, Json, seq_span
-from tailrace.ids import EntryId
+from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row, pack, to_row
 from tailrace.log.codec import stored_row as _row
 from tailrace.log.reading import ReadableLog
@@ -63,8 +63,8 @@ class Creation(NamedTuple):
 
 
 class LeaseGrant(NamedTuple):
-    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, every row of the log, the request, and
-    the same as JSON."""
+    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, the rows of the log if asked for, the
+    request, the same as JSON, and the id of the log's newest entry (START: the log is missing)."""
 
     outcome: Outcome
     epoch: int = 0
@@ -73,6 +73,7 @@ class LeaseGrant(NamedTuple):
     rows: Sequence[Row] = ()
     request: Json = NO_REQUEST
     stored_request: bytes = b"{}"
+    last_id: EntryId = START
 
 
 class AppendBatch(NamedTuple):
@@ -144,22 +145,23 @@ class Log(ReadableLog):
         worker: str = "",
         neighbours: int = 0,
         terminating: FinalStatus | None = None,
+        rows: bool = True,
     ) -> LeaseGrant:
         """Become the writer: to run the generation as `worker`, or, never refused, to end it as `terminating`.
 
-        `neighbours`: the number of generations that the worker runs beside this one.
+        `neighbours`: the number of generations that the worker runs beside this one. `rows`: whether to read the log,
+        in pages. A log that has lost rows meanwhile is acquired again, by the same token.
         """
         command = scripts.ACQUIRE.on(
             keys.of_generation(generation_id), token, terminating or "", self.lease_ms, worker, neighbours
         )
-        outcome, *result = await self.server.execute_alone(*command)
-        if outcome != b"OK":
-            return LeaseGrant(_outcome(outcome))
-        epoch, now, fields, rows = result
-        stored = dict(zip(fields[::2], fields[1::2], strict=True))
-        text, read = stored[b"request"], [_row(row) for row in rows]
-        request = msgspec.json.decode(text)
-        return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), read, request, text)
+        while True:
+            grant = _lease_grant(await self.server.execute_alone(*command))
+            if not rows or grant.last_id == START:
+                return grant
+            found = await self.rows(generation_id, grant.last_id)
+            if found and found[-1].id == grant.last_id:
+                return grant._replace(rows=found)
 
     async def append(self, batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
         """Add rows to many logs in one round trip. A batch that failed yields its error, alone.
@@ -289,6 +291,17 @@ _OUTCOMES = {outcome.encode(): outcome for outcome in Outcome}
 
 def _outcome(raw: bytes) -> Outcome:
     return _OUTCOMES[raw]
+
+
+def _lease_grant(raw: list[Any]) -> LeaseGrant:
+    outcome, *result = raw
+    if outcome != b"OK":
+        return LeaseGrant(_outcome(outcome))
+    epoch, now, fields, newest = result
+    stored = dict(zip(fields[::2], fields[1::2], strict=True))
+    text = stored[b"request"]
+    request, last_id = msgspec.json.decode(text), EntryId.parse(newest.decode()) if newest else START
+    return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), (), request, text, last_id)
 
 
 def _append_result(raw: list[Any]) -> AppendResult:

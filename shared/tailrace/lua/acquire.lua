@@ -3,12 +3,13 @@
 --
 -- KEYS     state, log, tombstone, events
 -- ARGV     token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it
--- Answers  OK epoch now state-fields rows | HELD | TERMINATING | DONE | UNKNOWN | GONE
+-- Answers  OK epoch now state-fields id-of-the-newest-entry | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time and always above the last one: it fences every earlier writer. The same token gets the same
 -- answer, so a lost reply is asked for again. Running is refused while another worker's lease lives (HELD) and once an
--- end was begun (TERMINATING); ending is never refused. The new owner folds the rows, and keeps rows and state to
--- restore.
+-- end was begun (TERMINATING); ending is never refused. The new owner reads the rows up to the newest entry, in pages:
+-- they never change, and rows of a later epoch have larger ids. (With the rows in the reply, 200,000 of them kept the
+-- server busy for 0.6 s.)
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, terminating, lease, worker, neighbours = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 
@@ -40,4 +41,5 @@ if known[3] ~= token then
     redis.call('HSET', state, 'terminating', terminating)
   end
 end
-return {'OK', string.format('%.0f', epoch), now_text, redis.call('HGETALL', state), redis.call('XRANGE', log, '-', '+')}
+local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]
+return {'OK', string.format('%.0f', epoch), now_text, redis.call('HGETALL', state), newest and newest[1] or false}

@@ -15,14 +15,9 @@ async def exchange(connection: Any, command: Command) -> Any:
     hiredis packs: the command that restores a log has four arguments a row, for which redis-py's packer takes 4.5 µs.
     """
     await connection.send_packed_command(pack(tuple(command)))
+    parser = connection._parser  # noqa: SLF001 - ours (`redis.connection`)
+    before = parser.received
     reply = await connection.read_response()
-    if size_of(reply) > KEPT_BYTES:
+    if parser.received - before > KEPT_BYTES:
         await connection.disconnect(nowait=True)
     return reply
-
-
-def size_of(reply: Any) -> int:
-    """Bytes of a reply's strings."""
-    if isinstance(reply, bytes):
-        return len(reply)
-    return sum(map(size_of, reply)) if isinstance(reply, list) else 0

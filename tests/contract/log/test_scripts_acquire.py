@@ -11,8 +11,8 @@ from support.logs import REQUEST
 from support.stored_log import ANSWER, HOUR_MS, STARTED, apply_fate, entries_of, expire_lease
 from tailrace import keys
 from tailrace.events import FinalStatus
-from tailrace.ids import EntryId
-from tailrace.log.codec import from_row
+from tailrace.ids import START, EntryId
+from tailrace.log.codec import Row, from_row
 from tailrace.log.log import LeaseGrant, Log, Outcome
 
 DAY_MS = 24 * HOUR_MS
@@ -23,12 +23,44 @@ async def test_acquire_returns_state_rows_and_redis_time(log: Log, generation_id
     grant = await log.acquire(generation_id, "one", worker="first")
     assert before <= grant.now <= await log.server.now()
     state = await log.state(generation_id)
-    assert grant == LeaseGrant(Outcome.OK, state.epoch, grant.now, state, grant.rows, REQUEST, grant.stored_request)
+    assert grant == LeaseGrant(
+        Outcome.OK, state.epoch, grant.now, state, grant.rows, REQUEST, grant.stored_request, grant.rows[-1].id
+    )
     assert json.loads(grant.stored_request) == REQUEST
     assert [from_row(row) for row in grant.rows] == await entries_of(log, generation_id)
     assert (state.status, state.attempt, state.worker) == ("running", 1, "first")
     assert state.epoch == max(grant.now, state.record.created + 1)
     assert state.lease == grant.now + LEASE_MS
+
+
+async def test_acquire_reads_a_long_log_in_pages(log: Log, writer: LogWriter) -> None:
+    await writer.write(*ANSWER)
+    await writer.write_text(*(f" {n}" for n in range(5000)))
+    later = await log.acquire(writer.generation_id, "two", worker="first")
+    assert later.rows == writer.rows
+
+
+async def test_acquire_of_a_log_that_loses_rows_meanwhile_is_repeated(
+    log: Log, redis: Redis, writer: LogWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await writer.write(*ANSWER)
+    rows = log.rows
+
+    async def lose_the_last_row(generation_id: str, until: EntryId) -> list[Row]:
+        monkeypatch.undo()
+        await redis.xdel(keys.log(generation_id), str(until))
+        return await rows(generation_id, until)
+
+    monkeypatch.setattr(log, "rows", lose_the_last_row)
+    later = await log.acquire(writer.generation_id, "two", worker="first")
+    assert [row.id for row in later.rows] == [entry.id for entry in writer.entries[:-1]]
+    assert later.last_id == later.rows[-1].id
+
+
+async def test_acquire_of_a_log_that_is_missing_has_no_rows(log: Log, redis: Redis, writer: LogWriter) -> None:
+    await redis.delete(keys.log(writer.generation_id))
+    later = await log.acquire(writer.generation_id, "two", worker="first")
+    assert (later.outcome, later.rows, later.last_id) == (Outcome.OK, (), START)
 
 
 async def test_acquire_counts_attempts(log: Log, redis: Redis, writer: LogWriter) -> None:

@@ -1,6 +1,7 @@
 """The operations on generations without HTTP, on a real server: their trips, their promises, their refusals."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -374,3 +375,20 @@ async def test_generation_of_another_caller_is_not_found(generations: Generation
     with pytest.raises(NotFound):
         await getattr(generations, operation)(generation_id, "berta")
     assert (await log.state(generation_id, OWNER)).status == "queued"
+
+
+async def test_get_of_a_long_log_that_is_being_written_takes_little_cpu(
+    generations: Generations, server: CountingServer
+) -> None:
+    """0.5 µs a row, and 6 µs when the log was folded row by row."""
+    generation_id, rows = await create(generations), 40_000
+    writer = await LogWriter.start(Log(server, LEASE_MS), generation_id)
+    for _ in range(10):
+        await writer.write(*[Text(0, " word")] * (rows // 10))
+    taken = []
+    for _ in range(3):
+        before = time.thread_time()
+        snapshot = await generations.get(generation_id, OWNER)
+        taken.append(time.thread_time() - before)
+    assert snapshot.output[0].text == " word" * rows
+    assert min(taken) < rows * 1e-6

@@ -20,7 +20,7 @@ from tailrace.errors import Gone, NotFound, RedisFull, RedisRefused, RedisUnavai
 from tailrace.events import NO_EXTRA, Failure, Finish, GenerationRecord, Options, seq_span
 from tailrace.ids import new_generation_id
 from tailrace.lifecycle import confirmation as module
-from tailrace.lifecycle import queue_updates
+from tailrace.lifecycle import queue_updates, termination
 from tailrace.lifecycle.written_end import RECORD_BYTES, WrittenEnd
 from tailrace.log import AppendResult, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
@@ -431,6 +431,25 @@ async def test_ends_beyond_the_limit_lose_their_rows_and_are_ended_again_with_th
         done = await done_of_log(log, writer.generation_id)
         assert done is not None
         assert (done.status, done.error, done.output[0].text) == ("failed", LATE, "x" * 10_000)
+
+
+@pytest.mark.parametrize("rows", [8, 200])  # one page, and several
+async def test_end_of_too_many_rows_keeps_none_and_is_ended_again_with_its_status(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    monkeypatch.setattr(termination, "MAX_ROWS_BYTES", 1000)
+    writer = await harness.running(*("x" * 100 for _ in range(rows)))
+    older = await Snapshot.take(harness.redis, writer.generation_id)
+    end = await termination.write_end(harness.log, writer.generation_id, "failed", LATE)
+    assert end is not None
+    assert not end.rows
+    harness.confirmations.keep(end)
+    await older.bring_back()
+    harness.reconnect()
+    await harness.confirmed()
+    done = await done_of_log(harness.log, writer.generation_id)
+    assert done is not None
+    assert (done.status, done.error, done.output[0].text) == ("failed", LATE, "x" * 100 * rows)
 
 
 async def test_oldest_acts_are_forgotten_beyond_the_limit(harness: Harness, caplog: pytest.LogCaptureFixture) -> None:

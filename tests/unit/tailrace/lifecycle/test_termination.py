@@ -1,5 +1,8 @@
 import asyncio
 import contextlib
+import gc
+import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -12,10 +15,12 @@ from support.logs import record as record_of
 from support.queues import queue_on, submit
 from tailrace import keys
 from tailrace.errors import Gone, NotFound
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, seq_span
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
-from tailrace.log.codec import to_row
+from tailrace.log.codec import PackedRows, to_row
+from tailrace.log.output import Output
+from tailrace.process.gc_tuning import tune_gc
 from tailrace.queue import Queue
 from tailrace.redis.subscriber import Subscriber
 
@@ -235,3 +240,86 @@ async def test_terminate_ends_a_generation_that_is_restored_meanwhile(
     monkeypatch.setattr(log, "acquire", restore_after_a_miss)
     await terminate(log, queue, generation_id, "cancelled")
     assert (await checked_done(log, generation_id)).output[0].text == "Once upon"
+
+
+async def test_terminate_that_was_fenced_folds_the_log_once(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folding a long log takes longer than the backoff: callers that fold it again would fence each other for ever."""
+    fold, finish = log.output_and_rows, log.finish
+    folded = 0
+
+    async def count_folds(*args: Any, **options: Any) -> tuple[Output, PackedRows]:
+        nonlocal folded
+        folded += 1
+        return await fold(*args, **options)
+
+    async def fence_and_finish(*args: Any) -> AppendResult:
+        monkeypatch.setattr(log, "finish", finish)
+        await log.acquire(generation_id, "another caller", terminating="failed")
+        return await finish(*args)
+
+    monkeypatch.setattr(log, "output_and_rows", count_folds)
+    monkeypatch.setattr(log, "finish", fence_and_finish)
+    await terminate(log, queue, generation_id, "cancelled")
+    assert (await checked_done(log, generation_id)).output[0].text == "Once upon"
+    assert folded == 1
+
+
+async def test_terminate_folds_again_what_has_changed_since_it_was_fenced(
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server loses the last row, and comes back as it was before."""
+    finish = log.finish
+    *_, last = await entries_of(log, generation_id)
+
+    async def lose_a_row_and_finish(*args: Any) -> AppendResult:
+        monkeypatch.undo()
+        await redis.xdel(keys.log(generation_id), str(last.id))
+        await redis.execute_command("HSET", keys.state(generation_id), "seq", last.id.seq - 1)
+        return await finish(*args)
+
+    monkeypatch.setattr(log, "finish", lose_a_row_and_finish)
+    await terminate(log, queue, generation_id, "cancelled")
+    assert (await checked_done(log, generation_id)).output[0].text == "Once"
+
+
+@pytest.fixture
+def tuned_gc() -> Iterator[None]:
+    """As in a frontend. A collection of all that the tests have imported takes 75 ms."""
+    before = gc.get_threshold()
+    tune_gc()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("tuned_gc")
+async def test_terminate_of_a_long_log_blocks_neither_the_loop_nor_redis(
+    redis: Redis, log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
+) -> None:
+    last_seq = 5
+    for _ in range(10):
+        await write(log, taken, last_seq, *[Text(0, " word")] * 4000)
+        last_seq += 4000
+    blocked, busy = [], await redis_cpu_s(redis)
+
+    async def watch() -> None:
+        while True:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            blocked.append(time.thread_time() - before)
+
+    watching = asyncio.create_task(watch())
+    grant = await log.acquire(generation_id, "another caller", terminating="failed", rows=False)
+    assert await redis_cpu_s(redis) - busy < 0.02  # 0.1 s when the reply had the rows
+    await terminate(log, queue, generation_id, "cancelled")
+    watching.cancel()
+    assert grant.rows == ()
+    assert max(blocked) < 0.02
+    assert len((await checked_done(log, generation_id)).output[0].text or "") == len("Once upon" + " word" * 40_000)
+
+
+async def redis_cpu_s(redis: Redis) -> float:
+    info = await redis.info("cpu")
+    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
