@@ -159,9 +159,9 @@ class LogCursor:
         return True
 
     async def _seek_last_restart(self) -> None:
-        async for entry in self._hub.log.read_all(self.record.id):
-            if isinstance(entry.event, Restarted):
-                self.position = entry.id
+        log, generation_id = self._hub.log, self.record.id
+        (newest,) = await log.positions([generation_id])
+        self.position = (newest and await log.last_restart(generation_id, newest.id.epoch)) or START
         self._failing_since = None
         self._enter(State.CATCHING_UP)
 

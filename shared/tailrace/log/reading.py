@@ -12,7 +12,7 @@ import msgspec
 
 from tailrace import keys, scripts
 from tailrace.errors import CorruptEntry, Gone, NotFound, TailraceError
-from tailrace.events import Done, Entry, Json
+from tailrace.events import Done, Entry, Json, Restarted
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import PackedRows, Row, StoredDone, coalesce_rows, from_row, stored_done, stored_size
 from tailrace.log.codec import stored_row as _row
@@ -204,6 +204,22 @@ class ReadableLog:
             is_last = len(stored) < limit
             limit = min(page_size(len(stored), stored_size(stored)), 4 * limit)
         return rows
+
+    async def last_restart(self, generation_id: str, epoch: int) -> EntryId | None:
+        """The id of the last `restarted`, where no epoch is above this one; None where there is none.
+
+        `restarted` is the first entry of its epoch, so two small reads for each epoch find it, whatever the log's
+        length. The first entry of another kind is that of a first attempt, or the end by another process.
+        """
+        key = keys.log(generation_id)
+        while True:
+            for row in await self.server.read_page("XRANGE", key, epoch, epoch, "COUNT", 1):
+                if (first := _row(row)).field == Restarted.kind:
+                    return first.id
+            earlier = await self.server.read_page("XREVRANGE", key, f"({epoch}-0", "-", "COUNT", 1)
+            if not earlier:
+                return None
+            epoch = _row(earlier[0]).epoch
 
     async def done(self, generation_id: str) -> StoredDone | None:
         """The end of a finished generation, with its output as JSON; None while there is none."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -582,6 +583,33 @@ async def test_format_without_restarts_begins_behind_the_last_one(harness: HubHa
     await complete(collector)
     assert b"upon" in collector.body
     assert b"Once" not in collector.body
+
+
+async def test_format_without_restarts_does_not_read_what_the_last_one_revoked(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await harness.create(RECORD, RESTARTED)
+    await harness.redis.hset(keys.state(RECORD.id), mapping={"attempt": 2})
+    read, page = [], harness.hub.log.page
+
+    async def record_page(*args: Any, **options: Any) -> Page:
+        result = await page(*args, **options)
+        read.extend(result.entries)
+        return result
+
+    monkeypatch.setattr(harness.hub.log, "page", record_page)
+    await complete(await harness.follow(RECORD, wire="text"))
+    restart = next(entry.id for entry in RESTARTED if isinstance(entry.event, Restarted))
+    assert read
+    assert all(entry.id > restart for entry in read)
+
+
+async def test_format_without_restarts_reports_a_log_that_vanishes_before_it_is_read(harness: HubHarness) -> None:
+    await harness.create(RECORD, RESTARTED)
+    await harness.redis.hset(keys.state(RECORD.id), mapping={"attempt": 2})
+    collector = await harness.follow(RECORD, wire="text")
+    await harness.redis.delete(keys.state(RECORD.id), keys.log(RECORD.id))
+    await until(lambda: collector.cursor.state is State.MISSING)
 
 
 @pytest.mark.parametrize("wire", ["text", "openai-chat"])
