@@ -1,4 +1,9 @@
-"""`tailrace tail ID`: print a generation's log as it grows, in any wire format."""
+"""`tailrace tail ID`: print a generation's log as it grows, in any wire format.
+
+A terminal obeys control characters, and a model's text may have any: they could retitle the window, overwrite lines, or
+answer questions in the user's name. On a terminal they are therefore shown as escapes, with the characters that reverse
+the direction of text. A file or a pipe gets the bytes of the format.
+"""
 
 import asyncio
 import sys
@@ -9,6 +14,12 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
+
+DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+CONTROL = (*range(0x20), *range(0x7F, 0xA0))
+ESCAPES = {each: f"\\x{each:02x}" for each in CONTROL if each not in b"\t\n"} | {
+    each: f"\\u{each:04x}" for each in DIRECTION
+}
 
 
 def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> None:
@@ -31,8 +42,10 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
     try:
         record, request = (await log.state(generation_id)).record, await log.request(generation_id)
         encode = WIRE_FORMATS[wire].bind(record, request)
+        is_terminal = sys.stdout.isatty()
         async for entry in log.tail(generation_id, EntryId.parse(after) if after else START):
-            sys.stdout.buffer.write(encode(entry) or b"")
+            data = encode(entry) or b""
+            sys.stdout.buffer.write(neutralized(data) if is_terminal else data)
             sys.stdout.flush()
     except NotFound:
         raise NotFound(f"generation {generation_id} does not exist") from None
@@ -41,3 +54,8 @@ async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -
         raise Unavailable(f"Redis at {where} (TAILRACE_REDIS_URL) does not respond: {error}") from None
     finally:
         await log.server.close()
+
+
+def neutralized(data: bytes) -> bytes:
+    """The text with its control characters as escapes; tabs and line feeds stay."""
+    return data.decode(errors="replace").translate(ESCAPES).encode()

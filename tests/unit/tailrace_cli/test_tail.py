@@ -1,10 +1,18 @@
 """`tailrace tail`, and how it finds a server."""
 
 import asyncio
+import io
+import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from support.log_writer import LogWriter
+from support.stored_log import create_generation
+from tailrace.log import Log
 from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace_cli import main, tail
@@ -88,3 +96,51 @@ def test_command_that_is_interrupted_exits_with_status_130(
 
     monkeypatch.setattr(tail, "main", interrupted)
     assert main(["tail", UNKNOWN]) == 130
+
+
+HOSTILE = "a\x1b]0;title\x07b\rc\x9b2Jd\x7fe\u202ef\tg\nh é"
+SHOWN = "a\\x1b]0;title\\x07b\\x0dc\\x9b2Jd\\x7fe\\u202ef\tg\nh é"
+
+
+@pytest.mark.parametrize(("is_terminal", "expected"), [(True, SHOWN), (False, HOSTILE)])
+async def test_control_characters_are_neutralized_on_a_terminal_only(
+    log: Log, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, expected: str
+) -> None:
+    writer = await LogWriter.start(log, await create_generation(log))
+    await writer.write_text(HOSTILE)
+    await writer.end()
+    printed = Terminal(is_terminal)
+    monkeypatch.setattr(sys, "stdout", printed)
+    pool = log.server.client.connection_pool
+    url = f"redis://127.0.0.1:{pool.connection_kwargs['port']}/0"
+    await asyncio.to_thread(
+        tail.main, Settings(redis_url=url), generation_id=writer.generation_id, wire="text", after=""
+    )
+    printed.flush()
+    assert printed.written.getvalue().decode() == expected
+
+
+class Terminal(io.TextIOWrapper):
+    """A standard output in memory. `written`: its bytes."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        self.written = io.BytesIO()
+        super().__init__(self.written, encoding="utf-8")
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+
+@given(st.text())
+def test_neutralized_text_has_no_control_character(text: str) -> None:
+    shown = tail.neutralized(text.encode(errors="replace")).decode()
+    assert not [each for each in shown if unicodedata.category(each) == "Cc" and each not in "\t\n"]
+
+
+def test_neutralized_escapes_characters_that_reverse_text() -> None:
+    reversing = [chr(n) for n in range(0x110000) if unicodedata.bidirectional(chr(n)) in BIDIRECTIONAL]
+    assert not [each for each in reversing if each in tail.neutralized(each.encode()).decode()]
+
+
+BIDIRECTIONAL = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
