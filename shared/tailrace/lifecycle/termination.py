@@ -18,8 +18,8 @@ from tailrace.events import NO_EXTRA, Failure, FinalStatus, seq_span
 from tailrace.ids import START, EntryId, new_token
 from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import Log, Outcome
-from tailrace.log.codec import PackedRows
 from tailrace.log.output import Output
+from tailrace.log.packed_rows import PackedRows
 from tailrace.prompt_size import prompt_bytes
 
 BACKOFF_S = 0.002

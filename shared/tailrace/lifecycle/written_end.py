@@ -14,7 +14,8 @@ from tailrace.events import Done, Extra
 from tailrace.ids import EntryId
 from tailrace.lifecycle.finalization import finalize
 from tailrace.log import AppendBatch, Log, Outcome
-from tailrace.log.codec import PackedRows, Row
+from tailrace.log.codec import Row
+from tailrace.log.packed_rows import PackedRows
 from tailrace.log.reading import Position
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue

@@ -12,7 +12,7 @@ A delta's value is its bare text: a few bytes over its length, where the upstrea
 values are JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -273,26 +273,3 @@ def unpack(message: bytes) -> list[Row]:
         return _unpacker.decode(message)
     except msgspec.MsgspecError as error:
         raise CorruptEntry from error
-
-
-class PackedRows:
-    """Rows of a log in a tenth of their memory, which the garbage collector does not visit. `size`: in bytes."""
-
-    def __init__(self) -> None:
-        self._pages: list[bytes] = []
-        self._count = 0
-        self.size = 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __iter__(self) -> Iterator[Row]:
-        for page in self._pages:
-            yield from unpack(page)
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Add the rows that follow."""
-        page = pack(rows)
-        self._pages.append(page)
-        self._count += len(rows)
-        self.size += len(page)

@@ -16,8 +16,6 @@ script in `lua/`. Every method raises RedisUnavailable, RedisFull or RedisRefuse
 
 from collections.abc import Sequence
 from contextlib import suppress
-from enum import StrEnum
-from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,71 +24,23 @@ from tailrace.errors import Gone, RedisFull, TailraceError
 from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, Json, seq_span
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row, pack, to_row
-from tailrace.log.codec import stored_row as _row
 from tailrace.log.reading import ReadableLog
-from tailrace.log.state import ABANDONED_MS, GenerationState, state_from
+from tailrace.log.results import (
+    AppendBatch,
+    AppendResult,
+    Creation,
+    LeaseGrant,
+    Outcome,
+    append_result_of,
+    lease_grant_of,
+    outcome_of,
+)
+from tailrace.log.state import ABANDONED_MS, GenerationState
 from tailrace.log.unfinished import UnfinishedIndex
 from tailrace.redis.server import LARGE_BYTES, RedisServer, checked
 from tailrace.settings import Settings
 
 TOMBSTONE_MS = 24 * 3600 * 1000
-NO_REQUEST: Json = {}
-
-
-class Outcome(StrEnum):
-    """Results of the scripts; each script's header lists its own."""
-
-    OK = "OK"
-    HELD = "HELD"
-    ABANDONED = "ABANDONED"
-    TERMINATING = "TERMINATING"
-    FENCED = "FENCED"
-    DONE = "DONE"
-    BEHIND = "BEHIND"
-    CHANGED = "CHANGED"
-    UNKNOWN = "UNKNOWN"
-    GONE = "GONE"
-
-
-class Creation(NamedTuple):
-    """Result of `create`: when the generation was created (ms of Redis' clock), and the job that it waits under.
-
-    `job_id` is None once the generation does not wait any more: `create` was repeated late.
-    """
-
-    created: int
-    job_id: str | None
-
-
-class LeaseGrant(NamedTuple):
-    """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, the rows of the log if asked for, the
-    request, the same as JSON, and the id of the log's newest entry (START: the log is missing)."""
-
-    outcome: Outcome
-    epoch: int = 0
-    now: int = 0
-    state: GenerationState | None = None
-    rows: Sequence[Row] = ()
-    request: Json = NO_REQUEST
-    stored_request: bytes = b"{}"
-    last_id: EntryId = START
-
-
-class AppendBatch(NamedTuple):
-    """Rows to add: `after_seq` is the sequence number before the first of them."""
-
-    generation_id: str
-    epoch: int
-    after_seq: int
-    rows: Sequence[Row]
-
-
-class AppendResult(NamedTuple):
-    """Result of `append` and `finish`: `seq` with OK, BEHIND and CHANGED; `done` with DONE."""
-
-    outcome: Outcome
-    seq: int = -1
-    done: Row | None = None
 
 
 class Log(ReadableLog):
@@ -156,7 +106,7 @@ class Log(ReadableLog):
             keys.of_generation(generation_id), token, terminating or "", self.lease_ms, worker, neighbours
         )
         while True:
-            grant = _lease_grant(await self.server.execute_alone(*command))
+            grant = lease_grant_of(await self.server.execute_alone(*command))
             if not rows or grant.last_id == START:
                 return grant
             found = await self.rows(generation_id, grant.last_id)
@@ -179,7 +129,7 @@ class Log(ReadableLog):
             ],
             retries=0,
         )  # fmt: skip
-        return [reply if isinstance(reply, TailraceError) else _append_result(reply) for reply in replies]
+        return [reply if isinstance(reply, TailraceError) else append_result_of(reply) for reply in replies]
 
     async def renew(
         self, leases: Sequence[tuple[str, int, bool]], *, neighbours: int = 0
@@ -200,7 +150,7 @@ class Log(ReadableLog):
                 for generation_id, epoch, while_read in leases
             ]
         )
-        return [reply if isinstance(reply, TailraceError) else _outcome(reply[0]) for reply in replies]
+        return [reply if isinstance(reply, TailraceError) else outcome_of(reply[0]) for reply in replies]
 
     async def announce_restore(self) -> None:
         """Have readers of logs that are missing wait for another lease (`is_restoring`)."""
@@ -232,7 +182,7 @@ class Log(ReadableLog):
         )  # fmt: skip
         await self.unfinished.add_restored(state.record.id)
         outcome, *_ = await self.server.execute_alone(*command)
-        return _outcome(outcome)
+        return outcome_of(outcome)
 
     async def release(self, generation_id: str, epoch: int, job_id: str) -> Outcome:
         """Give the lease back: the generation waits under another job, and this run does not count as an attempt."""
@@ -247,7 +197,7 @@ class Log(ReadableLog):
 
     async def _requeue(self, generation_id: str, epoch: int, job_id: str, why: str, *, spared: bool) -> Outcome:
         command = scripts.REQUEUE.on(keys.of_generation(generation_id), epoch, job_id, why, int(spared))
-        return _outcome((await self.server.execute(*command))[0])
+        return outcome_of((await self.server.execute(*command))[0])
 
     async def finish(
         self, generation_id: str, epoch: int, last_seq: int, done: Done, extra: Extra = NO_EXTRA
@@ -258,19 +208,19 @@ class Log(ReadableLog):
             keys.of_generation(generation_id), epoch, last_seq, done.status, pack([row]), *_flat([row])
         )
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
-        return _append_result(await execute(*command))
+        return append_result_of(await execute(*command))
 
     async def delete(self, generation_id: str, record: GenerationRecord | None = None) -> Outcome:
         """Delete the generation. A running one must be ended first. UNKNOWN where the server does not know it; with
         the record it is deleted there, too, so that no process can restore it."""
         owner, life = ("", 0) if record is None else (record.owner, _tombstone_life_ms(record, self.lease_ms))
         command = scripts.DELETE.on(keys.of_generation(generation_id), owner, life)
-        return _outcome((await self.server.execute(*command))[0])
+        return outcome_of((await self.server.execute(*command))[0])
 
     async def discard(self, generation_id: str, job_id: str) -> Outcome:
         """Delete a generation whose creation was refused after `create`. HELD where another call relies on it."""
         command = scripts.DISCARD.on(keys.of_generation(generation_id), job_id)
-        outcome = _outcome((await self.server.execute(*command))[0])
+        outcome = outcome_of((await self.server.execute(*command))[0])
         if outcome is not Outcome.HELD:
             await self.unfinished.remove_missing(generation_id)
         return outcome
@@ -284,31 +234,6 @@ class Log(ReadableLog):
 def _tombstone_life_ms(record: GenerationRecord, lease_ms: int) -> int:
     """From now on, whatever of its life the generation has behind it."""
     return (record.options.deadline_s + 2 * record.options.retention_s) * 1000 + lease_ms + TOMBSTONE_MS
-
-
-_OUTCOMES = {outcome.encode(): outcome for outcome in Outcome}
-
-
-def _outcome(raw: bytes) -> Outcome:
-    return _OUTCOMES[raw]
-
-
-def _lease_grant(raw: list[Any]) -> LeaseGrant:
-    outcome, *result = raw
-    if outcome != b"OK":
-        return LeaseGrant(_outcome(outcome))
-    epoch, now, fields, newest = result
-    stored = dict(zip(fields[::2], fields[1::2], strict=True))
-    text = stored[b"request"]
-    request, last_id = msgspec.json.decode(text), EntryId.parse(newest.decode()) if newest else START
-    return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), (), request, text, last_id)
-
-
-def _append_result(raw: list[Any]) -> AppendResult:
-    outcome, rest = _outcome(raw[0]), raw[1:]
-    if outcome is Outcome.DONE:
-        return AppendResult(outcome, done=_row(rest[0]) if rest else None)
-    return AppendResult(outcome, int(rest[0]) if rest else -1)
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:

@@ -14,9 +14,10 @@ from tailrace import keys, scripts
 from tailrace.errors import CorruptEntry, Gone, NotFound, TailraceError
 from tailrace.events import Done, Entry, Json, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log.codec import PackedRows, Row, StoredDone, coalesce_rows, from_row, stored_done, stored_size
+from tailrace.log.codec import Row, StoredDone, coalesce_rows, from_row, stored_done, stored_size
 from tailrace.log.codec import stored_row as _row
 from tailrace.log.output import Output
+from tailrace.log.packed_rows import PackedRows
 from tailrace.log.state import FIELDS, GenerationState, state_of
 from tailrace.redis.server import RedisServer, checked
 

@@ -10,7 +10,7 @@ from support.stored_log import ANSWER, HOUR_MS, create_generation, lose, ttls_ms
 from tailrace import keys
 from tailrace.events import Options
 from tailrace.ids import new_generation_id
-from tailrace.log.log import Log
+from tailrace.log import Log
 
 DEADLINE_MS = RETENTION_MS = HOUR_MS
 DAY_MS = 24 * HOUR_MS

@@ -13,9 +13,9 @@ from support.stored_log import ANSWER, STARTED, done_of_log, entries_of, expire,
 from tailrace.errors import Gone, NotFound
 from tailrace.events import Created, Done, Entry, FinalStatus, Text
 from tailrace.ids import START, EntryId, new_generation_id
+from tailrace.log import AppendResult, Log, Outcome
 from tailrace.log import reading as reading_module
 from tailrace.log.codec import to_row
-from tailrace.log.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
 
 

@@ -13,8 +13,8 @@ from support.subscriptions import TIMEOUT_S, Messages, subscribed
 from tailrace import keys
 from tailrace.events import Entry, Text, seq_span
 from tailrace.ids import EntryId
+from tailrace.log import AppendBatch, Log
 from tailrace.log.codec import Row, from_row, unpack
-from tailrace.log.log import AppendBatch, Log
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from support.logs import REQUEST
 from support.logs import record as record_of
 from support.stored_log import ANSWER, STARTED, create_generation, read_all
 from tailrace.ids import new_generation_id
-from tailrace.log.log import AppendResult, Log, Outcome
+from tailrace.log import AppendResult, Log, Outcome
 
 
 async def test_every_script_is_loaded_again_after_a_script_flush(log: Log, redis: Redis) -> None:

@@ -12,8 +12,8 @@ from support.stored_log import ANSWER, HOUR_MS, STARTED, apply_fate, entries_of,
 from tailrace import keys
 from tailrace.events import FinalStatus
 from tailrace.ids import START, EntryId
+from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.codec import Row, from_row
-from tailrace.log.log import LeaseGrant, Log, Outcome
 
 DAY_MS = 24 * HOUR_MS
 

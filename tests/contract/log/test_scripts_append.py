@@ -21,8 +21,8 @@ from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused
 from tailrace.events import Entry, Extra, Text, seq_span
 from tailrace.ids import EntryId
+from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import to_row
-from tailrace.log.log import AppendBatch, AppendResult, Log, Outcome
 
 
 async def test_append_adds_rows_and_leaves_the_lease_to_its_timer(log: Log, writer: LogWriter) -> None:

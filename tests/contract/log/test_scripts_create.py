@@ -13,8 +13,8 @@ from tailrace import keys
 from tailrace.errors import Gone, NotFound, RedisFull
 from tailrace.events import Created, Entry, GenerationRecord
 from tailrace.ids import EntryId, new_generation_id
+from tailrace.log import Log, Outcome
 from tailrace.log.codec import to_row
-from tailrace.log.log import Log, Outcome
 from tailrace.log.state import GenerationState
 
 DEADLINE_MS = HOUR_MS

@@ -9,8 +9,8 @@ from tailrace import keys
 from tailrace.errors import Gone
 from tailrace.events import Entry, Extra, seq_span
 from tailrace.ids import EntryId, new_generation_id
+from tailrace.log import AppendResult, Log, Outcome
 from tailrace.log.codec import from_row
-from tailrace.log.log import AppendResult, Log, Outcome
 
 
 async def test_finish_writes_done_and_releases_the_lease(log: Log, writer: LogWriter) -> None:

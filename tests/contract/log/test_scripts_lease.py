@@ -10,7 +10,7 @@ from support.log_writer import LogWriter
 from support.stored_log import apply_fate, create_generation, expire_lease
 from tailrace import keys
 from tailrace.events import Options
-from tailrace.log.log import Log, Outcome
+from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS
 
 SLACK_MS = 30_000  # a slow machine may take this long between a call and the check of its result

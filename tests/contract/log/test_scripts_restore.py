@@ -12,7 +12,7 @@ from support.logs import REQUEST, text_opened, texts
 from support.stored_log import ANSWER, STARTED, Snapshot, expire, lose, stored_entries
 from tailrace import keys
 from tailrace.events import Text
-from tailrace.log.log import AppendResult, Log, Outcome
+from tailrace.log import AppendResult, Log, Outcome
 from tailrace.log.state import GenerationState
 
 

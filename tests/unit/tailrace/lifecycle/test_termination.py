@@ -18,8 +18,9 @@ from tailrace.errors import Gone, NotFound
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, Text, seq_span
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
-from tailrace.log.codec import PackedRows, to_row
+from tailrace.log.codec import to_row
 from tailrace.log.output import Output
+from tailrace.log.packed_rows import PackedRows
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.queue import Queue
 from tailrace.redis.subscriber import Subscriber
