@@ -11,10 +11,11 @@ import socket
 import uvicorn
 
 from tailrace.process.gc_tuning import tune_gc
-from tailrace.process.rlimits import raise_open_file_limit
+from tailrace.process.rlimits import available_files, raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.client_connection import Protocol
+from tailrace_frontend.http_protocol import HEAD_BYTES, ClientLimits, Protocol
+from tailrace_frontend.inflight import Inflight
 
 logger = logging.getLogger(__name__)
 
@@ -36,11 +37,15 @@ class Server(uvicorn.Server):
 def build(settings: Settings) -> Server:
     """A configured server; start it with `run()` or await `serve()`."""
     frontend = Frontend(settings)
+    limits = ClientLimits(
+        min(settings.connections, available_files()), settings.client_write_timeout_s,
+        Inflight(max(settings.max_inflight_bytes, settings.max_body_bytes + HEAD_BYTES)),
+    )  # fmt: skip
     config = uvicorn.Config(
         frontend,
         host=settings.host,
         port=settings.port,
-        http=Protocol,
+        http=Protocol.with_limits(limits),
         loop="uvloop",
         ws="none",
         lifespan="on",
@@ -56,7 +61,7 @@ def build(settings: Settings) -> Server:
 
 def main(settings: Settings) -> None:
     """Run a frontend in this process until SIGINT or SIGTERM."""
-    raise_open_file_limit(settings.max_readers)
+    raise_open_file_limit(settings.connections)
     server = build(settings)
     tune_gc()
     server.run()

@@ -7,7 +7,9 @@
     │   ├── IdempotencyKeyReused     400  idempotency_key_reused
     │   ├── RequestTooLarge          413  request_too_large
     │   ├── MethodNotAllowed         405  method_not_allowed
-    │   └── HostRefused              421  host_refused
+    │   ├── RequestTimeout           408  request_timeout
+    │   ├── HostRefused              421  host_refused
+    │   └── HeadTooLarge             431  head_too_large
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
     ├── NotFound                     404  not_found
@@ -94,6 +96,20 @@ class MethodNotAllowed(InvalidRequest):
 
     def headers(self) -> dict[str, str]:
         return {"Allow": self.allow} if self.allow else {}
+
+
+class RequestTimeout(InvalidRequest):
+    """The request was not received in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request's head, or what surrounds its body, is larger than this frontend accepts."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class HostRefused(InvalidRequest):

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from tailrace.errors import Misconfigured
 
 KIB, MIB = 1024, 1024 * 1024
+SPARE_CONNECTIONS = 1000
 
 
 class Settings(BaseSettings):
@@ -67,6 +68,12 @@ class Settings(BaseSettings):
     max_readers: int = Field(
         10_000, ge=1, description="Event streams that a frontend serves at once; a request with `?wait=` counts as one."
     )
+    max_connections: int = Field(
+        0,
+        ge=0,
+        description="Connections that a frontend serves at once, streams included. One more closes the one that has "
+        "been idle for longest, or is closed itself. 0: `TAILRACE_MAX_READERS` plus 1,000.",
+    )
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
     max_unfinished_per_caller: int = Field(
         10_000, ge=1, description="Generations of one caller that may be queued or running at once."
@@ -87,6 +94,12 @@ class Settings(BaseSettings):
         "log takes about twice that, and more after restarts.",
     )
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Maximum bytes of a request body.")
+    max_inflight_bytes: int = Field(
+        32 * MIB,
+        ge=MIB,
+        description="Bytes of large requests and responses that a frontend holds at once. Beyond it the oldest one is "
+        "cut, if it has had 10 s; otherwise the new one gets 503.",
+    )
     max_attempts: int = Field(
         5,
         ge=1,
@@ -120,6 +133,11 @@ class Settings(BaseSettings):
     def queue_server(self) -> str:
         """The URL of the queue's server."""
         return self.queue_url or self.redis_url
+
+    @cached_property
+    def connections(self) -> int:
+        """`max_connections`, or what follows from `max_readers`."""
+        return self.max_connections or self.max_readers + SPARE_CONNECTIONS
 
     @cached_property
     def lease_ms(self) -> int:

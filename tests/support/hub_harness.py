@@ -20,6 +20,7 @@ from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.client_connection import ClientConnection
+from tailrace_frontend.inflight import Inflight
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor
 from tailrace_frontend.streaming.stream_connection import StreamConnection
@@ -100,7 +101,7 @@ class Client(Received):
         self.messages: list[dict[str, Any]] = []
         self.transport = Transport()
         self.flow = FlowControl(self.transport)
-        self.connection = ClientConnection(self.transport, self.flow)
+        self.connection = ClientConnection(self.transport, self.flow, Inflight(1))
         self.transport.on_abort = self.disconnect
         self.transport.on_write = self._on_write
         self.fills_on_write = fills_on_write

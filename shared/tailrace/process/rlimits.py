@@ -6,6 +6,7 @@ accepted beyond the limit are closed without a response.
 
 import logging
 import resource
+import sys
 
 SPARE = 200
 """Files beyond the counted connections: Redis, the upstream, health checks, requests that are not streams."""
@@ -27,3 +28,9 @@ def raise_open_file_limit(connections: int) -> None:
             "without a response; raise the limit (ulimit -Hn) or lower the setting",
             soft, connections,
         )  # fmt: skip
+
+
+def available_files() -> int:
+    """The soft limit without the `SPARE` files: how many connections a server may accept."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else max(1, soft - SPARE)

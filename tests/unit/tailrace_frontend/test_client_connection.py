@@ -1,18 +1,17 @@
 import asyncio
-import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-import pytest
 import uvicorn
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.server import ServerState
 
 from support.hub_harness import Transport, until
 from tailrace_demo.server import Server
-from tailrace_frontend.client_connection import SCOPE, ClientConnection, Protocol
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend.http_protocol import Protocol
+from tailrace_frontend.inflight import Inflight
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -176,89 +175,5 @@ async def test_flushed_returns_at_once_on_a_closed_connection_and_leaves_its_lim
     flow.pause_writing()
     transport.aborted = True
     async with asyncio.timeout(5):
-        await ClientConnection(transport, flow).flushed()
+        await ClientConnection(transport, flow, Inflight(1)).flushed()
     assert transport.limit is None
-
-
-class FakeTransport(asyncio.Transport):
-    """A transport without a network, which records the written bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = b""
-        self.closed = self.aborted = False
-
-    def write(self, data: Any) -> None:
-        self.written += bytes(data)
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.closed or self.aborted
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ARG002
-        return default
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-
-def connected(app: App) -> tuple[Protocol, FakeTransport]:
-    config = uvicorn.Config(app, http=Protocol, ws="none", lifespan="off", log_config=None)
-    config.load()
-    transport = FakeTransport()
-    protocol = Protocol(config, ServerState(), {})
-    protocol.connection_made(transport)
-    return protocol, transport
-
-
-async def nothing(scope: dict[str, Any], receive: Any, send: Any) -> None: ...
-
-
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"\x00\x01\x02\r\n\r\n",
-        b"GET\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-\x000\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: 1-\r0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
-        b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    ],
-    ids=repr,
-)
-async def test_malformed_http_is_answered_in_the_json_error_shape(sent: bytes) -> None:
-    protocol, transport = connected(nothing)
-    protocol.data_received(sent)
-    head, _, body = transport.written.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert b"content-type: application/json" in head
-    assert b"content-length: %d" % len(body) in head
-    assert json.loads(body)["error"].keys() == {"message", "type", "param", "code"}
-    assert transport.closed
-
-
-async def test_malformed_http_during_a_response_aborts_the_connection() -> None:
-    begun = asyncio.Event()
-
-    async def answer(app: ScriptedApp) -> None:
-        await app.write(b"hello")
-        begun.set()
-        await asyncio.Event().wait()
-
-    protocol, transport = connected(ScriptedApp(answer))
-    protocol.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-    await begun.wait()
-    written = transport.written
-    protocol.data_received(b"zz\r\n")
-    assert transport.written == written
-    assert transport.aborted
-    for task in protocol.tasks:
-        task.cancel()
-    await asyncio.gather(*protocol.tasks, return_exceptions=True)

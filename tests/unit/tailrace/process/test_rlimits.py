@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tailrace.process.rlimits import SPARE, raise_open_file_limit
+from tailrace.process.rlimits import SPARE, available_files, raise_open_file_limit
 
 PROCESS = """
 import logging, resource, sys
@@ -24,7 +24,9 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (512, 4096))
 {served}.run = {run}
 main(Settings({setting}=int(sys.argv[1])))
 """
-FRONTEND = PROCESS.format(module="tailrace_frontend.server", served="Server", run="print_limits", setting="max_readers")
+FRONTEND = PROCESS.format(
+    module="tailrace_frontend.server", served="Server", run="print_limits", setting="max_connections"
+)
 WORKER = PROCESS.format(
     module="tailrace_worker.worker", served="GenerationWorker", run="print_limits_async", setting="max_jobs"
 )
@@ -63,3 +65,12 @@ def test_limit_that_the_system_does_not_raise_is_judged_as_it_is(
     assert caplog.messages == []
     raise_open_file_limit(512 - SPARE + 1)
     assert "the limit of open files is 512, too low" in caplog.text
+
+
+def test_server_accepts_connections_up_to_the_limit_without_the_spare_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 4096))
+    assert available_files() == 1024 - SPARE
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (SPARE, SPARE))
+    assert available_files() == 1
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert available_files() == sys.maxsize

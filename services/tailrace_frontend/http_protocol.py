@@ -1,0 +1,322 @@
+"""uvicorn's HTTP/1.1 protocol with limits of size and time on everything that a client does.
+
+    phase      the connection …                                   limit
+    ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+    HEAD       waits for a whole request head                     `HEAD_BYTES`: 431; `HEAD_S`: 408, or, where not one
+                                                                  byte was received, closed
+    BODY       receives a request's body                          408 below `BODY_BYTES_S`
+    ANSWER     has a whole request; its response is under way     aborted if the socket is full for `write_timeout_s`
+    CLOSING    was refused, or its client has pipelined           closed after the response; input is discarded
+
+After a response the phase is HEAD again with the next byte; until then uvicorn's keep-alive timer runs.
+
+Bytes are counted before the parser is given them, because httptools keeps a head of any size, and copies a header's
+value with each read (16 MiB: 2.0 s of CPU, measured). The framing of a body (the sizes of its chunks, their extensions,
+trailers) may have `HEAD_BYTES` more than the body.
+
+A request that begins before the previous one is answered is discarded, and the connection closes after the response:
+by RFC 9112, section 9.3.2, the client repeats it. uvicorn would queue it, several thousands for each read, and stop
+reading, so that it does not notice when the client leaves.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from tailrace import jsoncodec
+from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, TailraceError, Unavailable
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend.inflight import Inflight
+
+MIB = 1024 * 1024
+HEAD_BYTES = 64 * 1024
+HEAD_S = 10.0
+BODY_S = 10.0
+"""The interval in which `BODY_S * BODY_BYTES_S` of a body must arrive."""
+
+BODY_BYTES_S = 1024
+LINGER_S = 10.0
+"""How long a client may send a body that was answered before it was complete."""
+
+REFUSED_S, REFUSED_BYTES = 2.0, MIB
+"""For how long, and how much, a refused connection is read: a socket that is closed with unread input is reset, and its
+client may lose the response."""
+
+HEAD, BODY, ANSWER, CLOSING = range(4)
+
+
+class PipelinedRequest(Exception):
+    """A request began before the previous one was answered."""
+
+
+class ClientLimits:
+    """What the connections of a process share."""
+
+    def __init__(self, max_connections: int, write_timeout_s: float, inflight: Inflight) -> None:
+        self.max_connections = max_connections
+        self.write_timeout_s = write_timeout_s
+        self.inflight = inflight
+        self.idle: dict[HttpToolsProtocol, None] = {}
+        """Connections that wait for a request head. The first has waited longest."""
+
+    def make_room(self, connections: int) -> bool:
+        """Whether so many connections may be open. One too many closes the one that has been idle for longest."""
+        if connections <= self.max_connections:
+            return True
+        idle = next(iter(self.idle), None)
+        if idle is not None:
+            del self.idle[idle]
+            idle.transport.abort()
+        return idle is not None
+
+
+class _Request:
+    """The request that a connection receives, and the timers of the connection.
+
+    `body`: bytes of its body so far; `seen`: how many there were when its progress was last checked. `framing`: bytes
+    of its head, then of what is around the body.
+    """
+
+    __slots__ = ("body", "framing", "phase", "seen", "timer", "write_timer")
+
+    def __init__(self) -> None:
+        self.phase = HEAD
+        self.body = self.seen = self.framing = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.write_timer: asyncio.TimerHandle | None = None
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, with limits, and with a `ClientConnection` in the scope of each request."""
+
+    limits: ClassVar = ClientLimits(10_000, 30.0, Inflight(32 * MIB))
+
+    _client_connection: ClientConnection
+    _request: _Request  # (one object for all of it: an instance with more than 30 attributes costs 1.2 KB)
+
+    @classmethod
+    def with_limits(cls, limits: ClientLimits) -> "type[Protocol]":
+        """The protocol of one process. uvicorn creates its instances, so the limits are the class's."""
+        return type("Protocol", (cls,), {"limits": limits})
+
+    # ── the connection ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._client_connection = ClientConnection(transport, self.flow, self.limits.inflight)
+        self._request = _Request()
+        if not self.limits.make_room(len(self.connections)):
+            # Without a response: an `EventSource` reconnects after a lost connection, and never after a 503.
+            return transport.abort()
+        self.limits.idle[self] = None
+        return self._start_timer(HEAD_S, self._head_is_late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._unset_keepalive_if_required()
+        self._stop_timer()
+        self._stop_write_timer()
+        self.limits.idle.pop(self, None)
+        connection = self._client_connection
+        self.limits.inflight.release(connection)
+        connection.lost = True
+        if connection.on_lost:
+            connection.on_lost()
+
+    @property
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        request = self._request
+        if request.phase == ANSWER and not self._is_answering:
+            request.phase, request.framing, request.body = HEAD, 0, 0
+        left = memoryview(data)
+        while left:
+            room = HEAD_BYTES - request.framing + (request.body if request.phase == BODY else 0)
+            if request.phase == CLOSING:
+                return self._discard(len(left))
+            if room <= 0:
+                return self.refuse(HeadTooLarge())
+            self._feed(left[:room])
+            left = left[room:]
+        return self._count()
+
+    def _feed(self, piece: memoryview) -> None:
+        request = self._request
+        phase, body = request.phase, request.body
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade:  # the request is served without it; what follows is not HTTP/1.1
+            self._close_after_response()
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, PipelinedRequest):
+                self._close_after_response()
+            else:
+                self.refuse(InvalidRequest("Invalid HTTP request received."))
+        if request.phase == phase:
+            request.framing += len(piece) - (request.body - body)
+
+    def _count(self) -> None:
+        """After a read: what does the request hold, and is it complete?"""
+        request = self._request
+        is_incomplete = request.phase in (HEAD, BODY)
+        if is_incomplete and request.timer is None:
+            request.seen = request.body
+            check = self._head_is_late if request.phase == HEAD else self._check_body
+            self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
+        held = request.framing + request.body
+        is_large = is_incomplete or held > HEAD_BYTES
+        is_wanted = request.phase == HEAD or self._is_answering
+        if is_large and is_wanted and not self.limits.inflight.hold(self._client_connection, held, self._cut):
+            self._cut()
+
+    def _cut(self) -> None:
+        self.refuse(Unavailable("This frontend receives too much at once."))
+
+    def _discard(self, size: int) -> None:
+        self._request.framing += size
+        if self._request.framing > REFUSED_BYTES:
+            self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        if self._is_answering:
+            raise PipelinedRequest
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        _check_headers(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
+        self._stop_timer()
+        self.limits.idle.pop(self, None)
+        scope: Any = self.scope
+        scope[SCOPE] = self._client_connection
+        super().on_headers_complete()
+        request = self._request
+        request.phase, request.framing, request.body = BODY, 0, 0
+
+    def on_body(self, body: bytes) -> None:
+        self._request.body += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        self._request.phase, self._request.framing = ANSWER, 0
+        super().on_message_complete()
+        if not self._is_answering:
+            self._await_next()
+
+    # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _start_timer(self, seconds: float, callback: Callable[[], None]) -> None:
+        self._stop_timer()
+        self._request.timer = self.loop.call_later(seconds, callback)
+
+    def _stop_timer(self) -> None:
+        if self._request.timer is not None:
+            self._request.timer.cancel()
+            self._request.timer = None
+
+    def _head_is_late(self) -> None:
+        if self._request.framing:
+            self.refuse(RequestTimeout(f"The request's head was not complete within {HEAD_S:g} s."))
+        else:
+            self.transport.close()
+
+    def _check_body(self) -> None:
+        request = self._request
+        if request.body - request.seen >= BODY_S * BODY_BYTES_S or self.flow.read_paused:
+            request.seen = request.body
+            self._start_timer(BODY_S, self._check_body)
+        else:
+            self.refuse(RequestTimeout(f"The body arrived with less than {BODY_BYTES_S} bytes a second."))
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._start_write_timer()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_write_timer()
+
+    def _start_write_timer(self) -> None:
+        if self._request.write_timer is None:
+            self._request.write_timer = self.loop.call_later(self.limits.write_timeout_s, self.transport.abort)
+
+    def _stop_write_timer(self) -> None:
+        if self._request.write_timer is not None:
+            self._request.write_timer.cancel()
+            self._request.write_timer = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """The client has sent no further request. It may not have taken the last response either."""
+        if self.transport.get_write_buffer_size():
+            self.transport.abort()
+        super().timeout_keep_alive_handler()
+
+    # ── responses ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self.limits.inflight.release(self._client_connection)
+        if self.transport.is_closing():
+            if self.transport.get_write_buffer_size():
+                self._start_write_timer()
+        elif self._request.phase == BODY:
+            self._start_timer(LINGER_S, self.transport.abort)
+        else:
+            self.limits.idle[self] = None
+
+    def _await_next(self) -> None:
+        """A body that was answered early is complete now. (Its bytes have stopped the timer of the response's end.)"""
+        self.limits.idle[self] = None
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+
+    def _close_after_response(self) -> None:
+        self._stop_timer()
+        self._request.phase, self._request.framing = CLOSING, 0
+        self.cycle.keep_alive = False
+        if not self._is_answering:
+            self.transport.close()
+
+    def refuse(self, error: TailraceError) -> None:
+        """Answer with an error and close; abort if a response has already started."""
+        self._stop_timer()
+        self.limits.idle.pop(self, None)
+        self.limits.inflight.release(self._client_connection)
+        self._request.phase, self._request.framing = CLOSING, 0
+        if self._is_answering:
+            if self.cycle.response_started:
+                return self.transport.abort()
+            self.cycle.disconnected = True  # the application's response is dropped
+            self.cycle.message_event.set()
+        body = jsoncodec.dumps(error.as_json())
+        headers = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
+        lines = [f"{name}: {value}\r\n".encode() for name, value in (headers | error.headers()).items()]
+        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        self.transport.write_eof()
+        return self._start_timer(REFUSED_S, self.transport.abort)
+
+
+def _check_headers(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]]) -> None:
+    """What the parser does not check: RFC 9112, sections 3.2 (one Host) and 6.1 (no chunks in HTTP/1.0).
+
+    The body of a request that asks for an upgrade is not parsed: its bytes would be taken for the next request.
+
+    Raises:
+        ValueError
+    """
+    names = [name for name, _ in headers]
+    if version == "1.0":
+        if b"transfer-encoding" in names:
+            raise ValueError("Transfer-Encoding in HTTP/1.0")
+    elif names.count(b"host") != 1:
+        raise ValueError("not one Host")
+    if upgrades and (b"content-length" in names or b"transfer-encoding" in names):
+        raise ValueError("a body beside an upgrade")
