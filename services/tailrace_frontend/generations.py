@@ -11,13 +11,14 @@ Where the key was claimed before, one more trip asks whether its generation exis
 work is refused. Twice a second a further one asks for the server's memory (`admission`).
 """
 
+import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace.errors import Gone, NotFound, RedisFull, RedisUnavailable, Unavailable
+from tailrace.errors import Gone, InvalidRequest, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle.confirmation import Confirmations
@@ -27,8 +28,11 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
 from tailrace_frontend.admission import Admission
-from tailrace_frontend.streaming.completion_waiter import wait_for_completion
+from tailrace_frontend.streaming.completion_waiter import Client, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
+
+READS = 2
+"""Generations that are read whole at the same time. Each may take tens of megabytes."""
 
 
 class IdempotencyKey(NamedTuple):
@@ -62,6 +66,7 @@ class Generations:
         self._confirmations = confirmations
         self._hub = hub
         self._admission = Admission(settings, log, queue)
+        self._reads = asyncio.Semaphore(READS)
 
     async def create(
         self, owner: str, request: Json, options: Options, key: IdempotencyKey | None = None
@@ -117,17 +122,22 @@ class Generations:
         await self._admission.admit(owner, load)
         return generation_id
 
-    async def get(self, generation_id: str, owner: str, wait_s: float = 0) -> Snapshot:
-        """The generation with its request and its output so far. `wait_s`: how long to wait for the end first.
+    async def get(self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None) -> Snapshot:
+        """The generation with its request and its output so far. `wait_s`: how long to wait for the end first, unless
+        the client leaves.
 
         Raises:
             NotFound, Gone: there is no such generation, or no longer.
             RateLimited: too many readers; a caller that waits is one.
+            InvalidRequest: the client has left.
         """
         state = await self._log.state(generation_id, owner)
         if wait_s:
-            state = await wait_for_completion(self._hub, state, wait_s)
-        return await self.snapshot(state)
+            state = await wait_for_completion(self._hub, state, wait_s, client)
+        async with self._reads:
+            if client is not None and client.lost:
+                raise InvalidRequest("The connection closed before the response.")
+            return await self.snapshot(state)
 
     async def snapshot(self, state: GenerationState) -> Snapshot:
         """The whole of a generation whose state is known.

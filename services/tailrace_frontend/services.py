@@ -2,6 +2,8 @@
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any
 
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
@@ -17,6 +19,8 @@ from tailrace_frontend.streaming.hub import Hub
 
 KEPT_BYTES = 32 * 1024 * 1024
 """Memory of the ends that a frontend confirms: cancels of 2.5 s, with their rows."""
+
+TURN_BYTES = 256 * 1024
 
 
 class Services:
@@ -34,12 +38,17 @@ class Services:
         )
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
         self.metrics = Metrics(self.hub)
+        self._large_bodies = asyncio.Lock()
         self._sweeper = Sweeper(
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.hub.subscriber.connected_for,
         )  # fmt: skip
         self._tasks: list[asyncio.Task[None]] = []
         self._drained_at = 0.0
+
+    def turn(self, body_bytes: int) -> AbstractAsyncContextManager[Any]:
+        """Parsing a body takes several times its size in memory, so large ones are handled one at a time."""
+        return self._large_bodies if body_bytes > TURN_BYTES else nullcontext()
 
     async def start(self) -> None:
         self.hub.start()

@@ -21,6 +21,8 @@ def dumps(value: Any) -> bytes:
         UnicodeEncodeError: a string contains a lone surrogate. Apply `replace_lone_surrogates` to untrusted text first.
     """
     data = _encoder.encode(value)
+    if data.isascii():  # (8 MiB: 1 ms instead of 20)
+        return data
     if b"\xe2\x80" in data:
         data = data.replace(b"\xe2\x80\xa8", b"\\u2028").replace(b"\xe2\x80\xa9", b"\\u2029")
     if b"\xc2\x85" in data:
@@ -28,7 +30,7 @@ def dumps(value: Any) -> bytes:
     return data
 
 
-def loads(data: bytes | str) -> Any:
+def loads(data: bytes | bytearray | str) -> Any:
     """Parse JSON strictly.
 
     Raises:
@@ -72,10 +74,6 @@ def replace_lone_surrogates(value: Any) -> Any:
     return value
 
 
-def canonical(body: bytes) -> bytes:
-    """A canonical encoding: equal JSON values give equal bytes, whatever their spacing and key order.
-
-    Raises:
-        ValueError: the body is not JSON, or is nested too deeply.
-    """
-    return msgspec.json.encode(loads(body), order="sorted")
+def canonical(value: Any) -> bytes:
+    """A canonical encoding: equal JSON values give equal bytes, whatever the order of their keys."""
+    return msgspec.json.encode(value, order="sorted")

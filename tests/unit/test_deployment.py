@@ -12,6 +12,7 @@ import yaml
 from compose_spec import PyCompose, PyOptions
 
 from tailrace.settings import Settings
+from tailrace_frontend.http.routes import MAX_WAIT_S
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -75,6 +76,13 @@ def test_proxy_does_not_buffer() -> None:
     text = NGINX.read_text()
     for line in ("proxy_buffering off;", "proxy_http_version 1.1;", "gzip off;"):
         assert line in text
+
+
+def test_proxy_waits_longer_than_a_frontend_may_be_silent() -> None:
+    """Between two keep-alives, three of them lost, and before the answer to the longest `?wait=`."""
+    (timeout,) = re.findall(r"^ *proxy_read_timeout (\d+)s;", NGINX.read_text(), re.MULTILINE)
+    assert int(timeout) >= MAX_WAIT_S + 10
+    assert int(timeout) >= 4 * Settings.model_fields["keepalive_s"].default
 
 
 def test_proxy_has_two_connections_for_each_reader_of_all_frontends(compose: Any) -> None:

@@ -16,6 +16,7 @@ from starlette.routing import Match, Route
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace_frontend import page
 from tailrace_frontend.http import cors, openapi, routes, schemas
+from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.services import Services
 
@@ -88,7 +89,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
     """Every error in the one shape."""
     shown = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
     request.app.state.services.metrics.refused.labels(shown.status).inc()
-    return routes.JSONBytesResponse(shown.as_json(), shown.status, shown.headers())
+    return JSONBytesResponse(shown.as_json(), shown.status, shown.headers())
 
 
 def _as_tailrace_error(error: Exception) -> TailraceError:

@@ -33,7 +33,7 @@ CREATE: dict[str, Any] = {
         }
     ],
 }
-"""The body of a POST, which is parsed by `schemas.parse_create` and not by FastAPI."""
+"""The body of a POST, which is parsed by `bodies.parse_body` and not by FastAPI."""
 
 
 def document_events(api: FastAPI) -> None:

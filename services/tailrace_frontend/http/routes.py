@@ -8,16 +8,18 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailrace import jsoncodec
-from tailrace.errors import InvalidRequest, NotFound, RequestTooLarge
+from tailrace.errors import InvalidRequest, NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
+from tailrace_frontend.http.bodies import parse_body, read_body
+from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import wants_events
 from tailrace_frontend.http.openapi import CREATE, ERRORS, LIMITED
@@ -26,15 +28,6 @@ from tailrace_frontend.services import Services, events_url
 MAX_WAIT_S = 60
 
 router = APIRouter(prefix="/v1/generations", tags=["generations"])
-
-
-class JSONBytesResponse(Response):
-    """JSON, encoded once: no response model copies it."""
-
-    media_type = "application/json"
-
-    def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
-        super().__init__(jsoncodec.dumps(value), status_code, headers)
 
 
 @router.post(
@@ -49,12 +42,21 @@ async def create(request: Request) -> Response:
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
-    chat, options = schemas.parse_create(body, services.settings)
+    async with services.turn(len(body)):
+        response = await _create(request, services, owner, body)
+    if client := _client(request):
+        client.inflight.release(client)  # the request; the response may be a stream
+    return response
+
+
+async def _create(request: Request, services: Services, owner: str, body: bytearray) -> Response:
+    key = _idempotency_key(request.headers.get("idempotency-key"))
+    chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
         services.hub.check_capacity(owner)
-    key = _idempotency_key(request.headers.get("idempotency-key"), body)
-    state, submission = await services.generations.create(owner, chat, options, key)
+    claim = None if key is None else IdempotencyKey(key, canonical)
+    state, submission = await services.generations.create(owner, chat, options, claim)
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
@@ -65,12 +67,16 @@ async def create(request: Request) -> Response:
     return JSONBytesResponse(_whole(services, snapshot), 202, location)
 
 
-def _idempotency_key(key: str | None, body: bytes) -> IdempotencyKey | None:
-    if key is None:
-        return None
-    if not 0 < len(key) <= 255:
+def _idempotency_key(key: str | None) -> str | None:
+    if key is not None and not 0 < len(key) <= 255:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
-    return IdempotencyKey(key, jsoncodec.canonical(body))
+    return key
+
+
+def _client(request: Request) -> ClientConnection | None:
+    """None where the application runs without a server."""
+    client: ClientConnection | None = request.scope.get(SCOPE)
+    return client
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)
@@ -106,7 +112,7 @@ async def get(request: Request, generation_id: str, wait: Annotated[float, Query
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services
     owner = services.callers.identify(request.headers)
-    snapshot = await services.generations.get(_checked(generation_id), owner, wait)
+    snapshot = await services.generations.get(_checked(generation_id), owner, wait, _client(request))
     return JSONBytesResponse(_whole(services, snapshot))
 
 
@@ -126,19 +132,6 @@ async def delete(request: Request, generation_id: str) -> Response:
     owner = services.callers.identify(request.headers)
     await services.generations.delete(_checked(generation_id), owner)
     return JSONBytesResponse({"id": generation_id, "deleted": True})
-
-
-async def read_body(request: Request, limit: int) -> bytes:
-    """Raises RequestTooLarge as soon as more than `limit` bytes are announced or have come."""
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > limit:
-        raise RequestTooLarge(f"The body may have at most {limit} bytes.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise RequestTooLarge(f"The body may have at most {limit} bytes.")
-    return bytes(body)
 
 
 def _checked(generation_id: str) -> str:

@@ -19,15 +19,22 @@ MAX_DEPTH = 100
 """Levels of nesting in a body. A deeper body could exceed the recursion limit of a process that decodes it later."""
 
 
+MAX_MESSAGES = 10_000
+"""Messages in a body. 10,000 of them take 27 ms to check."""
+
+Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
+"""A list of JSON objects. Like each list of a body it is checked up to its first error; each takes 1 KB and 7 µs."""
+
+
 class Message(BaseModel):
     """One message. `content` is text, a list of parts (text, images, …), or null beside tool calls."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
     role: str = Field(min_length=1, max_length=64, examples=["user"])
-    content: str | list[dict[str, Any]] | None = Field(None, examples=["Why is the sky blue?"])
+    content: str | Objects | None = Field(None, examples=["Why is the sky blue?"])
     name: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: Objects | None = None
     tool_call_id: str | None = None
 
 
@@ -60,7 +67,7 @@ class CreateGeneration(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
 
     model: str = Field(min_length=1, max_length=256, examples=["demo"])
-    messages: list[Message] = Field(min_length=1)
+    messages: Annotated[list[Message], Field(fail_fast=True)] = Field(min_length=1, max_length=MAX_MESSAGES)
     temperature: float | None = None
     top_p: float | None = None
     n: int | None = Field(None, ge=1, le=128)
@@ -72,10 +79,10 @@ class CreateGeneration(BaseModel):
     top_logprobs: int | None = None
     logit_bias: dict[str, Any] | None = None
     seed: int | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Field(fail_fast=True)] | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
-    tools: list[dict[str, Any]] | None = None
+    tools: Objects | None = None
     tool_choice: str | dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     response_format: dict[str, Any] | None = None
@@ -144,11 +151,10 @@ class ErrorResponse(BaseModel):
     error: ErrorJson
 
 
-def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
-    """Split a request body into the upstream's request and Tailrace's options.
-
+def decode(body: bytes | bytearray) -> Json:
+    """
     Raises:
-        InvalidBody: the body is invalid; `param` names the field.
+        InvalidBody: the body is not a JSON object, or is nested too deeply.
     """
     try:
         value = jsoncodec.loads(body)
@@ -158,6 +164,16 @@ def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
         raise InvalidBody("The request body is not a JSON object.")
     if _is_deeper_than(MAX_DEPTH, value):
         raise InvalidBody("The request body is nested too deeply.")
+    return value
+
+
+def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
+    """Split a decoded body into the upstream's request and Tailrace's options.
+
+    Raises:
+        InvalidBody: the body is invalid; `param` names the first field that is.
+    """
+    _check_option_names(value.get("tailrace"))
     try:
         checked = CreateGeneration.model_validate(value)
     except ValidationError as error:
@@ -170,6 +186,15 @@ def parse_create(body: bytes, settings: Settings) -> tuple[Json, Options]:
         on_interrupt=options.on_interrupt,
         on_disconnect=options.on_disconnect,
     )
+
+
+def _check_option_names(options: Any) -> None:
+    """pydantic would report each unknown name: 1 KB and 7 µs."""
+    names = options if isinstance(options, dict) else ()
+    for name in names:
+        if name not in TailraceOptions.model_fields:
+            param = f"tailrace.{name[:64]}"
+            raise InvalidBody(f"{param}: there is no such option", param=param)
 
 
 def _is_deeper_than(limit: int, value: Any) -> bool:

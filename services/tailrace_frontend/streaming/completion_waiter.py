@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from tailrace.events import Entry
 from tailrace.log import Position
@@ -13,6 +14,13 @@ from tailrace_frontend.streaming.live_tail import LiveTail
 
 MAX_AGE_S = 2.0
 """The state is read again after so long in any case: the price of a lost message."""
+
+
+class Client(Protocol):
+    """The connection of a client that waits (a `ClientConnection`)."""
+
+    lost: bool
+    on_lost: Callable[[], None] | None
 
 
 class CompletionWaiter:
@@ -58,8 +66,10 @@ class CompletionWaiter:
                         return
 
 
-async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) -> GenerationState:
-    """The state once the generation has ended, or after `seconds`, or when this process stops.
+async def wait_for_completion(
+    hub: Hub, state: GenerationState, seconds: float, client: Client | None = None
+) -> GenerationState:
+    """The state once the generation has ended, or after `seconds`, or when this process stops or the client leaves.
 
     Raises:
         NotFound, Gone: the generation disappeared meanwhile.
@@ -72,7 +82,11 @@ async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) 
     waiter = CompletionWaiter(state.record.owner)
     hub.join(waiter)
     tail = hub.subscribe(waiter, state.record)
+    if client is not None:
+        client.on_lost = waiter.abort
     try:
+        if client is not None and client.lost:  # before it could be reported
+            return state
         while not state.is_final and not waiter.draining:
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
@@ -80,6 +94,8 @@ async def wait_for_completion(hub: Hub, state: GenerationState, seconds: float) 
             await waiter.wait_for_end(tail, min(left, MAX_AGE_S))
             state = await hub.log.state(generation_id)
     finally:
+        if client is not None:
+            client.on_lost = None
         hub.unsubscribe(waiter, generation_id)
         hub.leave(waiter)
     return state

@@ -52,6 +52,15 @@ async def test_get_with_wait_returns_the_current_status_on_timeout(product: Prod
     assert response.value["status"] == "queued"
 
 
+async def test_get_with_wait_gives_its_place_back_when_the_client_leaves(product: Product) -> None:
+    generation_id = await product.api.create()
+    waiting = asyncio.create_task(product.api.get(generation_id, "?wait=60"))
+    await eventually(lambda: has_metric(product.api, "tailrace_readers", 1))
+    waiting.cancel()
+    await eventually(lambda: has_metric(product.api, "tailrace_readers", 0), timeout_s=2)
+    await product.api.delete(generation_id)
+
+
 async def test_get_with_wait_returns_when_the_generation_is_deleted(product: Product) -> None:
     generation_id = await product.api.create()
     waiting = asyncio.create_task(product.api.get(generation_id, "?wait=20"))

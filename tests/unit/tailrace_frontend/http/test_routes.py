@@ -1,15 +1,12 @@
 from typing import Any
 
 import pytest
-from starlette.requests import Request
 
 from support.asgi import Response, ask
 from tailrace import jsoncodec
-from tailrace.errors import RequestTooLarge
 from tailrace.redis import connection
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.http.routes import read_body
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 BODY = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
@@ -30,39 +27,6 @@ def code_of(response: Response) -> tuple[int, str | None]:
     error = response.value["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     return response.status, error["code"]
-
-
-def request(*parts: bytes, length: str | None = None) -> tuple[Request, list[bytes]]:
-    """A request whose body comes in parts, and the parts that were not asked for."""
-    left = list(parts)
-
-    async def receive() -> dict[str, Any]:
-        part = left.pop(0)
-        return {"type": "http.request", "body": part, "more_body": bool(left)}
-
-    headers = [(b"content-length", length.encode("latin-1"))] if length is not None else []
-    return Request({"type": "http", "method": "POST", "headers": headers}, receive), left
-
-
-@pytest.mark.parametrize("parts", [(b"",), (b"12345678",), (b"1234", b"", b"5678"), tuple([b"x"] * 8)])
-async def test_body_up_to_the_limit_is_read_whole(parts: tuple[bytes, ...]) -> None:
-    asked, _ = request(*parts)
-    assert await read_body(asked, 8) == b"".join(parts)
-
-
-async def test_body_that_announces_too_much_is_refused_unread() -> None:
-    asked, left = request(b"x", b"y", length="9")
-    with pytest.raises(RequestTooLarge):
-        await read_body(asked, 8)
-    assert left == [b"x", b"y"]
-
-
-@pytest.mark.parametrize("length", [None, "8", "0", "", "²", "-1", "9x"])
-async def test_body_beyond_the_limit_is_refused_before_it_is_complete(length: str | None) -> None:
-    asked, left = request(b"1234", b"5678", b"9", b"never asked for", length=length)
-    with pytest.raises(RequestTooLarge):
-        await read_body(asked, 8)
-    assert left == [b"never asked for"]
 
 
 async def test_body_that_is_too_large_is_refused_without_redis() -> None:

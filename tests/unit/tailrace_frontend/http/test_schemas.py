@@ -12,7 +12,7 @@ from tailrace.events import Failure, Finish, GenerationRecord, Item, Options, Ti
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
-from tailrace_frontend.http.schemas import MAX_DEPTH, generation_json, parse_create
+from tailrace_frontend.http.schemas import MAX_DEPTH, check_create, decode, generation_json
 
 MESSAGES = [{"role": "user", "content": "Hello?"}]
 SETTINGS = Settings(deadline_s=100, retention_s=200)
@@ -20,7 +20,7 @@ GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 
 
 def parsed(body: Any) -> tuple[dict[str, Any], Options]:
-    return parse_create(body if isinstance(body, bytes) else jsoncodec.dumps(body), SETTINGS)
+    return check_create(decode(body if isinstance(body, bytes) else jsoncodec.dumps(body)), SETTINGS)
 
 
 def body(**fields: Any) -> dict[str, Any]:

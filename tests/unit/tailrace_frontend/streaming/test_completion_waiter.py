@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -116,3 +116,35 @@ async def test_waiter_does_not_wait_for_a_generation_that_has_ended(harness: Hub
     await harness.append(RECORD, ENTRIES[3:])
     state = await harness.log.state(RECORD.id)
     assert await wait_for_completion(harness.hub, state, 60) is state
+
+
+class Client:
+    """Stands for a `ClientConnection`."""
+
+    def __init__(self) -> None:
+        self.lost = False
+        self.on_lost: Callable[[], None] | None = None
+
+    def leave(self) -> None:
+        self.lost = True
+        if self.on_lost:
+            self.on_lost()
+
+
+async def test_waiter_gives_its_place_back_when_its_client_leaves(harness: HubHarness) -> None:
+    client, state = Client(), await harness.log.state(RECORD.id)
+    waiting = asyncio.create_task(wait_for_completion(harness.hub, state, 60, client))
+    await until(lambda: client.on_lost)
+    client.leave()
+    async with asyncio.timeout(1):
+        assert (await waiting).status == "running"
+    assert (harness.hub.count, client.on_lost) == (0, None)
+
+
+async def test_waiter_does_not_wait_for_a_client_that_has_left(harness: HubHarness) -> None:
+    client = Client()
+    client.leave()
+    state = await harness.log.state(RECORD.id)
+    async with asyncio.timeout(1):
+        assert await wait_for_completion(harness.hub, state, 60, client) is state
+    assert harness.hub.count == 0
