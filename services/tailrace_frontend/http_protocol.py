@@ -20,6 +20,9 @@ reading, so that it does not notice when the client leaves.
 """
 
 import asyncio
+import contextlib
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -33,13 +36,16 @@ from tailrace_frontend.inflight import Inflight
 
 MIB = 1024 * 1024
 HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 256
+"""64 KiB of the smallest headers are 10,000: 1 MB and 10 ms each time."""
+
 HEAD_S = 10.0
 BODY_S = 10.0
 """The interval in which `BODY_S * BODY_BYTES_S` of a body must arrive."""
 
 BODY_BYTES_S = 1024
-LINGER_S = 10.0
-"""How long a client may send a body that was answered before it was complete."""
+LINGER_S, LINGER_BYTES = 10.0, 8 * MIB
+"""For how long, and how much, a client may send of a body that was answered before it was complete."""
 
 REFUSED_S, REFUSED_BYTES = 2.0, MIB
 """For how long, and how much, a refused connection is read: a socket that is closed with unread input is reset, and its
@@ -50,6 +56,10 @@ HEAD, BODY, ANSWER, CLOSING = range(4)
 
 class PipelinedRequest(Exception):
     """A request began before the previous one was answered."""
+
+
+class TooManyHeaders(Exception):
+    """A head has more than `MAX_HEADERS`."""
 
 
 class ClientLimits:
@@ -158,6 +168,8 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, PipelinedRequest):
                 self._close_after_response()
+            elif isinstance(error.__context__, TooManyHeaders):
+                self.refuse(HeadTooLarge())
             else:
                 self.refuse(InvalidRequest("Invalid HTTP request received."))
         if request.phase == phase:
@@ -166,6 +178,11 @@ class Protocol(HttpToolsProtocol):
     def _count(self) -> None:
         """After a read: what does the request hold, and is it complete?"""
         request = self._request
+        is_answered = not self._is_answering
+        if request.phase == BODY and is_answered:
+            if request.body - request.seen > LINGER_BYTES:
+                self.transport.abort()
+            return
         is_incomplete = request.phase in (HEAD, BODY)
         if is_incomplete and request.timer is None:
             request.seen = request.body
@@ -173,7 +190,7 @@ class Protocol(HttpToolsProtocol):
             self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
         held = request.framing + request.body
         is_large = is_incomplete or held > HEAD_BYTES
-        is_wanted = request.phase == HEAD or self._is_answering
+        is_wanted = request.phase == HEAD or not is_answered
         if is_large and is_wanted and not self.limits.inflight.hold(self._client_connection, held, self._cut):
             self._cut()
 
@@ -189,6 +206,13 @@ class Protocol(HttpToolsProtocol):
         if self._is_answering:
             raise PipelinedRequest
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._request.phase == BODY:
+            return  # a trailer: it must not become a header of the request
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise TooManyHeaders
 
     def on_headers_complete(self) -> None:
         _check_headers(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
@@ -246,7 +270,14 @@ class Protocol(HttpToolsProtocol):
 
     def _start_write_timer(self) -> None:
         if self._request.write_timer is None:
-            self._request.write_timer = self.loop.call_later(self.limits.write_timeout_s, self.transport.abort)
+            self._request.write_timer = self.loop.call_later(self.limits.write_timeout_s, self._reset)
+
+    def _reset(self) -> None:
+        """Abort, and free the megabytes that the kernel has buffered too: it would offer them for minutes."""
+        with contextlib.suppress(OSError):
+            connection = self.transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _stop_write_timer(self) -> None:
         if self._request.write_timer is not None:
@@ -256,7 +287,7 @@ class Protocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """The client has sent no further request. It may not have taken the last response either."""
         if self.transport.get_write_buffer_size():
-            self.transport.abort()
+            self._reset()
         super().timeout_keep_alive_handler()
 
     # ── responses ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +299,7 @@ class Protocol(HttpToolsProtocol):
             if self.transport.get_write_buffer_size():
                 self._start_write_timer()
         elif self._request.phase == BODY:
+            self._request.seen = self._request.body
             self._start_timer(LINGER_S, self.transport.abort)
         else:
             self.limits.idle[self] = None

@@ -7,6 +7,7 @@ decoder holds the interpreter's lock.
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
@@ -26,6 +27,10 @@ MAX_VALUES = 50_000
 
 STRINGS_PER_VALUE = 2
 """At most: its key and itself."""
+
+SLICE_BYTES = 1024 * 1024
+NO_BACKSLASH = re.compile(rb"[^\\]")
+"""A slice ends after such a byte, so that no escape is cut in two."""
 
 NOT_MARKS = bytes(set(range(256)) - set(b'",[{'))
 
@@ -79,13 +84,21 @@ async def count_values(body: bytes | bytearray) -> int:
     most = await _step(body, lambda: sum(map(body.count, (b",", b"[", b"{"))) + 1)
     if most <= MAX_VALUES:
         return most
-    pairs = await _step(body, lambda: body.replace(b"\\\\", b""))
-    plain = await _step(body, lambda: pairs.replace(b'\\"', b""))
-    marks = await _step(body, lambda: plain.translate(None, NOT_MARKS))
+    marks, start = bytearray(), 0
+    while start < len(body):
+        after = NO_BACKSLASH.search(body, start + SLICE_BYTES - 1)
+        end = after.end() if after else len(body)
+        marks += await _step(body, lambda piece=body[start:end]: _marks(piece))  # type: ignore[misc]
+        start = end
     strings = marks.count(b'"') // 2
     if strings > STRINGS_PER_VALUE * MAX_VALUES:
         return strings // STRINGS_PER_VALUE
     return sum(map(len, marks.split(b'"')[::2])) + 1
+
+
+def _marks(piece: bytes | bytearray) -> bytes | bytearray:
+    """Quotes, commas and opening brackets, without the quotes that are escaped."""
+    return piece.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, NOT_MARKS)
 
 
 async def _step(body: bytes | bytearray, step: Callable[[], T]) -> T:
