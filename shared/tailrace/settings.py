@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(8 * MIB, ge=KIB, description="Maximum bytes of a request body.")
     max_inflight_bytes: int = Field(
-        32 * MIB,
+        24 * MIB,
         ge=MIB,
         description="Bytes of large requests and responses that a frontend holds at once. Beyond it the oldest one is "
         "cut, if it has had 10 s; otherwise the new one gets 503.",

@@ -6,7 +6,7 @@ One frontend serves readers of running generations; attackers and readers are pr
 
 - if it has an end that is not in `ATTACKS`;
 - if a token reaches a reader more than `DELAY_MS` after the upstream has sent it, or a reader is cut;
-- if the frontend's resident memory peaks more than `MEMORY_MB` above what it was;
+- if the frontend's resident memory peaks more than `MEMORY_MB` above what it was before the first attack;
 - if a place for readers stays taken (a stray).
 """
 
@@ -75,6 +75,7 @@ class Scene:
         self.target: list[object] = []
 
         self._readers = 0
+        self._before_mb = 0.0
 
     async def set_up(self, readers: int) -> None:
         port, self._readers = self.stack.ports[0], readers
@@ -86,6 +87,9 @@ class Scene:
         self.target = [port, large, running[0]]
         await self.readers.do("follow", port=port, generation_ids=running, count=readers)
         await asyncio.sleep(SETTLE_S)
+        pid = self.stack.frontends[0].pid
+        _reset_peak(pid)
+        self._before_mb = _peak_mb(pid)
 
     async def _create(self, plan: Plan) -> str:
         status, answer = await ask(self.stack.ports[0], "POST", "/v1/generations", plan.body())
@@ -95,11 +99,11 @@ class Scene:
     async def play(self, name: str, count: int) -> Verdict:
         await self.readers.do("begin")
         pid = self.stack.frontends[0].pid
-        before = _reset_peak(pid)
+        _reset_peak(pid)
         ends = (await self.attack({name: count}))[name]
         await asyncio.sleep(0.5)
         report = await self.readers.do("report")
-        grown_mb = _peak_mb(pid) - before
+        grown_mb = _peak_mb(pid) - self._before_mb
         return Verdict(name, ends, grown_mb=grown_mb, strays=await self.count_strays(), **report)
 
     async def attack(self, counts: dict[str, int]) -> dict[str, dict[str, int]]:
@@ -113,10 +117,9 @@ class Scene:
         return int(float(text.decode().partition("\ntailrace_readers ")[2].split()[0])) - self._readers
 
 
-def _reset_peak(pid: int) -> float:
-    """Resident memory now, MB; its peak is measured from here on."""
+def _reset_peak(pid: int) -> None:
+    """Measure the peak of resident memory from now on."""
     Path(f"/proc/{pid}/clear_refs").write_text("5")
-    return _peak_mb(pid)
 
 
 def _peak_mb(pid: int) -> float:
