@@ -32,13 +32,22 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from tailrace import jsoncodec
 from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, TailraceError, Unavailable
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend.client_limits import (
+    ANSWER,
+    BODY,
+    CLOSING,
+    HEAD,
+    MAX_HEADERS,
+    ClientLimits,
+    PipelinedRequest,
+    ReceivedRequest,
+    TooManyHeaders,
+    check_head,
+)
 from tailrace_frontend.inflight import Inflight
 
 MIB = 1024 * 1024
 HEAD_BYTES = 64 * 1024
-MAX_HEADERS = 256
-"""64 KiB of the smallest headers are 10,000: 1 MB and 10 ms each time."""
-
 HEAD_S = 10.0
 BODY_S = 10.0
 """The interval in which `BODY_S * BODY_BYTES_S` of a body must arrive."""
@@ -51,53 +60,6 @@ REFUSED_S, REFUSED_BYTES = 2.0, MIB
 """For how long, and how much, a refused connection is read: a socket that is closed with unread input is reset, and its
 client may lose the response."""
 
-HEAD, BODY, ANSWER, CLOSING = range(4)
-
-
-class PipelinedRequest(Exception):
-    """A request began before the previous one was answered."""
-
-
-class TooManyHeaders(Exception):
-    """A head has more than `MAX_HEADERS`."""
-
-
-class ClientLimits:
-    """What the connections of a process share."""
-
-    def __init__(self, max_connections: int, write_timeout_s: float, inflight: Inflight) -> None:
-        self.max_connections = max_connections
-        self.write_timeout_s = write_timeout_s
-        self.inflight = inflight
-        self.idle: dict[HttpToolsProtocol, None] = {}
-        """Connections that wait for a request head. The first has waited longest."""
-
-    def make_room(self, connections: int) -> bool:
-        """Whether so many connections may be open. One too many closes the one that has been idle for longest."""
-        if connections <= self.max_connections:
-            return True
-        idle = next(iter(self.idle), None)
-        if idle is not None:
-            del self.idle[idle]
-            idle.transport.abort()
-        return idle is not None
-
-
-class _Request:
-    """The request that a connection receives, and the timers of the connection.
-
-    `body`: bytes of its body so far; `seen`: how many there were when its progress was last checked. `framing`: bytes
-    of its head, then of what is around the body.
-    """
-
-    __slots__ = ("body", "framing", "phase", "seen", "timer", "write_timer")
-
-    def __init__(self) -> None:
-        self.phase = HEAD
-        self.body = self.seen = self.framing = 0
-        self.timer: asyncio.TimerHandle | None = None
-        self.write_timer: asyncio.TimerHandle | None = None
-
 
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol, with limits, and with a `ClientConnection` in the scope of each request."""
@@ -105,7 +67,7 @@ class Protocol(HttpToolsProtocol):
     limits: ClassVar = ClientLimits(10_000, 30.0, Inflight(32 * MIB))
 
     _client_connection: ClientConnection
-    _request: _Request  # (one object for all of it: an instance with more than 30 attributes costs 1.2 KB)
+    _request: ReceivedRequest  # (one object for all of it: an instance with more than 30 attributes costs 1.2 KB)
 
     @classmethod
     def with_limits(cls, limits: ClientLimits) -> "type[Protocol]":
@@ -117,7 +79,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._client_connection = ClientConnection(transport, self.flow, self.limits.inflight)
-        self._request = _Request()
+        self._request = ReceivedRequest()
         if not self.limits.make_room(len(self.connections)):
             # Without a response: an `EventSource` reconnects after a lost connection, and never after a 503.
             return transport.abort()
@@ -215,7 +177,7 @@ class Protocol(HttpToolsProtocol):
             raise TooManyHeaders
 
     def on_headers_complete(self) -> None:
-        _check_headers(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
+        check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
         self._stop_timer()
         self.limits.idle.pop(self, None)
         scope: Any = self.scope
@@ -334,21 +296,3 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
         self.transport.write_eof()
         return self._start_timer(REFUSED_S, self.transport.abort)
-
-
-def _check_headers(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]]) -> None:
-    """What the parser does not check: RFC 9112, sections 3.2 (one Host) and 6.1 (no chunks in HTTP/1.0).
-
-    The body of a request that asks for an upgrade is not parsed: its bytes would be taken for the next request.
-
-    Raises:
-        ValueError
-    """
-    names = [name for name, _ in headers]
-    if version == "1.0":
-        if b"transfer-encoding" in names:
-            raise ValueError("Transfer-Encoding in HTTP/1.0")
-    elif names.count(b"host") != 1:
-        raise ValueError("not one Host")
-    if upgrades and (b"content-length" in names or b"transfer-encoding" in names):
-        raise ValueError("a body beside an upgrade")

@@ -14,7 +14,8 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.rlimits import available_files, raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.http_protocol import HEAD_BYTES, ClientLimits, Protocol
+from tailrace_frontend.client_limits import ClientLimits
+from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
 from tailrace_frontend.inflight import Inflight
 
 logger = logging.getLogger(__name__)

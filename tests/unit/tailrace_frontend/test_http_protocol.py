@@ -16,7 +16,8 @@ from support.hub_harness import until
 from tailrace_demo.server import Server
 from tailrace_frontend import http_protocol, inflight
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
-from tailrace_frontend.http_protocol import HEAD_BYTES, MAX_HEADERS, ClientLimits, Protocol
+from tailrace_frontend.client_limits import MAX_HEADERS, ClientLimits
+from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
 from tailrace_frontend.inflight import Inflight
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
