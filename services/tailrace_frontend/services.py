@@ -12,6 +12,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.settings import Settings
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
@@ -81,9 +82,9 @@ class Services:
         await self.queue.server.close()
 
 
-def events_url(services: Services, state: GenerationState) -> str:
-    """Where a browser's `EventSource` reads this log; the ticket lives as long as the log may."""
+def events_url(services: Services, state: GenerationState, caller: ApiKey) -> str:
+    """Where a browser's `EventSource` reads this log. The ticket lives as long as the log may, and as the key does."""
     options = state.record.options
     expires = state.record.created // 1000 + options.deadline_s + options.retention_s + 60
-    ticket = services.callers.ticket(state.record.id, state.record.owner, expires)
+    ticket = services.callers.ticket(state.record.id, caller, expires)
     return f"/v1/generations/{state.record.id}/events" + (f"?ticket={ticket}" if ticket else "")

@@ -34,7 +34,8 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Callers as `name:key,name:key`, or `@/path/to/file` (one per line, re-read when it "
-        "changes). Empty: open mode, loopback only.",
+        "changes). A caller may have several keys; `name:key;expires=2027-01-31T00:00:00Z` is refused from then on. "
+        "Empty: open mode, loopback only.",
     )
     ticket_secret: SecretStr = Field(
         SecretStr(""),

@@ -18,6 +18,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
 from tailrace_cli.embedded import EmbeddedServer
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.stream_connection import StreamConnection
@@ -63,7 +64,8 @@ class Product:
         client, wire = Client(), WIRE_FORMATS["native"]
         client.stream = StreamConnection(
             self.hub, wire, wire.bind(record, REQUEST), await self.log.state(record.id), None,
-            headers=HEADERS, client=client.connection, send=client.send, may_read=lambda _: True,
+            headers=HEADERS, client=client.connection, send=client.send,
+            caller=ApiKey(record.owner, b""), may_read=lambda _: True,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(client.stream.run()))
         self.clients.append(client)

@@ -19,6 +19,7 @@ from tailrace.log.codec import pack, to_row
 from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import ClientConnection
 from tailrace_frontend.inflight import Inflight
 from tailrace_frontend.streaming.hub import Hub
@@ -279,7 +280,8 @@ class HubHarness:
         client, chosen = client or Client(), WIRE_FORMATS[wire]
         client.stream = StreamConnection(
             self.hub, chosen, chosen.bind(record, REQUEST), await self.log.state(record.id), after,
-            headers=HEADERS, client=client.connection, send=client.send, may_read=self.valid_owners.__contains__,
+            headers=HEADERS, client=client.connection, send=client.send, caller=ApiKey(record.owner, b""),
+            may_read=lambda key: key.owner in self.valid_owners,
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(client.stream.run()))
         await until(lambda: client.messages)

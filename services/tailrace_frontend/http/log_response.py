@@ -4,6 +4,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace.log.state import GenerationState
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.http.stream_endpoint import send_log
 from tailrace_frontend.services import Services
 
@@ -17,12 +18,13 @@ class LogResponse(Response):
     was taken while the generation was created.
     """
 
-    def __init__(self, services: Services, state: GenerationState, headers: dict[str, str]) -> None:
+    def __init__(self, services: Services, state: GenerationState, caller: ApiKey, headers: dict[str, str]) -> None:
         self.status_code = 200
         self.background = None
         self.body = b""
         self._services = services
         self._state = state
+        self._caller = caller
         self.init_headers(headers)
 
     async def __call__(self, scope: Scope, _: Receive, send: Send) -> None:
@@ -31,4 +33,4 @@ class LogResponse(Response):
             for name, value in self.raw_headers
             if name in CREATED_HEADERS or name.startswith(b"access-control-")
         ]
-        await send_log(self._services, self._state, extra, scope, send)
+        await send_log(self._services, self._state, self._caller, extra, scope, send)

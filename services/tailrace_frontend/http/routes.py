@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tailrace.errors import InvalidRequest, NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
@@ -40,31 +41,31 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
-    owner = services.callers.identify(request.headers)
+    caller = services.callers.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
     async with services.turn(len(body)):
-        response = await _create(request, services, owner, body)
+        response = await _create(request, services, caller, body)
     if client := _client(request):
         client.inflight.release(client)  # the request; the response may be a stream
     return response
 
 
-async def _create(request: Request, services: Services, owner: str, body: bytearray) -> Response:
+async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
     key = _idempotency_key(request.headers.get("idempotency-key"))
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
-        services.hub.check_capacity(owner)
+        services.hub.check_capacity(caller.owner)
     claim = None if key is None else IdempotencyKey(key, canonical)
-    state, submission = await services.generations.create(owner, chat, options, claim)
+    state, submission = await services.generations.create(caller.owner, chat, options, claim)
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
-        return LogResponse(services, state, location)
+        return LogResponse(services, state, caller, location)
     if submission is None:
-        return JSONBytesResponse(_whole(services, await services.generations.snapshot(state)), 202, location)
+        return JSONBytesResponse(_whole(services, caller, await services.generations.snapshot(state)), 202, location)
     snapshot = Snapshot(state, chat, [], None, *submission)
-    return JSONBytesResponse(_whole(services, snapshot), 202, location)
+    return JSONBytesResponse(_whole(services, caller, snapshot), 202, location)
 
 
 def _idempotency_key(key: str | None) -> str | None:
@@ -87,11 +88,11 @@ async def list_generations(
 ) -> Response:
     """The caller's generations that are still kept, newest first."""
     services: Services = request.app.state.services
-    owner = services.callers.identify(request.headers)
+    caller = services.callers.identify(request.headers)
     if after is not None:
         after = _checked(after)
-    found, has_more = await services.generations.list(owner, limit, after)
-    data = [schemas.generation_json(state, events_url(services, state)) for state in found]
+    found, has_more = await services.generations.list(caller.owner, limit, after)
+    data = [schemas.generation_json(state, events_url(services, state, caller)) for state in found]
     return JSONBytesResponse(
         {
             "object": "list",
@@ -111,26 +112,26 @@ async def list_generations(
 async def get(request: Request, generation_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services
-    owner = services.callers.identify(request.headers)
-    snapshot = await services.generations.get(_checked(generation_id), owner, wait, _client(request))
-    return JSONBytesResponse(_whole(services, snapshot))
+    caller = services.callers.identify(request.headers)
+    snapshot = await services.generations.get(_checked(generation_id), caller.owner, wait, _client(request))
+    return JSONBytesResponse(_whole(services, caller, snapshot))
 
 
 @router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
-    owner = services.callers.identify(request.headers)
-    snapshot = await services.generations.cancel(_checked(generation_id), owner)
-    return JSONBytesResponse(_whole(services, snapshot))
+    caller = services.callers.identify(request.headers)
+    snapshot = await services.generations.cancel(_checked(generation_id), caller.owner)
+    return JSONBytesResponse(_whole(services, caller, snapshot))
 
 
 @router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services
-    owner = services.callers.identify(request.headers)
-    await services.generations.delete(_checked(generation_id), owner)
+    caller = services.callers.identify(request.headers)
+    await services.generations.delete(_checked(generation_id), caller.owner)
     return JSONBytesResponse({"id": generation_id, "deleted": True})
 
 
@@ -140,11 +141,11 @@ def _checked(generation_id: str) -> str:
     return generation_id
 
 
-def _whole(services: Services, snapshot: Snapshot) -> Json:
+def _whole(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
     """A generation as JSON, with its request and its output."""
     state, request, output, done, position, workers = snapshot
     known: Json = {"queue_position": position}
     if workers is not None:
         known["worker_running"] = workers > 0
-    url = events_url(services, state)
+    url = events_url(services, state, caller)
     return schemas.generation_json(state, url, request=request, output=output, done=done, **known)

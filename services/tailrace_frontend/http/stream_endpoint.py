@@ -19,6 +19,7 @@ from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
 from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
 from tailrace_frontend.http.negotiation import native_format, wants_events
@@ -45,14 +46,16 @@ async def answer_events(services: Services, generation_id: str, scope: Scope, se
         await stream.run()
 
 
-async def send_log(services: Services, state: GenerationState, extra: RawHeaders, scope: Scope, send: Send) -> None:
+async def send_log(
+    services: Services, state: GenerationState, caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send
+) -> None:
     """Send a log from its beginning, in the native format; `extra`: more response headers.
 
     Where the last place was taken meanwhile, the client gets a retry hint.
     """
     wire = WIRE_FORMATS["native"]
     try:
-        stream = await _connect(services, wire, state, None, extra, scope, send)
+        stream = await _connect(services, wire, state, None, caller, extra, scope, send)
     except RateLimited as error:
         await send_retry_stream(services, error, wire, extra, send)
     else:
@@ -82,11 +85,11 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
     wire = native_format(accept)
     allowed = cors.headers_for(headers.get("origin"), services.settings.origins)
     try:
-        state, cursor = await _find(services, generation_id, headers, scope["query_string"])
+        caller, state, cursor = await _find(services, generation_id, headers, scope["query_string"])
         if state.is_final and cursor == state.position:
             await _respond(send, 204, allowed)
             return None
-        return await _connect(services, wire, state, cursor, allowed, scope, send)
+        return await _connect(services, wire, state, cursor, caller, allowed, scope, send)
     except TailraceError as error:
         await _refuse(services, error, wire if wants_events(accept) else None, allowed, send)
         return None
@@ -94,23 +97,23 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
 
 async def _find(
     services: Services, generation_id: str, headers: Headers, query_string: bytes
-) -> tuple[GenerationState, EntryId | None]:
-    """The generation's state and the request's cursor.
+) -> tuple[ApiKey, GenerationState, EntryId | None]:
+    """The key of the request or of its ticket, the generation's state and the request's cursor.
 
     Raises:
         TailraceError: the request is refused, or Redis did not answer.
     """
     query = dict(parse_qsl(query_string.decode("latin-1")))
-    owner = _owner(services, generation_id, headers, query.get("ticket"))
+    caller = _caller(services, generation_id, headers, query.get("ticket"))
     cursor = parse_cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
     if not is_generation_id(generation_id):
         raise NotFound
     if services.hub.draining:
         raise Unavailable("This frontend is stopping.")
-    state = await _state(services, generation_id, owner)
+    state = await _state(services, generation_id, caller.owner)
     if cursor is not None:
         services.metrics.resumed.inc()
-    return state, cursor
+    return caller, state, cursor
 
 
 async def _state(services: Services, generation_id: str, owner: str) -> GenerationState:
@@ -132,8 +135,8 @@ async def _state(services: Services, generation_id: str, owner: str) -> Generati
 
 
 async def _connect(
-    services: Services, wire: WireFormat, state: GenerationState, cursor: EntryId | None, extra: RawHeaders,
-    scope: Scope, send: Send,
+    services: Services, wire: WireFormat, state: GenerationState, cursor: EntryId | None, caller: ApiKey,
+    extra: RawHeaders, scope: Scope, send: Send,
 ) -> StreamConnection:  # fmt: skip
     """An admitted connection.
 
@@ -143,20 +146,28 @@ async def _connect(
     request = await services.log.request(state.record.id) if wire.needs_request else None
     stream = StreamConnection(
         services.hub, wire, wire.bind(state.record, request), state, cursor,
-        headers=stream_headers(wire, extra), client=scope[SCOPE], send=send, may_read=services.callers.may_read,
+        headers=stream_headers(wire, extra), client=scope[SCOPE], send=send, caller=caller,
+        may_read=services.callers.may_read,
     )  # fmt: skip
     services.metrics.streams.inc()
     return stream
 
 
-def _owner(services: Services, generation_id: str, headers: Headers, ticket: str | None) -> str:
-    """The caller's name, by key or by ticket.
+def _caller(services: Services, generation_id: str, headers: Headers, ticket: str | None) -> ApiKey:
+    """The key that the request was sent with, or for which its ticket was issued.
+
+    A ticket is sent as `Authorization: Ticket …`, or in the query by a client that cannot send headers.
 
     Raises:
         TailraceError: as `Callers.identify` and `Callers.redeem`.
     """
     callers = services.callers
-    if ticket is not None and not callers.are_open and "authorization" not in headers:
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "ticket":
+        ticket = given.strip()
+    elif scheme:
+        ticket = None
+    if ticket is not None and not callers.are_open:
         return callers.redeem(ticket, generation_id)
     return callers.identify(headers)
 

@@ -26,6 +26,7 @@ from starlette.types import Send
 from tailrace.ids import EntryId
 from tailrace.log.state import GenerationState
 from tailrace.wire import Encode, WireFormat
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import ClientConnection
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
@@ -43,16 +44,17 @@ class StreamConnection:
     """
 
     __slots__ = (
-        "_authorized_until", "_blocked_since", "_client", "_draining", "_headers", "_hub", "_may_read", "_send",
-        "_waiter", "_written_at", "cursor", "is_idle", "owner",
+        "_authorized_until", "_blocked_since", "_caller", "_client", "_draining", "_headers", "_hub", "_may_read",
+        "_send", "_waiter", "_written_at", "cursor", "is_idle", "owner",
     )  # fmt: skip
 
     def __init__(
         self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None, *,
-        headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, may_read: Callable[[str], bool],
+        headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, caller: ApiKey,
+        may_read: Callable[[ApiKey], bool],
     ) -> None:  # fmt: skip
-        """`after`: as for `LogCursor`. `may_read`: whether a caller's key is still valid; asked once a keep-alive
-        interval.
+        """`after`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked twice in each
+        keep-alive interval, so that a withdrawn key, which takes up to 2 s to be read, ends its streams within one.
 
         Raises:
             RateLimited: as `Hub.join`.
@@ -62,12 +64,13 @@ class StreamConnection:
         self._headers = headers
         self._client = client
         self._send = send
+        self._caller = caller
         self._may_read = may_read
         self.is_idle = False
         self._draining = False
         self._blocked_since: float | None = None
         self._written_at = time.monotonic()
-        self._authorized_until = self._written_at + hub.settings.keepalive_s
+        self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
         hub.join(self)
         self.cursor = LogCursor(hub, wire, encode, state, after, self)
 
@@ -139,8 +142,8 @@ class StreamConnection:
         """The hub's clock, `time.monotonic()`."""
         settings = self._hub.settings
         if now >= self._authorized_until:
-            self._authorized_until = now + settings.keepalive_s
-            if not self._may_read(self.owner):
+            self._authorized_until = now + settings.keepalive_s / 2
+            if not self._may_read(self._caller):
                 return self.abort()
         if self._blocked_since is not None:
             if now - self._blocked_since > settings.client_write_timeout_s:

@@ -1,5 +1,7 @@
 """Authorization and origins: API keys, tickets, hosts, CORS."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -90,6 +92,51 @@ async def test_reader_whose_key_is_withdrawn_is_cut(product: Product) -> None:
         stream.cut()
         assert (await anna.get(generation_id)).refusal == (401, "invalid_api_key")
         assert (await Api(product.http, frontend.url, "ben-key-22").get(generation_id)).refusal == (404, "not_found")
+
+
+async def test_rotated_key_ends_its_streams_and_tickets_within_a_keepalive_interval(product: Product) -> None:
+    """The caller keeps its name: the streams and tickets of its new key go on."""
+    file, keepalive_s = product.stack.root / "rotated-keys", 6.0
+    file.write_text("anna:anna-key-1\nanna:anna-key-2\n")
+    settings = {"api_keys": f"@{file}", "ticket_secret": "0123456789abcdef", "keepalive_s": str(keepalive_s)}
+    async with product.frontend(**settings) as frontend:
+        old, new = (Api(product.http, frontend.url, f"anna-key-{i}") for i in (1, 2))
+        generation_id = await old.create()
+        urls = [(await api.get(generation_id)).value["events_url"] for api in (old, new)]
+        by_ticket = [await Api(product.http, frontend.url).stream(generation_id, query=_query(url)) for url in urls]
+        streams = [await old.stream(generation_id), *by_ticket]
+        for stream in streams:
+            await stream.until("created")
+        file.write_text("anna:anna-key-2\n")
+        async with asyncio.timeout(keepalive_s):
+            for stream in streams[:2]:
+                with pytest.raises(aiohttp.ClientPayloadError):
+                    await stream.rest()
+        for url, status in zip(urls, (401, 200), strict=True):
+            response = await product.http.get(frontend.url + url)
+            assert response.status == status
+            response.close()
+        await new.cancel(generation_id)
+        await streams[2].rest()
+        assert streams[2].kinds == ["created", "done"]
+        for stream in streams[:2]:
+            stream.cut()
+
+
+def _query(url: str) -> str:
+    return "?" + url.partition("?")[2]
+
+
+async def test_ticket_in_a_header_reads_its_stream(product: Product) -> None:
+    generation_id = await product.completed("Hello", api=product.anna)
+    url = (await product.anna.get(generation_id)).value["events_url"]
+    path, _, ticket = url.partition("?ticket=")
+    headers = {"Accept": "text/event-stream", "Authorization": f"Ticket {ticket}"}
+    response = await product.stranger.request("GET", path, headers=headers)
+    assert streamed_text(Parser().feed(response.body)) == "Hello"
+    another = await product.anna.create()
+    refused = await product.stranger.request("GET", f"/v1/generations/{another}/events", headers=headers)
+    assert refused.refusal == (401, "invalid_api_key")
 
 
 async def test_open_mode_refuses_other_hosts_and_other_origins(product: Product) -> None:

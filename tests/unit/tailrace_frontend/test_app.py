@@ -88,9 +88,12 @@ async def test_stream_needs_a_key_or_a_ticket_where_there_are_keys() -> None:
     guarded = frontend(**KEYS)
     assert is_error(await ask(guarded, "GET", PATH), 401, "invalid_api_key")
     assert is_error(await ask(guarded, "GET", PATH, query="ticket=anna~1~x"), 401, "invalid_api_key")
-    ticket = guarded.services.callers.ticket(GENERATION, "anna", 10**11)
+    ticket = guarded.services.callers.ticket(GENERATION, guarded.services.callers.identify(ANNA), 10**11)
     assert (await ask(guarded, "GET", PATH, query=f"ticket={ticket}")).status == 503
     assert (await ask(guarded, "GET", PATH, headers=ANNA)).status == 503
+    assert (await ask(guarded, "GET", PATH, headers={"authorization": f"Ticket {ticket}"})).status == 503
+    forged = await ask(guarded, "GET", PATH, headers={"authorization": "Ticket anna~1~x"}, query=f"ticket={ticket}")
+    assert is_error(forged, 401, "invalid_api_key")
     wrong_key = await ask(guarded, "GET", PATH, headers={"authorization": "Bearer x"}, query=f"ticket={ticket}")
     assert is_error(wrong_key, 401, "invalid_api_key")
 
@@ -107,8 +110,10 @@ async def test_stream_needs_a_key_or_a_ticket_where_there_are_keys() -> None:
 )
 async def test_ticket_opens_no_other_route(method: str, path: str) -> None:
     guarded = frontend(**KEYS)
-    ticket = guarded.services.callers.ticket(GENERATION, "anna", 10**11)
+    ticket = guarded.services.callers.ticket(GENERATION, guarded.services.callers.identify(ANNA), 10**11)
     assert is_error(await ask(guarded, method, path, query=f"ticket={ticket}"), 401, "invalid_api_key")
+    in_header = {"authorization": f"Ticket {ticket}"}
+    assert is_error(await ask(guarded, method, path, headers=in_header), 401, "invalid_api_key")
 
 
 async def test_server_without_keys_refuses_other_hosts_and_origins() -> None:

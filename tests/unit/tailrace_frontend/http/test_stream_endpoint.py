@@ -11,6 +11,7 @@ from tailrace.errors import InvalidCursor
 from tailrace.ids import EntryId
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace_frontend.callers import OPEN_KEY
 from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import stream_endpoint
 from tailrace_frontend.http.stream_endpoint import answer_events, parse_cursor, send_log, stream_headers
@@ -147,7 +148,7 @@ async def test_get_beyond_the_limit_is_a_retry_hint_to_clients_of_event_streams(
 async def test_post_sends_the_log_from_its_beginning_with_its_headers(frontend: FrontendHarness) -> None:
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, LOCATION, frontend.scope(client), client.send)
+    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
     assert client.start["headers"] == stream_headers(WIRE_FORMATS["native"], LOCATION)
     assert client.kinds[0] == "created"
     assert client.completed
@@ -159,7 +160,7 @@ async def test_post_beyond_the_limit_is_a_retry_hint_with_its_headers(frontend: 
     await frontend.connect(RECORD)
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, LOCATION, frontend.scope(client), client.send)
+    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
     assert client.start["status"] == 200
     assert LOCATION[0] in client.start["headers"]
     assert client.body.startswith(b"retry: ")
