@@ -2,7 +2,7 @@
 
 A creation costs four sequential trips to Redis, whether or not it has an Idempotency-Key:
 
-    1. queue   the load, and the key's claim
+    1. queue   the load, the charge of the caller's rate, and the key's claim
     2. log     add to the index of the unfinished, `create`; two trips where the request is large
     3. queue   `submit`, count the workers
     4. log     the state once more: accepted means that the server still has it
@@ -69,25 +69,32 @@ class Generations:
         self._reads = asyncio.Semaphore(READS)
 
     async def create(
-        self, owner: str, request: Json, options: Options, key: IdempotencyKey | None = None
+        self,
+        owner: str,
+        request: Json,
+        options: Options,
+        key: IdempotencyKey | None = None,
+        body_bytes: int = 0,
     ) -> tuple[GenerationState, Submission | None]:
         """Accept a generation: stored, and waiting for a worker. A repeat with the same key is the same generation.
 
         The submission is None where the generation does not wait any more: a late repeat.
 
         Raises:
+            ModelNotFound: the owner may not use the model.
             RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use.
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
-        generation_id = await self._admit(owner, options, key)
+        self._admission.check_model(owner, request["model"])
+        generation_id = await self._admit(owner, options, key, body_bytes)
         record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
         job_id = new_token()
         submission = None
         try:
             created, waiting_under = await self._log.create(record, request, job_id)
             if waiting_under is not None:
-                submission = await self._submit(record, created, waiting_under)
+                submission = await self._submit(record, created, waiting_under, body_bytes)
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
             if await self._log.discard(generation_id, job_id) is Outcome.OK:
@@ -96,30 +103,30 @@ class Generations:
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None
 
-    async def _submit(self, record: GenerationRecord, created: int, job_id: str) -> Submission:
+    async def _submit(self, record: GenerationRecord, created: int, job_id: str, body_bytes: int) -> Submission:
         """Submit, or discard the generation if the queue's server is away: otherwise a sweeper would have it run, and
         its caller has been refused. (Where only the reply was lost and a worker runs the job, the run goes on.)"""
         try:
-            return await self._queue.submit(record, created, job_id)
+            return await self._queue.submit(record, created, job_id, body_bytes)
         except RedisUnavailable:
             with contextlib.suppress(RedisUnavailable):
                 await self._log.discard(record.id, job_id)
             raise
 
-    async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None) -> str:
+    async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None, body_bytes: int) -> str:
         """The id to create: a fresh one, or the one that the key stands for."""
-        generation_id = new_generation_id()
+        generation_id, charge = new_generation_id(), self._admission.charge(body_bytes)
         if key is None:
-            load = await self._queue.load(owner)
+            load = await self._queue.load(owner, charge=charge)
         else:
             claim = Claim.of(generation_id, key.body)
             life_s = self._settings.deadline_s + 2 * options.retention_s
-            load = await self._queue.load(owner, key.key, claim, life_s)
+            load = await self._queue.load(owner, key.key, claim, life_s, charge)
             claimed = claim.held_by(load.claimed)
             if claimed != generation_id and await self._log.positions([claimed]) != [None]:
                 return claimed
             generation_id = claimed
-        await self._admission.admit(owner, load)
+        await self._admission.admit(owner, load, body_bytes)
         return generation_id
 
     async def get(self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None) -> Snapshot:

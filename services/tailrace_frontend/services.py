@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
@@ -16,6 +17,7 @@ from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
+from tailrace_frontend.rate_limits import RateLimits, units
 from tailrace_frontend.streaming.hub import Hub
 
 KEPT_BYTES = 32 * 1024 * 1024
@@ -31,6 +33,7 @@ class Services:
         settings.check_frontend()
         self.settings = settings
         self.callers = Callers(settings)
+        self.rate_limits = RateLimits(settings)
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
         self.hub = Hub(settings, self.log)
@@ -50,6 +53,19 @@ class Services:
     def turn(self, body_bytes: int) -> AbstractAsyncContextManager[Any]:
         """Parsing a body takes several times its size in memory, so large ones are handled one at a time."""
         return self._large_bodies if body_bytes > TURN_BYTES else nullcontext()
+
+    async def identify(self, headers: Mapping[str, str]) -> ApiKey:
+        """The key of a request, which is counted.
+
+        Raises:
+            Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
+            RateLimited: the caller sends too many requests.
+        """
+        caller = self.callers.identify(headers)
+        announced = headers.get("content-length", "0")
+        body_bytes = min(int(announced), self.settings.max_body_bytes) if announced.isdecimal() else 0
+        await self.rate_limits.charge_request(caller.owner, units(body_bytes))
+        return caller
 
     async def start(self) -> None:
         self.hub.start()

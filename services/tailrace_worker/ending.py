@@ -5,6 +5,7 @@ Rows that the server has lost meanwhile are sent again first. A server that sync
 again (`tailrace.lifecycle.confirmation`).
 """
 
+import asyncio
 import logging
 import time
 
@@ -62,8 +63,14 @@ class Ending:
         last_seq, _, extra = self._final
         end_id = EntryId(writer.epoch, writer.output.last_seq)
         return WrittenEnd(
-            end_id, last_seq, writer.state, writer.request, writer.rows, done, extra, self._sent_at, may_fence=False
-        )
+            end_id, last_seq, writer.state, writer.request, writer.rows, done, extra, self._sent_at,
+            may_fence=False, output_bytes=self._output_bytes,
+        )  # fmt: skip
+
+    @property
+    def _output_bytes(self) -> int:
+        """What the output takes in Redis: once as rows, once in `done`."""
+        return 2 * self._writer.stored_bytes
 
     async def _write(self) -> AppendResult:
         """Write `done` onto the seq that was folded. Rows that the server has lost since are sent again first.
@@ -88,8 +95,12 @@ class Ending:
     async def _finalize(self) -> None:
         """Run what follows the end. Where a server is away, or refuses it, a sweeper does, and the end is confirmed all
         the same: the queue's server may be away while the log's server loses it."""
+        state = self._writer.state
         try:
-            await finalize(self._log, self._queue, self._writer.state)
+            await asyncio.gather(
+                self._queue.index.record_output(state.record, self._output_bytes),
+                finalize(self._log, self._queue, state),
+            )
         except (Unavailable, RedisRefused) as error:
             logger.warning("%s: a sweeper will finalize the end: %s", self._writer.generation_id, error)
 

@@ -58,6 +58,7 @@ class Writer:
         self.rows = list(grant.rows)
         self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
         self.output_bytes = 0
+        self._earlier_bytes = sum(row.size for row in self.rows)
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
         self._wake = wake
         self._pending: list[tuple[Event, Extra]] = []
@@ -65,6 +66,11 @@ class Writer:
         self._flushed: asyncio.Future[None] | None = None
         self._pending_bytes = self._in_flight_bytes = 0
         self._room: asyncio.Future[None] | None = None
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all attempts' output, as rows."""
+        return self._earlier_bytes + self.output_bytes
 
     def add(self, event: Event, extra: Extra = NO_EXTRA) -> None:
         """Add an event; it is sent with the appender's next pipeline."""

@@ -13,9 +13,12 @@
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
     ├── NotFound                     404  not_found
+    │   └── ModelNotFound            404  model_not_found
     ├── Gone                         410  deleted | expired | lost
     ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
+    │   │   ├── ConcurrencyLimited   429  concurrency_limit_exceeded
+    │   │   └── StorageLimited       429  storage_limit_exceeded
     │   └── Unavailable              503  unavailable
     │       ├── RedisUnavailable     503  unavailable
     │       └── RedisFull            503  unavailable
@@ -146,6 +149,12 @@ class NotFound(TailraceError):
     code = "not_found"
 
 
+class ModelNotFound(NotFound):
+    """The model does not exist, or you do not have access to it."""
+
+    code = "model_not_found"
+
+
 class Gone(TailraceError):
     """This generation is no longer stored.
 
@@ -177,6 +186,21 @@ class RateLimited(RetryableError):
     status = 429
     type = "rate_limit_exceeded"
     code = "rate_limit_exceeded"
+
+
+class ConcurrencyLimited(RateLimited):
+    """The caller has too much under way. Retry after a moment."""
+
+    code = "concurrency_limit_exceeded"
+
+
+class StorageLimited(RateLimited):
+    """Too much is stored for the caller. Delete generations, or retry once some have expired."""
+
+    code = "storage_limit_exceeded"
+
+    def __init__(self, message: str | None = None, *, retry_after: int = 60, detail: str = "") -> None:
+        super().__init__(message, retry_after=retry_after, detail=detail)
 
 
 class Unavailable(RetryableError):

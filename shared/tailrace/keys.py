@@ -16,6 +16,10 @@
     tailrace:owner:<owner>:generations     zset    submit           list             trimmed by age on each create
     tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
+    tailrace:owner:<owner>:stored          hash    submit, worker   admission        bytes by id; an id leaves after its
+                                                                                     retention
+    tailrace:owner:<owner>:stored_until    zset    submit, worker   admission        the same ids, by expiry
+    tailrace:owner:<owner>:rate            string  Queue.load       Queue.load       until its requests are paid for
     tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
@@ -84,6 +88,18 @@ def owned(owner: str) -> str:
 
 def unfinished_of(owner: str) -> str:
     return f"tailrace:owner:{owner}:unfinished"
+
+
+def stored(owner: str) -> str:
+    return f"tailrace:owner:{owner}:stored"
+
+
+def stored_until(owner: str) -> str:
+    return f"tailrace:owner:{owner}:stored_until"
+
+
+def rate(owner: str) -> str:
+    return f"tailrace:owner:{owner}:rate"
 
 
 def idempotency(owner: str, key: str) -> str:

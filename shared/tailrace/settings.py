@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailrace.errors import Misconfigured
 
-KIB, MIB = 1024, 1024 * 1024
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
 SPARE_CONNECTIONS = 1000
 
 
@@ -77,10 +77,29 @@ class Settings(BaseSettings):
     )
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
     max_unfinished_per_caller: int = Field(
-        10_000, ge=1, description="Generations of one caller that may be queued or running at once."
+        2500, ge=1, description="Generations of one caller that may be queued or running at once."
     )
     max_readers_per_caller: int = Field(
-        10_000, ge=1, description="Event streams that a frontend serves to one caller at once."
+        2500, ge=1, description="Event streams that a frontend serves to one caller at once."
+    )
+    max_requests_per_minute_per_caller: int = Field(
+        6000,
+        ge=1,
+        description="Requests that one caller may send in a minute: to each frontend, and creations to all of them "
+        "together. A request counts once, and once more for each 16 KiB of its body. Not in open mode.",
+    )
+    max_stored_bytes_per_caller: int = Field(
+        GIB,
+        ge=MIB,
+        description="Bytes of requests and outputs that are stored for one caller, with 6,500 for each generation.",
+    )
+    models: str = Field(
+        "", description="Models that callers may name, separated by commas; `name*`: all that begin so; empty: any."
+    )
+    models_per_caller: str = Field(
+        "",
+        description="Callers that may name fewer models, as `caller=model model,caller=model`; a model must be "
+        "in `TAILRACE_MODELS` as well.",
     )
     max_memory_percent: int = Field(
         85,

@@ -232,14 +232,14 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
         )
         await run.run(generation_id, job_id)
         await roll_back(servers.queue_redis, before)
-        assert await servers.queue.load(OWNER) == (1, 1, None)
+        assert (await servers.queue.load(OWNER))[:2] == (1, 1)
         confirming = asyncio.create_task(servers.confirmations.run())
         await servers.confirmations.drain(5)
         await cancel_and_wait(confirming)
     finally:
         await cancel_and_wait(appending)
         await upstream.close()
-    assert await servers.queue.load(OWNER) == (0, 0, None)
+    assert (await servers.queue.load(OWNER))[:2] == (0, 0)
     assert not await servers.queue_redis.keys("arq:*")
 
 
@@ -350,7 +350,7 @@ async def test_run_goes_on_and_ends_while_the_queue_is_away(
     assert await servers.unfinished() == [generation_id]
     await servers.sweep()  # once the queue is back
     assert await servers.unfinished() == []
-    assert await servers.queue.load(OWNER) == (0, 0, None)
+    assert (await servers.queue.load(OWNER))[:2] == (0, 0)
 
 
 async def test_sweep_waits_for_the_queue(servers: Servers, away: Queue) -> None:

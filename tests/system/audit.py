@@ -26,8 +26,9 @@ from tailrace_cli.embedded import EmbeddedServer
 Check = Callable[[], Awaitable[list[Violation]]]
 
 KEPT = re.compile(
-    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+|owner:\w*:generations|idempotency:\w*:[0-9a-f]{64}"
-    r"|workers|queue:health-check)"
+    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+"
+    r"|owner:\w*:(generations|stored|stored_until|rate)"
+    r"|idempotency:\w*:[0-9a-f]{64}|workers|queue:health-check)"
 )
 NEVER_EXPIRES = frozenset({"tailrace:workers"})
 SETTLE_S = CONFIRM_S + 3.5

@@ -17,7 +17,10 @@ ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND",
 KEYS_OF = {
     "take": "queue, mark",
     "enqueue": "queue, job",
-    "submit": "owned, unfinished_of, queue, job",
+    "submit": "owned, unfinished_of, stored, stored_until, queue, job",
+    "load": "queue, unfinished_of, stored, stored_until, rate",
+    "record_output": "stored, stored_until",
+    "forget": "owned, stored, stored_until",
     "add_unfinished": "unfinished",
     "suspect": "suspected",
 }

@@ -41,7 +41,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
-    caller = services.callers.identify(request.headers)
+    caller = await services.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
     async with services.turn(len(body)):
         response = await _create(request, services, caller, body)
@@ -57,7 +57,7 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     if streams:
         services.hub.check_capacity(caller.owner)
     claim = None if key is None else IdempotencyKey(key, canonical)
-    state, submission = await services.generations.create(caller.owner, chat, options, claim)
+    state, submission = await services.generations.create(caller.owner, chat, options, claim, len(body))
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
@@ -88,7 +88,7 @@ async def list_generations(
 ) -> Response:
     """The caller's generations that are still kept, newest first."""
     services: Services = request.app.state.services
-    caller = services.callers.identify(request.headers)
+    caller = await services.identify(request.headers)
     if after is not None:
         after = _checked(after)
     found, has_more = await services.generations.list(caller.owner, limit, after)
@@ -112,7 +112,7 @@ async def list_generations(
 async def get(request: Request, generation_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end."""
     services: Services = request.app.state.services
-    caller = services.callers.identify(request.headers)
+    caller = await services.identify(request.headers)
     snapshot = await services.generations.get(_checked(generation_id), caller.owner, wait, _client(request))
     return JSONBytesResponse(_whole(services, caller, snapshot))
 
@@ -121,7 +121,7 @@ async def get(request: Request, generation_id: str, wait: Annotated[float, Query
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
-    caller = services.callers.identify(request.headers)
+    caller = await services.identify(request.headers)
     snapshot = await services.generations.cancel(_checked(generation_id), caller.owner)
     return JSONBytesResponse(_whole(services, caller, snapshot))
 
@@ -130,7 +130,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services
-    caller = services.callers.identify(request.headers)
+    caller = await services.identify(request.headers)
     await services.generations.delete(_checked(generation_id), caller.owner)
     return JSONBytesResponse({"id": generation_id, "deleted": True})
 

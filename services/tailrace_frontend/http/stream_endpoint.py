@@ -110,6 +110,7 @@ async def _find(
         raise NotFound
     if services.hub.draining:
         raise Unavailable("This frontend is stopping.")
+    await services.rate_limits.charge_stream(caller.owner)
     state = await _state(services, generation_id, caller.owner)
     if cursor is not None:
         services.metrics.resumed.inc()

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from tailrace import keys
-from tailrace.errors import RateLimited, RedisUnavailable
+from tailrace.errors import ConcurrencyLimited, RateLimited, RedisUnavailable
 from tailrace.events import GenerationRecord
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
@@ -110,13 +110,16 @@ class Hub:
     def check_capacity(self, owner: str) -> None:
         """
         Raises:
-            RateLimited: this process, or the caller, has as many connections as allowed.
+            RateLimited: this process has as many connections as allowed.
+            ConcurrencyLimited: the caller has.
         """
         settings = self.settings
         if self.count >= settings.max_readers:
             raise RateLimited(f"Concurrent stream limit of this frontend reached ({settings.max_readers}).")
         if self.count_of(owner) >= settings.max_readers_per_caller:
-            raise RateLimited(f"Concurrent stream limit of the caller reached ({settings.max_readers_per_caller}).")
+            raise ConcurrencyLimited(
+                f"Concurrent stream limit of the caller reached ({settings.max_readers_per_caller})."
+            )
 
     def join(self, connection: Connection) -> None:
         """Admit a connection and serve it until it leaves.

@@ -106,6 +106,7 @@ class Confirmations:
         """
         if end := await write_end(self._log, generation_id, status, error):
             self.keep(end)
+            await self._queue.index.record_output(end.state.record, end.output_bytes)
             await finalize(self._log, self._queue, end.state)
 
     async def delete(self, state: GenerationState) -> None:

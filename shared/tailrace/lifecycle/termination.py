@@ -20,6 +20,7 @@ from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import Log, Outcome
 from tailrace.log.output import Output
 from tailrace.log.packed_rows import PackedRows
+from tailrace.log.reading import Fold
 from tailrace.prompt_size import prompt_bytes
 
 BACKOFF_S = 0.002
@@ -44,7 +45,7 @@ async def write_end(
         NotFound, Gone: there is no such generation, or no longer.
         RedisUnavailable: a server could not be reached; the call may be repeated.
     """
-    folded, output, rows, fenced = START, Output(), PackedRows(), 0
+    folded, fold, fenced = START, Fold(Output(), PackedRows(), 0), 0
     while True:
         grant = await log.acquire(generation_id, new_token(), terminating=status, rows=False)
         if grant.outcome is Outcome.DONE:
@@ -55,9 +56,9 @@ async def write_end(
         await log.notify_worker(grant.state)
         if grant.last_id != folded:  # the id of an entry names all entries before it
             logprobs = grant.state.record.logprobs
-            output, rows = await log.output_and_rows(generation_id, grant.last_id, MAX_ROWS_BYTES, logprobs=logprobs)
+            fold = await log.output_and_rows(generation_id, grant.last_id, MAX_ROWS_BYTES, logprobs=logprobs)
             folded = grant.last_id
-        written_at = time.monotonic()
+        written_at, (output, rows, row_bytes) = time.monotonic(), fold
         size = prompt_bytes(grant.request)
         done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
         answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
@@ -67,7 +68,8 @@ async def write_end(
         if answer.outcome in (Outcome.OK, Outcome.DONE):  # DONE: the reply to an earlier call was lost
             request = msgspec.Raw(grant.stored_request)
             return WrittenEnd(
-                end_id, output.last_seq, grant.state, request, rows, done, NO_EXTRA, written_at, may_fence=True
-            )
+                end_id, output.last_seq, grant.state, request, rows, done, NO_EXTRA, written_at,
+                may_fence=True, output_bytes=2 * row_bytes,
+            )  # fmt: skip
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load
         fenced += 1

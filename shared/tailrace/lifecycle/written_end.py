@@ -35,7 +35,7 @@ class WrittenEnd(NamedTuple):
     JSON value, or `msgspec.Raw`. `rows`: all that precede `done`; none where they are not kept. `written_at`: when
     `done` was sent first, of `time.monotonic()`. `may_fence`: whether the generation is ended again, with the same
     status, where this very end cannot be written or another process has acquired the generation: a cancel, or a limit,
-    holds for every later attempt, too.
+    holds for every later attempt, too. `output_bytes`: what the output takes in Redis, as rows and in `done`.
     """
 
     id: EntryId
@@ -47,6 +47,7 @@ class WrittenEnd(NamedTuple):
     extra: Extra
     written_at: float
     may_fence: bool
+    output_bytes: int = 0
 
     @property
     def generation_id(self) -> str:
@@ -96,6 +97,7 @@ class WrittenEnd(NamedTuple):
             RedisUnavailable, RedisFull, RedisRefused: repeat it.
         """
         await queue.index.register(self.state.record)
+        await queue.index.record_output(self.state.record, self.output_bytes)
         await finalize(log, queue, self.state)
 
     async def _finish(self, log: Log) -> Outcome:

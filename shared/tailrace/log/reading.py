@@ -49,6 +49,14 @@ class Position(NamedTuple):
     ended: bool
 
 
+class Fold(NamedTuple):
+    """The output of a log, its rows (none where they are not kept), and the bytes of their content."""
+
+    output: Output
+    rows: PackedRows
+    size: int
+
+
 class ReadableLog:
     """The logs on one Redis server, for processes that only read."""
 
@@ -177,9 +185,9 @@ class ReadableLog:
 
     async def output_and_rows(
         self, generation_id: str, until: EntryId, max_bytes: int, *, logprobs: bool = False
-    ) -> tuple[Output, PackedRows]:
+    ) -> Fold:
         """As `output`, with the rows that were folded; without them where they take more memory than that."""
-        output, rows, is_kept = Output(logprobs=logprobs), PackedRows(), True
+        output, rows, size, is_kept = Output(logprobs=logprobs), PackedRows(), 0, True
         after, limit, is_last = START, FIRST_PAGE, False
         while not is_last:
             stored = await self._stored(generation_id, after, limit, until)
@@ -187,13 +195,14 @@ class ReadableLog:
             for entry in entries:
                 output.add(entry)
                 after = entry.id
+            size += page_bytes
             if is_kept:
                 rows.add(list(map(_row, stored)))
                 if rows.size > max_bytes:
                     rows, is_kept = PackedRows(), False
             is_last = len(stored) < limit
             limit = min(page_size(len(stored), page_bytes), 4 * limit)
-        return output, rows
+        return Fold(output, rows, size)
 
     async def rows(self, generation_id: str, until: EntryId) -> list[Row]:
         """The stored rows up to this entry, read in pages."""

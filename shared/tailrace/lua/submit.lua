@@ -1,18 +1,20 @@
--- Adds a generation to its owner's two lists, enqueues its job and wakes the workers.
+-- Adds a generation to its owner's lists and sizes, enqueues its job and wakes the workers.
 --
--- KEYS     owned, unfinished_of, queue, job
--- ARGV     generation_id, created, deadline, longest life of any generation, lease (ms each), then as for `enqueue`:
---          job_id ('' to enqueue nothing), payload, life of the payload (ms), clock skew (ms), channel that wakes workers
+-- KEYS     owned, unfinished_of, stored, stored_until, queue, job
+-- ARGV     generation_id, created, deadline, longest life of any generation, lease (ms each), size of the request
+--          (bytes), time until which it is kept at most (ms), then as for `enqueue`: job_id ('' to enqueue nothing),
+--          payload, life of the payload (ms), clock skew (ms), channel that wakes workers
 -- Answers  OK position (0 where nothing is enqueued)
 --
 -- One script, so that a server that has no room does both or neither. Idempotent: scores never change, and the same job
 -- twice is one job. Generations older than the longest life leave the owner's list, and generations whose deadline
 -- passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis at the first
 -- command, which therefore takes memory.
-local owned, unfinished_of, queue, job = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local owned, unfinished_of, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local queue, job = KEYS[5], KEYS[6]
 local generation_id, created, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local life, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
-local job_id = ARGV[6]
+local size, kept_until, job_id = ARGV[6], ARGV[7], ARGV[8]
 
 redis.call('ZADD', owned, 'NX', string.format('%.0f', created), generation_id)
 redis.call('ZREMRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life))
@@ -20,11 +22,17 @@ redis.call('PEXPIRE', owned, life)
 redis.call('ZREMRANGEBYSCORE', unfinished_of, '-inf', string.format('%.0f', created - lease))
 redis.call('ZADD', unfinished_of, 'NX', string.format('%.0f', deadline), generation_id)
 redis.call('PEXPIRE', unfinished_of, life)
+if redis.call('HSETNX', stored, generation_id, size .. '+0') == 1 then
+  redis.call('HINCRBY', stored, '', size)
+  redis.call('ZADD', stored_until, kept_until, generation_id)
+  redis.call('PEXPIRE', stored, life)
+  redis.call('PEXPIRE', stored_until, life)
+end
 if job_id == '' then return {'OK', 0} end
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', job, ARGV[7], 'NX', 'PX', ARGV[8])
-redis.call('ZADD', queue, 'NX', string.format('%.0f', now - tonumber(ARGV[9])), job_id)
-redis.call('SPUBLISH', ARGV[10], '')
+redis.call('SET', job, ARGV[9], 'NX', 'PX', ARGV[10])
+redis.call('ZADD', queue, 'NX', string.format('%.0f', now - tonumber(ARGV[11])), job_id)
+redis.call('SPUBLISH', ARGV[12], '')
 return {'OK', redis.call('ZRANK', queue, job_id) + 1}

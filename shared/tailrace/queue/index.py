@@ -1,8 +1,8 @@
-"""Indexes beside the queue: an owner's generations, how many of them wait or run, and Idempotency-Keys."""
+"""Indexes beside the queue: an owner's generations, how many of them wait or run, what they take; Idempotency-Keys."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -14,6 +14,29 @@ from tailrace.redis.server import RedisServer
 from tailrace.scripts import Command
 
 CLAIM_GRACE_S = 60
+
+GENERATION_BYTES = 6500
+"""What a generation takes in Redis beside its request and its output (docs/operations.md, Limits)."""
+
+
+class Charge(NamedTuple):
+    """What a request costs of its caller's rate, and how far ahead of the rate the caller may be, in ms.
+
+    A cost of 0 is not counted.
+    """
+
+    cost_ms: float = 0.0
+    burst_ms: float = 0.0
+
+
+FREE = Charge()
+
+
+class Usage(NamedTuple):
+    """Bytes that are stored for a caller; ms until the request is within the caller's rate (0: it is)."""
+
+    stored_bytes: int = 0
+    wait_ms: int = 0
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -62,14 +85,29 @@ class GenerationIndex:
         await self._server.execute(*self.submit_command(record, record.created, keys_of_job(""), [""]))
 
     def submit_command(
-        self, record: GenerationRecord, created: int, job_keys: Sequence[str], job_arguments: Sequence[Any]
+        self,
+        record: GenerationRecord,
+        created: int,
+        job_keys: Sequence[str],
+        job_arguments: Sequence[Any],
+        request_bytes: int = 0,
     ) -> Command:
         """Add a generation to the indexes and enqueue its job, both or neither. `created`: ms of Redis' clock."""
-        names = [keys.owned(record.owner), keys.unfinished_of(record.owner), *job_keys]
+        owner = record.owner
+        names = [keys.owned(owner), keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner)]
         deadline = created + 1000 * record.options.deadline_s
+        kept_until = deadline + self._lease_ms + 1000 * record.options.retention_s
         return scripts.SUBMIT.on(
-            names, record.id, created, deadline, self._longest_life_ms, self._lease_ms, *job_arguments
-        )
+            [*names, *job_keys], record.id, created, deadline, self._longest_life_ms, self._lease_ms,
+            GENERATION_BYTES + request_bytes, kept_until, *job_arguments,
+        )  # fmt: skip
+
+    async def record_output(self, record: GenerationRecord, output_bytes: int) -> None:
+        """Add the output of a generation that has just ended to what is stored for its owner. Repeating it changes
+        nothing."""
+        names = keys.stored(record.owner), keys.stored_until(record.owner)
+        retention_ms = 1000 * record.options.retention_s
+        await self._server.execute(*scripts.RECORD_OUTPUT.on(names, record.id, output_bytes, retention_ms))
 
     def remove_command(self, generation_id: str, owner: str) -> Command:
         """Remove an ended generation from its owner's count. (Otherwise it leaves once its deadline has passed.)"""
@@ -98,6 +136,7 @@ class GenerationIndex:
             rank += sum(score is not None for score in scores)  # the others were forgotten meanwhile
 
     async def forget(self, owner: str, generation_ids: list[str]) -> None:
-        """Remove generations from their owner's list."""
+        """Remove generations from their owner's list, and from what is stored for the owner."""
         if generation_ids:
-            await self._server.execute("ZREM", keys.owned(owner), *generation_ids)
+            names = [keys.owned(owner), keys.stored(owner), keys.stored_until(owner)]
+            await self._server.execute(*scripts.FORGET.on(names, *generation_ids))

@@ -11,10 +11,10 @@ enqueues what waits; the lists of the owners are incomplete until what they lack
 
 from typing import NamedTuple
 
-from tailrace import keys
+from tailrace import keys, scripts
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
-from tailrace.queue.index import Claim, GenerationIndex
+from tailrace.queue.index import FREE, Charge, Claim, GenerationIndex, Usage
 from tailrace.queue.presence import WorkerPresence
 from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
@@ -25,11 +25,13 @@ QUEUE_SERVER = "the queue's server"
 
 
 class Load(NamedTuple):
-    """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim's reply."""
+    """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim's reply,
+    and the owner's use."""
 
     depth: int
     own: int
     claimed: bytes | None
+    usage: Usage = Usage()
 
 
 class Submission(NamedTuple):
@@ -54,15 +56,18 @@ class Queue:
         server = RedisServer.connect(settings.queue_server)
         return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s)
 
-    async def load(self, owner: str, key: str | None = None, claim: Claim | None = None, life_s: int = 0) -> Load:
-        """The load, and, with an Idempotency-Key, its claim: in one round trip."""
-        commands: list[Command] = [("ZCARD", keys.QUEUE), ("ZCARD", keys.unfinished_of(owner))]
+    async def load(
+        self, owner: str, key: str | None = None, claim: Claim | None = None, life_s: int = 0, charge: Charge = FREE
+    ) -> Load:
+        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip."""
+        names = [keys.QUEUE, keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner), keys.rate(owner)]
+        commands: list[Command] = [scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms)]
         if key is not None and claim is not None:
             commands.append(self.index.claim_command(owner, key, claim, life_s))
-        depth, own, *claimed = checked(await self.server.execute_many(commands))
-        return Load(int(depth), int(own), claimed[0] if claimed else None)
+        (_, depth, own, stored, wait), *claimed = checked(await self.server.execute_many(commands))
+        return Load(int(depth), int(own), claimed[0] if claimed else None, Usage(int(stored), int(wait)))
 
-    async def submit(self, record: GenerationRecord, created: int, job_id: str) -> Submission:
+    async def submit(self, record: GenerationRecord, created: int, job_id: str, request_bytes: int = 0) -> Submission:
         """Register a created generation and enqueue its job, both or neither. Repeating it changes nothing.
 
         Raises:
@@ -71,7 +76,7 @@ class Queue:
         job = job_arguments(record.id, job_id, record.options.deadline_s)
         replies = await self.server.execute_many(
             [
-                self.index.submit_command(record, created, job_keys(job_id), job),
+                self.index.submit_command(record, created, job_keys(job_id), job, request_bytes),
                 self.presence.count_command(created),
             ]
         )

@@ -24,7 +24,9 @@ REQUEST = (
     b"POST /v1/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n%b" % (len(BODY), BODY)
 )
-NO_LIMIT = {"max_queued": "10000000", "max_unfinished_per_caller": "10000000"}
+NO_LIMIT = {
+    "max_queued": "10000000", "max_unfinished_per_caller": "10000000", "max_stored_bytes_per_caller": str(1024**4),
+}  # fmt: skip
 
 
 class Trial(NamedTuple):

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from support.api import Api, body, eventually
-from support.product import Product, has_metric, running_product
+from support.product import CALLERS, UNKNOWN_ID, Product, has_metric, running_product
 from support.sse import Parser
+from tailrace import keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -41,8 +42,11 @@ async def test_frontend_with_max_readers_defers_further_streams(product: Product
         assert (await api.read(generation_id)).kinds == ["created", "done"]
 
 
-@pytest.mark.parametrize("limit", ["max_readers", "max_readers_per_caller"])
-async def test_streaming_create_and_get_with_wait_count_as_readers(product: Product, limit: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("max_readers", "rate_limit_exceeded"), ("max_readers_per_caller", "concurrency_limit_exceeded")],
+)
+async def test_streaming_create_and_get_with_wait_count_as_readers(product: Product, limit: str, code: str) -> None:
     async with product.frontend(**{limit: "1"}) as frontend:
         api = Api(product.http, frontend.url)
         generation_id = await api.create()
@@ -50,8 +54,8 @@ async def test_streaming_create_and_get_with_wait_count_as_readers(product: Prod
         await stream.until("created")
         async with product.nothing_stored():
             response = await api.post(body(), Accept="text/event-stream")
-        assert response.refusal == (429, "rate_limit_exceeded")
-        assert (await api.get(generation_id, "?wait=20")).refusal == (429, "rate_limit_exceeded")
+        assert response.refusal == (429, code)
+        assert (await api.get(generation_id, "?wait=20")).refusal == (429, code)
         assert (await api.get(generation_id)).status == 200
         stream.cut()
         await eventually(lambda: has_metric(api, "tailrace_readers", 0))
@@ -93,3 +97,46 @@ async def test_burst_of_streaming_creates_returns_locations_to_deferred_ones(pro
             assert (await api.request("GET", response.headers["location"])).status == 200
         for response in responses:
             response.close()
+
+
+async def test_caller_beyond_a_limit_is_refused_with_its_code_and_another_is_served(product: Product) -> None:
+    for limit, value, code in (
+        ("max_unfinished_per_caller", "1", "concurrency_limit_exceeded"),
+        ("max_stored_bytes_per_caller", str(1024**2), "storage_limit_exceeded"),
+        ("max_requests_per_minute_per_caller", "60", "rate_limit_exceeded"),
+    ):
+        async with product.frontend(**CALLERS, **{limit: value}) as frontend:
+            anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
+            created = await anna.post(body(user="x" * 1_000_000))
+            assert created.status == 202
+            response = await anna.post(body(user="x" * 100_000))
+            assert response.refusal == (429, code)
+            assert int(response.headers["retry-after"]) >= 1
+            assert response.error["type"] == "rate_limit_exceeded"
+            other = (await ben.post(body())).value["id"]
+            # Through another frontend: this one may not serve the caller any more.
+            await product.anna.delete(created.value["id"])
+            await product.ben.delete(other)
+            await product.log.server.client.delete(keys.rate("anna"))
+
+
+async def test_caller_who_sends_too_many_requests_of_any_kind_is_refused(product: Product) -> None:
+    async with product.frontend(**CALLERS, max_requests_per_minute_per_caller="60") as frontend:
+        anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
+        statuses = [(await anna.list()).status for _ in range(4)]
+        assert statuses == [200, 200, 200, 429]
+        for response in (await anna.get(UNKNOWN_ID), await anna.cancel(UNKNOWN_ID), await anna.delete(UNKNOWN_ID)):
+            assert response.status in (404, 429)
+        assert (await ben.list()).status == 200
+
+
+async def test_model_outside_the_list_is_refused_like_an_unknown_one(product: Product) -> None:
+    async with product.frontend(**CALLERS, models="demo,llama*", models_per_caller="ben=demo") as frontend:
+        anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
+        for api, model, status in ((anna, "llama3:8b", 202), (anna, "gpt-4o", 404), (ben, "demo", 202),
+                                   (ben, "llama3:8b", 404)):  # fmt: skip
+            response = await api.post(body(model=model))
+            assert response.status == status
+            if status == 404:
+                assert response.refusal == (404, "model_not_found")
+                assert response.error["param"] == "model"

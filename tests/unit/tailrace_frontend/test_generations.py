@@ -1,26 +1,41 @@
 """The operations on generations without HTTP, on a real server: their trips, their promises, their refusals."""
 
 import asyncio
+import contextlib
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from support.ends import confirmations_on, terminate
 from support.log_writer import LogWriter
 from support.queues import LEASE_MS, LONGEST_LIFE_S
 from tailrace import keys
-from tailrace.errors import Gone, IdempotencyKeyReused, NotFound, RateLimited, RedisFull, RedisUnavailable, Unavailable
+from tailrace.errors import (
+    Gone,
+    IdempotencyKeyReused,
+    ModelNotFound,
+    NotFound,
+    RateLimited,
+    RedisFull,
+    RedisUnavailable,
+    StorageLimited,
+    Unavailable,
+)
 from tailrace.events import Json, Options, Text
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
+from tailrace.queue.index import GENERATION_BYTES
 from tailrace.redis.server import RETRIES, RedisServer
 from tailrace.scripts import Command
-from tailrace.settings import Settings
+from tailrace.settings import MIB, Settings
 from tailrace_frontend.generations import Generations, IdempotencyKey
+from tailrace_frontend.rate_limits import BURST_S, UNIT_BYTES
 from tailrace_frontend.streaming.hub import Hub
 
 REQUEST: Json = {"model": "scripted", "messages": [{"role": "user", "content": "?"}]}
@@ -75,8 +90,10 @@ def generations_with(server: RedisServer, queue: Queue, **settings: Any) -> Gene
     return Generations(chosen, log, queue, confirmations_on(log, queue), Hub(chosen, log))
 
 
-async def create(generations: Generations, key: IdempotencyKey | None = None, owner: str = OWNER) -> str:
-    state, _ = await generations.create(owner, REQUEST, OPTIONS, key)
+async def create(
+    generations: Generations, key: IdempotencyKey | None = None, owner: str = OWNER, body_bytes: int = 0
+) -> str:
+    state, _ = await generations.create(owner, REQUEST, OPTIONS, key, body_bytes)
     return state.record.id
 
 
@@ -287,6 +304,123 @@ async def test_generation_lost_while_it_was_created_is_not_accepted(
     server.before_trip = lose_before_the_last_trip
     with pytest.raises(Unavailable, match="lost"):
         await create(generations)
+
+
+# Callers kept apart
+
+
+def with_callers(server: RedisServer, queue: Queue, **settings: Any) -> Generations:
+    return generations_with(server, queue, api_keys=SecretStr("anna:anna-key-1,berta:berta-key"), **settings)
+
+
+async def test_caller_creates_so_many_in_a_minute_over_all_frontends(server: CountingServer, queue: Queue) -> None:
+    frontends = [with_callers(server, queue, max_requests_per_minute_per_caller=60) for _ in range(3)]
+    burst = round(BURST_S) + 1  # one a second, so far ahead
+    for i in range(burst):
+        await create(frontends[i % 3])
+    for generations in frontends:
+        with pytest.raises(RateLimited) as raised:
+            await create(generations)
+        assert 0 < int(raised.value.headers()["Retry-After"]) <= 1
+        await create(generations, owner="berta")
+    await asyncio.sleep(1.1)
+    await create(frontends[0])
+
+
+async def test_large_body_counts_as_many_requests(server: CountingServer, queue: Queue) -> None:
+    generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
+    await create(generations, body_bytes=59 * UNIT_BYTES)
+    with pytest.raises(RateLimited) as raised:
+        await create(generations)
+    assert 55 <= int(raised.value.headers()["Retry-After"]) <= 58
+
+
+async def test_refused_creation_is_not_counted_and_open_mode_counts_none(
+    server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
+    await create(generations, body_bytes=59 * UNIT_BYTES)
+    until = await redis.get(keys.rate(OWNER))
+    with pytest.raises(RateLimited):
+        await create(generations, body_bytes=59 * UNIT_BYTES)
+    assert await redis.get(keys.rate(OWNER)) == until
+    assert await redis.pttl(keys.rate(OWNER)) > 0
+    for _ in range(10):
+        await create(generations_with(server, queue, max_requests_per_minute_per_caller=1), owner="open")
+
+
+async def test_repeat_is_served_although_the_caller_is_beyond_the_rate(server: CountingServer, queue: Queue) -> None:
+    generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
+    first = await create(generations, KEY, body_bytes=59 * UNIT_BYTES)
+    assert await create(generations, KEY) == first
+
+
+async def test_stored_bytes_of_a_caller_are_limited_until_some_are_deleted(
+    server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    """Cancelling frees nothing: the generation is kept for its retention."""
+    generations = generations_with(server, queue, max_stored_bytes_per_caller=MIB)
+    first, second = [await create(generations, body_bytes=500_000) for _ in range(2)]
+    await generations.cancel(first, OWNER)
+    before = await stored_keys(redis)
+    with pytest.raises(StorageLimited) as raised:
+        await create(generations, body_bytes=500_000)
+    assert (raised.value.status, raised.value.headers()) == (429, {"Retry-After": "60"})
+    assert await stored_keys(redis) == before
+    await create(generations, owner="berta", body_bytes=500_000)
+    for _ in range(2):
+        with contextlib.suppress(Gone):
+            await generations.delete(second, OWNER)
+    await create(generations, body_bytes=500_000)
+
+
+async def test_output_is_stored_for_its_caller_until_its_retention_is_over(
+    generations: Generations, queue: Queue, log: Log, redis: Redis
+) -> None:
+    state, _ = await generations.create(OWNER, REQUEST, Options(deadline_s=60, retention_s=1), None, 1000)
+    assert (await queue.load(OWNER)).usage == (GENERATION_BYTES + 1000, 0)
+    writer = await LogWriter.start(log, state.record.id)
+    await writer.write(Text(0, "x" * 5000))
+    await generations.cancel(state.record.id, OWNER)
+    used = (await queue.load(OWNER)).usage.stored_bytes
+    assert 10_000 < used - GENERATION_BYTES - 1000 < 10_500
+    await queue.index.record_output(state.record, 2000)
+    assert (await queue.load(OWNER)).usage.stored_bytes == GENERATION_BYTES + 3000, "the size is set, not added"
+    await asyncio.sleep(1.1)
+    assert (await queue.load(OWNER)).usage.stored_bytes == 0
+    assert await redis.hgetall(keys.stored(OWNER)) == {b"": b"0"}  # type: ignore[misc]
+    await queue.index.record_output(state.record, 2000)
+    assert (await queue.load(OWNER)).usage.stored_bytes == 0, "what is not kept any more takes nothing"
+
+
+async def test_sum_of_what_is_stored_is_that_of_its_parts_whatever_happens(
+    generations: Generations, queue: Queue, redis: Redis
+) -> None:
+    rng = random.Random(7)
+    made = [(await generations.create(OWNER, REQUEST, OPTIONS, None, rng.randrange(9999)))[0] for _ in range(30)]
+    for _ in range(200):
+        record = rng.choice(made).record
+        if rng.random() < 0.9:
+            await queue.index.record_output(record, rng.randrange(9999))
+        else:
+            await queue.index.forget(OWNER, [record.id, "unknown"])
+    sizes = await redis.hgetall(keys.stored(OWNER))  # type: ignore[misc]
+    total = int(sizes.pop(b""))
+    assert total == sum(sum(map(int, each.split(b"+"))) for each in sizes.values())
+    assert total == (await queue.load(OWNER)).usage.stored_bytes
+    assert set(sizes) == set(await redis.zrange(keys.stored_until(OWNER), 0, -1))
+
+
+async def test_model_that_the_caller_may_not_use_is_not_found_and_stores_nothing(
+    server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    generations = generations_with(server, queue, models="scripted,demo", models_per_caller="berta=demo")
+    await create(generations)
+    before = await stored_keys(redis)
+    with pytest.raises(ModelNotFound) as raised:
+        await create(generations, owner="berta")
+    assert raised.value.as_json()["error"]["param"] == "model"
+    assert await stored_keys(redis) == before
 
 
 # Reading

@@ -194,7 +194,7 @@ async def test_attempt_with_a_defect_fails_the_generation_and_logs_the_error(
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
         f"{harness.generation_id}: the run failed"
     ]
-    assert await harness.queue.load("anna") == (0, 0, None)
+    assert (await harness.queue.load("anna"))[:2] == (0, 0)
 
 
 @pytest.mark.parametrize(

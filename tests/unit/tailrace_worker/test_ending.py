@@ -40,7 +40,7 @@ async def test_ending_runs_every_step_of_finalize(harness: AttemptHarness, monke
     await harness.log.server.client.hset(keys.state(harness.generation_id), "deadline", "1")  # type: ignore[misc]
     await (await harness.attempt()).run("worker_lost")
     assert finalized == [harness.generation_id]
-    assert await harness.queue.load("anna") == (0, 0, None)
+    assert (await harness.queue.load("anna"))[:2] == (0, 0)
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
@@ -110,7 +110,7 @@ async def test_end_that_redis_has_lost_is_restored(
     assert len(await confirmed(harness, attempt)) == 0
     assert await stored_entries(redis, harness.generation_id) == before
     assert (await harness.log.state(harness.generation_id)).status == "completed"
-    assert await harness.queue.load("anna") == (1, 1, None)  # the fixture's generation, which waits
+    assert (await harness.queue.load("anna"))[:2] == (1, 1)  # the fixture's generation, which waits
 
 
 async def test_end_is_written_again_on_a_server_with_older_data(
@@ -125,7 +125,7 @@ async def test_end_is_written_again_on_a_server_with_older_data(
     await older.bring_back()
     assert len(await confirmed(harness, attempt)) == 0
     assert await stored_entries(redis, harness.generation_id) == before
-    assert await harness.queue.load("anna") == (0, 0, None)
+    assert (await harness.queue.load("anna"))[:2] == (0, 0)
 
 
 async def test_end_whose_reply_was_lost_before_the_server_lost_it_is_restored(
@@ -150,7 +150,7 @@ async def test_end_whose_reply_was_lost_before_the_server_lost_it_is_restored(
     await lose(redis, harness.generation_id)
     assert len(await confirmed(harness, attempt)) == 0
     assert await stored_entries(redis, harness.generation_id) == before
-    assert await harness.queue.load("anna") == (0, 0, None)
+    assert (await harness.queue.load("anna"))[:2] == (0, 0)
 
 
 async def test_retention_counts_from_the_first_call_that_may_have_written_the_end(

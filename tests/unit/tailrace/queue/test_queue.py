@@ -13,7 +13,6 @@ from tailrace.errors import RedisFull
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
 from tailrace.queue import Claim, Queue, Submission
-from tailrace.queue.queue import Load
 
 
 async def everything(redis: Redis) -> dict[str, Any]:
@@ -63,8 +62,8 @@ async def test_submission_to_a_full_server_leaves_nothing(
 
 async def test_load_counts_jobs_and_the_owners_generations(log: Log, queue: Queue) -> None:
     await submit(log, queue, record_of(id=new_generation_id()))
-    assert await queue.load("anna") == Load(1, 1, None)
-    assert await queue.load("bob") == Load(1, 0, None)
+    assert (await queue.load("anna"))[:3] == (1, 1, None)
+    assert (await queue.load("bob"))[:3] == (1, 0, None)
 
 
 async def test_load_claims_an_idempotency_key(queue: Queue) -> None:
@@ -81,5 +80,5 @@ async def test_removal_takes_a_generation_out_of_its_owners_count_and_the_queue(
     state = await log.state(record.id)
     for _ in range(2):
         await queue.remove(record.id, "anna", state.job_id)
-        assert await queue.load("anna") == Load(0, 0, None)
+        assert (await queue.load("anna"))[:3] == (0, 0, None)
         assert not [name async for name in redis.scan_iter(f"*{state.job_id}*")]

@@ -1,0 +1,34 @@
+#!lua flags=allow-oom
+-- What admission decides by, in one command; counts the request against its caller's rate.
+--
+-- KEYS     queue, unfinished_of, stored, stored_until, rate
+-- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted)
+-- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
+--          the request would be within the rate (0: it is, and was counted)
+--
+-- The rate is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst` ahead. A request
+-- that is refused is not counted. Sizes of generations that are no longer kept leave the sum. No flag but allow-oom: a
+-- full server must refuse by admission, which names the reason.
+local queue, unfinished_of, stored, stored_until, rate = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + time[2] / 1000
+local expired = redis.call('ZRANGEBYSCORE', stored_until, '-inf', string.format('%.0f', now), 'LIMIT', 0, 500)
+for _, generation_id in ipairs(expired) do
+  local request, output = string.match(redis.call('HGET', stored, generation_id) or '0+0', '^(%d+)%+(%d+)$')
+  redis.call('HINCRBY', stored, '', string.format('%.0f', -(request + output)))
+  redis.call('HDEL', stored, generation_id)
+  redis.call('ZREM', stored_until, generation_id)
+end
+
+local wait = 0
+if cost > 0 then
+  local paid_at = math.max(tonumber(redis.call('GET', rate) or 0), now)
+  wait = math.max(0, math.ceil(paid_at - now - burst))
+  if wait == 0 then
+    redis.call('SET', rate, string.format('%.3f', paid_at + cost), 'PX', math.ceil(paid_at + cost - now) + 1)
+  end
+end
+local bytes = tonumber(redis.call('HGET', stored, '') or 0)
+return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait}

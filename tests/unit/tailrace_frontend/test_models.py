@@ -1,0 +1,29 @@
+import pytest
+
+from tailrace.errors import Misconfigured
+from tailrace_frontend.models import AllowedModels
+
+
+def test_empty_lists_allow_every_model() -> None:
+    assert AllowedModels("", "").may_use("anna", "any/model:8b")
+    assert AllowedModels(" , ", " ,").may_use("anna", "any/model:8b")
+
+
+@pytest.mark.parametrize(
+    ("caller", "model", "allowed"),
+    [
+        ("anna", "gpt-4o", True), ("anna", "gpt-4o-mini", False), ("anna", "llama3:8b", True), ("anna", "llama", True),
+        ("anna", "GPT-4o", False), ("anna", "", False),
+        ("ben", "llama3:8b", True), ("ben", "gpt-4o", False), ("ben", "llama3:70b", False),
+        ("eve", "demo", False), ("eve", "gpt-4o", True),
+    ],
+)  # fmt: skip
+def test_model_must_be_in_the_list_for_all_and_in_the_callers_own(caller: str, model: str, allowed: bool) -> None:
+    lists = AllowedModels("gpt-4o, llama*", "ben=llama3:8b demo,eve=demo gpt-*")
+    assert lists.may_use(caller, model) == allowed
+
+
+@pytest.mark.parametrize("bad", ["ben", "ben=", "ben= ", "anna=demo"])
+def test_malformed_list_of_a_caller_is_reported_by_position(bad: str) -> None:
+    with pytest.raises(Misconfigured, match="TAILRACE_MODELS_PER_CALLER: entry 2 is not"):
+        AllowedModels("", f"anna=demo,{bad}")

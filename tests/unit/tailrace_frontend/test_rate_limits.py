@@ -1,0 +1,105 @@
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from tailrace.errors import RateLimited
+from tailrace.queue import FREE
+from tailrace.settings import Settings
+from tailrace_frontend import rate_limits as module
+from tailrace_frontend.rate_limits import BURST_S, UNIT_BYTES, Rate, RateLimits, units
+
+PER_MINUTE = 480  # one in an eighth of a second: sums of it are exact
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time in seconds, as its only element; a delay lets it pass."""
+    now = [1000.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return now
+
+
+def limits(**settings: Any) -> RateLimits:
+    chosen = {"max_requests_per_minute_per_caller": PER_MINUTE, "max_readers_per_caller": 50, **settings}
+    return RateLimits(Settings(api_keys=SecretStr("anna:anna-key-1"), **chosen))
+
+
+async def served(calls: int, limits: RateLimits, owner: str = "anna", *, streams: bool = False) -> int:
+    count = 0
+    for _ in range(calls):
+        try:
+            await (limits.charge_stream(owner) if streams else limits.charge_request(owner, 1))
+        except RateLimited:
+            return count
+        count += 1
+    return count
+
+
+def test_rate_lets_a_burst_pass_and_then_one_unit_an_interval(clock: list[float]) -> None:
+    rate = Rate(0.125, 1.0)
+    assert [rate.charge("anna", 1) for _ in range(9)] == [0.0] * 9
+    assert rate.charge("anna", 1) == 0.125
+    clock[0] += 0.125
+    assert rate.charge("anna", 1) == 0.0
+    assert rate.charge("anna", 1) > 0.0
+    assert rate.charge("ben", 1) == 0.0
+
+
+def test_refused_request_is_not_counted(clock: list[float]) -> None:
+    rate = Rate(0.1, 0.0)
+    rate.charge("anna", 100)
+    waits = [rate.charge("anna", 100) for _ in range(3)]
+    assert waits == pytest.approx([10.0] * 3)
+    clock[0] += 10.001
+    assert rate.charge("anna", 1) == 0.0
+
+
+def test_body_costs_a_unit_for_each_16_kib() -> None:
+    assert [units(each) for each in (0, UNIT_BYTES - 1, UNIT_BYTES, 8 * 1024**2)] == [1, 1, 2, 513]
+
+
+async def test_caller_beyond_the_rate_is_refused_and_others_are_not(clock: list[float]) -> None:
+    one = limits()
+    assert await served(1000, one) == PER_MINUTE / 60 * BURST_S + 1
+    assert await served(5, one, "ben") == 5
+
+
+async def test_refusal_is_delayed_and_has_the_seconds_until_a_retry_succeeds(clock: list[float]) -> None:
+    one = limits()
+    await one.charge_request("anna", 1 + PER_MINUTE)
+    with pytest.raises(RateLimited) as raised:
+        await one.charge_request("anna", 1)
+    assert clock == [1000.0 + module.MAX_DELAY_S]
+    assert raised.value.headers() == {"Retry-After": str(60 - round(BURST_S) + 1)}
+    clock[0] += float(raised.value.headers()["Retry-After"])
+    assert await served(1, one) == 1
+
+
+async def test_streams_are_counted_apart_and_every_reader_may_reconnect_at_once(clock: list[float]) -> None:
+    one = limits()
+    await served(1000, one)
+    assert await served(1000, one, streams=True) == PER_MINUTE / 60 * BURST_S + 50 + 1
+
+
+async def test_open_mode_counts_nothing() -> None:
+    one = RateLimits(Settings(max_requests_per_minute_per_caller=1))
+    assert await served(1000, one) == 1000
+    assert await served(1000, one, streams=True) == 1000
+    assert one.creation(10**6) == FREE
+
+
+async def test_delayed_refusals_wait_beside_each_other() -> None:
+    one = limits()
+    await one.charge_request("anna", PER_MINUTE)
+    began = time.monotonic()
+    results = await asyncio.gather(*(one.charge_request("anna", 1) for _ in range(50)), return_exceptions=True)
+    assert all(isinstance(each, RateLimited) for each in results)
+    assert time.monotonic() - began < 3 * module.MAX_DELAY_S
