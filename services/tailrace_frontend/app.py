@@ -13,7 +13,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tailrace.settings import Settings
-from tailrace_frontend.http.api import create_api
+from tailrace_frontend.http.api import create_api, create_operations
 from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
 
@@ -68,12 +68,14 @@ class Turnstile:
 
 
 class Frontend:
-    """The application; `services` is what its parts share."""
+    """The application; `services` is what its parts share. `operations`: where `/readyz` and `/metrics` are, if they
+    have an address of their own."""
 
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
         self.api = create_api(self.services)
         self._turnstile = Turnstile(REQUESTS_A_TURN)
+        self.operations = create_operations(self.services) if settings.operations_address else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._turnstile.enter()

@@ -24,14 +24,24 @@ logger = logging.getLogger(__name__)
 class Server(uvicorn.Server):
     """A uvicorn server that drains the hub before it shuts down."""
 
-    def __init__(self, config: uvicorn.Config, frontend: Frontend, drain_s: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, frontend: Frontend, drain_s: float, operations: uvicorn.Server | None = None
+    ) -> None:
         super().__init__(config)
         self._frontend = frontend
         self._drain_s = drain_s
+        self._operations = operations
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._operations:
+            await self._operations.startup()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._frontend.services.drain(self._drain_s)
         await super().shutdown(sockets)
+        if self._operations:
+            await self._operations.shutdown()
         self._captured_signals.clear()  # otherwise uvicorn raises the signal again and the process does not exit with 0
 
 
@@ -57,7 +67,22 @@ def build(settings: Settings) -> Server:
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
         timeout_keep_alive=15,
     )
-    return Server(config, frontend, settings.drain_s)
+    return Server(config, frontend, settings.drain_s, operations_server(frontend, settings))
+
+
+def operations_server(frontend: Frontend, settings: Settings) -> uvicorn.Server | None:
+    """The server of `/readyz` and `/metrics`, where they have an address of their own; it runs beside the other one."""
+    if frontend.operations is None:
+        return None
+    host, port = settings.operations_host_and_port
+    config = uvicorn.Config(
+        frontend.operations, host=host, port=port, ws="none", lifespan="off", access_log=False, log_level="warning",
+        server_header=False, timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    config.load()
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)  # what `serve` would set
+    return server
 
 
 def main(settings: Settings) -> None:

@@ -31,6 +31,11 @@ class Settings(BaseSettings):
         "127.0.0.1", description="Address that the frontend listens on. Any address beyond loopback requires API keys."
     )
     port: int = Field(8080, ge=0, le=65535, description="Port that the frontend listens on; 0 picks a free one.")
+    operations_address: str = Field(
+        "",
+        description="Address `host:port` of `/readyz` and `/metrics`, which then are not on the frontend's own; empty: "
+        "the frontend's own.",
+    )
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Callers as `name:key,name:key`, or `@/path/to/file` (one per line, re-read when it "
@@ -197,12 +202,26 @@ class Settings(BaseSettings):
         except ValueError:
             return self.host == "localhost"
 
+    @property
+    def operations_host_and_port(self) -> tuple[str, int]:
+        """`operations_address` in its two parts.
+
+        Raises:
+            Misconfigured: it is not `host:port`.
+        """
+        host, _, port = self.operations_address.rpartition(":")
+        if not host or not (port.isascii() and port.isdecimal() and int(port) < 65536):
+            raise Misconfigured("TAILRACE_OPERATIONS_ADDRESS is not `host:port`")
+        return host.strip("[]"), int(port)
+
     def check_frontend(self) -> None:
         """Check that the frontend is not open to the network and that its tickets cannot be forged.
 
         Raises:
             Misconfigured: with the variable, the risk and the remedy.
         """
+        if self.operations_address:
+            _ = self.operations_host_and_port
         if not self.has_callers and not self.is_loopback:
             raise Misconfigured(
                 f"TAILRACE_HOST is {self.host}, beyond loopback, and TAILRACE_API_KEYS is empty: "

@@ -52,6 +52,27 @@ def test_redis_persists_and_evicts_nothing(compose: Any) -> None:
     assert compose["services"]["redis"]["volumes"] == ["redis:/data"]
 
 
+def test_redis_has_a_limit_of_memory(compose: Any) -> None:
+    command = compose["services"]["redis"]["command"]
+    assert command[command.index("--maxmemory") + 1] == "${REDIS_MAXMEMORY:-2gb}"
+
+
+def test_operations_are_neither_published_nor_behind_the_proxy(compose: Any) -> None:
+    frontend = compose["services"]["frontend"]
+    port = frontend["environment"]["TAILRACE_OPERATIONS_ADDRESS"].partition(":")[2]
+    assert f":{port}/readyz" in str(frontend["healthcheck"]["test"])
+    assert "ports" not in frontend
+    assert port not in NGINX.read_text()
+
+
+def test_proxy_writes_no_request_line_of_an_event_stream_into_a_log() -> None:
+    """The error log has the request line of each upstream that is cut, at every level below `emerg`."""
+    text = NGINX.read_text()
+    streams = text.partition("location ~ ^/v1/generations/[^/]+/events$ {")[2].partition("}")[0]
+    assert "error_log /dev/null emerg;" in streams
+    assert re.findall(r"^ *access_log (.*?);", text, re.MULTILINE) == ["off"]
+
+
 def test_image_is_the_same_for_every_role(compose: Any) -> None:
     ours = ("frontend", "worker", "demo-model")
     assert len({compose["services"][name]["image"] for name in ours}) == 1

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,7 @@ from tailrace_frontend import page
 from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
+from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
 
 SEE_LOG = "The frontend's log has the reason."
@@ -41,22 +43,41 @@ def create_api(services: Services) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    api.state.services = services
     api.include_router(routes.router)
     openapi.document_events(api)
-    _add_operations(api, services)
+    _add_health(api)
+    if not services.settings.operations_address:
+        _add_operations(api, services)
     page.mount(api)
-    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
-        api.add_exception_handler(kind, _error_response)
+    _finish(api, services)
     cors.allow_origins(api, services.settings.origins)
     return api
 
 
-def _add_operations(api: FastAPI, services: Services) -> None:
+def create_operations(services: Services) -> FastAPI:
+    """Health, readiness and metrics alone, for an address of their own."""
+    operations = FastAPI(title="Tailrace: operations", openapi_url=None, redirect_slashes=False)
+    _add_health(operations)
+    _add_operations(operations, services)
+    _finish(operations, services)
+    return operations
+
+
+def _finish(api: FastAPI, services: Services) -> None:
+    api.state.services = services
+    for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
+        api.add_exception_handler(kind, _error_response)
+
+
+def _add_health(api: FastAPI) -> None:
     @api.get("/healthz", tags=["operations"])
     async def healthz() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
+
+
+def _add_operations(api: FastAPI, services: Services) -> None:
+    problems, load = Recent(services.problems), Recent(partial(_load, services))
 
     @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
     async def readyz() -> dict[str, Any]:
@@ -64,7 +85,7 @@ def _add_operations(api: FastAPI, services: Services) -> None:
         appended is received; 503 otherwise, and while this frontend stops."""
         if services.hub.draining:
             raise Unavailable("This frontend is stopping.")
-        wrong, warnings = await services.problems()
+        wrong, warnings = await problems.get()
         if wrong:
             raise Unavailable("; ".join(wrong))
         if services.hub.is_away:
@@ -76,13 +97,18 @@ def _add_operations(api: FastAPI, services: Services) -> None:
     @api.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
         """Counters and gauges for Prometheus."""
-        try:
-            services.metrics.queued.set(await services.queue.jobs.depth())
-            services.metrics.workers.set(await services.queue.presence.count())
-        except (Unavailable, RedisRefused):
-            services.metrics.queued.set(float("nan"))
-            services.metrics.workers.set(float("nan"))
+        queued, workers = await load.get()
+        services.metrics.queued.set(queued)
+        services.metrics.workers.set(workers)
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _load(services: Services) -> tuple[float, float]:
+    """Generations that wait, and living workers; NaN while Redis is away."""
+    try:
+        return await services.queue.jobs.depth(), await services.queue.presence.count()
+    except (Unavailable, RedisRefused):
+        return float("nan"), float("nan")
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

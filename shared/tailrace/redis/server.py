@@ -273,6 +273,8 @@ class RedisServer:
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             wrong.append(f"maxmemory-policy is {policy}: it would evict running logs; set noeviction")
+        if info.get("maxmemory") == "0":
+            warnings.append("maxmemory is 0: nothing bounds the server but its host, and no work is refused before")
         if info.get("aof_enabled", "0") == "0":
             warnings.append("appendonly is off: a restart of the server loses its data")
         return wrong, warnings

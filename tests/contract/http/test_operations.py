@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import signal
+import time
 
 import pytest
 
 from support.api import Api, eventually
 from support.product import UNKNOWN_ID, Product, has_metric, metrics
 from support.stack import Frontend
+from tailrace_cli.embedded import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -82,24 +85,74 @@ async def test_frontend_is_healthy_and_ready(product: Product) -> None:
 async def test_readiness_names_a_wrong_eviction_policy(product: Product) -> None:
     redis = product.log.server.client
     await redis.config_set("maxmemory-policy", "allkeys-lru")
-    try:
+
+    async def is_refused() -> bool:
         response = await product.api.request("GET", "/readyz")
-        assert response.refusal == (503, "unavailable")
-        assert "maxmemory-policy is allkeys-lru" in response.error["message"]
+        return response.status == 503 and "maxmemory-policy is allkeys-lru" in response.error["message"]
+
+    try:
+        await eventually(is_refused, 5)
     finally:
         await redis.config_set("maxmemory-policy", "noeviction")
-    assert (await product.api.request("GET", "/readyz")).status == 200
+    await eventually(lambda: _is_ready(product), 5)
 
 
-async def test_readiness_warns_without_persistence(product: Product) -> None:
+async def _is_ready(product: Product) -> bool:
+    return (await product.api.request("GET", "/readyz")).status == 200
+
+
+@pytest.mark.parametrize(("name", "value"), [("appendonly", "no"), ("maxmemory", "0")])
+async def test_readiness_warns_without_persistence_and_without_a_limit(product: Product, name: str, value: str) -> None:
     redis = product.log.server.client
-    await redis.config_set("appendonly", "no")
-    try:
+    before = (await redis.config_get(name))[name]
+
+    async def is_warned() -> bool:
         response = await product.api.request("GET", "/readyz")
         assert response.status == 200
-        assert "appendonly" in str(response.value["warnings"])
+        return name in str(response.value["warnings"])
+
+    await redis.config_set(name, value)
+    try:
+        await eventually(is_warned, 5)
     finally:
-        await redis.config_set("appendonly", "yes")
+        await redis.config_set(name, before)
+
+
+async def test_readiness_and_metrics_ask_redis_once_a_second_however_often_they_are_requested(
+    product: Product,
+) -> None:
+    redis = product.log.server.client
+
+    async def calls() -> int:
+        stats = await redis.info("commandstats")
+        return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("info", "zcard"))
+
+    before, began = await calls(), time.monotonic()
+    for _ in range(100):
+        await product.api.request("GET", "/readyz")
+        await product.api.request("GET", "/metrics")
+    took = time.monotonic() - began
+    # Beside these two, the sweepers and this test ask for INFO: about a dozen times a second with a lease of 0.5 s.
+    assert await calls() - before <= (took + 1) * 30 < 200
+
+
+async def test_operations_may_have_an_address_of_their_own(product: Product) -> None:
+    port = free_port()
+    async with product.frontend(operations_address=f"127.0.0.1:{port}") as frontend:
+        api, operations = Api(product.http, frontend.url), Api(product.http, f"http://127.0.0.1:{port}")
+        for path in ("/readyz", "/metrics"):
+            assert (await api.request("GET", path)).refusal == (404, "not_found")
+            assert (await operations.request("GET", path)).status == 200
+        for one in (api, operations):
+            assert (await one.request("GET", "/healthz")).value == {"status": "ok"}
+        for path in ("/", "/v1/generations", "/docs", "/openapi.json"):
+            assert (await operations.request("GET", path)).refusal == (404, "not_found")
+        assert (await operations.request("POST", "/readyz")).refusal == (405, "method_not_allowed")
+        generation_id = await api.create()
+        assert (await metrics(operations))["tailrace_generations_created_total"] == 1
+        await api.cancel(generation_id)
+        frontend.send(signal.SIGTERM)
+        assert await frontend.wait() == 0
 
 
 async def test_readiness_names_a_subscriber_connection_that_stays_down(product: Product) -> None:

@@ -135,3 +135,19 @@ def test_queue_server_defaults_to_the_server_of_the_logs(queue_url: Any, server:
 
 def test_restart_grace_outlasts_the_lease() -> None:
     assert load(lease_s=2.5).restart_grace_s == 3.5
+
+
+@pytest.mark.parametrize(
+    ("address", "parts"),
+    [("127.0.0.1:9090", ("127.0.0.1", 9090)), ("[::1]:1", ("::1", 1)), ("metrics:80", ("metrics", 80))],
+)
+def test_operations_address_is_a_host_and_a_port(address: str, parts: tuple[str, int]) -> None:
+    settings = load(operations_address=address)
+    settings.check_frontend()
+    assert settings.operations_host_and_port == parts
+
+
+@pytest.mark.parametrize("bad", ["9090", ":9090", "host", "host:", "host:http", "host:65536", "host:-1", "host:²"])
+def test_malformed_operations_address_is_refused_at_the_start(bad: str) -> None:
+    with pytest.raises(Misconfigured, match="TAILRACE_OPERATIONS_ADDRESS is not"):
+        load(operations_address=bad).check_frontend()

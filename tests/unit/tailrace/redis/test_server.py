@@ -291,6 +291,7 @@ async def test_run_that_changes_while_the_process_watches_counts_from_then(
 
 
 async def test_memory_is_a_share_of_the_limit(server: RedisServer, config: Config) -> None:
+    await config("maxmemory", "0")
     assert await server.memory_percent() == 0
     await config("maxmemory", str(1024**4))
     assert 0 < await server.memory_percent() < 1
@@ -322,6 +323,7 @@ async def test_problems_of_a_fit_server_are_none(server: RedisServer) -> None:
         ("maxmemory-policy", "allkeys-lru", ["maxmemory-policy is allkeys-lru"], []),
         ("maxmemory-policy", "volatile-ttl", ["maxmemory-policy is volatile-ttl"], []),
         ("appendonly", "no", [], ["appendonly is off"]),
+        ("maxmemory", "0", [], ["maxmemory is 0"]),
     ],
 )
 async def test_problems_name_a_wrong_option(
