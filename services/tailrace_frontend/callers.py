@@ -4,7 +4,8 @@ A caller is a name with one or more API keys (`api_keys`). The *owner* of a gene
 created it. Keys are compared in constant time.
 
 A browser cannot send headers with `EventSource`, so the generation's JSON carries a ticket: an HMAC over the id, the
-owner, the expiry and the API key of the request. It grants reading of that one log, and ends with its key.
+owner, the expiry and the API key of the request. It grants reading of that one log, and ends with its key. A client
+that can send headers sends it as `Authorization: Ticket …`, because proxies log URLs.
 
 Without keys the server is in open mode: it listens on loopback only, and all requests have the same caller. The `Host`
 must then be a loopback name and an `Origin` must be the server's own or a configured one; otherwise any web page could

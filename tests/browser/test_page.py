@@ -10,7 +10,7 @@ from typing import Any, Literal
 import aiohttp
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Locator, Page, Route, expect
+from playwright.async_api import Browser, Locator, Page, Request, Route, expect
 
 from support.proxy import Proxy, proxy
 from support.stack import Stack, stack
@@ -267,6 +267,71 @@ async def test_api_key_is_requested_and_the_question_then_sent(product: Stack, o
     await frontend.stop()
 
 
+async def test_ticket_of_the_page_is_in_a_header_and_in_no_url(product: Stack, open_page: OpenPage) -> None:
+    """A proxy writes URLs into its logs."""
+    frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
+    page = await open_page(frontend.url + "/", disturbed=True)
+    requests: list[Request] = []
+    page.on("request", lambda request: requests.append(request))
+    await speed_up(page)
+    await page.get_by_label("Your message").fill("What survives?")
+    await page.keyboard.press("Enter")
+    await page.get_by_label("API key").fill("anna-key-1")
+    await page.get_by_role("button", name="Continue").click()
+    await finished_answer(page)
+    sent = [request.headers.get("authorization", "") for request in requests if "/events" in request.url]
+    assert sent
+    assert all(each.startswith("Ticket anna~") for each in sent)
+    assert not [request.url for request in requests if "ticket" in request.url.lower()]
+    await frontend.stop()
+
+
+@pytest.mark.parametrize("form", ["?ticket=", "#ticket="])
+async def test_follow_takes_the_ticket_out_of_the_url(product: Stack, open_page: OpenPage, form: str) -> None:
+    frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
+    path = await keyed_events_path(frontend.url)
+    page = await open_page(frontend.url + "/")
+    urls: list[str] = []
+    page.on("request", lambda request: urls.append(request.url))
+    text = await page.evaluate(
+        """async url => {
+          const { follow, Output } = await import("/tailrace.js");
+          const output = new Output();
+          await new Promise((resolve) => follow(url, {
+            onEvent: (kind, data) => output.apply(kind, data),
+            onState: (state) => state === "done" && resolve(),
+          }));
+          return output.text;
+        }""",
+        path.replace("?ticket=", form),
+    )
+    assert text.strip() == token_text(200)
+    assert [url for url in urls if "/events" in url] == [frontend.url + path.partition("?")[0]]
+    await frontend.stop()
+
+
+async def test_plain_event_source_reads_by_the_ticket_in_its_url(product: Stack, open_page: OpenPage) -> None:
+    frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
+    page = await open_page(frontend.url + "/")
+    await open_event_source(page, await keyed_events_path(frontend.url))
+    assert_whole(await received_events(page), 200)
+    await frontend.stop()
+
+
+async def keyed_events_path(url: str) -> str:
+    """The `events_url` of a generation that a caller with a key has created."""
+    script = [{"tokens": {"count": 200, "rate": 200}}, *END]
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "?"}], "script": script}
+    headers = {"Authorization": "Bearer anna-key-1"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/v1/generations", json=body, headers=headers) as answer,
+    ):
+        path: str = (await answer.json())["events_url"]
+        assert "?ticket=" in path
+        return path
+
+
 async def test_ticket_rejected_by_its_own_server_is_renewed_once_only(product: Stack, open_page: OpenPage) -> None:
     requests = Counter[str]()
     page = await open_page(product.url + "/", disturbed=True)
@@ -286,8 +351,7 @@ async def test_ticket_rejected_by_its_own_server_is_renewed_once_only(product: S
     await wait_for_state(page, "failed")
     await expect(page.locator("#status")).to_contain_text("rejects the ticket that it has just issued")
     await asyncio.sleep(1)
-    # Each stream is requested once by EventSource and once by the fetch that learns the status.
-    assert requests == {"generation": 2, "events": 4}
+    assert requests == {"generation": 2, "events": 2}
 
 
 # ── surviving failures ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -371,7 +435,6 @@ async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy
     await wait_for_tokens(page, 40)
     frontend_proxy.set_mode("refuse")
     await wait_for_state(page, "reconnecting")
-    # EventSource's request, the fetch that learns the status, and the next attempt
     await frontend_proxy.wait_for_refusals(3)
     frontend_proxy.set_mode("pass")
     assert await finished_answer(page) == token_text(300)

@@ -1,8 +1,10 @@
 """The compose file, the proxy in front of it and the CI workflow: required settings, and their own tools' verdict."""
 
+import asyncio
 import re
 import shutil
 import subprocess
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import yaml
 from compose_spec import PyCompose, PyOptions
 
 from tailrace.settings import Settings
+from tailrace_cli.embedded import free_port
 from tailrace_frontend.http.routes import MAX_WAIT_S
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +134,52 @@ def test_proxy_configuration_is_accepted_by_nginx(tmp_path: Path) -> None:
     command = ["nginx", "-t", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-g", f"pid {tmp_path}/pid;"]
     check = subprocess.run([*command, "-c", str(NGINX)], check=True, capture_output=True, text=True)
     assert "[warn]" not in check.stderr
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+async def test_proxy_logs_streams_that_are_cut_without_their_tickets(tmp_path: Path) -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\n:\n\n\r\n")
+        await writer.drain()
+        writer.transport.abort()
+
+    upstream = await asyncio.start_server(cut, "127.0.0.1", 0)
+    port, log = free_port(), tmp_path / "error.log"
+    text = NGINX.read_text().replace("http://frontend:8080", f"http://127.0.0.1:{upstream.sockets[0].getsockname()[1]}")
+    text = text.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("/dev/stderr", str(log))
+    temporary = " ".join(
+        f"{name}_temp_path {tmp_path};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    text = text.replace("http {", "http { " + temporary, 1)
+    (tmp_path / "nginx.conf").write_text(f"daemon off; pid {tmp_path}/pid;\n{text}")
+    command = ["nginx", "-p", str(tmp_path), "-e", str(tmp_path / "start.log"), "-c", str(tmp_path / "nginx.conf")]
+    nginx = await asyncio.create_subprocess_exec(*command)
+    try:
+        for path in ("/v1/generations/gen_x/events?ticket=secret", "/v1/generations/gen_x?other=logged"):
+            await _get(port, path)
+        upstream.close()
+        await _get(port, "/v1/generations/gen_x/events?ticket=secret")
+    finally:
+        nginx.terminate()
+        await nginx.wait()
+    assert "other=logged" in log.read_text()
+    assert "secret" not in log.read_text() + (tmp_path / "start.log").read_text()
+
+
+async def _get(port: int, path: str) -> None:
+    """Request a path once the port is open, and read until the connection ends."""
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            break
+        except OSError:
+            assert time.monotonic() < deadline, "nginx does not start"
+            await asyncio.sleep(0.02)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    await reader.read()
+    writer.close()
 
 
 def test_workflow_runs_the_scripts_and_nothing_else() -> None:

@@ -63,7 +63,7 @@ def document_events(api: FastAPI) -> None:
                     ("generation_id", "path", "Its id."),
                     ("Last-Event-ID", "header", "Go on after this event."),
                     ("last_event_id", "query", "The same."),
-                    ("ticket", "query", "From `events_url`, instead of a key."),
+                    ("ticket", "query", "From `events_url`, instead of a key; better as `Authorization: Ticket …`."),
                 )
             ]
         },

@@ -18,51 +18,65 @@
  *            failed  the log cannot be read ({status, message}): unknown generation, other owner, expired ticket
  *
  * Rule 1: Each event is delivered once. An id at or below the last one is ignored.
- * Rule 2: A transient failure is retried without limit. An EventSource reconnects by itself, but a proxy's 502 closes
- *         it for good: the URL is then fetched to learn the status, and only a 204 or a permanent 4xx ends the reading.
- * Rule 3: Keep-alive comments are invisible to scripts, so a script cannot distinguish a quiet connection from a dead
- *         one. After a minute of silence, or on waking up, the connection is reopened at the cursor; nothing is lost.
+ * Rule 2: A transient failure is retried without limit; only a 204 or a permanent 4xx ends the reading. (A proxy's 502
+ *         closes an EventSource for good.)
+ * Rule 3: After a minute without a byte, keep-alives included, or on waking up, the connection is reopened at the
+ *         cursor; nothing is lost. (An EventSource hides keep-alives, so a script cannot recognize a dead one.)
+ * Rule 4: The ticket of an `events_url` is a secret. It is sent in a header, never in the URL of a request: proxies write
+ *         URLs into their logs. (An EventSource cannot send headers.)
  */
 
-const KINDS =
-  "created started item_opened text reasoning refusal tool_arguments item_closed restarted done gone".split(" ");
+const KINDS = new Set(
+  "created started item_opened text reasoning refusal tool_arguments item_closed restarted done gone".split(" "),
+);
 const SILENCE_MS = 60_000; // four of the server's keep-alive intervals
 const STALE_MS = 20_000; // the same limit on waking up, when a dead socket is likely
 const SETTLE_MS = 300; // an overloaded server answers 200 and closes: that connection never counts as `open`
 const REQUEST_TIMEOUT_MS = 20_000;
 
-/** Follows a log to its end. Returns `{close(), lastEventId()}`. */
+/** Follows a log to its end. `url`: an `events_url`. Returns `{close(), lastEventId()}`. */
 export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_000 } = {}) {
+  const [address, headers] = splitTicket(url);
   let cursor = lastEventId;
   let failures = 0;
-  let source, state, activeAt, settling, retrying, hiding;
+  let connection, state, activeAt, settling, retrying, hiding;
   const lifetime = new AbortController();
 
   function setState(next, detail = {}) {
     if (next !== state) onState?.((state = next), detail);
   }
 
-  function eventsURL() {
-    const address = new URL(url, location.href);
-    if (cursor) address.searchParams.set("last_event_id", cursor);
-    return address;
-  }
-
   function open() {
     disconnect();
     activeAt = Date.now();
     if (state !== "open") setState(state ? "reconnecting" : "connecting");
-    source = new EventSource(eventsURL());
-    source.onopen = () => (settling = setTimeout(onSettled, SETTLE_MS));
-    source.onerror = onError;
-    for (const kind of KINDS) source.addEventListener(kind, onMessage);
+    connection = new AbortController();
+    read(connection.signal);
   }
 
   function disconnect() {
-    source?.close();
-    source = null;
+    connection?.abort();
     clearTimeout(settling);
     clearTimeout(retrying);
+  }
+
+  /** Reads one connection to its end, and opens the next one unless that was the end of the log. */
+  async function read(signal) {
+    let retryMs;
+    if (cursor) address.searchParams.set("last_event_id", cursor);
+    else address.searchParams.delete("last_event_id");
+    const final = await readEvents(address, headers, signal, {
+      onOpen: () => (settling = setTimeout(onSettled, SETTLE_MS)),
+      onBytes: () => (activeAt = Date.now()),
+      onRetry: (ms) => (retryMs = ms),
+      onMessage,
+    }).catch(() => null); // the connection broke
+    if (signal.aborted) return;
+    if (final) return finish(...final);
+    activeAt = Date.now();
+    clearTimeout(settling);
+    setState("reconnecting");
+    retrying = setTimeout(open, retryMs ? retryMs * (0.5 + Math.random()) : backoff(failures++));
   }
 
   function onSettled() {
@@ -71,11 +85,11 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     setState("open");
   }
 
-  function onMessage({ type: kind, data, lastEventId: id }) {
-    activeAt = Date.now();
+  function onMessage(kind, data, id) {
+    if (!KINDS.has(kind)) return;
     const value = JSON.parse(data);
-    // Two kinds have no id of their own (EventSource then reports the previous one). A `restarted` without `attempt`
-    // means that the log no longer holds all that was delivered: delivery starts again at the log's beginning.
+    // Two kinds have no id. A `restarted` without one, and without `attempt`, means that the log no longer holds all
+    // that was delivered: delivery starts again at the log's beginning.
     if (kind === "restarted" && value.attempt === undefined) cursor = "";
     else if (kind !== "gone" && !isAfter(id, cursor)) return;
     else if (kind !== "gone") cursor = id;
@@ -84,23 +98,11 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     if (kind === "done" || kind === "gone") finish(kind, value);
   }
 
-  async function onError() {
-    activeAt = Date.now();
-    clearTimeout(settling);
-    setState("reconnecting");
-    const closed = source;
-    if (closed?.readyState !== EventSource.CLOSED) return; // it reconnects by itself, after the server's `retry:`
-    const final = await fetchFinalState(eventsURL());
-    if (closed !== source) return;
-    if (final) finish(...final);
-    else retrying = setTimeout(open, backoff(failures++));
-  }
-
   function onWake() {
     clearTimeout(hiding);
     if (document.visibilityState === "hidden") {
       if (hiddenMs < Infinity) hiding = setTimeout(pause, hiddenMs); // browsers allow six connections to a host
-    } else if (source?.readyState !== EventSource.OPEN || Date.now() - activeAt > STALE_MS) open();
+    } else if (state !== "open" || Date.now() - activeAt > STALE_MS) open();
   }
 
   function pause() {
@@ -128,18 +130,53 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
   return { close, lastEventId: () => cursor };
 }
 
-/** The final state and its detail, which a closed EventSource does not report; nothing if a retry may succeed. */
-async function fetchFinalState(address) {
-  try {
-    const request = { headers: { Accept: "text/event-stream" }, signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS) };
-    const response = await fetch(address, request);
-    if (response.status === 204) return ["done", {}];
-    if (response.ok) return void response.body.cancel();
+/** The URL without its ticket (`?ticket=` or `#ticket=`), and the headers that carry the ticket instead. */
+function splitTicket(url) {
+  const address = new URL(url, location.href);
+  const ticket = address.searchParams.get("ticket") ?? new URLSearchParams(address.hash.slice(1)).get("ticket");
+  address.searchParams.delete("ticket");
+  address.hash = "";
+  return [address, ticket ? { Authorization: `Ticket ${ticket}` } : {}];
+}
+
+/** Reads an event stream until it ends. Returns a final state and its detail; nothing if a retry may succeed. */
+async function readEvents(address, headers, signal, { onOpen, onBytes, onRetry, onMessage }) {
+  const accept = { Accept: "text/event-stream", ...headers };
+  const response = await fetch(address, { headers: accept, signal, cache: "no-store" });
+  if (response.status === 204) return ["done", {}];
+  if (!response.ok) {
     const error = await ApiError.fromResponse(response);
     if (error.retryable) return null;
     return [error.status === 410 ? "gone" : "failed", { ...error, message: error.message, reason: error.code }];
-  } catch {
-    return null;
+  }
+  onOpen();
+  let rest = "";
+  let fields = {};
+  for await (const text of decoded(response.body)) {
+    onBytes();
+    const lines = (rest + text).split("\n");
+    rest = lines.pop();
+    for (const line of lines) {
+      if (signal.aborted) return null;
+      const [, name, value] = /^([^:]*):? ?(.*)$/.exec(line);
+      if (name === "retry") onRetry(Number(value));
+      else if (name) fields[name] = value;
+      else if (!line) {
+        if ("data" in fields) onMessage(fields.event, fields.data, fields.id ?? "");
+        fields = {};
+      }
+    }
+  }
+  return null;
+}
+
+/** The pieces of a body as text. (Safari cannot iterate over a stream.) */
+async function* decoded(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield value;
   }
 }
 
