@@ -17,7 +17,7 @@ from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
-from tailrace_frontend.rate_limits import RateLimits, units
+from tailrace_frontend.rate_limits import RateLimits
 from tailrace_frontend.streaming.hub import Hub
 
 KEPT_BYTES = 32 * 1024 * 1024
@@ -54,8 +54,8 @@ class Services:
         """Parsing a body takes several times its size in memory, so large ones are handled one at a time."""
         return self._large_bodies if body_bytes > TURN_BYTES else nullcontext()
 
-    async def identify(self, headers: Mapping[str, str]) -> ApiKey:
-        """The key of a request, which is counted.
+    async def identify(self, headers: Mapping[str, str], items: int = 0) -> ApiKey:
+        """The key of a request, which is counted. `items`: how many generations it asks for.
 
         Raises:
             Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
@@ -64,7 +64,7 @@ class Services:
         caller = self.callers.identify(headers)
         announced = headers.get("content-length", "0")
         body_bytes = min(int(announced), self.settings.max_body_bytes) if announced.isdecimal() else 0
-        await self.rate_limits.charge_request(caller.owner, units(body_bytes))
+        await self.rate_limits.charge_request(caller.owner, body_bytes, items)
         return caller
 
     async def start(self) -> None:

@@ -91,7 +91,7 @@ class Settings(BaseSettings):
         6000,
         ge=1,
         description="Requests that one caller may send in a minute: to each frontend, and creations to all of them "
-        "together. A request counts once, and once more for each 16 KiB of its body. Not in open mode.",
+        "together. A request counts once, and once more for each 4 KiB of its body. Not in open mode.",
     )
     max_stored_bytes_per_caller: int = Field(
         GIB,

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, NamedTuple
 
 from system import (
+    caller_faults,
     client_faults,
     frontend_faults,
     network_faults,
@@ -135,6 +136,10 @@ SCENARIOS: dict[str, Scenario] = {
     "cancel-races": Scenario(
         client_faults.cancel_races, "races", "cancel to answer", None,
         {"races": 150, "at once": 20}, {"races": 10_000, "at once": 40},
+    ),
+    "hostile-caller": Scenario(
+        caller_faults.hostile_caller, "hostile requests", "another caller's POST", None,
+        {"calm_s": 3, "attack_s": 5, "tolerance": 4}, {"calm_s": 30, "attack_s": 60, "tolerance": 1},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,

@@ -42,9 +42,10 @@ async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    body = await read_body(request, services.settings.max_body_bytes)
-    async with services.turn(len(body)):
-        response = await _create(request, services, caller, body)
+    async with services.rate_limits.turn(caller.owner):
+        body = await read_body(request, services.settings.max_body_bytes)
+        async with services.turn(len(body)):
+            response = await _create(request, services, caller, body)
     if client := _client(request):
         client.inflight.release(client)  # the request; the response may be a stream
     return response
@@ -88,10 +89,11 @@ async def list_generations(
 ) -> Response:
     """The caller's generations that are still kept, newest first."""
     services: Services = request.app.state.services
-    caller = await services.identify(request.headers)
+    caller = await services.identify(request.headers, limit)
     if after is not None:
         after = _checked(after)
-    found, has_more = await services.generations.list(caller.owner, limit, after)
+    async with services.rate_limits.turn(caller.owner):
+        found, has_more = await services.generations.list(caller.owner, limit, after)
     data = [schemas.generation_json(state, events_url(services, state, caller)) for state in found]
     return JSONBytesResponse(
         {

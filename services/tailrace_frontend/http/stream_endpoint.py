@@ -111,7 +111,8 @@ async def _find(
     if services.hub.draining:
         raise Unavailable("This frontend is stopping.")
     await services.rate_limits.charge_stream(caller.owner)
-    state = await _state(services, generation_id, caller.owner)
+    async with services.rate_limits.turn(caller.owner):
+        state = await _state(services, generation_id, caller.owner)
     if cursor is not None:
         services.metrics.resumed.inc()
     return caller, state, cursor

@@ -100,12 +100,17 @@ async def test_burst_of_streaming_creates_returns_locations_to_deferred_ones(pro
 
 
 async def test_caller_beyond_a_limit_is_refused_with_its_code_and_another_is_served(product: Product) -> None:
-    for limit, value, code in (
-        ("max_unfinished_per_caller", "1", "concurrency_limit_exceeded"),
-        ("max_stored_bytes_per_caller", str(1024**2), "storage_limit_exceeded"),
-        ("max_requests_per_minute_per_caller", "60", "rate_limit_exceeded"),
+    many = "1000000"
+    for unfinished, stored, requests, code in (
+        ("1", many * 2, many, "concurrency_limit_exceeded"),
+        (many, str(1024**2), many, "storage_limit_exceeded"),
+        (many, many * 2, "60", "rate_limit_exceeded"),
     ):
-        async with product.frontend(**CALLERS, **{limit: value}) as frontend:
+        limits = {
+            "max_unfinished_per_caller": unfinished, "max_stored_bytes_per_caller": stored,
+            "max_requests_per_minute_per_caller": requests,
+        }  # fmt: skip
+        async with product.frontend(**CALLERS, **limits) as frontend:
             anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
             created = await anna.post(body(user="x" * 1_000_000))
             assert created.status == 202
@@ -123,11 +128,13 @@ async def test_caller_beyond_a_limit_is_refused_with_its_code_and_another_is_ser
 async def test_caller_who_sends_too_many_requests_of_any_kind_is_refused(product: Product) -> None:
     async with product.frontend(**CALLERS, max_requests_per_minute_per_caller="60") as frontend:
         anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
-        statuses = [(await anna.list()).status for _ in range(4)]
-        assert statuses == [200, 200, 200, 429]
+        statuses = [(await anna.get(UNKNOWN_ID)).status for _ in range(4)]
+        assert statuses == [404, 404, 404, 429]
         for response in (await anna.get(UNKNOWN_ID), await anna.cancel(UNKNOWN_ID), await anna.delete(UNKNOWN_ID)):
             assert response.status in (404, 429)
-        assert (await ben.list()).status == 200
+        assert (await anna.list("?limit=100")).status == 429
+        assert (await ben.list("?limit=100")).status == 200
+        assert (await ben.list()).status == 429, "a long list costs as much as several requests"
 
 
 async def test_model_outside_the_list_is_refused_like_an_unknown_one(product: Product) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -8,8 +9,7 @@ from pydantic import SecretStr
 from tailrace.errors import RateLimited
 from tailrace.queue import FREE
 from tailrace.settings import Settings
-from tailrace_frontend import rate_limits as module
-from tailrace_frontend.rate_limits import BURST_S, UNIT_BYTES, Rate, RateLimits, units
+from tailrace_frontend.rate_limits import BURST_S, DELAY_S, TURNS, UNIT_BYTES, Rate, RateLimits, units
 
 PER_MINUTE = 480  # one in an eighth of a second: sums of it are exact
 
@@ -36,7 +36,7 @@ async def served(calls: int, limits: RateLimits, owner: str = "anna", *, streams
     count = 0
     for _ in range(calls):
         try:
-            await (limits.charge_stream(owner) if streams else limits.charge_request(owner, 1))
+            await (limits.charge_stream(owner) if streams else limits.charge_request(owner))
         except RateLimited:
             return count
         count += 1
@@ -62,8 +62,9 @@ def test_refused_request_is_not_counted(clock: list[float]) -> None:
     assert rate.charge("anna", 1) == 0.0
 
 
-def test_body_costs_a_unit_for_each_16_kib() -> None:
-    assert [units(each) for each in (0, UNIT_BYTES - 1, UNIT_BYTES, 8 * 1024**2)] == [1, 1, 2, 513]
+def test_body_costs_a_unit_for_each_4_kib_and_a_list_one_for_20_items() -> None:
+    assert [units(each) for each in (0, UNIT_BYTES - 1, UNIT_BYTES, 8 * 1024**2)] == [1, 1, 2, 2049]
+    assert [units(0, each) for each in (0, 19, 20, 100)] == [1, 1, 2, 6]
 
 
 async def test_caller_beyond_the_rate_is_refused_and_others_are_not(clock: list[float]) -> None:
@@ -72,14 +73,19 @@ async def test_caller_beyond_the_rate_is_refused_and_others_are_not(clock: list[
     assert await served(5, one, "ben") == 5
 
 
-async def test_refusal_is_delayed_and_has_the_seconds_until_a_retry_succeeds(clock: list[float]) -> None:
+@pytest.mark.parametrize(("body_bytes", "least", "most"), [(0, 0.5, 1.5), (8 * 1024**2, 4.5, 13.5)])
+async def test_refusal_is_delayed_and_has_the_seconds_until_a_retry_succeeds(
+    clock: list[float], body_bytes: int, least: float, most: float
+) -> None:
     one = limits()
-    await one.charge_request("anna", 1 + PER_MINUTE)
+    await one.charge_request("anna", PER_MINUTE * UNIT_BYTES)
+    began = clock[0]
     with pytest.raises(RateLimited) as raised:
-        await one.charge_request("anna", 1)
-    assert clock == [1000.0 + module.MAX_DELAY_S]
-    assert raised.value.headers() == {"Retry-After": str(60 - round(BURST_S) + 1)}
-    clock[0] += float(raised.value.headers()["Retry-After"])
+        await one.charge_request("anna", body_bytes)
+    assert least <= clock[0] - began <= most
+    clock[0] += int(raised.value.headers()["Retry-After"]) - 1
+    assert await served(1, one) == 0
+    clock[0] += 1
     assert await served(1, one) == 1
 
 
@@ -98,8 +104,35 @@ async def test_open_mode_counts_nothing() -> None:
 
 async def test_delayed_refusals_wait_beside_each_other() -> None:
     one = limits()
-    await one.charge_request("anna", PER_MINUTE)
+    await one.charge_request("anna", PER_MINUTE * UNIT_BYTES)
     began = time.monotonic()
-    results = await asyncio.gather(*(one.charge_request("anna", 1) for _ in range(50)), return_exceptions=True)
+    results = await asyncio.gather(*(one.charge_request("anna") for _ in range(50)), return_exceptions=True)
     assert all(isinstance(each, RateLimited) for each in results)
-    assert time.monotonic() - began < 3 * module.MAX_DELAY_S
+    assert time.monotonic() - began < 4 * DELAY_S
+
+
+async def test_requests_of_a_caller_are_worked_on_a_few_at_a_time_in_their_order() -> None:
+    one, started, finish = limits(), list[int](), asyncio.Event()
+
+    async def work(number: int) -> None:
+        async with one.turn("anna"):
+            started.append(number)
+            await finish.wait()
+
+    tasks = [asyncio.create_task(work(number)) for number in range(3 * TURNS)]
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert started == list(range(TURNS))
+    async with asyncio.timeout(1), one.turn("ben"):
+        pass
+    tasks[TURNS].cancel()
+    finish.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert started == [*range(TURNS), *range(TURNS + 1, 3 * TURNS)]
+
+
+async def test_open_mode_works_on_everything_at_once() -> None:
+    one = RateLimits(Settings())
+    async with asyncio.timeout(1), AsyncExitStack() as stack:
+        for _ in range(100):
+            await stack.enter_async_context(one.turn("open"))
