@@ -313,8 +313,15 @@ async def test_memory_is_computed_from_the_report(redis: Redis, info: dict[str, 
 # Fitness
 
 
-async def test_problems_of_a_fit_server_are_none(server: RedisServer) -> None:
-    assert await server.problems() == ([], [])
+@pytest.fixture
+async def limited(server: RedisServer, config: Config) -> RedisServer:
+    """The server with a limit of memory, which other tests may have lifted."""
+    await config("maxmemory", str(1024**4))
+    return server
+
+
+async def test_problems_of_a_fit_server_are_none(limited: RedisServer) -> None:
+    assert await limited.problems() == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -327,21 +334,21 @@ async def test_problems_of_a_fit_server_are_none(server: RedisServer) -> None:
     ],
 )
 async def test_problems_name_a_wrong_option(
-    server: RedisServer, config: Config, name: str, value: str, wrong: list[str], warnings: list[str]
+    limited: RedisServer, config: Config, name: str, value: str, wrong: list[str], warnings: list[str]
 ) -> None:
     await config(name, value)
-    found = await server.problems()
+    found = await limited.problems()
     assert [[each.partition(":")[0] for each in part] for part in found] == [wrong, warnings]
 
 
-async def test_problems_checked_concurrently_leave_nothing_behind(redis: Redis, server: RedisServer) -> None:
-    assert await asyncio.gather(*(server.problems() for _ in range(20))) == [([], [])] * 20
+async def test_problems_checked_concurrently_leave_nothing_behind(redis: Redis, limited: RedisServer) -> None:
+    assert await asyncio.gather(*(limited.problems() for _ in range(20))) == [([], [])] * 20
     assert await redis.dbsize() == 0
 
 
-async def test_problems_do_not_come_from_an_earlier_check_that_died(redis: Redis, server: RedisServer) -> None:
+async def test_problems_do_not_come_from_an_earlier_check_that_died(redis: Redis, limited: RedisServer) -> None:
     await redis.execute_command("XADD", "tailrace:{check}:log", "1-1", "a", "b")
-    assert await server.problems() == ([], [])
+    assert await limited.problems() == ([], [])
 
 
 async def test_problems_do_not_include_a_full_memory(server: RedisServer, config: Config) -> None:
