@@ -24,7 +24,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 
 from tailrace.errors import RateLimited
 from tailrace.queue import FREE, Charge
-from tailrace.settings import KIB, Settings
+from tailrace.settings import KIB, MIB, Settings
 
 UNIT_BYTES = 4 * KIB
 UNIT_ITEMS = 20
@@ -32,10 +32,11 @@ BURST_S = 2.0
 """A caller may be so far ahead of the rate: so many seconds' worth of requests may come at once."""
 
 DELAY_S = 1.0
-DISCARDED_BYTES_S = 1024 * KIB
+DISCARDED_BYTES_S = 4 * MIB
 """A refusal is late by `DELAY_S`, and by the time that its body takes at this speed. The body is read and discarded
 after the answer: 32 clients that sent 8 MiB each at once held up all others by 2.2 s. (Closed instead, the connection
-is reset while its client writes, and the client does not see why.)"""
+is reset while its client writes, and the client does not see why.) A client that leaves meanwhile keeps its connection
+until then, 4.5 s at most with the default `TAILRACE_MAX_BODY_BYTES`."""
 
 TURNS = 8
 """Requests of one caller that a frontend works on at the same time."""

@@ -1,9 +1,9 @@
 """Two callers, each a process of its own, so that neither takes the other's time.
 
-    python -m system.caller_process hostile PORT KEY SECONDS    sends whatever costs a frontend most, as fast as it can
-    python -m system.caller_process steady PORT KEY SECONDS     sends a request every `INTERVAL_S`
+    python -m system.caller_process ATTACK PORT KEY SECONDS    repeats one of `ATTACKS` as fast as it can
+    python -m system.caller_process steady PORT KEY SECONDS    creates a generation every `INTERVAL_S`
 
-Each prints JSON: how often each status was answered, and the seconds that each request took.
+Each prints JSON: how often each status was answered, and the seconds that each request took (of the second only).
 """
 
 import asyncio
@@ -98,32 +98,34 @@ async def read_and_leave(connection: Connection) -> None:
             await connection.send("GET", f"/v1/generations/{generation_id}/events", abandon=True)
 
 
-ATTACKS: list[Callable[[Connection], Awaitable[object]]] = [
-    create,
-    list_all,
-    read_and_leave,
-    create_and_cancel,
-    lambda each: create(each, LARGE_BYTES),
-]
-"""What each connection repeats, one after the other; large bodies are last, because they cost the caller most."""
+ATTACKS: dict[str, Callable[[Connection], Awaitable[object]]] = {
+    "create": create,
+    "list": list_all,
+    "read": read_and_leave,
+    "cancel": create_and_cancel,
+    "large": lambda each: create(each, LARGE_BYTES),
+}
+"""What each of the hostile caller's connections repeats; large bodies last, because they cost the caller most."""
 
 CONNECTIONS = 32
 
 
-async def attack(port: int, key: str, seconds: float) -> tuple[Counter[int], list[float]]:
-    """Repeat each attack over all connections, one attack after the other."""
+async def attack(name: str, port: int, key: str, seconds: float) -> Counter[int]:
+    """Repeat an attack over all connections; cut them when the time is up."""
     statuses = Counter[int]()
 
-    async def repeat(one: Callable[[Connection], Awaitable[object]], until: float) -> None:
+    async def repeat() -> None:
         connection = Connection(port, key, statuses)
-        while time.monotonic() < until:
-            await one(connection)
-        connection.close()
+        try:
+            while True:
+                await ATTACKS[name](connection)
+        finally:
+            connection.close()
 
-    for one in ATTACKS:
-        until = time.monotonic() + seconds / len(ATTACKS)
-        await asyncio.gather(*(repeat(one, until) for _ in range(CONNECTIONS)))
-    return statuses, []
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*(repeat() for _ in range(CONNECTIONS)))
+    return statuses
 
 
 async def post_steadily(port: int, key: str, seconds: float) -> tuple[Counter[int], list[float]]:
@@ -147,8 +149,11 @@ async def post_steadily(port: int, key: str, seconds: float) -> tuple[Counter[in
     return statuses, took
 
 
-CALLERS = {"hostile": attack, "steady": post_steadily}
+async def main(name: str, port: int, key: str, seconds: float) -> None:
+    steady = name == "steady"
+    result = await (post_steadily(port, key, seconds) if steady else attack(name, port, key, seconds))
+    print(json.dumps(result if steady else (result, [])))
+
 
 if __name__ == "__main__":
-    name, port, key, seconds = sys.argv[1:]
-    print(json.dumps(asyncio.run(CALLERS[name](int(port), key, float(seconds)))))
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4])))

@@ -139,7 +139,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "hostile-caller": Scenario(
         caller_faults.hostile_caller, "hostile requests", "another caller's POST", None,
-        {"calm_s": 3, "attack_s": 5, "tolerance": 40}, {"calm_s": 30, "attack_s": 60, "tolerance": 1},
+        {"seconds": 1, "tolerance": 40}, {"seconds": 12, "tolerance": 1},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,

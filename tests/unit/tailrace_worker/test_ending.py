@@ -43,6 +43,17 @@ async def test_ending_runs_every_step_of_finalize(harness: AttemptHarness, monke
     assert (await harness.queue.load("anna"))[:2] == (0, 0)
 
 
+async def test_end_records_what_the_output_takes(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ScriptedDialect(monkeypatch, text_chunk("x" * 5000), end())
+    before = (await harness.queue.load("anna")).usage.stored_bytes
+    attempt = await harness.attempt()
+    await attempt.run("worker_lost")
+    recorded = (await harness.queue.load("anna")).usage.stored_bytes - before
+    assert recorded == 2 * attempt.writer.size > 10_000
+
+
 @pytest.mark.parametrize("has_ended", [False, True])
 async def test_end_of_a_fenced_attempt_is_not_written(
     harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, has_ended: bool
