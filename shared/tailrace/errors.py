@@ -108,18 +108,18 @@ class RequestTimeout(InvalidRequest):
     code = "request_timeout"
 
 
-class HeadTooLarge(InvalidRequest):
-    """The request's head, or what surrounds its body, is larger than this frontend accepts."""
-
-    status = 431
-    code = "head_too_large"
-
-
 class HostRefused(InvalidRequest):
     """The server runs without API keys, so it only accepts loopback names in the Host header."""
 
     status = 421
     code = "host_refused"
+
+
+class HeadTooLarge(InvalidRequest):
+    """The request's head, or what surrounds its body, is larger than this frontend accepts."""
+
+    status = 431
+    code = "head_too_large"
 
 
 class Unauthenticated(TailraceError):

@@ -25,7 +25,8 @@ from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import unpack
 from tailrace.redis.connection import connect
-from tailrace.redis.server import RedisServer, ServerRun
+from tailrace.redis.server import RedisServer
+from tailrace.redis.server_run import ServerRun
 from tailrace.settings import Settings
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port

@@ -218,9 +218,7 @@ class LogCursor:
             return None
         if reason in (None, "lost") and await self._hub.log.is_restoring():
             return None
-        if reason is None:
-            return self._restart()
-        return self._end_with(self.format.encode_gone(reason))
+        return self._restart() if reason is None else self._end_with(self.format.encode_gone(reason))
 
     def _end_with(self, frame: Frame) -> None:
         if frame is None:

@@ -13,7 +13,8 @@ from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_pref
 from arq.jobs import serialize_job
 
 from tailrace import jsoncodec, keys, scripts
-from tailrace.redis.server import RedisServer, ServerRun, checked
+from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
 
 JOB = "run_generation"

@@ -15,13 +15,14 @@ from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool, SentinelMan
 from redis.backoff import EqualJitterBackoff
 from redis.exceptions import (
     BusyLoadingError,
+    OutOfMemoryError,
     ReadOnlyError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from tailrace.errors import Misconfigured
+from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable, TailraceError
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -165,3 +166,10 @@ def _primary_of(url: str) -> _PrimaryPool:
         service, sentinels, connection_class=_PrimaryConnection,
         username=unquote(user) or None, password=unquote(password) or None, db=int(db or 0), **options(),
     )  # fmt: skip
+
+
+def translated(error: Exception) -> TailraceError:
+    """Our error for what redis-py raised or a server replied."""
+    if isinstance(error, TRANSIENT_ERRORS):
+        return RedisUnavailable(detail=f"{type(error).__name__}: {error}")
+    return RedisFull() if isinstance(error, OutOfMemoryError) else RedisRefused(detail=str(error))

@@ -14,20 +14,21 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
-from tailrace.redis.connection import DEMOTED, TRANSIENT_ERRORS, Demoted, connect
+from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
+from tailrace.redis.server_run import RunWatch, ServerRun
 from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
@@ -52,17 +53,6 @@ readers that connect to logs of a megabyte and stall take 148, 147 and 157.
 T = TypeVar("T")
 
 
-class ServerRun(NamedTuple):
-    """One run of a server as a primary.
-
-    `run_id`: another one after each start and each promotion. `age_s`: seconds since the run began, as far as this
-    process knows; never more than that.
-    """
-
-    run_id: str
-    age_s: float
-
-
 class RedisServer:
     """A server and this process' connections to it. Replies are as hiredis parses them: bytes, integers, lists."""
 
@@ -71,8 +61,7 @@ class RedisServer:
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
         self._page_reads = Slots(PAGE_READS)
-        self._run_id: str | None = None
-        self._run_began_at = 0.0
+        self._runs = RunWatch()
         self._primary = PrimaryWatch(self._pool, self._pipeline)
 
     @classmethod
@@ -223,12 +212,7 @@ class RedisServer:
         return int(seconds) * 1000 + int(micros) // 1000
 
     async def run(self) -> ServerRun:
-        """The current run. A server that does not report its start time counts as one that has always run.
-
-        A replica that is promoted has been up for days, and no server reports when it was promoted. So the age of a run
-        that began while this process watched counts from the call that noticed it, and so does the first run that it
-        sees, if that began with a promotion. (`master_replid` changes with each promotion, also with that of a server
-        which was the primary before; `master_replid2` is that of the primary before, else zeros.)
+        """The current run. A server that does not let us ask counts as one that has always run.
 
         A server that has become a replica is left.
         """
@@ -238,20 +222,12 @@ class RedisServer:
             return ServerRun("", float("inf"))
         if info.get("role") == "slave":
             await self._primary.leave(time.monotonic())
-        run_id = f"{info.get('run_id', '')} {info.get('master_replid', '')}"
-        now = time.monotonic()
-        if run_id != self._run_id:
-            is_old = self._run_id is None and not info.get("master_replid2", "").strip("0")
-            self._run_began_at = now - float(info.get("uptime_in_seconds", "inf")) if is_old else now
-            self._run_id = run_id
-        return ServerRun(run_id, now - self._run_began_at)
+        return self._runs.report(info)
 
     @property
     def known_run(self) -> ServerRun | None:
         """What the newest call of `run` found; None before the first."""
-        if self._run_id is None:
-            return None
-        return ServerRun(self._run_id, time.monotonic() - self._run_began_at)
+        return self._runs.known
 
     async def memory_percent(self) -> float:
         """Percent of `maxmemory` in use; 0 where there is no limit."""
@@ -308,13 +284,6 @@ class RedisServer:
         for reply in replies:
             if isinstance(reply, RedisRefused):
                 raise reply
-
-
-def translated(error: Exception) -> TailraceError:
-    """Our error for what redis-py raised or a server replied."""
-    if isinstance(error, TRANSIENT_ERRORS):
-        return RedisUnavailable(detail=f"{type(error).__name__}: {error}")
-    return RedisFull() if isinstance(error, OutOfMemoryError) else RedisRefused(detail=str(error))
 
 
 def checked(replies: list[Any]) -> list[Any]:

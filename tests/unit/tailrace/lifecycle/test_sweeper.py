@@ -21,7 +21,7 @@ from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS, GenerationState
 from tailrace.queue import QUARANTINE
-from tailrace.redis.server import ServerRun
+from tailrace.redis.server_run import ServerRun
 
 MAX_ATTEMPTS = 2
 LEASE_S = LEASE_MS / 1000
