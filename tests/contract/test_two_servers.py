@@ -416,6 +416,8 @@ async def services(valkey: EmbeddedServer, second_valkey: EmbeddedServer) -> Asy
 async def test_readiness_names_the_problems_of_both_servers(
     services: Services, redis: Redis, queue_redis: Redis
 ) -> None:
+    for server in (redis, queue_redis):
+        await server.config_set("maxmemory", 1024**4)  # other tests may have lifted the limit
     assert await services.problems() == ([], [])
     try:
         await queue_redis.config_set("maxmemory-policy", "allkeys-lru")

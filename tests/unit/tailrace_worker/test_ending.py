@@ -51,7 +51,7 @@ async def test_end_records_what_the_output_takes(
     attempt = await harness.attempt()
     await attempt.run("worker_lost")
     recorded = (await harness.queue.load("anna")).usage.stored_bytes - before
-    assert recorded == 2 * attempt.writer.size > 10_000
+    assert recorded == 2 * attempt.writer.stored_bytes > 10_000
 
 
 @pytest.mark.parametrize("has_ended", [False, True])

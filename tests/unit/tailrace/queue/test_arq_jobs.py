@@ -100,6 +100,7 @@ async def test_jobs_from_before_a_failover_are_held_back_and_later_ones_are_not(
             try:
                 await replica.execute_command("CONFIG", "SET", "repl-diskless-sync-delay", "0")
                 await replica.execute_command("REPLICAOF", "127.0.0.1", one.port)
+                await asyncio.sleep(1.1)  # jobs of the second in which a server starts count as older
                 await queue.jobs.enqueue("gen", "before", 3600)
                 assert await queue.jobs.take("before", "worker", 1000) is not None
                 await queue.jobs.enqueue("gen", "waiting", 3600)
