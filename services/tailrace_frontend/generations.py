@@ -45,12 +45,13 @@ class IdempotencyKey(NamedTuple):
 class Snapshot(NamedTuple):
     """A generation at one moment.
 
-    `request` and `output` are JSON. `done` is there once the generation has ended, `submission` while it waits.
+    `request` and `output` are JSON; both None where only the rest was asked for. `done` is there once the generation
+    has ended, `position` while it waits.
     """
 
     state: GenerationState
-    request: Any
-    output: Any
+    request: Any = None
+    output: Any = None
     done: StoredDone | None = None
     position: int | None = None
     workers: int | None = None
@@ -129,9 +130,14 @@ class Generations:
         await self._admission.admit(owner, load, body_bytes)
         return generation_id
 
-    async def get(self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None) -> Snapshot:
+    async def get(
+        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None, *, whole: bool = True
+    ) -> Snapshot:
         """The generation with its request and its output so far. `wait_s`: how long to wait for the end first, unless
         the client leaves.
+
+        `whole`: False leaves out request and output, which are megabytes where they are large. Then it costs three
+        small commands, for clients that have the log's events and ask where the generation stands.
 
         Raises:
             NotFound, Gone: there is no such generation, or no longer.
@@ -141,6 +147,8 @@ class Generations:
         state = await self._log.state(generation_id, owner)
         if wait_s:
             state = await wait_for_completion(self._hub, state, wait_s, client)
+        if not whole:
+            return Snapshot(state, None, None, None, *await self._place(state))
         async with self._reads:
             if client is not None and client.lost:
                 raise InvalidRequest("The connection closed before the response.")
@@ -162,9 +170,12 @@ class Generations:
             raise Gone("lost")
         if output.done:  # written since the state was read
             return await self.snapshot(await self._log.state(generation_id))
+        return Snapshot(state, request, output.items(), None, *await self._place(state))
+
+    async def _place(self, state: GenerationState) -> tuple[int | None, int]:
+        """The generation's place in the queue while it waits, and the number of workers."""
         position = await self._queue.jobs.position(state.job_id) if state.status == "queued" else None
-        workers = await self._queue.presence.count()
-        return Snapshot(state, request, output.items(), None, position, workers)
+        return position, await self._queue.presence.count()
 
     async def list(self, owner: str, limit: int, after: str | None) -> tuple[Sequence[GenerationState], bool]:
         """Up to `limit` of the owner's generations that are still kept, newest first; whether there are more."""

@@ -2,7 +2,7 @@
 
 POST   /v1/generations              create; with `Accept: text/event-stream` the log itself
 GET    /v1/generations              list, newest first
-GET    /v1/generations/{id}         request, status, output so far; `?wait=30` until it ends
+GET    /v1/generations/{id}         request, status, output so far; `?wait=30` until it ends; `?output=false`: neither
 GET    /v1/generations/{id}/events  (in `stream_endpoint`)
 POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
@@ -111,11 +111,19 @@ async def list_generations(
     response_model=schemas.GenerationJson,
     responses=ERRORS | LIMITED,
 )
-async def get(request: Request, generation_id: str, wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0) -> Response:
-    """The generation with its output so far. `wait`: seconds to wait for its end."""
+async def get(
+    request: Request,
+    generation_id: str,
+    wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
+    output: bool = True,
+) -> Response:
+    """The generation with its output so far. `wait`: seconds to wait for its end. `output=false`: neither the request
+    nor the output, for a client that follows the events and asks for the place in the queue only."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    snapshot = await services.generations.get(_checked(generation_id), caller.owner, wait, _client(request))
+    snapshot = await services.generations.get(
+        _checked(generation_id), caller.owner, wait, _client(request), whole=output
+    )
     return JSONBytesResponse(_whole(services, caller, snapshot))
 
 
@@ -144,7 +152,7 @@ def _checked(generation_id: str) -> str:
 
 
 def _whole(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
-    """A generation as JSON, with its request and its output."""
+    """A generation as JSON, with its request and its output where the snapshot has them."""
     state, request, output, done, position, workers = snapshot
     known: Json = {"queue_position": position}
     if workers is not None:

@@ -243,7 +243,7 @@ def generation_json(
         "events_url": events_url,
     }
     if output is None:
-        return generation
+        return generation | known
     generation |= {"request": request, "output": output}
     generation |= {name: getattr(done, name, None) for name in ("finish", "usage", "error", "timings")}
     return generation | known

@@ -8,7 +8,7 @@
  */
 
 import { element, inline, Prose } from "/markdown.js";
-import { cancel, follow, generate, get, Output, randomKey } from "/tailrace.js";
+import { cancel, follow, generate, get, getStatus, Output, randomKey } from "/tailrace.js";
 
 const POLL_MS = 2_000;
 const QUIET_MS = 4_000; // after this much silence, the page asks whether a worker is running
@@ -307,21 +307,22 @@ function readEvents(turn, url, lastEventId, { isRenewed = false } = {}) {
 /** The ticket in the events' URL is short-lived; the generation's JSON has a new one. */
 async function renewTicket(turn, lastEventId) {
   try {
-    const { events_url: url } = await get(turn.id, persistentCallOptions(turn));
+    const { events_url: url } = await getStatus(turn.id, persistentCallOptions(turn));
     readEvents(turn, url, lastEventId, { isRenewed: true });
   } catch (error) {
     if (!turn.lifetime.signal.aborted) showError(error, () => renewTicket(turn, lastEventId));
   }
 }
 
-/** While no events arrive, fetches the place in the queue and whether a worker is running. */
+/** While no events arrive, asks for the two facts that are not events: the place in the queue, and whether a worker is
+ * running. All else is streamed. */
 async function pollWhileQuiet(turn) {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, POLL_MS));
     if (turn.lifetime.signal.aborted || !isLive(turn)) return;
     if (turn.output.status !== "queued" && Date.now() - turn.lastEventAt < QUIET_MS) continue;
     if (document.hidden || turn.connection !== "open") continue;
-    turn.generation = await get(turn.id, callOptions(turn, { retryForMs: 0 })).catch(() => turn.generation);
+    turn.generation = await getStatus(turn.id, callOptions(turn, { retryForMs: 0 })).catch(() => turn.generation);
     refresh();
   }
 }

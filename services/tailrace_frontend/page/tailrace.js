@@ -228,6 +228,9 @@ export function generate(body, { idempotencyKey = randomKey(), ...options } = {}
 /** The generation's current state: status, request, output so far. */
 export const get = (id, options) => call("GET", `/${encodeURIComponent(id)}`, options);
 
+/** Where the generation stands, without request and output: status, place in the queue, a new ticket. */
+export const getStatus = (id, options) => call("GET", `/${encodeURIComponent(id)}?output=false`, options);
+
 /** Cancels the generation. Its log ends with `done`, like any other. */
 export const cancel = (id, options) => call("POST", `/${encodeURIComponent(id)}/cancel`, options);
 

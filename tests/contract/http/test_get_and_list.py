@@ -30,6 +30,23 @@ async def test_get_returns_the_output_so_far_and_finally_all_of_it(product: Prod
     assert generation["error"] is None
 
 
+async def test_get_without_output_returns_where_the_generation_stands(product: Product) -> None:
+    generation_id = await product.api.create()
+    queued = (await product.api.get(generation_id, "?output=false")).value
+    assert (queued["status"], queued["worker_running"]) == ("queued", False)
+    assert queued["queue_position"] >= 1
+    writer = await product.writer(generation_id)
+    await writer.write_text("Hello")
+    running = (await product.api.get(generation_id, "?output=false")).value
+    assert (running["status"], running["queue_position"]) == ("running", None)
+    await writer.end()
+    ended = (await product.api.get(generation_id, "?output=false&wait=5")).value
+    assert ended["status"] == "completed"
+    for each in (queued, running, ended):
+        assert not {"request", "output"} & each.keys()
+        assert each["events_url"]
+
+
 async def test_get_with_wait_returns_when_the_generation_has_ended(product: Product) -> None:
     generation_id = await product.api.create()
     waiting = asyncio.create_task(product.api.get(generation_id, "?wait=20"))
