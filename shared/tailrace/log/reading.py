@@ -22,8 +22,17 @@ from tailrace.log.state import FIELDS, GenerationState, state_of
 from tailrace.redis.server import RedisServer, checked
 
 PAGE_BYTES = 64 * 1024
-FIRST_PAGE = 128
-"""Entries of a first page; later pages are sized by the bytes of this one."""
+FIRST_PAGE = 32
+"""Entries of a first page; each later page is sized by the bytes of the one before it, down to one entry.
+
+Redis can bound a read by entries only. Where entries suddenly grow, a page may therefore have up to 32 large ones at a
+log's beginning, or as many as the small ones before them had in 64 KiB. It never has more than the log, which
+`TAILRACE_MAX_LOG_BYTES` bounds, and a process reads `PAGE_READS` pages at a time. (A script that stops at a size would
+take ten times as long: 4.4 ms of Redis for 2,000 entries instead of 0.47.)
+"""
+
+PAGE_GROWTH = 8
+"""A page has at most so many times the entries of the one before: later entries may be larger."""
 
 BLOCK_MS = 2000
 """One `XREAD` of `tail`; below the command timeout, so that a dead server is noticed."""
@@ -153,8 +162,9 @@ class ReadableLog:
             entries, size = coalesce_rows(stored)
         else:
             entries, size = [from_row(_row(each)) for each in stored], stored_size(stored)
-        next_limit = min(page_size(len(stored), size), 4 * limit)  # later entries may be larger
-        return Page(entries, first.id.seq - first.seq_span, next_limit, is_last=len(stored) < limit)
+        return Page(
+            entries, first.id.seq - first.seq_span, _next_limit(limit, len(stored), size), is_last=len(stored) < limit
+        )
 
     async def _stored(self, generation_id: str, after: EntryId, limit: int, until: EntryId | None) -> Any:
         start = "-" if after == START else f"({after}"
@@ -212,7 +222,7 @@ class ReadableLog:
             stored = await self._stored(generation_id, rows[-1].id if rows else START, limit, until)
             rows += map(_row, stored)
             is_last = len(stored) < limit
-            limit = min(page_size(len(stored), stored_size(stored)), 4 * limit)
+            limit = _next_limit(limit, len(stored), stored_size(stored))
         return rows
 
     async def last_restart(self, generation_id: str, epoch: int) -> EntryId | None:
@@ -278,6 +288,10 @@ class ReadableLog:
         return Gone("deleted" if deleted else "expired")
 
 
+def _next_limit(limit: int, entries: int, size: int) -> int:
+    return min(page_size(entries, size), PAGE_GROWTH * limit)
+
+
 def page_size(entries: int, size: int) -> int:
     """The number of entries that have about 64 KiB, where `entries` have `size` bytes."""
-    return max(16, min(2000, PAGE_BYTES * entries // (size + 1)))
+    return max(1, min(2000, PAGE_BYTES * entries // (size + 1)))

@@ -10,7 +10,7 @@ from tailrace import keys
 from tailrace.events import Text
 from tailrace.ids import START, new_generation_id
 from tailrace.log import Log
-from tailrace.log.reading import page_size
+from tailrace.log.reading import FIRST_PAGE, PAGE_GROWTH, page_size
 
 
 async def test_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
@@ -59,7 +59,19 @@ async def test_server_reports_its_run_id_and_age(log: Log, redis: Redis) -> None
 
 @pytest.mark.parametrize(
     ("text", "entries"),
-    [("", 2000), ("x" * 100, 618), ("x" * 1000, 65), ("x" * 100_000, 16)],
+    [("", 2000), ("x" * 100, 618), ("x" * 1000, 65), ("x" * 100_000, 1)],
 )
 def test_page_size_is_about_64_kib(text: str, entries: int) -> None:
     assert page_size(100, 100 * len("text:0" + text)) == entries
+
+
+async def test_pages_of_large_entries_have_one_each(log: Log, writer: LogWriter) -> None:
+    await writer.write(STARTED, text_opened())
+    await writer.write_text(*["x" * 200_000] * (FIRST_PAGE + 2))
+    await writer.write_text(*["y"] * 1000)
+    limit, after, counts = FIRST_PAGE, START, []
+    while (page := await log.page(writer.generation_id, after, limit)).entries:
+        limit, after = page.limit, page.entries[-1].id
+        counts.append(len(page.entries))
+    small = [PAGE_GROWTH**power for power in range(4)]
+    assert counts == [FIRST_PAGE, *5 * [1], *small, 1000 - sum(small)]

@@ -17,7 +17,7 @@ from tailrace.events import Entry, Restarted, Text
 from tailrace.ids import START, EntryId
 from tailrace.log import Log, Page
 from tailrace.log.codec import pack, to_row
-from tailrace.log.reading import PAGE_BYTES
+from tailrace.log.reading import FIRST_PAGE, PAGE_BYTES
 from tailrace.wire import WIRE_FORMATS, WireFormat
 from tailrace_frontend.streaming.cursor_state import State
 from tailrace_frontend.streaming.hub import Hub
@@ -204,6 +204,38 @@ async def test_cursor_writes_of_a_heavy_page_only_what_its_sink_has_room_for(
         collector.make_room()
     assert streamed_text(collector.events) == 200 * "x" + 600 * ("y" * 4000)
     assert max(map(len, collector.writes[:-1])) < 2 * PAGE_BYTES
+
+
+async def test_cursor_of_a_slow_sink_reads_large_entries_about_once(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each write fills the sink; a page that is read for it must not be much more than is written."""
+    large, count = "y" * 500_000, 60
+    await harness.create(
+        RECORD, LogBuilder(RECORD).start().add(text_opened(), *texts("|".join(count * [large]))).end("completed")
+    )
+    read, page = 0, harness.hub.log.page
+
+    async def count_entries(*args: Any, **options: Any) -> Page:
+        nonlocal read
+        result = await page(*args, **options)
+        read += sum(len(str(to_row(entry).value)) for entry in result.entries)
+        return result
+
+    monkeypatch.setattr(harness.hub.log, "page", count_entries)
+    collector = await harness.follow(RECORD)
+    write = collector.write
+
+    def fill(data: bytes) -> None:
+        write(data)
+        collector.has_room = False
+
+    monkeypatch.setattr(collector, "write", fill)
+    while not collector.cursor.is_final:
+        await until(lambda: not collector.has_room or collector.cursor.is_final)
+        collector.make_room()
+    assert streamed_text(collector.events) == count * large
+    assert read < (count + 2 * FIRST_PAGE) * len(large)
 
 
 async def test_cursor_takes_nothing_from_the_tail_while_its_sink_has_no_room(harness: HubHarness) -> None:
