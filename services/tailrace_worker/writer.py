@@ -18,7 +18,7 @@ from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemOpen
 from tailrace.failures import FailureCode
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
-from tailrace.log.codec import Row, byte_length, from_row, to_row
+from tailrace.log.codec import Row, byte_length, merged, to_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 
@@ -56,7 +56,7 @@ class Writer:
         self.epoch = grant.epoch
         self.request = grant.request
         self.rows = list(grant.rows)
-        self.output = Output(map(from_row, self.rows), logprobs=self.state.record.logprobs)
+        self.output = Output(merged(self.rows), logprobs=self.state.record.logprobs)
         self.output_bytes = 0
         self._earlier_bytes = sum(row.size for row in self.rows)
         self.stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()

@@ -12,8 +12,10 @@ A delta's value is its bare text: a few bytes over its length, where the upstrea
 values are JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -242,6 +244,17 @@ def coalesce_rows(stored: Sequence[Any]) -> tuple[list[Entry], int]:
     return entries, size
 
 
+def merged(rows: Sequence[Row]) -> Iterator[Entry]:
+    """The entries of a log, adjacent deltas of one place as one. The fold is the same, with less work for each row."""
+    for (field, extra), run in groupby(rows, itemgetter(FIELD, EXTRA)):
+        if extra or field.partition(":")[0] not in DELTAS:
+            yield from map(from_row, run)
+        else:
+            deltas = list(run)
+            yield from_row(deltas[-1]._replace(value="".join([row.value for row in deltas])))
+
+
+FIELD, EXTRA = Row._fields.index("field"), Row._fields.index("extra")
 RUN_BYTES = 64 * 1024
 DELTA_FIELDS = {kind.encode() for kind in DELTAS}
 

@@ -7,7 +7,7 @@ from support.named_logs import LOGS
 from tailrace.events import NO_EXTRA, Delta, Entry, Reasoning, Text
 from tailrace.ids import EntryId
 from tailrace.log import codec
-from tailrace.log.codec import to_row
+from tailrace.log.codec import Row, to_row
 from tailrace.log.output import Output
 
 RECORD = record()
@@ -91,3 +91,21 @@ def test_coalescing_leaves_its_input_unchanged() -> None:
     entries = LOGS["text"](RECORD)
     coalesced(entries)
     assert entries == LOGS["text"](RECORD)
+
+
+@pytest.mark.parametrize("name", LOGS)
+@pytest.mark.parametrize("logprobs", [False, True])
+def test_fold_of_merged_rows_is_that_of_their_entries(name: str, logprobs: bool) -> None:
+    entries = LOGS[name](RECORD)
+    fold = Output(codec.merged(list(map(to_row, entries))), logprobs=logprobs)
+    expected = Output(entries, logprobs=logprobs)
+    assert (fold.all_items(), fold.open, fold.last_seq, fold.next_item) == (
+        expected.all_items(), expected.open, expected.last_seq, expected.next_item,
+    )  # fmt: skip
+
+
+def test_merged_rows_are_few() -> None:
+    rows = [Row(1, seq, "text:0", "a") for seq in range(1000)]
+    assert [(entry.id, entry.event) for entry in codec.merged(rows)] == [(EntryId(1, 999), Text(0, 1000 * "a"))]
+    other = [*rows[:2], Row(1, 2, "text:0", "b", "{}"), *rows[3:5], Row(1, 5, "text:1", "c")]
+    assert [entry.id.seq for entry in codec.merged(other)] == [1, 2, 4, 5]
