@@ -1,0 +1,239 @@
+"""The fuzz of the Lua scripts: random arguments of the documented types, in random order, on a real server.
+
+Every reply must be one of those that stand on top of the script, and no script may fail: a runtime error would be a
+refusal that the worker or the frontend reports as a defect. Between the calls keys vanish and come back as they were
+before, because a server may lose what it has, or be restored.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hypothesis import strategies as st
+from redis import Redis, ResponseError
+
+from tailrace import keys, scripts
+from tailrace.log.codec import Row, pack
+from tailrace.scripts import Script
+
+HOUR_MS = 3_600_000
+FIRST_EPOCH = 1_795_235_902_664
+IDS = ("gen_" + "a" * 26, "gen_" + "b" * 26)
+
+TEXTS = st.one_of(
+    st.text(max_size=12), st.sampled_from(["", "0", "-1", "nan", "1e999", "'", "\x00", "]]", "%s", "extra"])
+)
+NAMES = st.one_of(st.sampled_from(["one", "two", "three"]), TEXTS)
+MS = st.one_of(st.sampled_from([1, 1000, HOUR_MS]), st.integers(1, 10**11))
+COUNTS = st.integers(0, 10**6)
+STATUSES = st.sampled_from(["completed", "incomplete", "failed", "cancelled"])
+ROW = st.tuples(st.integers(1, 3), st.sampled_from(["text:0", "restarted", "x"]), TEXTS, TEXTS)
+"""Sequence numbers that a row takes, field, value, extra."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the server has of a generation when a script is called: arguments are drawn relative to it."""
+
+    epoch: int
+    seq: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A script with its arguments, once it is known what the server has."""
+
+    name: str
+    arguments: Callable[[Known], list[Any]]
+    place: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A key of the generation vanishes, or all come back as they were at an earlier fault."""
+
+    kind: str
+    place: int
+
+
+def _epoch(shift: int, known: Known) -> int:
+    return max(0, known.epoch + shift)
+
+
+SHIFTS = st.one_of(st.sampled_from([0, 0, 0, 1, -1]), st.integers(-(10**6), 10**6))
+
+
+def _rows(epoch: int, after: int, drawn: list[Any]) -> list[Row]:
+    rows = []
+    for span, field, value, extra in drawn:
+        after += span
+        rows.append(Row(epoch, after, field, value, extra))
+    return rows
+
+
+def _flat(rows: list[Row]) -> list[Any]:
+    return [part for row in rows for part in (f"{row.epoch}-{row.seq}", row.field, row.value, row.extra)]
+
+
+def _append(drawn: Any, known: Known) -> list[Any]:
+    shift, behind, rows = drawn
+    epoch, after = _epoch(shift, known), known.seq + behind
+    made = _rows(epoch, after, rows)
+    return [epoch, after, made[-1].seq if made else after, pack(made), *_flat(made)]
+
+
+def _finish(drawn: Any, known: Known) -> list[Any]:
+    shift, behind, status, row = drawn
+    epoch, after = _epoch(shift, known), known.seq + behind
+    made = _rows(epoch, after, [row])
+    return [epoch, after, status, pack(made), *_flat(made)]
+
+
+def _restore(drawn: Any, known: Known) -> list[Any]:
+    shift, owner, lease, life, fields, rows = drawn
+    epoch = _epoch(shift, known)
+    made = [*_rows(max(0, epoch - 1), -1, rows[:1]), *_rows(epoch, 5, rows[1:])]
+    state = {
+        "record": "{}", "request": "{}", "created": epoch, "deadline": 1, "retention": HOUR_MS, "status": "running",
+        "epoch": epoch, "seq": made[-1].seq if made else -1, "attempt": 1, "lease": 0, **fields,
+    }  # fmt: skip
+    flat = [part for pair in state.items() for part in pair]
+    return [epoch, owner, lease, life, 2 * life, len(flat) // 2, *flat, *_flat(made)]
+
+
+def _arguments(*parts: Any) -> st.SearchStrategy[Callable[[Known], list[Any]]]:
+    """Arguments in order; an element that is a function of `Known` becomes its result."""
+    return st.tuples(*parts).map(
+        lambda drawn: lambda known: [each(known) if callable(each) else each for each in drawn]
+    )
+
+
+def _drawn(make: Callable[[Any, Known], list[Any]], *parts: Any) -> st.SearchStrategy[Callable[[Known], list[Any]]]:
+    return st.tuples(*parts).map(lambda drawn: lambda known: make(drawn, known))
+
+
+EPOCHS = SHIFTS.map(lambda shift: lambda known: _epoch(shift, known))
+BEHIND = st.sampled_from([0, 0, 0, -1, -2, 1, 7])
+OBJECT = st.just("{}")
+CREATED = st.just('{"queued":false}')
+JOB = (NAMES, TEXTS, MS, MS, TEXTS)
+
+LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
+    "create": _arguments(OBJECT, OBJECT, NAMES, NAMES, CREATED, st.integers(0, 1), MS, MS, MS),
+    "acquire": _arguments(NAMES, st.one_of(st.just(""), STATUSES), MS, NAMES, COUNTS),
+    "append": _drawn(_append, SHIFTS, BEHIND, st.lists(ROW, max_size=4)),
+    "renew": _arguments(EPOCHS, MS, st.one_of(st.just(""), MS), COUNTS),
+    "read_done": _arguments(),
+    "discard": _arguments(NAMES),
+    "touch_presence": _arguments(),
+    "requeue": _arguments(EPOCHS, NAMES, st.sampled_from(["", "expired"]), st.sampled_from(["0", "1"])),
+    "restore": _drawn(
+        _restore, SHIFTS, NAMES, MS, MS, st.dictionaries(st.sampled_from(["worker", "job_id", "spared"]), COUNTS),
+        st.lists(ROW, min_size=1, max_size=4),
+    ),
+    "finish": _drawn(_finish, SHIFTS, BEHIND, STATUSES, ROW),
+    "delete": _arguments(),
+}  # fmt: skip
+"""Arguments of each script on the log's server."""
+
+QUEUE_SCRIPTS = {
+    "submit": _arguments(NAMES, MS, MS, MS, MS, *JOB),
+    "enqueue": _arguments(*JOB),
+    "take": _arguments(NAMES, NAMES, MS, COUNTS, MS),
+}
+"""Arguments of each script on the queue's server."""
+
+SCRIPT_NAMES = tuple(LOG_SCRIPTS | QUEUE_SCRIPTS)
+
+CALLS = st.one_of(
+    *[
+        st.builds(Call, st.just(name), arguments, st.integers(0, 1))
+        for name, arguments in (LOG_SCRIPTS | QUEUE_SCRIPTS).items()
+    ],
+    *[st.builds(Call, st.just(name), LOG_SCRIPTS[name], st.just(0)) for name in LOG_SCRIPTS],
+    st.builds(Fault, st.sampled_from(["state", "log", "tombstone", "lease", "keep", "bring back"]), st.integers(0, 1)),
+)
+CREATE = Call("create", lambda _: ["{}", "{}", "one", "one", '{"queued":false}', 0, HOUR_MS, HOUR_MS, HOUR_MS], 0)
+ACQUIRE = Call("acquire", lambda _: ["one", "", HOUR_MS, "one", 0], 0)
+BEGINNINGS = st.sampled_from([[], [CREATE], [CREATE, ACQUIRE], [CREATE, ACQUIRE]])
+BATCHES = st.tuples(BEGINNINGS, st.lists(CALLS, min_size=1, max_size=30)).map(lambda parts: parts[0] + parts[1])
+
+
+@cache
+def answers(name: str) -> frozenset[str]:
+    """The outcomes that stand on top of the script."""
+    text = (files("tailrace") / "lua" / f"{name}.lua").read_text()
+    described = text.partition("Answers")[2].partition("\n--\n")[0]
+    return frozenset(re.findall(r"\b[A-Z]{2,}\b", described))
+
+
+class ScriptFuzz:
+    """Calls scripts on a server, and judges their replies."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis: Any = redis  # its types are those of both of its clients
+        for text in scripts.TEXTS.values():
+            redis.script_load(text)
+        self._kept: dict[int, dict[str, Any]] = {}
+        self.called = 0
+        self.replies: Counter[str] = Counter()
+        self.wrong: list[str] = []
+
+    def run(self, batch: list[Call | Fault]) -> None:
+        self._redis.flushall()
+        self._kept.clear()
+        for step in batch:
+            if isinstance(step, Fault):
+                self._inject(step)
+            else:
+                self._call(step)
+
+    def _call(self, call: Call) -> None:
+        script: Script = getattr(scripts, call.name.upper())
+        generation_id = IDS[call.place]
+        epoch, seq = self._redis.hmget(keys.state(generation_id), "epoch", "seq")
+        arguments = call.arguments(Known(int(epoch or FIRST_EPOCH), int(seq or 0)))
+        self.called += 1
+        try:
+            reply = self._redis.execute_command(*script.on(self._keys(call, arguments), *arguments))
+        except ResponseError as error:
+            self.wrong.append(f"{call.name}{arguments!r}: {error}")
+            return
+        outcome = reply[0].decode() if isinstance(reply, list) else "nil" if reply is None else "value"
+        self.replies[f"{call.name} {outcome}"] += 1
+        if isinstance(reply, list) and outcome not in answers(call.name):
+            self.wrong.append(f"{call.name}{arguments!r}: {reply!r}")
+
+    def unseen(self, name: str) -> set[str]:
+        """Documented outcomes that no call had."""
+        return {each for each in answers(name) if not self.replies[f"{name} {each}"]}
+
+    def _keys(self, call: Call, arguments: list[Any]) -> Sequence[str]:
+        match call.name:
+            case "submit":
+                return [keys.unfinished(IDS[0]), keys.owned("a"), keys.unfinished_of("a"), keys.QUEUE, "arq:job:x"]
+            case "enqueue":
+                return [keys.QUEUE, f"arq:job:{arguments[0]}"]
+            case "take":
+                return [keys.QUEUE, f"arq:in-progress:{arguments[0]}"]
+        return keys.of_generation(IDS[call.place])
+
+    def _inject(self, fault: Fault) -> None:
+        names = dict(zip(("state", "log", "tombstone"), keys.of_generation(IDS[fault.place])[:3], strict=True))
+        match fault.kind:
+            case "lease":
+                if self._redis.exists(names["state"]):
+                    self._redis.hset(names["state"], "lease", 1)
+            case "keep":
+                self._kept[fault.place] = {name: self._redis.dump(name) for name in names.values()}
+            case "bring back":
+                for name, dump in self._kept.get(fault.place, {}).items():
+                    self._redis.delete(name)
+                    if dump:
+                        self._redis.restore(name, HOUR_MS, dump)
+            case kind:
+                self._redis.delete(names[kind])
