@@ -130,6 +130,23 @@ class Generations:
         await self._admission.admit(owner, load, body_bytes)
         return generation_id
 
+    async def find(self, generation_id: str, owner: str) -> GenerationState:
+        """Where one of the owner's generations stands.
+
+        Raises:
+            NotFound, Gone: there is no such generation, or no longer.
+            Unavailable: it is missing on a server so young that it may yet be restored, or while workers restore logs.
+        """
+        try:
+            return await self._log.state(generation_id, owner)
+        except NotFound:
+            _, age_s = await self._log.server.run()
+            if age_s < self._settings.restart_grace_s:
+                raise Unavailable("Redis has just started.") from None
+            if await self._log.is_restoring():
+                raise Unavailable("Redis has lost data that workers restore.") from None
+            raise
+
     async def get(
         self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None, *, whole: bool = True
     ) -> Snapshot:
@@ -140,11 +157,11 @@ class Generations:
         small commands, for clients that have the log's events and ask where the generation stands.
 
         Raises:
-            NotFound, Gone: there is no such generation, or no longer.
+            NotFound, Gone, Unavailable: as `find`.
             RateLimited: too many readers; a caller that waits is one.
             InvalidRequest: the client has left.
         """
-        state = await self._log.state(generation_id, owner)
+        state = await self.find(generation_id, owner)
         if wait_s:
             state = await wait_for_completion(self._hub, state, wait_s, client)
         if not whole:
@@ -195,9 +212,9 @@ class Generations:
         nothing.
 
         Raises:
-            NotFound, Gone: there is no such generation, or no longer.
+            NotFound, Gone, Unavailable: as `find`.
         """
-        state = await self._log.state(generation_id, owner)
+        state = await self.find(generation_id, owner)
         if not state.is_final:
             await self._confirmations.terminate(generation_id, "cancelled")
             state = await self._log.state(generation_id, owner)
@@ -207,9 +224,9 @@ class Generations:
         """Delete the generation, also where Redis loses the deletion; a running one is cancelled first.
 
         Raises:
-            NotFound, Gone: there is no such generation, or no longer.
+            NotFound, Gone, Unavailable: as `find`.
         """
-        state = await self._log.state(generation_id, owner)
+        state = await self.find(generation_id, owner)
         if not state.is_final:
             await self._confirmations.terminate(generation_id, "cancelled")
         await self._confirmations.delete(state)

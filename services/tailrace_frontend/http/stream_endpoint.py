@@ -112,28 +112,10 @@ async def _find(
         raise Unavailable("This frontend is stopping.")
     await services.rate_limits.charge_stream(caller.owner)
     async with services.rate_limits.turn(caller.owner):
-        state = await _state(services, generation_id, caller.owner)
+        state = await services.generations.find(generation_id, caller.owner)
     if cursor is not None:
         services.metrics.resumed.inc()
     return caller, state, cursor
-
-
-async def _state(services: Services, generation_id: str, owner: str) -> GenerationState:
-    """
-    Raises:
-        NotFound, Gone: as `Log.state`.
-        Unavailable: the generation is missing on a server so young that it may yet be restored, or while workers
-            restore logs.
-    """
-    try:
-        return await services.log.state(generation_id, owner)
-    except NotFound:
-        _, age_s = await services.log.server.run()
-        if age_s < services.settings.restart_grace_s:
-            raise Unavailable("Redis has just started.") from None
-        if await services.log.is_restoring():
-            raise Unavailable("Redis has lost data that workers restore.") from None
-        raise
 
 
 async def _connect(

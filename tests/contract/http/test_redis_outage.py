@@ -96,7 +96,13 @@ async def test_young_redis_makes_a_missing_log_unavailable_not_unknown() -> None
     async with running_product(lease_s="30") as product:
         response = await product.api.events(UNKNOWN_ID)
         assert (response.status, response.body[:7]) == (200, b"retry: ")
-        assert (await product.api.events(UNKNOWN_ID, Accept="*/*")).refusal == (503, "unavailable")
+        for response in (
+            await product.api.events(UNKNOWN_ID, Accept="*/*"),
+            await product.api.get(UNKNOWN_ID),
+            await product.api.cancel(UNKNOWN_ID),
+            await product.api.delete(UNKNOWN_ID),
+        ):
+            assert response.refusal == (503, "unavailable")
 
 
 async def test_full_redis_refuses_new_generations_and_serves_stored_ones(product: Product) -> None:
