@@ -26,6 +26,7 @@ from bench.workloads.create import create
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
 from bench.workloads.ingest import ingest
+from bench.workloads.long_log import long_log
 from bench.workloads.readers import readers
 from bench.workloads.redis_memory import redis_memory
 from bench.workloads.replay import replay
@@ -43,6 +44,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "ingest": ingest,
     "stalled": stalled,
     "create": create,
+    "long-log": long_log,
     "first-text": first_text,
     "redis": redis_memory,
 }

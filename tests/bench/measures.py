@@ -56,6 +56,9 @@ MEASURES: Mapping[str, Measure] = {
     "stalled/p99": Measure("stalled", "live p99, with to without the stalled", "×", 1.3, 1.1),
     "stalled/rss": Measure("stalled", "RSS a stalled reader", "KB", 200, 120),
     "create/web": Measure("create", "web CPU a POST, to FastAPI with arq's enqueue_job", "×", 2.0, 1.2),
+    "long-log/get": Measure("long-log", "web CPU of a GET", "ms", 100, 80),
+    "long-log/wait": Measure("long-log", "another client's longest wait while it is cancelled", "ms", 20, 10),
+    "long-log/command": Measure("long-log", "longest Redis command of a cancel", "ms", 20, 10),
     "first-text/p50": Measure("first-text", "p50 added to the upstream's own", "ms", 25, 8),
     "first-text/p99": Measure("first-text", "p99 added to the upstream's own", "ms", 60, 20),
     "redis/bytes": Measure("redis", "bytes a token of the deltas, one an entry", "B", 20, 19),
@@ -72,6 +75,7 @@ TITLES: Mapping[str, str] = {
     "ingest": "60 upstream streams × 50 tokens/s into one worker",
     "stalled": "2,000 stalled readers + 200 live ones",
     "create": "POST on 32 connections, no worker",
+    "long-log": "a log of 200,000 tokens that is being written",
     "first-text": "idle worker, POST → first text",
     "redis": "Redis (Valkey)",
 }
