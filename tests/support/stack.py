@@ -11,6 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
+from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
 from tailrace_demo import running
 
@@ -46,7 +47,7 @@ class Process:
         with self._output.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tailrace_cli", *self._arguments,
-                env=self._environment, stdout=output, stderr=output,
+                env=self._environment, stdout=output, stderr=output, preexec_fn=die_with_parent,
             )  # fmt: skip
 
     async def restart_with(self, environment: Mapping[str, str]) -> None:
