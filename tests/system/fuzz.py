@@ -82,8 +82,8 @@ async def audited(frontends: bool, findings: Findings) -> AsyncIterator[ChaosSta
     """A stack on which, after the block, everything must be as before, and no process may have reported an error."""
     number = 1 if frontends else 0
     async with chaos_stack(
-        [], workers=1, frontends=number, port=None, config={}, max_body_bytes="65536", retention_s="60",
-        deadline_s="30", upstream_retries="0",
+        [], workers=1, frontends=number, port=None, config={}, two_servers=False, max_body_bytes="65536",
+        retention_s="60", deadline_s="30", upstream_retries="0", max_requests_per_minute_per_caller="10000000",
     ) as stack:  # fmt: skip
         before = await baseline(stack)
         yield stack

@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("shared", "services")
 COMMIT = os.environ.get("TAILRACE_PREVIOUS", "HEAD^")
 SIDES = ["worker", "frontend"]
-ANSWER = [{"tokens": {"count": 60, "rate": 60}}, {"usage": {"total_tokens": 60}}, {"done": True}]
+ANSWER: list[dict[str, Any]] = [{"tokens": {"count": 60, "rate": 60}}, {"usage": {"total_tokens": 60}}, {"done": True}]
 TEXT = "".join(f"t{n} " for n in range(60))
 
 pytestmark = pytest.mark.timeout(120)
