@@ -116,6 +116,12 @@ class ChaosStack(Stack):
         assert status == 200, counts
         return {name: counts[name] for name in ("started", "open", "finished", "closed_by_client")}
 
+    def lines_about(self, text: str) -> list[str]:
+        """What the processes have logged with this text, and the faults' times."""
+        files = sorted(self.root.glob("*.log"))
+        lines = [f"{path.name}: {line}" for path in files for line in path.read_text().splitlines() if text in line]
+        return [*lines, f"faults: {' '.join(f'{each:.3f}' for each in self.faults)}"]
+
     def tracebacks(self) -> list[str]:
         """The first traceback in the output of each process."""
         return [f"{path.name}: {tail}" for path in self.root.glob("*.log") if (tail := _traceback(path.read_text()))]

@@ -120,6 +120,7 @@ class Run:
         self.notes: list[str] = []
         self.found: list[Violation] = []
         self.loads: list[Load] = []
+        self._logged: list[str] = []
         self._before: dict[str, Footprint] = {}
         self._tags = itertools.count()
 
@@ -181,6 +182,12 @@ class Run:
                 raise
             finally:
                 self.found += [Violation("traceback", self.name, each) for each in product.tracebacks()[:2]]
+                self._logged += [line for case in self._wrong_cases(product) for line in product.lines_about(case)]
+
+    def _wrong_cases(self, product: ChaosStack) -> list[str]:
+        """The first generations with a violation."""
+        cases = [case for load in self.loads if load.stack is product for case in load.cases]
+        return [case.generation_id for case in cases if case.violations][:3]
 
     def _tags_of(self, product: ChaosStack) -> list[str]:
         return [case.plan.tag for load in self.loads if load.stack is product for case in load.cases]
@@ -190,9 +197,9 @@ class Run:
         self._before = await baseline(product)
 
     def excerpt(self) -> str:
-        """The first few violations, and transcripts of readers that saw one."""
+        """The first few violations, transcripts of readers that saw one, and what the processes logged about them."""
         lines = [f"  {each.kind}: {each.where}: {each.detail}" for each in self.violations[:8]]
         seen = [reader for load in self.loads for reader in load.readers if reader.violations]
         rewritten = [case for load in self.loads for case in load.cases if case.found]
         seen += [reader for case in rewritten[:1] for reader in case.readers]
-        return "\n".join([*lines, *(reader.excerpt() for reader in seen[:3])])
+        return "\n".join([*lines, *(reader.excerpt() for reader in seen[:3]), *self._logged])
