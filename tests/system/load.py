@@ -97,9 +97,12 @@ class Load:
         if late.done is None:
             return
         path, end = f"/v1/generations/{case.generation_id}", late.received[-1].event.id or ""
-        status, _ = await ask(self.ports.next(), "GET", f"{path}/events", Last_Event_ID=end, Accept="text/event-stream")
+        answer: Any
+        status, answer = await ask(
+            self.ports.next(), "GET", f"{path}/events", Last_Event_ID=end, Accept="text/event-stream"
+        )
         if status not in (204, 0):
-            case.found.append(Violation("end", case.plan.tag, f"the answer to a cursor at the end is {status}"))
+            case.found.append(Violation("end", case.plan.tag, f"to a cursor at the end: {status}, {answer!r:.500}"))
         status, answer = await ask(self.ports.next(), "GET", path)
         if status == 200 and answer["status"] != late.done["status"]:
             case.found.append(Violation("two ends", case.plan.tag, f"{answer['status']}, {late.done['status']}"))
