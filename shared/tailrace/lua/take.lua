@@ -11,8 +11,8 @@
 -- that cancelled the generation, to cancel it again. CHANGED: the server's run is another one. UNKNOWN: the job waits no
 -- longer. The same worker gets the same answer, so a lost reply is asked for again. A job that waits no longer is not
 -- marked: no process would remove that mark.
--- A server reports when it was started, in whole seconds, so a job of the second in which it started counts as older. It
--- does not report when it was promoted: such a run began when the worker noticed it.
+-- A run began when the worker noticed it, or before. A server that was never promoted also reports when it was started,
+-- in whole seconds. The earlier of the two counts: a job from before it, of the same second too, counts as older.
 local queue, mark = KEYS[1], KEYS[2]
 local job_id, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local known_run, age = ARGV[6], tonumber(ARGV[7])
@@ -29,7 +29,7 @@ if age < hold then
   local time = redis.call('TIME')
   local began = time[1] * 1000 + math.floor(time[2] / 1000) - age
   if not string.find(string.match(info, 'master_replid2:(%w*)') or '', '[^0]') then
-    began = 1000 * (time[1] - string.match(info, 'uptime_in_seconds:(%d+)') + 1)
+    began = math.min(began, 1000 * (time[1] - string.match(info, 'uptime_in_seconds:(%d+)') + 1))
   end
   if tonumber(score) + skew < began then return {'HELD'} end
 end
