@@ -140,8 +140,7 @@ class Generations:
         try:
             return await self._log.state(generation_id, owner)
         except NotFound:
-            _, age_s = await self._log.server.run()
-            if age_s < self._settings.restart_grace_s:
+            if (await self._log.server.run()).age_s < self._settings.restart_grace_s:
                 raise Unavailable("Redis has just started.") from None
             if await self._log.is_restoring():
                 raise Unavailable("Redis has lost data that workers restore.") from None

@@ -96,8 +96,7 @@ async def wait_for_final_404(product: Product) -> None:
     """Wait until the server is older than a lease and a second: until then a missing log may still be restored."""
 
     async def is_old_enough() -> bool:
-        _, age_s = await product.log.server.run()
-        return age_s >= LEASE_S + 1
+        return (await product.log.server.run()).age_s >= LEASE_S + 1
 
     await eventually(is_old_enough)
 

@@ -91,9 +91,9 @@ class Jobs:
 
     async def _take(self, job_id: str, worker: str, life_ms: int, run: ServerRun) -> list[Any]:
         """The reply to `take.lua`. `run`: the server's, as this process knows it."""
-        names, age_s = [keys.QUEUE, in_progress_key_prefix + job_id], min(run.age_s, HOLD_S)
+        names = [keys.QUEUE, in_progress_key_prefix + job_id]
         command = scripts.TAKE.on(
-            names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, int(1000 * age_s)
+            names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, run.began_ms
         )
         reply: list[Any] = await self._server.execute(*command)
         return reply

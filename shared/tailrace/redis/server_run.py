@@ -15,11 +15,12 @@ class ServerRun(NamedTuple):
     """One run of a server as a primary.
 
     `run_id`: another one after each start and each promotion. `age_s`: seconds since the run began, as far as this
-    process knows; never more than that.
+    process knows; never more than that. `began_ms`: the moment of which that counts, by the server's clock.
     """
 
     run_id: str
     age_s: float
+    began_ms: int = 0
 
 
 class RunWatch:
@@ -28,11 +29,14 @@ class RunWatch:
     def __init__(self) -> None:
         self._run_id: str | None = None
         self._began_at = 0.0
+        self._began_ms = 0
 
     @property
     def known(self) -> ServerRun | None:
         """The run that was reported last; None before the first."""
-        return None if self._run_id is None else ServerRun(self._run_id, time.monotonic() - self._began_at)
+        if self._run_id is None:
+            return None
+        return ServerRun(self._run_id, time.monotonic() - self._began_at, self._began_ms)
 
     def report(self, info: Mapping[str, str]) -> ServerRun:
         """The run that the server's INFO shows (sections `server` and `replication`). A server that does not report its
@@ -41,6 +45,8 @@ class RunWatch:
         now = time.monotonic()
         if run_id != self._run_id:
             is_old = self._run_id is None and not info.get("master_replid2", "").strip("0")
-            self._began_at = now - float(info.get("uptime_in_seconds", "inf")) if is_old else now
+            age_s = float(info.get("uptime_in_seconds", "inf")) if is_old else 0.0
+            self._began_at = now - age_s
+            self._began_ms = int(max(0.0, int(info.get("server_time_usec", 0)) / 1000 - 1000 * age_s))
             self._run_id = run_id
-        return ServerRun(run_id, now - self._began_at)
+        return ServerRun(run_id, now - self._began_at, self._began_ms)

@@ -1,5 +1,7 @@
 """Memory of entries, size of pages, and facts about the server."""
 
+import time
+
 import pytest
 from redis.asyncio import Redis
 
@@ -52,9 +54,10 @@ async def received_bytes(log: Log, client_id: int) -> int:
 
 
 async def test_server_reports_its_run_id_and_age(log: Log, redis: Redis) -> None:
-    run, age = await log.server.run()
-    assert run.startswith((await redis.info("server"))["run_id"])
-    assert 0 <= age < 3600
+    run = await log.server.run()
+    assert run.run_id.startswith((await redis.info("server"))["run_id"])
+    assert 0 <= run.age_s < 3600
+    assert abs(run.began_ms - (1000 * time.time() - 1000 * run.age_s)) < 2000
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class FrontendHarness(HubHarness):
         super().__init__(**settings)
         self.services = Services(Settings(**settings))
         self.services.log = self.hub.log
+        self.services.generations._log = self.hub.log
         self.hub = self.services.hub
         self.hub.log = self.log
 

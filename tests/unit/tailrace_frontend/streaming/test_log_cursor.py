@@ -235,7 +235,7 @@ async def test_cursor_of_a_slow_sink_reads_large_entries_about_once(
         await until(lambda: not collector.has_room or collector.cursor.is_final)
         collector.make_room()
     assert streamed_text(collector.events) == count * large
-    assert read < (count + 2 * FIRST_PAGE) * len(large)
+    assert read < (2 * count + FIRST_PAGE) * len(large)  # `done` repeats all of them
 
 
 async def test_cursor_takes_nothing_from_the_tail_while_its_sink_has_no_room(harness: HubHarness) -> None:
