@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.api import eventually
 from support.hub_harness import HEADERS, Client
 from support.logs import REQUEST
 from support.queues import queue_on
@@ -127,4 +128,8 @@ async def test_readers_of_many_logs_wait_until_all_are_restored(
     await product.until_followed()
     assert restored == GENERATIONS
     assert not [client.kinds for client in product.clients if {"gone", "restarted"} & set(client.kinds)]
-    assert product.clients[-1].events[-1].value["text"] == " the last to be restored"
+    await eventually(lambda: _has_all(product.clients[-1]))
+
+
+async def _has_all(client: Client) -> bool:
+    return str(client.events[-1].value["text"]).endswith(" the last to be restored")

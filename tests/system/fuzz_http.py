@@ -137,6 +137,8 @@ class HttpFuzz:
             data = request.encode(f"127.0.0.1:{port}", self.pool)
             self.sent += 1
             if connection is None or not connection.is_open:
+                if connection:
+                    connection.close()
                 connection = Connection(port)
             try:
                 self._send(connection, request, data)

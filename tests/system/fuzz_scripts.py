@@ -23,6 +23,7 @@ from tailrace.scripts import Script
 HOUR_MS = 3_600_000
 FIRST_EPOCH = 1_795_235_902_664
 IDS = ("gen_" + "a" * 26, "gen_" + "b" * 26)
+STORED = (keys.stored("a"), keys.stored_until("a"))
 
 TEXTS = st.one_of(
     st.text(max_size=12), st.sampled_from(["", "0", "-1", "nan", "1e999", "'", "\x00", "]]", "%s", "extra"])
@@ -41,6 +42,7 @@ class Known:
 
     epoch: int
     seq: int
+    run_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ BEHIND = st.sampled_from([0, 0, 0, -1, -2, 1, 7])
 OBJECT = st.just("{}")
 CREATED = st.just('{"queued":false}')
 JOB = (NAMES, TEXTS, MS, MS, TEXTS)
+GENERATIONS = st.sampled_from(IDS)
+RUN_IDS = st.one_of(st.just(lambda known: known.run_id), st.just(lambda known: known.run_id), TEXTS)
 
 LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "create": _arguments(OBJECT, OBJECT, NAMES, NAMES, CREATED, st.integers(0, 1), MS, MS, MS),
@@ -136,24 +140,31 @@ LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
         st.lists(ROW, min_size=1, max_size=4),
     ),
     "finish": _drawn(_finish, SHIFTS, BEHIND, STATUSES, ROW),
-    "delete": _arguments(),
+    "delete": st.one_of(_arguments(st.just(""), st.just(0)), _arguments(NAMES.filter(bool), MS)),
 }  # fmt: skip
 """Arguments of each script on the log's server."""
 
-QUEUE_SCRIPTS = {
-    "submit": _arguments(NAMES, MS, MS, MS, MS, *JOB),
+QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
+    "submit": _arguments(GENERATIONS, MS, MS, MS, MS, COUNTS, MS, *JOB),
     "enqueue": _arguments(*JOB),
-    "take": _arguments(NAMES, NAMES, MS, COUNTS, MS),
-}
+    "take": _arguments(NAMES, NAMES, MS, COUNTS, MS, RUN_IDS, st.one_of(st.just(0), MS, st.just(2 * FIRST_EPOCH))),
+    "load": _arguments(st.one_of(st.just(0), MS), MS),
+    "record_output": _arguments(GENERATIONS, COUNTS, MS),
+    "forget": _drawn(lambda drawn, _: drawn[0], st.lists(GENERATIONS, min_size=1, max_size=3)),
+}  # fmt: skip
 """Arguments of each script on the queue's server."""
 
-SCRIPT_NAMES = tuple(LOG_SCRIPTS | QUEUE_SCRIPTS)
+INDEX_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
+    "add_unfinished": _arguments(GENERATIONS),
+    "suspect": _drawn(lambda drawn, _: [drawn[0], *drawn[1]], MS, st.lists(GENERATIONS, unique=True)),
+}
+"""Arguments of each script on the index of unfinished generations."""
+
+ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS
+SCRIPT_NAMES = tuple(ALL_SCRIPTS)
 
 CALLS = st.one_of(
-    *[
-        st.builds(Call, st.just(name), arguments, st.integers(0, 1))
-        for name, arguments in (LOG_SCRIPTS | QUEUE_SCRIPTS).items()
-    ],
+    *[st.builds(Call, st.just(name), arguments, st.integers(0, 1)) for name, arguments in ALL_SCRIPTS.items()],
     *[st.builds(Call, st.just(name), LOG_SCRIPTS[name], st.just(0)) for name in LOG_SCRIPTS],
     st.builds(Fault, st.sampled_from(["state", "log", "tombstone", "lease", "keep", "bring back"]), st.integers(0, 1)),
 )
@@ -171,6 +182,10 @@ def answers(name: str) -> frozenset[str]:
     return frozenset(re.findall(r"\b[A-Z]{2,}\b", described))
 
 
+def _has_outcome(reply: Any) -> bool:
+    return isinstance(reply, list) and bool(reply) and isinstance(reply[0], bytes)
+
+
 class ScriptFuzz:
     """Calls scripts on a server, and judges their replies."""
 
@@ -178,6 +193,8 @@ class ScriptFuzz:
         self._redis: Any = redis  # its types are those of both of its clients
         for text in scripts.TEXTS.values():
             redis.script_load(text)
+        info: Any = redis.info()
+        self._run_id = f"{info['run_id']} {info['master_replid']}"
         self._kept: dict[int, dict[str, Any]] = {}
         self.called = 0
         self.replies: Counter[str] = Counter()
@@ -196,16 +213,16 @@ class ScriptFuzz:
         script: Script = getattr(scripts, call.name.upper())
         generation_id = IDS[call.place]
         epoch, seq = self._redis.hmget(keys.state(generation_id), "epoch", "seq")
-        arguments = call.arguments(Known(int(epoch or FIRST_EPOCH), int(seq or 0)))
+        arguments = call.arguments(Known(int(epoch or FIRST_EPOCH), int(seq or 0), self._run_id))
         self.called += 1
         try:
             reply = self._redis.execute_command(*script.on(self._keys(call, arguments), *arguments))
         except ResponseError as error:
             self.wrong.append(f"{call.name}{arguments!r}: {error}")
             return
-        outcome = reply[0].decode() if isinstance(reply, list) else "nil" if reply is None else "value"
+        outcome = reply[0].decode() if _has_outcome(reply) else "nil" if reply is None else "value"
         self.replies[f"{call.name} {outcome}"] += 1
-        if isinstance(reply, list) and outcome not in answers(call.name):
+        if _has_outcome(reply) and outcome not in answers(call.name):
             self.wrong.append(f"{call.name}{arguments!r}: {reply!r}")
 
     def unseen(self, name: str) -> set[str]:
@@ -215,11 +232,21 @@ class ScriptFuzz:
     def _keys(self, call: Call, arguments: list[Any]) -> Sequence[str]:
         match call.name:
             case "submit":
-                return [keys.unfinished(IDS[0]), keys.owned("a"), keys.unfinished_of("a"), keys.QUEUE, "arq:job:x"]
+                return [keys.owned("a"), keys.unfinished_of("a"), *STORED, keys.QUEUE, f"arq:job:{arguments[7]}"]
             case "enqueue":
                 return [keys.QUEUE, f"arq:job:{arguments[0]}"]
             case "take":
                 return [keys.QUEUE, f"arq:in-progress:{arguments[0]}"]
+            case "load":
+                return [keys.QUEUE, keys.unfinished_of("a"), *STORED, keys.rate("a")]
+            case "record_output":
+                return STORED
+            case "forget":
+                return [keys.owned("a"), *STORED]
+            case "add_unfinished":
+                return [keys.unfinished(arguments[0])]
+            case "suspect":
+                return [keys.suspected(0)]
         return keys.of_generation(IDS[call.place])
 
     def _inject(self, fault: Fault) -> None:

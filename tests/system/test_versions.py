@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ("shared", "services")
 COMMIT = os.environ.get("TAILRACE_PREVIOUS", "HEAD^")
 SIDES = ["worker", "frontend"]
-ANSWER: list[dict[str, Any]] = [{"tokens": {"count": 60, "rate": 60}}, {"usage": {"total_tokens": 60}}, {"done": True}]
+ANSWER: list[dict[str, Any]] = [{"tokens": {"count": 60, "rate": 20}}, {"usage": {"total_tokens": 60}}, {"done": True}]
 TEXT = "".join(f"t{n} " for n in range(60))
 
 pytestmark = pytest.mark.timeout(120)
@@ -67,7 +67,7 @@ class Mixed:
 @asynccontextmanager
 async def mixed(previous: str, old: str) -> AsyncIterator[Mixed]:
     """A frontend and a worker, one of which (`old`) is of the previous version."""
-    async with stack(workers=0, frontends=0, lease_s="1") as running, aiohttp.ClientSession() as http:
+    async with stack(workers=0, frontends=0, lease_s="1", drain_s="0.2") as running, aiohttp.ClientSession() as http:
         product = Mixed(running, http, previous)
         for kind in SIDES:
             await product.add(kind, old=kind == old)
