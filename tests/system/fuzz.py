@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from support.api import Api
+from support.api import Api, eventually
 from system.audit import audit, baseline
 from system.chaos import allow_many_sockets
 from system.chaos_stack import ChaosStack, chaos_stack
@@ -38,6 +38,8 @@ from system.fuzz_requests import BATCHES, KEYS, POOL
 from system.fuzz_scripts import BATCHES as SCRIPT_BATCHES
 from system.fuzz_scripts import SCRIPT_NAMES, ScriptFuzz
 from system.fuzz_upstream import STREAMS, TranslatorFuzz
+from system.wire_client import ask
+from tailrace.ids import new_generation_id
 from tailrace_cli.embedded import EmbeddedServer
 
 ROUND = 100
@@ -85,11 +87,19 @@ async def audited(frontends: bool, findings: Findings) -> AsyncIterator[ChaosSta
         [], workers=1, frontends=number, port=None, config={}, two_servers=False, max_body_bytes="65536",
         retention_s="60", deadline_s="30", upstream_retries="0", max_requests_per_minute_per_caller="10000000",
     ) as stack:  # fmt: skip
+        if frontends:
+            await eventually(lambda: _misses(stack), 20)
         before = await baseline(stack)
         yield stack
         findings += [str(each) for each in await audit(stack, before, [])]
         findings += stack.tracebacks()
         findings += [line for process in stack.processes for line in process.output.splitlines() if ERROR.search(line)]
+
+
+async def _misses(stack: ChaosStack) -> bool:
+    """Whether what does not exist is answered 404: on a server that has just started it is 503."""
+    status, _ = await ask(stack.ports[0], "GET", f"/v1/generations/{new_generation_id()}")
+    return bool(status == 404)
 
 
 async def fuzz_http(number: int, size: int) -> Findings:
