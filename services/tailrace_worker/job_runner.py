@@ -1,12 +1,14 @@
 """arq's worker, adapted to servers that restart.
 
-arq's worker polls the queue, takes a job and runs it. Tailrace keeps that and changes five things, the first three for
-a measured reason:
+arq's worker polls the queue, takes a job and runs it. Tailrace keeps that and changes six things, the first four for a
+measured reason:
 
 - A Redis restart ends arq's own worker (10 of 10), and catching the error leaks a job slot each time. Here an error
   costs one poll, and a slot is counted only after a job has been taken.
 - arq takes a job under WATCH and leaves a mark behind where the reply is lost. Here one script takes it (`take.lua`),
   which may be called again.
+- arq removes what it keeps of a job once: where that call failed, three keys stayed for up to a day. Here it is called
+  again with each poll.
 - arq's poll of 0.5 s adds half a second to TTFT. Here a publish on enqueue starts a poll, so polls may be rare.
 - arq ends a job after a timeout of this process. Here a generation's deadline ends it, which a frontend has set.
 - A quarantined job is not taken while another one runs here. Until then it waits in the queue, where it holds no slot
@@ -73,6 +75,7 @@ class JobRunner(Worker):
         self._quarantined: asyncio.Task[None] | None = None
         self._taking = asyncio.Lock()
         self._must_end = False
+        self._unremoved: set[str] = set()
 
     def wake(self, _: bytes | None = None) -> None:
         """A job was enqueued: poll now."""
@@ -99,6 +102,9 @@ class JobRunner(Worker):
         while True:
             try:
                 await self._poll_iteration()
+                for job_id in list(self._unremoved):
+                    await self._queue.jobs.remove(job_id)
+                    self._unremoved.discard(job_id)
             except (Unavailable, RedisRefused, RedisError, OSError) as error:  # arq's own commands raise redis-py's
                 logger.warning("queue: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(POLL_S)
@@ -150,6 +156,17 @@ class JobRunner(Worker):
     def _free_slot(self, _: "asyncio.Task[None]") -> None:
         self.job_counter -= 1
         self._awake.set()
+
+    async def finish_job(self, job_id: str, *_: Any) -> None:
+        """Remove what arq keeps of a job that has run. arq's own arguments ask for more, which nothing uses here."""
+        try:
+            await self._queue.jobs.remove(job_id)
+        except (Unavailable, RedisRefused):
+            self._unremoved.add(job_id)
+
+    async def finish_failed_job(self, job_id: str, _: bytes | None) -> None:
+        """The same for a job whose payload is gone."""
+        await self.finish_job(job_id)
 
     async def _logged(self, run: Job, *arguments: Any) -> None:
         """Run a job, and log what escapes it: arq's own logger, which repeats what a worker logs, is silent."""

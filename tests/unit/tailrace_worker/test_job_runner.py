@@ -10,6 +10,7 @@ import pytest
 from arq.constants import in_progress_key_prefix, retry_key_prefix
 from redis.asyncio import Redis
 
+from support.api import eventually
 from support.queues import queue_on
 from tailrace import keys
 from tailrace.errors import CorruptEntry, RedisUnavailable
@@ -140,6 +141,39 @@ async def test_error_costs_a_poll_and_no_slot(harness: Harness, monkeypatch: pyt
     await harness.until_started(2)
     assert not errors
     assert harness.runner.job_counter == 2
+
+
+async def test_job_that_has_run_leaves_no_key_although_its_removal_failed(
+    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove, failures = harness.queue.jobs.remove, 0
+
+    async def fail_twice(job_id: str) -> None:
+        nonlocal failures
+        if failures < 2:
+            failures += 1
+            raise RedisUnavailable
+        await remove(job_id)
+
+    monkeypatch.setattr(harness.queue.jobs, "remove", fail_twice)
+    harness.finish.set()
+    await harness.enqueue("a")
+    await harness.until_started(1)
+    await eventually(lambda: _has_no_key(redis))
+    assert failures == 2
+    assert harness.runner.job_counter == 0
+
+
+async def test_job_without_content_leaves_no_key(harness: Harness, redis: Redis) -> None:
+    """Its payload was removed after it was taken: by a cancel, or a sweeper."""
+    await redis.zadd(keys.QUEUE, {"job": 1})
+    harness.runner.wake()
+    await eventually(lambda: _has_no_key(redis))
+    assert harness.started == []
+
+
+async def _has_no_key(redis: Redis) -> bool:
+    return await redis.keys("arq:*") == [] and not await redis.exists(keys.QUEUE)
 
 
 async def test_stop_picking_leaves_waiting_jobs_in_the_queue(harness: Harness) -> None:
