@@ -93,10 +93,13 @@ async def running_product(**settings: str) -> AsyncIterator[Product]:
 
 
 async def wait_for_final_404(product: Product) -> None:
-    """Wait until the server is older than a lease and a second: until then a missing log may still be restored."""
+    """Wait until the server is older than a lease and a second: until then a missing log may still be restored.
+
+    A second more: a server reports its age in whole seconds, and a process may have asked at another moment.
+    """
 
     async def is_old_enough() -> bool:
-        return (await product.log.server.run()).age_s >= LEASE_S + 1
+        return (await product.log.server.run()).age_s >= LEASE_S + 2
 
     await eventually(is_old_enough)
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 from typing import Any
 
 import pytest
@@ -26,12 +27,14 @@ from tailrace.errors import (
     Unavailable,
 )
 from tailrace.events import Entry, Json, Options, Text
+from tailrace.ids import new_generation_id
 from tailrace.log import Log
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
 from tailrace.queue.index import GENERATION_BYTES
 from tailrace.redis.server import RETRIES, RedisServer
+from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
 from tailrace.settings import MIB, Settings
 from tailrace_frontend.generations import Generations, IdempotencyKey
@@ -504,11 +507,35 @@ async def test_delete_removes_the_log_and_the_place_in_the_list(
 
 
 @pytest.mark.parametrize("operation", ["get", "cancel", "delete"])
-async def test_generation_of_another_caller_is_not_found(generations: Generations, log: Log, operation: str) -> None:
+async def test_generation_of_another_caller_is_not_found(
+    generations: Generations, log: Log, server: CountingServer, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr(server, "run", _aged(inf))
     generation_id = await create(generations)
     with pytest.raises(NotFound):
         await getattr(generations, operation)(generation_id, "berta")
     assert (await log.state(generation_id, OWNER)).status == "queued"
+
+
+@pytest.mark.parametrize("owner", [OWNER, "berta"])
+async def test_generation_that_may_be_restored_is_unavailable(
+    generations: Generations, log: Log, server: CountingServer, monkeypatch: pytest.MonkeyPatch, owner: str
+) -> None:
+    missing = new_generation_id() if owner == OWNER else await create(generations)
+    for age_s, is_restoring, error in ((0.0, False, Unavailable), (inf, True, Unavailable), (inf, False, NotFound)):
+        monkeypatch.setattr(server, "run", _aged(age_s))
+        if is_restoring:
+            await log.announce_restore()
+        with pytest.raises(error):
+            await generations.find(missing, owner)
+        await server.execute("DEL", keys.RESTORING)
+
+
+def _aged(seconds: float) -> Callable[[], Awaitable[ServerRun]]:
+    async def run() -> ServerRun:
+        return ServerRun("run", seconds)
+
+    return run
 
 
 async def test_get_of_a_long_log_that_is_being_written_folds_joined_deltas(
