@@ -83,14 +83,14 @@ def _flat(rows: list[Row]) -> list[Any]:
 
 def _append(drawn: Any, known: Known) -> list[Any]:
     shift, behind, rows = drawn
-    epoch, after = _epoch(shift, known), known.seq + behind
+    epoch, after = _epoch(shift, known), max(-1, known.seq + behind)
     made = _rows(epoch, after, rows)
     return [epoch, after, made[-1].seq if made else after, pack(made), *_flat(made)]
 
 
 def _finish(drawn: Any, known: Known) -> list[Any]:
     shift, behind, status, row = drawn
-    epoch, after = _epoch(shift, known), known.seq + behind
+    epoch, after = _epoch(shift, known), max(-1, known.seq + behind)
     made = _rows(epoch, after, [row])
     return [epoch, after, status, pack(made), *_flat(made)]
 

@@ -12,7 +12,7 @@ for _, generation_id in ipairs(ARGV) do
   local known = redis.call('HGET', stored, generation_id)
   if known then
     local request, output = string.match(known, '^(%d+)%+(%d+)$')
-    redis.call('HINCRBY', stored, '', string.format('%.0f', -(request + output)))
+    redis.call('HINCRBY', stored, '', string.format('%.0f', 0 - (request + output)))
     redis.call('HDEL', stored, generation_id)
   end
   redis.call('ZREM', stored_until, generation_id)

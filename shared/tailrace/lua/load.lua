@@ -17,7 +17,7 @@ local now = time[1] * 1000 + time[2] / 1000
 local expired = redis.call('ZRANGEBYSCORE', stored_until, '-inf', string.format('%.0f', now), 'LIMIT', 0, 500)
 for _, generation_id in ipairs(expired) do
   local request, output = string.match(redis.call('HGET', stored, generation_id) or '0+0', '^(%d+)%+(%d+)$')
-  redis.call('HINCRBY', stored, '', string.format('%.0f', -(request + output)))
+  redis.call('HINCRBY', stored, '', string.format('%.0f', 0 - (request + output)))
   redis.call('HDEL', stored, generation_id)
   redis.call('ZREM', stored_until, generation_id)
 end
