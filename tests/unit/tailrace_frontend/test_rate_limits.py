@@ -9,7 +9,16 @@ from pydantic import SecretStr
 from tailrace.errors import RateLimited
 from tailrace.queue import FREE
 from tailrace.settings import Settings
-from tailrace_frontend.rate_limits import BURST_S, DELAY_S, TURNS, UNIT_BYTES, Rate, RateLimits, units
+from tailrace_frontend.rate_limits import (
+    BURST_S,
+    DELAY_S,
+    STREAM_INTERVAL_S,
+    TURNS,
+    UNIT_BYTES,
+    Rate,
+    RateLimits,
+    units,
+)
 
 PER_MINUTE = 480  # one in an eighth of a second: sums of it are exact
 
@@ -92,7 +101,30 @@ async def test_refusal_is_delayed_and_has_the_seconds_until_a_retry_succeeds(
 async def test_streams_are_counted_apart_and_every_reader_may_reconnect_at_once(clock: list[float]) -> None:
     one = limits()
     await served(1000, one)
-    assert await served(1000, one, streams=True) == PER_MINUTE / 60 * BURST_S + 50 + 1
+    burst = int(PER_MINUTE / 60 * BURST_S + 50 + 1)
+    assert await served(burst, one, streams=True) == burst
+    assert clock[0] - 1000 - DELAY_S * 1.5 <= burst * STREAM_INTERVAL_S
+    assert await served(1000, one, streams=True) < burst
+
+
+async def test_streams_of_a_caller_are_opened_one_after_another(clock: list[float]) -> None:
+    one, opened = limits(), list[float]()
+    for _ in range(20):
+        await one.charge_stream("anna")
+        opened.append(clock[0])
+        clock[0] = 1000.0  # the next request came at the same time
+    assert opened == pytest.approx([1000 + number * STREAM_INTERVAL_S for number in range(20)])
+    await one.charge_stream("ben")
+    assert clock[0] == 1000.0
+
+
+async def test_stream_that_comes_later_is_opened_at_once(clock: list[float]) -> None:
+    one = limits()
+    await one.charge_stream("anna")
+    clock[0] += STREAM_INTERVAL_S
+    before = clock[0]
+    await one.charge_stream("anna")
+    assert clock[0] == before
 
 
 async def test_open_mode_counts_nothing() -> None:
