@@ -40,11 +40,11 @@ is reset while its client writes, and the client does not see why.) A client tha
 until then, 4.5 s at most with the default `TAILRACE_MAX_BODY_BYTES`."""
 
 STREAM_INTERVAL_S = 0.004
-"""Between two event streams of one caller, so that 2,500 are open after 10 s. A caller that opened and left 700 a second
-made the slowest hundredth of another's requests take 27 ms, and 10 ms at this rate (4 ms without; 12 s, twice)."""
+"""Between two event streams of one caller, so that 2,500 are open after 10 s. A caller that opened and left 700 a
+second made the slowest hundredth of another's requests take 27 ms, and 10 ms at this rate (4 without; 12 s, twice)."""
 
-TURNS = 8
-"""Requests of one caller that a frontend works on at the same time."""
+TURNS = 4
+"""Requests of one caller that a frontend works on at the same time, once their bodies are there."""
 
 
 def units(body_bytes: int, items: int = 0) -> int:

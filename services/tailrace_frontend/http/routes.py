@@ -42,10 +42,9 @@ async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    async with services.rate_limits.turn(caller.owner):
-        body = await read_body(request, services.settings.max_body_bytes)
-        async with services.turn(len(body)):
-            response = await _create(request, services, caller, body)
+    body = await read_body(request, services.settings.max_body_bytes)
+    async with services.rate_limits.turn(caller.owner), services.turn(len(body)):
+        response = await _create(request, services, caller, body)
     if client := _client(request):
         client.inflight.release(client)  # the request; the response may be a stream
     return response

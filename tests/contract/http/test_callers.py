@@ -8,6 +8,7 @@ import pytest
 from support.api import Api, Response, body
 from support.product import CALLERS, ORIGIN, UNKNOWN_ID, Product
 from support.sse import Parser, streamed_text
+from tailrace_frontend.rate_limits import TURNS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -194,3 +195,22 @@ async def test_preflight_succeeds_for_known_origins_only(product: Product) -> No
         response = await product.api.request("OPTIONS", f"/v1/generations{path}", headers=requested | other)
         assert response.status == 400
         assert "access-control-allow-origin" not in response.headers
+
+
+async def test_slow_uploads_of_a_caller_do_not_hold_up_its_other_requests(product: Product) -> None:
+    """A frontend works on a few requests of one caller at a time. A body that is still coming is not such work."""
+    head = (
+        b"POST /v1/generations HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer anna-key-1\r\n"
+        b"Expect: 100-continue\r\nContent-Length: 100\r\n\r\n"
+    )
+    port = int(product.anna.url.rpartition(":")[2])
+    uploads = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4 * TURNS)]
+    try:
+        async with asyncio.timeout(5):
+            for reader, writer in uploads:
+                writer.write(head)
+                assert (await reader.readline()).startswith(b"HTTP/1.1 100"), "the frontend waits for the body"
+            assert (await product.anna.post(body())).status == 202
+    finally:
+        for _, writer in uploads:
+            writer.close()
