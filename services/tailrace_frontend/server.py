@@ -11,6 +11,7 @@ import socket
 import uvicorn
 
 from tailrace.process.gc_tuning import tune_gc
+from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import available_files, raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
@@ -88,6 +89,7 @@ def operations_server(frontend: Frontend, settings: Settings) -> uvicorn.Server 
 def main(settings: Settings) -> None:
     """Run a frontend in this process until SIGINT or SIGTERM."""
     raise_open_file_limit(settings.connections)
+    tune_malloc()
     server = build(settings)
     tune_gc()
     server.run()

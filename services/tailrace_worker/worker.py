@@ -23,6 +23,7 @@ from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.process.gc_tuning import tune_gc
+from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import JOB, QUEUE_SERVER, Queue
@@ -238,4 +239,5 @@ def main(settings: Settings) -> None:
         await GenerationWorker(settings).run()
 
     raise_open_file_limit(settings.max_jobs)
+    tune_malloc()
     uvloop.run(serve())

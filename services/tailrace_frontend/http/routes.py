@@ -53,11 +53,13 @@ async def create(request: Request) -> Response:
 async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
     key = _idempotency_key(request.headers.get("idempotency-key"))
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
+    body_bytes = len(body)
+    body.clear()  # what it says is in `chat`: a large request is in memory three times already
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
         services.hub.check_capacity(caller.owner)
     claim = None if key is None else IdempotencyKey(key, canonical)
-    state, submission = await services.generations.create(caller.owner, chat, options, claim, len(body))
+    state, submission = await services.generations.create(caller.owner, chat, options, claim, body_bytes)
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:

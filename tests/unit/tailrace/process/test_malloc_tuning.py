@@ -1,0 +1,38 @@
+"""The allocator, tuned in a process of its own."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no mallopt")
+
+PROGRAM = """
+import ctypes, resource, sys
+from pathlib import Path
+from tailrace.process.malloc_tuning import tune_malloc
+if sys.argv[1] == "tuned":
+    tune_malloc()
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() // 2**20
+freed = bytearray(b"x") * 2**23
+del freed
+before, bodies, small = resident_mb(), [], []
+for _ in range(30):
+    bodies.append(bytearray(b"x") * 2**20)
+    small.append(ctypes.create_string_buffer(2000))
+bodies.clear()
+print(resident_mb() - before)
+"""
+
+
+def kept_mb(how: str) -> int:
+    """Megabytes that stay resident after 30 buffers of 1 MiB, with small ones between them, were freed."""
+    result = subprocess.run([sys.executable, "-c", PROGRAM, how], check=True, capture_output=True, text=True)
+    return int(result.stdout)
+
+
+def test_tuned_allocator_returns_freed_buffers_to_the_system() -> None:
+    assert kept_mb("tuned") <= 2
+    assert kept_mb("untuned") >= 20, "the C library does not need it any more"
