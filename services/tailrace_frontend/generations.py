@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace.errors import Gone, InvalidRequest, NotFound, RedisFull, RedisUnavailable, Unavailable
+from tailrace.errors import Gone, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle.confirmation import Confirmations
@@ -87,7 +87,7 @@ class Generations:
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
-        self._admission.check_model(owner, request["model"])
+        self._admission.check_models(owner, request)
         generation_id = await self._admit(owner, options, key, body_bytes)
         record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
         job_id = new_token()
@@ -146,36 +146,34 @@ class Generations:
                 raise Unavailable("Redis has lost data that workers restore.") from None
             raise
 
-    async def get(
-        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None, *, whole: bool = True
-    ) -> Snapshot:
-        """The generation with its request and its output so far. `wait_s`: how long to wait for the end first, unless
-        the client leaves.
-
-        `whole`: False leaves out request and output, which are megabytes where they are large. Then it costs three
-        small commands, for clients that have the log's events and ask where the generation stands.
+    async def wait(
+        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None
+    ) -> GenerationState:
+        """Where the generation stands after its end, or after `wait_s`, or as soon as the client has left.
 
         Raises:
             NotFound, Gone, Unavailable: as `find`.
             RateLimited: too many readers; a caller that waits is one.
-            InvalidRequest: the client has left.
         """
         state = await self.find(generation_id, owner)
         if wait_s:
             state = await wait_for_completion(self._hub, state, wait_s, client)
-        if not whole:
-            return Snapshot(state, None, None, None, *await self._place(state))
-        async with self._reads:
-            if client is not None and client.lost:
-                raise InvalidRequest("The connection closed before the response.")
-            return await self.snapshot(state)
+        return state
+
+    async def summary(self, state: GenerationState) -> Snapshot:
+        """The generation without request and output, which are megabytes where they are large: two small commands."""
+        return Snapshot(state, None, None, None, *await self._place(state))
 
     async def snapshot(self, state: GenerationState) -> Snapshot:
-        """The whole of a generation whose state is known.
+        """The generation with its request and its output so far.
 
         Raises:
             NotFound, Gone: the generation has vanished meanwhile.
         """
+        async with self._reads:
+            return await self._snapshot(state)
+
+    async def _snapshot(self, state: GenerationState) -> Snapshot:
         generation_id = state.record.id
         request = msgspec.Raw(await self._log.stored_request(generation_id))
         done = await self._log.done(generation_id) if state.is_final else None
@@ -185,7 +183,7 @@ class Generations:
         if output.last_seq < 0:
             raise Gone("lost")
         if output.done:  # written since the state was read
-            return await self.snapshot(await self._log.state(generation_id))
+            return await self._snapshot(await self._log.state(generation_id))
         return Snapshot(state, request, output.items(), None, *await self._place(state))
 
     async def _place(self, state: GenerationState) -> tuple[int | None, int]:
@@ -206,7 +204,7 @@ class Generations:
         await self._queue.index.forget(owner, vanished)  # only now: pages go by rank
         return found[:limit], len(found) > limit
 
-    async def cancel(self, generation_id: str, owner: str) -> Snapshot:
+    async def cancel(self, generation_id: str, owner: str) -> GenerationState:
         """End the generation, also where Redis loses that end. Repeating it, or cancelling one that has ended, changes
         nothing.
 
@@ -217,7 +215,7 @@ class Generations:
         if not state.is_final:
             await self._confirmations.terminate(generation_id, "cancelled")
             state = await self._log.state(generation_id, owner)
-        return await self.snapshot(state)
+        return state
 
     async def delete(self, generation_id: str, owner: str) -> None:
         """Delete the generation, also where Redis loses the deletion; a running one is cancelled first.

@@ -1,8 +1,15 @@
-"""The models that callers may name: a list for all of them, and shorter ones for some."""
+"""The models that callers may name: a list for all of them, and shorter ones for some.
 
-from collections.abc import Sequence
+A router as upstream may take further models from the fields `ALTERNATIVES`. They are checked as `model` is.
+"""
+
+from collections.abc import Iterator, Sequence
 
 from tailrace.errors import Misconfigured
+from tailrace.events import Json
+
+ALTERNATIVES = ("models", "fallbacks")
+"""Fields of OpenRouter and LiteLLM: models to try where `model` fails."""
 
 
 class AllowedModels:
@@ -26,6 +33,15 @@ class AllowedModels:
     def may_use(self, caller: str, model: str) -> bool:
         """Whether the model is in the list for all callers, and in the caller's own if there is one."""
         return _is_among(model, self._models) and _is_among(model, self._per_caller.get(caller, ()))
+
+
+def named_models(request: Json) -> Iterator[tuple[str, str]]:
+    """The field and the name of each model of a request; an empty name for what is none (LiteLLM takes objects)."""
+    yield "model", request["model"]
+    for field in ALTERNATIVES:
+        given = request.get(field) or []
+        for each in given if isinstance(given, list) else [given]:
+            yield field, each if isinstance(each, str) else ""
 
 
 def _split(text: str) -> list[str]:

@@ -18,20 +18,24 @@ class JSONBytesResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None, *, is_repeatable: bool = False
+    ) -> None:
+        """`is_repeatable`: whether the request may be sent again, so that the response may be refused."""
+        self._is_repeatable = is_repeatable
         super().__init__(jsoncodec.dumps(value), status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """
         Raises:
             Unavailable: the response is large, the process already sends as much as it may, and the request may be
-            repeated. (The answer to any other request is sent all the same: it has already changed something.)
+            repeated. (Any other response is sent all the same: it echoes a request, which was charged by its bytes.)
         """
         client: ClientConnection | None = scope.get(SCOPE)
         if client is None or len(self.body) <= SLICE_BYTES:
             return await super().__call__(scope, receive, send)
         is_held = client.inflight.hold(self, len(self.body), client.abort)
-        if not is_held and scope["method"] == "GET":
+        if not is_held and self._is_repeatable:
             raise Unavailable("This frontend sends too much at once.")
         try:
             await self._send_slices(send)

@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tailrace.errors import InvalidRequest, NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
+from tailrace.log.state import GenerationState
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
@@ -43,6 +44,8 @@ async def create(request: Request) -> Response:
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
     body = await read_body(request, services.settings.max_body_bytes)
+    if "content-length" not in request.headers:
+        services.rate_limits.charge_body(caller.owner, len(body))
     async with services.rate_limits.turn(caller.owner), services.turn(len(body)):
         response = await _create(request, services, caller, body)
     if client := _client(request):
@@ -65,9 +68,30 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     if streams:
         return LogResponse(services, state, caller, location)
     if submission is None:
-        return JSONBytesResponse(_whole(services, caller, await services.generations.snapshot(state)), 202, location)
+        return await _read(request, services, caller, state, 202, location)
     snapshot = Snapshot(state, chat, [], None, *submission)
-    return JSONBytesResponse(_whole(services, caller, snapshot), 202, location)
+    return JSONBytesResponse(_as_json(services, caller, snapshot), 202, location)
+
+
+async def _read(
+    request: Request, services: Services, caller: ApiKey, state: GenerationState, status: int = 200,
+    headers: dict[str, str] | None = None,
+) -> Response:  # fmt: skip
+    """The whole generation, as the answer to a request that may be repeated.
+
+    Raises:
+        NotFound, Gone: as `Generations.snapshot`.
+        RateLimited: the caller has read too much.
+        InvalidRequest: the client has left.
+    """
+    async with services.rate_limits.reading(caller.owner):
+        client = _client(request)
+        if client is not None and client.lost:
+            raise InvalidRequest("The connection closed before the response.")
+        snapshot = await services.generations.snapshot(state)
+        response = JSONBytesResponse(_as_json(services, caller, snapshot), status, headers, is_repeatable=True)
+        services.rate_limits.charge_answer(caller.owner, len(response.body))
+    return response
 
 
 def _idempotency_key(key: str | None) -> str | None:
@@ -122,10 +146,10 @@ async def get(
     nor the output, for a client that follows the events and asks for the place in the queue only."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    snapshot = await services.generations.get(
-        _checked(generation_id), caller.owner, wait, _client(request), whole=output
-    )
-    return JSONBytesResponse(_whole(services, caller, snapshot))
+    state = await services.generations.wait(_checked(generation_id), caller.owner, wait, _client(request))
+    if output:
+        return await _read(request, services, caller, state)
+    return JSONBytesResponse(_as_json(services, caller, await services.generations.summary(state)))
 
 
 @router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
@@ -133,8 +157,8 @@ async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    snapshot = await services.generations.cancel(_checked(generation_id), caller.owner)
-    return JSONBytesResponse(_whole(services, caller, snapshot))
+    state = await services.generations.cancel(_checked(generation_id), caller.owner)
+    return await _read(request, services, caller, state)
 
 
 @router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
@@ -152,7 +176,7 @@ def _checked(generation_id: str) -> str:
     return generation_id
 
 
-def _whole(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
+def _as_json(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
     """A generation as JSON, with its request and its output where the snapshot has them."""
     state, request, output, done, position, workers = snapshot
     known: Json = {"queue_position": position}

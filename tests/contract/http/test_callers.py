@@ -1,6 +1,7 @@
 """Authorization and origins: API keys, tickets, hosts, CORS."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import aiohttp
 import pytest
@@ -214,3 +215,28 @@ async def test_slow_uploads_of_a_caller_do_not_hold_up_its_other_requests(produc
     finally:
         for _, writer in uploads:
             writer.close()
+
+
+async def chunked(content: bytes) -> AsyncIterator[bytes]:
+    """A body whose length is not announced."""
+    for start in range(0, len(content), 2**16):
+        yield content[start : start + 2**16]
+
+
+async def test_body_of_unknown_length_costs_as_much_as_one_that_was_announced(product: Product) -> None:
+    async with product.frontend(**CALLERS) as frontend:
+        anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
+        invalid = b'{"messages": "' + b"x" * 2**21
+        answers = [await anna.request("POST", "/v1/generations", data=chunked(invalid)) for _ in range(2)]
+        assert [each.refusal for each in answers] == [(400, "invalid_body"), (429, "rate_limit_exceeded")]
+        assert (await ben.post(body())).status == 202
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("POST", "/cancel")])
+async def test_generation_that_is_read_costs_by_its_size(product: Product, method: str, path: str) -> None:
+    generation_id = await product.anna.create(messages=[{"role": "user", "content": "x" * 200_000}])
+    async with product.frontend(**CALLERS, max_requests_per_minute_per_caller="60") as frontend:
+        anna = Api(product.http, frontend.url, "anna-key-1")
+        url = f"/v1/generations/{generation_id}"
+        assert (await anna.request(method, url + path)).status == 200
+        assert (await anna.request("GET", f"{url}?output=false")).refusal == (429, "rate_limit_exceeded")

@@ -429,17 +429,17 @@ async def test_model_that_the_caller_may_not_use_is_not_found_and_stores_nothing
 # Reading
 
 
-async def test_get_returns_the_request_and_the_output_so_far(generations: Generations, log: Log) -> None:
+async def test_snapshot_has_the_request_and_the_output_so_far(generations: Generations, log: Log) -> None:
     generation_id = await create(generations)
-    waiting = await generations.get(generation_id, OWNER)
+    waiting = await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert (waiting.position, waiting.workers, list(waiting.output)) == (1, 0, [])
     writer = await LogWriter.start(log, generation_id)
     await writer.write(Text(0, "a"), Text(0, "b"))
-    running = await generations.get(generation_id, OWNER)
+    running = await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert (running.state.status, running.position, running.done) == ("running", None, None)
     assert "ab" in str(running.output)
     await writer.finish()
-    ended = await generations.get(generation_id, OWNER)
+    ended = await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert ended.done is not None
     assert ended.done.status == "completed"
     assert b'"ab"' in bytes(ended.output)
@@ -457,11 +457,13 @@ async def test_snapshot_of_a_generation_that_has_ended_meanwhile_has_its_end(
     assert (snapshot.position, snapshot.workers) == (None, None)
 
 
-async def test_get_of_a_generation_whose_log_redis_has_lost_is_gone(generations: Generations, redis: Redis) -> None:
+async def test_snapshot_of_a_generation_whose_log_redis_has_lost_is_gone(
+    generations: Generations, redis: Redis
+) -> None:
     generation_id = await create(generations)
     await redis.delete(keys.log(generation_id))
     with pytest.raises(Gone) as gone:
-        await generations.get(generation_id, OWNER)
+        await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert gone.value.code == "lost"
 
 
@@ -489,8 +491,8 @@ async def test_list_forgets_generations_that_have_vanished(generations: Generati
 async def test_cancel_ends_a_waiting_generation_and_removes_its_job(generations: Generations, queue: Queue) -> None:
     generation_id = await create(generations)
     for _ in range(2):
-        snapshot = await generations.cancel(generation_id, OWNER)
-        assert (snapshot.state.status, await queue.jobs.depth()) == ("cancelled", 0)
+        state = await generations.cancel(generation_id, OWNER)
+        assert (state.status, await queue.jobs.depth()) == ("cancelled", 0)
 
 
 @pytest.mark.parametrize("has_ended", [False, True])
@@ -506,7 +508,7 @@ async def test_delete_removes_the_log_and_the_place_in_the_list(
         await log.state(generation_id, OWNER)
 
 
-@pytest.mark.parametrize("operation", ["get", "cancel", "delete"])
+@pytest.mark.parametrize("operation", ["wait", "cancel", "delete"])
 async def test_generation_of_another_caller_is_not_found(
     generations: Generations, log: Log, server: CountingServer, monkeypatch: pytest.MonkeyPatch, operation: str
 ) -> None:
@@ -554,6 +556,6 @@ async def test_get_of_a_long_log_that_is_being_written_folds_joined_deltas(
         add(output, entry)
 
     monkeypatch.setattr(Output, "add", count_and_add)
-    snapshot = await generations.get(generation_id, OWNER)
+    snapshot = await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert snapshot.output[0].text == " word" * rows
     assert folded < rows / 1000

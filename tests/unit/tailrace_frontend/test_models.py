@@ -1,7 +1,7 @@
 import pytest
 
 from tailrace.errors import Misconfigured
-from tailrace_frontend.models import AllowedModels
+from tailrace_frontend.models import AllowedModels, named_models
 
 
 def test_empty_lists_allow_every_model() -> None:
@@ -27,3 +27,18 @@ def test_model_must_be_in_the_list_for_all_and_in_the_callers_own(caller: str, m
 def test_malformed_list_of_a_caller_is_reported_by_position(bad: str) -> None:
     with pytest.raises(Misconfigured, match="TAILRACE_MODELS_PER_CALLER: entry 2 is not"):
         AllowedModels("", f"anna=demo,{bad}")
+
+
+def test_alternatives_for_a_router_are_named_too() -> None:
+    request = {"model": "a", "models": ["b", "c"], "fallbacks": [{"a": ["d"]}, "e"]}
+    assert list(named_models(request)) == [
+        ("model", "a"), ("models", "b"), ("models", "c"), ("fallbacks", ""), ("fallbacks", "e"),
+    ]  # fmt: skip
+    assert list(named_models({"model": "a", "models": None, "fallbacks": {"a": ["d"]}})) == [
+        ("model", "a"), ("fallbacks", ""),
+    ]  # fmt: skip
+
+
+def test_what_is_no_name_is_allowed_by_empty_lists_alone() -> None:
+    assert AllowedModels("", "").may_use("anna", "")
+    assert not AllowedModels("gpt-4o,llama*", "").may_use("anna", "")

@@ -15,6 +15,7 @@ from tailrace_frontend.rate_limits import (
     STREAM_INTERVAL_S,
     TURNS,
     UNIT_BYTES,
+    UNIT_READ_BYTES,
     Rate,
     RateLimits,
     units,
@@ -168,3 +169,51 @@ async def test_open_mode_works_on_everything_at_once() -> None:
     async with asyncio.timeout(1), AsyncExitStack() as stack:
         for _ in range(100):
             await stack.enter_async_context(one.turn("open"))
+
+
+async def test_answer_is_charged_by_its_bytes_once_they_are_known(clock: list[float]) -> None:
+    one = limits()
+    per_s = PER_MINUTE // 60
+    one.charge_answer("anna", int(2 * BURST_S * per_s) * UNIT_READ_BYTES)
+    assert await served(1, one) == 0
+    assert await served(1, one, "ben") == 1
+    clock[0] += BURST_S
+    assert await served(1, one) == 1
+
+
+async def test_caller_reads_one_generation_at_a_time_and_no_more_than_its_rate_allows() -> None:
+    one, reads, most = limits(), list[str](), 0
+
+    async def read(owner: str, answer_bytes: int) -> None:
+        nonlocal most
+        async with one.reading(owner):
+            reads.append(owner)
+            most = max(most, reads.count(owner))
+            await asyncio.sleep(0)
+            one.charge_answer(owner, answer_bytes)
+            reads.remove(owner)
+
+    large = int(2 * BURST_S * PER_MINUTE / 60) * UNIT_READ_BYTES
+    results = await asyncio.gather(*(read("anna", large) for _ in range(10)), return_exceptions=True)
+    assert [result is None for result in results] == [True] + 9 * [False]
+    assert all(isinstance(each, RateLimited) for each in results[1:])
+    await asyncio.gather(*(read("ben", 100) for _ in range(10)))
+    assert most == 1
+
+
+async def test_body_of_unknown_length_is_charged_when_it_has_come(clock: list[float]) -> None:
+    one = limits()
+    one.charge_body("anna", 1000 * UNIT_BYTES)
+    with pytest.raises(RateLimited) as raised:
+        one.charge_body("anna", 1)
+    assert int(raised.value.headers()["Retry-After"]) > 100
+    one.charge_body("ben", 1)
+
+
+async def test_open_mode_charges_no_answer_and_reads_side_by_side() -> None:
+    one = RateLimits(Settings(max_requests_per_minute_per_caller=1))
+    one.charge_answer("open", 10**9)
+    one.charge_body("open", 10**9)
+    one.charge_body("open", 10**9)
+    async with asyncio.timeout(1), one.reading("open"), one.reading("open"):
+        pass

@@ -72,13 +72,14 @@ async def test_response_is_released_when_its_client_leaves() -> None:
     assert client.inflight.total == 0
 
 
-async def test_get_without_room_is_refused_and_a_post_is_answered_all_the_same() -> None:
+async def test_response_without_room_is_refused_only_where_the_request_may_be_repeated() -> None:
     client, receiver = Client(10), Receiver()
     receiver.open.set()
-    response = JSONBytesResponse("x" * SLICE_BYTES, 202)
+    value = "x" * SLICE_BYTES
     with pytest.raises(Unavailable):
-        await response(scope_of(client), receive, receiver)
+        await JSONBytesResponse(value, is_repeatable=True)(scope_of(client, "POST"), receive, receiver)
     assert receiver.messages == []
+    response = JSONBytesResponse(value, 202)
     await response(scope_of(client, "POST"), receive, receiver)
     assert b"".join(receiver.bodies) == response.body
 
