@@ -89,25 +89,38 @@ class RateLimits:
         self._requests = Rate(interval_s, BURST_S)
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._reading: dict[str, asyncio.Lock] = {}
+        self._last_body: dict[str, object] = {}
         self._streams = Rate(interval_s, BURST_S + settings.max_readers_per_caller * interval_s)
         self._opens_at: dict[str, float] = {}
 
-    async def charge_request(self, owner: str, body_bytes: int = 0, items: int = 0) -> None:
-        """Count a request with such a body, or one for a list of so many items.
+    async def charge_request(
+        self, owner: str, body_bytes: int = 0, items: int = 0, *, most_bytes: int | None = None
+    ) -> None:
+        """Count a request with such a body, or one for a list of so many items. `most_bytes`: what its client may send,
+        where that is not announced.
 
         Raises:
             RateLimited: the caller sends too many requests.
         """
-        await self._charge(self._requests, owner, units(body_bytes, items), body_bytes)
+        await self._charge(self._requests, owner, units(body_bytes, items), most_bytes or body_bytes)
 
-    def charge_body(self, owner: str, body_bytes: int) -> None:
-        """Count a body whose length was not announced, once it is known.
+    async def charge_body(self, owner: str, body: object, received: int, more: int) -> None:
+        """Count `more` bytes of a body whose length was not announced, of which `received` were counted before.
+
+        As an announced one, a body may cost more than the rate allows. Then the caller's other bodies are refused.
 
         Raises:
             RateLimited: the caller sends too much.
         """
-        if self._settings.has_callers and (wait_s := self._requests.charge(owner, units(body_bytes) - 1)):
-            raise self.refusal(wait_s)
+        if not self._settings.has_callers:
+            return
+        cost = units(received + more) - units(received)
+        if not (wait_s := self._requests.charge(owner, cost)):
+            self._last_body[owner] = body
+        elif self._last_body.get(owner) is body:
+            self._requests.add(owner, cost)
+        else:
+            raise await self._late_refusal(wait_s, self._settings.max_body_bytes)
 
     @asynccontextmanager
     async def reading(self, owner: str) -> AsyncIterator[None]:

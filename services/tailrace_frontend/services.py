@@ -62,9 +62,10 @@ class Services:
             RateLimited: the caller sends too many requests.
         """
         caller = self.callers.identify(headers)
-        announced = headers.get("content-length", "0")
-        body_bytes = min(int(announced), self.settings.max_body_bytes) if announced.isdecimal() else 0
-        await self.rate_limits.charge_request(caller.owner, body_bytes, items)
+        announced, most = headers.get("content-length", "0"), self.settings.max_body_bytes
+        body_bytes = min(int(announced), most) if announced.isdecimal() else 0
+        most_bytes = most if "transfer-encoding" in headers else None
+        await self.rate_limits.charge_request(caller.owner, body_bytes, items, most_bytes=most_bytes)
         return caller
 
     async def start(self) -> None:

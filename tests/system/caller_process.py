@@ -30,24 +30,31 @@ class Connection:
         self._statuses = statuses
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
-    async def send(self, method: str, path: str, body: bytes = b"", *, abandon: bool = False) -> bytes:
-        """The body of the answer. `abandon`: close the connection after the head, as a reader that leaves at once."""
+    async def send(
+        self, method: str, path: str, body: bytes = b"", *, abandon: bool = False, is_chunked: bool = False
+    ) -> bytes:
+        """The body of the answer. `abandon`: close the connection after the head, as a reader that leaves at once.
+        `is_chunked`: do not announce the length of the body."""
+        if is_chunked:
+            framing, body = "Transfer-Encoding: chunked", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        else:
+            framing = f"Content-Length: {len(body)}"
         try:
-            return await self._send(method, path, body, abandon=abandon)
+            return await self._send(method, path, framing, body, abandon=abandon)
         except CUT:
             self._statuses[0] += 1
             self.close()
             await asyncio.sleep(0.01)
             return b""
 
-    async def _send(self, method: str, path: str, body: bytes, *, abandon: bool) -> bytes:
+    async def _send(self, method: str, path: str, framing: str, body: bytes, *, abandon: bool) -> bytes:
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {self._key}\r\n"
         if abandon:
             head += "Accept: text/event-stream\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        writer.write(f"{head}{framing}\r\n\r\n".encode() + body)
         lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
         self._statuses[int(lines[0].split()[1])] += 1
         content = b""
@@ -88,6 +95,16 @@ async def create_and_cancel(connection: Connection) -> None:
         await connection.send("POST", f"/v1/generations/{generation_id}/cancel")
 
 
+async def create_and_get(connection: Connection) -> None:
+    if generation_id := await create(connection, MIDDLE_BYTES):
+        for _ in range(50):
+            await connection.send("GET", f"/v1/generations/{generation_id}")
+
+
+async def send_chunked(connection: Connection) -> None:
+    await connection.send("POST", "/v1/generations", b'{"model": "' + b"x" * LARGE_BYTES, is_chunked=True)
+
+
 async def list_all(connection: Connection) -> None:
     await connection.send("GET", "/v1/generations?limit=100")
 
@@ -103,6 +120,8 @@ ATTACKS: dict[str, Callable[[Connection], Awaitable[object]]] = {
     "list": list_all,
     "read": read_and_leave,
     "cancel": create_and_cancel,
+    "get": create_and_get,
+    "chunked": send_chunked,
     "large": lambda each: create(each, LARGE_BYTES),
 }
 """What each of the hostile caller's connections repeats; large bodies last, because they cost the caller most."""

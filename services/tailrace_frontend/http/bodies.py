@@ -8,7 +8,7 @@ decoder holds the interpreter's lock.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
@@ -45,17 +45,23 @@ class ParsedBody(NamedTuple):
     canonical: bytes
 
 
-async def read_body(request: Request, limit: int) -> bytearray:
-    """
+async def read_body(
+    request: Request, limit: int, charge: Callable[[object, int, int], Awaitable[None]] | None = None
+) -> bytearray:
+    """`charge`: called with a mark of this body, the bytes before, and those that have come.
+
     Raises:
+        RateLimited: by `charge`.
         RequestTooLarge: as soon as more than `limit` bytes are announced or have come.
         ClientDisconnect: the connection was closed before.
     """
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
         raise RequestTooLarge(f"The body may have at most {limit} bytes.")
-    body = bytearray()
+    body, mark = bytearray(), object()
     async for chunk in request.stream():
+        if charge:
+            await charge(mark, len(body), len(chunk))
         body += chunk
         if len(body) > limit:
             raise RequestTooLarge(f"The body may have at most {limit} bytes.")

@@ -8,6 +8,7 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -43,9 +44,8 @@ async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    body = await read_body(request, services.settings.max_body_bytes)
-    if "content-length" not in request.headers:
-        services.rate_limits.charge_body(caller.owner, len(body))
+    charge = None if "content-length" in request.headers else partial(services.rate_limits.charge_body, caller.owner)
+    body = await read_body(request, services.settings.max_body_bytes, charge)
     async with services.rate_limits.turn(caller.owner), services.turn(len(body)):
         response = await _create(request, services, caller, body)
     if client := _client(request):

@@ -201,19 +201,30 @@ async def test_caller_reads_one_generation_at_a_time_and_no_more_than_its_rate_a
     assert most == 1
 
 
-async def test_body_of_unknown_length_is_charged_when_it_has_come(clock: list[float]) -> None:
-    one = limits()
-    one.charge_body("anna", 1000 * UNIT_BYTES)
+async def test_body_of_unknown_length_may_exceed_the_rate_and_the_others_are_refused(clock: list[float]) -> None:
+    one, received = limits(), 0
+    for _ in range(1000):
+        await one.charge_body("anna", "first", received, UNIT_BYTES)
+        received += UNIT_BYTES
     with pytest.raises(RateLimited) as raised:
-        one.charge_body("anna", 1)
+        await one.charge_body("anna", "second", 0, UNIT_BYTES)
     assert int(raised.value.headers()["Retry-After"]) > 100
-    one.charge_body("ben", 1)
+    await one.charge_body("anna", "first", received, UNIT_BYTES)
+    assert await served(1, one) == 0
+    await one.charge_body("ben", "third", 0, UNIT_BYTES)
+
+
+async def test_pieces_of_a_body_cost_as_much_as_all_of_it(clock: list[float]) -> None:
+    one = limits()
+    for received in range(0, 10 * UNIT_BYTES, 64):
+        await one.charge_body("anna", "body", received, 64)
+    assert await served(1000, one) == PER_MINUTE / 60 * BURST_S + 1 - 10
 
 
 async def test_open_mode_charges_no_answer_and_reads_side_by_side() -> None:
     one = RateLimits(Settings(max_requests_per_minute_per_caller=1))
     one.charge_answer("open", 10**9)
-    one.charge_body("open", 10**9)
-    one.charge_body("open", 10**9)
+    for body in ("first", "second"):
+        await one.charge_body("open", body, 0, 10**9)
     async with asyncio.timeout(1), one.reading("open"), one.reading("open"):
         pass
