@@ -67,6 +67,10 @@ class Harness:
         return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
 
 
+async def fail_as_away(*_: object) -> None:
+    raise RedisUnavailable
+
+
 @pytest.fixture
 async def harness(redis: Redis, log: Log, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Harness]:
     monkeypatch.setattr(module, "CONFIRM_S", CONFIRM_S)
@@ -403,6 +407,36 @@ async def test_end_is_restored_while_the_queue_is_away(harness: Harness, monkeyp
     await harness.confirmed()
     assert [page async for page in harness.queue.index.list_owned(owner, None)] == [[writer.generation_id]]
     assert await harness.unfinished() == []
+
+
+async def test_deletion_while_the_queue_is_away_leaves_its_owners_list_and_bytes_afterwards(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await harness.created()
+    await terminate(harness.log, harness.queue, record.id, "cancelled")
+    state = await harness.log.state(record.id)
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.queue.index, "forget", fail_as_away)
+        with pytest.raises(RedisUnavailable):
+            await harness.confirmations.delete(state)
+    await harness.confirmed()
+    assert (await harness.queue.load(record.owner)).usage.stored_bytes == 0
+    assert [page async for page in harness.queue.index.list_owned(record.owner, None)] == []
+
+
+async def test_output_of_a_cancel_while_the_queue_is_away_is_counted_afterwards(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await harness.running("x" * 10_000)
+    owner = writer.state.record.owner
+    before = (await harness.queue.load(owner)).usage.stored_bytes
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.queue.index, "record_output", fail_as_away)
+        with pytest.raises(RedisUnavailable):
+            await harness.confirmations.terminate(writer.generation_id, "cancelled")
+    await harness.confirmed()
+    assert (await harness.queue.load(owner)).usage.stored_bytes - before > 20_000
+    assert (await harness.queue.load(owner))[:2] == (0, 0)
 
 
 # limits
