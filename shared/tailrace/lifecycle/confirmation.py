@@ -259,7 +259,8 @@ class Confirmations:
             self._forget(kept)
             return
         if outcome in (Outcome.OK, Outcome.DONE):
-            self._queue_updates.add(generation_id, partial(kept.act.finalize_again, self._log, self._queue))
+            act = kept.act.without_rows()  # an update may wait for hours, and `max_bytes` does not bound what waits
+            self._queue_updates.add(generation_id, partial(act.finalize_again, self._log, self._queue))
         if outcome is Outcome.OK:
             logger.warning("%s: Redis had lost the end or the deletion; it was written again", generation_id)
             kept.seen(time.monotonic())
