@@ -83,7 +83,8 @@ class Generations:
 
         Raises:
             ModelNotFound: the owner may not use the model.
-            RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use.
+            RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use. Beyond
+                the rate not even that stays.
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """

@@ -1,16 +1,19 @@
 #!lua flags=allow-oom
--- What admission decides by, in one command; counts the request against its caller's rate.
+-- What admission decides by, in one command; counts the request against its caller's rate, and claims its key.
 --
--- KEYS     queue, unfinished_of, stored, stored_until, rate
--- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted)
+-- KEYS     queue, unfinished_of, stored, stored_until, rate, claim
+-- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the
+--          Idempotency-Key ('': there is no key), life of the claim (s)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
---          the request would be within the rate (0: it is, and was counted)
+--          the request would be within the rate (0: it is, and was counted), the earlier claim (nil: there was none)
 --
 -- The rate is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst` ahead. A request
--- that is refused is not counted. Sizes of generations that are no longer kept leave the sum. No flag but allow-oom: a
--- full server must refuse by admission, which names the reason.
-local queue, unfinished_of, stored, stored_until, rate = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- that is refused is not counted, and makes no claim: otherwise refused requests would fill the server, at 256 bytes each
+-- for hours. An earlier claim is read all the same: a repeat is served. Sizes of generations that are no longer kept leave
+-- the sum. No flag but allow-oom: a full server must refuse by admission, which names the reason.
+local queue, unfinished_of, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local rate, claim = KEYS[5], KEYS[6]
+local cost, burst, value, life = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
@@ -30,5 +33,8 @@ if cost > 0 then
     redis.call('SET', rate, string.format('%.3f', paid_at + cost), 'PX', math.ceil(paid_at + cost - now) + 1)
   end
 end
+
+local earlier = value ~= '' and redis.call('GET', claim)
+if value ~= '' and not earlier and wait == 0 then redis.call('SET', claim, value, 'EX', life) end
 local bytes = tonumber(redis.call('HGET', stored, '') or 0)
-return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait}
+return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait, earlier}

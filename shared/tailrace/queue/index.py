@@ -49,8 +49,13 @@ class Claim(msgspec.Struct, frozen=True):
     def of(cls, generation_id: str, body: bytes) -> "Claim":
         return cls(generation_id, hashlib.sha256(body).hexdigest())
 
+    @property
+    def encoded(self) -> bytes:
+        """What is stored."""
+        return msgspec.json.encode(self)
+
     def held_by(self, stored: bytes | None) -> str:
-        """The generation that the key stands for, by the reply to `claim_command`.
+        """The generation that the key stands for. `stored`: the earlier claim, if any.
 
         Raises:
             IdempotencyKeyReused: the key was used with another body.
@@ -73,12 +78,6 @@ class GenerationIndex:
         self._server = server
         self._lease_ms = lease_ms
         self._longest_life_ms = 1000 * longest_life_s
-
-    def claim_command(self, owner: str, key: str, claim: Claim, life_s: int) -> Command:
-        """Claim an Idempotency-Key, unless it is claimed already; the reply is the earlier claim, if any."""
-        return (
-            "SET", keys.idempotency(owner, key), msgspec.json.encode(claim), "NX", "GET", "EX", life_s + CLAIM_GRACE_S,
-        )  # fmt: skip
 
     async def register(self, record: GenerationRecord) -> None:
         """Add a generation to the indexes. Repeating it changes nothing."""

@@ -358,6 +358,18 @@ async def test_repeat_is_served_although_the_caller_is_beyond_the_rate(server: C
     assert await create(generations, KEY) == first
 
 
+async def test_creation_beyond_the_rate_leaves_no_claim_of_its_key(
+    server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
+    await create(generations, body_bytes=59 * UNIT_BYTES)
+    before = await redis.dbsize()
+    for n in range(20):
+        with pytest.raises(RateLimited):
+            await create(generations, IdempotencyKey(f"key {n}", b"body"))
+    assert await redis.dbsize() == before
+
+
 async def test_stored_bytes_of_a_caller_are_limited_until_some_are_deleted(
     server: CountingServer, queue: Queue, redis: Redis
 ) -> None:
