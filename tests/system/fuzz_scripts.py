@@ -241,7 +241,8 @@ class ScriptFuzz:
             case "take":
                 return [keys.QUEUE, f"arq:in-progress:{arguments[0]}"]
             case "load":
-                return [keys.QUEUE, keys.unfinished_of("a"), *STORED, keys.rate("a"), keys.idempotency("a", "key")]
+                names = [keys.QUEUE, keys.unfinished_of("a"), keys.owned("a"), *STORED]
+                return [*names, keys.rate("a"), keys.idempotency("a", "key")]
             case "record_output":
                 return STORED
             case "forget":

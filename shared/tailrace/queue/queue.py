@@ -63,8 +63,8 @@ class Queue:
         A request beyond the rate makes no claim; an earlier one is read in any case.
         """
         names = [
-            keys.QUEUE, keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner), keys.rate(owner),
-            keys.idempotency(owner, key or ""),
+            keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
+            keys.rate(owner), keys.idempotency(owner, key or ""),
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S)
