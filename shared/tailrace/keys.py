@@ -13,7 +13,7 @@
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
-    tailrace:owner:<owner>:generations     zset    submit           list             trimmed by age on each create
+    tailrace:owner:<owner>:generations     zset    submit           list             an id leaves after its retention
     tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
     tailrace:owner:<owner>:stored          hash    submit, worker   admission        bytes by id; an id leaves after its

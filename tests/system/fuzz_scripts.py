@@ -149,7 +149,7 @@ QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "submit": _arguments(GENERATIONS, MS, MS, MS, MS, COUNTS, MS, *JOB),
     "enqueue": _arguments(*JOB),
     "take": _arguments(NAMES, NAMES, MS, COUNTS, MS, RUN_IDS, st.one_of(st.just(0), MS, st.just(2 * FIRST_EPOCH))),
-    "load": _arguments(st.one_of(st.just(0), MS), MS),
+    "load": _arguments(st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6)),
     "record_output": _arguments(GENERATIONS, COUNTS, MS),
     "forget": _drawn(lambda drawn, _: drawn[0], st.lists(GENERATIONS, min_size=1, max_size=3)),
 }  # fmt: skip
@@ -242,7 +242,8 @@ class ScriptFuzz:
             case "take":
                 return [keys.QUEUE, f"arq:in-progress:{arguments[0]}"]
             case "load":
-                return [keys.QUEUE, keys.unfinished_of("a"), *STORED, keys.rate("a")]
+                names = [keys.QUEUE, keys.unfinished_of("a"), keys.owned("a"), *STORED]
+                return [*names, keys.rate("a"), keys.idempotency("a", "key")]
             case "record_output":
                 return STORED
             case "forget":

@@ -18,7 +18,7 @@ KEYS_OF = {
     "take": "queue, mark",
     "enqueue": "queue, job",
     "submit": "owned, unfinished_of, stored, stored_until, queue, job",
-    "load": "queue, unfinished_of, stored, stored_until, rate",
+    "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim",
     "record_output": "stored, stored_until",
     "forget": "owned, stored, stored_until",
     "add_unfinished": "unfinished",

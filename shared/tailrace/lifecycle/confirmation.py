@@ -24,7 +24,7 @@ from functools import partial
 
 from tailrace.errors import Gone, NotFound, RedisRefused, RedisUnavailable, TailraceError, Unavailable
 from tailrace.events import Failure, FinalStatus
-from tailrace.lifecycle.finalization import finalize, remove_from_queue
+from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.queue_updates import QueueUpdates
 from tailrace.lifecycle.termination import CONFIRM_S, write_end
 from tailrace.lifecycle.written_end import Deletion, WrittenEnd
@@ -220,12 +220,13 @@ class Confirmations:
             await asyncio.gather(*map(self._write_again, lost[start : start + WRITTEN_AT_ONCE]))
 
     def _confirm(self, kept: _Kept) -> None:
-        """It is on disk. Its job is removed once more: the queue's server may have lost the removal."""
+        """It is on disk. What follows it on the queue's server is repeated there: that server may have been away, or
+        have lost it."""
         generation_id = kept.act.generation_id
         self._forget(kept)
         if generation_id not in self._queue_updates:
-            remove = partial(remove_from_queue, self._log, self._queue, kept.act.state)
-            self._queue_updates.add(generation_id, remove)
+            act = kept.act.without_rows()
+            self._queue_updates.add(generation_id, partial(act.update_queue, self._log, self._queue))
 
     async def _find_lost(self, due: Sequence[_Kept]) -> list[_Kept]:
         ends = [(kept, kept.act.position) for kept in due if isinstance(kept.act, WrittenEnd)]
@@ -258,7 +259,8 @@ class Confirmations:
             self._forget(kept)
             return
         if outcome in (Outcome.OK, Outcome.DONE):
-            self._queue_updates.add(generation_id, partial(kept.act.finalize_again, self._log, self._queue))
+            act = kept.act.without_rows()  # an update may wait for hours, and `max_bytes` does not bound what waits
+            self._queue_updates.add(generation_id, partial(act.finalize_again, self._log, self._queue))
         if outcome is Outcome.OK:
             logger.warning("%s: Redis had lost the end or the deletion; it was written again", generation_id)
             kept.seen(time.monotonic())

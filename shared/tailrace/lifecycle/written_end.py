@@ -12,7 +12,7 @@ import msgspec
 
 from tailrace.events import Done, Extra
 from tailrace.ids import EntryId
-from tailrace.lifecycle.finalization import finalize
+from tailrace.lifecycle.finalization import finalize, remove_from_queue
 from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.log.codec import Row
 from tailrace.log.packed_rows import PackedRows
@@ -90,6 +90,15 @@ class WrittenEnd(NamedTuple):
             return outcome
         return Outcome.UNKNOWN
 
+    async def update_queue(self, log: Log, queue: Queue) -> None:
+        """Repeat on the queue's server what follows the end. It may have been away, or have lost it.
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused: repeat it.
+        """
+        await queue.index.record_output(self.state.record, self.output_bytes)
+        await remove_from_queue(log, queue, self.state)
+
     async def finalize_again(self, log: Log, queue: Queue) -> None:
         """After the end was written again: the owner's list may lack what was restored, and the job may wait again.
 
@@ -130,6 +139,20 @@ class Deletion(NamedTuple):
             RedisUnavailable, RedisFull, RedisRefused: repeat it.
         """
         return await log.delete(self.generation_id, self.state.record)
+
+    def without_rows(self) -> "Deletion":
+        """The same: a deletion has none."""
+        return self
+
+    async def update_queue(self, log: Log, queue: Queue) -> None:
+        """Repeat on the queue's server what follows the deletion. It may have been away, or have lost it. (Without that
+        a deletion while it was away left its bytes counted for the owner until the end of the retention.)
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused: repeat it.
+        """
+        await remove_from_queue(log, queue, self.state)
+        await queue.index.forget(self.state.record.owner, [self.generation_id])
 
     async def finalize_again(self, log: Log, queue: Queue) -> None:
         """After the generation was deleted again: its job may wait again, and its owner's list name it.

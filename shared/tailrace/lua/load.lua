@@ -1,25 +1,34 @@
 #!lua flags=allow-oom
--- What admission decides by, in one command; counts the request against its caller's rate.
+-- What admission decides by, in one command; counts the request against its caller's rate, and claims its key.
 --
--- KEYS     queue, unfinished_of, stored, stored_until, rate
--- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted)
+-- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim
+-- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
+--          no key), life of the claim (s)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
---          the request would be within the rate (0: it is, and was counted)
+--          the request would be within the rate (0: it is, and was counted), the earlier claim (nil: there was none)
 --
 -- The rate is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst` ahead. A request
--- that is refused is not counted. Sizes of generations that are no longer kept leave the sum. No flag but allow-oom: a
--- full server must refuse by admission, which names the reason.
-local queue, unfinished_of, stored, stored_until, rate = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local cost, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+-- that is refused is not counted, and makes no claim: otherwise refused requests would fill the server, at 256 bytes each
+-- for hours. An earlier claim is read all the same: a repeat is served. Up to 500 generations that are no longer kept leave
+-- the sum and the caller's list: a caller may create many that are kept for seconds, and never read the list. No flag but
+-- allow-oom: a full server must refuse by admission, which names the reason.
+local queue, unfinished_of, owned, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local rate, claim = KEYS[6], KEYS[7]
+local cost, burst, value, life = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + time[2] / 1000
 local expired = redis.call('ZRANGEBYSCORE', stored_until, '-inf', string.format('%.0f', now), 'LIMIT', 0, 500)
-for _, generation_id in ipairs(expired) do
-  local request, output = string.match(redis.call('HGET', stored, generation_id) or '0+0', '^(%d+)%+(%d+)$')
-  redis.call('HINCRBY', stored, '', string.format('%.0f', 0 - (request + output)))
-  redis.call('HDEL', stored, generation_id)
-  redis.call('ZREM', stored_until, generation_id)
+if #expired > 0 then
+  local sum = 0
+  for _, known in ipairs(redis.call('HMGET', stored, unpack(expired))) do
+    local request, output = string.match(known or '0+0', '^(%d+)%+(%d+)$')
+    sum = sum + request + output
+  end
+  if sum > 0 then redis.call('HINCRBY', stored, '', string.format('%.0f', 0 - sum)) end
+  redis.call('HDEL', stored, unpack(expired))
+  redis.call('ZREM', stored_until, unpack(expired))
+  redis.call('ZREM', owned, unpack(expired))
 end
 
 local wait = 0
@@ -30,5 +39,8 @@ if cost > 0 then
     redis.call('SET', rate, string.format('%.3f', paid_at + cost), 'PX', math.ceil(paid_at + cost - now) + 1)
   end
 end
+
+local earlier = value ~= '' and redis.call('GET', claim)
+if value ~= '' and not earlier and wait == 0 then redis.call('SET', claim, value, 'EX', life) end
 local bytes = tonumber(redis.call('HGET', stored, '') or 0)
-return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait}
+return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait, earlier}

@@ -7,9 +7,9 @@
 -- Answers  OK position (0 where nothing is enqueued)
 --
 -- One script, so that a server that has no room does both or neither. Idempotent: scores never change, and the same job
--- twice is one job. Generations older than the longest life leave the owner's list, and generations whose deadline
--- passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis at the first
--- command, which therefore takes memory.
+-- twice is one job. Up to 500 generations older than the longest life leave the owner's list, and generations whose
+-- deadline passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis at the
+-- first command, which therefore takes memory.
 local owned, unfinished_of, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local queue, job = KEYS[5], KEYS[6]
 local generation_id, created, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
@@ -17,7 +17,8 @@ local life, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local size, kept_until, job_id = ARGV[6], ARGV[7], ARGV[8]
 
 redis.call('ZADD', owned, 'NX', string.format('%.0f', created), generation_id)
-redis.call('ZREMRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life))
+local old = redis.call('ZRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life), 'LIMIT', 0, 500)
+if #old > 0 then redis.call('ZREM', owned, unpack(old)) end
 redis.call('PEXPIRE', owned, life)
 redis.call('ZREMRANGEBYSCORE', unfinished_of, '-inf', string.format('%.0f', created - lease))
 redis.call('ZADD', unfinished_of, 'NX', string.format('%.0f', deadline), generation_id)

@@ -14,10 +14,9 @@ from typing import NamedTuple
 from tailrace import keys, scripts
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
-from tailrace.queue.index import FREE, Charge, Claim, GenerationIndex, Usage
+from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
 from tailrace.queue.presence import WorkerPresence
 from tailrace.redis.server import RedisServer, checked
-from tailrace.scripts import Command
 from tailrace.settings import Settings
 
 QUEUE_SERVER = "the queue's server"
@@ -25,8 +24,8 @@ QUEUE_SERVER = "the queue's server"
 
 
 class Load(NamedTuple):
-    """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim's reply,
-    and the owner's use."""
+    """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim, and the
+    owner's use."""
 
     depth: int
     own: int
@@ -59,13 +58,18 @@ class Queue:
     async def load(
         self, owner: str, key: str | None = None, claim: Claim | None = None, life_s: int = 0, charge: Charge = FREE
     ) -> Load:
-        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip."""
-        names = [keys.QUEUE, keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner), keys.rate(owner)]
-        commands: list[Command] = [scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms)]
-        if key is not None and claim is not None:
-            commands.append(self.index.claim_command(owner, key, claim, life_s))
-        (_, depth, own, stored, wait), *claimed = checked(await self.server.execute_many(commands))
-        return Load(int(depth), int(own), claimed[0] if claimed else None, Usage(int(stored), int(wait)))
+        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
+
+        A request beyond the rate makes no claim; an earlier one is read in any case.
+        """
+        names = [
+            keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
+            keys.rate(owner), keys.idempotency(owner, key or ""),
+        ]  # fmt: skip
+        claimed = b"" if key is None or claim is None else claim.encoded
+        command = scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S)
+        _, depth, own, stored, wait, earlier = await self.server.execute(*command)
+        return Load(int(depth), int(own), earlier, Usage(int(stored), int(wait)))
 
     async def submit(self, record: GenerationRecord, created: int, job_id: str, request_bytes: int = 0) -> Submission:
         """Register a created generation and enqueue its job, both or neither. Repeating it changes nothing.

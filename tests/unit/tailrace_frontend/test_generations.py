@@ -37,6 +37,7 @@ from tailrace.redis.server import RETRIES, RedisServer
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
 from tailrace.settings import MIB, Settings
+from tailrace_frontend import generations as module
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.rate_limits import BURST_S, UNIT_BYTES
 from tailrace_frontend.streaming.hub import Hub
@@ -358,6 +359,18 @@ async def test_repeat_is_served_although_the_caller_is_beyond_the_rate(server: C
     assert await create(generations, KEY) == first
 
 
+async def test_creation_beyond_the_rate_leaves_no_claim_of_its_key(
+    server: CountingServer, queue: Queue, redis: Redis
+) -> None:
+    generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
+    await create(generations, body_bytes=59 * UNIT_BYTES)
+    before = await redis.dbsize()
+    for n in range(20):
+        with pytest.raises(RateLimited):
+            await create(generations, IdempotencyKey(f"key {n}", b"body"))
+    assert await redis.dbsize() == before
+
+
 async def test_stored_bytes_of_a_caller_are_limited_until_some_are_deleted(
     server: CountingServer, queue: Queue, redis: Redis
 ) -> None:
@@ -483,6 +496,36 @@ async def test_list_forgets_generations_that_have_vanished(generations: Generati
     for _ in range(2):
         found, has_more = await generations.list(OWNER, 1, None)
         assert ([state.record.id for state in found], has_more) == ([kept], False)
+
+
+async def test_list_of_many_that_have_vanished_ends_early_and_goes_on(
+    generations: Generations, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "VANISHED", 100)
+    old = await create(generations)
+    now = await queue.server.now()
+    await redis.zadd(keys.owned(OWNER), {f"gen_{n}": now + 1 for n in range(250)})
+    for _ in range(2):
+        with pytest.raises(Unavailable):
+            await generations.list(OWNER, 5, None)
+    found, has_more = await generations.list(OWNER, 5, None)
+    assert ([state.record.id for state in found], has_more) == ([old], False)
+    assert await redis.zcard(keys.owned(OWNER)) == 1
+
+
+async def test_list_that_ends_early_has_more_and_skips_none(
+    generations: Generations, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "VANISHED", 100)
+    old = await create(generations)
+    now = await queue.server.now()
+    await redis.zadd(keys.owned(OWNER), {f"gen_{n}": now + 1 for n in range(250)})
+    await asyncio.sleep(0.005)
+    new = await create(generations)
+    found, has_more = await generations.list(OWNER, 5, None)
+    assert ([state.record.id for state in found], has_more) == ([new], True)
+    found, has_more = await generations.list(OWNER, 5, new)
+    assert ([state.record.id for state in found], has_more) == ([old], False)
 
 
 # Ending

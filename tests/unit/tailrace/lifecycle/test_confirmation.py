@@ -1,8 +1,10 @@
 """Ends and deletions on a real server that loses them: they are written again, and what is kept is bounded."""
 
 import asyncio
+import gc
 import math
 import time
+import weakref
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -65,6 +67,10 @@ class Harness:
 
     async def unfinished(self) -> list[str]:
         return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
+
+
+async def fail_as_away(*_: object) -> None:
+    raise RedisUnavailable
 
 
 @pytest.fixture
@@ -403,6 +409,59 @@ async def test_end_is_restored_while_the_queue_is_away(harness: Harness, monkeyp
     await harness.confirmed()
     assert [page async for page in harness.queue.index.list_owned(owner, None)] == [[writer.generation_id]]
     assert await harness.unfinished() == []
+
+
+async def test_deletion_while_the_queue_is_away_leaves_its_owners_list_and_bytes_afterwards(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = await harness.created()
+    await terminate(harness.log, harness.queue, record.id, "cancelled")
+    state = await harness.log.state(record.id)
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.queue.index, "forget", fail_as_away)
+        with pytest.raises(RedisUnavailable):
+            await harness.confirmations.delete(state)
+    await harness.confirmed()
+    assert (await harness.queue.load(record.owner)).usage.stored_bytes == 0
+    assert [page async for page in harness.queue.index.list_owned(record.owner, None)] == []
+
+
+async def test_output_of_a_cancel_while_the_queue_is_away_is_counted_afterwards(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await harness.running("x" * 10_000)
+    owner = writer.state.record.owner
+    before = (await harness.queue.load(owner)).usage.stored_bytes
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.queue.index, "record_output", fail_as_away)
+        with pytest.raises(RedisUnavailable):
+            await harness.confirmations.terminate(writer.generation_id, "cancelled")
+    await harness.confirmed()
+    assert (await harness.queue.load(owner)).usage.stored_bytes - before > 20_000
+    assert (await harness.queue.load(owner))[:2] == (0, 0)
+
+
+async def test_rows_of_an_end_that_was_written_again_are_released_while_the_queue_is_away(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = await harness.running("x" * 10_000)
+    older = await Snapshot.take(harness.redis, writer.generation_id)
+    end = await termination.write_end(harness.log, writer.generation_id, "cancelled")
+    assert end is not None
+    rows = weakref.ref(end.rows)
+    harness.confirmations.keep(end)
+    del end
+    await older.bring_back()
+    with monkeypatch.context() as patched:
+        patched.setattr(harness.queue.index, "register", fail_as_away)
+        harness.reconnect()
+        async with asyncio.timeout(TIMEOUT_S):
+            while len(harness.confirmations):  # noqa: ASYNC110 - the loop signals nothing
+                await asyncio.sleep(0.01)
+        gc.collect()
+        assert rows() is None
+    await harness.confirmed()
+    assert (await harness.queue.load(writer.state.record.owner)).usage.stored_bytes > 20_000
 
 
 # limits

@@ -1,4 +1,5 @@
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -89,6 +90,61 @@ async def test_list_skips_no_generation_while_others_are_forgotten(queue: Queue)
     assert await listed(queue, "anna") == [each for each in newest_first if each not in forgotten]
 
 
+async def test_list_skips_no_generation_while_another_reader_forgets_earlier_ones(queue: Queue) -> None:
+    records = [new_record(1_000_000 + n) for n in range(350)]
+    for record in records:
+        await queue.index.register(record)
+    pages: list[list[str]] = []
+    async for page in queue.index.list_owned("anna", None):
+        pages.append(page)
+        if len(pages) == 2:
+            await queue.index.forget("anna", pages[0])
+    assert [each for page in pages for each in page] == [record.id for record in reversed(records)]
+
+
+async def test_list_has_each_generation_of_one_millisecond_once(queue: Queue) -> None:
+    records = [new_record() for _ in range(250)]
+    for record in records:
+        await queue.index.register(record)
+    met = await listed(queue, "anna")
+    assert met == sorted((record.id for record in records), reverse=True)
+    assert await listed(queue, "anna", met[130]) == met[131:]
+
+
+async def test_many_generations_are_forgotten_in_slices(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [new_record() for _ in range(3)]
+    for record in records:
+        await queue.index.register(record)
+    longest, execute = 0, queue.server.execute
+
+    async def measured(*command: Any) -> Any:
+        nonlocal longest
+        longest = max(longest, len(command))
+        return await execute(*command)
+
+    monkeypatch.setattr(queue.server, "execute", measured)
+    vanished = [records[0].id, *(f"gen_{n}" for n in range(1200)), records[2].id]
+    await queue.index.forget("anna", vanished)
+    assert 0 < longest < 520
+    assert await listed(queue, "anna") == [records[1].id]
+
+
+async def test_generations_that_are_no_longer_kept_leave_the_list_with_the_next_creations(
+    redis: Redis, queue: Queue
+) -> None:
+    now = await queue.server.now()
+    kept = new_record(now)
+    await queue.index.register(kept)
+    for n in range(600):
+        await queue.index.register(new_record(now - 4_600_000 + n))
+    assert await redis.zcard(keys.owned("anna")) == 601
+    await queue.load("anna")
+    assert await redis.zcard(keys.owned("anna")) == 101, "so many at once"
+    await queue.load("anna")
+    assert await listed(queue, "anna") == [kept.id]
+    assert await redis.zcard(keys.stored_until("anna")) == 1
+
+
 async def test_forgotten_generation_leaves_its_owners_list_only(queue: Queue) -> None:
     record, other = new_record(), new_record()
     await queue.index.register(record)
@@ -114,6 +170,15 @@ async def test_list_drops_generations_older_than_the_longest_life(redis: Redis) 
     record = new_record(now)
     await queue.index.register(record)
     assert await listed(queue, "anna") == [record.id, "gen_kept"]
+
+
+async def test_registering_drops_few_of_many_old_generations(redis: Redis) -> None:
+    queue = queue_on(redis, longest_life_s=100)
+    now = await queue.server.now()
+    await redis.zadd(keys.owned("anna"), {f"gen_{n}": now - 101_000 for n in range(700)})
+    for left in (201, 2):
+        await queue.index.register(new_record(now))
+        assert await redis.zcard(keys.owned("anna")) == left
 
 
 async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None:

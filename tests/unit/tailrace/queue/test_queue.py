@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 
 from support.logs import record as record_of
 from support.queues import submit
+from tailrace import keys
 from tailrace.errors import RedisFull
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
-from tailrace.queue import Claim, Queue, Submission
+from tailrace.queue import Charge, Claim, Queue, Submission
 
 
 async def everything(redis: Redis) -> dict[str, Any]:
@@ -70,6 +71,17 @@ async def test_load_claims_an_idempotency_key(queue: Queue) -> None:
     first, second = Claim.of("gen 0", b"{}"), Claim.of("gen 1", b"{}")
     assert first.held_by((await queue.load("anna", "key", first, 60)).claimed) == "gen 0"
     assert second.held_by((await queue.load("anna", "key", second, 60)).claimed) == "gen 0"
+
+
+async def test_load_beyond_the_rate_reads_a_claim_and_makes_none(redis: Redis, queue: Queue) -> None:
+    charge = Charge(cost_ms=60_000.0)
+    first, second = Claim.of("gen 0", b"{}"), Claim.of("gen 1", b"{}")
+    await queue.load("anna", "key", first, 60, charge)
+    loads = [await queue.load("anna", key, second, 60, charge) for key in ("key", "other")]
+    assert all(load.usage.wait_ms for load in loads)
+    assert second.held_by(loads[0].claimed) == "gen 0"
+    assert loads[1].claimed is None
+    assert not await redis.exists(keys.idempotency("anna", "other"))
 
 
 async def test_removal_takes_a_generation_out_of_its_owners_count_and_the_queue(
