@@ -9,6 +9,10 @@ from tailrace_frontend.inflight import Inflight
 MAX_HEADERS = 256
 """64 KiB of the smallest headers are 10,000: 1 MB and 10 ms each time."""
 
+UNREAD_HEADERS = frozenset({b"cookie", b"range", b"if-range"})
+"""FastAPI parses the cookies of every request: 62,000 backslashes took 7.1 s (CVE-2024-7592). Starlette answers a
+malformed range of a static file with an error of its own shape. They count in the limits of the head."""
+
 HEAD, BODY, ANSWER, CLOSING = range(4)
 """The phases of a connection; `http_protocol` has them as a table."""
 
@@ -46,14 +50,14 @@ class ReceivedRequest:
     """The request that a connection receives, and the timers of the connection.
 
     `body`: bytes of its body so far; `seen`: how many there were when its progress was last checked. `framing`: bytes
-    of its head, then of what is around the body.
+    of its head, then of what is around the body. `headers`: their number.
     """
 
-    __slots__ = ("body", "framing", "phase", "seen", "timer", "write_timer")
+    __slots__ = ("body", "framing", "headers", "phase", "seen", "timer", "write_timer")
 
     def __init__(self) -> None:
         self.phase = HEAD
-        self.body = self.seen = self.framing = 0
+        self.body = self.seen = self.framing = self.headers = 0
         self.timer: asyncio.TimerHandle | None = None
         self.write_timer: asyncio.TimerHandle | None = None
 

@@ -17,6 +17,8 @@ trailers) may have `HEAD_BYTES` more than the body.
 A request that begins before the previous one is answered is discarded, and the connection closes after the response:
 by RFC 9112, section 9.3.2, the client repeats it. uvicorn would queue it, several thousands for each read, and stop
 reading, so that it does not notice when the client leaves.
+
+The application does not receive the headers in `UNREAD_HEADERS`: nothing here needs them, and libraries parse them.
 """
 
 import asyncio
@@ -38,6 +40,7 @@ from tailrace_frontend.client_limits import (
     CLOSING,
     HEAD,
     MAX_HEADERS,
+    UNREAD_HEADERS,
     ClientLimits,
     PipelinedRequest,
     ReceivedRequest,
@@ -167,14 +170,17 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._is_answering:
             raise PipelinedRequest
+        self._request.headers = 0
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._request.phase == BODY:
             return  # a trailer: it must not become a header of the request
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
+        self._request.headers += 1
+        if self._request.headers > MAX_HEADERS:
             raise TooManyHeaders
+        if name.lower() not in UNREAD_HEADERS:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)

@@ -184,6 +184,7 @@ def to(*ends: str) -> frozenset[str]:
 
 FULL_PROMPT = BEGIN + b'{"role":"user","content":"' + b"a, " * ((BODY_BYTES - 100) // 3) + b'"}]}'
 DEEP = BEGIN + b'{"role":"u"}],"x":' + b"[" * (4 * MIB - 40) + b"]" * (4 * MIB - 40) + b"}"
+COOKIE = b'Cookie: a="' + b"\\\\" * 31_000 + b'"\r\n\r\n'
 LARGE_CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 SLOW_BODY = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b" " * (BODY_BYTES - 1000)
 
@@ -191,6 +192,7 @@ ATTACKS: dict[str, Attack] = {
     "endless header": Attack(lambda t: send_for_ever(t, GET + b"X: ", b"a" * 64 * KIB), 50, to("431")),
     "endless URL": Attack(lambda t: send_for_ever(t, b"GET /", b"a" * 64 * KIB), 50, to("431")),
     "endless headers": Attack(lambda t: send_for_ever(t, GET, b"X: y\r\n" * 10_000), 50, to("431")),
+    "cookie": Attack(lambda t: send_and_read(t, GET + COOKIE), 50, to("200")),
     "empty lines": Attack(lambda t: send_for_ever(t, b"", b"\r\n" * 32_768), 50, to("431")),
     "silence": Attack(stay_silent, 1000, to("closed")),
     "slow head": Attack(lambda t: drip(t, GET, b"X: y\r\n"), 500, to("408")),

@@ -136,6 +136,16 @@ async def test_readiness_and_metrics_ask_redis_once_a_second_however_often_they_
     assert await calls() - before <= (took + 1) * 30 < 200
 
 
+async def test_headers_that_nothing_reads_change_no_answer_and_take_no_time(product: Product) -> None:
+    for value in ("bytes=x", "bytes=0-1"):
+        response = await product.api.request("GET", "/", headers={"Range": value, "If-Range": "x"})
+        assert response.status == 200
+    began = time.monotonic()
+    response = await product.api.request("GET", "/healthz", headers={"Cookie": 'a="' + "\\" * 60_000 + '"'})
+    assert response.value == {"status": "ok"}
+    assert time.monotonic() - began < 2  # parsed, 6.6 s
+
+
 async def test_operations_may_have_an_address_of_their_own(product: Product) -> None:
     port = free_port()
     async with product.frontend(operations_address=f"127.0.0.1:{port}") as frontend:

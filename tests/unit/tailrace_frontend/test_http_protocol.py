@@ -205,6 +205,39 @@ async def test_head_may_have_256_headers_and_not_one_more(more: int, status: int
         assert (await client.response())[0] == status
 
 
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+async def test_header_that_nothing_reads_counts_as_one(more: int, status: int) -> None:
+    headers = b"Cookie: a=b\r\nRange: bytes=x\r\n" * ((MAX_HEADERS - 2) // 2) + b"If-Range: x\r\n" * (1 + more)
+    async with served(Echo()) as server:
+        client = await server.client(GET + headers + b"\r\n")
+        assert (await client.response())[0] == status
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"Cookie: " + b"a" * (HEAD_BYTES - len(GET) - 12 + more) + b"\r\n\r\n")
+        assert (await client.response())[0] == status
+
+
+async def test_headers_are_counted_anew_for_each_request_of_a_connection() -> None:
+    request = GET + b"Cookie: a=b\r\n" * (MAX_HEADERS - 1) + b"\r\n"
+    async with served(Echo()) as server:
+        client = await server.client()
+        for _ in range(3):
+            await client.send(request)
+            assert await client.response() == (200, b"0")
+
+
+async def test_application_receives_no_header_that_nothing_reads() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await answer(send, b"")
+
+    async with served(app) as server:
+        client = await server.client(GET + b"COOKIE: a=b\r\nRange: bytes=x\r\nif-range: x\r\nX: y\r\n\r\n")
+        assert await client.response() == (200, b"")
+    assert [name for name, _ in seen] == [b"host", b"x"]
+
+
 async def test_trailer_is_no_header_of_the_request() -> None:
     seen: list[tuple[bytes, bytes]] = []
 
