@@ -2,8 +2,8 @@
 
     phase      the connection …                                   limit
     ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    HEAD       waits for a whole request head                     `HEAD_BYTES`: 431; `HEAD_S`: 408, or, where not one
-                                                                  byte was received, closed
+    HEAD       waits for a whole request head                     `HEAD_BYTES`, `URL_BYTES`, `MAX_HEADERS`: 431;
+                                                                  `HEAD_S`: 408, or, without one byte, closed
     BODY       receives a request's body                          408 below `BODY_BYTES_S`
     ANSWER     has a whole request; its response is under way     aborted if the socket is full for `write_timeout_s`
     CLOSING    was refused, or its client has pipelined           closed after the response; input is discarded
@@ -41,10 +41,11 @@ from tailrace_frontend.client_limits import (
     HEAD,
     MAX_HEADERS,
     UNREAD_HEADERS,
+    URL_BYTES,
     ClientLimits,
+    ExceedingHead,
     PipelinedRequest,
     ReceivedRequest,
-    TooManyHeaders,
     check_head,
 )
 from tailrace_frontend.inflight import Inflight
@@ -133,7 +134,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, PipelinedRequest):
                 self._close_after_response()
-            elif isinstance(error.__context__, TooManyHeaders):
+            elif isinstance(error.__context__, ExceedingHead):
                 self.refuse(HeadTooLarge())
             else:
                 self.refuse(InvalidRequest("Invalid HTTP request received."))
@@ -173,12 +174,17 @@ class Protocol(HttpToolsProtocol):
         self._request.headers = 0
         super().on_message_begin()
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > URL_BYTES:
+            raise ExceedingHead
+
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._request.phase == BODY:
             return  # a trailer: it must not become a header of the request
         self._request.headers += 1
         if self._request.headers > MAX_HEADERS:
-            raise TooManyHeaders
+            raise ExceedingHead
         if name.lower() not in UNREAD_HEADERS:
             super().on_header(name, value)
 

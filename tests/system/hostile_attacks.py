@@ -185,6 +185,7 @@ def to(*ends: str) -> frozenset[str]:
 FULL_PROMPT = BEGIN + b'{"role":"user","content":"' + b"a, " * ((BODY_BYTES - 100) // 3) + b'"}]}'
 DEEP = BEGIN + b'{"role":"u"}],"x":' + b"[" * (4 * MIB - 40) + b"]" * (4 * MIB - 40) + b"}"
 COOKIE = b'Cookie: a="' + b"\\\\" * 31_000 + b'"\r\n\r\n'
+LONG_QUERY = b"GET /v1/generations?" + b"a=%41&" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 SLOW_BODY = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b" " * (BODY_BYTES - 1000)
 
@@ -194,6 +195,7 @@ ATTACKS: dict[str, Attack] = {
     "endless headers": Attack(lambda t: send_for_ever(t, GET, b"X: y\r\n" * 10_000), 50, to("431")),
     "cookie": Attack(lambda t: send_and_read(t, GET + COOKIE), 50, to("200")),
     "empty lines": Attack(lambda t: send_for_ever(t, b"", b"\r\n" * 32_768), 50, to("431")),
+    "long query": Attack(lambda t: send_and_read(t, LONG_QUERY), 50, to("431")),
     "silence": Attack(stay_silent, 1000, to("closed")),
     "slow head": Attack(lambda t: drip(t, GET, b"X: y\r\n"), 500, to("408")),
     "fat slow head": Attack(lambda t: drip(t, GET + b"X: " + b"a" * 60_000, b"a"), 1000, to("408", "503")),

@@ -16,7 +16,7 @@ from support.hub_harness import until
 from tailrace_demo.server import Server
 from tailrace_frontend import http_protocol, inflight
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
-from tailrace_frontend.client_limits import MAX_HEADERS, ClientLimits
+from tailrace_frontend.client_limits import MAX_HEADERS, URL_BYTES, ClientLimits
 from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
 from tailrace_frontend.inflight import Inflight
 
@@ -213,6 +213,22 @@ async def test_header_that_nothing_reads_counts_as_one(more: int, status: int) -
         assert (await client.response())[0] == status
     async with served(Echo()) as server:
         client = await server.client(GET + b"Cookie: " + b"a" * (HEAD_BYTES - len(GET) - 12 + more) + b"\r\n\r\n")
+        assert (await client.response())[0] == status
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+@pytest.mark.parametrize("begin", [b"/", b"/?"], ids=["path", "query"])
+async def test_url_may_have_4_kib_and_no_byte_more(begin: bytes, more: int, status: int, pieces: int) -> None:
+    url = begin + b"a" * (URL_BYTES - len(begin) + more)
+    size = len(url) // pieces + 1
+    async with served(Echo()) as server:
+        client = await server.client(b"GET ")
+        for start in range(0, len(url), size):
+            await client.send(url[start : start + size])
+            await asyncio.sleep(0.01)
+        with contextlib.suppress(ConnectionError):
+            await client.send(b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await client.response())[0] == status
 
 
