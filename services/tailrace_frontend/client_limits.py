@@ -1,6 +1,7 @@
 """What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head."""
 
 import asyncio
+from itertools import chain
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -39,15 +40,34 @@ class ClientLimits:
         self.idle: dict[HttpToolsProtocol, None] = {}
         """Connections that wait for a request head. The first has waited longest."""
 
+        self.lingering: dict[HttpToolsProtocol, None] = {}
+        """Connections that have their answer, and of which the rest is discarded. They close before idle ones."""
+
     def make_room(self, connections: int) -> bool:
-        """Whether so many connections may be open. One too many closes the one that has been idle for longest."""
+        """Whether so many connections may be open. One too many closes the one that has lingered longest, or else the
+        one that has been idle for longest."""
         if connections <= self.max_connections:
             return True
-        idle = next(iter(self.idle), None)
-        if idle is not None:
-            del self.idle[idle]
-            idle.transport.abort()
-        return idle is not None
+        unneeded = next(chain(self.lingering, self.idle), None)
+        if unneeded is not None:
+            self.set_busy(unneeded)
+            unneeded.transport.abort()
+        return unneeded is not None
+
+    def set_idle(self, connection: HttpToolsProtocol) -> None:
+        """The connection waits for a request head."""
+        self.lingering.pop(connection, None)
+        self.idle[connection] = None
+
+    def set_lingering(self, connection: HttpToolsProtocol) -> None:
+        """The connection has its answer; nothing that its client still sends is wanted."""
+        self.idle.pop(connection, None)
+        self.lingering[connection] = None
+
+    def set_busy(self, connection: HttpToolsProtocol) -> None:
+        """The connection has a request to answer, or has ended."""
+        self.idle.pop(connection, None)
+        self.lingering.pop(connection, None)
 
 
 class ReceivedRequest:

@@ -87,7 +87,7 @@ class Protocol(HttpToolsProtocol):
         if not self.limits.make_room(len(self.connections)):
             # Without a response: an `EventSource` reconnects after a lost connection, and never after a 503.
             return transport.abort()
-        self.limits.idle[self] = None
+        self.limits.set_idle(self)
         return self._start_timer(HEAD_S, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -95,7 +95,7 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._stop_timer()
         self._stop_write_timer()
-        self.limits.idle.pop(self, None)
+        self.limits.set_busy(self)
         connection = self._client_connection
         self.limits.inflight.release(connection)
         connection.lost = True
@@ -191,7 +191,7 @@ class Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
         self._stop_timer()
-        self.limits.idle.pop(self, None)
+        self.limits.set_busy(self)
         scope: Any = self.scope
         scope[SCOPE] = self._client_connection
         super().on_headers_complete()
@@ -268,19 +268,21 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self.cycle.body = bytearray()  # what the application has not read: up to 320 KiB until the next request
         self.limits.inflight.release(self._client_connection)
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
                 self._start_write_timer()
         elif self._request.phase == BODY:
             self._request.seen = self._request.body
+            self.limits.set_lingering(self)
             self._start_timer(LINGER_S, self.transport.abort)
         else:
-            self.limits.idle[self] = None
+            self.limits.set_idle(self)
 
     def _await_next(self) -> None:
         """A body that was answered early is complete now. (Its bytes have stopped the timer of the response's end.)"""
-        self.limits.idle[self] = None
+        self.limits.set_idle(self)
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -294,7 +296,7 @@ class Protocol(HttpToolsProtocol):
     def refuse(self, error: TailraceError) -> None:
         """Answer with an error and close; abort if a response has already started."""
         self._stop_timer()
-        self.limits.idle.pop(self, None)
+        self.limits.set_lingering(self)
         self.limits.inflight.release(self._client_connection)
         self._request.phase, self._request.framing = CLOSING, 0
         if self._is_answering:

@@ -132,6 +132,7 @@ async def served(app: App, **limits: Any) -> AsyncIterator[Served]:
             server.should_exit = True
             await serving
     assert not shared.idle
+    assert not shared.lingering
     assert shared.inflight.total == 0
 
 
@@ -170,6 +171,11 @@ async def endless(scope: dict[str, Any], _: Any, send: Any) -> None:
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})
     await lost.wait()
+
+
+async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answers without reading the body."""
+    await answer(send, b"no")
 
 
 @pytest.fixture
@@ -456,9 +462,6 @@ async def test_body_that_goes_on_is_received_however_long_it_takes() -> None:
 
 @pytest.mark.usefixtures("soon")
 async def test_body_that_was_answered_early_must_end_within_the_linger_time() -> None:
-    async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await answer(send, b"no")
-
     async with served(refuse) as server:
         complete = await server.client(POST + b"Content-Length: 3\r\n\r\nx")
         assert await complete.response() == (200, b"no")
@@ -513,6 +516,42 @@ async def test_connection_beyond_the_limit_closes_the_one_that_is_idle_for_longe
         assert await third.receive()
         await second.send(b"\r\n")
         assert await second.receive()
+
+
+async def test_connection_beyond_the_limit_closes_one_that_has_its_answer_before_an_idle_one() -> None:
+    async with served(refuse, max_connections=3) as server:
+        idle = await server.client()
+        await until(lambda: server.connections == 1)
+        answered = await server.client(POST + b"Content-Length: 100\r\n\r\n")
+        assert await answered.response() == (200, b"no")
+        refused = await server.client(b"\r\n\r\nGET\r\n\r\n")
+        assert (await refused.response())[0] == 400
+        for former, rest in ((answered, b""), (refused, b"")):
+            honest = await server.client(GET + b"Connection: close\r\n\r\n")
+            assert await former.receive_all() == rest
+            assert (await honest.receive_all()).endswith(b"no")
+        await idle.send(GET + b"\r\n")
+        assert await idle.response() == (200, b"no")
+
+
+@pytest.mark.parametrize("length", [200_000, 100_000], ids=["lingering", "idle"])
+async def test_connection_that_has_its_answer_keeps_nothing_of_a_body_that_was_not_read(length: int) -> None:
+    async with served(refuse) as server:
+        client = await server.client(POST + b"Content-Length: %d\r\n\r\n" % length + b"x" * 100_000)
+        assert await client.response() == (200, b"no")
+        (connection,) = server.limits.lingering or server.limits.idle
+        assert connection.cycle.body == b""
+        assert server.limits.inflight.total == 0
+
+
+async def test_connection_whose_body_ends_after_its_answer_is_idle() -> None:
+    async with served(refuse) as server:
+        client = await server.client(POST + b"Content-Length: 3\r\n\r\nx")
+        assert await client.response() == (200, b"no")
+        assert server.limits.lingering
+        await client.send(b"yz")
+        await until(lambda: not server.limits.lingering)
+        assert server.limits.idle
 
 
 async def test_connection_beyond_the_limit_is_closed_without_a_response_while_none_is_idle() -> None:
