@@ -7,12 +7,16 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tailrace_frontend.inflight import Inflight
 
+HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
 """64 KiB of the smallest headers are 10,000: 1 MB and 10 ms each time."""
 
 URL_BYTES = 4096
 """The longest URL that a client needs has 350 bytes: an id, a ticket of 119, a cursor. FastAPI parses the query of
 every request: 64 KiB of `a=%41&` took 20 ms each time, and 4 KiB take 1.3 ms."""
+
+SMALL_HEAD_BYTES = 1024
+"""A smaller incomplete head is not counted, so large ones never cut it. All connections together have 11 MB of them."""
 
 UNREAD_HEADERS = frozenset({b"cookie", b"range", b"if-range"})
 """FastAPI parses the cookies of every request: 62,000 backslashes took 7.1 s (CVE-2024-7592). Starlette answers a
@@ -37,6 +41,10 @@ class ClientLimits:
         self.max_connections = max_connections
         self.write_timeout_s = write_timeout_s
         self.inflight = inflight
+        self.heads = Inflight(max(inflight.limit // 4, HEAD_BYTES), undisturbed_s=0.0)
+        """Incomplete heads. The oldest is cut where a further one does not fit: an honest head is complete after one or
+        two round trips. (In the budget of bodies, 395 heads of 63 KiB refused all large requests for 10 s.)"""
+
         self.idle: dict[HttpToolsProtocol, None] = {}
         """Connections that wait for a request head. The first has waited longest."""
 

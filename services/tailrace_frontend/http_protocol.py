@@ -39,7 +39,9 @@ from tailrace_frontend.client_limits import (
     BODY,
     CLOSING,
     HEAD,
+    HEAD_BYTES,
     MAX_HEADERS,
+    SMALL_HEAD_BYTES,
     UNREAD_HEADERS,
     URL_BYTES,
     ClientLimits,
@@ -51,7 +53,6 @@ from tailrace_frontend.client_limits import (
 from tailrace_frontend.inflight import Inflight
 
 MIB = 1024 * 1024
-HEAD_BYTES = 64 * 1024
 HEAD_S = 10.0
 BODY_S = 10.0
 """The interval in which `BODY_S * BODY_BYTES_S` of a body must arrive."""
@@ -97,7 +98,7 @@ class Protocol(HttpToolsProtocol):
         self._stop_write_timer()
         self.limits.set_busy(self)
         connection = self._client_connection
-        self.limits.inflight.release(connection)
+        self._release()
         connection.lost = True
         if connection.on_lost:
             connection.on_lost()
@@ -154,11 +155,23 @@ class Protocol(HttpToolsProtocol):
             request.seen = request.body
             check = self._head_is_late if request.phase == HEAD else self._check_body
             self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
-        held = request.framing + request.body
-        is_large = is_incomplete or held > HEAD_BYTES
-        is_wanted = request.phase == HEAD or not is_answered
-        if is_large and is_wanted and not self.limits.inflight.hold(self._client_connection, held, self._cut):
+        if not self._hold():
             self._cut()
+
+    def _hold(self) -> bool:
+        """Count what the request holds; whether there is room."""
+        request = self._request
+        held = request.framing + request.body
+        if request.phase == HEAD:
+            return held <= SMALL_HEAD_BYTES or self.limits.heads.hold(self._client_connection, held, self._cut)
+        is_large = request.phase == BODY or held > HEAD_BYTES
+        if is_large and self._is_answering:
+            return self.limits.inflight.hold(self._client_connection, held, self._cut)
+        return True
+
+    def _release(self) -> None:
+        self.limits.heads.release(self._client_connection)
+        self.limits.inflight.release(self._client_connection)
 
     def _cut(self) -> None:
         self.refuse(Unavailable("This frontend receives too much at once."))
@@ -192,6 +205,7 @@ class Protocol(HttpToolsProtocol):
         check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
         self._stop_timer()
         self.limits.set_busy(self)
+        self.limits.heads.release(self._client_connection)
         scope: Any = self.scope
         scope[SCOPE] = self._client_connection
         super().on_headers_complete()
@@ -293,11 +307,18 @@ class Protocol(HttpToolsProtocol):
         if not self._is_answering:
             self.transport.close()
 
+    def _forget(self) -> None:
+        """Free the request: a refused connection is still read. (The parser keeps what it has of a header.)"""
+        self.parser = self.scope = self.headers = None  # type: ignore[assignment]
+        if self.cycle is not None:
+            self.cycle.body = bytearray()
+
     def refuse(self, error: TailraceError) -> None:
         """Answer with an error and close; abort if a response has already started."""
         self._stop_timer()
         self.limits.set_lingering(self)
-        self.limits.inflight.release(self._client_connection)
+        self._release()
+        self._forget()
         self._request.phase, self._request.framing = CLOSING, 0
         if self._is_answering:
             if self.cycle.response_started:

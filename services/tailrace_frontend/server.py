@@ -15,8 +15,8 @@ from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import available_files, raise_open_file_limit
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
-from tailrace_frontend.client_limits import ClientLimits
-from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
+from tailrace_frontend.client_limits import HEAD_BYTES, ClientLimits
+from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
 
 OPERATIONS_CONNECTIONS = 100

@@ -14,10 +14,10 @@ import uvicorn
 
 from support.hub_harness import until
 from tailrace_demo.server import Server
-from tailrace_frontend import http_protocol, inflight
+from tailrace_frontend import http_protocol
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
-from tailrace_frontend.client_limits import MAX_HEADERS, URL_BYTES, ClientLimits
-from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
+from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, ClientLimits
+from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -133,7 +133,7 @@ async def served(app: App, **limits: Any) -> AsyncIterator[Served]:
             await serving
     assert not shared.idle
     assert not shared.lingering
-    assert shared.inflight.total == 0
+    assert shared.inflight.total == shared.heads.total == 0
 
 
 class Echo:
@@ -574,12 +574,42 @@ async def test_requests_beyond_the_budget_are_refused_with_503() -> None:
         assert server.limits.inflight.total == 0
 
 
-async def test_request_that_takes_long_is_cut_where_another_needs_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflight, "UNDISTURBED_S", 0.0)
-    async with served(Echo(), inflight=Inflight(300_000)) as server:
+async def test_request_that_takes_long_is_cut_where_another_needs_its_room() -> None:
+    async with served(Echo(), inflight=Inflight(300_000, undisturbed_s=0.0)) as server:
         begin = POST + b"Content-Length: 200000\r\n\r\n"
         first = await server.client(begin + b"x" * 190_000)
         await until(lambda: server.limits.inflight.total > 180_000)
         second = await server.client(begin + b"x" * 200_000)
         assert await second.response() == (200, b"200000")
         assert await first.refusal() == (503, "unavailable")
+
+
+async def test_incomplete_heads_take_no_room_from_bodies() -> None:
+    large = GET + b"X: " + b"a" * 60_000
+    async with served(Echo(), inflight=Inflight(300_000)) as server:
+        heads = [await server.client(large) for _ in range(6)]
+        for cut in heads[:5]:
+            assert await cut.refusal() == (503, "unavailable")
+        body = await server.client(POST + b"Content-Length: 290000\r\n\r\n" + b"x" * 290_000)
+        assert await body.response() == (200, b"290000")
+        await heads[5].send(b"\r\n\r\n")
+        assert await heads[5].response() == (200, b"0")
+        assert server.limits.heads.total == 0
+
+
+async def test_small_head_is_not_cut_for_large_ones() -> None:
+    async with served(Echo(), inflight=Inflight(300_000)) as server:
+        small = await server.client(GET)
+        for _ in range(4):
+            await server.client(GET + b"X: " + b"a" * 60_000)
+        await until(lambda: len(server.limits.lingering) == 3)
+        await small.send(b"\r\n")
+        assert await small.response() == (200, b"0")
+
+
+async def test_refused_connection_keeps_nothing_of_its_request() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"X: y\r\nY: " + b"a" * HEAD_BYTES)
+        await client.receive()
+        (connection,) = server.limits.lingering
+        assert [vars(connection)[name] for name in ("parser", "headers", "scope")] == [None, None, None]
