@@ -334,6 +334,8 @@ SHAPES = {
     "folded header": GET + b"X: a\r\n b\r\n\r\n",
     "space before colon": POST + b"Content-Length : 1\r\n\r\nx",
     "length is no number": POST + b"Content-Length: x\r\n\r\n",
+    "length of 20 digits": POST + b"Content-Length: 00000000000000000002\r\n\r\n{}",
+    "length of 5,001 digits": POST + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}",
     "signed length": POST + b"Content-Length: +1\r\n\r\nx",
     "list of lengths": POST + b"Content-Length: 1, 1\r\n\r\nx",
     "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx",
@@ -362,6 +364,12 @@ async def test_malformed_http_is_refused_once_with_400_and_closed(sent: bytes) -
         client = await server.client(sent)
         assert await client.refusal() == (400, None)
         assert echo.answered == 0
+
+
+async def test_length_may_have_19_digits() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(POST + b"Content-Length: 0000000000000000002 \r\n\r\n{}")
+        assert await client.response() == (200, b"2")
 
 
 async def test_malformed_http_during_a_response_aborts_the_connection() -> None:
