@@ -26,6 +26,10 @@ UNREAD_HEADERS = frozenset({b"cookie", b"range", b"if-range"})
 """FastAPI parses the cookies of every request: 62,000 backslashes took 7.1 s (CVE-2024-7592). Starlette answers a
 malformed range of a static file with an error of its own shape. They count in the limits of the head."""
 
+WITHOUT_BODY = frozenset({"GET", "HEAD", "DELETE", "OPTIONS"})
+"""Methods whose bodies are discarded as they arrive: no route reads them. uvicorn stops reading a connection once
+64 KiB of a body are unread, and does not notice then that the client leaves."""
+
 HEAD, BODY, ANSWER, CLOSING = range(4)
 """The phases of a connection; `http_protocol` has them as a table."""
 

@@ -4,7 +4,8 @@
     ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
     HEAD       waits for a whole request head                     `HEAD_BYTES`, `URL_BYTES`, `MAX_HEADERS`: 431;
                                                                   `HEAD_S`: 408, or, without one byte, closed
-    BODY       receives a request's body                          408 below `BODY_BYTES_S`
+    BODY       receives a request's body                          408 below `BODY_BYTES_S`; `LINGER_BYTES` if no route
+                                                                  reads it: 413
     ANSWER     has a whole request; its response is under way     aborted if the socket is full for `write_timeout_s`
     CLOSING    was refused, or its client has pipelined           closed after the response; input is discarded
 
@@ -32,7 +33,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tailrace import jsoncodec
-from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, TailraceError, Unavailable
+from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RequestTooLarge, TailraceError, Unavailable
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.client_limits import (
     ANSWER,
@@ -44,6 +45,7 @@ from tailrace_frontend.client_limits import (
     SMALL_HEAD_BYTES,
     UNREAD_HEADERS,
     URL_BYTES,
+    WITHOUT_BODY,
     ClientLimits,
     ExceedingHead,
     PipelinedRequest,
@@ -59,7 +61,8 @@ BODY_S = 10.0
 
 BODY_BYTES_S = 1024
 LINGER_S, LINGER_BYTES = 10.0, 8 * MIB
-"""For how long, and how much, a client may send of a body that was answered before it was complete."""
+"""For how long, and how much, a client may send of a body that was answered before it was complete. A body that is
+discarded (`WITHOUT_BODY`) may have as much."""
 
 REFUSED_S, REFUSED_BYTES = 2.0, MIB
 """For how long, and how much, a refused connection is read: a socket that is closed with unread input is reset, and its
@@ -106,6 +109,11 @@ class Protocol(HttpToolsProtocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_discarded(self) -> bool:
+        """Whether the request's body is."""
+        return self._request.phase in (BODY, ANSWER) and self.scope["method"] in WITHOUT_BODY
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -155,7 +163,11 @@ class Protocol(HttpToolsProtocol):
             request.seen = request.body
             check = self._head_is_late if request.phase == HEAD else self._check_body
             self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
-        if not self._hold():
+        if self._is_discarded and request.body > LINGER_BYTES:
+            self.refuse(
+                RequestTooLarge(f"Nothing reads a body of {self.scope['method']}: {LINGER_BYTES} bytes at most.")
+            )
+        elif not self._hold():
             self._cut()
 
     def _hold(self) -> bool:
@@ -165,7 +177,7 @@ class Protocol(HttpToolsProtocol):
         if request.phase == HEAD:
             return held <= SMALL_HEAD_BYTES or self.limits.heads.hold(self._client_connection, held, self._cut)
         is_large = request.phase == BODY or held > HEAD_BYTES
-        if is_large and self._is_answering:
+        if is_large and self._is_answering and not self._is_discarded:
             return self.limits.inflight.hold(self._client_connection, held, self._cut)
         return True
 
@@ -214,7 +226,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._request.body += len(body)
-        super().on_body(body)
+        if not self._is_discarded:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stop_timer()

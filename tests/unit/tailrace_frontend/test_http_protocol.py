@@ -16,7 +16,7 @@ from support.hub_harness import until
 from tailrace_demo.server import Server
 from tailrace_frontend import http_protocol
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
-from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, ClientLimits
+from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, WITHOUT_BODY, ClientLimits
 from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
 
@@ -413,6 +413,44 @@ async def test_client_that_shuts_down_its_sending_side_counts_as_gone() -> None:
         await client.receive()
         client.half_close()
         await until(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize("method", sorted(WITHOUT_BODY))
+async def test_body_that_no_route_reads_does_not_hide_that_the_client_leaves(method: str) -> None:
+    head = f"{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200001\r\n\r\n".encode()
+    async with served(endless) as server:
+        client = await server.client(head + b"x" * 200_000)
+        await client.receive()
+        await asyncio.sleep(0.1)
+        assert (server.connections, server.limits.inflight.total) == (1, 0)
+        client.close()
+        await until(lambda: server.connections == 0)
+
+
+async def test_body_that_no_route_reads_is_discarded_and_its_connection_serves_on() -> None:
+    seen: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (message := await receive())["more_body"]:
+            seen.append("more")
+        assert message["body"] == b""
+        await answer(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.client(GET + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
+        assert await client.response() == (200, b"ok")
+        await client.send(POST + b"Content-Length: 0\r\n\r\n")
+        assert await client.response() == (200, b"ok")
+    assert seen == []
+
+
+async def test_body_that_no_route_reads_may_have_8_mib_and_is_refused_with_413_beyond() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(9):
+                await client.send(b"100000\r\n" + b"x" * MIB + b"\r\n")
+        assert await client.refusal() == (413, "request_too_large")
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
