@@ -177,7 +177,8 @@ class Protocol(HttpToolsProtocol):
         if request.phase == HEAD:
             return held <= SMALL_HEAD_BYTES or self.limits.heads.hold(self._client_connection, held, self._cut)
         is_large = request.phase == BODY or held > HEAD_BYTES
-        if is_large and self._is_answering and not self._is_discarded:
+        is_wanted = self._is_answering and not (self.cycle.disconnected or self._is_discarded)
+        if is_large and is_wanted:
             return self.limits.inflight.hold(self._client_connection, held, self._cut)
         return True
 

@@ -620,6 +620,14 @@ async def test_requests_beyond_the_budget_are_refused_with_503() -> None:
         assert server.limits.inflight.total == 0
 
 
+async def test_body_that_was_refused_takes_no_room() -> None:
+    body = b"186a0\r\n" + b"x" * 100_000 + b"\r\nzz\r\n"
+    async with served(Echo()) as server:
+        client = await server.client(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        assert (await client.response())[0] == 400
+        assert (server.connections, server.limits.inflight.total) == (1, 0)
+
+
 async def test_request_that_takes_long_is_cut_where_another_needs_its_room() -> None:
     async with served(Echo(), inflight=Inflight(300_000, undisturbed_s=0.0)) as server:
         begin = POST + b"Content-Length: 200000\r\n\r\n"
