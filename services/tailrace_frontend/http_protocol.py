@@ -2,9 +2,10 @@
 
     phase      the connection …                                   limit
     ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-    HEAD       waits for a whole request head                     `HEAD_BYTES`: 431; `HEAD_S`: 408, or, where not one
-                                                                  byte was received, closed
-    BODY       receives a request's body                          408 below `BODY_BYTES_S`
+    HEAD       waits for a whole request head                     `HEAD_BYTES`, `URL_BYTES`, `MAX_HEADERS`: 431;
+                                                                  `HEAD_S`: 408, or, without one byte, closed
+    BODY       receives a request's body                          408 below `BODY_BYTES_S`; `LINGER_BYTES` if no route
+                                                                  reads it: 413
     ANSWER     has a whole request; its response is under way     aborted if the socket is full for `write_timeout_s`
     CLOSING    was refused, or its client has pipelined           closed after the response; input is discarded
 
@@ -17,6 +18,8 @@ trailers) may have `HEAD_BYTES` more than the body.
 A request that begins before the previous one is answered is discarded, and the connection closes after the response:
 by RFC 9112, section 9.3.2, the client repeats it. uvicorn would queue it, several thousands for each read, and stop
 reading, so that it does not notice when the client leaves.
+
+The application does not receive the headers in `UNREAD_HEADERS`: nothing here needs them, and libraries parse them.
 """
 
 import asyncio
@@ -30,31 +33,36 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tailrace import jsoncodec
-from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, TailraceError, Unavailable
+from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RequestTooLarge, TailraceError, Unavailable
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.client_limits import (
     ANSWER,
     BODY,
     CLOSING,
     HEAD,
+    HEAD_BYTES,
     MAX_HEADERS,
+    SMALL_HEAD_BYTES,
+    UNREAD_HEADERS,
+    URL_BYTES,
+    WITHOUT_BODY,
     ClientLimits,
+    ExceedingHead,
     PipelinedRequest,
     ReceivedRequest,
-    TooManyHeaders,
     check_head,
 )
 from tailrace_frontend.inflight import Inflight
 
 MIB = 1024 * 1024
-HEAD_BYTES = 64 * 1024
 HEAD_S = 10.0
 BODY_S = 10.0
 """The interval in which `BODY_S * BODY_BYTES_S` of a body must arrive."""
 
 BODY_BYTES_S = 1024
 LINGER_S, LINGER_BYTES = 10.0, 8 * MIB
-"""For how long, and how much, a client may send of a body that was answered before it was complete."""
+"""For how long, and how much, a client may send of a body that was answered before it was complete. A body that is
+discarded (`WITHOUT_BODY`) may have as much."""
 
 REFUSED_S, REFUSED_BYTES = 2.0, MIB
 """For how long, and how much, a refused connection is read: a socket that is closed with unread input is reset, and its
@@ -83,7 +91,7 @@ class Protocol(HttpToolsProtocol):
         if not self.limits.make_room(len(self.connections)):
             # Without a response: an `EventSource` reconnects after a lost connection, and never after a 503.
             return transport.abort()
-        self.limits.idle[self] = None
+        self.limits.set_idle(self)
         return self._start_timer(HEAD_S, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -91,9 +99,9 @@ class Protocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self._stop_timer()
         self._stop_write_timer()
-        self.limits.idle.pop(self, None)
+        self.limits.set_busy(self)
         connection = self._client_connection
-        self.limits.inflight.release(connection)
+        self._release()
         connection.lost = True
         if connection.on_lost:
             connection.on_lost()
@@ -101,6 +109,11 @@ class Protocol(HttpToolsProtocol):
     @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _is_discarded(self) -> bool:
+        """Whether the request's body is."""
+        return self._request.phase in (BODY, ANSWER) and self.scope["method"] in WITHOUT_BODY
 
     # ── receiving ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -130,7 +143,7 @@ class Protocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             if isinstance(error.__context__, PipelinedRequest):
                 self._close_after_response()
-            elif isinstance(error.__context__, TooManyHeaders):
+            elif isinstance(error.__context__, ExceedingHead):
                 self.refuse(HeadTooLarge())
             else:
                 self.refuse(InvalidRequest("Invalid HTTP request received."))
@@ -150,11 +163,28 @@ class Protocol(HttpToolsProtocol):
             request.seen = request.body
             check = self._head_is_late if request.phase == HEAD else self._check_body
             self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
-        held = request.framing + request.body
-        is_large = is_incomplete or held > HEAD_BYTES
-        is_wanted = request.phase == HEAD or not is_answered
-        if is_large and is_wanted and not self.limits.inflight.hold(self._client_connection, held, self._cut):
+        if self._is_discarded and request.body > LINGER_BYTES:
+            self.refuse(
+                RequestTooLarge(f"Nothing reads a body of {self.scope['method']}: {LINGER_BYTES} bytes at most.")
+            )
+        elif not self._hold():
             self._cut()
+
+    def _hold(self) -> bool:
+        """Count what the request holds; whether there is room."""
+        request = self._request
+        held = request.framing + request.body
+        if request.phase == HEAD:
+            return held <= SMALL_HEAD_BYTES or self.limits.heads.hold(self._client_connection, held, self._cut)
+        is_large = request.phase == BODY or held > HEAD_BYTES
+        is_wanted = self._is_answering and not (self.cycle.disconnected or self._is_discarded)
+        if is_large and is_wanted:
+            return self.limits.inflight.hold(self._client_connection, held, self._cut)
+        return True
+
+    def _release(self) -> None:
+        self.limits.heads.release(self._client_connection)
+        self.limits.inflight.release(self._client_connection)
 
     def _cut(self) -> None:
         self.refuse(Unavailable("This frontend receives too much at once."))
@@ -167,19 +197,28 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         if self._is_answering:
             raise PipelinedRequest
+        self._request.headers = 0
         super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > URL_BYTES:
+            raise ExceedingHead
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._request.phase == BODY:
             return  # a trailer: it must not become a header of the request
-        super().on_header(name, value)
-        if len(self.headers) > MAX_HEADERS:
-            raise TooManyHeaders
+        self._request.headers += 1
+        if self._request.headers > MAX_HEADERS:
+            raise ExceedingHead
+        if name.lower() not in UNREAD_HEADERS:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)
         self._stop_timer()
-        self.limits.idle.pop(self, None)
+        self.limits.set_busy(self)
+        self.limits.heads.release(self._client_connection)
         scope: Any = self.scope
         scope[SCOPE] = self._client_connection
         super().on_headers_complete()
@@ -188,7 +227,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         self._request.body += len(body)
-        super().on_body(body)
+        if not self._is_discarded:
+            super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._stop_timer()
@@ -256,19 +296,21 @@ class Protocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self.cycle.body = bytearray()  # what the application has not read: up to 320 KiB until the next request
         self.limits.inflight.release(self._client_connection)
         if self.transport.is_closing():
             if self.transport.get_write_buffer_size():
                 self._start_write_timer()
         elif self._request.phase == BODY:
             self._request.seen = self._request.body
+            self.limits.set_lingering(self)
             self._start_timer(LINGER_S, self.transport.abort)
         else:
-            self.limits.idle[self] = None
+            self.limits.set_idle(self)
 
     def _await_next(self) -> None:
         """A body that was answered early is complete now. (Its bytes have stopped the timer of the response's end.)"""
-        self.limits.idle[self] = None
+        self.limits.set_idle(self)
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
@@ -279,11 +321,18 @@ class Protocol(HttpToolsProtocol):
         if not self._is_answering:
             self.transport.close()
 
+    def _forget(self) -> None:
+        """Free the request: a refused connection is still read. (The parser keeps what it has of a header.)"""
+        self.parser = self.scope = self.headers = None  # type: ignore[assignment]
+        if self.cycle is not None:
+            self.cycle.body = bytearray()
+
     def refuse(self, error: TailraceError) -> None:
         """Answer with an error and close; abort if a response has already started."""
         self._stop_timer()
-        self.limits.idle.pop(self, None)
-        self.limits.inflight.release(self._client_connection)
+        self.limits.set_lingering(self)
+        self._release()
+        self._forget()
         self._request.phase, self._request.framing = CLOSING, 0
         if self._is_answering:
             if self.cycle.response_started:

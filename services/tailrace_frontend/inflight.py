@@ -5,7 +5,10 @@ counted: a request that arrives in one read, a response that fits into a socket'
 either: they hold no more than a socket's write buffer.
 
 Nothing is cut while there is room. Where there is none, the transfer that has been under way for longest is cut, if it
-has had `UNDISTURBED_S`; so a client that sends or takes nothing cannot keep the room from others.
+has had `undisturbed_s`; so a client that sends or takes nothing cannot keep the room from others.
+
+Request heads have a budget of their own (`client_limits`): who sends one is not known yet, and must not take the room
+of a body or a response.
 """
 
 import time
@@ -18,10 +21,11 @@ Cut = Callable[[], None]
 
 
 class Inflight:
-    """The budget of one process, in bytes."""
+    """A budget of one process, in bytes."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, undisturbed_s: float = UNDISTURBED_S) -> None:
         self.limit = limit
+        self._undisturbed_s = undisturbed_s
         self.total = 0
         self._transfers: dict[object, tuple[int, float, Cut]] = {}
 
@@ -46,7 +50,7 @@ class Inflight:
     def _cut_oldest(self, asking: object) -> bool:
         for transfer, (_, since, cut) in self._transfers.items():
             if transfer is not asking:
-                if time.monotonic() - since < UNDISTURBED_S:
+                if time.monotonic() - since < self._undisturbed_s:
                     return False
                 self.release(transfer)
                 cut()

@@ -133,6 +133,19 @@ async def flood(target: Target) -> str:
         return end if honest == "200" else f"an honest request got: {honest}"
 
 
+async def linger(target: Target) -> str:
+    """A body that is answered before its end, which does not come; an honest request must be answered beside it."""
+    async with Socket(target.port) as client:
+        await client.send(
+            b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + b" " * 60_000
+        )
+        if not await client.has_input(within_s=30):
+            return "hangs"
+        honest = await send_and_read(target, GET + b"\r\n")
+        end = await client.answers()
+        return end if honest == "200" else f"an honest request got: {honest}"
+
+
 SHAPES = [
     POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + GET + b"\r\n",
     POST + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n" + GET + b"\r\n",
@@ -184,6 +197,9 @@ def to(*ends: str) -> frozenset[str]:
 
 FULL_PROMPT = BEGIN + b'{"role":"user","content":"' + b"a, " * ((BODY_BYTES - 100) // 3) + b'"}]}'
 DEEP = BEGIN + b'{"role":"u"}],"x":' + b"[" * (4 * MIB - 40) + b"]" * (4 * MIB - 40) + b"}"
+COOKIE = b'Cookie: a="' + b"\\\\" * 31_000 + b'"\r\n\r\n'
+LINGER_ENDS = to("405 closed", "405 cut", "503 closed", "503 cut", "closed", "cut")
+LONG_QUERY = b"GET /v1/generations?" + b"a=%41&" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE_CHUNK = b"10000\r\n" + b" " * 65536 + b"\r\n"
 SLOW_BODY = POST + b"Content-Length: %d\r\n\r\n" % BODY_BYTES + b" " * (BODY_BYTES - 1000)
 
@@ -191,7 +207,9 @@ ATTACKS: dict[str, Attack] = {
     "endless header": Attack(lambda t: send_for_ever(t, GET + b"X: ", b"a" * 64 * KIB), 50, to("431")),
     "endless URL": Attack(lambda t: send_for_ever(t, b"GET /", b"a" * 64 * KIB), 50, to("431")),
     "endless headers": Attack(lambda t: send_for_ever(t, GET, b"X: y\r\n" * 10_000), 50, to("431")),
+    "cookie": Attack(lambda t: send_and_read(t, GET + COOKIE), 50, to("200")),
     "empty lines": Attack(lambda t: send_for_ever(t, b"", b"\r\n" * 32_768), 50, to("431")),
+    "long query": Attack(lambda t: send_and_read(t, LONG_QUERY), 50, to("431")),
     "silence": Attack(stay_silent, 1000, to("closed")),
     "slow head": Attack(lambda t: drip(t, GET, b"X: y\r\n"), 500, to("408")),
     "fat slow head": Attack(lambda t: drip(t, GET + b"X: " + b"a" * 60_000, b"a"), 1000, to("408", "503")),
@@ -211,6 +229,7 @@ ATTACKS: dict[str, Attack] = {
     "half-close": Attack(half_close, 100, to("closed")),
     "abandoned waits": Attack(leave_a_wait, 1000, to("left")),
     "connection flood": Attack(flood, 3000, to("408 closed", "closed", "cut"), 30),
+    "lingering bodies": Attack(linger, 3000, LINGER_ENDS, 30),
     "smuggling": Attack(smuggle, 10, to("400 closed")),
 }  # fmt: skip
 

@@ -69,9 +69,11 @@ async def test_get_with_wait_returns_the_current_status_on_timeout(product: Prod
     assert response.value["status"] == "queued"
 
 
-async def test_get_with_wait_gives_its_place_back_when_the_client_leaves(product: Product) -> None:
+@pytest.mark.parametrize("unread", [b"", b"x" * 200_000], ids=["no body", "a body"])
+async def test_get_with_wait_gives_its_place_back_when_the_client_leaves(product: Product, unread: bytes) -> None:
     generation_id = await product.api.create()
-    waiting = asyncio.create_task(product.api.get(generation_id, "?wait=60"))
+    path = f"/v1/generations/{generation_id}?wait=60"
+    waiting = asyncio.create_task(product.api.request("GET", path, data=unread))
     await eventually(lambda: has_metric(product.api, "tailrace_readers", 1))
     waiting.cancel()
     await eventually(lambda: has_metric(product.api, "tailrace_readers", 0), timeout_s=2)

@@ -11,6 +11,7 @@ from support.api import Api, eventually
 from support.product import UNKNOWN_ID, Product, has_metric, metrics
 from support.stack import Frontend
 from tailrace_cli.embedded import free_port
+from tailrace_frontend.server import OPERATIONS_CONNECTIONS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -136,6 +137,16 @@ async def test_readiness_and_metrics_ask_redis_once_a_second_however_often_they_
     assert await calls() - before <= (took + 1) * 30 < 200
 
 
+async def test_headers_that_nothing_reads_change_no_answer_and_take_no_time(product: Product) -> None:
+    for value in ("bytes=x", "bytes=0-1"):
+        response = await product.api.request("GET", "/", headers={"Range": value, "If-Range": "x"})
+        assert response.status == 200
+    began = time.monotonic()
+    response = await product.api.request("GET", "/healthz", headers={"Cookie": 'a="' + "\\" * 60_000 + '"'})
+    assert response.value == {"status": "ok"}
+    assert time.monotonic() - began < 2  # parsed, 6.6 s
+
+
 async def test_operations_may_have_an_address_of_their_own(product: Product) -> None:
     port = free_port()
     async with product.frontend(operations_address=f"127.0.0.1:{port}") as frontend:
@@ -153,6 +164,19 @@ async def test_operations_may_have_an_address_of_their_own(product: Product) -> 
         await api.cancel(generation_id)
         frontend.send(signal.SIGTERM)
         assert await frontend.wait() == 0
+
+
+async def test_operations_on_an_address_of_their_own_have_the_limits_of_clients(product: Product) -> None:
+    port = free_port()
+    async with product.frontend(operations_address=f"127.0.0.1:{port}"):
+        operations = Api(product.http, f"http://127.0.0.1:{port}")
+        assert (await operations.request("GET", "/healthz?" + "a" * 5000)).refusal == (431, "head_too_large")
+        connections = [await asyncio.open_connection("127.0.0.1", port) for _ in range(OPERATIONS_CONNECTIONS + 1)]
+        first, _ = connections[0]
+        assert await asyncio.wait_for(first.read(), 5) == b""
+        assert (await operations.request("GET", "/healthz")).status == 200
+        for _, writer in connections:
+            writer.close()
 
 
 async def test_readiness_names_a_subscriber_connection_that_stays_down(product: Product) -> None:

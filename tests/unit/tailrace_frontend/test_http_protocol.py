@@ -14,10 +14,10 @@ import uvicorn
 
 from support.hub_harness import until
 from tailrace_demo.server import Server
-from tailrace_frontend import http_protocol, inflight
+from tailrace_frontend import http_protocol
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
-from tailrace_frontend.client_limits import MAX_HEADERS, ClientLimits
-from tailrace_frontend.http_protocol import HEAD_BYTES, Protocol
+from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, WITHOUT_BODY, ClientLimits
+from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
@@ -132,7 +132,8 @@ async def served(app: App, **limits: Any) -> AsyncIterator[Served]:
             server.should_exit = True
             await serving
     assert not shared.idle
-    assert shared.inflight.total == 0
+    assert not shared.lingering
+    assert shared.inflight.total == shared.heads.total == 0
 
 
 class Echo:
@@ -172,6 +173,11 @@ async def endless(scope: dict[str, Any], _: Any, send: Any) -> None:
     await lost.wait()
 
 
+async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    """Answers without reading the body."""
+    await answer(send, b"no")
+
+
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """All limits of time are short."""
@@ -203,6 +209,55 @@ async def test_head_may_have_256_headers_and_not_one_more(more: int, status: int
     async with served(Echo()) as server:
         client = await server.client(GET + headers + b"\r\n")
         assert (await client.response())[0] == status
+
+
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+async def test_header_that_nothing_reads_counts_as_one(more: int, status: int) -> None:
+    headers = b"Cookie: a=b\r\nRange: bytes=x\r\n" * ((MAX_HEADERS - 2) // 2) + b"If-Range: x\r\n" * (1 + more)
+    async with served(Echo()) as server:
+        client = await server.client(GET + headers + b"\r\n")
+        assert (await client.response())[0] == status
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"Cookie: " + b"a" * (HEAD_BYTES - len(GET) - 12 + more) + b"\r\n\r\n")
+        assert (await client.response())[0] == status
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+@pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 431)])
+@pytest.mark.parametrize("begin", [b"/", b"/?"], ids=["path", "query"])
+async def test_url_may_have_4_kib_and_no_byte_more(begin: bytes, more: int, status: int, pieces: int) -> None:
+    url = begin + b"a" * (URL_BYTES - len(begin) + more)
+    size = len(url) // pieces + 1
+    async with served(Echo()) as server:
+        client = await server.client(b"GET ")
+        for start in range(0, len(url), size):
+            await client.send(url[start : start + size])
+            await asyncio.sleep(0.01)
+        with contextlib.suppress(ConnectionError):
+            await client.send(b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert (await client.response())[0] == status
+
+
+async def test_headers_are_counted_anew_for_each_request_of_a_connection() -> None:
+    request = GET + b"Cookie: a=b\r\n" * (MAX_HEADERS - 1) + b"\r\n"
+    async with served(Echo()) as server:
+        client = await server.client()
+        for _ in range(3):
+            await client.send(request)
+            assert await client.response() == (200, b"0")
+
+
+async def test_application_receives_no_header_that_nothing_reads() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+        await answer(send, b"")
+
+    async with served(app) as server:
+        client = await server.client(GET + b"COOKIE: a=b\r\nRange: bytes=x\r\nif-range: x\r\nX: y\r\n\r\n")
+        assert await client.response() == (200, b"")
+    assert [name for name, _ in seen] == [b"host", b"x"]
 
 
 async def test_trailer_is_no_header_of_the_request() -> None:
@@ -279,6 +334,8 @@ SHAPES = {
     "folded header": GET + b"X: a\r\n b\r\n\r\n",
     "space before colon": POST + b"Content-Length : 1\r\n\r\nx",
     "length is no number": POST + b"Content-Length: x\r\n\r\n",
+    "length of 20 digits": POST + b"Content-Length: 00000000000000000002\r\n\r\n{}",
+    "length of 5,001 digits": POST + b"Content-Length: " + b"0" * 5000 + b"2\r\n\r\n{}",
     "signed length": POST + b"Content-Length: +1\r\n\r\nx",
     "list of lengths": POST + b"Content-Length: 1, 1\r\n\r\nx",
     "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx",
@@ -307,6 +364,12 @@ async def test_malformed_http_is_refused_once_with_400_and_closed(sent: bytes) -
         client = await server.client(sent)
         assert await client.refusal() == (400, None)
         assert echo.answered == 0
+
+
+async def test_length_may_have_19_digits() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(POST + b"Content-Length: 0000000000000000002 \r\n\r\n{}")
+        assert await client.response() == (200, b"2")
 
 
 async def test_malformed_http_during_a_response_aborts_the_connection() -> None:
@@ -350,6 +413,44 @@ async def test_client_that_shuts_down_its_sending_side_counts_as_gone() -> None:
         await client.receive()
         client.half_close()
         await until(lambda: server.connections == 0)
+
+
+@pytest.mark.parametrize("method", sorted(WITHOUT_BODY))
+async def test_body_that_no_route_reads_does_not_hide_that_the_client_leaves(method: str) -> None:
+    head = f"{method} / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200001\r\n\r\n".encode()
+    async with served(endless) as server:
+        client = await server.client(head + b"x" * 200_000)
+        await client.receive()
+        await asyncio.sleep(0.1)
+        assert (server.connections, server.limits.inflight.total) == (1, 0)
+        client.close()
+        await until(lambda: server.connections == 0)
+
+
+async def test_body_that_no_route_reads_is_discarded_and_its_connection_serves_on() -> None:
+    seen: list[str] = []
+
+    async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while (message := await receive())["more_body"]:
+            seen.append("more")
+        assert message["body"] == b""
+        await answer(send, b"ok")
+
+    async with served(app) as server:
+        client = await server.client(GET + b"Content-Length: 200000\r\n\r\n" + b"x" * 200_000)
+        assert await client.response() == (200, b"ok")
+        await client.send(POST + b"Content-Length: 0\r\n\r\n")
+        assert await client.response() == (200, b"ok")
+    assert seen == []
+
+
+async def test_body_that_no_route_reads_may_have_8_mib_and_is_refused_with_413_beyond() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"Transfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(9):
+                await client.send(b"100000\r\n" + b"x" * MIB + b"\r\n")
+        assert await client.refusal() == (413, "request_too_large")
 
 
 # ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -407,9 +508,6 @@ async def test_body_that_goes_on_is_received_however_long_it_takes() -> None:
 
 @pytest.mark.usefixtures("soon")
 async def test_body_that_was_answered_early_must_end_within_the_linger_time() -> None:
-    async def refuse(scope: dict[str, Any], receive: Any, send: Any) -> None:
-        await answer(send, b"no")
-
     async with served(refuse) as server:
         complete = await server.client(POST + b"Content-Length: 3\r\n\r\nx")
         assert await complete.response() == (200, b"no")
@@ -466,6 +564,42 @@ async def test_connection_beyond_the_limit_closes_the_one_that_is_idle_for_longe
         assert await second.receive()
 
 
+async def test_connection_beyond_the_limit_closes_one_that_has_its_answer_before_an_idle_one() -> None:
+    async with served(refuse, max_connections=3) as server:
+        idle = await server.client()
+        await until(lambda: server.connections == 1)
+        answered = await server.client(POST + b"Content-Length: 100\r\n\r\n")
+        assert await answered.response() == (200, b"no")
+        refused = await server.client(b"\r\n\r\nGET\r\n\r\n")
+        assert (await refused.response())[0] == 400
+        for former, rest in ((answered, b""), (refused, b"")):
+            honest = await server.client(GET + b"Connection: close\r\n\r\n")
+            assert await former.receive_all() == rest
+            assert (await honest.receive_all()).endswith(b"no")
+        await idle.send(GET + b"\r\n")
+        assert await idle.response() == (200, b"no")
+
+
+@pytest.mark.parametrize("length", [200_000, 100_000], ids=["lingering", "idle"])
+async def test_connection_that_has_its_answer_keeps_nothing_of_a_body_that_was_not_read(length: int) -> None:
+    async with served(refuse) as server:
+        client = await server.client(POST + b"Content-Length: %d\r\n\r\n" % length + b"x" * 100_000)
+        assert await client.response() == (200, b"no")
+        (connection,) = server.limits.lingering or server.limits.idle
+        assert connection.cycle.body == b""
+        assert server.limits.inflight.total == 0
+
+
+async def test_connection_whose_body_ends_after_its_answer_is_idle() -> None:
+    async with served(refuse) as server:
+        client = await server.client(POST + b"Content-Length: 3\r\n\r\nx")
+        assert await client.response() == (200, b"no")
+        assert server.limits.lingering
+        await client.send(b"yz")
+        await until(lambda: not server.limits.lingering)
+        assert server.limits.idle
+
+
 async def test_connection_beyond_the_limit_is_closed_without_a_response_while_none_is_idle() -> None:
     async with served(endless, max_connections=1) as server:
         reader = await server.client(GET + b"\r\n")
@@ -486,12 +620,50 @@ async def test_requests_beyond_the_budget_are_refused_with_503() -> None:
         assert server.limits.inflight.total == 0
 
 
-async def test_request_that_takes_long_is_cut_where_another_needs_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflight, "UNDISTURBED_S", 0.0)
-    async with served(Echo(), inflight=Inflight(300_000)) as server:
+async def test_body_that_was_refused_takes_no_room() -> None:
+    body = b"186a0\r\n" + b"x" * 100_000 + b"\r\nzz\r\n"
+    async with served(Echo()) as server:
+        client = await server.client(POST + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        assert (await client.response())[0] == 400
+        assert (server.connections, server.limits.inflight.total) == (1, 0)
+
+
+async def test_request_that_takes_long_is_cut_where_another_needs_its_room() -> None:
+    async with served(Echo(), inflight=Inflight(300_000, undisturbed_s=0.0)) as server:
         begin = POST + b"Content-Length: 200000\r\n\r\n"
         first = await server.client(begin + b"x" * 190_000)
         await until(lambda: server.limits.inflight.total > 180_000)
         second = await server.client(begin + b"x" * 200_000)
         assert await second.response() == (200, b"200000")
         assert await first.refusal() == (503, "unavailable")
+
+
+async def test_incomplete_heads_take_no_room_from_bodies() -> None:
+    large = GET + b"X: " + b"a" * 60_000
+    async with served(Echo(), inflight=Inflight(300_000)) as server:
+        heads = [await server.client(large) for _ in range(6)]
+        for cut in heads[:5]:
+            assert await cut.refusal() == (503, "unavailable")
+        body = await server.client(POST + b"Content-Length: 290000\r\n\r\n" + b"x" * 290_000)
+        assert await body.response() == (200, b"290000")
+        await heads[5].send(b"\r\n\r\n")
+        assert await heads[5].response() == (200, b"0")
+        assert server.limits.heads.total == 0
+
+
+async def test_small_head_is_not_cut_for_large_ones() -> None:
+    async with served(Echo(), inflight=Inflight(300_000)) as server:
+        small = await server.client(GET)
+        for _ in range(4):
+            await server.client(GET + b"X: " + b"a" * 60_000)
+        await until(lambda: len(server.limits.lingering) == 3)
+        await small.send(b"\r\n")
+        assert await small.response() == (200, b"0")
+
+
+async def test_refused_connection_keeps_nothing_of_its_request() -> None:
+    async with served(Echo()) as server:
+        client = await server.client(GET + b"X: y\r\nY: " + b"a" * HEAD_BYTES)
+        await client.receive()
+        (connection,) = server.limits.lingering
+        assert [vars(connection)[name] for name in ("parser", "headers", "scope")] == [None, None, None]

@@ -41,9 +41,8 @@ def test_oldest_transfer_is_cut_for_another_once_it_has_had_its_time(monkeypatch
     assert (budget.total, cuts) == (7, ["a"])
 
 
-def test_transfer_is_never_cut_for_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inflight, "UNDISTURBED_S", 0.0)
-    budget, cuts = Inflight(10), Cuts()
+def test_transfer_is_never_cut_for_itself() -> None:
+    budget, cuts = Inflight(10, undisturbed_s=0.0), Cuts()
     assert budget.hold("a", 8, cuts.of("a"))
     assert not budget.hold("a", 12, cuts.of("a"))
     assert (budget.total, cuts) == (8, [])
