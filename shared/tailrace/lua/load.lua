@@ -6,7 +6,9 @@
 --          no key), life of the claim (s)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
 --          the request would be within the rate (0: it is, and was counted), the earlier claim (nil: there was none)
+--          | FULL
 --
+-- FULL: the server has no room for a claim, so that a repeat of the request would not be recognized.
 -- The rate is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst` ahead. A request
 -- that is refused is not counted, and makes no claim: otherwise refused requests would fill the server, at 256 bytes each
 -- for hours. An earlier claim is read all the same: a repeat is served. Up to 500 generations that are no longer kept leave
@@ -41,6 +43,11 @@ if cost > 0 then
 end
 
 local earlier = value ~= '' and redis.call('GET', claim)
-if value ~= '' and not earlier and wait == 0 then redis.call('SET', claim, value, 'EX', life) end
+if value ~= '' and not earlier and wait == 0 then
+  local memory = redis.call('INFO', 'memory')
+  local used, limit = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, '\nmaxmemory:(%d+)') or 0)
+  if limit > 0 and tonumber(used) >= limit then return {'FULL'} end
+  redis.call('SET', claim, value, 'EX', life)
+end
 local bytes = tonumber(redis.call('HGET', stored, '') or 0)
 return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait, earlier}

@@ -12,6 +12,7 @@ enqueues what waits; the lists of the owners are incomplete until what they lack
 from typing import NamedTuple
 
 from tailrace import keys, scripts
+from tailrace.errors import RedisFull
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
 from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
@@ -61,6 +62,9 @@ class Queue:
         """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
 
         A request beyond the rate makes no claim; an earlier one is read in any case.
+
+        Raises:
+            RedisFull: there is no room for the claim.
         """
         names = [
             keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
@@ -68,7 +72,10 @@ class Queue:
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S)
-        _, depth, own, stored, wait, earlier = await self.server.execute(*command)
+        outcome, *load = await self.server.execute(*command)
+        if outcome == b"FULL":
+            raise RedisFull
+        depth, own, stored, wait, earlier = load
         return Load(int(depth), int(own), earlier, Usage(int(stored), int(wait)))
 
     async def submit(self, record: GenerationRecord, created: int, job_id: str, request_bytes: int = 0) -> Submission:

@@ -73,6 +73,18 @@ async def test_load_claims_an_idempotency_key(queue: Queue) -> None:
     assert second.held_by((await queue.load("anna", "key", second, 60)).claimed) == "gen 0"
 
 
+async def test_load_of_a_full_server_reads_a_claim_and_makes_none(
+    queue: Queue, full: Callable[[], Awaitable[None]]
+) -> None:
+    claim = Claim.of("gen 0", b"{}")
+    await queue.load("anna", "first", claim, 60)
+    await full()
+    assert claim.held_by((await queue.load("anna", "first", Claim.of("gen 1", b"{}"), 60)).claimed) == "gen 0"
+    with pytest.raises(RedisFull):
+        await queue.load("anna", "second", claim, 60)
+    assert (await queue.load("anna")).claimed is None
+
+
 async def test_load_beyond_the_rate_reads_a_claim_and_makes_none(redis: Redis, queue: Queue) -> None:
     charge = Charge(cost_ms=60_000.0)
     first, second = Claim.of("gen 0", b"{}"), Claim.of("gen 1", b"{}")
