@@ -7,7 +7,7 @@ they finish.
 
 import time
 
-from tailrace.errors import ConcurrencyLimited, ModelNotFound, RateLimited, StorageLimited, Unavailable
+from tailrace.errors import ConcurrencyLimited, RateLimited, StorageLimited, Unavailable
 from tailrace.log import Log
 from tailrace.queue import Charge, Load, Queue
 from tailrace.settings import Settings
@@ -25,20 +25,12 @@ class Admission:
 
     def __init__(self, settings: Settings, log: Log, queue: Queue) -> None:
         self._settings = settings
-        self._models = AllowedModels(settings.models, settings.models_per_caller)
+        self.models = AllowedModels(settings.models, settings.models_per_caller)
         self._rates = RateLimits(settings)
         self._log = log
         self._queue = queue
         self._memory_percent = 0.0
         self._checked_at = float("-inf")
-
-    def check_model(self, owner: str, model: str) -> None:
-        """
-        Raises:
-            ModelNotFound: the owner may not use this model.
-        """
-        if not self._models.may_use(owner, model):
-            raise ModelNotFound(f"The model `{model}` does not exist, or you do not have access to it.", param="model")
 
     def charge(self, body_bytes: int) -> Charge:
         """What the creation costs of the owner's rate over all frontends."""

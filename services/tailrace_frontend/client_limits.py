@@ -1,9 +1,13 @@
-"""What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head."""
+"""What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head,
+and the response to a request that is refused before the application is asked."""
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tailrace import jsoncodec
+from tailrace.errors import TailraceError
+from tailrace.ids import new_request_id
 from tailrace_frontend.inflight import Inflight
 
 MAX_HEADERS = 256
@@ -74,3 +78,12 @@ def check_head(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]])
         raise ValueError("not one Host")
     if upgrades and (b"content-length" in names or b"transfer-encoding" in names):
         raise ValueError("a body beside an upgrade")
+
+
+def refusal_bytes(error: TailraceError) -> bytes:
+    """The whole of an error's response, after which the connection closes."""
+    body = jsoncodec.dumps(error.as_json())
+    own = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
+    headers = own | {"x-request-id": new_request_id()} | error.headers()
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body])

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tailrace.errors import Misconfigured
+from tailrace.errors import Misconfigured, ModelNotFound
 
 
 class AllowedModels:
@@ -22,6 +22,20 @@ class AllowedModels:
                     f"TAILRACE_MODELS_PER_CALLER: entry {position} is not `caller=model model`, or its caller has one"
                 )
             self._per_caller[caller] = names.split()
+
+    def names_for(self, caller: str) -> list[str]:
+        """The models that the lists name whole and the caller may use. Others may be allowed by a prefix, or because
+        the lists are empty."""
+        listed = [*self._models, *self._per_caller.get(caller, ())]
+        return [each for each in dict.fromkeys(listed) if not each.endswith("*") and self.may_use(caller, each)]
+
+    def check(self, caller: str, model: str) -> None:
+        """
+        Raises:
+            ModelNotFound: the caller may not use this model.
+        """
+        if not self.may_use(caller, model):
+            raise ModelNotFound(f"The model `{model}` does not exist, or you do not have access to it.", param="model")
 
     def may_use(self, caller: str, model: str) -> bool:
         """Whether the model is in the list for all callers, and in the caller's own if there is one."""

@@ -5,6 +5,9 @@
     │   ├── InvalidBody              400  invalid_body
     │   ├── InvalidCursor            400  invalid_cursor
     │   ├── IdempotencyKeyReused     400  idempotency_key_reused
+    │   ├── MissingParameter         400  missing_required_parameter
+    │   ├── InvalidValue             400  invalid_value
+    │   ├── UnsupportedParameter     400  unsupported_parameter
     │   ├── RequestTooLarge          413  request_too_large
     │   ├── MethodNotAllowed         405  method_not_allowed
     │   ├── RequestTimeout           408  request_timeout
@@ -13,7 +16,8 @@
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
     ├── NotFound                     404  not_found
-    │   └── ModelNotFound            404  model_not_found
+    │   ├── ModelNotFound            404  model_not_found
+    │   └── ObjectNotFound           404  invalid_request_error
     ├── Gone                         410  deleted | expired | lost
     ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
@@ -78,6 +82,24 @@ class IdempotencyKeyReused(InvalidRequest):
     """This Idempotency-Key was already used with a different request body."""
 
     code = "idempotency_key_reused"
+
+
+class MissingParameter(InvalidRequest):
+    """A required parameter is missing."""
+
+    code = "missing_required_parameter"
+
+
+class InvalidValue(InvalidRequest):
+    """A parameter has a value that is not allowed."""
+
+    code = "invalid_value"
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A parameter cannot be carried to the upstream."""
+
+    code = "unsupported_parameter"
 
 
 class RequestTooLarge(InvalidRequest):
@@ -155,6 +177,12 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class ObjectNotFound(NotFound):
+    """There is no object with this id."""
+
+    code = None
+
+
 class Gone(TailraceError):
     """This generation is no longer stored.
 
@@ -169,6 +197,10 @@ class Gone(TailraceError):
         self.code = reason
 
 
+LONGEST_RETRY_S = 60
+"""openai-node ignores a longer `Retry-After` and repeats at once; openai-python gives up above 120 s."""
+
+
 class RetryableError(TailraceError):
     """A temporary failure: the same request may succeed later."""
 
@@ -177,7 +209,7 @@ class RetryableError(TailraceError):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(self.retry_after)}
+        return {"Retry-After": str(min(self.retry_after, LONGEST_RETRY_S))}
 
 
 class RateLimited(RetryableError):

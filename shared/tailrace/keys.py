@@ -20,7 +20,8 @@
                                                                                      retention
     tailrace:owner:<owner>:stored_until    zset    submit, worker   admission        the same ids, by expiry
     tailrace:owner:<owner>:rate            string  Queue.load       Queue.load       until its requests are paid for
-    tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention
+    tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention; for a
+                                                                                     body alone, deadline + 180 s
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 

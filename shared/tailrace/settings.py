@@ -134,7 +134,12 @@ class Settings(BaseSettings):
     client_write_timeout_s: float = Field(
         30.0, gt=0, description="Seconds that a client's socket may stay full before the connection is aborted."
     )
-    keepalive_s: float = Field(15.0, gt=0, description="Seconds between keep-alive comments on a quiet stream.")
+    keepalive_s: float = Field(
+        15.0,
+        gt=0,
+        description="Seconds between keep-alive comments on a quiet stream; also how long OpenAI's routes wait for "
+        "output before they send a status.",
+    )
     upstream_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to connect to the upstream.")
     upstream_first_token_timeout_s: float = Field(
         120.0, gt=0, description="Seconds until the upstream's first content."

@@ -30,8 +30,8 @@ CONTROL: dict[str, dict[str, Frame]] = {
         "keep-alive": b"\n",
     },
     "text": {"restart": None, "gone": None, "retry": None, "keep-alive": b""},
-    "openai-chat": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
-    "openai-responses": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
+    "openai-chat": {"restart": None, "gone": None, "retry": None, "keep-alive": b": ping\n\n"},
+    "openai-responses": {"restart": None, "gone": None, "retry": None, "keep-alive": b": ping\n\n"},
 }
 """Frames that are not in the log; None where the format aborts the connection."""
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from support.chat_chunks import Json
 
-KNOWN_OF_A_CHUNK = {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"}
+KNOWN_OF_A_CHUNK = {
+    "id", "object", "created", "model", "choices", "usage", "error", "obfuscation", "sequence_number",
+}  # fmt: skip
 KNOWN_OF_A_CHOICE = {"index", "delta", "finish_reason", "logprobs", "usage"}
 KNOWN_OF_A_DELTA = {
     "role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "annotations", "obfuscation",

@@ -106,7 +106,7 @@ def content_of(wire: WireFormat, record: GenerationRecord, entries: list[Entry])
 
 
 def _place_and_text(value: Any) -> tuple[Any, str]:
-    """A frame without its text and id, and the text."""
+    """A frame without its text and its place in the log, and the text."""
     texts: list[str] = []
 
     def without_text(value: Any) -> Any:
@@ -115,9 +115,12 @@ def _place_and_text(value: Any) -> tuple[Any, str]:
         if not isinstance(value, dict):
             return value
         texts.extend(str(value[key]) for key in TEXT_FIELDS & value.keys())
-        return {key: key if key in TEXT_FIELDS else without_text(each) for key, each in value.items() if key != "id"}
+        kept = {key: each for key, each in value.items() if key not in PLACES}
+        return {key: key if key in TEXT_FIELDS else without_text(each) for key, each in kept.items()}
 
     return jsoncodec.dumps(without_text(value)), "".join(texts)
 
+
+PLACES = {"id", "sequence_number"}
 
 TEXT_FIELDS = {"text", "content", "refusal", "reasoning_content", "reasoning", "arguments"}

@@ -41,7 +41,12 @@ class JSONBytesResponse(Response):
 
     async def _send_slices(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        left = memoryview(self.body)
-        while left:
-            piece, left = left[:SLICE_BYTES], left[SLICE_BYTES:]
-            await send({"type": "http.response.body", "body": bytes(piece), "more_body": bool(left)})
+        await send_slices(self.body, send)
+
+
+async def send_slices(body: bytes | memoryview, send: Send) -> None:
+    """Send the rest of a response in slices, and its end."""
+    left = memoryview(body)
+    while left:
+        piece, left = left[:SLICE_BYTES], left[SLICE_BYTES:]
+        await send({"type": "http.response.body", "body": bytes(piece), "more_body": bool(left)})

@@ -12,14 +12,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailrace.errors import InvalidRequest, NotFound
+from tailrace.errors import NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
-from tailrace_frontend.http.bodies import parse_body, read_body
+from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body, received
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import wants_events
@@ -41,18 +40,12 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
-    caller = await services.identify(request.headers)
-    async with services.rate_limits.turn(caller.owner):
-        body = await read_body(request, services.settings.max_body_bytes)
-        async with services.turn(len(body)):
-            response = await _create(request, services, caller, body)
-    if client := _client(request):
-        client.inflight.release(client)  # the request; the response may be a stream
-    return response
+    async with received(services, request) as (caller, body):
+        return await _create(request, services, caller, body)
 
 
 async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
-    key = _idempotency_key(request.headers.get("idempotency-key"))
+    key = idempotency_key(request.headers)
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
@@ -67,18 +60,6 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
         return JSONBytesResponse(_whole(services, caller, await services.generations.snapshot(state)), 202, location)
     snapshot = Snapshot(state, chat, [], None, *submission)
     return JSONBytesResponse(_whole(services, caller, snapshot), 202, location)
-
-
-def _idempotency_key(key: str | None) -> str | None:
-    if key is not None and not 0 < len(key) <= 255:
-        raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
-    return key
-
-
-def _client(request: Request) -> ClientConnection | None:
-    """None where the application runs without a server."""
-    client: ClientConnection | None = request.scope.get(SCOPE)
-    return client
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)
@@ -122,7 +103,7 @@ async def get(
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
     snapshot = await services.generations.get(
-        _checked(generation_id), caller.owner, wait, _client(request), whole=output
+        _checked(generation_id), caller.owner, wait, client_of(request), whole=output
     )
     return JSONBytesResponse(_whole(services, caller, snapshot))
 

@@ -18,7 +18,7 @@ from tailrace import jsoncodec
 from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
-from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace.wire import WIRE_FORMATS, Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
@@ -127,11 +127,32 @@ async def _connect(
     Raises:
         RateLimited: as `Hub.join`.
     """
+    encode = await bind_encoder(services, wire, state)
+    return connect(services, wire, encode, state, cursor, caller, extra, scope, send)
+
+
+async def bind_encoder(services: Services, wire: WireFormat, state: GenerationState) -> Encode:
+    """The format's encoder of one generation's entries.
+
+    Raises:
+        NotFound, Gone: the generation disappeared meanwhile.
+    """
     request = await services.log.request(state.record.id) if wire.needs_request else None
+    return wire.bind(state.record, request)
+
+
+def connect(
+    services: Services, wire: WireFormat, encode: Encode, state: GenerationState, cursor: EntryId | None,
+    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send,
+) -> StreamConnection:  # fmt: skip
+    """An admitted connection that sends a log; in one step, so that a place that was left for it is not lost.
+
+    Raises:
+        RateLimited: as `Hub.join`.
+    """
     stream = StreamConnection(
-        services.hub, wire, wire.bind(state.record, request), state, cursor,
-        headers=stream_headers(wire, extra), client=scope[SCOPE], send=send, caller=caller,
-        may_read=services.callers.may_read,
+        services.hub, wire, encode, state, cursor, headers=stream_headers(wire, extra), client=scope[SCOPE], send=send,
+        caller=caller, may_read=services.callers.may_read,
     )  # fmt: skip
     services.metrics.streams.inc()
     return stream

@@ -74,10 +74,15 @@ class GenerationIndex:
         self._lease_ms = lease_ms
         self._longest_life_ms = 1000 * longest_life_s
 
-    def claim_command(self, owner: str, key: str, claim: Claim, life_s: int) -> Command:
-        """Claim an Idempotency-Key, unless it is claimed already; the reply is the earlier claim, if any."""
+    def claim_command(self, owner: str, key: str, claim: Claim, life_s: int, *, replaces: bool = False) -> Command:
+        """Claim an Idempotency-Key, unless it is claimed already; the reply is the earlier claim, if any.
+
+        `replaces`: claim it in any case.
+        """
+        unless_claimed = () if replaces else ("NX",)
         return (
-            "SET", keys.idempotency(owner, key), msgspec.json.encode(claim), "NX", "GET", "EX", life_s + CLAIM_GRACE_S,
+            "SET", keys.idempotency(owner, key), msgspec.json.encode(claim), *unless_claimed, "GET", "EX",
+            life_s + CLAIM_GRACE_S,
         )  # fmt: skip
 
     async def register(self, record: GenerationRecord) -> None:

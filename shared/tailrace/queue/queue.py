@@ -57,15 +57,26 @@ class Queue:
         return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s)
 
     async def load(
-        self, owner: str, key: str | None = None, claim: Claim | None = None, life_s: int = 0, charge: Charge = FREE
+        self,
+        owner: str,
+        key: str | None = None,
+        claim: Claim | None = None,
+        life_s: int = 0,
+        charge: Charge = FREE,
+        *,
+        replaces: bool = False,
     ) -> Load:
-        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip."""
+        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
+
+        `replaces`: as for `GenerationIndex.claim_command`. The claim that is replaced is no part of the load.
+        """
         names = [keys.QUEUE, keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner), keys.rate(owner)]
         commands: list[Command] = [scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms)]
         if key is not None and claim is not None:
-            commands.append(self.index.claim_command(owner, key, claim, life_s))
+            commands.append(self.index.claim_command(owner, key, claim, life_s, replaces=replaces))
         (_, depth, own, stored, wait), *claimed = checked(await self.server.execute_many(commands))
-        return Load(int(depth), int(own), claimed[0] if claimed else None, Usage(int(stored), int(wait)))
+        earlier = claimed[0] if claimed and not replaces else None
+        return Load(int(depth), int(own), earlier, Usage(int(stored), int(wait)))
 
     async def submit(self, record: GenerationRecord, created: int, job_id: str, request_bytes: int = 0) -> Submission:
         """Register a created generation and enqueue its job, both or neither. Repeating it changes nothing.

@@ -88,6 +88,10 @@ WIRE_FORMATS: dict[str, WireFormat] = {
         encode_gone=native.encode_gone_line,
     ),
     "text": WireFormat("text/plain", _of_record(text.encode), ends_at=(Done, Restarted), keep_alive=b""),
-    "openai-chat": WireFormat(sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted)),
-    "openai-responses": WireFormat(sse.MEDIA_TYPE, _of_context, needs_request=True, coalesces=False),
+    "openai-chat": WireFormat(
+        sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted), keep_alive=sse.PING
+    ),
+    "openai-responses": WireFormat(
+        sse.MEDIA_TYPE, _of_context, needs_request=True, coalesces=False, keep_alive=sse.PING
+    ),
 }

@@ -52,6 +52,14 @@ async def test_key_of_another_owner_is_another_key(queue: Queue) -> None:
     assert await claimed(queue, "anna", "other", b"[]", "gen 2") == "gen 2"
 
 
+async def test_key_that_is_claimed_anew_stands_for_the_new_generation(queue: Queue) -> None:
+    assert await claimed(queue, "anna", "key", b"{}", "gen 0") == "gen 0"
+    for n in (1, 2):
+        load = await queue.load("anna", "key", Claim.of(f"gen {n}", b"{}"), 60, replaces=True)
+        assert load.claimed is None
+    assert await claimed(queue, "anna", "key", b"{}", "gen 3") == "gen 2"
+
+
 async def test_claim_expires_and_holds_no_body(redis: Redis, queue: Queue) -> None:
     await claimed(queue, "anna", "key", b'{"secret":"hunter2"}', "gen 0")
     (name,) = await redis.keys()

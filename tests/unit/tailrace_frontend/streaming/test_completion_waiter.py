@@ -87,7 +87,7 @@ async def test_waiter_returns_the_state_of_a_generation_that_ended_before_it_fol
     harness: HubHarness,
 ) -> None:
     before = await harness.log.state(RECORD.id)
-    harness.hub.subscribe(CompletionWaiter("another"), RECORD)
+    harness.hub.subscribe(CompletionWaiter(harness.hub, before), RECORD)
     await harness.append(RECORD, ENTRIES[3:])
     async with asyncio.timeout(1):
         assert (await wait_for_completion(harness.hub, before, 60)).status == "completed"
