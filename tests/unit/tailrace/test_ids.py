@@ -42,8 +42,8 @@ def test_id_has_a_form_for_each_api(prefix: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "chatcmpl-", "gen_" + "a" * 26, "resp_" + "a" * 26, "a" * 26, "chatcmpl-" + "a" * 25, "chatcmpl-" + "A" * 26,
-        "chatcmpl-gen_" + "a" * 26, "chatcmpl-" + "a" * 26 + "/", "Chatcmpl-" + "a" * 26,
+        "", "chatcmpl-", "gen_" + "a" * 26, "resp_" + "a" * 26, "a" * 26, "chatcmpl-" + "a" * 25,
+        "chatcmpl-" + "A" * 26, "chatcmpl-gen_" + "a" * 26, "chatcmpl-" + "a" * 26 + "/", "Chatcmpl-" + "a" * 26,
     ],
 )  # fmt: skip
 def test_id_of_another_form_names_no_generation(text: str) -> None:
