@@ -1,7 +1,7 @@
 """Answers that wait for their generation: its stream, or the whole of it as one JSON body.
 
-The status is sent late: once there is output, or the end, or after a keep-alive interval. A generation that fails
-before is answered with a true HTTP error, which SDKs understand. From then on
+The status of a foreground request is sent late: once there is output, or the end, or after a keep-alive interval. A
+generation that fails before is answered with a true HTTP error, which SDKs understand. From then on
 
     a stream    has comments while nothing is sent, and ends with an error of its format, or is aborted
     a body      begins with a space for each keep-alive interval, which JSON allows, and is an `error` object if the
@@ -48,7 +48,7 @@ class WaitingAnswer(Response):
     """The answer of one generation to one caller. `may_repeat`: as for `errors.refusal_of`."""
 
     def __init__(
-        self, services: Services, caller: ApiKey, state: GenerationState, media_type: str, *, may_repeat: bool
+        self, services: Services, caller: ApiKey, state: GenerationState, media_type: str | None, *, may_repeat: bool
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -79,7 +79,8 @@ class WaitingAnswer(Response):
 
 
 class StreamedAnswer(WaitingAnswer):
-    """The log in a format. `after`: the position from which it is sent; its status is sent at once."""
+    """The log in a format. `after`: the position from which it is sent. Its status is sent at once then, and where the
+    generation is not foreground."""
 
     def __init__(
         self, services: Services, caller: ApiKey, state: GenerationState, wire: WireFormat,
@@ -108,7 +109,9 @@ class StreamedAnswer(WaitingAnswer):
         """
         state = self._state
         encode = await bind_encoder(self._services, self._wire, state)
-        if self._after is not None or state.is_final:
+        if self._after is not None or not state.record.foreground:
+            return self._connect(encode, state, scope, send)
+        if state.is_final:
             await self._check_output(state)
             return self._connect(encode, state, scope, send)
         with self._waiter(scope[SCOPE]) as waiter:

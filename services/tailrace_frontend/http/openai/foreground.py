@@ -104,8 +104,9 @@ async def resume(
     """The stream of a generation after a sequence number. One that has it all gets the end of the stream alone, if the
     answer is whole; otherwise the last entry again, which has the error."""
     record, log = state.record, services.log
-    after = await log.id_at(record.id, min(starting_after, state.seq), state.epoch)
-    if state.is_final and after == state.position:
+    has_all = starting_after >= state.seq
+    after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
+    if has_all and state.is_final:
         done = await log.done(record.id)
         if done is not None and failure_of(done.status, done.error) is None:
             headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}

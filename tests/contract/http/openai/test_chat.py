@@ -223,8 +223,9 @@ async def test_answer_under_way_is_awaited_by_a_client_that_reads_again(product:
 
 
 async def test_failed_answer_is_an_error_that_no_sdk_repeats(product: Product) -> None:
-    generation_id = await product.api.create()
-    await fail(product, generation_id, LIMITED)
+    async with asking(product) as (request, generation_id):
+        await fail(product, generation_id, LIMITED)
+        await request
     path = f"{PATH}/chatcmpl-{generation_id.removeprefix('gen_')}"
     for query in ("", "?stream=true"):
         response = await product.api.request("GET", path + query)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from support.frontend_harness import FrontendHarness
@@ -22,7 +23,7 @@ from tailrace_frontend.http.openai import errors
 from tailrace_frontend.http.openai.answers import StreamedAnswer, WholeAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed
 
-RECORD = record(owner="open")
+RECORD = record(owner="open", foreground=True)
 ENTRIES = LOGS["text"](RECORD)
 CHAT, RESPONSES = WIRE_FORMATS["openai-chat"], WIRE_FORMATS["openai-responses"]
 OBJECT = b'{"object":"x"}'
@@ -151,6 +152,17 @@ async def test_stream_from_a_position_sends_its_status_at_once_and_the_rest(slow
     await slow.append(RECORD, ENTRIES[3:])
     client = await answer.end()
     assert client.body == b"".join(CHAT.bind(RECORD, None)(entry) or b"" for entry in ENTRIES[3:])
+
+
+async def test_stream_of_a_generation_in_the_background_sends_its_status_at_once(slow: FrontendHarness) -> None:
+    await slow.create(RECORD, ENTRIES[:1])
+    in_background = msgspec.structs.replace(RECORD, foreground=False)
+    state = msgspec.structs.replace(await slow.log.state(RECORD.id), record=in_background)
+    answer = Answer(slow, StreamedAnswer(slow.services, OPEN_KEY, state, RESPONSES, may_repeat=True))
+    await until(lambda: answer.client.writes)
+    assert answer.client.kinds[0] == "response.created"
+    await slow.append(RECORD, ENTRIES[1:])
+    await answer.end()
 
 
 async def test_stream_breaks_off_before_its_status_where_the_process_stops(slow: FrontendHarness) -> None:
