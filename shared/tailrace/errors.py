@@ -8,6 +8,7 @@
     │   ├── MissingParameter         400  missing_required_parameter
     │   ├── InvalidValue             400  invalid_value
     │   ├── UnsupportedParameter     400  unsupported_parameter
+    │   ├── PreviousResponseNotFound 400  previous_response_not_found
     │   ├── RequestTooLarge          413  request_too_large
     │   ├── MethodNotAllowed         405  method_not_allowed
     │   ├── RequestTimeout           408  request_timeout
@@ -35,6 +36,9 @@ one JSON shape of all errors (OpenAI's Error schema: all four keys, always).
 """
 
 from typing import Any, ClassVar
+
+MAX_ID = 100
+"""Characters of a client's id that an error repeats."""
 
 
 class TailraceError(Exception):
@@ -95,11 +99,33 @@ class InvalidValue(InvalidRequest):
 
     code = "invalid_value"
 
+    @classmethod
+    def at(cls, param: str, reason: str) -> "InvalidValue":
+        """The error for one part of the request."""
+        return cls(f"{param}: {reason}", param=param)
+
 
 class UnsupportedParameter(InvalidRequest):
     """A parameter cannot be carried to the upstream."""
 
     code = "unsupported_parameter"
+
+    @classmethod
+    def at(cls, param: str, reason: str = "a Chat Completions upstream has no place for it") -> "UnsupportedParameter":
+        """The error for one part of the request."""
+        return cls(f"{param}: {reason}", param=param)
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """There is no such previous response."""
+
+    code = "previous_response_not_found"
+
+    @classmethod
+    def of(cls, response_id: str) -> "PreviousResponseNotFound":
+        """The error in OpenAI's words."""
+        message = f"Previous response with id '{response_id[:MAX_ID]}' not found."
+        return cls(message, param="previous_response_id")
 
 
 class RequestTooLarge(InvalidRequest):
@@ -181,6 +207,11 @@ class ObjectNotFound(NotFound):
     """There is no object with this id."""
 
     code = None
+
+    @classmethod
+    def of(cls, kind: str, object_id: str, *, param: str | None = None) -> "ObjectNotFound":
+        """The error in OpenAI's words, the same for ids that never existed, are another owner's, or no longer kept."""
+        return cls(f"{kind} with id '{object_id[:MAX_ID]}' not found.", param=param)
 
 
 class Gone(TailraceError):
