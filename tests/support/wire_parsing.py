@@ -58,7 +58,7 @@ def chunks_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, 
 
 def events_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:
     """The Responses events; each has the same name in its SSE field and in its type."""
-    frames = b"".join(openai_responses.encode(Context(record, REQUEST), entry) for entry in entries)
+    frames = b"".join(openai_responses.encode(Context.of(record, REQUEST), entry) for entry in entries)
     events = list(_data(frames))
     names = [line.removeprefix("event: ") for line in frames.decode().split("\n") if line.startswith("event: ")]
     assert names == [event["type"] for event in events]

@@ -15,12 +15,9 @@ Rule 2: a translation never fails but by an `InvalidRequest`, whatever the JSON.
 """
 
 from collections.abc import Callable
-from typing import Literal
 
-from tailrace.events import Json
+from tailrace.events import Api, Json
 from tailrace.translation.responses import chat_request as _of_responses
-
-Api = Literal["chat", "responses"]
 
 
 def chat_request(api: Api, request: Json) -> Json:

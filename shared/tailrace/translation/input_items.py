@@ -10,8 +10,7 @@ import re
 from typing import Any, NamedTuple
 
 from tailrace.errors import InvalidValue
-from tailrace.events import Json
-from tailrace.translation import Api
+from tailrace.events import Api, Json
 from tailrace.translation.chat_messages import items_of
 from tailrace.translation.responses_input import items_in, type_of
 

@@ -67,9 +67,12 @@ def _of_record(encode: Callable[[GenerationRecord, Entry], Frame]) -> Bind:
     return lambda record, _: partial(encode, record)
 
 
-def _of_context(record: GenerationRecord, request: Json | None) -> Encode:
-    assert request is not None, "the format needs the request"
-    return partial(openai_responses.encode, Context(record, request))
+def _responses(*, obfuscates: bool) -> WireFormat:
+    def bind(record: GenerationRecord, request: Json | None) -> Encode:
+        assert request is not None, "the format needs the request"
+        return partial(openai_responses.encode, Context.of(record, request, obfuscates=obfuscates))
+
+    return WireFormat(sse.MEDIA_TYPE, bind, needs_request=True, coalesces=False, keep_alive=sse.PING)
 
 
 WIRE_FORMATS: dict[str, WireFormat] = {
@@ -91,7 +94,6 @@ WIRE_FORMATS: dict[str, WireFormat] = {
     "openai-chat": WireFormat(
         sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted), keep_alive=sse.PING
     ),
-    "openai-responses": WireFormat(
-        sse.MEDIA_TYPE, _of_context, needs_request=True, coalesces=False, keep_alive=sse.PING
-    ),
+    "openai-responses": _responses(obfuscates=False),
+    "openai-responses-obfuscated": _responses(obfuscates=True),
 }

@@ -1,7 +1,8 @@
 """The Chat Completions format: the upstream's chunks, under one id, model and time of Tailrace's.
 
     item_opened   role, for each choice that first appears; for a call its index, id and name
-    text …        one delta: `content`, `refusal`, the upstream's key for reasoning, `tool_calls[].function.arguments`
+    text …        one delta: `content`, `refusal`, the upstream's key for reasoning, `tool_calls[].function.arguments`,
+                  `tool_calls[].custom.input`
     done          finish reasons of all choices, usage (if requested and known), `data: [DONE]`;
                   where the answer is not whole, an error object and no `[DONE]`: both SDKs raise on it
 
@@ -72,16 +73,22 @@ def _delta_fields(event: Text | Reasoning | Refusal | ToolArguments, call: Json 
             return {event.key: event.text}
         case Refusal():
             return {"refusal": event.text}
-    function = {"function": {"arguments": event.text}} if event.text else {}
-    return {"tool_calls": [{"index": event.tool, **function, **(call or {})}]}
+    if not event.text:
+        arguments = {}
+    else:
+        arguments = {"custom": {"input": event.text}} if event.custom else {"function": {"arguments": event.text}}
+    return {"tool_calls": [{"index": event.tool, **arguments, **(call or {})}]}
 
 
 def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> Encoded:
     deltas: dict[int, Json] = {choice: {"role": "assistant"} for choice in event.choices}
     fields = extra.delta
     if event.type == "call":
-        function = {"name": event.name, "arguments": ""}
-        call = {"index": event.tool, "id": event.id, "type": "function", "function": function}
+        call: Json = {"index": event.tool, "id": event.id}
+        if event.custom:
+            call |= {"type": "custom", "custom": {"name": event.name, "input": ""}}
+        else:
+            call |= {"type": "function", "function": {"name": event.name, "arguments": ""}}
         fields = {"tool_calls": [call | extra.call]} | fields
     if fields or extra.choice or (extra.chunk_fields and not deltas):
         deltas[event.choice] = deltas.get(event.choice, {}) | fields

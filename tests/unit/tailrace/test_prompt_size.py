@@ -22,5 +22,20 @@ def test_prompt_bytes_counts_the_text_of_the_messages(messages: Any, size: int) 
     assert prompt_bytes({"messages": messages}) == size
 
 
+def test_prompt_bytes_counts_the_text_of_instructions_and_items() -> None:
+    items = [
+        {
+            "role": "user",
+            "content": [{"type": "input_text", "text": "abcd"}, {"type": "input_image", "image_url": "x"}],
+        },
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "ef"},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "g"}]},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hij"}]},
+    ]
+    assert prompt_bytes({"instructions": "Be.", "input": items}) == 3 + 4 + 2 + 1 + 3
+    assert prompt_bytes({"input": "Hello?"}) == 6
+
+
 def test_prompt_bytes_of_a_request_without_messages_is_zero() -> None:
     assert prompt_bytes({}) == 0
