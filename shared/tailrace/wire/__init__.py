@@ -16,6 +16,7 @@ every question that a reader has about the format, so no reader branches on it:
     encode_restart    "discard everything; the log follows from its beginning"
     encode_gone       "the log no longer exists", as the last frame
     encode_retry      "reconnect after so many ms", as the last frame
+    after_number      an entry's frames behind a sequence number, where a client can resume inside an entry
 
 Frames may be None: the format cannot express the fact, and the connection is aborted instead. A client then sees a
 broken connection, and never a partial answer that looks complete.
@@ -37,6 +38,11 @@ Encode = Callable[[Entry], Frame]
 
 Bind = Callable[[GenerationRecord, Json | None], Encode]
 """Makes an encoder. The request is None unless the format has `needs_request`."""
+
+
+def _whole(frames: bytes, _: Entry, __: int) -> bytes:
+    """The format's clients resume behind entries only."""
+    return frames
 
 
 def _cannot(*_: object) -> None:
@@ -61,6 +67,7 @@ class WireFormat:
     encode_restart: Callable[[], Frame] = _cannot
     encode_gone: Callable[[str], Frame] = _cannot
     encode_retry: Callable[[str, int], Frame] = _cannot
+    after_number: Callable[[bytes, Entry, int], bytes] = _whole
 
 
 def _of_record(encode: Callable[[GenerationRecord, Entry], Frame]) -> Bind:
@@ -72,7 +79,14 @@ def _responses(*, obfuscates: bool) -> WireFormat:
         assert request is not None, "the format needs the request"
         return partial(openai_responses.encode, Context.of(record, request, obfuscates=obfuscates))
 
-    return WireFormat(sse.MEDIA_TYPE, bind, needs_request=True, coalesces=False, keep_alive=sse.PING)
+    return WireFormat(
+        sse.MEDIA_TYPE,
+        bind,
+        needs_request=True,
+        coalesces=False,
+        keep_alive=sse.PING,
+        after_number=openai_responses.after_number,
+    )
 
 
 WIRE_FORMATS: dict[str, WireFormat] = {

@@ -84,6 +84,12 @@ def encode(context: Context, entry: Entry) -> bytes:
     return b"".join(frames) + (sse.END if isinstance(entry.event, Done) else b"")
 
 
+def after_number(frames: bytes, entry: Entry, number: int) -> bytes:
+    """An entry's frames behind this sequence number (rule 1). What follows the last of them stays: `[DONE]`."""
+    seen = number - (entry.id.seq - entry.seq_span)
+    return frames.split(b"\n\n", min(seen, entry.seq_span))[-1] if seen > 0 else frames
+
+
 def _frame(event: Json, number: int) -> bytes:
     event["sequence_number"] = number
     return sse.event_frame(event["type"], event)
