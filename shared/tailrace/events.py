@@ -310,6 +310,7 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses.
     `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
     beside the record, as its caller sent it, in the API that `api` names. `Log.request` loads it: it may be megabytes.
+    `store`: whether later requests may continue this one.
     """
 
     id: str
@@ -323,3 +324,4 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     logprobs: bool = False
     foreground: bool = False
     api: Api = "chat"
+    store: bool = True

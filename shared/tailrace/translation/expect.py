@@ -57,6 +57,11 @@ def refuse_others(value: Json, known: Collection[str], param: str) -> None:
             raise UnsupportedParameter.at(f"{param}.{name[:64]}")
 
 
+def others_in(value: Json, known: Collection[str]) -> Json:
+    """The fields that are not known and not null, as they are."""
+    return {name: each for name, each in value.items() if name not in known and each is not None}
+
+
 def present(value: Json, *names: str) -> Json:
     """Those of these fields that are there and not null."""
     return {name: value[name] for name in names if value.get(name) is not None}

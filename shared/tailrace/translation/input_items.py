@@ -55,6 +55,8 @@ def _whole(item: Json, suffix: str) -> Json:
     kind = type_of(item)
     known: Json = {"id": PREFIXES.get(kind, "item") + suffix, "type": kind, "status": "completed"}
     given = {name: each for name, each in item.items() if each is not None}
+    if not isinstance(given.get("id"), str):
+        given.pop("id", None)
     if kind == "reasoning":
         known["summary"] = []
     if kind == "message":

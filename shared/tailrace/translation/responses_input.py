@@ -12,7 +12,8 @@
 
 Rule 1: Chat Completions wants all calls that are answered together in one assistant message, directly before their
 outputs. What the assistant adds between a call and its output therefore joins the message of the call.
-Rule 2: reasoning is sent back within the turn that it belongs to, where models continue it between calls, and not from
+Rule 2: other fields of a call are the upstream's own, and go back to it where they were (a thought's signature).
+Rule 3: reasoning is sent back within the turn that it belongs to, where models continue it between calls, and not from
 earlier turns, as OpenAI does it by default; with `reasoning.context` "all_turns" from every turn.
 """
 
@@ -21,7 +22,7 @@ from typing import Any
 
 from tailrace.errors import InvalidValue, UnsupportedParameter
 from tailrace.events import Json
-from tailrace.translation.expect import expect_objects, expect_text, refuse_others
+from tailrace.translation.expect import expect_objects, expect_text, others_in, present, refuse_others
 from tailrace.translation.responses_content import ASSISTANT, TEXTS, USER, Content, as_parts, content_of
 
 MESSAGE_FIELDS = {"type", "id", "role", "content", "status"}
@@ -29,6 +30,8 @@ REASONING_FIELDS = {"type", "id", "summary", "content", "encrypted_content", "st
 CALL_FIELDS = {"type", "id", "call_id", "name", "arguments", "status"}
 CUSTOM_CALL_FIELDS = {"type", "id", "call_id", "name", "input", "status"}
 OUTPUT_FIELDS = {"type", "id", "call_id", "name", "output", "status"}
+OF_OPENAI = {"async", "caller", "created_by", "namespace"}
+"""Fields of a call that only OpenAI's own tools give a meaning."""
 
 
 def items_in(value: Any) -> list[Json]:
@@ -53,7 +56,7 @@ def type_of(item: Json) -> str:
 
 
 def messages_of(value: Any, *, all_turns: bool = False) -> list[Json]:
-    """The messages of an `input`. `all_turns`: rule 2.
+    """The messages of an `input`. `all_turns`: rule 3.
 
     Raises:
         UnsupportedParameter: an item, a part or a field has no place in a message.
@@ -103,14 +106,12 @@ class _Messages:
             self._open_assistant().setdefault("reasoning_content", []).append(text)
 
     def add_call(self, item: Json, param: str) -> None:
-        refuse_others(item, CALL_FIELDS, param)
         function = {name: expect_text(item.get(name), f"{param}.{name}") for name in ("name", "arguments")}
-        self._add_call({"id": _call_id(item, param), "type": "function", "function": function})
+        self._add_call(item, CALL_FIELDS, param, {"type": "function", "function": function})
 
     def add_custom_call(self, item: Json, param: str) -> None:
-        refuse_others(item, CUSTOM_CALL_FIELDS, param)
         custom = {name: expect_text(item.get(name), f"{param}.{name}") for name in ("name", "input")}
-        self._add_call({"id": _call_id(item, param), "type": "custom", "custom": custom})
+        self._add_call(item, CUSTOM_CALL_FIELDS, param, {"type": "custom", "custom": custom})
 
     def add_output(self, item: Json, param: str) -> None:
         refuse_others(item, OUTPUT_FIELDS, param)
@@ -125,8 +126,10 @@ class _Messages:
             content = parts
         message["content"] = content
 
-    def _add_call(self, call: Json) -> None:
+    def _add_call(self, item: Json, known: set[str], param: str, call: Json) -> None:
+        refuse_others(present(item, *OF_OPENAI), (), param)
         message = self._last_assistant() or self._begin_assistant()
+        call = {"id": _call_id(item, param)} | call | others_in(item, known | OF_OPENAI)
         message.setdefault("tool_calls", []).append(call)
         message["content"] = message["content"] or None  # OpenAI refuses an empty list beside calls; null suits all
 

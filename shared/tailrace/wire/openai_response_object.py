@@ -52,12 +52,13 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 
 MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
 
+PREFIX = "resp_"
 PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
 
 
 def response_id(context: Context) -> str:
     """The generation's id in the form of the OpenAI routes."""
-    return "resp_" + context.record.id.removeprefix("gen_")
+    return PREFIX + context.record.id.removeprefix("gen_")
 
 
 def item_id(context: Context, item_type: str, item: int) -> str:

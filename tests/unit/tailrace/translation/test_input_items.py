@@ -56,7 +56,7 @@ def test_item_is_whole_and_has_an_id(given: Any, whole: Any) -> None:
 
 
 def test_ids_count_the_items() -> None:
-    given = [{"role": "user", "content": "a"}, {"role": "user", "content": "b", "id": "own"}, {"type": "x"}]
+    given = [{"role": "user", "content": "a"}, {"role": "user", "content": "b", "id": "own"}, {"type": "x", "id": 3}]
     assert [item["id"] for item in items(given)] == [f"msg_{SUFFIX}_i0", "own", f"item_{SUFFIX}_i2"]
 
 

@@ -111,6 +111,14 @@ def test_empty_answer_beside_a_call_is_null() -> None:
     assert messages_of([{"role": "assistant", "content": []}, call()]) == [called(1)]
 
 
+def test_other_fields_of_a_call_go_back_to_the_upstream() -> None:
+    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    (message,) = messages_of([call(**signed, note=None)])
+    assert message["tool_calls"] == [called(1)["tool_calls"][0] | signed]
+    (message,) = messages_of([{"type": "custom_tool_call", "call_id": "c", "name": "n", "input": "i", **signed}])
+    assert message["tool_calls"][0]["extra_content"] == signed["extra_content"]
+
+
 def test_refusal_stays_a_refusal() -> None:
     refused = {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}
     assert messages_of([refused]) == [refused]
