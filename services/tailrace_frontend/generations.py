@@ -13,7 +13,7 @@ work is refused. Twice a second a further one asks for the server's memory (`adm
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -55,7 +55,7 @@ class Snapshot(NamedTuple):
     """A generation at one moment.
 
     `request` and `output` are JSON; both None where only the rest was asked for. `done` is there once the generation
-    has ended, `position` while it waits.
+    has ended, `position` while it waits. `open`: the numbers of the items that are not complete.
     """
 
     state: GenerationState
@@ -64,6 +64,7 @@ class Snapshot(NamedTuple):
     done: StoredDone | None = None
     position: int | None = None
     workers: int | None = None
+    open: Collection[int] = ()
 
 
 class Generations:
@@ -205,7 +206,7 @@ class Generations:
             raise Gone("lost")
         if output.done:  # written since the state was read
             return await self.snapshot(await self._log.state(generation_id))
-        return Snapshot(state, request, output.items(), None, *await self._place(state))
+        return Snapshot(state, request, output.items(), None, *await self._place(state), output.open)
 
     async def _place(self, state: GenerationState) -> tuple[int | None, int]:
         """The generation's place in the queue while it waits, and the number of workers."""

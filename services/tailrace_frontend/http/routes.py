@@ -134,7 +134,7 @@ def _checked(generation_id: str) -> str:
 
 def _whole(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
     """A generation as JSON, with its request and its output where the snapshot has them."""
-    state, request, output, done, position, workers = snapshot
+    state, request, output, done, position, workers, _ = snapshot
     known: Json = {"queue_position": position}
     if workers is not None:
         known["worker_running"] = workers > 0

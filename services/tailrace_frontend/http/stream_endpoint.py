@@ -143,16 +143,17 @@ async def bind_encoder(services: Services, wire: WireFormat, state: GenerationSt
 
 def connect(
     services: Services, wire: WireFormat, encode: Encode, state: GenerationState, cursor: EntryId | None,
-    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send,
+    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send, seen_to: int = -1,
 ) -> StreamConnection:  # fmt: skip
     """An admitted connection that sends a log; in one step, so that a place that was left for it is not lost.
+    `seen_to`: as for `LogCursor`.
 
     Raises:
         RateLimited: as `Hub.join`.
     """
     stream = StreamConnection(
         services.hub, wire, encode, state, cursor, headers=stream_headers(wire, extra), client=scope[SCOPE], send=send,
-        caller=caller, may_read=services.callers.may_read,
+        caller=caller, may_read=services.callers.may_read, seen_to=seen_to,
     )  # fmt: skip
     services.metrics.streams.inc()
     return stream

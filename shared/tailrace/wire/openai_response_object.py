@@ -121,9 +121,9 @@ def begun(context: Context, opened: ItemOpened) -> Json:
     return _item(context, opened.item, opened.type, [], "in_progress")
 
 
-def whole(context: Context, item: Item) -> Json:
-    """An item with all of its text."""
-    status = item.status or "completed"
+def whole(context: Context, item: Item, *, is_open: bool = False) -> Json:
+    """An item with all of its text. `is_open`: more of it follows."""
+    status = "in_progress" if is_open else item.status or "completed"
     if item.type == "call":
         return (item.call or {}) | _call(context, item, item.arguments or "", status)
     return _item(
