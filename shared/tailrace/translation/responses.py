@@ -70,13 +70,9 @@ def chat_request(request: Json) -> Json:
     for name, value in request.items():
         if value is None or name in KEPT:
             continue
-        if name in REFUSED:
-            raise UnsupportedParameter.at(name)
-        if name in NAMES_IN_CHAT:
-            other = NAMES_IN_CHAT[name]
-            raise UnsupportedParameter.at(
-                name, f"this API calls it `{other}`" if other else "this API does not have it"
-            )
+        if name in REFUSED or name in NAMES_IN_CHAT:
+            _refuse(name, value)
+            continue
         translate = _FIELDS.get(name)
         body |= translate(value) if translate else {name: value}
     if not body.get("tools"):  # clients send these two always, and OpenAI refuses them without tools
@@ -97,6 +93,16 @@ def wants_summary(request: Json) -> bool:
     """Whether the Response has the model's reasoning as a summary."""
     reasoning = request.get("reasoning")
     return isinstance(reasoning, dict) and bool(reasoning.get("summary") or reasoning.get("generate_summary"))
+
+
+def _refuse(name: str, value: Any) -> None:
+    """Raises UnsupportedParameter, unless the value asks for nothing."""
+    if not value:
+        return
+    if name in REFUSED:
+        raise UnsupportedParameter.at(name)
+    other = NAMES_IN_CHAT[name]
+    raise UnsupportedParameter.at(name, f"this API calls it `{other}`" if other else "this API does not have it")
 
 
 def _messages(request: Json) -> list[Json]:

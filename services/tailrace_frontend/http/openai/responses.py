@@ -144,7 +144,7 @@ async def list_input_items(
 ) -> Response:
     """The items that the Response was made from, those of earlier responses included."""
     services: Services = request.app.state.services
-    caller = await services.identify(request.headers, limit)
+    caller = await services.identify(request.headers)
     _check_include(request)
     state = await find(services, caller, RESPONSE, response_id)
     with as_object_not_found(RESPONSE, response_id):

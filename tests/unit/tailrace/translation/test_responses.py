@@ -68,6 +68,7 @@ def test_every_parameter_of_the_package_is_carried_kept_or_refused() -> None:
         ({"stream_options": {"include_obfuscation": True}}, {}),
         ({"tools": [TOOL]}, {"tools": [CHAT_TOOL]}),
         ({"tools": []}, {}),
+        ({"context_management": [], "conversation": "", "moderation": {}, "logprobs": False, "functions": []}, {}),
         ({"tools": [], "tool_choice": "auto", "parallel_tool_calls": True}, {}),
         ({"tool_choice": "none", "parallel_tool_calls": False}, {}),
         ({"tool_choice": "required"}, {"tool_choice": "required"}),

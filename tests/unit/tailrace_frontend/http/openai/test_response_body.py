@@ -59,7 +59,7 @@ def test_response_that_is_not_stored_is_kept_for_ten_minutes_at_most(fields: Any
         (BODY | {"model": ""}, InvalidValue, "model"),
         (BODY | {"model": 3}, InvalidValue, "model"),
         (BODY | {"input": 3}, InvalidValue, "input"),
-        (BODY | {"input": ["x"]}, InvalidValue, "input.0"),
+        (BODY | {"input": ["x"]}, InvalidValue, "input"),
         (BODY | {"instructions": []}, InvalidValue, "instructions"),
         (BODY | {"background": 1}, InvalidValue, "background"),
         (BODY | {"store": "no"}, InvalidValue, "store"),
