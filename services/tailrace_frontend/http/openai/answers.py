@@ -80,15 +80,16 @@ class WaitingAnswer(Response):
 
 class StreamedAnswer(WaitingAnswer):
     """The log in a format. `after`: the position from which it is sent. Its status is sent at once then, and where the
-    generation is not foreground."""
+    generation is not foreground. `seen_to`: as for `LogCursor`."""
 
     def __init__(
         self, services: Services, caller: ApiKey, state: GenerationState, wire: WireFormat,
-        after: EntryId | None = None, *, may_repeat: bool,
+        after: EntryId | None = None, *, seen_to: int = -1, may_repeat: bool,
     ) -> None:  # fmt: skip
         super().__init__(services, caller, state, wire.media_type, may_repeat=may_repeat)
         self._wire = wire
         self._after = after
+        self._seen_to = seen_to
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """(This frame lives as long as the stream; what is needed only at the beginning is local to `_open`.)"""
@@ -130,7 +131,9 @@ class StreamedAnswer(WaitingAnswer):
 
     def _connect(self, encode: Encode, state: GenerationState, scope: Scope, send: Send) -> StreamConnection:
         extra = [(name.encode(), value.encode()) for name, value in headers_of(state).items()]
-        return connect(self._services, self._wire, encode, state, self._after, self._caller, extra, scope, send)
+        return connect(
+            self._services, self._wire, encode, state, self._after, self._caller, extra, scope, send, self._seen_to
+        )
 
 
 class WholeAnswer(WaitingAnswer):

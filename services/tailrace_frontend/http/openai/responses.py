@@ -30,8 +30,8 @@ from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.bodies import MAX_VALUES, count_values, decode_body, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground, response_body
+from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.http.openai.lookup import RESPONSE, as_object_not_found, find, headers_of
-from tailrace_frontend.http.openai.replayed_answer import ReplayedAnswer
 from tailrace_frontend.http.openai.response_json import Order, encoded_response_of, page_of, response_of
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS, LIMITED
 from tailrace_frontend.services import Services
@@ -66,12 +66,10 @@ async def create(request: Request) -> Response:
         fields = response_body.record_fields(resolved)
         state = await foreground.create(services, request, caller, resolved, options, fields)
     wire = WIRES[response_body.wants_padding(resolved)]
-    if not state.record.background:
+    if streams or not state.record.background:
         return await foreground.answer(
             services, request, caller, state, wire, streams=streams, as_object=encoded_response_of
         )
-    if streams:
-        return ReplayedAnswer(services, caller, state, wire, START, may_repeat=True)
     if state.status == "queued":
         return _answer(Snapshot(state, resolved, []))
     return _answer(await services.generations.snapshot(state))
@@ -182,7 +180,7 @@ async def _stream(
     if last_seen > 0:
         services.metrics.resumed.inc()
         after = await services.log.id_at(state.record.id, last_seen - 1, state.epoch)
-    return ReplayedAnswer(services, caller, state, WIRES[pads], after, number, may_repeat=False)
+    return StreamedAnswer(services, caller, state, WIRES[pads], after, seen_to=number, may_repeat=False)
 
 
 def _answer(snapshot: Snapshot) -> Response:
