@@ -6,6 +6,7 @@ The upstream's key and address are the OpenAI SDK's own variables, `OPENAI_API_K
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -105,6 +106,11 @@ class Settings(BaseSettings):
         "",
         description="Callers that may name fewer models, as `caller=model model,caller=model`; a model must be "
         "in `TAILRACE_MODELS` as well.",
+    )
+    reasoning_view: Literal["text", "summary"] = Field(
+        "text",
+        description="How the Responses API shows reasoning where the request asks for no summary: `text` or `summary`, "
+        "which some SDKs show alone.",
     )
     max_memory_percent: int = Field(
         85,

@@ -96,12 +96,12 @@ def check_count(value: Json) -> Json:
     return value
 
 
-def record_fields(request: Json) -> Json:
+def record_fields(request: Json, settings: Settings) -> Json:
     """The fields of a generation's record that a Responses request decides."""
     return {
         "api": "responses",
         "background": bool(request.get("background")),
-        "reasoning_summary": wants_summary(request),
+        "reasoning_summary": wants_summary(request) or settings.reasoning_view == "summary",
         "logprobs": wants_logprobs(request),
         "store": request.get("store") is not False,
     }

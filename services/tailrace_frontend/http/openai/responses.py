@@ -63,7 +63,7 @@ async def create(request: Request) -> Response:
             services.hub.check_capacity(caller.owner)
         resolved = await _resolved(services, caller, asked)
         await step(body, lambda: chat_request("responses", resolved))  # for its refusals
-        fields = response_body.record_fields(resolved)
+        fields = response_body.record_fields(resolved, services.settings)
         state = await foreground.create(services, request, caller, resolved, options, fields)
     wire = WIRES[response_body.wants_padding(resolved)]
     if streams or not state.record.background:

@@ -100,7 +100,7 @@ def test_size_needs_no_model() -> None:
 
 
 def test_record_has_what_the_request_decides() -> None:
-    assert record_fields(BODY) == {
+    assert record_fields(BODY, SETTINGS) == {
         "api": "responses",
         "background": False,
         "reasoning_summary": False,
@@ -108,13 +108,17 @@ def test_record_has_what_the_request_decides() -> None:
         "store": True,
     }
     asked = {"background": True, "reasoning": {"summary": "auto"}, "top_logprobs": 2, "store": False}
-    assert record_fields(asked) == {
+    assert record_fields(asked, SETTINGS) == {
         "api": "responses",
         "background": True,
         "reasoning_summary": True,
         "logprobs": True,
         "store": False,
     }
+
+
+def test_reasoning_may_be_a_summary_by_the_settings() -> None:
+    assert record_fields(BODY, Settings(reasoning_view="summary"))["reasoning_summary"] is True
 
 
 @pytest.mark.parametrize(
