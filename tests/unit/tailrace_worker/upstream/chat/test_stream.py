@@ -42,8 +42,8 @@ class StubClient:
         self.used, self.body = name, extra_body
         yield SimpleNamespace(http_response=httpx2.Response(200, stream=Body(*self._reads)))
 
-    async def payloads(self, request: Json, *, foreground: bool = False) -> list[list[bytes]]:
-        opened = open_stream(cast("UpstreamClient", self), record(foreground=foreground), request)
+    async def payloads(self, request: Json, **fields: Any) -> list[list[bytes]]:
+        opened = open_stream(cast("UpstreamClient", self), record(**fields), request)
         return [payloads async for payloads in opened]
 
 
@@ -53,6 +53,19 @@ async def test_request_is_sent_as_it_came_as_a_stream_with_usage(options: object
     request = {"model": "m", "messages": [], "x_unknown": 1, "stream": False, "stream_options": options}
     assert await client.payloads(request) == []
     assert client.body == {**request, "stream": True, "stream_options": {"include_usage": True}}
+
+
+async def test_request_of_the_responses_api_is_sent_as_a_chat_request() -> None:
+    client = StubClient()
+    asked = {"model": "m", "input": "Hello?", "max_output_tokens": 9, "stream": False, "store": True}
+    await client.payloads(asked | {"stream_options": {"include_obfuscation": True}}, api="responses")
+    assert client.body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hello?"}],
+        "max_completion_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
 
 
 @pytest.mark.parametrize(("foreground", "used"), [(False, "sdk"), (True, "sdk without retries")])
