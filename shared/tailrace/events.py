@@ -32,7 +32,7 @@ VERSION = 1
 ItemType = Literal["text", "reasoning", "refusal", "call"]
 Status = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
 FinalStatus = Literal["completed", "incomplete", "failed", "cancelled"]
-Api = Literal["chat", "responses"]
+Api = Literal["chat", "responses", "ui-messages"]
 Json = dict[str, Any]
 
 

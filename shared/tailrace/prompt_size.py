@@ -20,7 +20,7 @@ def _text_bytes(value: Any) -> int:
             return len(value.encode("utf-8", "replace"))
         case list():
             return sum(map(_text_bytes, value))
-        case {"content": content}:
+        case {"content": content} | {"parts": content}:
             return _text_bytes(content)
         case {"text": text}:
             return _text_bytes(text)

@@ -102,6 +102,7 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Models that callers may name, separated by commas; `name*`: all that begin so; empty: any."
     )
+    chat_model: str = Field("", description="Model of `POST /api/chat` where the body names none; empty: it must.")
     models_per_caller: str = Field(
         "",
         description="Callers that may name fewer models, as `caller=model model,caller=model`; a model must be "

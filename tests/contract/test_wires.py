@@ -35,6 +35,14 @@ CONTROL: dict[str, dict[str, Frame]] = {
     "openai-chat": OF_OPENAI,
     "openai-responses": OF_OPENAI,
     "openai-responses-obfuscated": OF_OPENAI,
+    "ui-messages": {
+        "restart": None,
+        "gone": (
+            b'data: {"type":"error","errorText":"This generation is no longer stored (expired)."}\n\ndata: [DONE]\n\n'
+        ),
+        "retry": None,
+        "keep-alive": b": ping\n\n",
+    },
 }
 """Frames that are not in the log; None where the format aborts the connection."""
 
@@ -74,6 +82,13 @@ def test_format_has_the_same_content_where_a_catch_up_is_coalesced(case: Case, n
 def test_transcript(name: str, log: str) -> None:
     case = Case(f"{log}, asking")
     assert encoded(WIRE_FORMATS[name], case.record, case.entries) == (TRANSCRIPTS / name / log).read_bytes()
+
+
+@pytest.mark.parametrize("log", ["refusal", "length"])
+def test_transcript_of_ui_messages(log: str) -> None:
+    case = Case(f"{log}, asking")
+    sent = encoded(WIRE_FORMATS["ui-messages"], case.record, case.entries)
+    assert sent == (TRANSCRIPTS / "ui-messages" / log).read_bytes()
 
 
 @pytest.mark.parametrize("name", WIRE_FORMATS)

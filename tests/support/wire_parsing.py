@@ -114,13 +114,16 @@ def _place_and_text(value: Any) -> tuple[Any, str]:
             return [without_text(each) for each in value]
         if not isinstance(value, dict):
             return value
-        texts.extend(str(value[key]) for key in TEXT_FIELDS & value.keys())
+        found = {key for key in TEXT_FIELDS & value.keys() if isinstance(value[key], str)}
+        texts.extend(value[key] for key in found)
         kept = {key: each for key, each in value.items() if key not in PLACES}
-        return {key: key if key in TEXT_FIELDS else without_text(each) for key, each in kept.items()}
+        return {key: key if key in found else without_text(each) for key, each in kept.items()}
 
     return jsoncodec.dumps(without_text(value)), "".join(texts)
 
 
 PLACES = {"id", "sequence_number"}
 
-TEXT_FIELDS = {"text", "content", "refusal", "reasoning_content", "reasoning", "arguments"}
+TEXT_FIELDS = {
+    "text", "content", "refusal", "reasoning_content", "reasoning", "arguments", "delta", "inputTextDelta",
+}  # fmt: skip

@@ -9,7 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 EXPOSED = ("location", "retry-after", "x-request-id", "x-should-retry", "x-tailrace-generation")
 ALLOWED = [
-    "authorization", "content-type", "idempotency-key", "last-event-id", "x-client-request-id",
+    "authorization", "content-type", "idempotency-key", "last-event-id", "user-agent", "x-client-request-id",
     "x-tailrace-on-disconnect",
     *(
         f"x-stainless-{name}"
@@ -19,7 +19,7 @@ ALLOWED = [
         )
     ),
 ]  # fmt: skip
-"""The last ones are those of OpenAI's SDKs, which also run in browsers."""
+"""The last ones are those of OpenAI's SDKs, which also run in browsers; the AI SDK sets `user-agent`."""
 
 ANY = "*"
 

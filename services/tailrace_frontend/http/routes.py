@@ -15,6 +15,7 @@ from fastapi import APIRouter, Query, Request, Response
 from tailrace.errors import NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
+from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
@@ -55,7 +56,7 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
-        return LogResponse(services, state, caller, location)
+        return LogResponse(services, WIRE_FORMATS["native"], state, caller, location)
     if submission is None:
         return JSONBytesResponse(_whole(services, caller, await services.generations.snapshot(state)), 202, location)
     snapshot = Snapshot(state, chat, [], None, *submission)

@@ -7,6 +7,7 @@ generation, for the refusals.
     chat         the upstream gets it unchanged
     responses    `responses`: parameters; `responses_input`: items; `responses_content`: their parts;
                  `responses_tools`: tools and formats
+    ui-messages  `ui_messages`: messages; all else is a Chat Completions body
 
 Rule 1: nothing is dropped silently. A field is carried, or kept by Tailrace (`background`, `metadata`, …), or refused
 by `UnsupportedParameter`, which names it. Fields that Responses does not define are sent on as they are: an upstream
@@ -18,6 +19,7 @@ from collections.abc import Callable
 
 from tailrace.events import Api, Json
 from tailrace.translation.responses import chat_request as _of_responses
+from tailrace.translation.ui_messages import chat_request as _of_ui_messages
 
 
 def chat_request(api: Api, request: Json) -> Json:
@@ -35,4 +37,8 @@ def _of_chat(request: Json) -> Json:
     return request
 
 
-_TRANSLATIONS: dict[Api, Callable[[Json], Json]] = {"chat": _of_chat, "responses": _of_responses}
+_TRANSLATIONS: dict[Api, Callable[[Json], Json]] = {
+    "chat": _of_chat,
+    "responses": _of_responses,
+    "ui-messages": _of_ui_messages,
+}

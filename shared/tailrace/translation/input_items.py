@@ -9,8 +9,9 @@ to its item without an index.
 import re
 from typing import Any, NamedTuple
 
-from tailrace.errors import InvalidValue
+from tailrace.errors import InvalidRequest
 from tailrace.events import Api, Json
+from tailrace.translation import ui_messages
 from tailrace.translation.chat_messages import items_of
 from tailrace.translation.responses_input import items_in, type_of
 
@@ -43,11 +44,20 @@ def place_of(item_id: str) -> ItemPlace | None:
 def input_items(generation_id: str, api: Api, request: Json) -> list[Json]:
     """The items of a stored request's input, in order. It never raises."""
     try:
-        items = items_of(request.get("messages")) if api == "chat" else items_in(request.get("input"))
-    except InvalidValue:  # another version stored it
+        items = _items(api, request)
+    except InvalidRequest:  # another version stored it
         items = []
     suffix = generation_id.removeprefix("gen_")
     return [_whole(item, f"_{suffix}_i{number}") for number, item in enumerate(items)]
+
+
+def _items(api: Api, request: Json) -> list[Json]:
+    match api:
+        case "responses":
+            return items_in(request.get("input"))
+        case "ui-messages":
+            request = ui_messages.chat_request(request)
+    return items_of(request.get("messages"))
 
 
 def _whole(item: Json, suffix: str) -> Json:

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tailrace.events import Done, Entry, Event, GenerationRecord, Json, Restarted
-from tailrace.wire import native, openai_chat, openai_responses, sse, text
+from tailrace.wire import native, openai_chat, openai_responses, sse, text, ui_message_object, ui_messages
 from tailrace.wire.openai_response_object import Context
 
 Frame = bytes | None
@@ -89,6 +89,11 @@ def _responses(*, obfuscates: bool) -> WireFormat:
     )
 
 
+def _of_ui_message(record: GenerationRecord, request: Json | None) -> Encode:
+    assert request is not None, "the format needs the request"
+    return partial(ui_messages.encode, ui_message_object.context(record, request))
+
+
 WIRE_FORMATS: dict[str, WireFormat] = {
     "native": WireFormat(
         sse.MEDIA_TYPE,
@@ -110,4 +115,13 @@ WIRE_FORMATS: dict[str, WireFormat] = {
     ),
     "openai-responses": _responses(obfuscates=False),
     "openai-responses-obfuscated": _responses(obfuscates=True),
+    "ui-messages": WireFormat(
+        sse.MEDIA_TYPE,
+        _of_ui_message,
+        needs_request=True,
+        ends_at=(Done, Restarted),
+        headers=ui_messages.HEADERS,
+        keep_alive=sse.PING,
+        encode_gone=ui_messages.encode_gone,
+    ),
 }

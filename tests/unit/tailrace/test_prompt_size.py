@@ -14,6 +14,7 @@ from tailrace.prompt_size import prompt_bytes
         ([{"role": "user", "content": "äö"}, {"role": "user", "content": "abcd"}], 8),
         ([{"content": [{"type": "text", "text": "abcd"}, {"type": "image_url", "image_url": {"url": "x" * 99}}]}], 4),
         ([{"role": "assistant", "content": None, "tool_calls": [{"id": "x"}]}], 0),
+        ([{"parts": [{"type": "text", "text": "abcd"}, {"type": "file", "url": "data:,x"}]}], 4),
         ([{"content": "\ud83d"}], 1),
         ("abcd", 4),
     ],

@@ -11,9 +11,8 @@ from tailrace.errors import Gone, NotFound, ObjectNotFound
 from tailrace.ids import generation_id_from, id_as
 from tailrace.log.state import GenerationState
 from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER
 from tailrace_frontend.services import Services
-
-GENERATION_HEADER = "x-tailrace-generation"
 
 
 class ObjectKind(NamedTuple):

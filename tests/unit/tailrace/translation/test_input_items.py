@@ -67,6 +67,17 @@ def test_items_of_a_chat_request_are_its_messages() -> None:
     assert (second["id"], second["content"]) == (f"msg_{SUFFIX}_i1", [OUTPUT_TEXT])
 
 
+def test_items_of_a_chat_of_the_ai_sdk_are_those_of_its_chat_messages() -> None:
+    call = {"type": "tool-look", "toolCallId": "c", "state": "output-available", "input": {}, "output": "Rain."}
+    messages = [
+        {"role": "user", "parts": [{"type": "text", "text": "Rain?"}]},
+        {"role": "assistant", "parts": [{"type": "step-start"}, call]},
+    ]
+    found = input_items(ID, "ui-messages", {"messages": messages})
+    assert [item["type"] for item in found] == ["message", "function_call", "function_call_output"]
+    assert input_items(ID, "ui-messages", {"messages": [{}]}) == []
+
+
 @pytest.mark.parametrize("request_", [{}, {"input": None}, {"input": 3}, {"input": ["x"]}, {"messages": []}])
 def test_request_without_input_has_no_items(request_: Any) -> None:
     assert input_items(ID, "responses", request_) == []

@@ -121,7 +121,9 @@ async def test_get_beyond_the_limit_is_a_retry_hint_to_clients_of_event_streams(
 async def test_post_sends_the_log_from_its_beginning_with_its_headers(frontend: FrontendHarness) -> None:
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
+    await send_log(
+        frontend.services, WIRE_FORMATS["native"], state, OPEN_KEY, LOCATION, frontend.scope(client), client.send
+    )
     assert client.start["headers"] == stream_headers(WIRE_FORMATS["native"], LOCATION)
     assert client.kinds[0] == "created"
     assert client.completed
@@ -133,7 +135,9 @@ async def test_post_beyond_the_limit_is_a_retry_hint_with_its_headers(frontend: 
     await frontend.connect(RECORD)
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
+    await send_log(
+        frontend.services, WIRE_FORMATS["native"], state, OPEN_KEY, LOCATION, frontend.scope(client), client.send
+    )
     assert client.start["status"] == 200
     assert LOCATION[0] in client.start["headers"]
     assert client.body.startswith(b"retry: ")
