@@ -7,20 +7,16 @@ they finish.
 
 import time
 
-from tailrace.errors import ConcurrencyLimited, ModelNotFound, RateLimited, StorageLimited, Unavailable
-from tailrace.events import Json
+from tailrace.errors import ConcurrencyLimited, RateLimited, StorageLimited, Unavailable
 from tailrace.log import Log
 from tailrace.queue import Charge, Load, Queue
 from tailrace.settings import Settings
-from tailrace_frontend.models import AllowedModels, named_models
 from tailrace_frontend.rate_limits import RateLimits
 
 MAX_AGE_S = 0.5
 """How old the known use of Redis' memory may be."""
 
 FULL_RETRY_S = 5
-SHOWN = 200
-"""Characters of a model's name in an error."""
 
 
 class Admission:
@@ -28,24 +24,12 @@ class Admission:
 
     def __init__(self, settings: Settings, log: Log, queue: Queue) -> None:
         self._settings = settings
-        self._models = AllowedModels(settings.models, settings.models_per_caller)
+        self.models = AllowedModels(settings.models, settings.models_per_caller)
         self._rates = RateLimits(settings)
         self._log = log
         self._queue = queue
         self._memory_percent = 0.0
         self._checked_at = float("-inf")
-
-    def check_models(self, owner: str, request: Json) -> None:
-        """
-        Raises:
-            ModelNotFound: the owner may not use a model that the request names.
-        """
-        for param, model in named_models(request):
-            if not self._models.may_use(owner, model):
-                shown = model[:SHOWN]
-                raise ModelNotFound(
-                    f"The model `{shown}` does not exist, or you do not have access to it.", param=param
-                )
 
     def charge(self, body_bytes: int) -> Charge:
         """What the creation costs of the owner's rate over all frontends."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Scope, Send
 
 from tailrace.settings import Settings
+from tailrace_frontend.http.ai_sdk.stream import answer_chat
 from tailrace_frontend.http.api import create_api, create_operations
 from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
@@ -23,7 +24,7 @@ AnswerStream = Callable[[Services, str, Scope, Send], Awaitable[None]]
 
 
 class StreamRoute(NamedTuple):
-    """A path whose GET is answered with an event stream. Group 1 of `path` is the generation's id."""
+    """A path whose GET is answered with an event stream. Group 1 of `path` is the id of what is streamed."""
 
     path: re.Pattern[str]
     answer: AnswerStream
@@ -31,6 +32,7 @@ class StreamRoute(NamedTuple):
 
 STREAM_ROUTES = (
     StreamRoute(re.compile(r"/v1/generations/([^/]{1,64})/events", re.ASCII), answer_events),
+    StreamRoute(re.compile(r"/api/chat/([^/]+)/stream"), answer_chat),
 )  # fmt: skip
 
 
@@ -79,15 +81,15 @@ class Frontend:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._turnstile.enter()
-        answer, generation_id = find_stream(scope)
+        answer, streamed_id = find_stream(scope)
         if answer is None:
             await self.api(scope, receive, send)
         else:
-            await answer(self.services, generation_id, scope, send)
+            await answer(self.services, streamed_id, scope, send)
 
 
 def find_stream(scope: Scope) -> tuple[AnswerStream | None, str]:
-    """The handler and the generation's id, if the request is for an event stream; else (None, "")."""
+    """The handler and the id of what is streamed, if the request is for an event stream; else (None, "")."""
     if scope["type"] == "http" and scope["method"] == "GET":
         for route in STREAM_ROUTES:
             if match := route.path.fullmatch(scope["path"]):

@@ -19,6 +19,9 @@ UNCOPIED_BYTES = 16 * 1024
 SCOPE = "tailrace.connection"
 """Key of the `ClientConnection` in an ASGI scope."""
 
+REQUEST_ID = "tailrace.request_id"
+"""Key of the request's id in an ASGI scope; each response has it as `x-request-id`."""
+
 
 class ClientConnection:
     """One client's connection. `on_lost` is called once, when the connection is lost.

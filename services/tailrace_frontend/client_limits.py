@@ -1,10 +1,14 @@
-"""What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head."""
+"""What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head,
+and the response to a request that is refused before the application is asked."""
 
 import asyncio
 from itertools import chain
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from tailrace import jsoncodec
+from tailrace.errors import TailraceError
+from tailrace.ids import new_request_id
 from tailrace_frontend.inflight import Inflight
 
 HEAD_BYTES = 64 * 1024
@@ -120,3 +124,12 @@ def check_head(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]])
         raise ValueError("a body beside an upgrade")
     if any(len(value.strip()) > LENGTH_DIGITS for name, value in headers if name == b"content-length"):
         raise ValueError("a Content-Length of too many digits")
+
+
+def refusal_bytes(error: TailraceError) -> bytes:
+    """The whole of an error's response, after which the connection closes."""
+    body = jsoncodec.dumps(error.as_json())
+    own = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
+    headers = own | {"x-request-id": new_request_id()} | error.headers()
+    lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+    return b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body])

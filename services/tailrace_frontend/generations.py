@@ -13,7 +13,7 @@ work is refused. Twice a second a further one asks for the server's memory (`adm
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -28,8 +28,11 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
 from tailrace_frontend.admission import Admission
+from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.streaming.completion_waiter import Client, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
+
+NO_FIELDS: Json = {}
 
 READS = 2
 """Generations that are read whole at the same time. Each may take tens of megabytes."""
@@ -40,17 +43,23 @@ more than 8 ms, measured; in one list 12 s, half of that in one command.)"""
 
 
 class IdempotencyKey(NamedTuple):
-    """A caller's Idempotency-Key, with the canonical form of the body that it was sent with."""
+    """A caller's Idempotency-Key, with the canonical form of the body that it was sent with.
+
+    `life_s`: for how long the key stands for its generation; None: for as long as that may be stored. `is_new`: the
+    key stands for a new generation from now on, whatever it stood for.
+    """
 
     key: str
     body: bytes
+    life_s: int | None = None
+    is_new: bool = False
 
 
 class Snapshot(NamedTuple):
     """A generation at one moment.
 
     `request` and `output` are JSON; both None where only the rest was asked for. `done` is there once the generation
-    has ended, `position` while it waits.
+    has ended, `position` while it waits. `open`: the numbers of the items that are not complete.
     """
 
     state: GenerationState
@@ -59,10 +68,12 @@ class Snapshot(NamedTuple):
     done: StoredDone | None = None
     position: int | None = None
     workers: int | None = None
+    open: Collection[int] = ()
 
 
 class Generations:
-    """The operations on generations that routes offer, each for one owner."""
+    """The operations on generations that routes offer, each for one owner. `reads` bounds how many are read whole
+    at the same time."""
 
     def __init__(self, settings: Settings, log: Log, queue: Queue, confirmations: Confirmations, hub: Hub) -> None:
         self._settings = settings
@@ -71,7 +82,12 @@ class Generations:
         self._confirmations = confirmations
         self._hub = hub
         self._admission = Admission(settings, log, queue)
-        self._reads = asyncio.Semaphore(READS)
+        self.reads = asyncio.Semaphore(READS)
+
+    @property
+    def models(self) -> AllowedModels:
+        """The models that callers may name."""
+        return self._admission.models
 
     async def create(
         self,
@@ -80,10 +96,12 @@ class Generations:
         options: Options,
         key: IdempotencyKey | None = None,
         body_bytes: int = 0,
+        record_fields: Json = NO_FIELDS,
     ) -> tuple[GenerationState, Submission | None]:
         """Accept a generation: stored, and waiting for a worker. A repeat with the same key is the same generation.
 
-        The submission is None where the generation does not wait any more: a late repeat.
+        `record_fields`: further fields of its record. The submission is None where the generation does not wait any
+        more: a late repeat.
 
         Raises:
             ModelNotFound: the owner may not use the model.
@@ -92,9 +110,10 @@ class Generations:
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
-        self._admission.check_models(owner, request)
+        self.models.check_request(owner, request)
         generation_id = await self._admit(owner, options, key, body_bytes)
-        record = GenerationRecord(generation_id, owner, request["model"], options, include_usage=_wants_usage(request))
+        fields = {"include_usage": _wants_usage(request)} | record_fields
+        record = GenerationRecord(generation_id, owner, request["model"], options, **fields)
         job_id = new_token()
         submission = None
         try:
@@ -126,8 +145,8 @@ class Generations:
             load = await self._queue.load(owner, charge=charge)
         else:
             claim = Claim.of(generation_id, key.body)
-            life_s = self._settings.deadline_s + 2 * options.retention_s
-            load = await self._queue.load(owner, key.key, claim, life_s, charge)
+            life_s = self._settings.deadline_s + 2 * options.retention_s if key.life_s is None else key.life_s
+            load = await self._queue.load(owner, key.key, claim, life_s, charge, replaces=key.is_new)
             claimed = claim.held_by(load.claimed)
             if claimed != generation_id and await self._log.positions([claimed]) != [None]:
                 return claimed
@@ -175,7 +194,7 @@ class Generations:
         Raises:
             NotFound, Gone: the generation has vanished meanwhile.
         """
-        async with self._reads:
+        async with self.reads:
             return await self._snapshot(state)
 
     async def _snapshot(self, state: GenerationState) -> Snapshot:
@@ -189,7 +208,7 @@ class Generations:
             raise Gone("lost")
         if output.done:  # written since the state was read
             return await self._snapshot(await self._log.state(generation_id))
-        return Snapshot(state, request, output.items(), None, *await self._place(state))
+        return Snapshot(state, request, output.items(), None, *await self._place(state), output.open)
 
     async def _place(self, state: GenerationState) -> tuple[int | None, int]:
         """The generation's place in the queue while it waits, and the number of workers."""

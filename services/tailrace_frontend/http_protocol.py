@@ -30,11 +30,11 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tailrace import jsoncodec
 from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RequestTooLarge, TailraceError, Unavailable
-from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace.ids import new_request_id
+from tailrace_frontend.client_connection import REQUEST_ID, SCOPE, ClientConnection
 from tailrace_frontend.client_limits import (
     ANSWER,
     BODY,
@@ -51,6 +51,7 @@ from tailrace_frontend.client_limits import (
     PipelinedRequest,
     ReceivedRequest,
     check_head,
+    refusal_bytes,
 )
 from tailrace_frontend.inflight import Inflight
 
@@ -221,7 +222,9 @@ class Protocol(HttpToolsProtocol):
         self.limits.heads.release(self._client_connection)
         scope: Any = self.scope
         scope[SCOPE] = self._client_connection
+        scope[REQUEST_ID] = new_request_id()
         super().on_headers_complete()
+        self.cycle.default_headers = [*self.cycle.default_headers, (b"x-request-id", scope[REQUEST_ID].encode())]
         request = self._request
         request.phase, request.framing, request.body = BODY, 0, 0
 
@@ -339,9 +342,6 @@ class Protocol(HttpToolsProtocol):
                 return self.transport.abort()
             self.cycle.disconnected = True  # the application's response is dropped
             self.cycle.message_event.set()
-        body = jsoncodec.dumps(error.as_json())
-        headers = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
-        lines = [f"{name}: {value}\r\n".encode() for name, value in (headers | error.headers()).items()]
-        self.transport.write(b"".join([STATUS_LINE[error.status], *lines, b"\r\n", body]))
+        self.transport.write(refusal_bytes(error))
         self.transport.write_eof()
         return self._start_timer(REFUSED_S, self.transport.abort)

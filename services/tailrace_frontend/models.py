@@ -5,11 +5,14 @@ A router as upstream may take further models from the fields `ALTERNATIVES`. The
 
 from collections.abc import Iterator, Sequence
 
-from tailrace.errors import Misconfigured
+from tailrace.errors import Misconfigured, ModelNotFound
 from tailrace.events import Json
 
 ALTERNATIVES = ("models", "fallbacks")
 """Fields of OpenRouter and LiteLLM: models to try where `model` fails."""
+
+SHOWN = 200
+"""Characters of a model's name in an error."""
 
 
 class AllowedModels:
@@ -29,6 +32,29 @@ class AllowedModels:
                     f"TAILRACE_MODELS_PER_CALLER: entry {position} is not `caller=model model`, or its caller has one"
                 )
             self._per_caller[caller] = names.split()
+
+    def names_for(self, caller: str) -> list[str]:
+        """The models that the lists name whole and the caller may use. Others may be allowed by a prefix, or because
+        the lists are empty."""
+        listed = [*self._models, *self._per_caller.get(caller, ())]
+        return [each for each in dict.fromkeys(listed) if not each.endswith("*") and self.may_use(caller, each)]
+
+    def check_request(self, caller: str, request: Json) -> None:
+        """
+        Raises:
+            ModelNotFound: the caller may not use a model that the request names.
+        """
+        for param, model in named_models(request):
+            self.check(caller, model, param)
+
+    def check(self, caller: str, model: str, param: str = "model") -> None:
+        """
+        Raises:
+            ModelNotFound: the caller may not use this model.
+        """
+        if not self.may_use(caller, model):
+            shown = model[:SHOWN]
+            raise ModelNotFound(f"The model `{shown}` does not exist, or you do not have access to it.", param=param)
 
     def may_use(self, caller: str, model: str) -> bool:
         """Whether the model is in the list for all callers, and in the caller's own if there is one."""

@@ -15,6 +15,8 @@ from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.settings import Settings
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
+from tailrace_frontend.chats import Chats
+from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
@@ -41,6 +43,8 @@ class Services:
             self.log, self.queue, connected_at=lambda: self.hub.subscriber.connected_at, max_bytes=KEPT_BYTES
         )
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
+        self.chats = Chats(self.queue, self.generations)
+        self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
         self.metrics = Metrics(self.hub)
         self._large_bodies = asyncio.Lock()
         self._sweeper = Sweeper(

@@ -34,7 +34,13 @@ from tailrace_worker.token_timings import TokenTimings
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.upstream.dialect import Translated, Translator
 from tailrace_worker.upstream.dialects import DEFAULT_DIALECT, DIALECTS
-from tailrace_worker.upstream.errors import UPSTREAM_ERRORS, ConnectionLost, EmptyAnswer, failure_from_exception
+from tailrace_worker.upstream.errors import (
+    UPSTREAM_ERRORS,
+    ConnectionLost,
+    EmptyAnswer,
+    failure_from_exception,
+    is_transient,
+)
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)
@@ -128,15 +134,15 @@ class Attempt:
     async def _answer(self, first_item: int) -> None:
         """Request an answer and write it. A connection that is lost before any content is retried."""
         dialect, retries = DIALECTS[DEFAULT_DIALECT], self._settings.upstream_retries
-        logprobs = self.writer.state.record.logprobs
+        record = self.writer.state.record
         for retry in count():
-            translator = dialect.translator(first_item=first_item, logprobs=logprobs)
+            translator = dialect.translator(first_item=first_item, logprobs=record.logprobs)
             try:
-                async with aclosing(dialect.open(self._upstream, self.writer.request)) as stream:
+                async with aclosing(dialect.open(self._upstream, record, self.writer.request)) as stream:
                     await self._consume(stream, translator)
             except UPSTREAM_ERRORS as error:
                 self._raise_if_restartable(error)
-                if isinstance(error, ConnectionLost) and not self._timings.count and retry < retries:
+                if self._may_retry(error) and retry < retries:
                     await asyncio.sleep(RETRY_DELAY_S * 2**retry)
                     continue
                 self._write(translator.close())
@@ -148,6 +154,12 @@ class Attempt:
             finally:
                 self._log_malformed(translator)
             return
+
+    def _may_retry(self, error: Exception) -> bool:
+        """Whether to request the answer again. (Where there was no response, the SDK has done so, but for a foreground
+        request.)"""
+        is_left_to_us = self.writer.state.record.foreground and is_transient(error)
+        return not self._timings.count and (isinstance(error, ConnectionLost) or is_left_to_us)
 
     async def _consume(self, stream: AsyncIterator[list[bytes]], translator: Translator) -> None:
         """Write the answer as it arrives.

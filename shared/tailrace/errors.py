@@ -5,6 +5,10 @@
     │   ├── InvalidBody              400  invalid_body
     │   ├── InvalidCursor            400  invalid_cursor
     │   ├── IdempotencyKeyReused     400  idempotency_key_reused
+    │   ├── MissingParameter         400  missing_required_parameter
+    │   ├── InvalidValue             400  invalid_value
+    │   ├── UnsupportedParameter     400  unsupported_parameter
+    │   ├── PreviousResponseNotFound 400  previous_response_not_found
     │   ├── RequestTooLarge          413  request_too_large
     │   ├── MethodNotAllowed         405  method_not_allowed
     │   ├── RequestTimeout           408  request_timeout
@@ -13,7 +17,8 @@
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
     ├── NotFound                     404  not_found
-    │   └── ModelNotFound            404  model_not_found
+    │   ├── ModelNotFound            404  model_not_found
+    │   └── ObjectNotFound           404  invalid_request_error
     ├── Gone                         410  deleted | expired | lost
     ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
@@ -31,6 +36,9 @@ one JSON shape of all errors (OpenAI's Error schema: all four keys, always).
 """
 
 from typing import Any, ClassVar
+
+MAX_ID = 100
+"""Characters of a client's id that an error repeats."""
 
 
 class TailraceError(Exception):
@@ -78,6 +86,46 @@ class IdempotencyKeyReused(InvalidRequest):
     """This Idempotency-Key was already used with a different request body."""
 
     code = "idempotency_key_reused"
+
+
+class MissingParameter(InvalidRequest):
+    """A required parameter is missing."""
+
+    code = "missing_required_parameter"
+
+
+class InvalidValue(InvalidRequest):
+    """A parameter has a value that is not allowed."""
+
+    code = "invalid_value"
+
+    @classmethod
+    def at(cls, param: str, reason: str) -> "InvalidValue":
+        """The error for one part of the request."""
+        return cls(f"{param}: {reason}", param=param)
+
+
+class UnsupportedParameter(InvalidRequest):
+    """A parameter cannot be carried to the upstream."""
+
+    code = "unsupported_parameter"
+
+    @classmethod
+    def at(cls, param: str, reason: str = "a Chat Completions upstream has no place for it") -> "UnsupportedParameter":
+        """The error for one part of the request."""
+        return cls(f"{param}: {reason}", param=param)
+
+
+class PreviousResponseNotFound(InvalidRequest):
+    """There is no such previous response."""
+
+    code = "previous_response_not_found"
+
+    @classmethod
+    def of(cls, response_id: str) -> "PreviousResponseNotFound":
+        """The error in OpenAI's words."""
+        message = f"Previous response with id '{response_id[:MAX_ID]}' not found."
+        return cls(message, param="previous_response_id")
 
 
 class RequestTooLarge(InvalidRequest):
@@ -146,13 +194,24 @@ class NotFound(TailraceError):
 
     status = 404
     type = "invalid_request_error"
-    code = "not_found"
+    code: str | None = "not_found"
 
 
 class ModelNotFound(NotFound):
     """The model does not exist, or you do not have access to it."""
 
     code = "model_not_found"
+
+
+class ObjectNotFound(NotFound):
+    """There is no object with this id."""
+
+    code = None
+
+    @classmethod
+    def of(cls, kind: str, object_id: str, *, param: str | None = None) -> "ObjectNotFound":
+        """The error in OpenAI's words, the same for ids that never existed, are another owner's, or no longer kept."""
+        return cls(f"{kind} with id '{object_id[:MAX_ID]}' not found.", param=param)
 
 
 class Gone(TailraceError):
@@ -169,6 +228,10 @@ class Gone(TailraceError):
         self.code = reason
 
 
+LONGEST_RETRY_S = 60
+"""openai-node ignores a longer `Retry-After` and repeats at once; openai-python gives up above 120 s."""
+
+
 class RetryableError(TailraceError):
     """A temporary failure: the same request may succeed later."""
 
@@ -177,7 +240,7 @@ class RetryableError(TailraceError):
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(self.retry_after)}
+        return {"Retry-After": str(min(self.retry_after, LONGEST_RETRY_S))}
 
 
 class RateLimited(RetryableError):

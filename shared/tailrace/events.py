@@ -32,13 +32,15 @@ VERSION = 1
 ItemType = Literal["text", "reasoning", "refusal", "call"]
 Status = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
 FinalStatus = Literal["completed", "incomplete", "failed", "cancelled"]
+Api = Literal["chat", "responses", "ui-messages"]
 Json = dict[str, Any]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One item of the output, whole. `text` for text, reasoning and refusal; the last five for a call.
+    """One item of the output, whole. `text` for text, reasoning and refusal; the last six for a call.
 
     `logprobs` only where the generation's record asks for them. `status` is `incomplete` for what was cut short.
+    `custom`: the call is of a custom tool, and its arguments are text of any form.
     """
 
     item: int
@@ -53,6 +55,7 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str | None = None
     arguments: str | None = None
     call: Json | None = None
+    custom: bool = False
 
     @property
     def closings(self) -> int:
@@ -116,7 +119,7 @@ class Started(Event, frozen=True, omit_defaults=True):
 class ItemOpened(Event, frozen=True, omit_defaults=True):
     """An item begins. `choices`: the choices that first appear with it, in index order.
 
-    A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`.
+    A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`; `custom` as for `Item`.
     """
 
     kind = "item_opened"
@@ -127,6 +130,7 @@ class ItemOpened(Event, frozen=True, omit_defaults=True):
     tool: int = 0
     id: str = ""
     name: str = ""
+    custom: bool = False
 
 
 class Delta(Event, frozen=True, omit_defaults=True):
@@ -163,12 +167,13 @@ class Refusal(Delta, frozen=True, omit_defaults=True):
 
 
 class ToolArguments(Delta, frozen=True, omit_defaults=True):
-    """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call in formats without
-    items."""
+    """A fragment of a call's arguments; `tool` and `call` (the upstream's id) name the call in formats without items,
+    `custom` is as for `Item`."""
 
     kind = "tool_arguments"
     tool: int = 0
     call: str = ""
+    custom: bool = False
 
 
 class ItemClosed(Event, frozen=True, omit_defaults=True):
@@ -202,12 +207,18 @@ class Finish(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Why a generation did not complete."""
+    """Why a generation did not complete.
+
+    `status` is the HTTP status with which the upstream refused the request, `retry_after` the seconds after which it
+    allows another one.
+    """
 
     message: str
     code: str
     type: str = "server_error"
     param: str | None = None
+    status: int | None = None
+    retry_after: int | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -295,9 +306,11 @@ class Options(msgspec.Struct, frozen=True):
 class GenerationRecord(msgspec.Struct, frozen=True):
     """What is fixed when a generation is created, so that every process encodes the same cursor as the same bytes.
 
-    `created` is in milliseconds of Redis' clock; the `create` script sets it. The last four fields are options of wire
-    formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses. The
-    request is stored beside the record and loaded by `Log.request`: it may be megabytes.
+    `created` is in milliseconds of Redis' clock; the `create` script sets it. The next four fields are options of wire
+    formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses.
+    `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
+    beside the record, as its caller sent it, in the API that `api` names. `Log.request` loads it: it may be megabytes.
+    `store`: whether later requests may continue this one.
     """
 
     id: str
@@ -309,3 +322,6 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     background: bool = False
     reasoning_summary: bool = False
     logprobs: bool = False
+    foreground: bool = False
+    api: Api = "chat"
+    store: bool = True

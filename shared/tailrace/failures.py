@@ -48,7 +48,7 @@ class FailureKind(NamedTuple):
 
     `status`: the final status of the generation; None where the generation continues. `message`: for a person, unless
     the caller of `failure` passes a more specific one. `meaning`: for the author of a client. `retry`: whether the same
-    request may succeed later.
+    request may succeed later. `http_status`: of the answer to a request that waits for the generation.
     """
 
     status: FinalStatus | None
@@ -56,6 +56,7 @@ class FailureKind(NamedTuple):
     message: str
     meaning: str
     retry: bool
+    http_status: int
 
 
 FAILURES: Mapping[FailureCode, FailureKind] = {
@@ -66,6 +67,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "As many attempts failed as `TAILRACE_MAX_ATTEMPTS` allows: their workers died, or the upstream interrupted "
         "them. The request itself may be the cause.",
         retry=False,
+        http_status=500,
     ),
     "deadline_exceeded": FailureKind(
         "failed",
@@ -73,6 +75,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The deadline has passed.",
         "The generation did not end within `deadline_s` of its creation, waiting in the queue included.",
         retry=True,
+        http_status=504,
     ),
     "worker_lost": FailureKind(
         "failed",
@@ -80,6 +83,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The worker was lost.",
         "The worker died in the middle of the answer, and the request has `on_interrupt: fail`.",
         retry=True,
+        http_status=500,
     ),
     "client_disconnected": FailureKind(
         "cancelled",
@@ -87,6 +91,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "No client reads this generation.",
         "No client has read the generation for 20 s (the default grace), and the request has `on_disconnect: cancel`.",
         retry=True,
+        http_status=400,
     ),
     "internal_error": FailureKind(
         "failed",
@@ -94,6 +99,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The worker failed.",
         "An error in Tailrace. The worker's log has the traceback, under the generation's id.",
         retry=False,
+        http_status=500,
     ),
     "out_of_memory": FailureKind(
         "failed",
@@ -101,6 +107,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "Redis is full: the rest of the answer could not be stored.",
         "Redis reached its `maxmemory` in the middle of the answer.",
         retry=True,
+        http_status=503,
     ),
     "append_refused": FailureKind(
         "failed",
@@ -108,6 +115,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "Redis refused to store the answer.",
         "Redis answered a write with an error other than being full or away.",
         retry=False,
+        http_status=500,
     ),
     "log_limit": FailureKind(
         "incomplete",
@@ -115,6 +123,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The answer exceeds the size limit of a log.",
         "The output of one attempt reached `TAILRACE_MAX_LOG_BYTES` and was cut there.",
         retry=False,
+        http_status=500,
     ),
     "upstream_truncated": FailureKind(
         "incomplete",
@@ -122,6 +131,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream's answer ended early.",
         "The upstream closed its stream without `[DONE]` and without a finish reason.",
         retry=True,
+        http_status=502,
     ),
     "upstream_auth": FailureKind(
         "failed",
@@ -129,13 +139,16 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream rejected the worker's credentials.",
         "The upstream answered 401 or 403: the worker's `OPENAI_API_KEY` is wrong or may not use this model.",
         retry=False,
+        http_status=502,
     ),
     "upstream_rate_limited": FailureKind(
         "failed",
         "rate_limit_exceeded",
         "The upstream's rate limit was reached.",
-        "The upstream answered 429, and still did after `TAILRACE_UPSTREAM_RETRIES` retries.",
+        "The upstream answered 429, and still did after `TAILRACE_UPSTREAM_RETRIES` retries. A foreground request of "
+        "OpenAI's API is not retried: its client does so.",
         retry=True,
+        http_status=429,
     ),
     "upstream_refused": FailureKind(
         "failed",
@@ -143,6 +156,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream rejected the request.",
         "The upstream answered another 4xx and named no code of its own; if it names one, that code is sent.",
         retry=False,
+        http_status=400,
     ),
     "upstream_error": FailureKind(
         "failed",
@@ -150,6 +164,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream failed.",
         "The upstream answered 5xx after every retry, or sent an error without a code in its stream.",
         retry=True,
+        http_status=502,
     ),
     "upstream_timeout": FailureKind(
         "failed",
@@ -158,6 +173,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream sent no content for `TAILRACE_UPSTREAM_FIRST_TOKEN_TIMEOUT_S` at first, or for "
         "`TAILRACE_UPSTREAM_IDLE_TIMEOUT_S` later.",
         retry=True,
+        http_status=504,
     ),
     "upstream_empty": FailureKind(
         "failed",
@@ -165,6 +181,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream's stream ended without an answer.",
         "The upstream answered 200 and closed its stream before any content, on every retry.",
         retry=True,
+        http_status=502,
     ),
     "upstream_unreachable": FailureKind(
         "failed",
@@ -172,6 +189,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The connection to the upstream was lost.",
         "The upstream could not be reached, or its connection broke; before any content this was retried.",
         retry=True,
+        http_status=503,
     ),
     "upstream_unreadable": FailureKind(
         "failed",
@@ -179,6 +197,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream's answer could not be parsed.",
         "The upstream sent something that is not a stream of JSON objects.",
         retry=False,
+        http_status=502,
     ),
 }
 
@@ -189,6 +208,7 @@ FORMAT_ERRORS: Mapping[FormatErrorCode, FailureKind] = {
         "The generation failed.",
         "OpenAI formats: `done` has the status `failed` and no `error`.",
         retry=True,
+        http_status=500,
     ),
     "cancelled": FailureKind(
         "cancelled",
@@ -196,13 +216,16 @@ FORMAT_ERRORS: Mapping[FormatErrorCode, FailureKind] = {
         "The generation was cancelled.",
         "Chat Completions: `done` has the status `cancelled`.",
         retry=False,
+        http_status=400,
     ),
     "restarted": FailureKind(
         None,
         "server_error",
         "The answer was interrupted and has restarted: read it again from its beginning.",
-        "Chat Completions: the log has a `restarted`. The generation goes on; the stream has to be read again.",
+        "Chat Completions, UI messages: the log has a `restarted`. The generation goes on; the stream has to be read "
+        "again.",
         retry=False,
+        http_status=500,
     ),
 }
 
@@ -219,3 +242,20 @@ def failure(code: FailureCode | FormatErrorCode, message: str | None = None) -> 
     """The `Failure` of that code, with the message and type of its row. A `message` replaces the row's."""
     kind = _KINDS[code]
     return Failure(message or kind.message, code, kind.type)
+
+
+def failure_of(status: FinalStatus, error: Failure | None) -> Failure | None:
+    """Why an answer that ended so is not whole, for formats that know no status; None where it is whole."""
+    if error is not None:
+        return error
+    match status:
+        case "cancelled":
+            return failure("cancelled")
+        case "failed":
+            return failure("server_error")
+    return None
+
+
+def kind_of(error: Failure) -> FailureKind | None:
+    """The row of a failure's code; None for a code of the upstream's."""
+    return _KINDS.get(error.code)

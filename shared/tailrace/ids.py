@@ -1,7 +1,8 @@
-"""Identifiers of generations, jobs and log entries.
+"""Identifiers of generations, jobs, requests and log entries.
 
-A generation's id has 130 random bits and cannot be guessed. An entry's id, `<epoch>-<seq>`, is its position in the log
-and also the cursor that a client sends to resume, so it is parsed here as untrusted text.
+A generation's id has 130 random bits and cannot be guessed. Each API has a prefix of its own for it (`gen_`,
+`chatcmpl-`, `resp_`); the rest is the same. An entry's id, `<epoch>-<seq>`, is its position in the log and also the
+cursor that a client sends to resume, so it is parsed here as untrusted text.
 """
 
 import base64
@@ -11,18 +12,35 @@ from typing import NamedTuple
 
 from tailrace.errors import InvalidCursor
 
+PREFIX = "gen_"
 GENERATION = re.compile(r"gen_[a-z2-7]{26}", re.ASCII)
 CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)  # 15 digits: exact in Lua's and JavaScript's doubles
 
 
 def new_generation_id() -> str:
     """A new id: `gen_` and 26 characters of lower-case base32 (130 random bits)."""
-    return "gen_" + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
+    return PREFIX + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
 
 
 def is_generation_id(text: str) -> bool:
     """Whether the text has the form of a generation's id."""
     return GENERATION.fullmatch(text) is not None
+
+
+def id_as(prefix: str, generation_id: str) -> str:
+    """The generation's id in the form of another API: the same 26 characters behind that API's prefix (`chatcmpl-`)."""
+    return prefix + generation_id.removeprefix(PREFIX)
+
+
+def generation_id_from(prefix: str, text: str) -> str | None:
+    """The id of the generation that has this id in the form of `prefix`; None where the text has not that form."""
+    generation_id = PREFIX + text.removeprefix(prefix)
+    return generation_id if text.startswith(prefix) and is_generation_id(generation_id) else None
+
+
+def new_request_id() -> str:
+    """A new name for one request, for logs: `req_` and 80 random bits."""
+    return "req_" + new_token()
 
 
 def new_token() -> str:

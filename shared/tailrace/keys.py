@@ -20,7 +20,9 @@
                                                                                      retention
     tailrace:owner:<owner>:stored_until    zset    submit, worker   admission        the same ids, by expiry
     tailrace:owner:<owner>:rate            string  Queue.load       Queue.load       until its requests are paid for
-    tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention
+    tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention; for a
+                                                                                     body alone, deadline + 180 s
+    tailrace:owner:<owner>:chat:<hash>     string  POST /api/chat   /api/chat/{id}   deadline + retention
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
@@ -103,4 +105,12 @@ def rate(owner: str) -> str:
 
 
 def idempotency(owner: str, key: str) -> str:
-    return f"tailrace:idempotency:{owner}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return f"tailrace:idempotency:{owner}:{_digest(key)}"
+
+
+def chat(owner: str, chat_id: str) -> str:
+    return f"tailrace:owner:{owner}:chat:{_digest(chat_id)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

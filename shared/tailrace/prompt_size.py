@@ -10,8 +10,8 @@ from tailrace.events import Json
 
 
 def prompt_bytes(request: Json) -> int:
-    """The bytes of the text in `messages`, as UTF-8; images, files and tool calls count nothing. It never raises."""
-    return _text_bytes(request.get("messages"))
+    """The bytes of the text in the prompt, as UTF-8; images, files and tool calls count nothing. It never raises."""
+    return sum(_text_bytes(request.get(name)) for name in ("messages", "instructions", "input"))
 
 
 def _text_bytes(value: Any) -> int:
@@ -20,8 +20,10 @@ def _text_bytes(value: Any) -> int:
             return len(value.encode("utf-8", "replace"))
         case list():
             return sum(map(_text_bytes, value))
-        case {"content": content}:
+        case {"content": content} | {"parts": content}:
             return _text_bytes(content)
         case {"text": text}:
             return _text_bytes(text)
+        case {"output": output}:
+            return _text_bytes(output)
     return 0

@@ -6,6 +6,7 @@ The upstream's key and address are the OpenAI SDK's own variables, `OPENAI_API_K
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -101,10 +102,16 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Models that callers may name, separated by commas; `name*`: all that begin so; empty: any."
     )
+    chat_model: str = Field("", description="Model of `POST /api/chat` where the body names none; empty: it must.")
     models_per_caller: str = Field(
         "",
         description="Callers that may name fewer models, as `caller=model model,caller=model`; a model must be "
         "in `TAILRACE_MODELS` as well.",
+    )
+    reasoning_view: Literal["text", "summary"] = Field(
+        "text",
+        description="How the Responses API shows reasoning where the request asks for no summary: `text` or `summary`, "
+        "which some SDKs show alone.",
     )
     max_memory_percent: int = Field(
         85,
@@ -134,7 +141,12 @@ class Settings(BaseSettings):
     client_write_timeout_s: float = Field(
         30.0, gt=0, description="Seconds that a client's socket may stay full before the connection is aborted."
     )
-    keepalive_s: float = Field(15.0, gt=0, description="Seconds between keep-alive comments on a quiet stream.")
+    keepalive_s: float = Field(
+        15.0,
+        gt=0,
+        description="Seconds between keep-alive comments on a quiet stream; also how long OpenAI's routes wait for "
+        "output before they send a status.",
+    )
     upstream_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to connect to the upstream.")
     upstream_first_token_timeout_s: float = Field(
         120.0, gt=0, description="Seconds until the upstream's first content."

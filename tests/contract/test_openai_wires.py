@@ -165,7 +165,7 @@ def test_responses_sequence_numbers_are_dense_over_the_whole_log(case: Case) -> 
 
 def test_responses_of_a_stored_log_are_the_same_bytes(case: Case) -> None:
     fresh, read = (
-        b"".join(openai_responses.encode(Context(case.record, REQUEST), entry) for entry in entries)
+        b"".join(openai_responses.encode(Context.of(case.record, REQUEST), entry) for entry in entries)
         for entries in (case.entries, stored(case.entries))
     )
     assert read == fresh
@@ -179,7 +179,7 @@ def test_responses_are_accumulated_by_the_package(case: Case) -> None:
 def _assert_accumulated(asking: GenerationRecord, entries: list[Entry]) -> None:
     """The package adds it up without an error, and its final response equals ours."""
     done, seen = done_of(entries), []
-    sent = b"".join(openai_responses.encode(Context(asking, REQUEST), entry) for entry in entries)
+    sent = b"".join(openai_responses.encode(Context.of(asking, REQUEST), entry) for entry in entries)
     with client_receiving(sent) as client, client.responses.stream(model="demo", input=[]) as stream:
         if done.status == "failed":
             with pytest.raises(APIError, match=done.error.message if done.error else ""):
@@ -213,7 +213,7 @@ def test_responses_send_every_item_that_they_announce(case: Case) -> None:
             case [*_, "delta"]:
                 assert event["item_id"] == added[event["output_index"]]["id"]
                 texts[event["output_index"]] = texts.get(event["output_index"], "") + event["delta"]
-            case [*_, "done"] if full := {"text", "refusal", "arguments"} & event.keys():
+            case [*_, "done"] if full := {"text", "refusal", "arguments", "input"} & event.keys():
                 assert event[full.pop()] == texts.get(event["output_index"], "")
     for index, item in closed.items():
         assert (item["id"], item["type"]) == (added[index]["id"], added[index]["type"])
@@ -264,18 +264,19 @@ def test_responses_echo_the_request() -> None:
         "temperature": 0,
         "metadata": None,
     }
-    response = response_object.response(Context(record(reasoning_summary=True), asked), "in_progress")
+    response = response_object.response(Context.of(record(reasoning_summary=True), asked), "in_progress")
     tool = {"type": "function", "name": "f", "description": None, "parameters": None, "strict": True}
     assert response["tools"] == [tool]
     assert response["tool_choice"] == {"type": "function", "name": "f"}
-    assert response["text"] == {"format": {"type": "json_schema", "name": "s", "schema": schema}}
+    form = {"type": "json_schema", "name": "s", "description": None, "schema": schema, "strict": False}
+    assert response["text"] == {"format": form}
     assert response["reasoning"] == {"effort": "low", "summary": "auto"}
     assert (response["max_output_tokens"], response["temperature"], response["metadata"]) == (9, 0, {})
 
 
 def test_responses_echo_a_malformed_request() -> None:
     asked = {"tools": "all", "tool_choice": {"type": 3}, "response_format": [], "metadata": 4}
-    assert response_object.response(Context(record(), asked), "in_progress")["tools"] == []
+    assert response_object.response(Context.of(record(), asked), "in_progress")["tools"] == []
 
 
 def _content_of_choice(entries: list[Entry], choice: int) -> dict[Any, str]:
@@ -316,7 +317,7 @@ def _content_of_item(item: Any) -> str:
             return str(part.text if part.type == "output_text" else part.refusal)
         case "reasoning":
             return str((item.summary or item.content)[0].text)
-    return str(item.arguments)
+    return str(item.input if item.type == "custom_tool_call" else item.arguments)
 
 
 def _events(case: Case) -> list[dict[str, Any]]:

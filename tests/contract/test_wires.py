@@ -15,7 +15,9 @@ from tailrace.log.output import Output
 from tailrace.wire import WIRE_FORMATS, Frame
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "wire"
+TRANSCRIBED = ["text", "calls", "custom-calls", "reasoning", "failed", "cancelled", "restarted", "annotations"]
 
+OF_OPENAI: dict[str, Frame] = {"restart": None, "gone": None, "retry": None, "keep-alive": b": ping\n\n"}
 CONTROL: dict[str, dict[str, Frame]] = {
     "native": {
         "restart": b'event: restarted\ndata: {"reason":"log_changed"}\n\n',
@@ -30,8 +32,17 @@ CONTROL: dict[str, dict[str, Frame]] = {
         "keep-alive": b"\n",
     },
     "text": {"restart": None, "gone": None, "retry": None, "keep-alive": b""},
-    "openai-chat": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
-    "openai-responses": {"restart": None, "gone": None, "retry": None, "keep-alive": b": \n\n"},
+    "openai-chat": OF_OPENAI,
+    "openai-responses": OF_OPENAI,
+    "openai-responses-obfuscated": OF_OPENAI,
+    "ui-messages": {
+        "restart": None,
+        "gone": (
+            b'data: {"type":"error","errorText":"This generation is no longer stored (expired)."}\n\ndata: [DONE]\n\n'
+        ),
+        "retry": None,
+        "keep-alive": b": ping\n\n",
+    },
 }
 """Frames that are not in the log; None where the format aborts the connection."""
 
@@ -67,10 +78,17 @@ def test_format_has_the_same_content_where_a_catch_up_is_coalesced(case: Case, n
 
 
 @pytest.mark.parametrize("name", WIRE_FORMATS)
-@pytest.mark.parametrize("log", ["text", "calls", "reasoning", "failed", "cancelled", "restarted", "annotations"])
+@pytest.mark.parametrize("log", TRANSCRIBED)
 def test_transcript(name: str, log: str) -> None:
     case = Case(f"{log}, asking")
     assert encoded(WIRE_FORMATS[name], case.record, case.entries) == (TRANSCRIPTS / name / log).read_bytes()
+
+
+@pytest.mark.parametrize("log", ["refusal", "length"])
+def test_transcript_of_ui_messages(log: str) -> None:
+    case = Case(f"{log}, asking")
+    sent = encoded(WIRE_FORMATS["ui-messages"], case.record, case.entries)
+    assert sent == (TRANSCRIPTS / "ui-messages" / log).read_bytes()
 
 
 @pytest.mark.parametrize("name", WIRE_FORMATS)

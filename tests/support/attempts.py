@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from support.ends import confirmations_on
 from support.queues import queue_on
 from support.stored_log import done_of_log
-from tailrace.events import Done, Json
+from tailrace.events import Done, GenerationRecord, Json
 from tailrace.ids import new_generation_id, new_token
 from tailrace.log import Log
 from tailrace.settings import Settings
@@ -60,7 +60,7 @@ class ScriptedDialect:
         self.payloads: Iterable[Json | bytes | Exception | asyncio.Event] = payloads
         monkeypatch.setattr(attempt, "DIALECTS", {DEFAULT_DIALECT: Dialect(self._open, ChatTranslator)})
 
-    async def _open(self, _: UpstreamClient, __: Json) -> AsyncGenerator[list[bytes], None]:
+    async def _open(self, _: UpstreamClient, __: GenerationRecord, ___: Json) -> AsyncGenerator[list[bytes], None]:
         self.opened += 1
         try:
             for payload in self.payloads:

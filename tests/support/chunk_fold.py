@@ -8,21 +8,24 @@ from typing import Any
 
 from support.chat_chunks import Json
 
-KNOWN_OF_A_CHUNK = {"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"}
+KNOWN_OF_A_CHUNK = {
+    "id", "object", "created", "model", "choices", "usage", "error", "obfuscation", "sequence_number",
+}  # fmt: skip
 KNOWN_OF_A_CHOICE = {"index", "delta", "finish_reason", "logprobs", "usage"}
 KNOWN_OF_A_DELTA = {
     "role", "content", "refusal", "reasoning_content", "reasoning", "tool_calls", "annotations", "obfuscation",
 }  # fmt: skip
-KNOWN_OF_A_CALL = {"index", "id", "type", "function"}
+KNOWN_OF_A_CALL = {"index", "id", "type", "function", "custom"}
 
 
 def fold_chunks(chunks: Iterable[Json]) -> Json:
     """All chunks added up: `choices` by index, `usage`, `error`, and in `chunk_fields` the last of each other field.
 
     A choice has `content`, `reasoning`, `refusal` (None if there is none), `tool_calls` (in the order in which their
-    names arrived; each with the last of its other fields in `call`), `finish_reason`, `logprobs`, `annotations`, in
-    `delta` the sum of its deltas' other fields, and in `choice` the last of each of its own. Halves of a surrogate pair
-    are joined within one run of a kind. Empty strings, lists and objects mean the same as null.
+    names arrived; each with the last of its other fields in `call`; a custom tool's input is in `arguments`),
+    `finish_reason`, `logprobs`, `annotations`, in `delta` the sum of its deltas' other fields, and in `choice` the last
+    of each of its own. Halves of a surrogate pair are joined within one run of a kind. Empty strings, lists and objects
+    mean the same as null.
     """
     folded: Json = {"choices": {}, "usage": None, "error": None, "chunk_fields": {}}
     choices: dict[int, _Choice] = {}
@@ -97,12 +100,12 @@ class _Choice:
             self._delta["content_parts"] = [*self._delta.get("content_parts", []), part]
 
     def _add_call(self, fragment: Json) -> None:
-        function = fragment.get("function") or {}
-        if "custom" in fragment:
-            self._delta["tool_calls"] = [*self._delta.get("tool_calls", []), fragment]
-            return
+        function, custom = fragment.get("function") or {}, fragment.get("custom")
+        if custom:
+            function = {"name": custom.get("name"), "arguments": custom.get("input")}
         call = self._call_of(fragment.get("index"), fragment.get("id"), function.get("name"))
         call["id"] = call["id"] or fragment.get("id")
+        call["is_custom"] = call["is_custom"] or bool(custom)
         if function.get("name") and not call["name"]:
             call["name"] = function["name"]
             self._named.append(call)
@@ -117,7 +120,9 @@ class _Choice:
                 return call
         is_new = not same or (id and name and same[-1]["id"])
         if is_new:
-            self._calls.append({"index": index, "id": id, "name": None, "arguments": [], "call": {}})
+            self._calls.append(
+                {"index": index, "id": id, "name": None, "arguments": [], "call": {}, "is_custom": False}
+            )
             return self._calls[-1]
         return same[-1]
 
@@ -128,7 +133,7 @@ class _Choice:
 
         calls = [
             {"id": call["id"], "name": call["name"], "arguments": _without_lone_surrogates("".join(call["arguments"])),
-             "call": call["call"]}
+             "call": call["call"], "is_custom": call["is_custom"]}
             for call in self._named
         ]  # fmt: skip
         return {

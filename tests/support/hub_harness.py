@@ -258,13 +258,19 @@ class HubHarness:
         self.hub.subscriber._on_connected()
 
     async def follow(
-        self, record: GenerationRecord, *, after: EntryId | None = None, wire: str = "native", has_room: bool = True
+        self,
+        record: GenerationRecord,
+        *,
+        after: EntryId | None = None,
+        seen_to: int = -1,
+        wire: str = "native",
+        has_room: bool = True,
     ) -> Collector:
         """A cursor on the log, and a collector that runs it."""
         collector, chosen = Collector(), WIRE_FORMATS[wire]
         collector.has_room = has_room
         state, encode = await self.log.state(record.id), chosen.bind(record, REQUEST)
-        collector.cursor = LogCursor(self.hub, chosen, encode, state, after, collector)
+        collector.cursor = LogCursor(self.hub, chosen, encode, state, after, collector, seen_to)
         self.tasks.append(asyncio.create_task(collector.run()))
         return collector
 

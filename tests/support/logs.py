@@ -186,8 +186,10 @@ def text_opened(item: int = 0, choice: int = 0, choices: Iterable[int] = (0,)) -
     return ItemOpened(item, "text", choice, list(choices))
 
 
-def call_opened(item: int, tool: int = 0, choices: Iterable[int] = (), name: str = "search") -> ItemOpened:
-    return ItemOpened(item, "call", 0, list(choices), tool, f"functions.{name}:{tool}", name)
+def call_opened(
+    item: int, tool: int = 0, choices: Iterable[int] = (), name: str = "search", *, custom: bool = False
+) -> ItemOpened:
+    return ItemOpened(item, "call", 0, list(choices), tool, f"functions.{name}:{tool}", name, custom)
 
 
 def texts(text: str, item: int = 0, choice: int = 0) -> list[Text]:

@@ -47,6 +47,16 @@ def _calls(record: GenerationRecord) -> list[Entry]:
     return log.end("completed", Finish(0, "tool_calls"), usage=USAGE)
 
 
+def _custom_calls(record: GenerationRecord) -> list[Entry]:
+    def written(item: int, text: str) -> ToolArguments:
+        return ToolArguments(item, text, tool=item, call=f"functions.run:{item}", custom=True)
+
+    log = _started(record).add(call_opened(0, 0, [0], "run", custom=True), written(0, "ls "))
+    log.add(call_opened(1, 1, name="run", custom=True), written(1, 'echo "\u2028"'), written(0, "-l\n"))
+    log.add(call_opened(2, 2), ToolArguments(2, "{}", tool=2, call="functions.search:2"))
+    return log.end("completed", Finish(0, "tool_calls"), usage=USAGE)
+
+
 def _call_alone(record: GenerationRecord) -> list[Entry]:
     signed = {"extra_content": {"google": {"thought_signature": "c2lnbmVk"}}}
     log = (
@@ -168,6 +178,7 @@ LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
     "text": _text,
     "empty": _empty,
     "calls": _calls,
+    "custom-calls": _custom_calls,
     "call-alone": _call_alone,
     "reasoning": _reasoning,
     "reasoning-by-another-key": _reasoning_by_another_key,

@@ -58,7 +58,7 @@ def chunks_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, 
 
 def events_of(record: GenerationRecord, entries: list[Entry]) -> list[dict[str, Any]]:
     """The Responses events; each has the same name in its SSE field and in its type."""
-    frames = b"".join(openai_responses.encode(Context(record, REQUEST), entry) for entry in entries)
+    frames = b"".join(openai_responses.encode(Context.of(record, REQUEST), entry) for entry in entries)
     events = list(_data(frames))
     names = [line.removeprefix("event: ") for line in frames.decode().split("\n") if line.startswith("event: ")]
     assert names == [event["type"] for event in events]
@@ -106,7 +106,7 @@ def content_of(wire: WireFormat, record: GenerationRecord, entries: list[Entry])
 
 
 def _place_and_text(value: Any) -> tuple[Any, str]:
-    """A frame without its text and id, and the text."""
+    """A frame without its text and its place in the log, and the text."""
     texts: list[str] = []
 
     def without_text(value: Any) -> Any:
@@ -114,10 +114,16 @@ def _place_and_text(value: Any) -> tuple[Any, str]:
             return [without_text(each) for each in value]
         if not isinstance(value, dict):
             return value
-        texts.extend(str(value[key]) for key in TEXT_FIELDS & value.keys())
-        return {key: key if key in TEXT_FIELDS else without_text(each) for key, each in value.items() if key != "id"}
+        found = {key for key in TEXT_FIELDS & value.keys() if isinstance(value[key], str)}
+        texts.extend(value[key] for key in found)
+        kept = {key: each for key, each in value.items() if key not in PLACES}
+        return {key: key if key in found else without_text(each) for key, each in kept.items()}
 
     return jsoncodec.dumps(without_text(value)), "".join(texts)
 
 
-TEXT_FIELDS = {"text", "content", "refusal", "reasoning_content", "reasoning", "arguments"}
+PLACES = {"id", "sequence_number"}
+
+TEXT_FIELDS = {
+    "text", "content", "refusal", "reasoning_content", "reasoning", "arguments", "delta", "inputTextDelta",
+}  # fmt: skip

@@ -287,7 +287,7 @@ def test_api_page_lists_every_route() -> None:
     text = section(page("api.md"), "Routes")
     named = {tuple(each.split()) for each in re.findall(r"^\| `([A-Z]+ \S+)` \|", text, flags=re.MULTILINE)}
     named |= {("GET", path) for path in re.findall(r"`(/[a-z]+)`", text) if path != "/docs"}
-    assert {(method, path.replace("{generation_id}", "{id}")) for method, path in routes} == named
+    assert {(method, re.sub(r"\{\w+_id\}", "{id}", path)) for method, path in routes} == named
 
 
 @pytest.mark.parametrize("name", TailraceOptions.model_fields)
@@ -346,7 +346,14 @@ def test_glossary_points_to_modules_that_exist() -> None:
 
 def test_failure_table_is_the_codes_table() -> None:
     assert rows(section(page("errors.md"), "Codes of a failed generation")) == [
-        [f"`{code}`", f"`{kind.status}`", f"`{kind.type}`", kind.meaning, "yes" if kind.retry else "no"]
+        [
+            f"`{code}`",
+            f"`{kind.status}`",
+            f"`{kind.type}`",
+            kind.meaning,
+            "yes" if kind.retry else "no",
+            str(kind.http_status),
+        ]
         for code, kind in FAILURES.items()
     ]
 

@@ -1,5 +1,6 @@
 """Everything but the event stream, as a FastAPI application: routes, operations, the page, errors, CORS."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,13 +17,20 @@ from starlette.routing import Match, Route
 
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace_frontend import page
+from tailrace_frontend.client_connection import REQUEST_ID
 from tailrace_frontend.http import cors, openapi, routes, schemas
+from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.openai import chat, models, responses
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
 
+MAX_ID_CHARACTERS = 64
 SEE_LOG = "The frontend's log has the reason."
+ROUTERS = (routes.router, chat.router, responses.router, models.router, ai_sdk_routes.router)
+
+logger = logging.getLogger(__name__)
 
 
 def create_api(services: Services) -> FastAPI:
@@ -43,7 +51,8 @@ def create_api(services: Services) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    api.include_router(routes.router)
+    for router in ROUTERS:
+        api.include_router(router)
     openapi.document_events(api)
     _add_health(api)
     if not services.settings.operations_address:
@@ -112,8 +121,11 @@ async def _load(services: Services) -> tuple[float, float]:
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
-    """Every error in the one shape."""
+    """Every error in the one shape. The log has the request ids of a defect, ours and the client's."""
     shown = MethodNotAllowed(allow=_methods(request)) if _is_405(error) else _as_tailrace_error(error)
+    if shown.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        ids = request.scope.get(REQUEST_ID), request.headers.get("x-client-request-id", "")[:MAX_ID_CHARACTERS]
+        logger.error("request %s (the client's id: %r) failed: %s", *ids, type(error).__name__)
     request.app.state.services.metrics.refused.labels(shown.status).inc()
     return JSONBytesResponse(shown.as_json(), shown.status, shown.headers())
 
@@ -142,6 +154,7 @@ def _is_405(error: Exception) -> bool:
 
 def _methods(request: Request) -> str:
     """The methods of all routes of the path. Starlette's 405 names those of the first route only."""
-    known = [route for route in (*request.app.routes, *routes.router.routes) if isinstance(route, Route)]
+    routes_of_routers = [route for router in ROUTERS for route in router.routes]
+    known = [route for route in (*request.app.routes, *routes_of_routers) if isinstance(route, Route)]
     here = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in here for method in route.methods or ()}))

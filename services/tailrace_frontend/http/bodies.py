@@ -1,4 +1,4 @@
-"""Reading and parsing the body of a POST, in bounded time and memory.
+"""Reading and parsing a POST, in bounded time and memory.
 
 A body is bounded in bytes and in values: 8 MiB of `[{},{},…]` are 2.8 million dictionaries (0.2 GB and 1.2 s to decode,
 measured). Its values are counted before it is decoded. The steps of a large body run with other work in between, each
@@ -8,16 +8,21 @@ decoder holds the interpreter's lock.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 from starlette.requests import Request
 
 from tailrace import jsoncodec
-from tailrace.errors import InvalidBody, RequestTooLarge
+from tailrace.errors import InvalidBody, InvalidRequest, RequestTooLarge
 from tailrace.events import Json, Options
 from tailrace.settings import Settings
+from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http import schemas
+from tailrace_frontend.services import Services
 
 LARGE_BYTES = 64 * 1024
 """A smaller body is parsed in one step, and its values are not counted: it has at most 32,000."""
@@ -45,6 +50,42 @@ class ParsedBody(NamedTuple):
     canonical: bytes
 
 
+@asynccontextmanager
+async def received(services: Services, request: Request) -> AsyncIterator[tuple[ApiKey, bytearray]]:
+    """The caller of a POST and its body. Inside, the request has its turn among the caller's, and, where it is large,
+    among all large ones. Afterwards it counts no longer among the bytes that this process holds.
+
+    Raises:
+        Unauthenticated, HostRefused, OriginRefused, RateLimited: as `Services.identify`.
+        RequestTooLarge, ClientDisconnect: as `read_body`.
+    """
+    caller = await services.identify(request.headers)
+    charge = None if "content-length" in request.headers else partial(services.rate_limits.charge_body, caller.owner)
+    body = await read_body(request, services.settings.max_body_bytes, charge)
+    async with services.rate_limits.turn(caller.owner), services.turn(len(body)):
+        yield caller, body
+    if client := client_of(request):
+        client.inflight.release(client)
+
+
+def client_of(request: Request) -> ClientConnection | None:
+    """The client's connection; None where the application runs without a server."""
+    client: ClientConnection | None = request.scope.get(SCOPE)
+    return client
+
+
+def idempotency_key(headers: Mapping[str, str]) -> str | None:
+    """The `Idempotency-Key` of a request.
+
+    Raises:
+        InvalidRequest: it is empty or too long.
+    """
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 255:
+        raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
+    return key
+
+
 async def read_body(
     request: Request, limit: int, charge: Callable[[object, int, int], Awaitable[None]] | None = None
 ) -> bytearray:
@@ -69,16 +110,25 @@ async def read_body(
 
 
 async def parse_body(body: bytes | bytearray, settings: Settings, *, canonical: bool = False) -> ParsedBody:
-    """
+    """The body of a `POST /v1/generations`.
+
     Raises:
         InvalidBody: the body is invalid; `param` names the field.
     """
+    value = await decode_body(body)
+    request, options = await step(body, lambda: schemas.check_create(value, settings))
+    form = await step(body, lambda: jsoncodec.canonical(value)) if canonical else b""
+    return ParsedBody(request, options, form)
+
+
+async def decode_body(body: bytes | bytearray) -> Json:
+    """
+    Raises:
+        InvalidBody: the body is not a JSON object, is nested too deeply, or has too many values.
+    """
     if len(body) > LARGE_BYTES and await count_values(body) > MAX_VALUES:
         raise InvalidBody(f"The request body has more than {MAX_VALUES} values.")
-    value = await _step(body, lambda: schemas.decode(body))
-    request, options = await _step(body, lambda: schemas.check_create(value, settings))
-    form = await _step(body, lambda: jsoncodec.canonical(value)) if canonical else b""
-    return ParsedBody(request, options, form)
+    return await step(body, lambda: schemas.decode(body))
 
 
 async def count_values(body: bytes | bytearray) -> int:
@@ -87,14 +137,14 @@ async def count_values(body: bytes | bytearray) -> int:
     Each value but the first follows a comma or an opening bracket. These are counted outside of strings, by searches
     over the bytes: 8 MiB take 20 to 60 ms.
     """
-    most = await _step(body, lambda: sum(map(body.count, (b",", b"[", b"{"))) + 1)
+    most = await step(body, lambda: sum(map(body.count, (b",", b"[", b"{"))) + 1)
     if most <= MAX_VALUES:
         return most
     marks, start = bytearray(), 0
     while start < len(body):
         after = NO_BACKSLASH.search(body, start + SLICE_BYTES - 1)
         end = after.end() if after else len(body)
-        marks += await _step(body, lambda piece=body[start:end]: _marks(piece))  # type: ignore[misc]
+        marks += await step(body, lambda piece=body[start:end]: _marks(piece))  # type: ignore[misc]
         start = end
     strings = marks.count(b'"') // 2
     if strings > STRINGS_PER_VALUE * MAX_VALUES:
@@ -107,7 +157,8 @@ def _marks(piece: bytes | bytearray) -> bytes | bytearray:
     return piece.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, NOT_MARKS)
 
 
-async def _step(body: bytes | bytearray, step: Callable[[], T]) -> T:
+async def step(body: bytes | bytearray, work: Callable[[], T]) -> T:
+    """One step of the work on a body; of a large one, in a turn of the event loop of its own."""
     if len(body) > LARGE_BYTES:
         await asyncio.sleep(0)
-    return step()
+    return work()

@@ -7,7 +7,20 @@ The API uses no credentials in the sense of CORS (keys are sent in a header, tic
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-EXPOSED = ("location", "retry-after")
+EXPOSED = ("location", "retry-after", "x-request-id", "x-should-retry", "x-tailrace-generation")
+ALLOWED = [
+    "authorization", "content-type", "idempotency-key", "last-event-id", "user-agent", "x-client-request-id",
+    "x-tailrace-on-disconnect",
+    *(
+        f"x-stainless-{name}"
+        for name in (
+            "arch", "async", "helper-method", "lang", "os", "package-version", "poll-helper", "read-timeout",
+            "retry-count", "runtime", "runtime-version", "timeout",
+        )
+    ),
+]  # fmt: skip
+"""The last ones are those of OpenAI's SDKs, which also run in browsers; the AI SDK sets `user-agent`."""
+
 ANY = "*"
 
 
@@ -18,7 +31,7 @@ def allow_origins(api: FastAPI, origins: list[str]) -> None:
             CORSMiddleware,
             allow_origins=origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["authorization", "content-type", "idempotency-key", "last-event-id"],
+            allow_headers=ALLOWED,
             expose_headers=EXPOSED,
         )
 

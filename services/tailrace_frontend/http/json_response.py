@@ -18,11 +18,10 @@ class JSONBytesResponse(Response):
 
     media_type = "application/json"
 
-    def __init__(
-        self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None, *, is_repeatable: bool = False
-    ) -> None:
-        """`is_repeatable`: whether the request may be sent again, so that the response may be refused."""
-        self._is_repeatable = is_repeatable
+    is_repeatable = False
+    """Whether the request may be sent again, so that the response may be refused."""
+
+    def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
         super().__init__(jsoncodec.dumps(value), status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,7 +34,7 @@ class JSONBytesResponse(Response):
         if client is None or len(self.body) <= SLICE_BYTES:
             return await super().__call__(scope, receive, send)
         is_held = client.inflight.hold(self, len(self.body), client.abort)
-        if not is_held and self._is_repeatable:
+        if not is_held and self.is_repeatable:
             raise Unavailable("This frontend sends too much at once.")
         try:
             await self._send_slices(send)
@@ -45,7 +44,12 @@ class JSONBytesResponse(Response):
 
     async def _send_slices(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        left = memoryview(self.body)
-        while left:
-            piece, left = left[:SLICE_BYTES], left[SLICE_BYTES:]
-            await send({"type": "http.response.body", "body": bytes(piece), "more_body": bool(left)})
+        await send_slices(self.body, send)
+
+
+async def send_slices(body: bytes | memoryview, send: Send) -> None:
+    """Send the rest of a response in slices, and its end."""
+    left = memoryview(body)
+    while left:
+        piece, left = left[:SLICE_BYTES], left[SLICE_BYTES:]
+        await send({"type": "http.response.body", "body": bytes(piece), "more_body": bool(left)})

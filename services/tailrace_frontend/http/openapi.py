@@ -35,6 +35,19 @@ CREATE: dict[str, Any] = {
 }
 """The body of a POST, which is parsed by `bodies.parse_body` and not by FastAPI."""
 
+CREATE_FOREGROUND: dict[str, Any] = CREATE | {
+    "parameters": [
+        *CREATE["parameters"],
+        {
+            "name": "x-tailrace-on-disconnect",
+            "in": "header",
+            "schema": {"enum": ["continue", "cancel"]},
+            "description": "Whether the generation continues without its client; by default it is cancelled.",
+        },
+    ]
+}
+"""The same for a request that waits for its answer."""
+
 
 def document_events(api: FastAPI) -> None:
     """Describe the event stream, which `stream_endpoint` answers before FastAPI is asked."""

@@ -8,24 +8,24 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
-from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from tailrace.errors import InvalidRequest, NotFound
+from tailrace.errors import NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
+from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
-from tailrace_frontend.http.bodies import parse_body, read_body
+from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body, received
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import wants_events
 from tailrace_frontend.http.openapi import CREATE, ERRORS, LIMITED
+from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services, events_url
 
 MAX_WAIT_S = 60
@@ -43,18 +43,12 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 async def create(request: Request) -> Response:
     """Start a generation in the background: 202 with the generation; with `Accept: text/event-stream` its log."""
     services: Services = request.app.state.services
-    caller = await services.identify(request.headers)
-    charge = None if "content-length" in request.headers else partial(services.rate_limits.charge_body, caller.owner)
-    body = await read_body(request, services.settings.max_body_bytes, charge)
-    async with services.rate_limits.turn(caller.owner), services.turn(len(body)):
-        response = await _create(request, services, caller, body)
-    if client := _client(request):
-        client.inflight.release(client)  # the request; the response may be a stream
-    return response
+    async with received(services, request) as (caller, body):
+        return await _create(request, services, caller, body)
 
 
 async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
-    key = _idempotency_key(request.headers.get("idempotency-key"))
+    key = idempotency_key(request.headers)
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
     body_bytes = len(body)
     body.clear()  # what it says is in `chat`: a large request is in memory three times already
@@ -66,7 +60,7 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
-        return LogResponse(services, state, caller, location)
+        return LogResponse(services, WIRE_FORMATS["native"], state, caller, location)
     if submission is None:
         return await _read(request, services, caller, state, 202, location)
     snapshot = Snapshot(state, chat, [], None, *submission)
@@ -77,33 +71,18 @@ async def _read(
     request: Request, services: Services, caller: ApiKey, state: GenerationState, status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:  # fmt: skip
-    """The whole generation, as the answer to a request that may be repeated.
+    """The whole generation.
 
     Raises:
         NotFound, Gone: as `Generations.snapshot`.
-        RateLimited: the caller has read too much.
-        InvalidRequest: the client has left.
+        RateLimited, InvalidRequest: as `answer_whole`.
     """
-    async with services.rate_limits.reading(caller.owner):
-        client = _client(request)
-        if client is not None and client.lost:
-            raise InvalidRequest("The connection closed before the response.")
+
+    async def read() -> JSONBytesResponse:
         snapshot = await services.generations.snapshot(state)
-        response = JSONBytesResponse(_as_json(services, caller, snapshot), status, headers, is_repeatable=True)
-        services.rate_limits.charge_answer(caller.owner, len(response.body))
-    return response
+        return JSONBytesResponse(_as_json(services, caller, snapshot), status, headers)
 
-
-def _idempotency_key(key: str | None) -> str | None:
-    if key is not None and not 0 < len(key) <= 255:
-        raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
-    return key
-
-
-def _client(request: Request) -> ClientConnection | None:
-    """None where the application runs without a server."""
-    client: ClientConnection | None = request.scope.get(SCOPE)
-    return client
+    return await answer_whole(services, request, caller, read)
 
 
 @router.get("", response_model=schemas.GenerationList, responses=ERRORS)
@@ -146,7 +125,7 @@ async def get(
     nor the output, for a client that follows the events and asks for the place in the queue only."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    state = await services.generations.wait(_checked(generation_id), caller.owner, wait, _client(request))
+    state = await services.generations.wait(_checked(generation_id), caller.owner, wait, client_of(request))
     if output:
         return await _read(request, services, caller, state)
     return JSONBytesResponse(_as_json(services, caller, await services.generations.summary(state)))
@@ -178,7 +157,7 @@ def _checked(generation_id: str) -> str:
 
 def _as_json(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
     """A generation as JSON, with its request and its output where the snapshot has them."""
-    state, request, output, done, position, workers = snapshot
+    state, request, output, done, position, workers, _ = snapshot
     known: Json = {"queue_position": position}
     if workers is not None:
         known["worker_running"] = workers > 0

@@ -4,12 +4,13 @@ A Chat Completions body is checked for types only. Its meaning is a matter of th
 fields are accepted and the upstream receives the body unchanged. Unknown fields in the `tailrace` object are rejected.
 """
 
-from typing import Annotated, Any, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailrace import jsoncodec
-from tailrace.errors import InvalidBody
+from tailrace.errors import InvalidBody, InvalidRequest
 from tailrace.events import Json, Options
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
@@ -24,6 +25,9 @@ MAX_MESSAGES = 10_000
 
 Objects = Annotated[list[dict[str, Any]], Field(fail_fast=True)]
 """A list of JSON objects. Like each list of a body it is checked up to its first error; each takes 1 KB and 7 µs."""
+
+
+OnDisconnect = Literal["continue", "cancel"]
 
 
 class Message(BaseModel):
@@ -48,7 +52,7 @@ class TailraceOptions(BaseModel):
         description="When the worker is lost: `restart` discards the output and generates it again, `fail` ends the "
         "generation as failed.",
     )
-    on_disconnect: Literal["continue", "cancel"] = Field(
+    on_disconnect: OnDisconnect = Field(
         "continue",
         description="Whether the generation continues without readers; `cancel` ends it 20 s (by default) after "
         "the last one left.",
@@ -167,29 +171,61 @@ def decode(body: bytes | bytearray) -> Json:
     return value
 
 
-def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
-    """Split a decoded body into the upstream's request and Tailrace's options.
+class Problem(NamedTuple):
+    """What is wrong with a body: the field, what is expected of it, and pydantic's name of the error."""
+
+    param: str | None
+    message: str
+    type: str
+
+
+Refuse = Callable[[Problem], InvalidRequest]
+"""Makes the error that a route answers with."""
+
+
+def invalid_body(problem: Problem) -> InvalidRequest:
+    """The error of the native API."""
+    return InvalidBody(f"{problem.param or 'body'}: {problem.message}", param=problem.param)
+
+
+def check_create(
+    value: Json, settings: Settings, *, refuse: Refuse = invalid_body, on_disconnect: OnDisconnect = "continue"
+) -> tuple[Json, Options]:
+    """Split a decoded body into the upstream's request and Tailrace's options. `on_disconnect`: where it has none.
 
     Raises:
-        InvalidBody: the body is invalid; `param` names the first field that is.
+        InvalidRequest: the body is invalid; `param` names the first field that is.
     """
-    _check_option_names(value.get("tailrace"))
+    check_option_names(value.get("tailrace"))
     try:
         checked = CreateGeneration.model_validate(value)
     except ValidationError as error:
-        raise _first_problem(error) from None
-    options = checked.tailrace or TailraceOptions()
+        raise refuse(first_problem(error)) from None
     request = {name: each for name, each in value.items() if name != "tailrace"}
-    return request, Options(
-        deadline_s=_capped("deadline_s", options.deadline_s, settings.deadline_s),
-        retention_s=_capped("retention_s", options.retention_s, settings.retention_s),
-        on_interrupt=options.on_interrupt,
-        on_disconnect=options.on_disconnect,
+    return request, options_from(checked.tailrace or TailraceOptions(), settings, on_disconnect)
+
+
+def options_from(given: TailraceOptions, settings: Settings, on_disconnect: OnDisconnect = "continue") -> Options:
+    """The options of a generation. `on_disconnect`: where the body has none.
+
+    Raises:
+        InvalidBody: an option exceeds what this frontend allows.
+    """
+    has_policy = "on_disconnect" in given.model_fields_set
+    return Options(
+        deadline_s=_capped("deadline_s", given.deadline_s, settings.deadline_s),
+        retention_s=_capped("retention_s", given.retention_s, settings.retention_s),
+        on_interrupt=given.on_interrupt,
+        on_disconnect=given.on_disconnect if has_policy else on_disconnect,
     )
 
 
-def _check_option_names(options: Any) -> None:
-    """pydantic would report each unknown name: 1 KB and 7 µs."""
+def check_option_names(options: Any) -> None:
+    """Refuse options that do not exist. (pydantic would report each unknown name: 1 KB and 7 µs.)
+
+    Raises:
+        InvalidBody: there is one.
+    """
     names = options if isinstance(options, dict) else ()
     for name in names:
         if name not in TailraceOptions.model_fields:
@@ -205,13 +241,13 @@ def _is_deeper_than(limit: int, value: Any) -> bool:
     return any(isinstance(each, dict | list) for each in level)
 
 
-def _first_problem(error: ValidationError) -> InvalidBody:
+def first_problem(error: ValidationError) -> Problem:
+    """The first field of a body that is invalid."""
     problem = error.errors(include_url=False, include_input=False)[0]
     place = [str(part) for part in problem["loc"] if not str(part).startswith(("list[", "dict[", "function-"))]
     while place and place[-1] in ("str", "int", "bool", "float"):
         place.pop()
-    param = ".".join(place)
-    return InvalidBody(f"{param or 'body'}: {problem['msg']}", param=param or None)
+    return Problem(".".join(place) or None, problem["msg"], problem["type"])
 
 
 def _capped(name: str, value: int | None, cap: int) -> int:

@@ -1,7 +1,7 @@
 """Answering a request with an event stream: headers, admission, cursor, refusal, and the end of a log.
 
     GET /v1/generations/{id}/events     `answer_events`, from the table of `app`
-    POST /v1/generations                `send_log`, by `LogResponse`
+    POST /v1/generations, /api/chat     `send_log`, by `LogResponse`
 
 A refusal that may pass (429, 503) is sent to a client of event streams as a stream of one retry hint: an `EventSource`
 that receives an error status never reconnects. For the same reason a log that was read to its end is answered with 204,
@@ -18,7 +18,7 @@ from tailrace import jsoncodec
 from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
-from tailrace.wire import WIRE_FORMATS, WireFormat
+from tailrace.wire import Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
@@ -27,6 +27,9 @@ from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
 
 RawHeaders = list[tuple[bytes, bytes]]
+
+GENERATION_HEADER = "x-tailrace-generation"
+"""The generation's id, on an answer that created or found one."""
 
 STREAM_HEADERS: RawHeaders = [
     (b"cache-control", b"no-cache, no-transform"),
@@ -47,29 +50,19 @@ async def answer_events(services: Services, generation_id: str, scope: Scope, se
 
 
 async def send_log(
-    services: Services, state: GenerationState, caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send
-) -> None:
-    """Send a log from its beginning, in the native format; `extra`: more response headers.
+    services: Services, wire: WireFormat, state: GenerationState, caller: ApiKey, extra: RawHeaders, scope: Scope,
+    send: Send,
+) -> None:  # fmt: skip
+    """Send a log from its beginning; `extra`: more response headers.
 
-    Where the last place was taken meanwhile, the client gets a retry hint.
+    Where the last place was taken meanwhile, the client gets a retry hint, or 429 in a format that has none.
     """
-    wire = WIRE_FORMATS["native"]
     try:
-        stream = await _connect(services, wire, state, None, caller, extra, scope, send)
+        stream = await open_stream(services, wire, state, None, caller, extra, scope, send)
     except RateLimited as error:
-        await send_retry_stream(services, error, wire, extra, send)
+        await refuse(services, error, wire, extra, send)
     else:
         await stream.run()
-
-
-async def send_retry_stream(
-    services: Services, why: TailraceError, wire: WireFormat, extra: RawHeaders, send: Send
-) -> None:
-    """Answer with an event stream that only asks its client to reconnect."""
-    services.metrics.streams_deferred.inc()
-    hint = wire.encode_retry(why.message, retry_ms())
-    assert hint is not None, "the format has a retry hint"
-    await _respond(send, 200, stream_headers(wire, extra), hint)
 
 
 def stream_headers(wire: WireFormat, extra: Iterable[tuple[bytes, bytes]] = ()) -> RawHeaders:
@@ -87,11 +80,11 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
     try:
         caller, state, cursor = await _find(services, generation_id, headers, scope["query_string"])
         if state.is_final and cursor == state.position:
-            await _respond(send, 204, allowed)
+            await respond(send, 204, allowed)
             return None
-        return await _connect(services, wire, state, cursor, caller, allowed, scope, send)
+        return await open_stream(services, wire, state, cursor, caller, allowed, scope, send)
     except TailraceError as error:
-        await _refuse(services, error, wire if wants_events(accept) else None, allowed, send)
+        await refuse(services, error, wire if wants_events(accept) else None, allowed, send)
         return None
 
 
@@ -118,7 +111,7 @@ async def _find(
     return caller, state, cursor
 
 
-async def _connect(
+async def open_stream(
     services: Services, wire: WireFormat, state: GenerationState, cursor: EntryId | None, caller: ApiKey,
     extra: RawHeaders, scope: Scope, send: Send,
 ) -> StreamConnection:  # fmt: skip
@@ -127,11 +120,33 @@ async def _connect(
     Raises:
         RateLimited: as `Hub.join`.
     """
+    encode = await bind_encoder(services, wire, state)
+    return connect(services, wire, encode, state, cursor, caller, extra, scope, send)
+
+
+async def bind_encoder(services: Services, wire: WireFormat, state: GenerationState) -> Encode:
+    """The format's encoder of one generation's entries.
+
+    Raises:
+        NotFound, Gone: the generation disappeared meanwhile.
+    """
     request = await services.log.request(state.record.id) if wire.needs_request else None
+    return wire.bind(state.record, request)
+
+
+def connect(
+    services: Services, wire: WireFormat, encode: Encode, state: GenerationState, cursor: EntryId | None,
+    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send, seen_to: int = -1,
+) -> StreamConnection:  # fmt: skip
+    """An admitted connection that sends a log; in one step, so that a place that was left for it is not lost.
+    `seen_to`: as for `LogCursor`.
+
+    Raises:
+        RateLimited: as `Hub.join`.
+    """
     stream = StreamConnection(
-        services.hub, wire, wire.bind(state.record, request), state, cursor,
-        headers=stream_headers(wire, extra), client=scope[SCOPE], send=send, caller=caller,
-        may_read=services.callers.may_read,
+        services.hub, wire, encode, state, cursor, headers=stream_headers(wire, extra), client=scope[SCOPE], send=send,
+        caller=caller, may_read=services.callers.may_read, seen_to=seen_to,
     )  # fmt: skip
     services.metrics.streams.inc()
     return stream
@@ -166,19 +181,23 @@ def parse_cursor(from_header: list[str], from_query: str | None) -> EntryId | No
     return EntryId.parse(given) if given else None
 
 
-async def _refuse(
+async def refuse(
     services: Services, error: TailraceError, wire: WireFormat | None, allowed: RawHeaders, send: Send
 ) -> None:
-    """Answer with an error. `wire`: the format in which the client reads retry hints; None: it reads none."""
-    if wire is not None and isinstance(error, RetryableError):
-        return await send_retry_stream(services, error, wire, allowed, send)
+    """Answer with an error, or, where it may pass, with an event stream that only asks its client to reconnect. `wire`:
+    the format in which the client reads retry hints; None: it reads none."""
+    hint = wire.encode_retry(error.message, retry_ms()) if wire and isinstance(error, RetryableError) else None
+    if wire is not None and hint is not None:
+        services.metrics.streams_deferred.inc()
+        return await respond(send, 200, stream_headers(wire, allowed), hint)
     services.metrics.refused.labels(error.status).inc()
     own = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
     headers = [(b"content-type", b"application/json"), *own, *allowed]
-    return await _respond(send, error.status, headers, jsoncodec.dumps(error.as_json()))
+    return await respond(send, error.status, headers, jsoncodec.dumps(error.as_json()))
 
 
-async def _respond(send: Send, status: int, headers: RawHeaders, body: bytes = b"") -> None:
+async def respond(send: Send, status: int, headers: RawHeaders, body: bytes = b"") -> None:
+    """Answer with a whole body; 204 has none."""
     if status != 204:
         headers = [*headers, (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})

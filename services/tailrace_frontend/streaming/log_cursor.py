@@ -12,7 +12,6 @@ the rest is the kernel's.
 
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 from tailrace.errors import Gone, NotFound, RedisUnavailable
 from tailrace.events import Entry, GenerationRecord, Restarted
@@ -22,44 +21,28 @@ from tailrace.log.reading import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.log.state import GenerationState
 from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.cursor_state import FINAL, TRANSITIONS, State
+from tailrace_frontend.streaming.frame_sink import FrameSink
 from tailrace_frontend.streaming.hub import Hub
 
 FOLLOWING = State.FOLLOWING  # read for every event: an attribute of an Enum takes 40 ns
-
-
-class FrameSink(Protocol):
-    """The side to which a cursor writes: a client's connection."""
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether the sink's task waits for `wake`; otherwise it will call `advance` before it waits."""
-
-    @property
-    def has_room(self) -> bool:
-        """Whether more may be written now."""
-
-    def write(self, data: bytes) -> None:
-        """Send bytes."""
-
-    def wake(self) -> None:
-        """Have the sink's task call `advance`, or handle the final state."""
-
-    def fail(self, error: Exception) -> None:
-        """Raise an error in the sink's task."""
 
 
 class LogCursor:
     """Follows a log from a position until the log's end, or until `close`."""
 
     __slots__ = (
-        "_encode", "_failing_since", "_has_sent", "_hub", "_limit", "_missing_since", "_sink", "_tail", "format",
-        "position", "record", "state",
+        "_encode", "_failing_since", "_has_sent", "_hub", "_limit", "_missing_since", "_seen_to", "_sink", "_tail",
+        "format", "position", "record", "state",
     )  # fmt: skip
 
     def __init__(
-        self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None, sink: FrameSink
-    ) -> None:
-        """`encode`: of this format and generation. `after`: the position that the client has reached; None: nothing."""
+        self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None,
+        sink: FrameSink, seen_to: int = -1,
+    ) -> None:  # fmt: skip
+        """`encode`: of this format and generation. `after`: the position that the client has reached; None: nothing.
+
+        `seen_to`: the client also has the frames behind that position up to this sequence number.
+        """
         self.record: GenerationRecord = state.record
         self.position = after or START
         seeks = after is None and state.attempt > 1 and Restarted in wire.ends_at
@@ -69,6 +52,7 @@ class LogCursor:
         self._encode = encode
         self._sink = sink
         self._has_sent = after is not None  # on this connection or an earlier one
+        self._seen_to = seen_to
         self._limit = FIRST_PAGE
         self._missing_since: float | None = None
         self._failing_since: float | None = None
@@ -262,6 +246,8 @@ class LogCursor:
 
     def _send(self, frames: Sequence[Frame], entries: Sequence[Entry]) -> None:
         """Write frames and move to the last of their entries; up to the first entry that ends the response."""
+        if self._seen_to >= 0:
+            frames = self._unseen(frames, entries)
         ends_at = self.format.ends_at
         for index, entry in enumerate(entries):
             if type(entry.event) in ends_at:
@@ -269,6 +255,14 @@ class LogCursor:
         self._write(frames)
         self.position = entries[-1].id
         return None
+
+    def _unseen(self, frames: Sequence[Frame], entries: Sequence[Entry]) -> list[Frame]:
+        """The frames without those that the client has."""
+        seen_to, after_number = self._seen_to, self.format.after_number
+        if entries[-1].id.seq >= seen_to:
+            self._seen_to = -1
+        pairs = zip(frames, entries, strict=True)
+        return [frame and after_number(frame, entry, seen_to) for frame, entry in pairs]
 
     def _send_end(self, frames: Sequence[Frame], entries: Sequence[Entry], index: int) -> None:
         """`entries[index]` ends the response; unless it is a restart and nothing has been sent that it would revoke."""

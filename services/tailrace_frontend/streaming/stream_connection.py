@@ -51,10 +51,11 @@ class StreamConnection:
     def __init__(
         self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None, *,
         headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, caller: ApiKey,
-        may_read: Callable[[ApiKey], bool],
+        may_read: Callable[[ApiKey], bool], seen_to: int = -1,
     ) -> None:  # fmt: skip
-        """`after`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked twice in each
-        keep-alive interval, so that a withdrawn key, which takes up to 2 s to be read, ends its streams within one.
+        """`after`, `seen_to`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked twice in
+        each keep-alive interval, so that a withdrawn key, which takes up to 2 s to be read, ends its streams within
+        one.
 
         Raises:
             RateLimited: as `Hub.join`.
@@ -72,7 +73,7 @@ class StreamConnection:
         self._written_at = time.monotonic()
         self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
         hub.join(self)
-        self.cursor = LogCursor(hub, wire, encode, state, after, self)
+        self.cursor = LogCursor(hub, wire, encode, state, after, self, seen_to)
 
     async def run(self) -> None:
         """Answer 200, then with frames until the end of the log or of the connection.

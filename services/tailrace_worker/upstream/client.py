@@ -33,7 +33,8 @@ SendRequest = Callable[[], AbstractAsyncContextManager[openai.AsyncAPIResponse[A
 class UpstreamClient:
     """The connections to the default upstream: `OPENAI_BASE_URL` and `OPENAI_API_KEY`, as the SDK reads them.
 
-    `sdk` is for the dialects, which know the SDK's method and the body that it sends.
+    `sdk` is for the dialects, which know the SDK's method and the body that it sends. `sdk_without_retries` uses the
+    same connections.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -46,12 +47,14 @@ class UpstreamClient:
             timeout=timeout,
             http_client=openai.DefaultAioHttpClient(limits=limits, timeout=timeout),
         )
+        self.sdk_without_retries = self.sdk.with_options(max_retries=0)
 
     def redact(self, failure: Failure) -> Failure:
         """The same failure without the worker's API key, which some upstreams repeat in their error messages."""
         if len(self._key) < MIN_KEY_CHARACTERS:
             return failure
-        texts = {name: text.replace(self._key, "***") for name, text in msgspec.structs.asdict(failure).items() if text}
+        fields = msgspec.structs.asdict(failure)
+        texts = {name: text.replace(self._key, "***") for name, text in fields.items() if isinstance(text, str)}
         return msgspec.structs.replace(failure, **texts)
 
     async def close(self) -> None:

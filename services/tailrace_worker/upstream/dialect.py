@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from tailrace.events import Event, Extra, Failure, FinalStatus, Finish, Json, Upstream
+from tailrace.events import Event, Extra, Failure, FinalStatus, Finish, GenerationRecord, Json, Upstream
 from tailrace_worker.upstream.client import UpstreamClient
 
 
@@ -69,7 +69,7 @@ class MakeTranslator(Protocol):
 
 @dataclass(frozen=True)
 class Dialect:
-    """An API that upstreams offer. `open`: see `client.stream_payloads`."""
+    """An API that upstreams offer. `open` sends the request of a record: see `client.stream_payloads`."""
 
-    open: Callable[[UpstreamClient, Json], AsyncGenerator[list[bytes], None]]
+    open: Callable[[UpstreamClient, GenerationRecord, Json], AsyncGenerator[list[bytes], None]]
     translator: MakeTranslator

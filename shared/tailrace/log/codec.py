@@ -7,6 +7,7 @@ The field names the kind and its place, and holds the value; a second field `ext
     text:4/1                   a piece of item 4, of choice 1 (choice 0 is not written)
     reasoning:0:reasoning      the suffix is the upstream's own key, where it is not `reasoning_content`
     tool_arguments:2:0:call_x  item, tool ordinal, call id; the id comes last because some hold a `:`
+    tool_arguments:2:0/custom:call_x    the same of a custom tool, whose input is no JSON
 
 A delta's value is its bare text: a few bytes over its length, where the upstream's chunk has 250 to 320. All other
 values are JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
@@ -132,7 +133,8 @@ def _reader(field: str) -> Callable[[str], Event]:
         at["key"] = suffix
     if delta is ToolArguments:
         tool, _, call = suffix.partition(":")
-        at |= {"tool": int(tool), "call": call}
+        tool, _, custom = tool.partition("/")
+        at |= {"tool": int(tool), "call": call, "custom": bool(custom)}
     return lambda value: delta(text=value, **at)
 
 
@@ -155,8 +157,8 @@ def _delta_field(delta: Delta) -> str:
     match delta:
         case Reasoning(key=key) if key != "reasoning_content":
             return f"{place}:{key}"
-        case ToolArguments(tool=tool, call=call):
-            return f"{place}:{tool}:{call}"
+        case ToolArguments(tool=tool, call=call, custom=custom):
+            return f"{place}:{tool}{'/custom' if custom else ''}:{call}"
     return place
 
 

@@ -53,6 +53,7 @@ class OpenItem:
             return Item(
                 opened.item, "call", opened.choice, tool=opened.tool, id=opened.id, name=opened.name,
                 arguments=text, call=self.call or None, status="incomplete" if self.status else None,
+                custom=opened.custom,
             )  # fmt: skip
         return Item(
             opened.item, opened.type, opened.choice, text=text, annotations=self.annotations,

@@ -241,6 +241,21 @@ class ReadableLog:
                 return None
             epoch = _row(earlier[0]).epoch
 
+    async def id_at(self, generation_id: str, seq: int, epoch: int) -> EntryId:
+        """The id of the last entry whose sequence number is at most this one, where no epoch is above this one; START
+        where there is none.
+
+        Ids of one epoch are ordered by their sequence numbers, so two small reads for each epoch find it.
+        """
+        key = keys.log(generation_id)
+        while True:
+            if found := await self.server.read_page("XREVRANGE", key, f"{epoch}-{seq}", f"{epoch}-0", "COUNT", 1):
+                return _row(found[0]).id
+            earlier = await self.server.read_page("XREVRANGE", key, f"({epoch}-0", "-", "COUNT", 1)
+            if not earlier:
+                return START
+            epoch = _row(earlier[0]).epoch
+
     async def done(self, generation_id: str) -> StoredDone | None:
         """The end of a finished generation, with its output as JSON; None while there is none."""
         value = await self.server.read_bulk(*scripts.READ_DONE.on(keys.of_generation(generation_id)))

@@ -65,6 +65,11 @@ class GenerationState(msgspec.Struct, frozen=True):
         return self.status not in ("queued", "running")
 
     @property
+    def has_output(self) -> bool:
+        """Whether the log has more than `created` and one `started` for each attempt."""
+        return self.seq > self.record.background + self.attempt
+
+    @property
     def runs_while_read(self) -> bool:
         """Whether the generation is cancelled once it has had no reader for the grace (`on_disconnect: cancel`)."""
         return self.record.options.on_disconnect == "cancel"

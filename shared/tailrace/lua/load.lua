@@ -3,7 +3,7 @@
 --
 -- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim
 -- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
---          no key), life of the claim (s)
+--          no key), life of the claim (s), 1: replace an earlier claim
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
 --          the request would be within the rate (0: it is, and was counted), the earlier claim (nil: there was none)
 --          | FULL
@@ -42,7 +42,7 @@ if cost > 0 then
   end
 end
 
-local earlier = value ~= '' and redis.call('GET', claim)
+local earlier = value ~= '' and ARGV[5] ~= '1' and redis.call('GET', claim)
 if value ~= '' and not earlier and wait == 0 then
   local memory = redis.call('INFO', 'memory')
   local used, limit = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, '\nmaxmemory:(%d+)') or 0)

@@ -1,4 +1,5 @@
-"""Indexes beside the queue: an owner's generations, how many of them wait or run, what they take; Idempotency-Keys."""
+"""Indexes beside the queue: an owner's generations, how many of them wait or run, what they take; Idempotency-Keys; the
+newest generation of each chat."""
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
@@ -143,6 +144,16 @@ class GenerationIndex:
         while page := await self._page(name, last):
             yield [place.generation_id.decode() for place in page]
             last = page[-1]
+
+    async def set_newest_of_chat(self, chat_id: str, record: GenerationRecord) -> None:
+        """Have a chat of the owner stand for this generation, for as long as the generation is kept."""
+        life_s = record.options.deadline_s + record.options.retention_s + CLAIM_GRACE_S
+        await self._server.execute("SET", keys.chat(record.owner, chat_id), record.id, "EX", life_s)
+
+    async def newest_of_chat(self, chat_id: str, owner: str) -> str | None:
+        """The generation for which a chat of the owner stands."""
+        stored = await self._server.execute("GET", keys.chat(owner, chat_id))
+        return stored.decode() if stored else None
 
     async def _page(self, name: str, last: _Place | None) -> list[_Place]:
         """Up to a page of those after `last`. Those of its millisecond are read apart: only their ids order them."""

@@ -57,11 +57,19 @@ class Queue:
         return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s)
 
     async def load(
-        self, owner: str, key: str | None = None, claim: Claim | None = None, life_s: int = 0, charge: Charge = FREE
+        self,
+        owner: str,
+        key: str | None = None,
+        claim: Claim | None = None,
+        life_s: int = 0,
+        charge: Charge = FREE,
+        *,
+        replaces: bool = False,
     ) -> Load:
         """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
 
-        A request beyond the rate makes no claim; an earlier one is read in any case.
+        A request beyond the rate makes no claim; an earlier one is read in any case. `replaces`: claim the key whatever
+        it stood for, which then is no part of the load.
 
         Raises:
             RedisFull: there is no room for the claim.
@@ -71,7 +79,9 @@ class Queue:
             keys.rate(owner), keys.idempotency(owner, key or ""),
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
-        command = scripts.LOAD.on(names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S)
+        command = scripts.LOAD.on(
+            names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S, int(replaces)
+        )
         outcome, *load = await self.server.execute(*command)
         if outcome == b"FULL":
             raise RedisFull

@@ -16,6 +16,7 @@ every question that a reader has about the format, so no reader branches on it:
     encode_restart    "discard everything; the log follows from its beginning"
     encode_gone       "the log no longer exists", as the last frame
     encode_retry      "reconnect after so many ms", as the last frame
+    after_number      an entry's frames behind a sequence number, where a client can resume inside an entry
 
 Frames may be None: the format cannot express the fact, and the connection is aborted instead. A client then sees a
 broken connection, and never a partial answer that looks complete.
@@ -26,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tailrace.events import Done, Entry, Event, GenerationRecord, Json, Restarted
-from tailrace.wire import native, openai_chat, openai_responses, sse, text
+from tailrace.wire import native, openai_chat, openai_responses, sse, text, ui_message_object, ui_messages
 from tailrace.wire.openai_response_object import Context
 
 Frame = bytes | None
@@ -37,6 +38,11 @@ Encode = Callable[[Entry], Frame]
 
 Bind = Callable[[GenerationRecord, Json | None], Encode]
 """Makes an encoder. The request is None unless the format has `needs_request`."""
+
+
+def _whole(frames: bytes, _: Entry, __: int) -> bytes:
+    """The format's clients resume behind entries only."""
+    return frames
 
 
 def _cannot(*_: object) -> None:
@@ -61,15 +67,31 @@ class WireFormat:
     encode_restart: Callable[[], Frame] = _cannot
     encode_gone: Callable[[str], Frame] = _cannot
     encode_retry: Callable[[str, int], Frame] = _cannot
+    after_number: Callable[[bytes, Entry, int], bytes] = _whole
 
 
 def _of_record(encode: Callable[[GenerationRecord, Entry], Frame]) -> Bind:
     return lambda record, _: partial(encode, record)
 
 
-def _of_context(record: GenerationRecord, request: Json | None) -> Encode:
+def _responses(*, obfuscates: bool) -> WireFormat:
+    def bind(record: GenerationRecord, request: Json | None) -> Encode:
+        assert request is not None, "the format needs the request"
+        return partial(openai_responses.encode, Context.of(record, request, obfuscates=obfuscates))
+
+    return WireFormat(
+        sse.MEDIA_TYPE,
+        bind,
+        needs_request=True,
+        coalesces=False,
+        keep_alive=sse.PING,
+        after_number=openai_responses.after_number,
+    )
+
+
+def _of_ui_message(record: GenerationRecord, request: Json | None) -> Encode:
     assert request is not None, "the format needs the request"
-    return partial(openai_responses.encode, Context(record, request))
+    return partial(ui_messages.encode, ui_message_object.context(record, request))
 
 
 WIRE_FORMATS: dict[str, WireFormat] = {
@@ -88,6 +110,18 @@ WIRE_FORMATS: dict[str, WireFormat] = {
         encode_gone=native.encode_gone_line,
     ),
     "text": WireFormat("text/plain", _of_record(text.encode), ends_at=(Done, Restarted), keep_alive=b""),
-    "openai-chat": WireFormat(sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted)),
-    "openai-responses": WireFormat(sse.MEDIA_TYPE, _of_context, needs_request=True, coalesces=False),
+    "openai-chat": WireFormat(
+        sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted), keep_alive=sse.PING
+    ),
+    "openai-responses": _responses(obfuscates=False),
+    "openai-responses-obfuscated": _responses(obfuscates=True),
+    "ui-messages": WireFormat(
+        sse.MEDIA_TYPE,
+        _of_ui_message,
+        needs_request=True,
+        ends_at=(Done, Restarted),
+        headers=ui_messages.HEADERS,
+        keep_alive=sse.PING,
+        encode_gone=ui_messages.encode_gone,
+    ),
 }

@@ -3,14 +3,14 @@
 Every field that OpenAI's types or Open Responses require is always present; a field that the request left out has
 OpenAI's default. Times come from the log, ids from the generation's id.
 
-The request is a Chat Completions body. Fields that both APIs call by one name are copied. Where Chat Completions nests
-fields under their type (`{"type": "function", "function": {…}}`), Responses has them beside it: `_flat`.
+What repeats the request is made once a generation, by `openai_response_echo`.
 """
 
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, objects_in
+from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, ToolArguments, objects_in
 from tailrace.failures import failure
+from tailrace.wire.openai_response_echo import echo_of, flattened
 
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
 """The codes that OpenAI's types allow in a Response and a chat upstream can have."""
@@ -18,27 +18,21 @@ ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"
 TOO_LONG = frozenset({"length", "model_length"})
 """Finish reasons; Mistral has the second."""
 
-DEFAULTS: Json = {
-    "frequency_penalty": 0.0,
-    "metadata": {},
-    "parallel_tool_calls": True,
-    "presence_penalty": 0.0,
-    "prompt_cache_key": None,
-    "safety_identifier": None,
-    "service_tier": "default",
-    "store": True,
-    "temperature": 1.0,
-    "top_logprobs": 0,
-    "top_p": 1.0,
-}
-"""Fields that both APIs call by one name, with their values where the request has none."""
-
 
 class Context(NamedTuple):
-    """The input of the encoders, the same for all entries of a generation."""
+    """The input of the encoders, the same for all entries of a generation.
+
+    `echo`: the fields of the Response that repeat the request. `obfuscates`: whether deltas are padded.
+    """
 
     record: GenerationRecord
-    request: Json
+    echo: Json
+    obfuscates: bool = False
+
+    @classmethod
+    def of(cls, record: GenerationRecord, request: Json, *, obfuscates: bool = False) -> "Context":
+        """The context of a generation whose stored request is known."""
+        return cls(record, echo_of(record, request), obfuscates)
 
 
 class Part(NamedTuple):
@@ -58,21 +52,22 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 
 MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
 
-PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc"}
+PREFIX = "resp_"
+PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
 
 
 def response_id(context: Context) -> str:
     """The generation's id in the form of the OpenAI routes."""
-    return "resp_" + context.record.id.removeprefix("gen_")
+    return PREFIX + context.record.id.removeprefix("gen_")
 
 
 def item_id(context: Context, item_type: str, item: int) -> str:
+    """`item_type` as in the log, and `custom` for a call of a custom tool."""
     return f"{PREFIXES[item_type]}_{context.record.id.removeprefix('gen_')}_{item}"
 
 
 def response(context: Context, status: str, **known: Any) -> Json:
     """The Response. `known`: fields that replace those of a response without output."""
-    request = context.request
     return {
         "id": response_id(context),
         "object": "response",
@@ -85,19 +80,7 @@ def response(context: Context, status: str, **known: Any) -> Json:
         "error": None,
         "incomplete_details": None,
         "usage": None,
-        "instructions": None,
-        "previous_response_id": None,
-        "max_output_tokens": _first(request, "max_completion_tokens", "max_tokens"),
-        "max_tool_calls": None,
-        "reasoning": {
-            "effort": request.get("reasoning_effort"),
-            "summary": "auto" if context.record.reasoning_summary else None,
-        },
-        "text": _text_config(request),
-        "tools": [_tool(tool) for tool in objects_in(request.get("tools"))],
-        "tool_choice": _tool_choice(request.get("tool_choice")),
-        "truncation": "disabled",
-        **{name: _first(request, name, default=default) for name, default in DEFAULTS.items()},
+        **context.echo,
         **known,
     }
 
@@ -134,15 +117,15 @@ def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
 def begun(context: Context, opened: ItemOpened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
-        return _call(context, opened, opened.name, "", "in_progress")
+        return _call(context, opened, "", "in_progress")
     return _item(context, opened.item, opened.type, [], "in_progress")
 
 
-def whole(context: Context, item: Item) -> Json:
-    """An item with all of its text."""
-    status = item.status or "completed"
+def whole(context: Context, item: Item, *, is_open: bool = False) -> Json:
+    """An item with all of its text. `is_open`: more of it follows."""
+    status = "in_progress" if is_open else item.status or "completed"
     if item.type == "call":
-        return (item.call or {}) | _call(context, item, item.name or "", item.arguments or "", status)
+        return (item.call or {}) | _call(context, item, item.arguments or "", status)
     return _item(
         context, item.item, item.type, [part(part_of(context, item.type), item, context.record.logprobs)], status
     )
@@ -157,13 +140,20 @@ def _item(context: Context, item: int, item_type: str, parts: list[Json], status
     return {"type": "reasoning", **fields, "summary": [], "content": parts}
 
 
-def _call(context: Context, call: ItemOpened | Item, name: str, arguments: str, status: str) -> Json:
+def call_type(call: ItemOpened | ToolArguments | Item) -> str:
+    """The type of a call for `item_id`."""
+    return "custom" if call.custom else "call"
+
+
+def _call(context: Context, call: ItemOpened | Item, arguments: str, status: str) -> Json:
     """A call. `call_id` is the upstream's, made unique: the upstream's is unique in its choice only, and both SDKs need
     it unique in the response."""
-    own_id = item_id(context, "call", call.item)
+    own_id = item_id(context, call_type(call), call.item)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id
-    fields = {"call_id": call_id or own_id, "name": name, "arguments": arguments}
-    return {"type": "function_call", "id": own_id, "status": status, **fields}
+    fields = {"id": own_id, "status": status, "call_id": call_id or own_id, "name": call.name or ""}
+    if call.custom:
+        return {"type": "custom_tool_call", **fields, "input": arguments}
+    return {"type": "function_call", **fields, "arguments": arguments}
 
 
 def usage(chat: Json) -> Json:
@@ -184,7 +174,7 @@ def usage(chat: Json) -> Json:
 
 
 def annotation(chat: Json) -> Json:
-    flat = _flat(chat)
+    flat = flattened(chat)
     if flat.get("type") != "url_citation":
         return flat
     return {"url": "", "title": "", "start_index": 0, "end_index": 0} | flat
@@ -215,41 +205,6 @@ def _incomplete_details(done: Done) -> Json | None:
     if reasons & TOO_LONG or (done.error and done.error.code == "log_limit"):
         return {"reason": "max_output_tokens"}
     return {"reason": "content_filter"} if "content_filter" in reasons else None
-
-
-def _text_config(request: Json) -> Json:
-    form = _dict(request.get("response_format"))
-    config: Json = {"format": _flat(form) if form else {"type": "text"}}
-    verbosity = request.get("verbosity")
-    return config | {"verbosity": verbosity} if verbosity else config
-
-
-def _tool(tool: Json) -> Json:
-    flat = _flat(tool)
-    if flat.get("type") != "function":
-        return flat
-    return {"type": "function", "name": "", "description": None, "parameters": None, "strict": None} | flat
-
-
-def _tool_choice(choice: Any) -> Any:
-    if not isinstance(choice, dict):
-        return choice or "auto"
-    flat = _flat(choice)
-    return flat | {"tools": [_flat(tool) for tool in objects_in(flat["tools"])]} if "tools" in flat else flat
-
-
-def _flat(value: Json) -> Json:
-    """`{"type": "x", "x": {…}}` as `{"type": "x", …}`; anything else unchanged."""
-    name = value.get("type")
-    nested = value.get(name) if isinstance(name, str) else None
-    if not isinstance(nested, dict):
-        return value
-    return {"type": name, **{key: each for key, each in value.items() if key not in ("type", name)}, **nested}
-
-
-def _first(values: Json, *names: str, default: Any = None) -> Any:
-    """The first of these fields that is present and not null."""
-    return next((values[name] for name in names if values.get(name) is not None), default)
 
 
 def _count(values: Json, name: str) -> int:

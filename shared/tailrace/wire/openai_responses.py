@@ -13,12 +13,14 @@ Rule 1: an entry has as many frames as its `seq_span`, and frame k of w has `seq
 are therefore dense from 0 over the whole generation.
 Rule 2: an item's id consists of the generation's id and the item's number. An item has one part, whose index is 0.
 Rule 3: reasoning is sent as the model's own or as a summary, according to the record.
-Rule 4: no `id:` and no `retry:`, because they break openai-python's reader, and no event that OpenAI does not define,
+Rule 4: deltas are padded where the client asks for it, so that an observer of encrypted packets learns nothing from
+their sizes. Equal deltas have equal padding: frames are the same for every reader.
+Rule 5: no `id:` and no `retry:`, because they break openai-python's reader, and no event that OpenAI does not define,
 because openai-node throws on it. A synthetic restart is therefore impossible: the connection is aborted instead.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailrace.events import (
     Created,
@@ -45,6 +47,7 @@ from tailrace.wire.openai_response_object import (
     Context,
     annotation,
     begun,
+    call_type,
     ended,
     item_id,
     logprob,
@@ -54,18 +57,47 @@ from tailrace.wire.openai_response_object import (
     whole,
 )  # fmt: skip
 
+PADDED_BYTES = 16
+PADDING = "aZ3kQ9vXw1Lr7Tb"
+
+
+class CallForm(NamedTuple):
+    """The events of a call's arguments, and the field with the whole of them."""
+
+    event: str
+    field: str
+
+
+CALLS = {False: CallForm("function_call_arguments", "arguments"), True: CallForm("custom_tool_call_input", "input")}
+"""By whether the tool is a custom one."""
+
 
 def encode(context: Context, entry: Entry) -> bytes:
     """An entry's frames; with `done`, the end of the stream too."""
     events = ENCODERS[type(entry.event)](context, entry.event, entry.extra)
     first = entry.id.seq - len(events) + 1
+    if context.obfuscates:
+        for event in events:
+            if "delta" in event:
+                event["obfuscation"] = _padding(event["delta"])
     frames = [_frame(event, first + k) for k, event in enumerate(events)]
     return b"".join(frames) + (sse.END if isinstance(entry.event, Done) else b"")
+
+
+def after_number(frames: bytes, entry: Entry, number: int) -> bytes:
+    """An entry's frames behind this sequence number (rule 1). What follows the last of them stays: `[DONE]`."""
+    seen = number - (entry.id.seq - entry.seq_span)
+    return frames.split(b"\n\n", min(seen, entry.seq_span))[-1] if seen > 0 else frames
 
 
 def _frame(event: Json, number: int) -> bytes:
     event["sequence_number"] = number
     return sse.event_frame(event["type"], event)
+
+
+def _padding(delta: str) -> str:
+    """Characters that make a delta's length a multiple of `PADDED_BYTES`."""
+    return PADDING[: -len(delta.encode()) % PADDED_BYTES]
 
 
 def _created(context: Context, event: Created, _: Extra) -> list[Json]:
@@ -112,8 +144,7 @@ def _text(context: Context, event: Text, extra: Extra) -> list[Json]:
 
 
 def _arguments(context: Context, event: ToolArguments, _: Extra) -> list[Json]:
-    place = _place(context, "call", event.item)
-    return [{"type": "response.function_call_arguments.delta", **place, "delta": event.text}]
+    return [{"type": f"response.{CALLS[event.custom].event}.delta", **_call_place(context, event), "delta": event.text}]
 
 
 def _closed(context: Context, event: ItemClosed, _: Extra) -> list[Json]:
@@ -121,11 +152,10 @@ def _closed(context: Context, event: ItemClosed, _: Extra) -> list[Json]:
 
 
 def _closings(context: Context, item: Item) -> list[Json]:
-    place = _place(context, item.type, item.item)
     done = {"type": "response.output_item.done", "output_index": item.item, "item": whole(context, item)}
     if item.type == "call":
-        call = {"name": item.name, "arguments": item.arguments}
-        return [{"type": "response.function_call_arguments.done", **place, **call}, done]
+        return [_call_closing(context, item), done]
+    place = _place(context, item.type, item.item)
     form = part_of(context, item.type)
     place[form.index_name] = 0
     full = part(form, item, context.record.logprobs)
@@ -135,6 +165,12 @@ def _closings(context: Context, item: Item) -> list[Json]:
         {"type": f"response.{form.event}.done", **place, "part": full},
         done,
     ]
+
+
+def _call_closing(context: Context, item: Item) -> Json:
+    event, field = CALLS[item.custom]
+    name = {} if item.custom else {"name": item.name}
+    return {"type": f"response.{event}.done", **_call_place(context, item), **name, field: item.arguments}
 
 
 def _restarted(context: Context, event: Restarted, _: Extra) -> list[Json]:
@@ -167,6 +203,10 @@ def _lifecycle(name: str, response_object: Json) -> Json:
 
 def _place(context: Context, item_type: str, item: int) -> Json:
     return {"item_id": item_id(context, item_type, item), "output_index": item}
+
+
+def _call_place(context: Context, call: ToolArguments | Item) -> Json:
+    return _place(context, call_type(call), call.item)
 
 
 ENCODERS: dict[type[Event], Callable[[Context, Any, Extra], list[Json]]] = {

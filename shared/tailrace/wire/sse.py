@@ -9,6 +9,9 @@ MEDIA_TYPE = "text/event-stream"
 COMMENT = b": \n\n"
 """An empty comment: parsers skip it, proxies and clients see a live connection."""
 
+PING = b": ping\n\n"
+"""The comment of OpenAI's streams."""
+
 END = b"data: [DONE]\n\n"
 """Last frame of OpenAI's streams."""
 

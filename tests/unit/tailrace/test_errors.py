@@ -6,6 +6,7 @@ import pytest
 
 from tailrace import errors
 from tailrace.errors import (
+    LONGEST_RETRY_S,
     Gone,
     HostRefused,
     MethodNotAllowed,
@@ -90,6 +91,7 @@ def test_gone_carries_its_reason(reason: str) -> None:
         (MethodNotAllowed(allow="GET, POST"), {"Allow": "GET, POST"}),
         (MethodNotAllowed(), {}),
         (RateLimited(retry_after=7), {"Retry-After": "7"}),
+        (RateLimited(retry_after=LONGEST_RETRY_S + 1), {"Retry-After": "60"}),
         (Unavailable(), {"Retry-After": "1"}),
     ],
 )

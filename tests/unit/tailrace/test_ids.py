@@ -3,7 +3,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.errors import InvalidCursor
-from tailrace.ids import START, EntryId, is_generation_id, new_generation_id, new_token
+from tailrace.ids import (
+    START,
+    EntryId,
+    generation_id_from,
+    id_as,
+    is_generation_id,
+    new_generation_id,
+    new_request_id,
+    new_token,
+)
 
 NUMBERS = st.integers(0, 10**15 - 1)
 
@@ -18,6 +27,27 @@ def test_generation_id_is_random_and_recognised_by_its_form() -> None:
 
 def test_tokens_are_unique() -> None:
     assert len({new_token() for _ in range(1000)}) == 1000
+    assert len({new_request_id() for _ in range(1000)}) == 1000
+    assert new_request_id().startswith("req_")
+
+
+@pytest.mark.parametrize("prefix", ["gen_", "chatcmpl-", "resp_"])
+def test_id_has_a_form_for_each_api(prefix: str) -> None:
+    generation_id = new_generation_id()
+    shown = id_as(prefix, generation_id)
+    assert shown == prefix + generation_id[4:]
+    assert generation_id_from(prefix, shown) == generation_id
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "chatcmpl-", "gen_" + "a" * 26, "resp_" + "a" * 26, "a" * 26, "chatcmpl-" + "a" * 25,
+        "chatcmpl-" + "A" * 26, "chatcmpl-gen_" + "a" * 26, "chatcmpl-" + "a" * 26 + "/", "Chatcmpl-" + "a" * 26,
+    ],
+)  # fmt: skip
+def test_id_of_another_form_names_no_generation(text: str) -> None:
+    assert generation_id_from("chatcmpl-", text) is None
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import uvicorn
 
 from support.hub_harness import until
 from tailrace_demo.server import Server
-from tailrace_frontend import http_protocol
-from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend import http_protocol, inflight
+from tailrace_frontend.client_connection import REQUEST_ID, SCOPE, ClientConnection
 from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, WITHOUT_BODY, ClientLimits
 from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
@@ -134,6 +134,30 @@ async def served(app: App, **limits: Any) -> AsyncIterator[Served]:
     assert not shared.idle
     assert not shared.lingering
     assert shared.inflight.total == shared.heads.total == 0
+
+
+class Ids:
+    """Answers with the id of the request, as the application knows it."""
+
+    async def __call__(self, scope: dict[str, Any], _: Any, send: Any) -> None:
+        body = scope[REQUEST_ID].encode()
+        headers = [(b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+
+async def test_each_response_has_the_id_of_its_request() -> None:
+    async with served(Ids()) as server:
+        client = await server.client()
+        ids = set()
+        for _ in range(3):
+            await client.send(GET + b"\r\n")
+            head, _, body = (await client.receive()).partition(b"\r\n\r\n")
+            assert b"x-request-id: " + body in head
+            ids.add(body)
+        assert len(ids) == 3
+        await client.send(b"nonsense\r\n\r\n")
+        assert b"\r\nx-request-id: req_" in await client.receive_all()
 
 
 class Echo:

@@ -1,6 +1,6 @@
 import pytest
 
-from tailrace.errors import Misconfigured
+from tailrace.errors import Misconfigured, ModelNotFound
 from tailrace_frontend.models import AllowedModels, named_models
 
 
@@ -21,6 +21,22 @@ def test_empty_lists_allow_every_model() -> None:
 def test_model_must_be_in_the_list_for_all_and_in_the_callers_own(caller: str, model: str, allowed: bool) -> None:
     lists = AllowedModels("gpt-4o, llama*", "ben=llama3:8b demo,eve=demo gpt-*")
     assert lists.may_use(caller, model) == allowed
+
+
+def test_names_are_those_that_a_list_has_whole_and_the_caller_may_use() -> None:
+    lists = AllowedModels("org/gpt-4o, llama*, demo, demo", "ben=llama3:8b demo mistral,eve=*")
+    assert lists.names_for("anna") == ["org/gpt-4o", "demo"]
+    assert lists.names_for("ben") == ["demo", "llama3:8b"]
+    assert lists.names_for("eve") == ["org/gpt-4o", "demo"]
+    assert AllowedModels("", "").names_for("anna") == []
+
+
+def test_model_that_a_caller_may_not_use_does_not_exist() -> None:
+    lists = AllowedModels("demo", "")
+    lists.check("anna", "demo")
+    with pytest.raises(ModelNotFound, match="`gpt-4o` does not exist") as refused:
+        lists.check("anna", "gpt-4o")
+    assert refused.value.param == "model"
 
 
 @pytest.mark.parametrize("bad", ["ben", "ben=", "ben= ", "anna=demo"])

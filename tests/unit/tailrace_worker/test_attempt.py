@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
+import httpx2
+import openai
 import pytest
 
 from support.attempts import MAX_ATTEMPTS, AttemptHarness, ScriptedDialect
@@ -247,3 +249,32 @@ async def test_attempt_ends_as_failed_where_its_end_could_not_be_read_again(
     done = await harness.done()
     assert (done.status, done.error and done.error.code) == ("failed", "internal_error")
     assert "the end could not be read again" in caplog.text
+
+
+def status_error(status: int) -> openai.APIStatusError:
+    request = httpx2.Request("POST", "http://upstream/v1/chat/completions")
+    kind = openai.RateLimitError if status == 429 else openai.InternalServerError
+    return kind("No.", response=httpx2.Response(status, request=request), body=None)
+
+
+@pytest.mark.parametrize(
+    ("foreground", "error", "is_repeated"),
+    [
+        (True, status_error(500), True),
+        (True, status_error(429), False),
+        (True, TimeoutError(), False),
+        (False, status_error(500), False),  # the SDK has retried it
+        (False, ConnectionLost("before the first content"), True),
+    ],
+)
+async def test_attempt_repeats_what_neither_the_sdk_nor_the_client_would(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, foreground: bool, error: Exception,
+    is_repeated: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(module, "RETRY_DELAY_S", 0.001)
+    harness.generation_id = new_generation_id()
+    await submit(harness.log, harness.queue, record_of(id=harness.generation_id, foreground=foreground))
+    dialect = ScriptedDialect(monkeypatch, error)
+    await (await harness.attempt()).run("worker_lost")
+    assert (await harness.done()).status == "failed"
+    assert dialect.opened == (1 + harness.settings.upstream_retries if is_repeated else 1)

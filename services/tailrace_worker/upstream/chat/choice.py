@@ -151,11 +151,11 @@ class Choice:
         """Emit the content that was held back for a later chunk, because no chunk follows."""
         self._flush_surrogate()
         for call in self._calls.all:
-            if not call.opened and not call.custom:
+            if not call.opened:
                 self._open_call(call, NOTHING)
             if call.pending_surrogate:
                 call.pending_surrogate = ""
-                self._emit(ToolArguments(call.item, "\ufffd", self._index, call.tool, call.id))
+                self._emit(self._arguments(call, "\ufffd"))
         while self._fields.is_pending:
             self._emit_passthrough(NO_PASSTHROUGH)
 
@@ -201,8 +201,8 @@ class Choice:
 
     def _add_call_fragment(self, fragment: ToolCallFragment) -> None:
         call = self._calls.find(fragment.index, fragment.id, fragment.name)
-        if call.custom or fragment.is_custom:
-            return self._add_custom(call, fragment.raw)
+        if not call.opened:
+            call.custom = call.custom or fragment.is_custom
         call.held.append(fragment.arguments)
         if call.opened:
             self._emit_held(call, fragment.fields)
@@ -210,15 +210,6 @@ class Choice:
             self._open_call(call, fragment.fields)
         else:
             call.held_fields = {**call.held_fields, **fragment.fields}
-        return None
-
-    def _add_custom(self, call: ToolCall, fragment: Json) -> None:
-        """A call whose input is not JSON passes through verbatim beside an empty text, with its ordinal as index."""
-        if not call.custom:
-            call.custom = True
-            self._calls.number(call)
-        fields = self._state.reader.verbatim({"tool_calls": [{**fragment, "index": call.tool}]})
-        self._add_fragment(Fragment("text", ""), Passthrough(fields))
 
     def _open_call(self, call: ToolCall, fields: Json) -> None:
         self._close_item()
@@ -227,7 +218,9 @@ class Choice:
         call.opened = True
         self._call = call
         introduced = self._state.introduce()
-        opened = ItemOpened(call.item, "call", self._index, introduced, call.tool, call.ensure_id(), call.name)
+        opened = ItemOpened(
+            call.item, "call", self._index, introduced, call.tool, call.ensure_id(), call.name, call.custom
+        )
         self._emit_opened(opened, {**call.held_fields, **fields})
         self._emit_held(call, NOTHING)
 
@@ -235,8 +228,11 @@ class Choice:
         text, call.pending_surrogate = join_surrogates(call.pending_surrogate, "".join(call.held))
         call.held.clear()
         if text or fields or self._passthrough:
-            self._emit(ToolArguments(call.item, text, self._index, call.tool, call.id), self._passthrough, fields)
+            self._emit(self._arguments(call, text), self._passthrough, fields)
             self._passthrough = None
+
+    def _arguments(self, call: ToolCall, text: str) -> ToolArguments:
+        return ToolArguments(call.item, text, self._index, call.tool, call.id, call.custom)
 
     # ── entries ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -245,7 +241,7 @@ class Choice:
         if self._item:
             self._add_fragment(Fragment(self._item.kind, ""), passthrough)
         elif call := self._call:
-            self._emit(ToolArguments(call.item, "", self._index, call.tool, call.id), passthrough)
+            self._emit(self._arguments(call, ""), passthrough)
         else:
             self._add_fragment(Fragment("text", ""), passthrough)
 

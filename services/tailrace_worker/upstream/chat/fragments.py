@@ -21,8 +21,9 @@ DELTA_FIELDS = frozenset(
         "role", "content", "reasoning_content", "reasoning", "refusal", "annotations", "tool_calls", "obfuscation",
     }
 )  # fmt: skip
-CALL_FIELDS = frozenset({"index", "id", "type", "function"})
+CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom"})
 FUNCTION_FIELDS = CALL_FIELDS | {"name", "arguments"}
+CUSTOM_FIELDS = CALL_FIELDS | {"name", "input"}
 
 
 class Fragment(msgspec.Struct, frozen=True):
@@ -36,11 +37,10 @@ class Fragment(msgspec.Struct, frozen=True):
 class ToolCallFragment(msgspec.Struct, frozen=True):
     """One element of `tool_calls`; absent strings are empty. `arguments` may hold lone surrogates.
 
-    `fields` holds the unknown fields of the fragment and its function. `is_custom`: the call's input is not JSON, so
-    only `raw`, the fragment as it was received, has it.
+    `fields` holds the unknown fields of the fragment and its function. `is_custom`: the call is of a custom tool, whose
+    input need not be JSON.
     """
 
-    raw: Json
     index: int | None
     id: str
     name: str
@@ -118,14 +118,13 @@ def _decode_calls(calls: Any, reader: LenientReader) -> list[ToolCallFragment]:
 
 
 def _decode_call(raw: Json, reader: LenientReader) -> ToolCallFragment:
-    function = reader.fields(raw.get("function"))
+    is_custom = raw.get("custom") is not None
+    function = reader.fields(raw.get("custom" if is_custom else "function"))
     index, id_ = reader.index(raw.get("index")), reader.string(raw.get("id"))
-    name = reader.string(function.get("name"))
-    if "custom" in raw:
-        return ToolCallFragment(raw, index, id_, name, is_custom=True)
-    arguments = function.get("arguments")
-    if isinstance(arguments, dict):  # some upstreams send them parsed
+    name, arguments = reader.string(function.get("name")), function.get("input" if is_custom else "arguments")
+    if isinstance(arguments, dict) and not is_custom:  # some upstreams send them parsed
         arguments = msgspec.json.encode(reader.verbatim(arguments)).decode()
-    unknown = reader.unknown_fields(function, FUNCTION_FIELDS), reader.unknown_fields(raw, CALL_FIELDS)
+    known = CUSTOM_FIELDS if is_custom else FUNCTION_FIELDS
+    unknown = reader.unknown_fields(function, known), reader.unknown_fields(raw, CALL_FIELDS)
     fields = {**unknown[0], **unknown[1]} if any(unknown) else NOTHING
-    return ToolCallFragment(raw, index, id_, name, reader.text(arguments), fields)
+    return ToolCallFragment(index, id_, name, reader.text(arguments), fields, is_custom)

@@ -3,17 +3,23 @@
 from collections.abc import AsyncGenerator
 from functools import partial
 
-from tailrace.events import Json
+from tailrace.events import GenerationRecord, Json
+from tailrace.translation import chat_request
 from tailrace_worker.upstream.client import UpstreamClient, stream_payloads
 
 END = b"[DONE]"
 
 
-def open_stream(client: UpstreamClient, request: Json) -> AsyncGenerator[list[bytes], None]:
-    """The payloads of the answer to a Chat Completions request, `[DONE]` included."""
-    body = {**request, "stream": True, "stream_options": _stream_options(request)}
-    # The body is sent as the client of Tailrace sent it; the SDK's own arguments are placeholders that it replaces.
-    create = client.sdk.chat.completions.with_streaming_response.create
+def open_stream(client: UpstreamClient, record: GenerationRecord, request: Json) -> AsyncGenerator[list[bytes], None]:
+    """The payloads of the answer to a Chat Completions request, `[DONE]` included.
+
+    Of a foreground request nothing is retried here: the attempt retries what its client would not (`is_transient`).
+    """
+    chat = chat_request(record.api, request)
+    body = {**chat, "stream": True, "stream_options": _stream_options(chat)}
+    # The SDK's own arguments are placeholders that the body replaces.
+    sdk = client.sdk_without_retries if record.foreground else client.sdk
+    create = sdk.chat.completions.with_streaming_response.create
     send = partial(create, messages=[], model=str(body.get("model")), stream=True, extra_body=body)
     return stream_payloads(send, is_end)
 

@@ -13,7 +13,7 @@ from tailrace_worker.upstream.fields import NOTHING
 class ToolCall:
     """One call. Until its name arrives it is not `opened`; `held` and `held_fields` are what arrived before.
 
-    `tool` is its ordinal in the choice, once it has one. `custom`: its input is not JSON. `chunk`: the number of the
+    `tool` is its ordinal in the choice, once it has one. `custom`: it is of a custom tool. `chunk`: the number of the
     chunk in which its name arrived. `pending_surrogate`: see `fields.join_surrogates`.
     """
 

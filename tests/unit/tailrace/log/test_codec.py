@@ -54,17 +54,18 @@ items: st.SearchStrategy[Item] = st.builds(
     Item, numbers, types, numbers, text=st.none() | texts, annotations=st.lists(objects, max_size=2),
     logprobs=st.lists(objects, max_size=2), status=st.none() | st.just("incomplete"), tool=st.none() | numbers,
     id=st.none() | names, name=st.none() | names, arguments=st.none() | texts, call=st.none() | objects,
+    custom=st.booleans(),
 )  # fmt: skip
 outputs = st.lists(items, max_size=3)
 indexes = st.lists(numbers, max_size=3)
 OF_EACH_KIND: dict[type[Event], st.SearchStrategy[Any]] = {
     Created: st.builds(Created, seconds, st.booleans(), numbers),
     Started: st.builds(Started, numbers, seconds),
-    ItemOpened: st.builds(ItemOpened, numbers, types, numbers, indexes, numbers, names, names),
+    ItemOpened: st.builds(ItemOpened, numbers, types, numbers, indexes, numbers, names, names, st.booleans()),
     Text: st.builds(Text, numbers, texts, numbers),
     Reasoning: st.builds(Reasoning, numbers, texts, numbers, key=names.filter(bool)),
     Refusal: st.builds(Refusal, numbers, texts, numbers),
-    ToolArguments: st.builds(ToolArguments, numbers, texts, numbers, numbers, names),
+    ToolArguments: st.builds(ToolArguments, numbers, texts, numbers, numbers, names, st.booleans()),
     ItemClosed: st.builds(ItemClosed, items),
     Restarted: st.builds(Restarted, numbers, texts, seconds, indexes, outputs),
     Done: st.builds(
@@ -138,6 +139,7 @@ FIELDS: list[tuple[Event, str, str]] = [
     (Refusal(1, "I can"), "refusal:1", "I can"),
     (ToolArguments(2, '{"q":', tool=0, call="functions.f:0"), "tool_arguments:2:0:functions.f:0", '{"q":'),
     (ToolArguments(2, "1", 3, 4, "a/b:c"), "tool_arguments:2/3:4:a/b:c", "1"),
+    (ToolArguments(2, "ls", 3, 4, "a/b:c", custom=True), "tool_arguments:2/3:4/custom:a/b:c", "ls"),
     (ItemClosed(Item(0, "reasoning", text="hm")), "item_closed:0", '{"type":"reasoning","text":"hm"}'),
     (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"attempt":2,"reason":"worker_lost","at":1.0}'),
     (Done("completed", 9.0, [Finish(0, "stop")]), "done",

@@ -36,6 +36,20 @@ def test_state_is_read_without_the_request() -> None:
     assert state_from({name.encode(): value.encode() for name, value in STORED.items()}) == state
 
 
+@pytest.mark.parametrize(
+    ("background", "attempt", "seq", "has_output"),
+    [(0, 0, 0, False), (0, 1, 1, False), (0, 1, 3, True), (1, 0, 1, False), (1, 1, 2, False), (1, 1, 4, True),
+     (0, 2, 2, False), (0, 2, 4, True)],
+)  # fmt: skip
+def test_state_has_output_beyond_its_creation_and_the_starts_of_its_attempts(
+    background: int, attempt: int, seq: int, has_output: bool
+) -> None:
+    begun = msgspec.json.encode(record(background=bool(background))).decode()
+    state = state_of(reply(record=begun, attempt=str(attempt), seq=str(seq)))
+    assert state is not None
+    assert state.has_output is has_output
+
+
 def test_state_of_an_empty_reply_is_none() -> None:
     assert state_of([None] * len(FIELDS)) is None
 

@@ -53,6 +53,14 @@ async def test_key_of_another_owner_is_another_key(queue: Queue) -> None:
     assert await claimed(queue, "anna", "other", b"[]", "gen 2") == "gen 2"
 
 
+async def test_key_that_is_claimed_anew_stands_for_the_new_generation(queue: Queue) -> None:
+    assert await claimed(queue, "anna", "key", b"{}", "gen 0") == "gen 0"
+    for n in (1, 2):
+        load = await queue.load("anna", "key", Claim.of(f"gen {n}", b"{}"), 60, replaces=True)
+        assert load.claimed is None
+    assert await claimed(queue, "anna", "key", b"{}", "gen 3") == "gen 2"
+
+
 async def test_claim_expires_and_holds_no_body(redis: Redis, queue: Queue) -> None:
     await claimed(queue, "anna", "key", b'{"secret":"hunter2"}', "gen 0")
     (name,) = await redis.keys()
@@ -189,3 +197,27 @@ async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None
     assert await queue.index.unfinished_of("anna", now) == 1
     await queue.index.register(new_record(now))
     assert (await queue.load("anna")).own == 2, "registering removes them"
+
+
+# Chats
+
+
+async def test_chat_stands_for_its_newest_generation(queue: Queue) -> None:
+    assert await queue.index.newest_of_chat("chat", "anna") is None
+    for _ in range(2):
+        record = new_record()
+        await queue.index.set_newest_of_chat("chat", record)
+        assert await queue.index.newest_of_chat("chat", "anna") == record.id
+
+
+async def test_chat_of_another_owner_is_another_chat(queue: Queue) -> None:
+    record = new_record()
+    await queue.index.set_newest_of_chat("chat", record)
+    assert await queue.index.newest_of_chat("chat", "bob") is None
+    assert await queue.index.newest_of_chat("other", "anna") is None
+
+
+async def test_chat_is_forgotten_with_its_generation(redis: Redis, queue: Queue) -> None:
+    await queue.index.set_newest_of_chat("chat\ud800", new_record(deadline_s=100))
+    (name,) = await redis.keys()
+    assert 990 < await redis.ttl(name) <= 1000 + CLAIM_GRACE_S

@@ -14,7 +14,6 @@ from tailrace.wire.openai_response_object import (
     Part,
     annotation,
     part_of,
-    response,
 )
 
 
@@ -29,7 +28,7 @@ from tailrace.wire.openai_response_object import (
     ],
 )
 def test_part_of_an_item_follows_its_type_and_the_request(item_type: str, summary: bool, part: Part) -> None:
-    assert part_of(Context(record(reasoning_summary=summary), {}), item_type) is part
+    assert part_of(Context.of(record(reasoning_summary=summary), {}), item_type) is part
 
 
 @pytest.mark.parametrize(
@@ -45,9 +44,3 @@ def test_part_of_an_item_follows_its_type_and_the_request(item_type: str, summar
 )
 def test_annotation_of_another_kind_is_flattened_and_gets_no_fields_of_a_citation(chat: Any, flat: Any) -> None:
     assert annotation(chat) == flat
-
-
-def test_tool_of_another_kind_is_flattened_and_gets_no_fields_of_a_function() -> None:
-    tool = {"type": "custom", "custom": {"name": "shell", "format": {"type": "text"}}}
-    tools = response(Context(record(), {"tools": [tool]}), "in_progress")["tools"]
-    assert tools == [{"type": "custom", "name": "shell", "format": {"type": "text"}}]

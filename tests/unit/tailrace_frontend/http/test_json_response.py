@@ -76,8 +76,10 @@ async def test_response_without_room_is_refused_only_where_the_request_may_be_re
     client, receiver = Client(10), Receiver()
     receiver.open.set()
     value = "x" * SLICE_BYTES
+    repeatable = JSONBytesResponse(value)
+    repeatable.is_repeatable = True
     with pytest.raises(Unavailable):
-        await JSONBytesResponse(value, is_repeatable=True)(scope_of(client, "POST"), receive, receiver)
+        await repeatable(scope_of(client, "POST"), receive, receiver)
     assert receiver.messages == []
     response = JSONBytesResponse(value, 202)
     await response(scope_of(client, "POST"), receive, receiver)

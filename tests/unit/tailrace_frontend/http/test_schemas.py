@@ -251,7 +251,14 @@ def test_generation_json_of_a_finished_one_has_the_fields_of_done() -> None:
     assert value["status"] == "failed"
     assert value["finish"] == [{"index": 0, "finish_reason": None}]
     assert value["usage"] == {"total_tokens": 3}
-    assert value["error"] == {"message": "No.", "code": "upstream_error", "type": "server_error", "param": None}
+    assert value["error"] == {
+        "message": "No.",
+        "code": "upstream_error",
+        "type": "server_error",
+        "param": None,
+        "status": None,
+        "retry_after": None,
+    }
     assert value["timings"] == {"total": 1.5}
 
 

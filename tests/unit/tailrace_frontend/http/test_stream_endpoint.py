@@ -4,48 +4,20 @@ from typing import Any
 
 import pytest
 
-from support.hub_harness import Client, HubHarness, until
+from support.frontend_harness import FrontendHarness
+from support.hub_harness import Client, until
 from support.logs import REQUEST, record
 from support.named_logs import LOGS
 from tailrace.errors import InvalidCursor
 from tailrace.ids import EntryId
-from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS, WireFormat
 from tailrace_frontend.callers import OPEN_KEY
-from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import stream_endpoint
 from tailrace_frontend.http.stream_endpoint import answer_events, parse_cursor, send_log, stream_headers
-from tailrace_frontend.services import Services
 
 RECORD = record(owner="open")
 ENTRIES = LOGS["text"](RECORD)
 LOCATION = [(b"location", b"/v1/generations/x")]
-
-
-class FrontendHarness(HubHarness):
-    """Services on the harness' log."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.services = Services(Settings(**settings))
-        self.services.log = self.hub.log
-        self.services.generations._log = self.hub.log
-        self.hub = self.services.hub
-        self.hub.log = self.log
-
-    async def get(self, query: str = "", **headers: str) -> Client:
-        """`GET …/events`, to its end."""
-        client = Client()
-        await answer_events(self.services, RECORD.id, self.scope(client, query, headers), client.send)
-        return client
-
-    def scope(self, client: Client, query: str = "", headers: dict[str, str] | None = None) -> dict[str, Any]:
-        given = {"host": "localhost"} | {name.replace("_", "-"): value for name, value in (headers or {}).items()}
-        raw = [(name.encode(), value.encode()) for name, value in given.items()]
-        return {"type": "http", "query_string": query.encode(), "headers": raw, SCOPE: client.connection}
-
-    def count(self, name: str) -> float:
-        return self.services.metrics.registry.get_sample_value(f"tailrace_{name}_total") or 0.0
 
 
 @pytest.fixture
@@ -99,7 +71,7 @@ def test_stream_headers_are_the_media_type_the_formats_own_and_those_of_the_rout
 
 async def test_get_sends_the_log_in_the_accepted_format(frontend: FrontendHarness) -> None:
     for accept, wire in (("text/event-stream", "native"), ("application/x-ndjson", "ndjson"), ("text/plain", "text")):
-        client = await frontend.get(accept=accept)
+        client = await frontend.get(RECORD.id, accept=accept)
         assert client.start["status"] == 200
         assert client.start["headers"] == stream_headers(WIRE_FORMATS[wire])
         assert client.completed
@@ -107,9 +79,9 @@ async def test_get_sends_the_log_in_the_accepted_format(frontend: FrontendHarnes
 
 
 async def test_get_from_a_cursor_sends_the_rest_and_at_the_end_204(frontend: FrontendHarness) -> None:
-    resumed = await frontend.get(last_event_id=str(ENTRIES[-2].id))
+    resumed = await frontend.get(RECORD.id, last_event_id=str(ENTRIES[-2].id))
     assert resumed.kinds == ["done"]
-    finished = await frontend.get(query=f"last_event_id={ENTRIES[-1].id}")
+    finished = await frontend.get(RECORD.id, query=f"last_event_id={ENTRIES[-1].id}")
     assert finished.start == {"type": "http.response.start", "status": 204, "headers": []}
     assert finished.body == b""
     assert frontend.count("streams_resumed") == 2
@@ -136,7 +108,7 @@ async def test_get_beyond_the_limit_is_a_retry_hint_to_clients_of_event_streams(
     await frontend.redis.flushall()
     await frontend.create(RECORD, ENTRIES[:3])
     await frontend.connect(RECORD)
-    client = await frontend.get(accept=accept)
+    client = await frontend.get(RECORD.id, accept=accept)
     assert client.start["status"] == status
     if status == 200:
         assert client.comments == ["Concurrent stream limit of this frontend reached (1)."]
@@ -149,7 +121,9 @@ async def test_get_beyond_the_limit_is_a_retry_hint_to_clients_of_event_streams(
 async def test_post_sends_the_log_from_its_beginning_with_its_headers(frontend: FrontendHarness) -> None:
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
+    await send_log(
+        frontend.services, WIRE_FORMATS["native"], state, OPEN_KEY, LOCATION, frontend.scope(client), client.send
+    )
     assert client.start["headers"] == stream_headers(WIRE_FORMATS["native"], LOCATION)
     assert client.kinds[0] == "created"
     assert client.completed
@@ -161,7 +135,9 @@ async def test_post_beyond_the_limit_is_a_retry_hint_with_its_headers(frontend: 
     await frontend.connect(RECORD)
     client = Client()
     state = await frontend.log.state(RECORD.id)
-    await send_log(frontend.services, state, OPEN_KEY, LOCATION, frontend.scope(client), client.send)
+    await send_log(
+        frontend.services, WIRE_FORMATS["native"], state, OPEN_KEY, LOCATION, frontend.scope(client), client.send
+    )
     assert client.start["status"] == 200
     assert LOCATION[0] in client.start["headers"]
     assert client.body.startswith(b"retry: ")
@@ -181,6 +157,6 @@ async def test_format_that_needs_the_request_gets_it(
     for needs_request in (True, False):
         wire = WireFormat("text/event-stream", recording, needs_request=needs_request)
         monkeypatch.setattr(stream_endpoint, "native_format", lambda _, wire=wire: wire)
-        client = await frontend.get()
+        client = await frontend.get(RECORD.id)
         await until(lambda client=client: client.completed)  # type: ignore[misc]
     assert requests == [REQUEST, None]

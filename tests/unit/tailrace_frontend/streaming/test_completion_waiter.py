@@ -1,12 +1,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from tailrace.errors import RateLimited
+from tailrace.errors import RateLimited, RedisUnavailable, Unavailable
 from tailrace.log.codec import pack, to_row
 from tailrace.log.state import GenerationState
 from tailrace_frontend.streaming import completion_waiter as module
@@ -87,7 +88,7 @@ async def test_waiter_returns_the_state_of_a_generation_that_ended_before_it_fol
     harness: HubHarness,
 ) -> None:
     before = await harness.log.state(RECORD.id)
-    harness.hub.subscribe(CompletionWaiter("another"), RECORD)
+    harness.hub.subscribe(CompletionWaiter(harness.hub, before), RECORD)
     await harness.append(RECORD, ENTRIES[3:])
     async with asyncio.timeout(1):
         assert (await wait_for_completion(harness.hub, before, 60)).status == "completed"
@@ -148,3 +149,107 @@ async def test_waiter_does_not_wait_for_a_client_that_has_left(harness: HubHarne
     async with asyncio.timeout(1):
         assert await wait_for_completion(harness.hub, state, 60, client) is state
     assert harness.hub.count == 0
+
+
+# the beginning of the output
+
+
+async def output(harness: HubHarness, seconds: float = 60, **how: Any) -> "asyncio.Task[GenerationState]":
+    """A task that waits for output."""
+
+    async def wait() -> GenerationState:
+        with CompletionWaiter(harness.hub, await harness.log.state(RECORD.id), **how) as waiter:
+            return await waiter.wait_for_output(seconds)
+
+    task = asyncio.create_task(wait())
+    await until(lambda: harness.hub.count or task.done())
+    return task
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def waiting_room(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HubHarness]:
+    """A log that has begun, with nothing in it."""
+    monkeypatch.setattr(module, "MAX_AGE_S", 60.0)
+    harness = HubHarness(max_readers=1)
+    await harness.create(RECORD, ENTRIES[:1])
+    yield harness
+    await harness.close()
+
+
+async def test_output_begins_with_an_item_and_not_with_an_attempt(waiting_room: HubHarness) -> None:
+    task = await output(waiting_room)
+    await waiting_room.append(RECORD, ENTRIES[1:2])
+    await settle()
+    assert not task.done()
+    await waiting_room.append(RECORD, ENTRIES[2:3])
+    assert (await task).status == "running"
+    assert (waiting_room.hub.count, waiting_room.hub.tails) == (0, 0)
+
+
+async def test_output_that_ends_at_once_comes_with_the_final_state(waiting_room: HubHarness) -> None:
+    entries = LOGS["failed-at-once"](RECORD)
+    task = await output(waiting_room)
+    await waiting_room.append(RECORD, entries[1:])
+    assert (await task).status == "failed"
+
+
+@pytest.mark.parametrize("newer", [3, len(ENTRIES)])
+async def test_output_that_was_missed_is_noticed_once_the_subscription_is_confirmed(
+    waiting_room: HubHarness, newer: int
+) -> None:
+    task = await output(waiting_room)
+    await waiting_room.append(RECORD, ENTRIES[1:newer], published=False)
+    await settle()
+    assert not task.done()
+    waiting_room.confirm(RECORD)
+    assert (await task).is_final == (newer == len(ENTRIES))
+
+
+async def test_output_that_another_reader_has_seen_is_noticed_at_once(waiting_room: HubHarness) -> None:
+    before = await waiting_room.log.state(RECORD.id)
+    waiting_room.hub.subscribe(CompletionWaiter(waiting_room.hub, before), RECORD)
+    waiting_room.confirm(RECORD)
+    await waiting_room.append(RECORD, ENTRIES[1:4])
+    with CompletionWaiter(waiting_room.hub, before) as waiter:
+        async with asyncio.timeout(1):
+            assert (await waiter.wait_for_output(60)).has_output
+
+
+async def test_output_is_awaited_no_longer_than_that(waiting_room: HubHarness) -> None:
+    assert not (await (await output(waiting_room, 0.01))).has_output
+
+
+async def test_waiter_that_has_left_gives_its_place_to_another_and_follows_on(waiting_room: HubHarness) -> None:
+    state = await waiting_room.log.state(RECORD.id)
+    with CompletionWaiter(waiting_room.hub, state) as waiter:
+        waiter.leave()
+        with CompletionWaiter(waiting_room.hub, state):
+            assert (waiting_room.hub.count, waiting_room.hub.count_of(RECORD.owner)) == (1, 1)
+        assert waiting_room.hub.tails == 1
+    assert (waiting_room.hub.count, waiting_room.hub.count_of(RECORD.owner)) == (0, 0)
+
+
+@pytest.mark.parametrize("outage_s", [0.0, 60.0])
+async def test_waiter_bears_an_absence_of_redis_for_so_long(
+    waiting_room: HubHarness, monkeypatch: pytest.MonkeyPatch, outage_s: float
+) -> None:
+    monkeypatch.setattr(module, "MAX_AGE_S", 0.01)
+    replies: list[Exception] = [RedisUnavailable(), Unavailable("Redis has just started.")]
+
+    async def find() -> GenerationState:
+        if replies:
+            raise replies.pop()
+        return await waiting_room.log.state(RECORD.id)
+
+    task = await output(waiting_room, find=find, outage_s=outage_s)
+    await waiting_room.append(RECORD, ENTRIES[1:], published=False)
+    if outage_s:
+        assert (await task).is_final
+    else:
+        with pytest.raises(Unavailable):
+            await task

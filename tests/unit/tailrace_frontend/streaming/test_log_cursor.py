@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.hub_harness import Collector, HubHarness, until
-from support.logs import LogBuilder, record, text_opened, texts
+from support.logs import REQUEST, LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
 from tailrace import keys
@@ -24,6 +24,7 @@ from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.live_tail import TAIL_ENTRIES
 from tailrace_frontend.streaming.log_cursor import LogCursor, is_ahead
 
+RESPONSES = WIRE_FORMATS["openai-responses"]
 RECORD = record()
 ENTRIES = LOGS["text"](RECORD)
 TEXT = "Hello, world\u2028."
@@ -684,6 +685,50 @@ async def test_responses_goes_on_at_a_restart(harness: HubHarness) -> None:
     await complete(collector)
     assert collector.kinds.count("response.in_progress") == 2
     assert collector.kinds[-1] == "response.completed" or collector.kinds[-2] == "response.completed"
+
+
+# frames that the client has, of an entry that it has in part
+
+
+def position_before(entries: list[Entry], number: int) -> EntryId:
+    """The last entry that ends before this sequence number."""
+    return max((entry.id for entry in entries if entry.id.seq < number), default=START)
+
+
+def frames_of(body: bytes) -> list[bytes]:
+    return body.split(b"\n\n")[:-1]
+
+
+@pytest.mark.parametrize("name", LOGS)
+async def test_responses_after_every_number_is_exactly_the_rest(harness: HubHarness, name: str) -> None:
+    entries = LOGS[name](RECORD)
+    encode = RESPONSES.bind(RECORD, REQUEST)
+    whole = frames_of(b"".join(encode(entry) or b"" for entry in entries))
+    await harness.create(RECORD, entries)
+    for number in range(len(whole)):
+        after = position_before(entries, number)
+        collector = await harness.follow(RECORD, wire="openai-responses", after=after, seen_to=number)
+        await complete(collector)
+        assert frames_of(collector.body) == whole[number + 1 :]
+
+
+async def test_responses_after_a_number_beyond_the_end_is_the_end_alone(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES)
+    after = position_before(ENTRIES, ENTRIES[-1].id.seq)
+    collector = await harness.follow(RECORD, wire="openai-responses", after=after, seen_to=1000)
+    await complete(collector)
+    assert collector.body == b"data: [DONE]\n\n"
+
+
+async def test_responses_waits_for_what_follows_a_number_beyond_a_live_log(harness: HubHarness) -> None:
+    encode = RESPONSES.bind(RECORD, REQUEST)
+    number = ENTRIES[2].id.seq - 1  # inside of an entry that has two frames
+    collector = await following(harness, ENTRIES[:2], wire="openai-responses", after=ENTRIES[1].id, seen_to=number)
+    for entry in ENTRIES[2:]:
+        await harness.append(RECORD, [entry])
+    await complete(collector)
+    rest = b"".join(encode(entry) or b"" for entry in ENTRIES[2:])
+    assert frames_of(collector.body) == frames_of(rest)[1:]
 
 
 @pytest.mark.parametrize("name", ["cancelled", "failed", "truncated", "cancelled-while-queued"])

@@ -119,5 +119,6 @@ async def test_key_is_redacted_unless_it_is_a_placeholder(
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)
     client = UpstreamClient(Settings())
-    assert client.redact(Failure(f"Bad key {key}.", "upstream_refused")) == Failure(redacted, "upstream_refused")
+    given, expected = (Failure(text, "upstream_refused", status=400) for text in (f"Bad key {key}.", redacted))
+    assert client.redact(given) == expected
     await client.close()

@@ -14,6 +14,7 @@ from tailrace_worker.upstream.errors import (
     EmptyAnswer,
     failure_from_exception,
     failure_from_json,
+    is_transient,
 )
 from tailrace_worker.upstream.sse import EventTooLarge
 
@@ -102,5 +103,42 @@ def test_field_of_a_rejection_may_have_any_type(field: str, value: object) -> No
 
 def test_code_that_is_a_number_is_kept() -> None:
     assert failure_from_exception(status_error(400, {"message": "No.", "code": 1214, "type": 400})) == Failure(
-        "No.", "1214", "invalid_request_error"
+        "No.", "1214", "invalid_request_error", status=400
     )
+
+
+def test_rejection_has_its_status_and_the_parameter_that_it_names() -> None:
+    reason = failure_from_exception(status_error(422, {"message": "No.", "param": "messages"}))
+    assert reason == Failure("No.", "upstream_refused", "invalid_request_error", "messages", status=422)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None), ({"retry-after": "7"}, 7), ({"retry-after": "0.2"}, 1), ({"retry-after-ms": "1500"}, 2),
+        ({"retry-after-ms": "100", "retry-after": "9"}, 1), ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after": "0"}, None), ({"retry-after": "-3"}, None), ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None), ({"retry-after": "1e9"}, None),
+        ({"retry-after": "Wed, 21 Oct 2026 07:28:00 GMT"}, None),
+    ],
+)  # fmt: skip
+def test_rate_limit_has_the_seconds_after_which_the_upstream_allows_another_request(
+    headers: dict[str, str], seconds: int | None
+) -> None:
+    response = httpx2.Response(429, headers=headers, request=REQUEST)
+    reason = failure_from_exception(openai.RateLimitError("x", response=response, body={"message": "Slow down."}))
+    assert (reason.status, reason.retry_after, reason.message) == (429, seconds, "Slow down.")
+    assert is_readable(Done("failed", 1.0, error=reason), NO_EXTRA)
+
+
+@pytest.mark.parametrize(
+    ("error", "transient"),
+    [
+        (status_error(400, None), False), (status_error(429, None), False), (status_error(408, None), True),
+        (status_error(409, None), True), (status_error(500, None), True), (status_error(503, None), True),
+        (openai.APIConnectionError(request=REQUEST), True), (openai.APITimeoutError(REQUEST), True),
+        (TimeoutError(), False), (ValueError(), False),
+    ],
+)  # fmt: skip
+def test_error_that_the_sdk_retries_is_transient_but_for_a_rate_limit(error: Exception, transient: bool) -> None:
+    assert is_transient(error) is transient

@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx2
 import pytest
 
+from support.logs import record
 from tailrace.events import Json
 from tailrace_worker.upstream.chat.stream import open_stream
 from tailrace_worker.upstream.client import UpstreamClient
@@ -27,17 +29,22 @@ class StubClient:
 
     def __init__(self, *reads: bytes) -> None:
         self.body: Json = {}
+        self.used = ""
         self._reads = reads
-        streaming = SimpleNamespace(create=self._create)
-        self.sdk = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(with_streaming_response=streaming)))
+        self.sdk, self.sdk_without_retries = self._sdk("sdk"), self._sdk("sdk without retries")
+
+    def _sdk(self, name: str) -> Any:
+        streaming = SimpleNamespace(create=partial(self._create, name))
+        return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(with_streaming_response=streaming)))
 
     @asynccontextmanager
-    async def _create(self, *, extra_body: Json, **_: Any) -> AsyncIterator[Any]:
-        self.body = extra_body
+    async def _create(self, name: str, *, extra_body: Json, **_: Any) -> AsyncIterator[Any]:
+        self.used, self.body = name, extra_body
         yield SimpleNamespace(http_response=httpx2.Response(200, stream=Body(*self._reads)))
 
-    async def payloads(self, request: Json) -> list[list[bytes]]:
-        return [payloads async for payloads in open_stream(cast("UpstreamClient", self), request)]
+    async def payloads(self, request: Json, **fields: Any) -> list[list[bytes]]:
+        opened = open_stream(cast("UpstreamClient", self), record(**fields), request)
+        return [payloads async for payloads in opened]
 
 
 @pytest.mark.parametrize("options", [None, "x", {"include_usage": False}])
@@ -46,6 +53,26 @@ async def test_request_is_sent_as_it_came_as_a_stream_with_usage(options: object
     request = {"model": "m", "messages": [], "x_unknown": 1, "stream": False, "stream_options": options}
     assert await client.payloads(request) == []
     assert client.body == {**request, "stream": True, "stream_options": {"include_usage": True}}
+
+
+async def test_request_of_the_responses_api_is_sent_as_a_chat_request() -> None:
+    client = StubClient()
+    asked = {"model": "m", "input": "Hello?", "max_output_tokens": 9, "stream": False, "store": True}
+    await client.payloads(asked | {"stream_options": {"include_obfuscation": True}}, api="responses")
+    assert client.body == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hello?"}],
+        "max_completion_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+@pytest.mark.parametrize(("foreground", "used"), [(False, "sdk"), (True, "sdk without retries")])
+async def test_foreground_request_is_sent_without_retries(foreground: bool, used: str) -> None:
+    client = StubClient()
+    await client.payloads({"model": "m"}, foreground=foreground)
+    assert client.used == used
 
 
 async def test_other_stream_options_are_kept() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 from support.chat_chunks import call_chunk, end, fragment, text_chunk
 from support.chat_streams import STREAMS
 from support.translation import Translation
-from tailrace.events import NO_EXTRA, Extra, Item, ItemClosed, ItemOpened, Text, ToolArguments
+from tailrace.events import NO_EXTRA, Extra, Item, ItemClosed, ItemOpened, ToolArguments
 from tailrace_worker.upstream.chat.translator import ChatTranslator
 
 
@@ -123,19 +123,45 @@ def test_unknown_fields_of_a_call_stay_with_their_fragment() -> None:
     assert answer.items[0].call == {"extra_content": {"s": 2}, "signature": "x"}
 
 
-def test_custom_calls_pass_through_verbatim_with_their_ordinal() -> None:
-    custom = {"index": 0, "id": "b", "type": "custom", "custom": {"name": "run", "input": ""}}
+def test_custom_call_is_a_call_with_text_for_arguments() -> None:
+    custom = {"index": 1, "id": "b", "type": "custom", "custom": {"name": "run", "input": ""}}
     answer = Translation(
         call_chunk(fragment(0, "a", "f", "1")),
         call_chunk(custom),
-        call_chunk({"index": 0, "custom": {"input": "ls"}}),
+        call_chunk({"index": 1, "custom": {"input": "ls"}}),
+        call_chunk({"index": 1, "custom": {"input": " -l"}}),
         call_chunk(fragment(2, "c", "f", "2")),
     )
-    assert [extra.delta["tool_calls"] for extra in answer.extras(Text)] == [
-        [{**custom, "index": 1}],
-        [{"index": 1, "custom": {"input": "ls"}}],
+    assert answer.calls == [("a", "f", "1"), ("b", "run", "ls -l"), ("c", "f", "2")]
+    assert [item.custom for item in answer.items] == [False, True, False]
+    assert answer.events[2:5] == [
+        ItemOpened(1, "call", tool=1, id="b", name="run", custom=True),
+        ToolArguments(1, "ls", tool=1, call="b", custom=True),
+        ToolArguments(1, " -l", tool=1, call="b", custom=True),
     ]
-    assert [event.tool for event in answer.events if isinstance(event, ItemOpened) and event.type == "call"] == [0, 2]
+
+
+def test_unknown_fields_of_a_custom_call_stay_with_their_fragment() -> None:
+    custom = {"index": 0, "id": "b", "type": "custom", "custom": {"name": "run", "input": "x", "mood": 1}, "note": 2}
+    answer = Translation(call_chunk(custom))
+    assert answer.extras(ItemOpened)[0].call == {"mood": 1, "note": 2}
+    assert answer.items[0].call == {"mood": 1, "note": 2}
+
+
+def test_custom_call_is_held_until_its_name_arrives() -> None:
+    answer = Translation(
+        call_chunk({"index": 0, "id": "b", "custom": {"input": "l"}}),
+        call_chunk({"index": 0, "custom": {"name": "run", "input": "s"}}),
+    )
+    assert answer.events == [
+        ItemOpened(0, "call", choices=[0], id="b", name="run", custom=True),
+        ToolArguments(0, "ls", call="b", custom=True),
+    ]
+
+
+def test_custom_that_is_null_makes_no_custom_call() -> None:
+    answer = Translation(call_chunk({**fragment(0, "a", "f", "{}"), "custom": None}))
+    assert [(item.arguments, item.custom) for item in answer.items] == [("{}", False)]
 
 
 def test_tool_ordinals_count_within_a_choice() -> None:
@@ -147,10 +173,11 @@ def test_tool_ordinals_count_within_a_choice() -> None:
     assert [(e.choice, e.tool) for e in answer.events if isinstance(e, ItemOpened)] == [(0, 0), (1, 0), (0, 1)]
 
 
-def test_custom_call_that_is_nested_too_deeply_is_malformed_and_leaves_no_empty_delta() -> None:
+def test_custom_input_of_another_type_is_malformed() -> None:
     deep: Any = []
     for _ in range(100_000):
         deep = [deep]
     answer = Translation(text_chunk("a"), call_chunk({"index": 0, "id": "c", "custom": {"input": deep}}), end())
-    assert answer.kinds == ["item_opened", "text"]
+    assert answer.kinds == ["item_opened", "text", "item_closed", "item_opened"]
+    assert answer.calls == [("c", "", "")]
     assert answer.translator.malformed == 1

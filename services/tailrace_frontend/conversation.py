@@ -1,0 +1,138 @@
+"""A request's whole input: the conversation that it continues, and the items that it refers to.
+
+    previous_response_id     the input and the output of that generation stand before the request's own input
+    item_reference           the item stands in its place; its id leads to it (`translation.input_items`)
+
+A generation stores its input whole. A conversation of any length is therefore continued by one look at its last
+generation, and stays as it was when earlier ones expire.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from tailrace.errors import Gone, InvalidRequest, NotFound, ObjectNotFound, PreviousResponseNotFound, RequestTooLarge
+from tailrace.events import Item, Json
+from tailrace.ids import generation_id_from
+from tailrace.log import Log
+from tailrace.log.state import GenerationState
+from tailrace.translation.input_items import ItemPlace, input_items, place_of
+from tailrace.translation.responses_input import items_in, type_of
+from tailrace.wire.openai_response_object import PREFIX, Context, whole
+from tailrace_frontend.generations import Generations
+
+MAX_REFERENCED = 256
+"""Generations to which the references of one request may lead: each is one more look."""
+
+REFERENCE = "item_reference"
+
+
+class Conversations:
+    """Looks into earlier generations for new requests. `max_bytes`: what one request may look at, as JSON."""
+
+    def __init__(self, generations: Generations, log: Log, max_bytes: int) -> None:
+        self._generations = generations
+        self._log = log
+        self._max_bytes = max_bytes
+
+    async def resolve(self, owner: str, request: Json) -> Json:
+        """The request with its whole input. One that neither continues nor refers to anything is returned as it is.
+
+        Raises:
+            PreviousResponseNotFound, ObjectNotFound: there is no such response, or no such item.
+            InvalidRequest: the previous response has not ended, or there are too many references.
+            RequestTooLarge: more would have to be read than a request may have.
+        """
+        previous, items = request.get("previous_response_id"), items_in(request.get("input"))
+        references = [str(item.get("id")) for item in items if type_of(item) == REFERENCE]
+        if previous is None and not references:
+            return request
+        look = _Look(self._generations, self._log, owner, self._max_bytes)
+        before = [] if previous is None else await look.conversation(previous)
+        found = await look.items(references)
+        own = [found[str(item.get("id"))] if type_of(item) == REFERENCE else item for item in items]
+        return {**request, "input": [*before, *own]}
+
+
+class _Look:
+    """What one request looks at, for its owner."""
+
+    def __init__(self, generations: Generations, log: Log, owner: str, max_bytes: int) -> None:
+        self._generations = generations
+        self._log = log
+        self._owner = owner
+        self._max_bytes = self._left = max_bytes
+
+    async def conversation(self, response_id: str) -> list[Json]:
+        """The input and the output of a generation."""
+        generation_id = generation_id_from(PREFIX, response_id)
+        state = await self._find(generation_id) if generation_id else None
+        if state is None:
+            raise PreviousResponseNotFound.of(response_id)
+        if not state.is_final:
+            raise InvalidRequest("The previous response has not ended.", param="previous_response_id")
+        return await self._input(state) + await self._output(state)
+
+    async def items(self, item_ids: Iterable[str]) -> dict[str, Json]:
+        """The items with these ids."""
+        places: dict[str, dict[str, ItemPlace]] = {}
+        for item_id in item_ids:
+            place = place_of(item_id)
+            if place is None:
+                raise _item_not_found(item_id)
+            places.setdefault(place.generation_id, {})[item_id] = place
+        if len(places) > MAX_REFERENCED:
+            raise InvalidRequest(f"The items are of more than {MAX_REFERENCED} responses.", param="input")
+        found: dict[str, Json] = {}
+        for generation_id, wanted in places.items():
+            found |= await self._items_of(generation_id, wanted)
+        return found
+
+    async def _items_of(self, generation_id: str, wanted: dict[str, ItemPlace]) -> dict[str, Json]:
+        """The wanted items of one generation. Nothing else of it is kept: each may have a long conversation."""
+        state = await self._find(generation_id)
+        known: list[Json] = []
+        if state is not None:
+            if any(place.is_input for place in wanted.values()):
+                known += await self._input(state)
+            if state.is_final and not all(place.is_input for place in wanted.values()):
+                known += await self._output(state)
+        by_number = {place: item for item in known if (place := place_of(item["id"]))}
+        for item_id, place in wanted.items():
+            if place not in by_number:
+                raise _item_not_found(item_id)
+        return {item_id: by_number[place] for item_id, place in wanted.items()}
+
+    async def _find(self, generation_id: str) -> GenerationState | None:
+        """A generation that may be continued."""
+        try:
+            state = await self._generations.find(generation_id, self._owner)
+        except (NotFound, Gone):
+            return None
+        return state if state.record.store else None
+
+    async def _input(self, state: GenerationState) -> list[Json]:
+        async with self._generations.reads:
+            stored = await self._log.stored_request(state.record.id)
+            self._charge(len(stored))
+            return input_items(state.record.id, state.record.api, msgspec.json.decode(stored))
+
+    async def _output(self, state: GenerationState) -> list[Json]:
+        """The items of the first choice, but for calls that were cut short: no client has an output for them."""
+        async with self._generations.reads:
+            done = await self._log.done(state.record.id)
+            if done is None:
+                return []
+            self._charge(len(memoryview(done.output)))
+            items = msgspec.json.decode(done.output, type=list[Item])
+        context = Context(msgspec.structs.replace(state.record, logprobs=False), {})
+        return [whole(context, item) for item in items if item.choice == 0 and (item.type != "call" or not item.status)]
+
+    def _charge(self, size: int) -> None:
+        self._left -= size
+        if self._left < 0:
+            raise RequestTooLarge(f"The conversation may have at most {self._max_bytes} bytes.", param="input")
+
+
+def _item_not_found(item_id: str) -> ObjectNotFound:
+    return ObjectNotFound.of("Item", item_id, param="input")

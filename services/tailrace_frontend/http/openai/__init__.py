@@ -1,0 +1,7 @@
+"""OpenAI's API over generations.
+
+chat ──▶ foreground ──▶ answers ──▶ errors     one module for each resource, on what they share
+               └──────▶ retries                create a generation, or find the one that a request repeats
+models                                         the models that a caller may name
+lookup                                         ids of this API, and the generations that they name
+"""

@@ -1,0 +1,209 @@
+"""Answers that wait for their generation: its stream, or the whole of it as one JSON body.
+
+The status of a foreground request is sent late: once there is output, or the end, or after a keep-alive interval. A
+generation that fails before is answered with a true HTTP error, which SDKs understand. From then on
+
+    a stream    has comments while nothing is sent, and ends with an error of its format, or is aborted
+    a body      begins with a space for each keep-alive interval, which JSON allows, and is an `error` object if the
+                generation fails
+
+A process that stops before the status was sent aborts the connection: the client repeats the request elsewhere, and
+gets the same generation (`retries`).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+
+import msgspec
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from tailrace import jsoncodec
+from tailrace.errors import TailraceError
+from tailrace.failures import failure
+from tailrace.ids import EntryId
+from tailrace.log.state import GenerationState
+from tailrace.wire import Encode, WireFormat
+from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend.http.json_response import JSONBytesResponse, send_slices
+from tailrace_frontend.http.openai.errors import AnswerFailed, Refusal, refusal_of
+from tailrace_frontend.http.openai.lookup import headers_of
+from tailrace_frontend.http.stream_endpoint import bind_encoder, connect
+from tailrace_frontend.services import Services
+from tailrace_frontend.streaming.completion_waiter import CompletionWaiter
+from tailrace_frontend.streaming.stream_connection import StreamConnection
+
+NO_OUTPUT = b"[]"
+KEEP_ALIVE = b" "
+UNBUFFERED = {"x-accel-buffering": "no"}
+"""For bodies that begin long before they end."""
+
+ReadAnswer = Callable[[GenerationState], Awaitable[bytes]]
+"""The answer of a generation that has ended, as JSON. Raises AnswerFailed where it has none."""
+
+
+class WaitingAnswer(Response):
+    """The answer of one generation to one caller. `may_repeat`: as for `errors.refusal_of`."""
+
+    def __init__(
+        self, services: Services, caller: ApiKey, state: GenerationState, media_type: str | None, *, may_repeat: bool
+    ) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = b""
+        self.media_type = media_type
+        self._services = services
+        self._caller = caller
+        self._state = state
+        self._may_repeat = may_repeat
+        self.init_headers(headers_of(state) | UNBUFFERED)
+        del self.headers["content-length"]
+
+    def _waiter(self, client: ClientConnection) -> CompletionWaiter:
+        """It waits for an absent Redis for as long as a stream does."""
+        services, record = self._services, self._state.record
+        find = partial(services.generations.find, record.id, record.owner)
+        outage_s = services.settings.restart_grace_s + services.settings.lease_s
+        return CompletionWaiter(services.hub, self._state, client, find=find, outage_s=outage_s)
+
+    def _refusal(self, error: AnswerFailed | TailraceError) -> Refusal:
+        refusal = refusal_of(error, may_repeat=self._may_repeat)
+        self._services.metrics.refused.labels(refusal.status).inc()
+        return refusal
+
+    def _refused(self, error: AnswerFailed | TailraceError) -> Response:
+        status, body, headers = self._refusal(error)
+        return JSONBytesResponse(body, status, headers_of(self._state) | headers)
+
+
+class StreamedAnswer(WaitingAnswer):
+    """The log in a format. `after`: the position from which it is sent. Its status is sent at once then, and where the
+    generation is not foreground. `seen_to`: as for `LogCursor`."""
+
+    def __init__(
+        self, services: Services, caller: ApiKey, state: GenerationState, wire: WireFormat,
+        after: EntryId | None = None, *, seen_to: int = -1, may_repeat: bool,
+    ) -> None:  # fmt: skip
+        super().__init__(services, caller, state, wire.media_type, may_repeat=may_repeat)
+        self._wire = wire
+        self._after = after
+        self._seen_to = seen_to
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """(This frame lives as long as the stream; what is needed only at the beginning is local to `_open`.)"""
+        try:
+            stream = await self._open(scope, send)
+        except (AnswerFailed, TailraceError) as error:
+            return await self._refused(error)(scope, receive, send)
+        if stream is None:
+            return await abort(scope[SCOPE])
+        return await stream.run()
+
+    async def _open(self, scope: Scope, send: Send) -> StreamConnection | None:
+        """The stream, once its status is known; None where the client has left, or has to repeat its request.
+
+        Raises:
+            AnswerFailed: the generation has failed before it had any output.
+            TailraceError: the request is refused, or Redis was away.
+        """
+        state = self._state
+        encode = await bind_encoder(self._services, self._wire, state)
+        if self._after is not None or not state.record.foreground:
+            return self._connect(encode, state, scope, send)
+        if state.is_final:
+            await self._check_output(state)
+            return self._connect(encode, state, scope, send)
+        with self._waiter(scope[SCOPE]) as waiter:
+            state = await waiter.wait_for_output(self._services.settings.keepalive_s)
+            if waiter.is_stopping:
+                return None
+            await self._check_output(state)
+            waiter.leave()
+            return self._connect(encode, state, scope, send)
+
+    async def _check_output(self, state: GenerationState) -> None:
+        """Raises AnswerFailed if the generation has failed before it had any output."""
+        done = await self._services.log.done(state.record.id) if state.status == "failed" else None
+        if done is not None and bytes(memoryview(done.output)[: len(NO_OUTPUT)]) == NO_OUTPUT:
+            raise AnswerFailed(done.error or failure("server_error"))
+
+    def _connect(self, encode: Encode, state: GenerationState, scope: Scope, send: Send) -> StreamConnection:
+        extra = [(name.encode(), value.encode()) for name, value in headers_of(state).items()]
+        return connect(
+            self._services, self._wire, encode, state, self._after, self._caller, extra, scope, send, self._seen_to
+        )
+
+
+class WholeAnswer(WaitingAnswer):
+    """The answer as one JSON body, at the generation's end."""
+
+    def __init__(
+        self, services: Services, caller: ApiKey, state: GenerationState, read: ReadAnswer, *, may_repeat: bool
+    ) -> None:
+        super().__init__(services, caller, state, JSONBytesResponse.media_type, may_repeat=may_repeat)
+        self._read = read
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        client: ClientConnection = scope[SCOPE]
+        late = LateBody(self.raw_headers, send)
+        try:
+            if not (self._state.is_final or await self._wait_for_end(client, late)):
+                return await abort(client)
+            async with self._reading():
+                body = await self._read(self._state)
+                self._services.rate_limits.charge_answer(self._caller.owner, len(body))
+        except (AnswerFailed, TailraceError) as error:
+            if not late.has_begun:
+                return await self._refused(error)(scope, receive, send)
+            body = jsoncodec.dumps(self._refusal(error).body)
+        if late.has_begun:
+            return await late.end(client, body)
+        return await JSONBytesResponse(msgspec.Raw(body), 200, headers_of(self._state))(scope, receive, send)
+
+    def _reading(self) -> AbstractAsyncContextManager[None]:
+        """A request that waited for its generation is not refused for what its caller has read meanwhile."""
+        return nullcontext() if self._may_repeat else self._services.rate_limits.reading(self._caller.owner)
+
+    async def _wait_for_end(self, client: ClientConnection, late: "LateBody") -> bool:
+        """Wait for the end, and keep the connection alive. False: the client has left, or has to repeat its request, or
+        its key was withdrawn."""
+        with self._waiter(client) as waiter:
+            while not (state := await waiter.wait_for_end(self._services.settings.keepalive_s)).is_final:
+                if waiter.is_stopping or not self._services.callers.may_read(self._caller):
+                    return False
+                await late.keep_alive()
+        self._state = state
+        return True
+
+
+class LateBody:
+    """The body of a response whose status may have to be sent before its content is there."""
+
+    def __init__(self, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        self.has_begun = False
+        self._headers = headers
+        self._send = send
+
+    async def keep_alive(self) -> None:
+        """Send a space; before the first one, the status."""
+        if not self.has_begun:
+            self.has_begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    async def end(self, client: ClientConnection, body: bytes) -> None:
+        """Send the content."""
+        client.inflight.hold(self, len(body), client.abort)
+        try:
+            await send_slices(body, self._send)
+        finally:
+            client.inflight.release(self)
+
+
+async def abort(client: ClientConnection) -> None:
+    """End the connection: its client sees that it broke."""
+    client.abort()
+    await asyncio.sleep(0)  # uvicorn learns of the abort before it sees a response without an end

@@ -1,0 +1,89 @@
+"""Chat Completions.
+
+POST   /v1/chat/completions        the answer: an object at its end, or with `stream` its chunks
+GET    /v1/chat/completions/{id}   the same again, for a client that has lost it; `?stream=true&starting_after=41`: the
+                                   chunks after that `sequence_number`
+DELETE /v1/chat/completions/{id}
+"""
+
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from tailrace.errors import Unavailable
+from tailrace.failures import failure_of
+from tailrace.log.state import GenerationState
+from tailrace.wire import WIRE_FORMATS
+from tailrace.wire.chat_completion_object import ChatCompletion
+from tailrace_frontend.http import schemas
+from tailrace_frontend.http.bodies import decode_body, received, step
+from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.openai import foreground
+from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter
+from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
+from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS, LIMITED
+from tailrace_frontend.services import Services
+
+WIRE = WIRE_FORMATS["openai-chat"]
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The answer.", "content": {"application/json": {}, "text/event-stream": {}}}
+}
+
+router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
+
+
+@router.post("", response_model=None, responses=ERRORS | LIMITED | ANSWERS, openapi_extra=CREATE_FOREGROUND)
+async def create(request: Request) -> Response:
+    """OpenAI's Chat Completions. The answer's id is also that of a generation and of a Response."""
+    services: Services = request.app.state.services
+    async with received(services, request) as (caller, body):
+        value = await decode_body(body)
+        chat, options = await step(
+            body,
+            lambda: schemas.check_create(value, services.settings, refuse=invalid_parameter, on_disconnect="cancel"),
+        )
+        state = await foreground.create(services, request, caller, chat, options)
+    if chat.get("stream"):
+        return foreground.stream(services, request, caller, state, WIRE)
+    return foreground.whole(services, request, caller, state, partial(_completion, services))
+
+
+@router.get("/{completion_id}", response_model=None, responses=ERRORS | LIMITED | ANSWERS)
+async def get(
+    request: Request, completion_id: str, stream: bool = False, starting_after: int | None = None
+) -> Response:
+    """The answer again, once it is complete; `stream`: its chunks, live. `starting_after`: those after that number."""
+    services: Services = request.app.state.services
+    caller = await services.identify(request.headers)
+    state = await find(services, caller, CHAT_COMPLETION, completion_id)
+    if not stream:
+        return foreground.whole(services, request, caller, state, partial(_completion, services))
+    if starting_after is None or starting_after < 0:
+        return foreground.stream(services, request, caller, state, WIRE)
+    return await foreground.resume(services, caller, state, WIRE, starting_after)
+
+
+@router.delete("/{completion_id}", response_model=None, responses=ERRORS)
+async def delete(request: Request, completion_id: str) -> Response:
+    """Delete the answer; one that is under way is cancelled first."""
+    services: Services = request.app.state.services
+    caller = await services.identify(request.headers)
+    state = await find(services, caller, CHAT_COMPLETION, completion_id)
+    with as_object_not_found(CHAT_COMPLETION, completion_id):
+        await services.generations.delete(state.record.id, caller.owner)
+    deleted = {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
+    return JSONBytesResponse(deleted, headers=headers_of(state))
+
+
+async def _completion(services: Services, state: GenerationState) -> bytes:
+    """The Chat Completion object of a generation that has ended."""
+    completion = ChatCompletion(state.record)
+    async with services.generations.reads:
+        async for entry in services.log.read_all(state.record.id, coalesce=True):
+            completion.add(entry)
+        if completion.done is None:  # a server that came back with older data
+            raise Unavailable("Redis has lost the end of the generation.")
+        if why := failure_of(completion.done.status, completion.done.error):
+            raise AnswerFailed(why)
+        return completion.encode()

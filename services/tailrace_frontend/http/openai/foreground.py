@@ -1,0 +1,129 @@
+"""Requests of OpenAI's API that create a generation, and requests that wait for one.
+
+A generation that is waited for (foreground) is cancelled soon after its last client has left, and is not retried by the
+worker after a 429 of the upstream: the client's SDK does that.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace import jsoncodec
+from tailrace.errors import InvalidValue, Unavailable
+from tailrace.events import Json, Options
+from tailrace.failures import failure, failure_of
+from tailrace.ids import START
+from tailrace.log.state import GenerationState
+from tailrace.wire import WireFormat, sse
+from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.generations import NO_FIELDS, Snapshot
+from tailrace_frontend.http.openai import retries
+from tailrace_frontend.http.openai.answers import ReadAnswer, StreamedAnswer, WholeAnswer
+from tailrace_frontend.http.openai.errors import AnswerFailed
+from tailrace_frontend.http.openai.lookup import headers_of
+from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
+from tailrace_frontend.services import Services
+
+ON_DISCONNECT = "x-tailrace-on-disconnect"
+POLICIES = ("continue", "cancel")
+
+
+async def create(
+    services: Services, request: Request, caller: ApiKey, body: Json, options: Options, record_fields: Json = NO_FIELDS
+) -> GenerationState:
+    """The generation of a request: a new one, or the one that the request repeats.
+
+    `body` is stored as the generation's request. `record_fields`: of its record; it is foreground unless they have
+    `background`.
+
+    Raises:
+        InvalidRequest: a header is wrong, or an Idempotency-Key was used with another body.
+        ModelNotFound, RateLimited, Unavailable: the request is refused.
+        Gone: the generation that the request repeats was deleted, or has expired.
+    """
+    is_foreground = not record_fields.get("background", False)
+    if services.hub.draining:
+        raise Unavailable("This frontend is stopping.")
+    if is_foreground:
+        services.hub.check_capacity(caller.owner)
+    options = with_policy(options, request.headers)
+    identity = jsoncodec.canonical([request.scope["path"], body, options])
+    key = retries.key_of(request.headers, identity, options)
+    fields = record_fields | {"foreground": is_foreground}
+    while True:
+        state, submission = await services.generations.create(caller.owner, body, options, key, len(identity), fields)
+        if key is None or submission is not None or not await retries.is_over(services.log, state, key):
+            services.metrics.created.inc()
+            return state
+        key = retries.next_key(key, state)
+
+
+def with_policy(options: Options, headers: Mapping[str, str]) -> Options:
+    """The options with what a header decides: whether the generation continues without its client.
+
+    Raises:
+        InvalidValue: the header has another value.
+    """
+    given = headers.get(ON_DISCONNECT)
+    if given is None:
+        return options
+    if given not in POLICIES:
+        raise InvalidValue(f"{ON_DISCONNECT} is `continue` or `cancel`.", param=ON_DISCONNECT)
+    return msgspec.structs.replace(options, on_disconnect=given)
+
+
+async def answer(
+    services: Services, request: Request, caller: ApiKey, state: GenerationState, wire: WireFormat, *,
+    streams: bool, as_object: Callable[[Snapshot], bytes],
+) -> Response:  # fmt: skip
+    """The answer of a generation: its stream in a format, or, at its end, an object made of all of it.
+
+    `as_object` may raise AnswerFailed; a generation that has failed is not passed to it.
+    """
+    if streams:
+        return stream(services, request, caller, state, wire)
+    return whole(services, request, caller, state, partial(_read_object, services, as_object))
+
+
+def stream(services: Services, request: Request, caller: ApiKey, state: GenerationState, wire: WireFormat) -> Response:
+    """The stream of a generation from its beginning."""
+    return StreamedAnswer(services, caller, state, wire, may_repeat=_may_repeat(request))
+
+
+def whole(services: Services, request: Request, caller: ApiKey, state: GenerationState, read: ReadAnswer) -> Response:
+    """The answer of a generation at its end, as `read` makes it."""
+    return WholeAnswer(services, caller, state, read, may_repeat=_may_repeat(request))
+
+
+async def resume(
+    services: Services, caller: ApiKey, state: GenerationState, wire: WireFormat, starting_after: int
+) -> Response:
+    """The stream of a generation after a sequence number. One that has it all gets the end of the stream alone, if the
+    answer is whole; otherwise the last entry again, which has the error."""
+    record, log = state.record, services.log
+    has_all = starting_after >= state.seq
+    after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
+    if has_all and state.is_final:
+        done = await log.done(record.id)
+        if done is not None and failure_of(done.status, done.error) is None:
+            headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}
+            return Response(sse.END, media_type=wire.media_type, headers=headers | headers_of(state))
+        after = await log.id_at(record.id, state.seq - 1, state.epoch)
+    position = None if after == START else after
+    return StreamedAnswer(services, caller, state, wire, position, may_repeat=False)
+
+
+async def _read_object(services: Services, as_object: Callable[[Snapshot], bytes], state: GenerationState) -> bytes:
+    snapshot = await services.generations.snapshot(state)
+    if snapshot.done is None:  # a server that came back with older data
+        raise Unavailable("Redis has lost the end of the generation.")
+    if snapshot.done.status == "failed":
+        raise AnswerFailed(snapshot.done.error or failure("server_error"))
+    return as_object(snapshot)
+
+
+def _may_repeat(request: Request) -> bool:
+    return request.method == "POST"

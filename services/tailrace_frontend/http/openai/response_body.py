@@ -1,0 +1,120 @@
+"""The body of a Responses request: types are checked here, the meaning by its translation.
+
+Fields that OpenAI's API does not define go to the upstream as they are (`tailrace.translation`, rule 1).
+"""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tailrace.events import Json, Options
+from tailrace.settings import Settings
+from tailrace.translation.responses import wants_logprobs, wants_summary
+from tailrace_frontend.http.openai.errors import invalid_parameter
+from tailrace_frontend.http.schemas import (
+    MAX_MESSAGES,
+    Objects,
+    TailraceOptions,
+    check_option_names,
+    first_problem,
+    options_from,
+)
+
+UNSTORED_S = 600
+"""A response with `store: false` is kept so long after its end, as by OpenAI: for clients that poll it or resume."""
+
+Items = Annotated[Objects, Field(max_length=MAX_MESSAGES)]
+Body = TypeVar("Body", bound=BaseModel)
+Names = Annotated[list[str], Field(fail_fast=True)]
+
+
+class CountTokens(BaseModel):
+    """What the size of a prompt depends on."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    model: str | None = Field(None, max_length=256, examples=["demo"])
+    input: str | Items | None = Field(None, examples=["Why is the sky blue?"])
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: Objects | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+
+class CreateResponse(CountTokens):
+    """A Responses body with Tailrace's options."""
+
+    model: str = Field(min_length=1, max_length=256, examples=["demo"])
+    background: bool | None = None
+    include: Names | None = None
+    max_output_tokens: int | None = Field(None, ge=1)
+    max_tool_calls: int | None = Field(None, ge=1)
+    metadata: dict[str, str] | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    temperature: float | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    top_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    user: str | None = None
+    tailrace: TailraceOptions | None = None
+
+
+def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
+    """Split a decoded body into the request and Tailrace's options.
+
+    Raises:
+        InvalidRequest: the body is invalid; `param` names the first field that is.
+    """
+    check_option_names(value.get("tailrace"))
+    checked = _validated(CreateResponse, value)
+    request = {name: each for name, each in value.items() if name != "tailrace"}
+    given = checked.tailrace or TailraceOptions()
+    options = options_from(given, settings, "continue" if checked.background else "cancel")
+    if checked.store is False:
+        options = msgspec.structs.replace(options, retention_s=min(options.retention_s, UNSTORED_S))
+    return request, options
+
+
+def check_count(value: Json) -> Json:
+    """The body of a request for the size of a prompt.
+
+    Raises:
+        InvalidRequest: as `check_create`.
+    """
+    _validated(CountTokens, value)
+    return value
+
+
+def record_fields(request: Json, settings: Settings) -> Json:
+    """The fields of a generation's record that a Responses request decides."""
+    return {
+        "api": "responses",
+        "background": bool(request.get("background")),
+        "reasoning_summary": wants_summary(request) or settings.reasoning_view == "summary",
+        "logprobs": wants_logprobs(request),
+        "store": request.get("store") is not False,
+    }
+
+
+def wants_padding(request: Json) -> bool:
+    """Whether the deltas of the stream are padded."""
+    options = request.get("stream_options")
+    return isinstance(options, dict) and options.get("include_obfuscation") is True
+
+
+def _validated(kind: type[Body], value: Json) -> Body:
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise invalid_parameter(first_problem(error)) from None

@@ -1,0 +1,24 @@
+"""The side to which a cursor writes."""
+
+from typing import Protocol
+
+
+class FrameSink(Protocol):
+    """A client's connection, as a cursor knows it."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the sink's task waits for `wake`; otherwise it will call `advance` before it waits."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be written now."""
+
+    def write(self, data: bytes) -> None:
+        """Send bytes."""
+
+    def wake(self) -> None:
+        """Have the sink's task call `advance`, or handle the final state."""
+
+    def fail(self, error: Exception) -> None:
+        """Raise an error in the sink's task."""

@@ -1,0 +1,207 @@
+"""`examples/react-chat`: a stock `useChat({ resume: true })` in Chromium, built, behind its own server."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from playwright.async_api import Page, Route, expect
+
+from support.api import eventually
+from support.stack import Stack, stack
+from tailrace.ids import new_token
+from tailrace_cli.children import die_with_parent
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "react-chat"
+KEY = "page-key-1"
+Json = dict[str, Any]
+OpenPage = Callable[..., Awaitable[Page]]
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the example is not tested"),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.timeout(120),
+]
+
+
+@pytest.fixture(scope="module")
+def example() -> Path:
+    """The example, built."""
+    for command in (["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], ["npm", "run", "build"]):
+        subprocess.run(command, cwd=EXAMPLE, check=True, capture_output=True)
+    return EXAMPLE
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(example: Path) -> AsyncIterator[Stack]:
+    async with stack(
+        lease_s="1", drain_s="0.2", chat_model="scripted", api_keys=f"page:{KEY}", ticket_secret="0123456789abcdef"
+    ) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def site(product: Stack) -> AsyncIterator[str]:
+    """The URL of the page, on the application's own server."""
+    environment = {"PATH": os.environ["PATH"], "PORT": "0", "TAILRACE_URL": product.url, "TAILRACE_KEY": KEY}
+    process = await asyncio.create_subprocess_exec(
+        "node", "serve.mjs", cwd=EXAMPLE, env=environment, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent
+    )
+    assert process.stdout is not None
+    yield (await process.stdout.readline()).decode().strip()
+    process.kill()
+    await process.wait()
+
+
+class ChatPage:
+    """The page, whose questions are answered by one script."""
+
+    def __init__(self, page: Page, product: Stack) -> None:
+        self.page = page
+        self.script_id = new_token()
+        self._product = product
+
+    @classmethod
+    async def opened(cls, open_page: OpenPage, site: str, product: Stack, *script: Json) -> "ChatPage":
+        chat = cls(await open_page(site, disturbed=True), product)
+
+        async def scripted(route: Route) -> None:
+            body: Json = route.request.post_data_json or {}
+            await route.continue_(post_data=body | {"script": list(script), "script_id": chat.script_id})
+
+        await chat.page.route("**/api/chat", scripted)
+        return chat
+
+    async def ask(self, text: str) -> None:
+        await self.page.get_by_label("Question").fill(text)
+        await self.page.keyboard.press("Enter")
+
+    async def until_token(self, token: int) -> None:
+        await expect(self.page.locator("[data-role=assistant] .text").last).to_contain_text(f"t{token} ")
+
+    async def until_ready(self) -> None:
+        await expect(self.page.locator("form")).to_have_attribute("data-status", "ready", timeout=30_000)
+
+    async def answers(self) -> list[str]:
+        """The texts of the assistant's messages; each may have several text parts."""
+        return await self.page.locator("[data-role=assistant]").all_inner_texts()
+
+    async def calls(self) -> Json:
+        """The upstream's record of its calls."""
+        url = f"{self._product.upstream.removesuffix('/v1')}/calls?script_id={self.script_id}"
+        async with aiohttp.ClientSession() as http, http.get(url) as response:
+            value: Json = await response.json()
+            return value
+
+
+def script(tokens: int, rate: float = 60) -> list[Json]:
+    count: Json = {"tokens": {"count": tokens, "rate": rate}}
+    return [count, {"delta": {}, "finish_reason": "stop"}, {"done": True}]
+
+
+def text_of(tokens: int) -> str:
+    return " ".join(f"t{k}" for k in range(tokens))
+
+
+async def assert_whole(chat: ChatPage, tokens: int) -> None:
+    """One answer, with the whole text, once."""
+    await chat.until_token(tokens - 1)
+    await chat.until_ready()
+    assert [answer.strip() for answer in await chat.answers()] == [text_of(tokens)]
+
+
+async def test_answer_survives_three_reloads(open_page: OpenPage, site: str, product: Stack) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(240))
+    await chat.ask("What survives?")
+    for reload in range(1, 4):
+        await chat.until_token(20 * reload)
+        await chat.page.reload()
+    await assert_whole(chat, 240)
+    assert (await chat.calls())["started"] == 1
+    await chat.page.reload()
+    await assert_whole(chat, 240)
+
+
+async def test_answer_is_followed_in_a_second_tab(open_page: OpenPage, site: str, product: Stack) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(180))
+    await chat.ask("What survives?")
+    await chat.until_token(20)
+    other = ChatPage(await open_page(chat.page.url), product)
+    for page in (chat, other):
+        await assert_whole(page, 180)
+
+
+async def test_answer_survives_a_killed_frontend(open_page: OpenPage, site: str, product: Stack) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(180))
+    await chat.ask("What survives?")
+    await chat.until_token(20)
+    frontend = product.frontends[0]
+    await frontend.stop(signal.SIGKILL)
+    await frontend.start()
+    await assert_whole(chat, 180)
+    assert (await chat.calls())["started"] == 1
+
+
+async def test_answer_survives_a_killed_worker(open_page: OpenPage, site: str, product: Stack) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(120))
+    await chat.ask("What survives?")
+    await chat.until_token(20)
+    worker = product.workers[0]
+    await worker.stop(signal.SIGKILL)
+    await worker.start()
+    await assert_whole(chat, 120)
+    assert (await chat.calls())["started"] == 2
+
+
+async def test_stop_button_ends_the_answer_at_the_upstream_and_a_reload_shows_it(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(10_000))
+    await chat.ask("What survives?")
+    await chat.until_token(20)
+    await chat.page.get_by_role("button", name="Stop").click()
+    await chat.until_ready()
+
+    async def is_closed() -> bool:
+        return bool((await chat.calls())["closed_by_client"] == 1)
+
+    await eventually(is_closed)
+    before = await chat.answers()
+    await chat.page.reload()
+    await expect(chat.page.locator("[data-role=assistant]")).to_have_text(before[0])
+    assert await chat.answers() == before
+
+
+async def test_failure_is_shown_and_the_next_question_is_answered(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    failure = {"raw": 'data: {"error":{"message":"Overloaded.","code":"overloaded"}}\n\n'}
+    chat = await ChatPage.opened(open_page, site, product, {"delta": {"content": "Once"}}, failure)
+    await chat.ask("What survives?")
+    await expect(chat.page.get_by_role("alert")).to_have_text("Overloaded.")
+    assert await chat.answers() == ["Once"]
+    await chat.page.unroute("**/api/chat")
+
+    async def scripted(route: Route) -> None:
+        await route.continue_(post_data=(route.request.post_data_json or {}) | {"script": script(3)})
+
+    await chat.page.route("**/api/chat", scripted)
+    await chat.ask("And now?")
+    await chat.until_token(2)
+    await expect(chat.page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_key_of_the_application_is_never_in_the_page(open_page: OpenPage, site: str, product: Stack) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(3))
+    seen: list[str] = []
+    chat.page.on("request", lambda request: seen.append(str(request.headers)))
+    await chat.ask("What survives?")
+    await assert_whole(chat, 3)
+    assert KEY not in "".join([await chat.page.content(), *seen])

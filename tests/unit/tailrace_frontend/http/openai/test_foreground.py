@@ -1,0 +1,225 @@
+"""Requests that create a generation, on a real server: what is a repetition, and what is stored."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+from redis.asyncio import Redis
+from starlette.requests import Request
+
+from support.log_writer import LogWriter
+from tailrace.errors import ConcurrencyLimited, IdempotencyKeyReused, InvalidValue, ModelNotFound, Unavailable
+from tailrace.events import Failure, Json, Options
+from tailrace.failures import failure
+from tailrace.log.state import GenerationState
+from tailrace.settings import Settings
+from tailrace.wire import WIRE_FORMATS, sse
+from tailrace_cli.embedded import EmbeddedServer
+from tailrace_frontend.callers import OPEN_KEY
+from tailrace_frontend.http.openai import foreground
+from tailrace_frontend.http.openai.answers import StreamedAnswer
+from tailrace_frontend.services import Services
+from tailrace_frontend.streaming.completion_waiter import CompletionWaiter
+
+BODY: Json = {"model": "demo", "messages": [{"role": "user", "content": "?"}]}
+OPTIONS = Options(deadline_s=60, retention_s=60, on_disconnect="cancel")
+CHAT = WIRE_FORMATS["openai-chat"]
+FIRST: Any = {"x-stainless-retry-count": "0"}
+AGAIN: Any = {"x-stainless-retry-count": "1"}
+
+
+@pytest.fixture
+async def services(valkey: EmbeddedServer, redis: Redis) -> AsyncIterator[Services]:
+    services = Services(Settings(redis_url=valkey.url, max_readers=1, models="demo"))
+    yield services
+    await services.log.server.close()
+    await services.queue.server.close()
+
+
+def request(path: str = "/v1/chat/completions", **headers: str) -> Request:
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    return Request({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": raw})
+
+
+async def create(services: Services, body: Json = BODY, path: str = "/v1/chat/completions", **headers: str) -> str:
+    state = await foreground.create(services, request(path, **headers), OPEN_KEY, body, OPTIONS)
+    return state.record.id
+
+
+async def end(services: Services, generation_id: str, error: Failure | None = None) -> GenerationState:
+    writer = await LogWriter.start(services.log, generation_id)
+    await writer.write_text("Hi")
+    await writer.end("failed" if error else "completed", error)
+    return await services.log.state(generation_id)
+
+
+# what is stored
+
+
+async def test_request_is_stored_as_a_foreground_generation_with_its_options(services: Services) -> None:
+    asked = BODY | {"stream_options": {"include_usage": True}}
+    state = await foreground.create(services, request(), OPEN_KEY, asked, OPTIONS, {"logprobs": True})
+    assert state.record.foreground
+    assert state.record.include_usage
+    assert state.record.logprobs
+    assert state.record.options == OPTIONS
+    assert await services.log.request(state.record.id) == asked
+    assert services.metrics.registry.get_sample_value("tailrace_generations_created_total") == 1
+
+
+async def test_request_in_the_background_needs_no_place_and_is_no_foreground_one(services: Services) -> None:
+    state = await services.log.state(await create(services))
+    with CompletionWaiter(services.hub, state):
+        with pytest.raises(Exception, match="Concurrent stream limit"):
+            await create(services)
+        background = await foreground.create(services, request(), OPEN_KEY, BODY, OPTIONS, {"background": True})
+    assert (background.record.background, background.record.foreground) == (True, False)
+
+
+@pytest.mark.parametrize("policy", ["continue", "cancel"])
+async def test_header_decides_whether_a_generation_goes_on_without_its_client(services: Services, policy: str) -> None:
+    state = await services.log.state(await create(services, x_tailrace_on_disconnect=policy))
+    assert state.record.options.on_disconnect == policy
+
+
+async def test_header_with_another_policy_is_refused_by_name(services: Services) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        await create(services, x_tailrace_on_disconnect="stay")
+    assert refused.value.param == "x-tailrace-on-disconnect"
+
+
+async def test_request_is_refused_before_anything_is_stored(
+    services: Services, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ModelNotFound):
+        await create(services, BODY | {"model": "gpt-4o"})
+    monkeypatch.setattr(services.hub, "draining", True)
+    with pytest.raises(Unavailable):
+        await create(services)
+    assert await redis.dbsize() == 0
+
+
+async def test_request_beyond_the_callers_streams_is_refused(services: Services) -> None:
+    services.hub.settings = services.settings.model_copy(update={"max_readers": 9, "max_readers_per_caller": 1})
+    with (
+        CompletionWaiter(services.hub, await services.log.state(await create(services))),
+        pytest.raises(ConcurrencyLimited),
+    ):
+        await create(services)
+
+
+# repetitions
+
+
+async def test_requests_without_a_count_are_generations_of_their_own(services: Services) -> None:
+    assert await create(services) != await create(services)
+
+
+async def test_repetition_gets_the_generation_of_its_first_request(services: Services) -> None:
+    first = await create(services, **FIRST)
+    assert await create(services, **AGAIN) == first
+    assert await create(services, x_stainless_retry_count="2") == first
+    await end(services, first)
+    assert await create(services, **AGAIN) == first
+
+
+async def test_repetitions_at_the_same_time_are_one_generation(services: Services) -> None:
+    ids = await asyncio.gather(*(create(services, **AGAIN) for _ in range(10)))
+    assert len(set(ids)) == 1
+
+
+async def test_first_request_is_a_generation_of_its_own_and_the_one_that_is_repeated(services: Services) -> None:
+    earlier, first = [await create(services, **FIRST) for _ in range(2)]
+    assert earlier != first
+    assert await create(services, **AGAIN) == first
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"body": BODY | {"n": 2}},
+        {"path": "/v1/responses"},
+        {"x_tailrace_on_disconnect": "continue"},
+    ],
+)
+async def test_request_that_differs_is_no_repetition(services: Services, other: Any) -> None:
+    first = await create(services, **FIRST)
+    assert await create(services, **(AGAIN | other)) != first
+
+
+async def test_order_of_the_bodys_fields_is_no_difference(services: Services) -> None:
+    first = await create(services, **FIRST)
+    assert await create(services, dict(reversed(BODY.items())), **AGAIN) == first
+
+
+@pytest.mark.parametrize("headers", [AGAIN, {"idempotency-key": "k"}])
+async def test_repetition_after_a_rate_limit_is_a_new_generation_and_the_same_for_all(
+    services: Services, headers: Any
+) -> None:
+    limited = msgspec.structs.replace(failure("upstream_rate_limited"), status=429)
+    first = await create(services, **({"idempotency-key": "k"} if "idempotency-key" in headers else FIRST))
+    await end(services, first, limited)
+    second, again = await asyncio.gather(create(services, **headers), create(services, **headers))
+    assert first != second == again
+    await end(services, second, limited)
+    third = await create(services, **headers)
+    assert third not in (first, second)
+    await end(services, third)
+    assert await create(services, **headers) == third
+
+
+async def test_repetition_of_a_failure_that_is_final_gets_it_again(services: Services) -> None:
+    first = await create(services, **FIRST)
+    await end(services, first, failure("upstream_error"))
+    assert await create(services, **AGAIN) == first
+
+
+async def test_idempotency_key_binds_its_body_and_its_path(services: Services) -> None:
+    first = await create(services, idempotency_key="k")
+    assert await create(services, idempotency_key="k") == first
+    for other in ({"body": BODY | {"n": 2}}, {"path": "/v1/responses"}):
+        with pytest.raises(IdempotencyKeyReused):
+            await create(services, idempotency_key="k", **other)
+
+
+# reading on
+
+
+async def resumed(services: Services, state: GenerationState, starting_after: int) -> Any:
+    return await foreground.resume(services, OPEN_KEY, state, CHAT, starting_after)
+
+
+async def test_resumption_begins_after_the_entry_that_has_the_number(services: Services) -> None:
+    state = await end(services, await create(services))
+    entries = [entry async for entry in services.log.read_all(state.record.id)]
+    for number in range(entries[-1].id.seq):
+        answer = await resumed(services, state, number)
+        assert isinstance(answer, StreamedAnswer)
+        assert answer._after == max(entry.id for entry in entries if entry.id.seq <= number)
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 10**30])
+async def test_resumption_at_the_end_of_a_whole_answer_is_its_end_alone(services: Services, beyond: int) -> None:
+    state = await end(services, await create(services))
+    answer = await resumed(services, state, state.seq + beyond)
+    assert answer.body == sse.END
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-tailrace-generation"] == state.record.id
+
+
+async def test_resumption_at_the_end_of_a_failed_answer_has_its_error(services: Services) -> None:
+    state = await end(services, await create(services), failure("upstream_error"))
+    entries = [entry async for entry in services.log.read_all(state.record.id)]
+    answer = await resumed(services, state, state.seq)
+    assert isinstance(answer, StreamedAnswer)
+    assert answer._after == entries[-2].id
+
+
+async def test_resumption_at_the_end_of_a_live_answer_waits_for_more(services: Services) -> None:
+    generation_id = await create(services)
+    writer = await LogWriter.start(services.log, generation_id)
+    state = await services.log.state(generation_id)
+    answer = await resumed(services, state, state.seq + 5)
+    assert answer._after == writer.entries[-1].id
