@@ -295,9 +295,10 @@ class Options(msgspec.Struct, frozen=True):
 class GenerationRecord(msgspec.Struct, frozen=True):
     """What is fixed when a generation is created, so that every process encodes the same cursor as the same bytes.
 
-    `created` is in milliseconds of Redis' clock; the `create` script sets it. The last four fields are options of wire
-    formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses. The
-    request is stored beside the record and loaded by `Log.request`: it may be megabytes.
+    `created` is in milliseconds of Redis' clock; the `create` script sets it. The next four fields are options of wire
+    formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses.
+    `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
+    beside the record and loaded by `Log.request`: it may be megabytes.
     """
 
     id: str
@@ -309,3 +310,4 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     background: bool = False
     reasoning_summary: bool = False
     logprobs: bool = False
+    foreground: bool = False

@@ -18,9 +18,12 @@ from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRef
 from tailrace_frontend import page
 from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.openai import webhooks
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
+
+ROUTERS = (routes.router, webhooks.router)
 
 SEE_LOG = "The frontend's log has the reason."
 
@@ -43,7 +46,8 @@ def create_api(services: Services) -> FastAPI:
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    api.include_router(routes.router)
+    for router in ROUTERS:
+        api.include_router(router)
     openapi.document_events(api)
     _add_health(api)
     if not services.settings.operations_address:
@@ -142,6 +146,7 @@ def _is_405(error: Exception) -> bool:
 
 def _methods(request: Request) -> str:
     """The methods of all routes of the path. Starlette's 405 names those of the first route only."""
-    known = [route for route in (*request.app.routes, *routes.router.routes) if isinstance(route, Route)]
+    routed = (route for router in ROUTERS for route in router.routes)
+    known = [route for route in (*request.app.routes, *routed) if isinstance(route, Route)]
     here = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
     return ", ".join(sorted({method for route in here for method in route.methods or ()}))
