@@ -7,6 +7,8 @@
     /large        200, and a body that does not end
     /silent       nothing, ever
 
+What follows in the path changes nothing.
+
 As a program it records to a file: `python tests/support/webhook_receiver.py PORT FILE`.
 """
 
@@ -53,15 +55,15 @@ def application(record: Record) -> web.Application:
         record(Received(request.path, headers, await request.text()))
         tries[headers.get("webhook-id", "")] += 1
         match request.path.strip("/").split("/"):
-            case ["status", status]:
+            case ["status", status, *_]:
                 return web.Response(status=int(status))
-            case ["fail", count]:
+            case ["fail", count, *_]:
                 return web.Response(status=500 if tries[headers["webhook-id"]] <= int(count) else 200)
-            case ["redirect"]:
+            case ["redirect", *_]:
                 raise web.HTTPFound("/ok")
-            case ["large"]:
+            case ["large", *_]:
                 return await _large(request)
-            case ["silent"]:
+            case ["silent", *_]:
                 await asyncio.Event().wait()
         return web.Response(text="ok")
 

@@ -202,10 +202,10 @@ async def test_endpoint_of_another_caller_is_indistinguishable_from_an_unknown_o
         ("POST", "/test", {"event_type": COMPLETED}),
     ]  # fmt: skip
     for method, path, body in calls:
-        hers, unknown = (
+        hers, unknown = [
             await product.ben.request(method, f"/v1/webhook_endpoints/{each}{path}", json=body)
             for each in (endpoint.id, UNKNOWN)
-        )
+        ]
         assert hers.refusal == unknown.refusal == (404, "not_found")
         assert hers.body.replace(endpoint.id.encode(), b"") == unknown.body.replace(UNKNOWN.encode(), b"")
     assert (await anna.webhooks.retrieve(endpoint.id)).name == "billing"
