@@ -46,6 +46,7 @@ async def _run_children(settings: Settings, server: EmbeddedServer, stopping: as
         "TAILRACE_HOST": settings.host,
         "TAILRACE_PORT": str(settings.port or free_port()),
         "TAILRACE_DRAIN_S": os.environ.get("TAILRACE_DRAIN_S", "1"),
+        "TAILRACE_WEBHOOK_ALLOW_PRIVATE": os.environ.get("TAILRACE_WEBHOOK_ALLOW_PRIVATE", "true"),
     }
     children = []
     upstream = os.environ.get("OPENAI_BASE_URL")

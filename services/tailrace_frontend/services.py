@@ -21,6 +21,7 @@ from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.webhooks import Webhooks
 
 KEPT_BYTES = 32 * 1024 * 1024
 """Memory of the ends that a frontend confirms: cancels of 2.5 s, with their rows."""
@@ -45,6 +46,7 @@ class Services:
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
+        self.webhooks = Webhooks(settings, self.log)
         self.metrics = Metrics(self.hub)
         self._large_bodies = asyncio.Lock()
         self._sweeper = Sweeper(
@@ -99,6 +101,7 @@ class Services:
         await self.confirmations.drain(self._drained_at - time.monotonic())
         await cancel_and_wait(*self._tasks)
         await self.hub.close()
+        await self.webhooks.close()
         await self.log.server.close()
         await self.queue.server.close()
 

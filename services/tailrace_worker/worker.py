@@ -26,14 +26,16 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB, QUEUE_SERVER, Queue
+from tailrace.queue import DELIVER_WEBHOOKS, JOB, QUEUE_SERVER, Queue
 from tailrace.settings import Settings
+from tailrace.webhooks import EndpointRef, Sender
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.webhook_delivery import WebhookDelivery
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,7 @@ class GenerationWorker:
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.control.connected_for,
         )  # fmt: skip
+        self.webhooks = WebhookDelivery(self.log.server, Sender(allow_private=settings.webhook_allow_private))
         self.job_wakeups = self.queue.server.subscriber()
         self.job_runner = self._job_runner()
 
@@ -80,6 +83,11 @@ class GenerationWorker:
             await run.run(generation_id, job_id)
         finally:
             del self.running[generation_id]
+
+    async def deliver_webhooks(self, _: dict[Any, Any], endpoint: str, _job_id: str) -> None:
+        """Begin to deliver what is due at an endpoint. The job does not wait for it: it would hold a generation's
+        slot."""
+        self.webhooks.start(EndpointRef.parse(endpoint))
 
     def _count_neighbours(self) -> int:
         """The jobs beside one generation. Those that have been taken and not begun count: they may crash the worker."""
@@ -204,7 +212,9 @@ class GenerationWorker:
                 if jobs := list(self.job_runner.tasks.values()):
                     logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
                     await asyncio.wait(jobs)
-        await self.confirmations.drain(self.settings.drain_s)
+        await asyncio.gather(
+            self.confirmations.drain(self.settings.drain_s), self.webhooks.drain(self.settings.drain_s)
+        )
         rest = [state for run in self.running.values() if (state := run.state)]
         await self.job_runner.cancel_jobs()
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
@@ -223,11 +233,15 @@ class GenerationWorker:
         await self.control.close()
         await self.job_wakeups.close()
         await self.upstream.close()
+        await self.webhooks.close()
         await self.log.server.close()
         await self.queue.server.close()
 
 
-JOBS: dict[str, Job] = {JOB: GenerationWorker.run_generation}
+JOBS: dict[str, Job] = {
+    JOB: GenerationWorker.run_generation,
+    DELIVER_WEBHOOKS: GenerationWorker.deliver_webhooks,
+}
 """A job's name in the queue → the method of a worker that runs it. Another kind of job is another row."""
 
 

@@ -12,6 +12,7 @@
     │   ├── RequestTooLarge          413  request_too_large
     │   ├── MethodNotAllowed         405  method_not_allowed
     │   ├── RequestTimeout           408  request_timeout
+    │   ├── WebhookUnreachable       400  webhook_unreachable
     │   ├── HostRefused              421  host_refused
     │   └── HeadTooLarge             431  head_too_large
     ├── Unauthenticated              401  invalid_api_key
@@ -154,6 +155,12 @@ class RequestTimeout(InvalidRequest):
 
     status = 408
     code = "request_timeout"
+
+
+class WebhookUnreachable(InvalidRequest):
+    """The webhook endpoint did not answer."""
+
+    code = "webhook_unreachable"
 
 
 class HostRefused(InvalidRequest):

@@ -10,6 +10,13 @@
     tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
     tailrace:suspected:<0-15>              zset    suspect          sweepers         300 s
     tailrace:restoring                     string  workers          frontends        a lease from the last restore
+    tailrace:{webhooks}:endpoints:<owner>  hash    frontends        every process    until its owner deletes them
+    tailrace:{webhooks}:pending            set     finalize         sweepers         endpoints where a webhook waits
+    tailrace:{webhooks}:due:<endpoint>     zset    finalize         workers          until accepted or given up
+    tailrace:{webhooks}:bodies:<endpoint>  hash    finalize         workers          the same
+    tailrace:{webhooks}:tries:<endpoint>   hash    workers          workers          the same
+    tailrace:{webhooks}:known:<webhook>    string  finalize         finalize         retention + 60 s from done
+    tailrace:{webhooks}:swept              string  sweepers         sweepers         a quarter of a lease
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
@@ -27,8 +34,8 @@
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
-its id as hash tag: they share a cluster slot, as a script's keys must. The other keys of the log's server are used one
-at a time. The queue is a single node.
+its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks. The other keys of
+the log's server are used one at a time. The queue is a single node.
 """
 
 import hashlib
@@ -38,6 +45,8 @@ from zlib import crc32
 QUEUE = "tailrace:queue"
 RESTORING = "tailrace:restoring"
 WAKE = "tailrace:wake"
+WEBHOOKS_PENDING = "tailrace:{webhooks}:pending"
+WEBHOOKS_SWEPT = "tailrace:{webhooks}:swept"
 WORKERS = "tailrace:workers"
 UNFINISHED_SETS = 16
 
@@ -82,6 +91,26 @@ def swept(shard: int) -> str:
 
 def suspected(shard: int) -> str:
     return f"tailrace:suspected:{shard}"
+
+
+def webhook_endpoints(owner: str) -> str:
+    return f"tailrace:{{webhooks}}:endpoints:{owner}"
+
+
+def webhooks_due(endpoint_id: str) -> str:
+    return f"tailrace:{{webhooks}}:due:{endpoint_id}"
+
+
+def webhook_bodies(endpoint_id: str) -> str:
+    return f"tailrace:{{webhooks}}:bodies:{endpoint_id}"
+
+
+def webhook_tries(endpoint_id: str) -> str:
+    return f"tailrace:{{webhooks}}:tries:{endpoint_id}"
+
+
+def webhook_known(webhook_id: str) -> str:
+    return f"tailrace:{{webhooks}}:known:{webhook_id}"
 
 
 def owned(owner: str) -> str:

@@ -51,6 +51,11 @@ DELETE = Script("delete")
 ADD_UNFINISHED = Script("add_unfinished")
 SUSPECT = Script("suspect")
 
+# On the log's server; KEYS are those of webhooks.
+REPLACE_ENDPOINT = Script("replace_endpoint")
+ADD_WEBHOOK = Script("add_webhook")
+CLAIM_WEBHOOKS = Script("claim_webhooks")
+
 # On the queue's server.
 SUBMIT = Script("submit")
 ENQUEUE = Script("enqueue")

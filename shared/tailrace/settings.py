@@ -157,6 +157,9 @@ class Settings(BaseSettings):
     upstream_retries: int = Field(
         4, ge=0, description="Retries after a 429, a 5xx or a lost connection before the first content."
     )
+    webhook_allow_private: bool = Field(
+        False, description="Whether webhooks may be sent to addresses that are not public, and over http."
+    )
     drain_s: float = Field(
         10.0, ge=0, description="Seconds that a stopping process gives its streams and generations to finish."
     )

@@ -23,8 +23,11 @@ KEYS_OF = {
     "forget": "owned, stored, stored_until",
     "add_unfinished": "unfinished",
     "suspect": "suspected",
+    "add_webhook": "known, pending, due, bodies",
+    "claim_webhooks": "pending, due, bodies, tries",
+    "replace_endpoint": "endpoints",
 }
-"""Scripts of the queue's server and of the index; all others run on the keys of one generation."""
+"""Scripts of the queue's server, of the index and of webhooks; all others run on the keys of one generation."""
 
 
 def test_public_names_are_exactly_these() -> None:

@@ -21,14 +21,14 @@ from tailrace_frontend.client_connection import REQUEST_ID
 from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.json_response import JSONBytesResponse
-from tailrace_frontend.http.openai import chat, models, responses
+from tailrace_frontend.http.openai import chat, models, responses, webhooks
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
 
 MAX_ID_CHARACTERS = 64
 SEE_LOG = "The frontend's log has the reason."
-ROUTERS = (routes.router, chat.router, responses.router, models.router, ai_sdk_routes.router)
+ROUTERS = (routes.router, chat.router, responses.router, models.router, webhooks.router, ai_sdk_routes.router)
 
 logger = logging.getLogger(__name__)
 

@@ -11,6 +11,7 @@ is the last one. A step takes a few round trips to Redis; anything longer is a j
 
 from collections.abc import Awaitable, Callable
 
+from tailrace.lifecycle.webhook_jobs import note_webhooks
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
@@ -28,7 +29,8 @@ async def remove_from_index(log: Log, _: Queue, state: GenerationState) -> None:
     await log.unfinished.remove(state.record.id)
 
 
-STEPS: tuple[Step, ...] = (remove_from_queue, remove_from_index)
+STEPS: tuple[Step, ...] = (note_webhooks, remove_from_queue, remove_from_index)
+"""Webhooks come first: they are noted on the log's server, also while the queue's is away."""
 
 
 async def finalize(log: Log, queue: Queue, state: GenerationState) -> None:

@@ -11,6 +11,7 @@ everything, and which process sweeps a shard is chance. A sweep finds, and does:
     the deadline has passed                   it ends as failed
     no client reads what runs only while read it ends as cancelled
     it has ended                              `finalize`
+    a webhook of it is due                    a job that delivers it
     it was never created, or is gone          it leaves the index
     its state cannot be read                  left alone: a later version may have written it
 
@@ -41,6 +42,7 @@ from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import is_spared, limit_failure, new_job_id
 from tailrace.lifecycle.termination import CONFIRM_S
+from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
@@ -104,6 +106,7 @@ class Sweeper:
                 generation_ids = await self._log.unfinished.list(shard)
                 if generation_ids:
                     await self._check(shard, generation_ids)
+        await enqueue_due_webhooks(self._log, self._queue, int(self._period_s * 1000))
 
     async def _must_hold_off(self) -> bool:
         """Whether the server started so recently that live workers may still restore logs and confirm ends."""

@@ -1,10 +1,10 @@
 """The queue of generations that wait for a worker, and the indexes beside it."""
 
-from tailrace.queue.arq_jobs import JOB, QUARANTINE, dump_job, load_job
+from tailrace.queue.arq_jobs import DELIVER_WEBHOOKS, JOB, QUARANTINE, dump_job, load_job
 from tailrace.queue.index import FREE, Charge, Claim, Usage
 from tailrace.queue.queue import QUEUE_SERVER, Load, Queue, Submission
 
 __all__ = [
-    "FREE", "JOB", "QUARANTINE", "QUEUE_SERVER", "Charge", "Claim", "Load", "Queue", "Submission", "Usage", "dump_job",
-    "load_job",
+    "DELIVER_WEBHOOKS", "FREE", "JOB", "QUARANTINE", "QUEUE_SERVER", "Charge", "Claim", "Load", "Queue", "Submission",
+    "Usage", "dump_job", "load_job",
 ]  # fmt: skip

@@ -20,13 +20,17 @@ from tailrace.scripts import Command
 JOB = "run_generation"
 """The arq function that runs a generation."""
 
+DELIVER_WEBHOOKS = "deliver_webhooks"
+"""The arq function that has a worker deliver the webhooks of an endpoint."""
+
 QUARANTINE = "quarantine-"
 """Prefix of the job ids of quarantined generations: those that have already cost several workers. A worker runs at most
 one of them at a time, and leaves the others in the queue, so a prompt that crashes its worker cannot exhaust its
 neighbours' attempts."""
 
 CLOCK_SKEW_S = 3600
-"""Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's."""
+"""Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's. Those that are not
+generations are scored twice as far, and so go first: they end at once, and must not wait behind a full queue."""
 
 HOLD_S = 3
 """After a restart or a failover the queue may hold jobs that were already taken. For this many seconds, jobs older than
@@ -55,7 +59,8 @@ def job_arguments(generation_id: str, job_id: str, expires_s: int, job: str = JO
     """The arguments with which a script enqueues a job."""
     now_ms = int(1000 * time.time())
     payload = serialize_job(job, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
-    return [job_id, payload, expires_s * 1000, 1000 * CLOCK_SKEW_S, keys.WAKE]
+    past_s = CLOCK_SKEW_S if job == JOB else 2 * CLOCK_SKEW_S
+    return [job_id, payload, expires_s * 1000, 1000 * past_s, keys.WAKE]
 
 
 class Jobs:

@@ -16,6 +16,11 @@ KEYS: dict[str, str] = {
     "unfinished": keys.unfinished(GENERATION_ID),
     "swept": keys.swept(3),
     "suspected": keys.suspected(3),
+    "webhook_endpoints": keys.webhook_endpoints("anna"),
+    "webhooks_due": keys.webhooks_due("whe_1"),
+    "webhook_bodies": keys.webhook_bodies("whe_1"),
+    "webhook_tries": keys.webhook_tries("whe_1"),
+    "webhook_known": keys.webhook_known("wh_1"),
     "owned": keys.owned("anna"),
     "unfinished_of": keys.unfinished_of("anna"),
     "stored": keys.stored("anna"),
@@ -26,6 +31,8 @@ KEYS: dict[str, str] = {
     "QUEUE": keys.QUEUE,
     "RESTORING": keys.RESTORING,
     "WAKE": keys.WAKE,
+    "WEBHOOKS_PENDING": keys.WEBHOOKS_PENDING,
+    "WEBHOOKS_SWEPT": keys.WEBHOOKS_SWEPT,
     "WORKERS": keys.WORKERS,
 }
 LISTS = {"of_generation", "all_unfinished"}
@@ -65,6 +72,12 @@ def test_keys_of_a_generation_share_one_cluster_slot() -> None:
     all_of_one = keys.of_generation(GENERATION_ID)
     assert all_of_one == tuple(KEYS[name] for name in ("state", "log", "tombstone", "events"))
     assert {re.findall(r"\{(.*?)\}", key)[0] for key in all_of_one} == {GENERATION_ID}
+
+
+def test_keys_of_webhooks_share_one_cluster_slot() -> None:
+    names = [key for name, key in KEYS.items() if "webhook" in name.lower()]
+    assert len(names) == 7
+    assert {re.findall(r"\{(.*?)\}", key)[0] for key in names} == {"webhooks"}
 
 
 def test_unfinished_sets_are_spread_over_all_shards() -> None:

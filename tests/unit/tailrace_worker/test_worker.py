@@ -22,7 +22,9 @@ from tailrace.ids import new_generation_id
 from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.queue import DELIVER_WEBHOOKS
 from tailrace.settings import Settings
+from tailrace.webhooks import EndpointRef
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_worker import worker
 from tailrace_worker.attempt import Attempt
@@ -100,11 +102,11 @@ def raising(*errors: BaseException) -> Callable[[], Awaitable[None]]:
 
 async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
     async def another_job(self: GenerationWorker, _: dict[Any, Any], generation_id: str, job_id: str) -> None:
-        """As a webhook's delivery would be."""
+        """A third kind."""
 
     monkeypatch.setattr(worker, "JOBS", {**JOBS, "another_job": another_job})
     process = GenerationWorker(Settings())
-    assert sorted(process.job_runner.functions) == ["another_job", "run_generation"]
+    assert sorted(process.job_runner.functions) == ["another_job", "deliver_webhooks", "run_generation"]
     await process._close()
 
 
@@ -127,6 +129,17 @@ async def test_generation_that_the_worker_runs_already_is_not_run_twice(
     assert harness.process.running[generation_id] is run
     assert (await harness.log.state(generation_id)).epoch == state.epoch
     assert harness.dialect.opened == 1
+
+
+async def test_delivery_of_webhooks_holds_no_slot(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[EndpointRef] = []
+    monkeypatch.setattr(harness.process.webhooks, "start", started.append)
+    await harness.queue.jobs.enqueue("anna/whe_1", "webhooks-whe_1", 60, job=DELIVER_WEBHOOKS)
+    await harness.process.job_runner.start_jobs([b"webhooks-whe_1"])
+    await asyncio.gather(*harness.process.job_runner.tasks.values())
+    assert started == [EndpointRef("anna", "whe_1")]
+    assert harness.process.job_runner.job_counter == 0
+    assert await harness.queue.jobs.depth() == 0
 
 
 # servers

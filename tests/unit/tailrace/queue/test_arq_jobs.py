@@ -13,7 +13,7 @@ from support.queues import queue_on
 from support.subscriptions import TIMEOUT_S, subscribed
 from system.injectors import link
 from tailrace import keys
-from tailrace.queue import JOB, Queue, dump_job, load_job
+from tailrace.queue import DELIVER_WEBHOOKS, JOB, Queue, dump_job, load_job
 from tailrace.queue.arq_jobs import CLOCK_SKEW_S, HOLD_S
 from tailrace.redis.connection import connect
 from tailrace_cli.embedded import EmbeddedServer
@@ -42,6 +42,13 @@ async def test_job_is_due_at_once_by_any_clock_and_expires(redis: Redis, queue: 
     assert due is not None
     assert due <= await queue.server.now() - (CLOCK_SKEW_S - 60) * 1000
     assert 0 < await redis.ttl(job_key_prefix + "job") <= 77
+
+
+async def test_job_that_is_no_generation_goes_first(queue: Queue) -> None:
+    for name in ("a", "b"):
+        await queue.jobs.enqueue("gen", name, 60)
+    assert await queue.jobs.enqueue("anna/whe_1", "webhooks", 60, job=DELIVER_WEBHOOKS) == 1
+    assert [await queue.jobs.position(name) for name in ("a", "b")] == [2, 3]
 
 
 async def test_job_wakes_the_workers(redis: Redis, queue: Queue) -> None:

@@ -1,0 +1,154 @@
+"""Webhook endpoints, as the OpenAI SDKs' `client.webhooks` calls them.
+
+POST   /v1/webhook_endpoints                     register; the answer has the secret
+GET    /v1/webhook_endpoints                     list, newest first
+GET    /v1/webhook_endpoints/{id}
+POST   /v1/webhook_endpoints/{id}                change some fields
+DELETE /v1/webhook_endpoints/{id}
+POST   /v1/webhook_endpoints/{id}/rotate_secret  the answer has the new secret
+POST   /v1/webhook_endpoints/{id}/test           send a sample of an event
+GET    /v1/webhook_event_types
+"""
+
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, ValidationError
+
+from tailrace.errors import InvalidBody
+from tailrace.webhooks import EndpointRef
+from tailrace.webhooks.events import EVENT_TYPES
+from tailrace_frontend.http import schemas
+from tailrace_frontend.http.bodies import read_body
+from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.openai import webhook_schemas as models
+from tailrace_frontend.http.openapi import ERRORS
+from tailrace_frontend.services import Services
+
+MAX_BODY_BYTES = 64 * 1024
+RESPONSES = {code: each for code, each in ERRORS.items() if code != 410} | {
+    404: ERRORS[404] | {"description": "There is no such endpoint"}
+}
+
+router = APIRouter(prefix="/v1", tags=["webhooks"])
+
+EndpointId = Annotated[str, Path(alias="id")]
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _body(model: type[BaseModel]) -> dict[str, Any]:
+    """The body of a POST, for the reference: `_read` parses it, and not FastAPI."""
+    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
+
+
+async def _read(request: Request, model: type[Model]) -> Model:
+    """
+    Raises:
+        InvalidBody: the body is invalid; `param` names the field.
+        RequestTooLarge: the body has more than MAX_BODY_BYTES.
+    """
+    body = await read_body(request, MAX_BODY_BYTES)
+    try:
+        return model.model_validate(schemas.decode(body or b"{}"))
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        param = ".".join(map(str, problem["loc"])) or None
+        raise InvalidBody(f"{param or 'body'}: {problem['msg']}", param=param) from None
+
+
+async def _caller(request: Request) -> tuple[Services, str]:
+    """What answers the request, and the owner that it acts for."""
+    services: Services = request.app.state.services
+    return services, (await services.identify(request.headers)).owner
+
+
+@router.post(
+    "/webhook_endpoints",
+    response_model=models.EndpointWithSecret,
+    responses=RESPONSES,
+    openapi_extra=_body(models.CreateEndpoint),
+)
+async def create(request: Request) -> Response:
+    """Register a URL that receives events. `signing_secret` is sent here, and never again."""
+    services, owner = await _caller(request)
+    given = await _read(request, models.CreateEndpoint)
+    endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types)
+    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+
+
+@router.get("/webhook_endpoints", response_model=models.EndpointList, responses=RESPONSES)
+async def list_endpoints(
+    request: Request,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """The caller's endpoints, newest first."""
+    services, owner = await _caller(request)
+    found, has_more = await services.webhooks.list(owner, limit, after)
+    return JSONBytesResponse(models.list_json(found, has_more=has_more))
+
+
+@router.get("/webhook_endpoints/{id}", response_model=models.Endpoint, responses=RESPONSES)
+async def get(request: Request, endpoint_id: EndpointId) -> Response:
+    """One endpoint, without its secret."""
+    services, owner = await _caller(request)
+    return JSONBytesResponse(models.endpoint_json(await services.webhooks.get(EndpointRef(owner, endpoint_id))))
+
+
+@router.post(
+    "/webhook_endpoints/{id}",
+    response_model=models.Endpoint,
+    responses=RESPONSES,
+    openapi_extra=_body(models.UpdateEndpoint),
+)
+async def update(request: Request, endpoint_id: EndpointId) -> Response:
+    """Change some fields. What is already under way is sent to the new URL."""
+    services, owner = await _caller(request)
+    changes = (await _read(request, models.UpdateEndpoint)).model_dump(exclude_none=True)
+    return JSONBytesResponse(
+        models.endpoint_json(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes))
+    )
+
+
+@router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint, responses=RESPONSES)
+async def delete(request: Request, endpoint_id: EndpointId) -> Response:
+    """Delete the endpoint, and what waits to be delivered there."""
+    services, owner = await _caller(request)
+    await services.webhooks.delete(EndpointRef(owner, endpoint_id))
+    return JSONBytesResponse({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
+
+
+@router.post(
+    "/webhook_endpoints/{id}/rotate_secret",
+    response_model=models.EndpointWithSecret,
+    responses=RESPONSES,
+    openapi_extra=_body(models.RotateSecret),
+)
+async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
+    """Replace the secret. For 24 hours messages may carry a signature of the old one, too."""
+    services, owner = await _caller(request)
+    keep_old = (await _read(request, models.RotateSecret)).keep_old_secret_active_for_24_hours
+    endpoint = await services.webhooks.rotate_secret(EndpointRef(owner, endpoint_id), keep_old=bool(keep_old))
+    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+
+
+@router.post(
+    "/webhook_endpoints/{id}/test",
+    response_model=models.SampleResult,
+    responses=RESPONSES,
+    openapi_extra=_body(models.SendSample),
+)
+async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
+    """Send a sample of an event, once. `status_code` is the endpoint's answer, whatever it is."""
+    services, owner = await _caller(request)
+    event_type = (await _read(request, models.SendSample)).event_type
+    async with services.rate_limits.turn(owner):
+        status = await services.webhooks.send_sample(EndpointRef(owner, endpoint_id), event_type)
+    return JSONBytesResponse(models.sample_json(endpoint_id, event_type, status))
+
+
+@router.get("/webhook_event_types", response_model=models.EventTypeList, responses=RESPONSES)
+async def event_types(request: Request) -> Response:
+    """The types of event that an endpoint can receive."""
+    await _caller(request)
+    return JSONBytesResponse({"object": "list", "data": list(EVENT_TYPES)})

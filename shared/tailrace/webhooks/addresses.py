@@ -1,0 +1,71 @@
+"""Which addresses webhooks may be sent to. A caller names the URL, so it must not reach what only this host can reach.
+
+A name is not checked when it is registered: it may resolve to another address a second later. The address is checked
+that a socket is about to connect to (`sender`), whether it was resolved or stands in the URL.
+"""
+
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from urllib.parse import urlsplit
+
+from tailrace.errors import InvalidBody
+
+MAX_URL = 2048
+PROTOCOLS = IPv4Network("192.0.0.0/24")
+"""Of the IETF; not global since Python 3.12.4."""
+
+NAT64 = IPv6Network("64:ff9b::/96")
+"""RFC 6052: the last 32 bits are the IPv4 address that a gateway connects to."""
+
+
+def is_public(address: str) -> bool:
+    """Whether every host of the internet reaches the same one under this address."""
+    given = ip_address(address.partition("%")[0])
+    if isinstance(given, IPv4Address):
+        return given.is_global and not given.is_multicast and given not in PROTOCOLS
+    if carried := _carried_address(given):
+        return is_public(str(carried))
+    return given.is_global and not (given.is_multicast or given.is_site_local or given.is_reserved)
+
+
+def _carried_address(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that packets to this one are sent on to."""
+    if address in NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
+    teredo = address.teredo
+    return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
+
+
+def check_url(url: str, *, allow_private: bool) -> None:
+    """Check what can be seen of a URL without resolving its name.
+
+    Raises:
+        InvalidBody: webhooks cannot be sent to this URL.
+    """
+    if problem := _problem(url, allow_private=allow_private):
+        raise InvalidBody(f"url: {problem}", param="url")
+
+
+def _problem(url: str, *, allow_private: bool) -> str | None:
+    if len(url) > MAX_URL:
+        return f"has more than {MAX_URL} characters"
+    if not (url.isascii() and url.isprintable()) or " " in url:
+        return "may only have printable ASCII characters without spaces"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return "is malformed"
+    if parts.scheme != "https" and not (allow_private and parts.scheme == "http"):
+        return "must begin with https://"
+    if not host or "@" in parts.netloc or "\\" in url or parts.fragment:
+        return "must be https://host[:port][/path][?query]"
+    if not allow_private and (host == "localhost" or _is_private_literal(host)):
+        return "names a private address"
+    return None
+
+
+def _is_private_literal(host: str) -> bool:
+    try:
+        return not is_public(host)
+    except ValueError:
+        return False  # a name
