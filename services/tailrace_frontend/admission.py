@@ -11,6 +11,7 @@ from tailrace.errors import ConcurrencyLimited, RateLimited, StorageLimited, Una
 from tailrace.log import Log
 from tailrace.queue import Charge, Load, Queue
 from tailrace.settings import Settings
+from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.rate_limits import RateLimits
 
 MAX_AGE_S = 0.5

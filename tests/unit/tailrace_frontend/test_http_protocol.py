@@ -14,7 +14,7 @@ import uvicorn
 
 from support.hub_harness import until
 from tailrace_demo.server import Server
-from tailrace_frontend import http_protocol, inflight
+from tailrace_frontend import http_protocol
 from tailrace_frontend.client_connection import REQUEST_ID, SCOPE, ClientConnection
 from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, WITHOUT_BODY, ClientLimits
 from tailrace_frontend.http_protocol import Protocol

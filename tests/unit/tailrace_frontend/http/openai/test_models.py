@@ -15,9 +15,12 @@ async def asked(path: str, key: str = "a-key-of-anna", models: str = "demo,org/l
 
 @pytest.mark.parametrize(
     ("key", "models", "names"),
-    [("a-key-of-anna", "demo,org/llama:8b,gpt-*", ["demo", "org/llama:8b"]), ("b-key-of-ben", "demo,org/llama:8b", ["org/llama:8b"]),
-     ("a-key-of-anna", "", [])],
-)  # fmt: skip
+    [
+        ("a-key-of-anna", "demo,org/llama:8b,gpt-*", ["demo", "org/llama:8b"]),
+        ("b-key-of-ben", "demo,org/llama:8b", ["org/llama:8b"]),
+        ("a-key-of-anna", "", []),
+    ],
+)
 async def test_list_has_the_models_that_are_named_and_that_the_caller_may_use(
     key: str, models: str, names: list[str]
 ) -> None:
