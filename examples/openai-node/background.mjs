@@ -1,0 +1,48 @@
+// An answer that goes on without its client: OpenAI's Responses in background mode, on any upstream.
+//
+//   node background.mjs "What survives?"    asks, and writes the answer as it arrives. Kill it at any time.
+//   node background.mjs                     goes on with the same answer where the killed one has stopped.
+//
+// The only difference from OpenAI is `baseURL`. OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL may name others.
+import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import OpenAI from "openai";
+
+const FILE = process.env.ANSWER_FILE ?? "answer.jsonl";
+
+const client = new OpenAI({
+  baseURL: process.env.OPENAI_BASE_URL ?? "http://127.0.0.1:8080/v1",
+  apiKey: process.env.OPENAI_API_KEY ?? "none",
+});
+
+// The file has a line for each event that was received: its number, and its text. So text and cursor cannot disagree,
+// whenever the process is killed.
+function record({ type, sequence_number: number, delta, response }) {
+  const text = type === "response.output_text.delta" ? delta : "";
+  appendFileSync(FILE, `${JSON.stringify({ number, text, id: response?.id })}\n`);
+  process.stdout.write(text);
+}
+
+function recorded() {
+  if (!existsSync(FILE)) return [];
+  const lines = readFileSync(FILE, "utf8").split("\n");
+  lines.pop(); // empty, or a line that was not written to its end
+  writeFileSync(FILE, lines.map((line) => `${line}\n`).join(""));
+  return lines.map((line) => JSON.parse(line));
+}
+
+async function ask(question) {
+  writeFileSync(FILE, "");
+  const model = process.env.OPENAI_MODEL ?? "demo";
+  return client.responses.create({ model, input: question, background: true, stream: true });
+}
+
+async function goOn() {
+  const events = recorded();
+  if (!events.length) throw new Error("there is no answer to go on with: ask a question");
+  process.stdout.write(events.map(({ text }) => text).join(""));
+  return client.responses.retrieve(events[0].id, { stream: true, starting_after: events.at(-1).number });
+}
+
+const [question] = process.argv.slice(2);
+for await (const event of question ? await ask(question) : await goOn()) record(event);
+process.stdout.write("\n");
