@@ -1,19 +1,24 @@
 // The page, and its own server in front of Tailrace: it forwards /api/chat and adds the API key, which no browser sees.
-import { readFile } from "node:fs/promises";
+import { readFileSync, readdirSync } from "node:fs";
 import http from "node:http";
+import { extname, join, sep } from "node:path";
+import { fileURLToPath } from "node:url";
 
 const PORT = Number(process.env.PORT ?? 3000);
 const TAILRACE_URL = new URL(process.env.TAILRACE_URL ?? "http://127.0.0.1:8080");
 const TAILRACE_KEY = process.env.TAILRACE_KEY;
 
-const FILES = {
-  "/": ["index.html", "text/html; charset=utf-8"],
-  "/main.js": ["dist/main.js", "text/javascript; charset=utf-8"],
-};
+const TYPES = { ".html": "text/html; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".css": "text/css" };
+const BUILT = fileURLToPath(new URL("dist", import.meta.url));
 
-async function sendFile([name, type], response) {
-  response.writeHead(200, { "content-type": type }).end(await readFile(new URL(name, import.meta.url)));
-}
+// What `vite build` has written, by path.
+const FILES = new Map(
+  readdirSync(BUILT, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath ?? entry.path, entry.name))
+    .map((name) => [name.slice(BUILT.length).replaceAll(sep, "/"), { type: TYPES[extname(name)], body: readFileSync(name) }]),
+);
+FILES.set("/", FILES.get("/index.html"));
 
 function forward(request, response) {
   const headers = { ...request.headers, host: TAILRACE_URL.host };
@@ -32,8 +37,9 @@ function forward(request, response) {
 http
   .createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
+    const file = FILES.get(pathname);
     if (pathname.startsWith("/api/chat")) forward(request, response);
-    else if (FILES[pathname]) sendFile(FILES[pathname], response);
+    else if (file) response.writeHead(200, { "content-type": file.type ?? "application/octet-stream" }).end(file.body);
     else response.writeHead(404).end();
   })
   .listen(PORT, "127.0.0.1", function () {

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import shutil
 import signal
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from support import npm
 from support.api import eventually
 from support.logs import REQUEST
 from support.stack import Stack, stack
@@ -27,7 +27,7 @@ DONE: list[Json] = [{"done": True}]
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the AI SDK is not tested"),
+    npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(120),
 ]
@@ -36,10 +36,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def sdk() -> Path:
     """The folder of the scripts, with their locked npm packages installed."""
-    subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE, check=True, capture_output=True
-    )
-    return HERE
+    return npm.install(HERE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

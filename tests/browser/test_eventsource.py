@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,13 +10,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from support import npm
 from support.stack import Stack, stack
 
 HERE = Path(__file__).parent / "eventsource"
 TOKENS = 400
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the npm client is not tested"),
+    npm.requires_npm,
     pytest.mark.timeout(90),
 ]
 
@@ -26,10 +25,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def client() -> Path:
     """The script that runs the client, with its locked npm packages installed."""
-    subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=HERE, check=True, capture_output=True
-    )
-    return HERE / "follow.mjs"
+    return npm.install(HERE) / "follow.mjs"
 
 
 @pytest.fixture

@@ -1,10 +1,7 @@
 """`examples/react-chat`: a stock `useChat({ resume: true })` in Chromium, built, behind its own server."""
 
 import asyncio
-import os
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, Route, expect
 
+from support import npm
 from support.api import eventually
 from support.stack import Stack, stack
 from tailrace.ids import new_token
@@ -25,7 +23,7 @@ Json = dict[str, Any]
 OpenPage = Callable[..., Awaitable[Page]]
 
 pytestmark = [
-    pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed: the example is not tested"),
+    npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(120),
 ]
@@ -34,9 +32,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def example() -> Path:
     """The example, built."""
-    for command in (["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], ["npm", "run", "build"]):
-        subprocess.run(command, cwd=EXAMPLE, check=True, capture_output=True)
-    return EXAMPLE
+    return npm.build(EXAMPLE)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -50,7 +46,7 @@ async def product(example: Path) -> AsyncIterator[Stack]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def site(product: Stack) -> AsyncIterator[str]:
     """The URL of the page, on the application's own server."""
-    environment = {"PATH": os.environ["PATH"], "PORT": "0", "TAILRACE_URL": product.url, "TAILRACE_KEY": KEY}
+    environment = npm.environment(PORT="0", TAILRACE_URL=product.url, TAILRACE_KEY=KEY)
     process = await asyncio.create_subprocess_exec(
         "node", "serve.mjs", cwd=EXAMPLE, env=environment, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent
     )
@@ -61,20 +57,22 @@ async def site(product: Stack) -> AsyncIterator[str]:
 
 
 class ChatPage:
-    """The page, whose questions are answered by one script."""
+    """The page, whose questions are answered by one script at a time."""
 
-    def __init__(self, page: Page, product: Stack) -> None:
+    def __init__(self, page: Page, product: Stack, script: list[Json]) -> None:
         self.page = page
+        self.script = script
         self.script_id = new_token()
         self._product = product
 
     @classmethod
-    async def opened(cls, open_page: OpenPage, site: str, product: Stack, *script: Json) -> "ChatPage":
-        chat = cls(await open_page(site, disturbed=True), product)
+    async def opened(cls, open_page: OpenPage, site: str, product: Stack, *script: Json, **context: Any) -> "ChatPage":
+        """`context`: options of the browser context."""
+        chat = cls(await open_page(site, disturbed=True, **context), product, list(script))
 
         async def scripted(route: Route) -> None:
             body: Json = route.request.post_data_json or {}
-            await route.continue_(post_data=body | {"script": list(script), "script_id": chat.script_id})
+            await route.continue_(post_data=body | {"script": chat.script, "script_id": chat.script_id})
 
         await chat.page.route("**/api/chat", scripted)
         return chat
@@ -133,7 +131,7 @@ async def test_answer_is_followed_in_a_second_tab(open_page: OpenPage, site: str
     chat = await ChatPage.opened(open_page, site, product, *script(180))
     await chat.ask("What survives?")
     await chat.until_token(20)
-    other = ChatPage(await open_page(chat.page.url), product)
+    other = ChatPage(await open_page(chat.page.url), product, [])
     for page in (chat, other):
         await assert_whole(page, 180)
 
@@ -160,23 +158,50 @@ async def test_answer_survives_a_killed_worker(open_page: OpenPage, site: str, p
     assert (await chat.calls())["started"] == 2
 
 
+async def is_closed_upstream(chat: ChatPage) -> bool:
+    return bool((await chat.calls())["closed_by_client"] == 1)
+
+
+async def stopped(chat: ChatPage) -> None:
+    """Press the stop button once the answer has begun, and wait until the upstream's call is closed."""
+    await chat.until_token(20)
+    await chat.page.get_by_role("button", name="Stop").click()
+    await chat.until_ready()
+    await eventually(lambda: is_closed_upstream(chat))
+
+
 async def test_stop_button_ends_the_answer_at_the_upstream_and_a_reload_shows_it(
     open_page: OpenPage, site: str, product: Stack
 ) -> None:
     chat = await ChatPage.opened(open_page, site, product, *script(10_000))
     await chat.ask("What survives?")
-    await chat.until_token(20)
-    await chat.page.get_by_role("button", name="Stop").click()
-    await chat.until_ready()
-
-    async def is_closed() -> bool:
-        return bool((await chat.calls())["closed_by_client"] == 1)
-
-    await eventually(is_closed)
-    before = await chat.answers()
+    await stopped(chat)
+    (before,) = await chat.answers()
+    assert text_of(10_000).startswith(before.strip())
     await chat.page.reload()
-    await expect(chat.page.locator("[data-role=assistant]")).to_have_text(before[0])
-    assert await chat.answers() == before
+    await expect(chat.page.locator("[data-role=assistant]")).to_have_text(before)
+    await chat.until_ready()
+    assert await chat.answers() == [before], "nothing is added to it"
+    assert (await chat.calls())["started"] == 1
+
+
+async def test_stop_button_works_after_a_reload_and_the_next_answer_survives_one(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(10_000))
+    await chat.ask("What survives?")
+    await chat.until_token(10)
+    await chat.page.reload()
+    await stopped(chat)
+    (before,) = await chat.answers()
+    chat.script = script(120)
+    await chat.ask("And now?")
+    await expect(chat.page.locator("[data-role=assistant]")).to_have_count(2)
+    await chat.until_token(30)
+    await chat.page.reload()
+    await expect(chat.page.locator("[data-role=assistant]").last).to_contain_text("t119")
+    await chat.until_ready()
+    assert [answer.strip() for answer in await chat.answers()] == [before.strip(), text_of(120)]
 
 
 async def test_failure_is_shown_and_the_next_question_is_answered(
@@ -187,15 +212,45 @@ async def test_failure_is_shown_and_the_next_question_is_answered(
     await chat.ask("What survives?")
     await expect(chat.page.get_by_role("alert")).to_have_text("Overloaded.")
     assert await chat.answers() == ["Once"]
-    await chat.page.unroute("**/api/chat")
-
-    async def scripted(route: Route) -> None:
-        await route.continue_(post_data=(route.request.post_data_json or {}) | {"script": script(3)})
-
-    await chat.page.route("**/api/chat", scripted)
+    chat.script = script(3)
     await chat.ask("And now?")
-    await chat.until_token(2)
+    await expect(chat.page.locator("[data-role=assistant]").last).to_contain_text("t2")
     await expect(chat.page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_reasoning_and_calls_are_shown_before_and_after_a_reload(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    call = {"index": 0, "id": "c0", "type": "function", "function": {"name": "look", "arguments": '{"q":"ä"}'}}
+    steps: list[Json] = [
+        {"delta": {"reasoning_content": "Let me"}}, {"delta": {"reasoning_content": " see."}},
+        {"delta": {"content": "I look."}}, {"delta": {"tool_calls": [call]}},
+        {"delta": {}, "finish_reason": "tool_calls"}, {"done": True},
+    ]  # fmt: skip
+    chat = await ChatPage.opened(open_page, site, product, *steps)
+    await chat.ask("What survives?")
+    for _ in range(2):
+        answer = chat.page.locator("[data-role=assistant]")
+        await expect(answer.locator(".reasoning")).to_have_text("Let me see.")
+        await expect(answer.locator(".text")).to_have_text("I look.")
+        await expect(answer.locator(".call")).to_have_text('look: {"q":"ä"}')
+        await chat.until_ready()
+        await chat.page.reload()
+
+
+async def test_page_fits_a_phone(open_page: OpenPage, site: str, product: Stack) -> None:
+    long = [{"delta": {"content": "verylong" * 60}}, {"delta": {"content": " end"}}]
+    phone = {"viewport": {"width": 360, "height": 640}, "is_mobile": True, "has_touch": True}
+    chat = await ChatPage.opened(open_page, site, product, *long, *script(2), **phone)
+    await chat.page.get_by_label("Question").fill("What survives?")
+    await chat.page.get_by_role("button", name="Send").tap()
+    await chat.until_token(1)
+    await chat.until_ready()
+    assert await chat.page.evaluate("document.documentElement.scrollWidth") <= 360
+    await expect(chat.page.get_by_role("button", name="Send")).to_be_in_viewport()
+    box = await chat.page.get_by_role("button", name="Send").bounding_box()
+    assert box is not None
+    assert box["height"] >= 24, "WCAG 2.2, 2.5.8: the smallest target"
 
 
 async def test_key_of_the_application_is_never_in_the_page(open_page: OpenPage, site: str, product: Stack) -> None:

@@ -23,7 +23,24 @@ async function loadMessages() {
   return (await response.json()).messages;
 }
 
+// Stops the answer at the upstream. `stop()` of useChat only closes this page's connection.
+const stop = () => fetch(route("stop"), { method: "POST" });
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8000;
 const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
+
+// Repeats until the server is back, or until `hasLeft`.
+async function persistently(action, hasLeft = () => false) {
+  for (let wait = FIRST_PAUSE_MS; !hasLeft(); wait = Math.min(2 * wait, LONGEST_PAUSE_MS)) {
+    try {
+      return await action();
+    } catch {
+      await pause(wait);
+    }
+  }
+  return undefined;
+}
 
 function Chat({ initial }) {
   const [problem, setProblem] = useState("");
@@ -38,19 +55,15 @@ function Chat({ initial }) {
   useEffect(() => {
     if (!error) return undefined;
     let left = false;
-    (async () => {
-      for (let wait = 500; !left; wait = Math.min(2 * wait, 8000)) {
-        await pause(wait);
-        try {
-          setMessages(await loadMessages());
-          return await resumeStream();
-        } catch {
-          // The server is still away.
-        }
-      }
-      return undefined;
-    })();
-    return () => { left = true; };
+    const readOn = async () => {
+      setMessages(await loadMessages());
+      await resumeStream();
+    };
+    const timer = setTimeout(() => persistently(readOn, () => left), FIRST_PAUSE_MS);
+    return () => {
+      left = true;
+      clearTimeout(timer);
+    };
   }, [error]);
 
   useEffect(() => { if (status === "streaming") setProblem(""); }, [status]);
@@ -74,10 +87,7 @@ function Chat({ initial }) {
       {problem && <p role="alert">{problem}</p>}
       <form onSubmit={ask} data-status={status}>
         <input name="question" aria-label="Question" placeholder="Ask something" autoFocus />
-        {/* `stop()` of useChat only closes this page's connection. */}
-        {isBusy
-          ? <button type="button" onClick={() => fetch(route("stop"), { method: "POST" })}>Stop</button>
-          : <button>Send</button>}
+        {isBusy ? <button type="button" onClick={stop}>Stop</button> : <button>Send</button>}
       </form>
     </>
   );
@@ -93,4 +103,4 @@ function Part({ part }) {
   return null;
 }
 
-createRoot(document.getElementById("root")).render(<Chat initial={await loadMessages()} />);
+createRoot(document.getElementById("root")).render(<Chat initial={await persistently(loadMessages)} />);
