@@ -15,16 +15,22 @@ from tailrace_demo.calls import Calls
 
 PATH = "/v1/chat/completions"
 
+Scripts = Mapping[str, list[Json]]
+
 
 class CaseUpstream:
-    """The demo server as an ASGI application, in front of which the model's name becomes a script."""
+    """The demo server as an ASGI application, in front of which the model's name becomes a script.
 
-    def __init__(self) -> None:
+    `scripts`: by the part of a name before the first dot; the cases are the default.
+    """
+
+    def __init__(self, scripts: Scripts | None = None) -> None:
         self._app = create_app()
+        self._scripts = {name: case.script for name, case in CASES.items()} if scripts is None else scripts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("path") == PATH:
-            receive = await _with_script(receive)
+            receive = await _with_script(receive, self._scripts)
         await self._app(scope, receive, send)
 
     @property
@@ -34,7 +40,7 @@ class CaseUpstream:
         return ledger
 
 
-async def _with_script(receive: Receive) -> Receive:
+async def _with_script(receive: Receive, scripts: Scripts) -> Receive:
     body = bytearray()
     more = True
     while more:
@@ -43,7 +49,7 @@ async def _with_script(receive: Receive) -> Receive:
             break
         body += message.get("body", b"")
         more = message.get("more_body", False)
-    first: list[Message] = [{"type": "http.request", "body": scripted(bytes(body)), "more_body": False}]
+    first: list[Message] = [{"type": "http.request", "body": scripted(bytes(body), scripts), "more_body": False}]
 
     async def again() -> Message:
         return first.pop() if first else await receive()
@@ -51,14 +57,14 @@ async def _with_script(receive: Receive) -> Receive:
     return again
 
 
-def scripted(body: bytes) -> bytes:
+def scripted(body: bytes, scripts: Scripts) -> bytes:
     """The body with the script that its model's name stands for; any other body as it is."""
     value: Any = json.loads(body)
-    case = case_of(value["model"]) if isinstance(value, dict) and isinstance(value.get("model"), str) else None
-    if case is None:
+    model = value.get("model") if isinstance(value, dict) else None
+    script = scripts.get(model.partition(".")[0]) if isinstance(model, str) else None
+    if script is None:
         return body
-    fields: Json = {"model": SCRIPTED, "script": CASES[case].script, "script_id": value["model"]}
-    return json.dumps(value | fields).encode()
+    return json.dumps(value | {"model": SCRIPTED, "script": script, "script_id": model}).encode()
 
 
 def problems(calls: Mapping[str, Calls]) -> dict[str, str]:

@@ -72,9 +72,11 @@ def test_model_names_its_case() -> None:
 
 
 def test_model_becomes_a_script_and_keeps_the_rest_of_the_body() -> None:
-    body = json.loads(scripted(b'{"model": "text.x", "stream": true}'))
-    assert body == {"model": "scripted", "stream": True, "script": CASES["text"].script, "script_id": "text.x"}
-    assert scripted(b'{"model": "demo"}') == b'{"model": "demo"}'
+    script = [{"done": True}]
+    body = json.loads(scripted(b'{"model": "text.x", "stream": true}', {"text": script}))
+    assert body == {"model": "scripted", "stream": True, "script": script, "script_id": "text.x"}
+    for other in (b'{"model": "demo"}', b'{"model": 7}', b"[]"):
+        assert scripted(other, {"text": script}) == other
 
 
 def test_line_of_a_program_is_a_cell() -> None:
