@@ -11,6 +11,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from tailrace_demo.app import create_app
 from tailrace_demo.transport import TransportProtocol
@@ -32,10 +33,10 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def running(host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port."""
+async def running(host: str = "127.0.0.1", port: int = 0, app: ASGIApp | None = None) -> AsyncIterator[str]:
+    """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port. `app`: another one."""
     config = uvicorn.Config(
-        create_app(),
+        app or create_app(),
         http=TransportProtocol,
         log_config=None,
         log_level="warning",

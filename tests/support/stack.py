@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
+from starlette.types import ASGIApp
 
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
@@ -151,10 +152,12 @@ class Stack:
 
 
 @contextlib.asynccontextmanager
-async def stack(*, workers: int = 1, frontends: int = 1, **settings: str) -> AsyncIterator[Stack]:
-    """A whole product on the scripted upstream; it ends with the block."""
+async def stack(
+    *, workers: int = 1, frontends: int = 1, app: ASGIApp | None = None, **settings: str
+) -> AsyncIterator[Stack]:
+    """A whole product on the scripted upstream, or on this one; it ends with the block."""
     with tempfile.TemporaryDirectory(prefix="tailrace-", ignore_cleanup_errors=True) as folder:
-        async with running() as upstream:
+        async with running(app=app) as upstream:
             product = Stack(Path(folder), upstream, settings)
             product.redis.start()
             try:

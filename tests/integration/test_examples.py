@@ -1,0 +1,134 @@
+"""The programs in `examples/` against running processes. Those of LangChain need what `scripts/clients` installs."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from clients.upstream import CaseUpstream
+from support.stack import Stack, stack
+from tailrace.ids import new_token
+from tailrace_cli.children import die_with_parent
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+LANGCHAIN = ROOT / ".venv-clients" / "bin" / "python"
+TOKENS = 120
+TEXT = "".join(f"t{number} " for number in range(TOKENS))
+SLOW = [{"tokens": {"count": TOKENS, "rate": 30}}, {"delta": {}, "finish_reason": "stop"}, {"done": True}]
+"""It takes 4 s, of which a program is alive for the first tenth."""
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+class Product:
+    """The processes, and an upstream that answers each example slowly enough to be interrupted."""
+
+    def __init__(self, running: Stack, upstream: CaseUpstream, folder: Path) -> None:
+        self.running = running
+        self.upstream = upstream
+        self.folder = folder
+        self.model = f"slow.{new_token()}"
+
+    @property
+    def calls(self) -> int:
+        """How often the upstream was called for this example."""
+        return self.upstream.calls[self.model].started
+
+    @asynccontextmanager
+    async def program(self, *command: str | Path) -> AsyncIterator[Process]:
+        """A program of an example, in a folder of its own."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.folder),
+            "OPENAI_BASE_URL": f"{self.running.url}/v1",
+            "MODEL": self.model,
+        }
+        process = await asyncio.create_subprocess_exec(
+            *command, cwd=self.folder, env=environment, stdout=PIPE, stderr=PIPE, preexec_fn=die_with_parent
+        )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.communicate()
+
+    async def printed(self, *command: str | Path) -> str:
+        """All that a program prints, at its regular end."""
+        async with self.program(*command) as process:
+            output, problems = await process.communicate()
+            assert process.returncode == 0, problems.decode()
+            return output.decode()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[tuple[Stack, CaseUpstream]]:
+    upstream = CaseUpstream({"slow": SLOW})
+    async with stack(app=upstream, lease_s="1", drain_s="0.2") as running:
+        yield running, upstream
+
+
+@pytest.fixture
+def product(running: tuple[Stack, CaseUpstream], tmp_path: Path) -> Product:
+    return Product(*running, tmp_path)
+
+
+async def read_until(process: Process, text: str) -> str:
+    """What a program prints up to this text."""
+    assert process.stdout is not None
+    return (await process.stdout.readuntil(text.encode())).decode()
+
+
+async def test_openai_python_example_survives_being_killed(product: Product) -> None:
+    command = (sys.executable, EXAMPLES / "openai-python" / "survive.py")
+    async with product.program(*command) as process:
+        await read_until(process, "t5 ")
+        process.kill()
+    place = json.loads((product.folder / "answer.json").read_text())
+    assert place["text"]
+    assert TEXT.startswith(place["text"])
+    assert await product.printed(*command) == f"{TEXT}\n"
+    assert product.calls == 1
+    assert list(product.folder.glob("*.json")) == []
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: its example is not tested")
+async def test_curl_example_has_every_event_once(product: Product) -> None:
+    output = await product.printed(EXAMPLES / "curl" / "resume.sh")
+    events = [json.loads(line.removeprefix("data: ")) for line in output.splitlines() if line.startswith("data: {")]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    deltas = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+    assert "".join(deltas) == TEXT
+    assert output.rstrip().endswith("data: [DONE]")
+    assert product.calls == 1
+
+
+@pytest.mark.skipif(not LANGCHAIN.exists(), reason="scripts/clients has not installed LangChain: it is not tested")
+async def test_langchain_example_survives_a_killed_frontend(product: Product) -> None:
+    frontend = product.running.frontends[0]
+    async with product.program(LANGCHAIN, EXAMPLES / "langchain" / "answer.py") as process:
+        printed = await read_until(process, "t10 ")
+        await frontend.stop(signal.SIGKILL)
+        await frontend.start()
+        await frontend.ready()
+        rest, problems = await process.communicate()
+        assert process.returncode == 0, problems.decode()
+    assert printed + rest.decode() == f"{TEXT}\n"
+    assert product.calls == 1
+
+
+async def test_every_example_has_a_page_that_names_its_program() -> None:
+    for folder in EXAMPLES.iterdir():
+        programs = {path.name for path in folder.iterdir() if path.suffix in (".py", ".sh", ".mjs")}
+        page = (folder / "README.md").read_text()
+        assert {name for name in programs if name not in page} == set(), folder.name
