@@ -1,104 +1,109 @@
-// The core of the AI SDK: `generateText` and `streamText` with each of its providers for OpenAI's routes.
+// The core of the AI SDK: `generateText` and `streamText` with each of its providers for OpenAI's routes, in each case.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { Output, generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
-import { RESULT, SCHEMA, TOOL } from "./cases.mjs";
-import { API_KEY, MODEL, shown, versionOf } from "./tailrace.mjs";
+import assert from "node:assert/strict";
+import { API_KEY, CASES, MAX_TOKENS, QUESTION, RESULT, SCHEMA, TOOL, attempt, endOf, shown, versionOf } from "./cell.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false; // They would stand between the lines of `run.mjs`.
 
-const settings = (tailrace) => ({ baseURL: tailrace.api, apiKey: API_KEY, fetch: tailrace.fetch });
-const openai = (tailrace) => createOpenAI(settings(tailrace));
+const openai = ({ url }) => createOpenAI({ baseURL: url, apiKey: API_KEY });
 
-const compatible = (tailrace) =>
+const compatible = ({ url }) =>
   createOpenAICompatible({
-    ...settings(tailrace), name: "tailrace", includeUsage: true, supportsStructuredOutputs: true,
+    baseURL: url, apiKey: API_KEY, name: "tailrace", includeUsage: true, supportsStructuredOutputs: true,
   });
 
-const NO_REFUSAL = "the AI SDK does not pass refusals on";
+const NO_REFUSAL = "The package drops the refusal.";
+const NO_RESUME = "The package has no call that reads an answer on.";
+const NO_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API.";
 
 const PROVIDERS = [
   {
-    name: "@ai-sdk/openai",
-    route: "chat",
-    modelOf: (tailrace) => openai(tailrace).chat(MODEL),
-    lacks: { refusal: NO_REFUSAL, reasoning: "the provider does not read `reasoning_content`" },
+    name: "@ai-sdk/openai chat",
+    modelOf: (cell, model) => openai(cell).chat(model),
+    leavesOut: { refusal: NO_REFUSAL, reasoning: NO_REASONING, resume: NO_RESUME },
   },
   {
-    name: "@ai-sdk/openai",
-    route: "responses",
-    modelOf: (tailrace) => openai(tailrace).responses(MODEL),
-    // The provider asks for reasoning of models that it knows, or that are named as reasoning models.
+    name: "@ai-sdk/openai responses",
+    modelOf: (cell, model) => openai(cell).responses(model),
+    // The provider asks for the reasoning of models whose names it knows, or of any if it is forced to.
     reasoning: { openai: { forceReasoning: true, reasoningSummary: "auto" } },
-    lacks: { refusal: NO_REFUSAL },
+    leavesOut: { refusal: NO_REFUSAL, resume: NO_RESUME },
   },
   {
-    name: "@ai-sdk/openai-compatible",
-    route: "chat",
-    modelOf: (tailrace) => compatible(tailrace).chatModel(MODEL),
-    lacks: { refusal: NO_REFUSAL },
+    name: "@ai-sdk/openai-compatible chat",
+    modelOf: (cell, model) => compatible(cell).chatModel(model),
+    leavesOut: { refusal: NO_REFUSAL, resume: NO_RESUME },
   },
 ];
 
-const requestOf = (provider, tailrace, asked, abortSignal) => ({
-  model: provider.modelOf(tailrace),
-  prompt: "Well?",
-  maxRetries: 0,
-  abortSignal,
-  ...(asked.reasoning && { providerOptions: provider.reasoning }),
-  ...(asked.schema && { output: Output.object({ schema: jsonSchema(SCHEMA) }) }),
-  ...(asked.tools && { tools: { [TOOL.name]: look }, stopWhen: isStepCount(2) }),
+const weather = tool({ inputSchema: jsonSchema(TOOL.parameters), execute: () => RESULT });
+
+// The SDK runs tools and sends the results: that turn has another model, whose answer is the text of the case `text`.
+const withTools = (provider, cell) => ({
+  tools: { [TOOL.name]: weather },
+  stopWhen: isStepCount(2),
+  prepareStep: ({ stepNumber }) => (stepNumber ? { model: provider.modelOf(cell, cell.modelOfText) } : {}),
 });
 
-const look = tool({ description: TOOL.description, inputSchema: jsonSchema(TOOL.parameters), execute: () => RESULT });
+const requestOf = (provider, cell) => ({
+  model: provider.modelOf(cell, cell.model),
+  prompt: QUESTION,
+  maxRetries: 0,
+  abortSignal: cell.signal,
+  ...(cell.case === "reasoning" && { providerOptions: provider.reasoning }),
+  ...(cell.case === "structured" && { output: Output.object({ schema: jsonSchema(SCHEMA), name: "Weather" }) }),
+  ...(cell.case === "tools" && withTools(provider, cell)),
+  ...(cell.case === "length" && { maxOutputTokens: MAX_TOKENS }),
+});
 
-const callOf = ({ toolCallId: id, toolName: name, input }) => ({ id, name, input });
+const usageOf = ({ inputTokenDetails: input, outputTokenDetails: output, ...usage }) => ({
+  input: usage.inputTokens,
+  output: usage.outputTokens,
+  total: usage.totalTokens,
+  cached: input?.cacheReadTokens ?? 0,
+  reasoning: output?.reasoningTokens ?? 0,
+});
 
-const newAnswer = () => ({ text: "", refusal: "", reasoning: "", calls: [] });
+const callOf = ({ toolCallId: id, toolName: name, input }) => ({ id, name, arguments: input });
 
-async function fill(answer, result, asked) {
-  answer.text = await result.text;
-  answer.reasoning = (await result.reasoningText) ?? "";
-  answer.calls = (await result.steps).flatMap(({ toolCalls }) => toolCalls).map(callOf);
-  answer.finish = await result.finishReason;
-  const { inputTokens: input, outputTokens: output, totalTokens: total } = await result.usage;
-  answer.usage = { input, output, total };
-  if (asked.schema) answer.value = await result.output;
+async function fill(answer, result, cell) {
+  const [first, ...others] = await result.steps;
+  if (cell.case === "tools") {
+    assert.deepEqual(others.map(({ text }) => text), [CASES.text.expected.text], "the results were not answered");
+  }
+  answer.text = first.text;
+  answer.reasoning = first.reasoningText ?? "";
+  answer.calls = first.toolCalls.map(callOf);
+  answer.end = endOf(await result.finishReason);
+  answer.usage = usageOf(first.usage);
+  if (cell.case === "structured") answer.parsed = await result.output;
 }
 
-const generate = (provider) => async (tailrace, asked, signal) => {
-  const answer = newAnswer();
-  try {
-    await fill(answer, await generateText(requestOf(provider, tailrace, asked, signal)), asked);
-  } catch (error) {
-    answer.error = shown(error);
-  }
-  return answer;
-};
-
-const stream = (provider) => async (tailrace, asked, signal) => {
-  const answer = newAnswer();
-  const onError = ({ error }) => {
-    answer.error = shown(error);
-  };
-  try {
-    const result = streamText({ ...requestOf(provider, tailrace, asked, signal), onError });
-    for await (const piece of result.textStream) answer.text += piece;
-    if (!answer.error && !signal?.aborted) await fill(answer, result, asked);
-  } catch (error) {
-    answer.error ??= shown(error);
-  }
-  return answer;
-};
-
-export const CLIENTS = PROVIDERS.flatMap((provider) => {
-  const row = (call, ask, more) => ({
-    client: `${provider.name} ${provider.route} ${call}`,
-    version: `${versionOf(provider.name)}, ai ${versionOf("ai")}`,
-    ask: ask(provider),
-    runsTools: true,
-    lacks: provider.lacks,
-    ...more,
+const generate = (provider) => (cell) =>
+  attempt(async (answer) => {
+    const [result] = await Promise.all([generateText(requestOf(provider, cell)), cell.leave()]);
+    await fill(answer, result, cell);
   });
-  return [row("generateText", generate), row("streamText", stream, { streams: true })];
+
+const stream = (provider) => (cell) =>
+  attempt(async (answer) => {
+    const onError = ({ error }) => {
+      answer.error = shown(error);
+    };
+    const result = streamText({ ...requestOf(provider, cell), onError });
+    const read = async () => {
+      for await (const piece of result.textStream) answer.text += piece;
+    };
+    await Promise.all([read(), cell.leave()]);
+    if (!answer.error && !cell.signal.aborted) await fill(answer, result, cell);
+  });
+
+export const CLIENTS = PROVIDERS.flatMap(({ name, leavesOut, ...provider }) => {
+  const version = `${versionOf(name.split(" ")[0])} (ai ${versionOf("ai")})`;
+  return [
+    { client: `${name} generateText`, version, ask: generate(provider), leavesOut },
+    { client: `${name} streamText`, version, ask: stream(provider), leavesOut, streams: true },
+  ];
 });

@@ -1,158 +1,134 @@
-// Responses of openai-node: `create`, streamed and not, in the background and not, `stream` and `parse`.
+// Responses of openai-node: each call of the package, in each case. What is cancelled or resumed is a background response.
+import assert from "node:assert/strict";
 import { zodTextFormat } from "openai/helpers/zod";
-import { SCHEMA, TOOL } from "./cases.mjs";
-import { attempt, openai, version, Weather } from "./openai_chat.mjs";
-import { MODEL, all, until } from "./tailrace.mjs";
+import { CUT_AFTER, MAX_TOKENS, QUESTION, SCHEMA, TOOL, attempt, decoded, until } from "./cell.mjs";
+import { openai, version, Weather } from "./openai_chat.mjs";
 
-const DELTAS_BEFORE_CUT = 10;
-const FORMAT = { type: "json_schema", name: "weather", schema: SCHEMA, strict: true };
+const FORMAT = { type: "json_schema", name: "Weather", schema: SCHEMA, strict: true };
+const ENDS = ["response.completed", "response.incomplete", "response.failed"];
 
-const responses = (tailrace) => openai(tailrace).responses;
+const responses = (cell) => openai(cell).responses;
 const isDelta = ({ type }) => type === "response.output_text.delta";
-
-const requestOf = ({ tools, schema, reasoning }, format = FORMAT) => ({
-  model: MODEL,
-  input: "Well?",
-  ...(tools && { tools: [{ type: "function", ...TOOL, strict: true }] }),
-  ...(schema && { text: { format } }),
-  ...(reasoning && { reasoning: { summary: "auto" } }),
-});
-
-const textOf = (response) => partsOf(response, "output_text").map(({ text }) => text).join("");
-const partsOf = ({ output }, type) => output.flatMap(({ content }) => content ?? []).filter((part) => part.type === type);
-
-function finishOf({ status, incomplete_details: details }, calls) {
-  if (status !== "completed") return details?.reason === "max_output_tokens" ? "length" : status;
-  return calls.length ? "tool-calls" : "stop";
-}
-
-function fillFrom(answer, response, asked) {
-  answer.text = textOf(response);
-  answer.refusal = partsOf(response, "refusal").map(({ refusal }) => refusal).join("");
-  answer.reasoning = response.output
-    .filter(({ type }) => type === "reasoning")
-    .flatMap(({ summary, content }) => [...summary, ...(content ?? [])])
-    .map(({ text }) => text)
-    .join("");
-  answer.calls = response.output
-    .filter(({ type }) => type === "function_call")
-    .map(({ call_id: id, name, arguments: json }) => ({ id, name, input: JSON.parse(json) }));
-  answer.finish = finishOf(response, answer.calls);
-  if (asked.schema) answer.value = response.output_parsed ?? JSON.parse(answer.text);
-  if (response.usage) {
-    const { input_tokens: input, output_tokens: output, total_tokens: total } = response.usage;
-    answer.usage = { input, output, total };
-  }
-  if (response.error) throw new Error(response.error.message);
-}
-
-// Reads a stream of events to its end.
-async function fillFromEvents(answer, events, asked) {
-  for await (const event of events) {
-    if (isDelta(event)) answer.text += event.delta;
-    if (["response.completed", "response.incomplete"].includes(event.type)) fillFrom(answer, event.response, asked);
-  }
-}
-
-const create = (tailrace, asked, signal) =>
-  attempt(async (answer) => fillFrom(answer, await responses(tailrace).create(requestOf(asked), { signal }), asked));
-
-const createStreamed = (more) => (tailrace, asked, signal) =>
-  attempt(async (answer) => {
-    const request = { ...requestOf(asked), stream: true, ...more };
-    await fillFromEvents(answer, await responses(tailrace).create(request, { signal }), asked);
-  });
-
-const stream = (tailrace, asked, signal) =>
-  attempt(async (answer) => {
-    const request = requestOf(asked, asked.schema && zodTextFormat(Weather, "weather"));
-    const streaming = responses(tailrace).stream(request, { signal });
-    for await (const event of streaming) if (isDelta(event)) answer.text += event.delta;
-    fillFrom(answer, await streaming.finalResponse(), asked);
-  });
-
-const parse = (tailrace, asked, signal) =>
-  attempt(async (answer) => {
-    const request = requestOf(asked, asked.schema && zodTextFormat(Weather, "weather"));
-    fillFrom(answer, await responses(tailrace).parse(request, { signal }), asked);
-  });
-
 const isOver = ({ status }) => !["queued", "in_progress"].includes(status);
 
-async function polled(tailrace, id, condition = isOver) {
-  return until(async () => {
-    const response = await responses(tailrace).retrieve(id);
+function requestOf({ case: name, model }, format = FORMAT) {
+  return {
+    model,
+    input: QUESTION,
+    ...(name === "tools" && { tools: [{ type: "function", ...TOOL, strict: true }] }),
+    ...(name === "structured" && { text: { format } }),
+    ...(name === "reasoning" && { reasoning: { summary: "auto" } }),
+    ...(name === "length" && { max_output_tokens: MAX_TOKENS }),
+    ...(["cancel", "resume"].includes(name) && { background: true }),
+  };
+}
+
+const parsedRequestOf = (cell) => requestOf(cell, zodTextFormat(Weather, "Weather"));
+
+const parts = ({ output }, type) => output.flatMap(({ content }) => content ?? []).filter((part) => part.type === type);
+const textOf = (response) => parts(response, "output_text").map(({ text }) => text).join("");
+
+const usageOf = ({ input_tokens_details: input, output_tokens_details: output, ...usage }) => ({
+  input: usage.input_tokens,
+  output: usage.output_tokens,
+  total: usage.total_tokens,
+  cached: input.cached_tokens,
+  reasoning: output.reasoning_tokens,
+});
+
+function fillFrom(answer, response) {
+  const { status, incomplete_details: details, output, usage, error } = response;
+  answer.text = textOf(response);
+  answer.refusal = parts(response, "refusal").map(({ refusal }) => refusal).join("");
+  answer.reasoning = output.flatMap(({ summary }) => summary ?? []).map(({ text }) => text).join("");
+  answer.calls = output
+    .filter(({ type }) => type === "function_call")
+    .map(({ call_id: id, name, arguments: json }) => ({ id, name, arguments: JSON.parse(json) }));
+  answer.end = details?.reason === "max_output_tokens" ? "length" : status === "completed" ? "complete" : status;
+  answer.parsed = response.output_parsed ?? decoded(answer.text);
+  if (usage) answer.usage = usageOf(usage);
+  if (error) answer.error = error.message;
+}
+
+const polled = (cell, id, condition) =>
+  until(async () => {
+    const response = await responses(cell).retrieve(id);
     return condition(response) && response;
   });
-}
 
-const background = (tailrace, asked) =>
+// The answer of a call without a stream. A background response is polled.
+const whole = (request, call) => (cell) =>
   attempt(async (answer) => {
-    const { id } = await responses(tailrace).create({ ...requestOf(asked), background: true });
-    fillFrom(answer, await polled(tailrace, id), asked);
-  });
-
-// Cancels by the client's own call, and again.
-const cancel = (tailrace) =>
-  attempt(async (answer) => {
-    const { id } = await responses(tailrace).create({ ...requestOf({}), background: true });
-    await polled(tailrace, id, (response) => textOf(response) === "Once");
-    await responses(tailrace).cancel(id);
-    fillFrom(answer, await responses(tailrace).cancel(id), {});
-  });
-
-const cancelStreamed = (tailrace) =>
-  attempt(async (answer) => {
-    const events = await responses(tailrace).create({ ...requestOf({}), background: true, stream: true });
-    let id;
-    for await (const event of events) {
-      if (event.type === "response.created") id = event.response.id;
-      if (isDelta(event)) await responses(tailrace).cancel(id);
-      if (event.type === "response.incomplete") fillFrom(answer, event.response, {});
+    let response = await call(responses(cell), request(cell));
+    if (cell.case === "cancel") {
+      await polled(cell, response.id, (found) => textOf(found) === "Once");
+      await responses(cell).cancel(response.id);
+      response = await responses(cell).cancel(response.id); // Repeating is harmless.
     }
+    if (cell.case === "resume") {
+      assert.equal(response.status, "queued");
+      response = await polled(cell, response.id, isOver);
+    }
+    fillFrom(answer, response);
   });
 
-// The Response again, by its id.
-async function readAgain(tailrace) {
-  const whole = await responses(tailrace).create(requestOf({}));
-  return { resumed: await responses(tailrace).retrieve(whole.id), whole };
-}
+const createStream = (cell) =>
+  attempt(async (answer) => {
+    const events = await responses(cell).create({ ...requestOf(cell), stream: true });
+    if (cell.case !== "resume") return addEvents(answer, events, cell);
+    const readOn = (id, query) => responses(cell).retrieve(id, { stream: true, ...query });
+    return addEvents(answer, resumed(events, readOn), cell);
+  });
 
-const readOn = (more) => async (tailrace) => {
-  const [seen, id] = await begun(tailrace, more);
-  const read = async (query) => all(await responses(tailrace).retrieve(id, { stream: true, ...query }));
-  const rest = await read({ starting_after: seen.at(-1).sequence_number });
-  return { resumed: [...seen, ...rest], whole: await read({}) };
-};
+const stream = (cell) =>
+  attempt(async (answer) => {
+    const helper = responses(cell).stream(parsedRequestOf(cell));
+    if (cell.case === "resume") {
+      const readOn = (id, query) => responses(cell).stream({ response_id: id, ...query });
+      return addEvents(answer, resumed(helper, readOn), cell);
+    }
+    await addEvents(answer, helper, cell);
+    return fillFrom(answer, await helper.finalResponse());
+  });
 
-async function readOnByStream(tailrace) {
-  const [seen, id] = await begun(tailrace, {});
-  const after = { response_id: id, starting_after: seen.at(-1).sequence_number };
-  const streaming = responses(tailrace).stream(after);
-  const resumed = seen.filter(isDelta).map(({ delta }) => delta);
-  for await (const event of streaming) if (isDelta(event)) resumed.push(event.delta);
-  return { resumed: resumed.join(""), whole: textOf(await streaming.finalResponse()) };
-}
-
-// The first events of a response, and its id. Its reader has left.
-async function begun(tailrace, more) {
-  const seen = [];
-  for await (const event of await responses(tailrace).create({ ...requestOf({}), stream: true, ...more })) {
-    seen.push(event);
-    if (seen.filter(isDelta).length === DELTAS_BEFORE_CUT) break;
+// The answer at the end of a stream; its deltas add up to the same text, and its numbers have no gap.
+async function addEvents(answer, events, cell) {
+  let number = 0;
+  let id;
+  let last;
+  for await (last of events) {
+    assert.equal(last.sequence_number, number++);
+    id ??= last.response.id;
+    if (!isDelta(last)) continue;
+    answer.text += last.delta;
+    if (cell.case === "cancel") await responses(cell).cancel(id);
   }
-  return [seen, seen[0].response.id];
+  assert.ok(ENDS.includes(last.type), last.type);
+  const { text } = answer;
+  fillFrom(answer, last.response);
+  assert.equal(answer.text, text);
 }
 
-const row = (call, ask, more) => ({ client: `openai-node responses.${call}`, version, ask, ...more });
+// The events of a stream up to the middle, and the rest of them by their number.
+async function* resumed(events, readOn) {
+  let id;
+  let number;
+  let text = "";
+  for await (const event of events) {
+    yield event;
+    id ??= event.response.id;
+    number = event.sequence_number;
+    text += isDelta(event) ? event.delta : "";
+    if (text.includes(CUT_AFTER)) break;
+  }
+  yield* await readOn(id, { starting_after: number });
+}
+
+const row = (call, ask, more) => ({ client: `openai-node responses ${call}`, version, ask, cancels: true, ...more });
 
 export const CLIENTS = [
-  row("create", create, { resume: readAgain }),
-  row("create (stream)", createStreamed({}), { streams: true, resume: readOn({}) }),
-  row("create (background)", background, { streams: true, cancel }),
-  row("create (background, stream)", createStreamed({ background: true }), {
-    streams: true, cancel: cancelStreamed, resume: readOn({ background: true }),
-  }),
-  row("stream", stream, { streams: true, resume: readOnByStream }),
-  row("parse", parse),
+  row("create", whole(requestOf, (api, request) => api.create(request))),
+  row("create(stream)", createStream, { streams: true }),
+  row("stream()", stream, { streams: true }),
+  row("parse", whole(parsedRequestOf, (api, request) => api.parse(request))),
 ];

@@ -1,26 +1,33 @@
-// `useChat` without a browser: `Chat` is the class that the hook makes, with the SDK's default transport.
+// `useChat` without a browser: `Chat` is the class that the hook makes, here with the SDK's default transport.
 import { Chat } from "@ai-sdk/react";
 import { DefaultChatTransport, lastAssistantMessageIsCompleteWithToolCalls } from "ai";
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
-import { RESULT, SCHEMA, TOOL } from "./cases.mjs";
-import { API_KEY, MODEL, shown, until, versionOf } from "./tailrace.mjs";
+import {
+  API_KEY, CASES, CUT_AFTER, MAX_TOKENS, QUESTION, RESULT, SCHEMA, TOOL,
+  attempt, decoded, endOf, shown, until, versionOf,
+} from "./cell.mjs";
 
 const headers = { authorization: `Bearer ${API_KEY}` };
+const FORMAT = { type: "json_schema", json_schema: { name: "Weather", schema: SCHEMA, strict: true } };
 
-const bodyOf = ({ tools, schema }) => ({
-  model: MODEL,
-  ...(tools && { tools: [{ type: "function", function: TOOL }] }),
-  ...(schema && {
-    response_format: { type: "json_schema", json_schema: { name: "weather", schema: SCHEMA, strict: true } },
-  }),
+const bodyOf = (name) => ({
+  ...(name === "tools" && { tools: [{ type: "function", function: TOOL }] }),
+  ...(name === "structured" && { response_format: FORMAT }),
+  ...(name === "length" && { max_completion_tokens: MAX_TOKENS }),
 });
 
-// A page's chat. `ends`: what `onFinish` has received.
-function open(tailrace, asked = {}, more = {}) {
+// A page's chat. `ends`: what `onFinish` has received. The page runs tools, and the SDK sends their results: that turn has
+// another model, whose answer is the text of the case `text`.
+function open(cell, more = {}) {
   const ends = [];
-  const body = bodyOf(asked);
+  const models = [cell.model, cell.modelOfText];
   const chat = new Chat({
-    transport: new DefaultChatTransport({ api: `${tailrace.url}/api/chat`, fetch: tailrace.fetch, headers, body }),
+    transport: new DefaultChatTransport({
+      api: `${cell.root}/api/chat`,
+      headers,
+      body: () => ({ model: models.shift(), ...bodyOf(cell.case) }),
+    }),
     sendAutomaticallyWhen: lastAssistantMessageIsCompleteWithToolCalls,
     onToolCall: ({ toolCall: { toolName, toolCallId } }) => {
       chat.addToolOutput({ tool: toolName, toolCallId, output: RESULT });
@@ -31,67 +38,69 @@ function open(tailrace, asked = {}, more = {}) {
   return { chat, ends };
 }
 
-const partsOf = (chat, type) => chat.lastMessage.parts.filter((part) => part.type === type);
-const textOf = (chat) => (chat.lastMessage?.role === "assistant" ? joined(partsOf(chat, "text")) : "");
-const joined = (parts) => parts.map(({ text }) => text).join("");
+const joined = (parts, type) => parts.filter((part) => part.type === type).map(({ text }) => text).join("");
+const textOf = ({ lastMessage }) => (lastMessage?.role === "assistant" ? joined(lastMessage.parts, "text") : "");
 
-function answerOf({ chat, ends }, asked = {}) {
-  const text = textOf(chat);
-  return {
-    text,
-    refusal: "",
-    reasoning: joined(partsOf(chat, "reasoning")),
-    calls: chat.lastMessage.parts
-      .filter((part) => "toolCallId" in part)
-      .map(({ toolCallId: id, toolName, type, input }) => ({ id, name: toolName ?? type.slice("tool-".length), input })),
-    finish: ends.at(-1)?.finishReason,
-    value: asked.schema && JSON.parse(text),
-    error: chat.error && shown(chat.error),
-  };
+function fillFrom(answer, { chat, ends }) {
+  const { parts } = chat.lastMessage;
+  answer.text = textOf(chat);
+  answer.reasoning = joined(parts, "reasoning");
+  answer.calls = parts.filter((part) => "toolCallId" in part).map(callOf);
+  answer.end = endOf(ends.at(-1)?.finishReason);
+  answer.parsed = decoded(answer.text);
+  if (chat.error) answer.error = shown(chat.error);
 }
 
-async function ask(tailrace, asked) {
-  const page = open(tailrace, asked);
-  await page.chat.sendMessage({ text: "Well?" });
-  return answerOf(page, asked);
-}
+const callOf = ({ toolCallId: id, toolName, type, input }) => ({
+  id, name: toolName ?? type.slice("tool-".length), arguments: input,
+});
+
+const ask = (cell) =>
+  attempt(async (answer) => {
+    if (cell.case === "resume") return resume(answer, cell);
+    const page = open(cell);
+    const reading = page.chat.sendMessage({ text: QUESTION });
+    if (cell.case === "cancel") await stop(page.chat, cell);
+    await reading;
+    fillFrom(answer, page);
+    if (cell.case === "cancel") assert.equal(page.chat.status, "ready");
+    if (cell.case !== "tools") return undefined;
+    assert.equal(answer.text, CASES.text.expected.text, "the results were not answered");
+    answer.text = ""; // that of the turn with the calls
+    return undefined;
+  });
 
 // The stop button of a page: the route that the SDK has no call for. The page reads to the end of its stream.
-async function stop(tailrace) {
-  const page = open(tailrace);
-  const reading = page.chat.sendMessage({ text: "Well?" });
-  await tailrace.written("Once");
-  const response = await fetch(`${tailrace.url}/api/chat/${page.chat.id}/stop`, { method: "POST", headers });
-  if (!response.ok) throw new Error(`stop: ${response.status}`);
-  await reading;
-  if (page.chat.status !== "ready") throw new Error(`the page is ${page.chat.status}: ${shown(page.chat.error)}`);
-  return answerOf(page);
+async function stop(chat, cell) {
+  await until(() => textOf(chat));
+  const response = await fetch(`${cell.root}/api/chat/${chat.id}/stop`, { method: "POST", headers });
+  assert.equal(response.status, 200);
 }
 
 // A page that is closed in the middle of the answer, and one that is loaded afterwards.
-async function reload(tailrace) {
+async function resume(answer, cell) {
   const id = randomUUID();
-  const first = open(tailrace, {}, { id }).chat;
-  const reading = first.sendMessage({ text: "Well?" });
-  await until(() => textOf(first).includes("t9 "));
-  await first.stop();
+  const { chat } = open(cell, { id });
+  const reading = chat.sendMessage({ text: QUESTION });
+  await until(() => textOf(chat).includes(CUT_AFTER));
+  await chat.stop();
   await reading;
-  const load = async () => (await tailrace.get(`/api/chat/${id}/messages`)).messages;
-  const second = open(tailrace, {}, { id, messages: await load() }).chat;
-  await second.resumeStream();
-  return { resumed: second.messages, whole: await load() };
+  const loaded = await fetch(`${cell.root}/api/chat/${id}/messages`, { headers });
+  const page = open(cell, { id, messages: (await loaded.json()).messages });
+  await page.chat.resumeStream();
+  assert.deepEqual(page.chat.messages.map(({ role }) => role), ["user", "assistant"]);
+  fillFrom(answer, page);
 }
 
 export const CLIENTS = [
   {
     client: "@ai-sdk/react useChat",
-    version: `${versionOf("@ai-sdk/react")}, ai ${versionOf("ai")}`,
+    version: `${versionOf("@ai-sdk/react")} (ai ${versionOf("ai")})`,
     ask,
-    cancel: stop,
-    resume: reload,
     streams: true,
-    runsTools: true,
-    lacks: { refusal: "a refusal is a text part" },
-    skips: ["usage"],
+    leavesOut: {
+      refusal: "A UI message has no refusal: it is a text part.",
+      usage: "A UI message stream has no usage.",
+    },
   },
 ];
