@@ -3,7 +3,7 @@
 //   node background.mjs "What survives?"    asks, and writes the answer as it arrives. Kill it at any time.
 //   node background.mjs                     goes on with the same answer where the killed one has stopped.
 //
-// The only difference from OpenAI is `baseURL`. OPENAI_BASE_URL, OPENAI_API_KEY and OPENAI_MODEL may name others.
+// The only difference from OpenAI is `baseURL`. OPENAI_BASE_URL, OPENAI_API_KEY and MODEL may name others.
 import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import OpenAI from "openai";
 
@@ -32,7 +32,7 @@ function recorded() {
 
 async function ask(question) {
   writeFileSync(FILE, "");
-  const model = process.env.OPENAI_MODEL ?? "demo";
+  const model = process.env.MODEL ?? "demo";
   return client.responses.create({ model, input: question, background: true, stream: true });
 }
 
