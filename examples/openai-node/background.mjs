@@ -4,7 +4,7 @@
 //   node background.mjs                     goes on with the same answer where the killed one has stopped.
 //
 // The only difference from OpenAI is `baseURL`. OPENAI_BASE_URL, OPENAI_API_KEY and MODEL may name others.
-import { appendFileSync, existsSync, readFileSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import OpenAI from "openai";
 
 const FILE = process.env.ANSWER_FILE ?? "answer.jsonl";
@@ -22,12 +22,13 @@ function record({ type, sequence_number: number, delta, response }) {
   process.stdout.write(text);
 }
 
+// What was received so far. A line that was not written to its end is removed: its event will come again.
 function recorded() {
   if (!existsSync(FILE)) return [];
-  const lines = readFileSync(FILE, "utf8").split("\n");
-  lines.pop(); // empty, or a line that was not written to its end
-  writeFileSync(FILE, lines.map((line) => `${line}\n`).join(""));
-  return lines.map((line) => JSON.parse(line));
+  const written = readFileSync(FILE);
+  const whole = written.subarray(0, written.lastIndexOf("\n") + 1);
+  truncateSync(FILE, whole.length);
+  return whole.toString().split("\n").filter(Boolean).map((line) => JSON.parse(line));
 }
 
 async function ask(question) {
