@@ -78,7 +78,8 @@ async def _close(stream: Any) -> None:
 
 
 async def _responses(events: AsyncIterator[Any]) -> Answer:
-    text, last = "", None
+    text = ""
+    last: Any = None
     try:
         async for event in events:
             last = event
