@@ -15,8 +15,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from clients import report
-from clients.cases import CASES
-from clients.cells.names import model_of
+from clients.cases import CASES, case_of
+from clients.cells.names import client_of
 from clients.table import PYTHON_CLIENTS, Cell
 from clients.upstream import CaseUpstream, problems
 from support.stack import stack
@@ -76,15 +76,13 @@ async def settled(upstream: CaseUpstream) -> dict[str, str]:
 
 
 def audited(cells: Sequence[Cell], found: Mapping[str, str]) -> list[Cell]:
-    """The cells, with those failed for which the upstream's record shows a problem."""
-    models = {(client.name, case): model_of(client, case) for client in PYTHON_CLIENTS for case in CASES}
-    wrong = {pair: found[model] for pair, model in models.items() if model in found}
-    others = {model: problem for model, problem in found.items() if model not in models.values()}
-    by_case = {model.partition(".")[0]: problem for model, problem in others.items()}
-    ours = {client.name for client in PYTHON_CLIENTS}
+    """The cells, with those failed for which the upstream's record shows a problem. A problem of a model that fits no
+    client is one of every client in its case."""
+    clients = {cell.client for cell in cells}
+    wrong = {(client_of(model, clients), case_of(model)): problem for model, problem in found.items()}
 
     def checked(cell: Cell) -> Cell:
-        problem = wrong.get((cell.client, cell.case)) or (by_case.get(cell.case) if cell.client not in ours else None)
+        problem = wrong.get((cell.client, cell.case)) or wrong.get((None, cell.case))
         return cell.failed(f"{cell.detail} {problem}".strip()) if problem and cell.ok is not None else cell
 
     return [checked(cell) for cell in cells]
@@ -107,7 +105,7 @@ def missing(cells: Sequence[Cell]) -> list[Cell]:
 async def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, help="the interpreter that has the Python clients")
-    parser.add_argument("--node", help="Node; without it its clients are not run")
+    parser.add_argument("--node", help="Node; without it its clients are not run, and the page stays")
     parser.add_argument("--check", action="store_true", help="leave the page as it is")
     options = parser.parse_args()
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[1]), "OPENAI_API_KEY": "none"}
@@ -123,7 +121,7 @@ async def main() -> int:
                 cells += await run([options.node, str(NODE), base_url], environment)
             cells = audited([*cells, *missing(cells)], await settled(upstream))
     failed = [cell for cell in cells if cell.ok is False]
-    if not options.check:
+    if not options.check and (options.node or not NODE.exists()):
         PAGE.write_text(report.replaced(PAGE.read_text(), report.markdown(cells, on)))
     print(f"\n{sum(cell.ok is True for cell in cells)} cells passed, {len(failed)} failed")
     for cell in failed:

@@ -72,6 +72,7 @@ class Cell(NamedTuple):
 
 
 NO_RESUME = "The package has no call that reads an answer on."
+NO_CLOSE = "The package has no call that closes such a stream."
 DROPS_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API."
 DROPS_REFUSAL = "The package drops the refusal of a stream."
 
@@ -96,13 +97,16 @@ LANGCHAIN = (
     *(Client("langchain-openai", "responses", call, {"resume": NO_RESUME}) for call in ("invoke", "stream", "astream")),
 )
 
-LITELLM = tuple(
-    Client("litellm", api, call, {"resume": NO_RESUME})
-    for api, calls in (
-        ("chat", ("completion", "completion(stream)", "acompletion(stream)")),
-        ("responses", ("responses", "responses(stream)", "aresponses(stream)")),
-    )
-    for call in calls
+LITELLM = (
+    *(
+        Client("litellm", "chat", call, {"resume": NO_RESUME})
+        for call in ("completion", "completion(stream)", "acompletion(stream)")
+    ),
+    Client("litellm", "responses", "responses", {"resume": NO_RESUME}),
+    *(
+        Client("litellm", "responses", call, {"resume": NO_RESUME, "cancel": NO_CLOSE})
+        for call in ("responses(stream)", "aresponses(stream)")
+    ),
 )
 
 PYTHON_CLIENTS: Sequence[Client] = (*OPENAI, *LANGCHAIN, *LITELLM)

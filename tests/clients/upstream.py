@@ -26,7 +26,7 @@ class CaseUpstream:
 
     def __init__(self, scripts: Scripts | None = None) -> None:
         self._app = create_app()
-        self._scripts = {name: case.script for name, case in CASES.items()} if scripts is None else scripts
+        self._scripts = scripts or {name: case.script for name, case in CASES.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope.get("path") == PATH:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -10,9 +11,11 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
+from openai import OpenAI
 
 from clients.upstream import CaseUpstream
 from support.stack import Stack, stack
@@ -100,6 +103,30 @@ async def test_openai_python_example_survives_being_killed(product: Product) -> 
     assert await product.printed(*command) == f"{TEXT}\n"
     assert product.calls == 1
     assert list(product.folder.glob("*.json")) == []
+
+
+async def test_three_lines_of_the_readme_resume_an_answer(product: Product) -> None:
+    lines = re.findall(r"^\+(.*(?:OpenAI\(base_url|stream=True).*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    first, second, third = (line.replace("http://127.0.0.1:8080", product.running.url) for line in lines)
+    names: dict[str, Any] = {"OpenAI": OpenAI, "model": product.model, "question": "What survives?"}
+
+    def follow() -> str:
+        exec(f"{first}\n{second}", names)
+        text = ""
+        for event in names["stream"]:
+            if event.type == "response.created":
+                names["response_id"] = event.response.id
+            if event.type == "response.output_text.delta":
+                text, names["sequence_number"] = text + event.delta, event.sequence_number
+                break
+        names["stream"].close()
+        exec(third, names)
+        text += "".join(event.delta for event in names["stream"] if event.type == "response.output_text.delta")
+        names["client"].close()
+        return text
+
+    assert await asyncio.to_thread(follow) == TEXT
+    assert product.calls == 1
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: its example is not tested")

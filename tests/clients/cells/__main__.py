@@ -44,7 +44,7 @@ async def cell(client: Client, base_url: str, case: str) -> Cell:
     ask: Callable[..., Any] = importlib.import_module(f"clients.cells.{MODULES[client.package]}").ask
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            answer = await ask(client, base_url, case, model_of(client, case))
+            answer = await ask(client, base_url, case, model_of(client.name, case))
     except Exception as error:  # noqa: BLE001  # a client that raises is a cell that failed
         traceback.print_exc()
         return Cell(client.name, version, case, False, f"{type(error).__name__}: {error}")

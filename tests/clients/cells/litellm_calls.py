@@ -34,7 +34,11 @@ async def ask(client: Client, base_url: str, case: str, model: str) -> Answer:
     except litellm.exceptions.APIError as error:
         return Answer(error=str(error))
     elements = _each(answered, is_async=name.startswith("a"))
-    return await (_chat(elements, case) if is_chat else _responses(elements, case))
+    if not is_chat:
+        return await _responses(elements)
+    answer = await added_up(elements, leaves=case == "cancel", errors=(litellm.exceptions.APIError,))
+    await _close(answered)
+    return answer
 
 
 def _fields(client: Client, case: str) -> Json:
@@ -66,19 +70,21 @@ async def _each(stream: Any, *, is_async: bool) -> AsyncIterator[Any]:
         yield element
 
 
-async def _chat(chunks: AsyncIterator[Any], case: str) -> Answer:
-    return await added_up(chunks, leaves=case == "cancel", errors=(litellm.exceptions.APIError,))
+async def _close(stream: Any) -> None:
+    if hasattr(stream, "__anext__"):
+        await stream.aclose()
+    else:
+        await asyncio.to_thread(stream.completion_stream.close)
 
 
-async def _responses(events: AsyncIterator[Any], case: str) -> Answer:
-    text, last = "", None
+async def _responses(events: AsyncIterator[Any]) -> Answer:
+    text = ""
+    last: Any = None
     try:
         async for event in events:
             last = event
             if event.type == "response.output_text.delta":
                 text += event.delta
-                if case == "cancel":
-                    return Answer(text=text)
     except litellm.exceptions.APIError as error:
         return Answer(text=text, error=str(error))
     assert last is not None

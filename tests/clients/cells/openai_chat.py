@@ -112,7 +112,8 @@ async def added_up(
     chunks: AsyncIterator[Any], *, leaves: bool = False, errors: tuple[type[Exception], ...] = (openai.APIError,)
 ) -> Answer:
     """The answer that chunks add up to. `leaves`: up to the first text. `errors`: what a stream that fails raises."""
-    answer, arguments = Answer(), {}
+    answer = Answer()
+    arguments: dict[int, list[str]] = {}
     try:
         async for chunk in chunks:
             if getattr(chunk, "usage", None):

@@ -96,7 +96,8 @@ async def _stream_on(calls: Calls, response_id: str, number: int) -> AsyncIterat
 
 async def _resumed(calls: Calls, events: Any, read_on: Callable[..., AsyncIterator[Any]]) -> Answer:
     """The answer of a stream that is left in the middle and read on; its numbers have no gap."""
-    seen, response_id = [], ""
+    seen: list[Any] = []
+    response_id = ""
     async for event in calls.each(events):
         seen.append(event)
         response_id = response_id or event.response.id
@@ -113,7 +114,8 @@ async def _resumed(calls: Calls, events: Any, read_on: Callable[..., AsyncIterat
 
 async def _added_up(calls: Calls, events: Any, *, cancels: bool = False) -> Answer:
     """The answer at the end of a stream; its deltas add up to the same text."""
-    text, response_id, last = "", "", None
+    text, response_id = "", ""
+    last: Any = None
     try:
         async for event in calls.each(events):
             last, delta = event, event.type == "response.output_text.delta"

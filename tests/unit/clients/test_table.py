@@ -9,7 +9,7 @@ import pytest
 from clients import report
 from clients.__main__ import audited, missing
 from clients.cases import CASES, case_of
-from clients.cells.names import model_of
+from clients.cells.names import client_of, model_of
 from clients.table import PYTHON_CLIENTS, Cell, Client
 from clients.upstream import problems, scripted
 from tailrace_demo.calls import Calls
@@ -68,7 +68,7 @@ def test_script_of_a_case_is_one_that_the_upstream_plays(case: str) -> None:
 def test_model_names_its_case() -> None:
     assert case_of("cancel.openai-node-chat-create") == case_of("cancel") == "cancel"
     assert case_of("demo") is None
-    assert case_of(model_of(PYTHON_CLIENTS[0], "usage")) == "usage"
+    assert case_of(model_of(PYTHON_CLIENTS[0].name, "usage")) == "usage"
 
 
 def test_model_becomes_a_script_and_keeps_the_rest_of_the_body() -> None:
@@ -112,17 +112,27 @@ def test_record_of_the_upstream_shows_a_problem(model: str, calls: Calls, proble
     assert problem in found.get(model, "")
 
 
+def test_model_is_found_for_every_cell_of_ours() -> None:
+    names = [client.name for client in PYTHON_CLIENTS]
+    assert [client_of(model_of(name, "text"), names) for name in names] == names
+    assert client_of("text.openai-python-chat-create-stream-1f", names) == "openai-python chat create(stream)"
+    assert client_of("text", names) is None
+
+
 def test_audit_fails_the_cell_whose_upstream_record_is_wrong() -> None:
-    first, second = PYTHON_CLIENTS[:2]
-    cells = [Cell(client.name, "1", "cancel", True) for client in (first, second)]
-    checked = audited(cells, {model_of(first, "cancel"): "still open"})
-    assert [(cell.ok, cell.detail) for cell in checked] == [(False, "still open"), (True, "")]
+    first, second = "openai-python chat create", "openai-node chat.completions.create"
+    cells = [Cell(client, "1", case, True) for client in (first, second) for case in ("cancel", "text")]
+    checked = audited(cells, {f"{model_of(second, 'cancel')}-1f": "still open"})
+    assert [(cell.client, cell.case, cell.detail) for cell in checked if not cell.ok] == [
+        (second, "cancel", "still open")
+    ]
 
 
-def test_audit_fails_every_foreign_cell_of_a_case_whose_models_are_not_known() -> None:
-    foreign = Cell("openai-node chat create", "1", "cancel", True)
-    ours = Cell(PYTHON_CLIENTS[0].name, "1", "cancel", True)
-    assert [cell.ok for cell in audited([foreign, ours], {"cancel": "still open"})] == [False, True]
+def test_audit_fails_every_cell_of_a_case_whose_model_fits_no_client() -> None:
+    cells = [Cell("openai-node chat create", "1", case, ok) for case, ok in (("cancel", True), ("text", True))]
+    left_out = Cell("litellm responses responses(stream)", "1", "cancel", None, "There is no such call.")
+    checked = audited([*cells, left_out], {"cancel": "still open"})
+    assert [cell.ok for cell in checked] == [False, True, None]
 
 
 def test_report_has_a_table_for_each_package_with_notes() -> None:
