@@ -87,9 +87,10 @@ export class Cell {
     this.modelOfText = this.modelOf("text", client); // for the turn after that of the tools
   }
 
-  // The upstream plays the script of the case for it. No two cells have the same.
+  // The upstream plays the script of the case for it. No two cells have the same. ../cells/names.py finds the client in it.
   modelOf(name, client) {
-    return `${name}.${client.replaceAll(/[^a-z-]+/gi, "-")}-${randomUUID().slice(0, 8)}`;
+    const slug = client.replaceAll(/[^a-z-]+/gi, "-").replace(/^-+|-+$/g, "");
+    return `${name}.${slug}-${randomUUID().slice(0, 8)}`;
   }
 
   // For the client's request. It is aborted by `leave`.
