@@ -9,8 +9,8 @@ every question that a reader has about the format, so no reader branches on it:
 
     bind              the encoder of one generation's entries
     needs_request     whether `bind` needs the generation's request
-    coalesces         whether adjacent deltas may be sent as one frame when a reader catches up; where a frame's number is
-                      a place to resume from, they may not: what follows it would be divided elsewhere
+    coalesces         whether adjacent deltas may be sent as one frame when a reader catches up; where clients resume
+                      behind a frame's number they may not: what follows it would be divided differently
     ends_at           the kinds of event after which the response ends
     headers           response headers beside the usual ones of an event stream
     keep_alive        bytes without meaning, for a silent stream; empty: the format has none
