@@ -118,7 +118,7 @@ async def _generations(stack: ChaosStack) -> list[str]:
 
 
 async def _end_of(stack: ChaosStack, generation_id: str, since: float) -> tuple[Any, float]:
-    """The generation at its end, or as it stands after so long, and the seconds that it took. (Asking is not reading.)"""
+    """The generation at its end, or as it stands after so long, and the seconds that it took. (This is no reader.)"""
     while True:
         status, value = await ask(stack.ports[0], "GET", f"/v1/generations/{generation_id}")
         took_s = time.monotonic() - since
@@ -148,6 +148,6 @@ async def _judge(run: Run, stack: ChaosStack, name: str, plan: Plan, value: Any)
 async def _settled_calls(stack: ChaosStack, tag: str) -> dict[str, int]:
     """The upstream's count of the calls, once none is open, or after three seconds."""
     until = time.monotonic() + 3
-    while (calls := await stack.calls(tag))["open"] and time.monotonic() < until:
+    while (calls := await stack.calls(tag))["open"] and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     return calls
