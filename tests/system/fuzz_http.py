@@ -38,6 +38,9 @@ DOCUMENTED |= {
 }
 """And those of a generation that failed before the status of its answer was sent (OpenAI's routes)."""
 
+DOCUMENTED |= {(400, "cancelled")}
+"""A chat completion that another request has cancelled."""
+
 
 def is_documented(status: int, code: str | None) -> bool:
     """Whether the error is in the tables. (A refusal by the upstream has the upstream's own status.)"""
