@@ -68,7 +68,7 @@ async def _leave_all(run: Run, stack: ChaosStack, ends: Counter[str], *, restart
     worker once the clients have left.
     """
     known = set(await _generations(stack))
-    asked = {}
+    asked: dict[str, tuple[str, Plan]] = {}
     for number in range(run.size["clients"]):
         name = list(KINDS)[number % len(KINDS)]
         plan = _plan(run, KINDS[name])

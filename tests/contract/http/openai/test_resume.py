@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NUMBERED = re.compile(rb'"sequence_number":(\d+)[^\n]*\n\n')
 TRANSCRIPTS = [*LOGS, *RECORDINGS]
-ASKING = {"logprobs": True, "stream_options": {"include_usage": True}}
+ASKING = {"stream_options": {"include_usage": True}}
 
 
 class Route(NamedTuple):
