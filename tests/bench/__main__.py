@@ -25,6 +25,7 @@ from bench.workloads.busy import busy
 from bench.workloads.create import create
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
+from bench.workloads.first_text_openai import first_text_openai
 from bench.workloads.ingest import ingest
 from bench.workloads.long_log import long_log
 from bench.workloads.readers import readers
@@ -32,6 +33,8 @@ from bench.workloads.redis_memory import redis_memory
 from bench.workloads.replay import replay
 from bench.workloads.scattered import scattered
 from bench.workloads.stalled import stalled
+from bench.workloads.whole_answers import whole_answers
+from bench.workloads.wires import wires
 
 Workload = Callable[[float], Awaitable[Sequence[Finding]]]
 
@@ -46,6 +49,9 @@ WORKLOADS: Mapping[str, Workload] = {
     "create": create,
     "long-log": long_log,
     "first-text": first_text,
+    "first-text-openai": first_text_openai,
+    "wires": wires,
+    "whole-answers": whole_answers,
     "redis": redis_memory,
 }
 PEERS: Mapping[str, Workload] = {

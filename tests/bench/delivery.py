@@ -52,11 +52,16 @@ class Delivery(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A side of a comparison: its frontend on a stack, its appends, and the path of a log."""
+    """A side of a comparison: its frontend on a stack, its appends, the path of a log, and the prefix of the log's name
+    there (OpenAI's routes know a generation by another one)."""
 
     web: Callable[[Stack], AbstractAsyncContextManager[Served]]
     append: Callable[[Stack, Served], AbstractAsyncContextManager[Load]]
     path: str
+    prefix: str = "gen_"
+
+    def path_of(self, name: str) -> str:
+        return self.path.format(name.replace("gen_", self.prefix))
 
 
 @asynccontextmanager
@@ -80,6 +85,8 @@ def appends_to(sink: str) -> Callable[[Stack, Served], AbstractAsyncContextManag
 
 
 TAILRACE = Side(tailrace_web, appends_to("worker"), "/v1/generations/{}/events")
+CHAT = TAILRACE._replace(path="/v1/chat/completions/{}?stream=true", prefix="chatcmpl-")
+RESPONSES = TAILRACE._replace(path="/v1/responses/{}?stream=true", prefix="resp_")
 NAIVE = Side(naive_web, appends_to("naive"), "/streams/{}")
 
 
@@ -96,7 +103,7 @@ async def deliver(
     ):  # fmt: skip
         names = await append.do("create", logs=shape.logs, owner=owner)
         before = procfs.rss_bytes(web.pid)
-        requests = [get(side.path.format(name), headers) for name in names for _ in range(shape.readers)]
+        requests = [get(side.path_of(name), headers) for name in names for _ in range(shape.readers)]
         began = time.monotonic()
         await readers.do("follow", port=web.port, requests=requests)
         await append.do("start", rate=shape.rate)

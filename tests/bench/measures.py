@@ -61,6 +61,21 @@ MEASURES: Mapping[str, Measure] = {
     "long-log/command": Measure("long-log", "longest Redis command of a cancel", "ms", 20, 10),
     "first-text/p50": Measure("first-text", "p50 added to the upstream's own", "ms", 25, 8),
     "first-text/p99": Measure("first-text", "p99 added to the upstream's own", "ms", 60, 20),
+    "first-text-openai/chat": Measure(
+        "first-text-openai", "p50 of Chat Completions less that of the native route", "ms", 5, 1
+    ),
+    "first-text-openai/responses": Measure(
+        "first-text-openai", "p50 of Responses less that of the native route", "ms", 5, 1
+    ),
+    "wires/chat": Measure("wires", "web CPU an event, Chat Completions to native", "×", 1.3, 1.1),
+    "wires/responses": Measure("wires", "web CPU an event, Responses to native", "×", 1.3, 1.1),
+    "whole-answers/chat": Measure(
+        "whole-answers", "peak of the frontend's growth, to the Chat Completions", "×", 1, 0.5
+    ),
+    "whole-answers/responses": Measure("whole-answers", "peak of the frontend's growth, to the Responses", "×", 1, 0.5),
+    "whole-answers/stalled": Measure(
+        "whole-answers", "the same where no client reads its Chat Completion yet", "×", 1.5, 1.2
+    ),
     "redis/bytes": Measure("redis", "bytes a token of the deltas, one an entry", "B", 20, 19),
 }
 
@@ -77,6 +92,9 @@ TITLES: Mapping[str, str] = {
     "create": "POST on 32 connections, no worker",
     "long-log": "a log of 200,000 tokens that is being written",
     "first-text": "idle worker, POST → first text",
+    "first-text-openai": "idle worker, POST → first text, through OpenAI's routes",
+    "wires": "200 live logs × 20 events/s, a reader each, in OpenAI's formats",
+    "whole-answers": "200 calls that do not stream, 300 KB each, answered at once",
     "redis": "Redis (Valkey)",
 }
 

@@ -36,3 +36,16 @@ def rss_bytes(pid: int) -> int:
         if line.startswith("Rss:"):
             return 1024 * int(line.split()[1])
     raise ValueError(f"no Rss of {pid}")
+
+
+def reset_peak(pid: int) -> None:
+    """Begin to measure the peak of resident memory anew."""
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+
+
+def peak_bytes(pid: int) -> int:
+    """The greatest resident memory of one process since `reset_peak`, bytes. (VmHWM is batched a CPU: some 100 KB.)"""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return 1024 * int(line.split()[1])
+    raise ValueError(f"no VmHWM of {pid}")

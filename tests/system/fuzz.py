@@ -3,6 +3,7 @@
     scripts/fuzz [--target NAME …] [--size short|full] [--seed N]
 
     http       requests over bare sockets: method, path, query, headers, body, and wrong bytes anywhere
+    openai     bodies on `/v1/chat/completions` and `/v1/responses`, whose clients wait for the answer
     upstream   an upstream's bytes: a worker's splitter and translator, and whole generations of a real worker
     scripts    every Lua script through `Log` and `Queue`, with random arguments in random order
 
@@ -33,8 +34,10 @@ from support.api import Api, eventually
 from system.audit import audit, baseline
 from system.chaos import allow_many_sockets
 from system.chaos_stack import ChaosStack, chaos_stack
+from system.fuzz_batches import BATCHES
 from system.fuzz_http import HttpFuzz
-from system.fuzz_requests import BATCHES, KEYS, POOL
+from system.fuzz_openai import BODIES_OF_BOTH
+from system.fuzz_requests import KEYS, POOL
 from system.fuzz_scripts import BATCHES as SCRIPT_BATCHES
 from system.fuzz_scripts import SCRIPT_NAMES, ScriptFuzz
 from system.fuzz_upstream import STREAMS, TranslatorFuzz
@@ -80,12 +83,13 @@ class Findings(list[str]):
 
 
 @contextlib.asynccontextmanager
-async def audited(frontends: bool, findings: Findings) -> AsyncIterator[ChaosStack]:
+async def audited(frontends: bool, findings: Findings, deadline_s: int = 30) -> AsyncIterator[ChaosStack]:
     """A stack on which, after the block, everything must be as before, and no process may have reported an error."""
     number = 1 if frontends else 0
     async with chaos_stack(
         [], workers=1, frontends=number, port=None, config={}, two_servers=False, max_body_bytes="65536",
-        retention_s="60", deadline_s="30", upstream_retries="0", max_requests_per_minute_per_caller="10000000",
+        retention_s="60", deadline_s=str(deadline_s), upstream_retries="0",
+        max_requests_per_minute_per_caller="10000000",
     ) as stack:  # fmt: skip
         if frontends:
             await eventually(lambda: _misses(stack), 20)
@@ -104,8 +108,19 @@ async def _misses(stack: ChaosStack) -> bool:
 
 async def fuzz_http(number: int, size: int) -> Findings:
     """`size`: of requests."""
+    return await _fuzz_frontends("http", BATCHES, number, size)
+
+
+async def fuzz_openai(number: int, size: int) -> Findings:
+    """`size`: of bodies. An upstream that hangs is given up after a few seconds."""
+    return await _fuzz_frontends("openai", BODIES_OF_BOTH, number, size, deadline_s=4)
+
+
+async def _fuzz_frontends(
+    name: str, batches: st.SearchStrategy[Any], number: int, size: int, deadline_s: int = 30
+) -> Findings:
     findings = Findings()
-    async with audited(True, findings) as stack, aiohttp.ClientSession() as session:
+    async with audited(True, findings, deadline_s) as stack, aiohttp.ClientSession() as session:
         keys = ",".join(f"{name}:{key}" for name, key in KEYS.items())
         await stack.add_frontend(api_keys=keys, ticket_secret="0123456789abcdef")
         fuzz = HttpFuzz(stack.ports, [])
@@ -114,17 +129,16 @@ async def fuzz_http(number: int, size: int) -> Findings:
         memory = 0
         while fuzz.sent < size and not fuzz.wrong:
             fuzz.pool = [await _generation(apis[i % 2], i // 2) for i in range(POOL)]
-            await asyncio.to_thread(explore, BATCHES, number, min(ROUND, size), fuzz.send)
-            print(f"http: seed {number}, {fuzz.sent} requests, {memory_kb(stack)} KB", flush=True)
+            await asyncio.to_thread(explore, batches, number, min(ROUND, size), fuzz.send)
+            print(f"{name}: seed {number}, {fuzz.sent} requests, {memory_kb(stack)} KB", flush=True)
             number += 1
             if not memory and fuzz.sent > size / 2:
                 memory = memory_kb(stack)
         findings += fuzz.wrong
         grown = memory_kb(stack) - memory
         findings.check(grown < MEMORY_KB, f"the processes have grown by {grown} KB")
-        print(
-            f"http: {fuzz.sent} requests, {dict(sorted(fuzz.answers.items()))}, second half: {grown:+} KB", flush=True
-        )
+        answers, slowest = dict(sorted(fuzz.answers.items())), f"slowest {fuzz.slowest_s:.1f} s"
+        print(f"{name}: {fuzz.sent} requests, {answers}, {slowest}, second half: {grown:+} KB", flush=True)
         await asyncio.gather(*map(_cancel_all, apis))
     return findings
 
@@ -215,6 +229,7 @@ async def _answer_with(api: Api, reads: list[bytes], findings: Findings) -> None
 
 TARGETS: dict[str, tuple[Callable[[int, int], Coroutine[Any, Any, Findings]], int, int]] = {
     "http": (fuzz_http, 600, 50_000),
+    "openai": (fuzz_openai, 600, 50_000),
     "upstream": (fuzz_upstream, 1_000, 50_000),
     "scripts": (fuzz_scripts, 3_000, 200_000),
 }

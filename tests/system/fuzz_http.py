@@ -7,6 +7,7 @@ thread of its own, beside the loop of the upstream.
 import json
 import re
 import socket
+import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
@@ -28,6 +29,22 @@ DOCUMENTED = {
     for status, code in re.findall(r"^\| (\d{3}) \| `\w+` \| `(\w+)` \|", ERRORS_MD.read_text(), re.MULTILINE)
 }
 """(status, code) of every error that a client may receive."""
+
+DOCUMENTED |= {
+    (int(status), code)
+    for code, status in re.findall(
+        r"^\| `(\w+)` \| `\w+` \| `\w+` \|.*\| (\d{3}) \|$", ERRORS_MD.read_text(), re.MULTILINE
+    )
+}
+"""And those of a generation that failed before the status of its answer was sent (OpenAI's routes)."""
+
+DOCUMENTED |= {(400, "cancelled")}
+"""A chat completion that another request has cancelled."""
+
+
+def is_documented(status: int, code: str | None) -> bool:
+    """Whether the error is in the tables. (A refusal by the upstream has the upstream's own status.)"""
+    return (status, code) in DOCUMENTED or (400 <= status < 500 and code == "upstream_refused")
 
 
 class Response(NamedTuple):
@@ -127,6 +144,7 @@ class HttpFuzz:
         self.pool = pool
         self.sent = 0
         self.answers: Counter[str] = Counter()
+        self.slowest_s = 0.0
         self.wrong: list[str] = []
 
     def send(self, batch: Iterable[Request | Mutation]) -> None:
@@ -153,7 +171,12 @@ class HttpFuzz:
             for each in connection.throw(data):
                 self._judge(each, data)
             return connection.close()
+        began = time.monotonic()
         response = connection.ask(data, is_head=request.method == "HEAD")
+        took_s = time.monotonic() - began
+        self.slowest_s = max(self.slowest_s, took_s)
+        if took_s > TIMEOUT_S:
+            self._report(data, f"answered after {took_s:.1f} s")
         return self._judge(response, data) if response else self._report(data, "no response")
 
     def _judge(self, response: Response, data: bytes) -> None:
@@ -168,7 +191,7 @@ class HttpFuzz:
         if not body and b"HEAD " in data:
             return None
         error = json.loads(body or b"")["error"]
-        if error.keys() != {"message", "type", "param", "code"} or (status, error["code"]) not in DOCUMENTED:
+        if error.keys() != {"message", "type", "param", "code"} or not is_documented(status, error["code"]):
             return self._report(data, f"{status}: {error}")
         self.answers[f"{status} {error['code']}"] += 1
         return None

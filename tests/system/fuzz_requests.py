@@ -108,14 +108,14 @@ def _waits(text: str) -> bool:
 
 QUERIES = st.one_of(
     st.just(""),
-    st.lists(PAIRS, max_size=3).map(lambda pairs: "?" + "&".join(f"{name}={_quoted(value)}" for name, value in pairs)),
+    st.lists(PAIRS, max_size=3).map(lambda pairs: "?" + "&".join(f"{name}={quoted(value)}" for name, value in pairs)),
     st.text("abwlimtfer=&%+;0123456789[]._-~?/:@!$'()*,", max_size=30).map(
         lambda text: "?" + text.replace("wait=", "")
     ),
 )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return text if text.startswith("{") else quote(text, safe="")
 
 
@@ -239,68 +239,7 @@ CHAT_CREATES = st.builds(
               SCRIPTS, st.fixed_dictionaries({}, optional={"tailrace": OPTIONS, "n": JSON, "stream_options": JSON})),
 )  # fmt: skip
 
-# Responses: always in the background, so that none waits for its end
-
-PART_TYPES = ["input_text", "output_text", "refusal", "input_image", "input_file", "input_audio", "other"]
-ITEM_TYPES = ["message", "reasoning", "function_call", "function_call_output", "custom_tool_call",
-              "custom_tool_call_output", "item_reference", "web_search_call"]  # fmt: skip
-TEXTS = st.one_of(st.sampled_from(["", "x", "msg_x", "user", "assistant", "system", "function", "custom"]), JSON)
-PARTS = st.dictionaries(
-    st.sampled_from(["text", "refusal", "image_url", "file_data", "detail", "x"]), TEXTS, max_size=3
-)
-CONTENTS = st.one_of(
-    TEXTS,
-    st.lists(st.tuples(PARTS, st.sampled_from(PART_TYPES)).map(lambda part: {**part[0], "type": part[1]}), max_size=3),
-)
-ITEMS = st.builds(
-    lambda item, kind: {**item, "type": kind} if kind else item,
-    st.dictionaries(
-        st.sampled_from(["role", "content", "id", "call_id", "name", "arguments", "input", "output", "summary", "x"]),
-        CONTENTS, max_size=5,
-    ),
-    st.sampled_from(["", *ITEM_TYPES]),
-)  # fmt: skip
-RESPONSE_FIELDS = ["instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning", "include",
-                   "truncation", "store", "metadata", "stream_options", "max_output_tokens", "top_logprobs",
-                   "conversation", "messages", "tailrace"]  # fmt: skip
-RESPONSES = st.builds(
-    lambda asked, more: {**asked, **more, "background": True},
-    st.fixed_dictionaries({"model": st.sampled_from(["scripted", "demo"]), "input": st.one_of(
-        st.just("Hello?"), st.lists(ITEMS, max_size=4), JSON)}, optional={"script": SCRIPTS, "stream": st.booleans()}),
-    st.dictionaries(st.sampled_from(RESPONSE_FIELDS), st.one_of(JSON, st.lists(ITEMS, max_size=2)), max_size=3),
-)  # fmt: skip
-RESPONSE_CREATES = st.builds(
-    Request, st.just("POST"), st.sampled_from(["/v1/responses", "/v1/responses", "/v1/responses/input_tokens"]), KEYED,
-    RESPONSES.map(json.dumps).map(str.encode),
-)  # fmt: skip
-RESPONSE_IDS = st.one_of(st.integers(0, POOL - 1).map("resp_<{}>".format), IDS)
-RESPONSE_PAIRS = st.tuples(
-    st.sampled_from(
-        ["stream", "starting_after", "include[]", "include", "include_obfuscation", "limit", "order", "after"]
-    ),
-    st.one_of(NUMBERS, st.sampled_from(["true", "asc", "desc", "message.output_text.logprobs"]), VALUES),
-)
-RESPONSE_QUERIES = st.lists(RESPONSE_PAIRS, max_size=3).map(
-    lambda pairs: "?" + "&".join(f"{name}={_quoted(value)}" for name, value in pairs)
-)
-RESPONSE_READS = st.builds(
-    Request, st.just("GET"),
-    st.tuples(st.just("/v1/responses/"), RESPONSE_IDS, st.sampled_from(["", "", "/input_items"]), RESPONSE_QUERIES).map(
-        "".join
-    ),
-    KEYED,
-)  # fmt: skip
-RESPONSE_ENDS = st.one_of(
-    st.builds(Request, st.just("POST"), RESPONSE_IDS.map("/v1/responses/{}/cancel".format), KEYED),
-    st.builds(Request, st.just("DELETE"), RESPONSE_IDS.map("/v1/responses/{}".format), KEYED),
-)
 FRAGMENTS = [b"\r\n", b"\n", b"\r", b"\x00", b"\r\n\r\n", b"Content-Length: 5\r\n", b":", b"0\r\n\r\n", b"HTTP/1.0",
              b"\t", b"Transfer-Encoding: chunked\r\n"]  # fmt: skip
 SPLICES = st.tuples(st.floats(0, 1), st.integers(0, 30), st.one_of(st.binary(max_size=20), st.sampled_from(FRAGMENTS)))
 MUTATIONS = st.builds(Mutation, st.one_of(REQUESTS, CREATES), st.lists(SPLICES, min_size=1, max_size=3).map(tuple))
-OF_RESPONSES = st.one_of(RESPONSE_CREATES, RESPONSE_CREATES, RESPONSE_READS, RESPONSE_ENDS)
-BATCHES = st.lists(
-    st.one_of(REQUESTS, CREATES, MUTATIONS, READS, READS, ENDS, CHAT_CREATES, OF_RESPONSES, OF_RESPONSES),
-    min_size=1, max_size=12,
-)  # fmt: skip
-"""Requests of one connection, one after the other. A `Mutation` is the last on its connection."""

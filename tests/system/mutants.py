@@ -108,6 +108,54 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "a repetition gets its generation": Mutant(
+        "retry-storm",
+        [
+            Edit(
+                "services/tailrace_frontend/http/openai/retries.py",
+                '    return IdempotencyKey(f"retry {digest}", body, options.deadline_s + RETRY_WINDOW_S, '
+                'is_new=not count.strip("0"))\n',
+                "    return None\n",
+            )
+        ],
+    ),
+    "numbers inside of an entry": Mutant(
+        "resume-equality",
+        [Edit("shared/tailrace/wire/__init__.py", "        after_number=openai_responses.after_number,\n")],
+    ),
+    "chat chunks are not joined": Mutant(
+        "resume-equality",
+        [
+            Edit(
+                "shared/tailrace/wire/__init__.py",
+                "        coalesces=False,\n        ends_at=(Done, Restarted),\n",
+                "        ends_at=(Done, Restarted),\n",
+            )
+        ],
+    ),
+    "a webhook's id follows from its end": Mutant(
+        "openai-cancel-races",
+        [
+            Edit(
+                "shared/tailrace/webhooks/events.py",
+                'return "wh_" + _hash(generation_id, type_, endpoint_id)',
+                'return "wh_" + _hash(new_generation_id())',
+            )
+        ],
+    ),
+    "foreground ends without its client": Mutant(
+        "client-gone",
+        [
+            Edit(
+                "services/tailrace_frontend/http/openai/chat.py", 'on_disconnect="cancel"', 'on_disconnect="continue"'
+            ),
+            Edit(
+                "services/tailrace_frontend/http/openai/response_body.py",
+                '"continue" if checked.background else "cancel"',
+                '"continue"',
+            ),
+        ],
+    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),

@@ -2,7 +2,7 @@
 
 `scripts/try-real-model` runs it. For every answer one reader is never cut and one is cut at random points; both must
 have the same text and the same ids, and the sequence numbers must be dense. It also measures what Tailrace adds to the
-model's own time to the first text.
+model's own time to the first text. Then OpenAI's SDK and the wire of `useChat` are tried (`real_model_openai`).
 """
 
 import argparse
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import aiohttp
 
 from support.stack import Stack, stack
+from system.real_model_openai import openai_answers
 
 QUESTIONS = (
     "Why is the sky blue?", "Tell me a short story about a river.", "What is a log?", "How do I bake bread?",
@@ -147,6 +148,7 @@ async def main() -> int:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--answers", type=int, default=20)
     parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--questions", type=int, default=4, help="for the SDK and `useChat`")
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     options = parser.parse_args()
     random.seed(options.seed)
@@ -155,7 +157,9 @@ async def main() -> int:
         await product.point_workers_at(options.upstream)
         bad = await resume_answers(product, http, options.model, options.answers)
         await added_time(product, http, options.upstream, options.model, options.pairs)
-    print(f"{options.answers} answers, {bad} with a problem")
+        questions = QUESTIONS[: options.questions]
+        bad += await openai_answers(product, http, options.upstream, options.model, questions)
+    print(f"{options.answers + 3 * len(questions)} answers, {bad} with a problem")
     return min(bad, 1)
 
 

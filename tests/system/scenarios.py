@@ -7,7 +7,9 @@ from system import (
     caller_faults,
     client_faults,
     frontend_faults,
+    leaving_faults,
     network_faults,
+    openai_faults,
     redis_faults,
     rollback_faults,
     two_server_faults,
@@ -140,6 +142,22 @@ SCENARIOS: dict[str, Scenario] = {
     "hostile-caller": Scenario(
         caller_faults.hostile_caller, "hostile requests", "another caller's POST", None,
         {"seconds": 1, "tolerance": 40}, {"seconds": 12, "tolerance": 1},
+    ),
+    "resume-equality": Scenario(
+        openai_faults.resume_equality, "resumptions", "", None,
+        {"transcripts": 20, "every": 3}, {"transcripts": 1000, "every": 1},
+    ),
+    "retry-storm": Scenario(
+        openai_faults.retry_storm, "attempts", "last lost reply to answer", None,
+        {"requests": 16, "at once": 16}, {"requests": 200, "at once": 40},
+    ),
+    "openai-cancel-races": Scenario(
+        openai_faults.openai_cancel_races, "races", "cancel to answer", None,
+        {"races": 100, "at once": 20}, {"races": 1250, "at once": 20},
+    ),
+    "client-gone": Scenario(
+        leaving_faults.client_gone, "generations", "leaving to cancelled", None,
+        {"clients": 14}, {"clients": 210},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,

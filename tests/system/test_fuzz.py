@@ -29,4 +29,4 @@ def test_fuzz_knows_the_documented_answers() -> None:
     assert answers("acquire") == {"OK", "HELD", "TERMINATING", "DONE", "UNKNOWN", "GONE"}
     assert answers("append") == {"GONE", "UNKNOWN", "FENCED", "DONE", "BEHIND", "OK"}
     assert answers("read_done") == frozenset()
-    assert {(404, "not_found"), (400, None), (503, "unavailable")} <= DOCUMENTED
+    assert {(404, "not_found"), (400, None), (503, "unavailable"), (504, "deadline_exceeded")} <= DOCUMENTED

@@ -14,7 +14,7 @@ SLICE_BYTES = 64 * 1024
 
 
 class JSONBytesResponse(Response):
-    """A value as JSON: no response model copies it."""
+    """A value as JSON: no response model copies it. Bytes are JSON already, and are not copied either."""
 
     media_type = "application/json"
 
@@ -22,7 +22,7 @@ class JSONBytesResponse(Response):
     """Whether the request may be sent again, so that the response may be refused."""
 
     def __init__(self, value: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
-        super().__init__(jsoncodec.dumps(value), status_code, headers)
+        super().__init__(value if isinstance(value, bytes) else jsoncodec.dumps(value), status_code, headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """

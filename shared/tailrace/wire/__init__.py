@@ -9,7 +9,8 @@ every question that a reader has about the format, so no reader branches on it:
 
     bind              the encoder of one generation's entries
     needs_request     whether `bind` needs the generation's request
-    coalesces         whether adjacent deltas may be sent as one frame when a reader catches up
+    coalesces         whether adjacent deltas may be sent as one frame when a reader catches up; where clients resume
+                      behind a frame's number they may not: what follows it would be divided differently
     ends_at           the kinds of event after which the response ends
     headers           response headers beside the usual ones of an event stream
     keep_alive        bytes without meaning, for a silent stream; empty: the format has none
@@ -111,7 +112,11 @@ WIRE_FORMATS: dict[str, WireFormat] = {
     ),
     "text": WireFormat("text/plain", _of_record(text.encode), ends_at=(Done, Restarted), keep_alive=b""),
     "openai-chat": WireFormat(
-        sse.MEDIA_TYPE, _of_record(openai_chat.encode), ends_at=(Done, Restarted), keep_alive=sse.PING
+        sse.MEDIA_TYPE,
+        _of_record(openai_chat.encode),
+        coalesces=False,
+        ends_at=(Done, Restarted),
+        keep_alive=sse.PING,
     ),
     "openai-responses": _responses(obfuscates=False),
     "openai-responses-obfuscated": _responses(obfuscates=True),

@@ -30,8 +30,8 @@ async def first_text(seconds: float) -> Sequence[Finding]:
             await worker.wait_for_log("runs up to")
             until, pairs = time.monotonic() + seconds, 0
             while time.monotonic() < until or pairs <= WARM_UP:
-                direct = await first_text_ms(port, "/v1/chat/completions", b'"content":"@')
-                through = await first_text_ms(frontend.port, "/v1/generations", b"event: text")
+                direct = await first_text_ms(port, "/v1/chat/completions", BODY, b'"content":"@')
+                through = await first_text_ms(frontend.port, "/v1/generations", BODY, b"event: text")
                 pairs += 1
                 if pairs > WARM_UP:
                     added.append(through - direct)
@@ -42,11 +42,11 @@ async def first_text(seconds: float) -> Sequence[Finding]:
     return [Finding("first-text/p50", latency.p50, beside), Finding("first-text/p99", latency.p99, {})]
 
 
-async def first_text_ms(port: int, path: str, text: bytes) -> float:
+async def first_text_ms(port: int, path: str, body: bytes, text: bytes) -> float:
     """Milliseconds from before the connection is opened until these bytes have arrived."""
     began, received = time.monotonic(), b""
     headers = {"Accept": "text/event-stream", "Content-Type": "application/json"}
-    exchange = await open_exchange(port, "POST", path, headers, BODY)
+    exchange = await open_exchange(port, "POST", path, headers, body)
     try:
         async for piece in exchange.chunks():
             received += piece

@@ -16,7 +16,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 
-import msgspec
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -161,7 +160,7 @@ class WholeAnswer(WaitingAnswer):
             body = jsoncodec.dumps(self._refusal(error).body)
         if late.has_begun:
             return await late.end(client, body)
-        return await JSONBytesResponse(msgspec.Raw(body), 200, headers_of(self._state))(scope, receive, send)
+        return await JSONBytesResponse(body, 200, headers_of(self._state))(scope, receive, send)
 
     def _reading(self) -> AbstractAsyncContextManager[None]:
         """A request that waited for its generation is not refused for what its caller has read meanwhile."""

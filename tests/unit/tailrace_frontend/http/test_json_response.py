@@ -95,3 +95,10 @@ async def test_small_response_is_one_message_and_takes_no_room() -> None:
 
 async def test_response_without_a_server_is_sent_whole() -> None:
     assert (await ask(JSONBytesResponse("x" * MIB), "GET", "/")).value == "x" * MIB
+
+
+def test_response_of_bytes_sends_them_as_they_are() -> None:
+    content = b'{"id": "chatcmpl-x"}'
+    response = JSONBytesResponse(content)
+    assert response.body is content
+    assert response.headers["content-length"] == str(len(content))
