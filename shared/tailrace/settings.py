@@ -78,8 +78,9 @@ class Settings(BaseSettings):
     max_connections: int = Field(
         0,
         ge=0,
-        description="Connections that a frontend serves at once, streams included. One more closes the one that has "
-        "been idle for longest, or is closed itself. 0: `TAILRACE_MAX_READERS` plus 1,000.",
+        description="Connections that a frontend serves at once, streams included. One more closes one that has "
+        "its answer, or the one that has been idle for longest, or is closed itself. 0: `TAILRACE_MAX_READERS` plus "
+        "1,000.",
     )
     max_queued: int = Field(10_000, ge=1, description="Generations that may wait in the queue.")
     max_unfinished_per_caller: int = Field(

@@ -16,7 +16,10 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }  # fmt: skip
 
 LIMITED: dict[int | str, dict[str, Any]] = {
-    429: {"model": schemas.ErrorResponse, "description": "Too many generations or readers; retry after `Retry-After`"}
+    429: {
+        "model": schemas.ErrorResponse,
+        "description": "Too many requests, generations or readers; retry after `Retry-After`",
+    }
 }
 
 CREATE: dict[str, Any] = {

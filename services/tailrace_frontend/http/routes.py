@@ -85,7 +85,7 @@ async def _read(
     return await answer_whole(services, request, caller, read)
 
 
-@router.get("", response_model=schemas.GenerationList, responses=ERRORS)
+@router.get("", response_model=schemas.GenerationList, responses=ERRORS | LIMITED)
 async def list_generations(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -131,7 +131,7 @@ async def get(
     return JSONBytesResponse(_as_json(services, caller, await services.generations.summary(state)))
 
 
-@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
+@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS | LIMITED)
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
@@ -140,7 +140,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
+@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS | LIMITED)
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services

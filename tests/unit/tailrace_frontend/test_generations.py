@@ -498,13 +498,22 @@ async def test_list_forgets_generations_that_have_vanished(generations: Generati
         assert ([state.record.id for state in found], has_more) == ([kept], False)
 
 
-async def test_list_of_many_that_have_vanished_ends_early_and_goes_on(
-    generations: Generations, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def create_before_many_that_have_vanished(
+    generations: Generations, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A generation that is kept, and more after it in the list than one list forgets."""
     monkeypatch.setattr(module, "VANISHED", 100)
-    old = await create(generations)
-    now = await queue.server.now()
-    await redis.zadd(keys.owned(OWNER), {f"gen_{n}": now + 1 for n in range(250)})
+    kept = await create(generations)
+    created = await redis.zscore(keys.owned(OWNER), kept)
+    assert created is not None
+    await redis.zadd(keys.owned(OWNER), {f"gen_{n}": created + 1 for n in range(250)})
+    return kept
+
+
+async def test_list_of_many_that_have_vanished_ends_early_and_goes_on(
+    generations: Generations, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = await create_before_many_that_have_vanished(generations, redis, monkeypatch)
     for _ in range(2):
         with pytest.raises(Unavailable):
             await generations.list(OWNER, 5, None)
@@ -514,14 +523,11 @@ async def test_list_of_many_that_have_vanished_ends_early_and_goes_on(
 
 
 async def test_list_that_ends_early_has_more_and_skips_none(
-    generations: Generations, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    generations: Generations, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "VANISHED", 100)
-    old = await create(generations)
-    now = await queue.server.now()
-    await redis.zadd(keys.owned(OWNER), {f"gen_{n}": now + 1 for n in range(250)})
-    await asyncio.sleep(0.005)
+    old = await create_before_many_that_have_vanished(generations, redis, monkeypatch)
     new = await create(generations)
+    await redis.zincrby(keys.owned(OWNER), 10_000, new)
     found, has_more = await generations.list(OWNER, 5, None)
     assert ([state.record.id for state in found], has_more) == ([new], True)
     found, has_more = await generations.list(OWNER, 5, new)
