@@ -112,7 +112,7 @@ class Generations:
         """
         self.models.check_request(owner, request)
         generation_id = await self._admit(owner, options, key, body_bytes)
-        fields = {"include_usage": _wants_usage(request)} | record_fields
+        fields: Json = {"include_usage": _wants_usage(request)} | record_fields
         record = GenerationRecord(generation_id, owner, request["model"], options, **fields)
         job_id = new_token()
         submission = None

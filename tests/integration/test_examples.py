@@ -27,7 +27,11 @@ EXAMPLES = ROOT / "examples"
 LANGCHAIN = ROOT / ".venv-clients" / "bin" / "python"
 TOKENS = 120
 TEXT = "".join(f"t{number} " for number in range(TOKENS))
-SLOW = [{"tokens": {"count": TOKENS, "rate": 30}}, {"delta": {}, "finish_reason": "stop"}, {"done": True}]
+SLOW: list[dict[str, Any]] = [
+    {"tokens": {"count": TOKENS, "rate": 30}},
+    {"delta": {}, "finish_reason": "stop"},
+    {"done": True},
+]
 """It takes 4 s, of which a program is alive for the first tenth."""
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

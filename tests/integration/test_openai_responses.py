@@ -20,8 +20,13 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 Step = dict[str, Any]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": {"cached_tokens": 1}}
 END: list[Step] = [{"delta": {}, "finish_reason": "stop"}, {"usage": USAGE}, {"done": True}]
-WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object", "properties": {}}, "strict": False}
-RUN = {"type": "custom", "name": "run", "format": {"type": "grammar", "syntax": "regex", "definition": ".*"}}
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "parameters": {"type": "object", "properties": {}},
+    "strict": False,
+}
+RUN: Any = {"type": "custom", "name": "run", "format": {"type": "grammar", "syntax": "regex", "definition": ".*"}}
 
 
 class Client:
@@ -200,7 +205,7 @@ async def test_refusal_is_a_part(client: Client) -> None:
 
 @pytest.mark.parametrize(("reason", "details"), [("length", "max_output_tokens"), ("content_filter", "content_filter")])
 async def test_answer_that_was_cut_is_incomplete(client: Client, reason: str, details: str) -> None:
-    end = [{"delta": {}, "finish_reason": reason}, {"done": True}]
+    end: list[Step] = [{"delta": {}, "finish_reason": reason}, {"done": True}]
     response = await client.here.responses.create(**client.answered_by(*texts("Once"), end=end))
     assert response.status == "incomplete"
     assert response.incomplete_details is not None

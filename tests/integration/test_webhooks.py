@@ -131,7 +131,7 @@ async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pro
     queue_server = EmbeddedServer(folder / "queue")
     queue_server.start()
     receiver = ReceiverProcess(free_port(), folder / "received")
-    settings = {"queue_url": queue_server.url, "lease_s": "0.5", "webhook_allow_private": "true"}
+    settings: dict[str, Any] = {"queue_url": queue_server.url, "lease_s": "0.5", "webhook_allow_private": "true"}
     try:
         await receiver.start()
         async with stack(workers=2, frontends=1, **settings) as running, aiohttp.ClientSession() as http:

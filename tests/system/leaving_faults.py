@@ -49,7 +49,7 @@ KINDS = {
 
 async def client_gone(run: Run) -> None:
     """Clients leave at the first event or before, with a worker and without one: each generation ends by its policy."""
-    settings = {"disconnect_grace_s": str(GRACE_S), "max_jobs": "300"}
+    settings: dict[str, Any] = {"disconnect_grace_s": str(GRACE_S), "max_jobs": "300"}
     async with run.stack(workers=1, frontends=2, **settings) as stack:
         worker, ends = stack.workers[0], Counter[str]()
         run.report("a worker runs")

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import aiohttp
-from openai import APIError, AsyncOpenAI
+from openai import APIError, AsyncOpenAI, omit
 
 from support.stack import Frontend, Stack
 from support.ui_message_reader import UiMessageReader
@@ -77,7 +77,7 @@ async def background(product: Stack, model: str, question: str) -> Answer:
         cuts = int(not received[-1].type.endswith(("completed", "incomplete", "failed")))
         response_id = received[0].response.id
         uncut = asyncio.create_task(_all(there, response_id))
-        received += await _all(there, response_id, starting_after=received[-1].sequence_number)
+        received += await _all(there, response_id, after=received[-1].sequence_number)
         whole = await uncut
     await doomed.start()
     await doomed.ready()
@@ -109,8 +109,10 @@ async def _until_killed(stream: Any, doomed: Frontend) -> list[Any]:
     return received
 
 
-async def _all(client: AsyncOpenAI, response_id: str, **after: int) -> list[Any]:
-    return [event async for event in await client.responses.retrieve(response_id, stream=True, **after)]
+async def _all(client: AsyncOpenAI, response_id: str, after: int | None = None) -> list[Any]:
+    starting_after = omit if after is None else after
+    stream = await client.responses.retrieve(response_id, stream=True, starting_after=starting_after)
+    return [event async for event in stream]
 
 
 async def use_chat(product: Stack, http: aiohttp.ClientSession, model: str, question: str) -> Answer:

@@ -11,16 +11,11 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": schemas.ErrorResponse, "description": text}
     for code, text in (
         (400, "The request cannot be understood"), (401, "No valid API key"), (404, "There is no such generation"),
-        (410, "Deleted or expired"), (503, "Redis is unavailable; retry after `Retry-After` seconds"),
+        (410, "Deleted or expired"),
+        (429, "Too many requests, generations or readers; retry after `Retry-After`"),
+        (503, "Redis is unavailable; retry after `Retry-After` seconds"),
     )
 }  # fmt: skip
-
-LIMITED: dict[int | str, dict[str, Any]] = {
-    429: {
-        "model": schemas.ErrorResponse,
-        "description": "Too many requests, generations or readers; retry after `Retry-After`",
-    }
-}
 
 CREATE: dict[str, Any] = {
     "requestBody": {

@@ -24,7 +24,7 @@ from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import wants_events
-from tailrace_frontend.http.openapi import CREATE, ERRORS, LIMITED
+from tailrace_frontend.http.openapi import CREATE, ERRORS
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services, events_url
 
@@ -37,7 +37,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
     "",
     status_code=202,
     response_model=schemas.GenerationJson,
-    responses=ERRORS | LIMITED | {413: {"model": schemas.ErrorResponse}},
+    responses=ERRORS | {413: {"model": schemas.ErrorResponse}},
     openapi_extra=CREATE,
 )
 async def create(request: Request) -> Response:
@@ -85,7 +85,7 @@ async def _read(
     return await answer_whole(services, request, caller, read)
 
 
-@router.get("", response_model=schemas.GenerationList, responses=ERRORS | LIMITED)
+@router.get("", response_model=schemas.GenerationList, responses=ERRORS)
 async def list_generations(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -113,7 +113,7 @@ async def list_generations(
 @router.get(
     "/{generation_id}",
     response_model=schemas.GenerationJson,
-    responses=ERRORS | LIMITED,
+    responses=ERRORS,
 )
 async def get(
     request: Request,
@@ -131,7 +131,7 @@ async def get(
     return JSONBytesResponse(_as_json(services, caller, await services.generations.summary(state)))
 
 
-@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS | LIMITED)
+@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
@@ -140,7 +140,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS | LIMITED)
+@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services

@@ -64,8 +64,9 @@ def _part(part: Json, text_type: str) -> Json:
     match part:
         case {"type": "text"}:
             return part | {"type": text_type}
-        case {"type": "image_url", "image_url": {"url": url, **others}}:
-            return {"type": "input_image", "detail": "auto", **others, "image_url": url}
+        case {"type": "image_url", "image_url": {"url": url} as image}:
+            others = {name: value for name, value in image.items() if name != "url"}
+            return {"type": "input_image", "detail": "auto"} | others | {"image_url": url}
         case {"type": "file", "file": dict(file)}:
             return {"type": "input_file", **file}
     return part

@@ -71,7 +71,7 @@ def _tool(tool: Json, param: str) -> Json:
             return {"type": "function", "function": function}
         case "custom":
             refuse_others(tool, {"type", "name", "description", "format"}, param)
-            custom = {"name": expect_text(tool.get("name"), f"{param}.name")} | present(tool, "description")
+            custom: Json = {"name": expect_text(tool.get("name"), f"{param}.name")} | present(tool, "description")
             if tool.get("format") is not None:
                 custom["format"] = _input_format(expect_object(tool["format"], f"{param}.format"))
             return {"type": "custom", "custom": custom}

@@ -82,9 +82,9 @@ def test_model_becomes_a_script_and_keeps_the_rest_of_the_body() -> None:
 def test_line_of_a_program_is_a_cell() -> None:
     cell = Cell.parse(json.dumps(LINE))
     assert (cell.package, cell.case, cell.ok) == ("openai-node", "text", True)
-    for wrong in (LINE | {"ok": "yes"}, {"client": "openai-node chat create"}, []):
+    for wrong in (json.dumps(LINE | {"ok": "yes"}), '{"client": "openai-node chat create"}', "[]"):
         with pytest.raises(ValueError, match=r"not a cell|is neither"):
-            Cell.parse(json.dumps(wrong))
+            Cell.parse(wrong)
 
 
 def test_cell_that_was_not_reported_has_failed() -> None:

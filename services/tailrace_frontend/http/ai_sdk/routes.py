@@ -25,7 +25,7 @@ from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import decode_body, idempotency_key, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
-from tailrace_frontend.http.openapi import ERRORS, LIMITED
+from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services
@@ -42,7 +42,7 @@ router = APIRouter(prefix="/api/chat", tags=["AI SDK"])
 
 @router.post(
     "",
-    responses=ERRORS | LIMITED | ANSWER,
+    responses=ERRORS | ANSWER,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def create(request: Request) -> Response:
@@ -93,7 +93,7 @@ async def _parse(body: bytearray, settings: Settings) -> ParsedChat:
     return ParsedChat(chat_id, value, options)
 
 
-@router.get("/{chat_id}/stream", responses=ERRORS | LIMITED | ANSWER | NOTHING)
+@router.get("/{chat_id}/stream", responses=ERRORS | ANSWER | NOTHING)
 async def stream(chat_id: str) -> None:  # noqa: ARG001 - it is documented
     """The answer that is being written, from its first part to its end. Answered by `ai_sdk.stream`."""
     raise NotFound

@@ -22,7 +22,7 @@ from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground
 from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter
 from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
-from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS, LIMITED
+from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
 from tailrace_frontend.services import Services
 
 WIRE = WIRE_FORMATS["openai-chat"]
@@ -33,7 +33,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
 
 
-@router.post("", response_model=None, responses=ERRORS | LIMITED | ANSWERS, openapi_extra=CREATE_FOREGROUND)
+@router.post("", response_model=None, responses=ERRORS | ANSWERS, openapi_extra=CREATE_FOREGROUND)
 async def create(request: Request) -> Response:
     """OpenAI's Chat Completions. The answer's id is also that of a generation and of a Response."""
     services: Services = request.app.state.services
@@ -49,7 +49,7 @@ async def create(request: Request) -> Response:
     return foreground.whole(services, request, caller, state, partial(_completion, services))
 
 
-@router.get("/{completion_id}", response_model=None, responses=ERRORS | LIMITED | ANSWERS)
+@router.get("/{completion_id}", response_model=None, responses=ERRORS | ANSWERS)
 async def get(
     request: Request, completion_id: str, stream: bool = False, starting_after: int | None = None
 ) -> Response:

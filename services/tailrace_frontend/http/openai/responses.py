@@ -33,14 +33,16 @@ from tailrace_frontend.http.openai import foreground, response_body
 from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.http.openai.lookup import RESPONSE, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.response_json import Order, encoded_response_of, page_of, response_of
-from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS, LIMITED
+from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services
 
 WIRES = {False: WIRE_FORMATS["openai-responses"], True: WIRE_FORMATS["openai-responses-obfuscated"]}
 """By whether deltas are padded."""
 
-ANSWERS = {200: {"description": "The Response.", "content": {"application/json": {}, "text/event-stream": {}}}}
+ANSWERS: dict[int | str, Json] = {
+    200: {"description": "The Response.", "content": {"application/json": {}, "text/event-stream": {}}}
+}
 
 CREATE = CREATE_FOREGROUND | {
     "requestBody": {
@@ -52,7 +54,7 @@ CREATE = CREATE_FOREGROUND | {
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 
-@router.post("", response_model=None, responses=ERRORS | LIMITED | ANSWERS, openapi_extra=CREATE)
+@router.post("", response_model=None, responses=ERRORS | ANSWERS, openapi_extra=CREATE)
 async def create(request: Request) -> Response:
     """OpenAI's Responses. The id is also that of a generation and of a Chat Completion."""
     services: Services = request.app.state.services
@@ -76,7 +78,7 @@ async def create(request: Request) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.post("/input_tokens", response_model=None, responses=ERRORS | LIMITED)
+@router.post("/input_tokens", response_model=None, responses=ERRORS)
 async def count_input_tokens(request: Request) -> Response:
     """The size of a prompt, estimated by its length: only the upstream has the model's tokens."""
     services: Services = request.app.state.services
@@ -90,7 +92,7 @@ async def count_input_tokens(request: Request) -> Response:
     return JSONBytesResponse({"object": "response.input_tokens", "input_tokens": count, "estimated": True})
 
 
-@router.get("/{response_id}", response_model=None, responses=ERRORS | LIMITED | ANSWERS)
+@router.get("/{response_id}", response_model=None, responses=ERRORS | ANSWERS)
 async def get(
     request: Request,
     response_id: str,

@@ -112,7 +112,7 @@ def test_empty_answer_beside_a_call_is_null() -> None:
 
 
 def test_other_fields_of_a_call_go_back_to_the_upstream() -> None:
-    signed = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
+    signed: Json = {"extra_content": {"google": {"thought_signature": "c2ln"}}}
     (message,) = messages_of([call(**signed, note=None)])
     assert message["tool_calls"] == [called(1)["tool_calls"][0] | signed]
     (message,) = messages_of([{"type": "custom_tool_call", "call_id": "c", "name": "n", "input": "i", **signed}])

@@ -30,7 +30,7 @@ def test_chunk_is_decoded_into_typed_values() -> None:
                 index=1,
                 delta=ChatDelta(
                     fragments=[Fragment("reasoning", "Hm", "reasoning"), Fragment("text", "Hi")],
-                    tool_calls=[ToolCallFragment(call, 0, "call_a", "look", "{}", {"signature": "x"})],
+                    tool_calls=[ToolCallFragment(0, "call_a", "look", "{}", {"signature": "x"})],
                     fields={"mood": "glad", **citations},
                 ),
                 is_message=False,
