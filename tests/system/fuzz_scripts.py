@@ -170,7 +170,7 @@ CALLS = st.one_of(
     st.builds(Fault, st.sampled_from(["state", "log", "tombstone", "lease", "keep", "bring back"]), st.integers(0, 1)),
 )
 CREATE = Call("create", lambda _: ["{}", "{}", "one", "one", '{"queued":false}', 0, HOUR_MS, HOUR_MS, HOUR_MS], 0)
-ACQUIRE = Call("acquire", lambda _: ["one", "", HOUR_MS, "one", 0], 0)
+ACQUIRE = Call("acquire", lambda _: ["one", "", HOUR_MS, "one", 0, ""], 0)
 ENQUEUE = Call("enqueue", lambda _: ["one", "one", 1, HOUR_MS, ""], 0)
 TAKE = Call("take", lambda known: ["one", "one", HOUR_MS, 0, 1, known.run_id, 0], 0)
 BEGINNINGS = st.sampled_from([[], [CREATE], [CREATE, ACQUIRE], [CREATE, ACQUIRE], [ENQUEUE], [ENQUEUE, TAKE]])

@@ -273,7 +273,7 @@ def generation_json(
     generation: Json = {
         "id": record.id,
         "object": "generation",
-        "status": state.terminating if state.terminating and not state.is_final else state.status,
+        "status": state.status,
         "model": record.model,
         "created_at": record.created / 1000,
         "events_url": events_url,

@@ -167,7 +167,7 @@ class Sweeper:
         elif state.lease > now:
             return
         elif state.terminating:
-            await self._confirmations.terminate(generation_id, state.terminating)
+            await self._confirmations.terminate(generation_id, state.terminating, state.terminating_error)
         elif reached := limit_failure(state, now, self._max_attempts, is_lost=state.status == "running"):
             await self._confirmations.terminate(generation_id, "failed", reached)
         elif state.is_abandoned(now, self._log.abandoned_ms) and self._sees_readers():

@@ -3,9 +3,9 @@
     acquire(end) ──▶ the worker is fenced and notified, the log stands still ──▶ fold ──▶ finish ──▶ finalize, confirm
 
 This works in any process, with a dead worker, and while the generation is queued. Where the process dies half-way, the
-state's `terminating` has the status, and a sweeper writes the end. Concurrent callers back off at random when another
-one has fenced them; in lock-step they would keep fencing each other (20 of them: up to 7,588 acquires, measured; with
-the backoff a few dozen).
+state's `terminating` and `terminating_error` have the end, and a sweeper writes it. Concurrent callers back off at
+random when another one has fenced them; in lock-step they would keep fencing each other (20 of them: up to 7,588
+acquires, measured; with the backoff a few dozen).
 """
 
 import asyncio
@@ -47,7 +47,7 @@ async def write_end(
     """
     folded, fold, fenced = START, Fold(Output(), PackedRows(), 0), 0
     while True:
-        grant = await log.acquire(generation_id, new_token(), terminating=status, rows=False)
+        grant = await log.acquire(generation_id, new_token(), terminating=status, error=error, rows=False)
         if grant.outcome is Outcome.DONE:
             return None
         if grant.state is None:

@@ -21,7 +21,18 @@ import msgspec
 
 from tailrace import jsoncodec, keys, scripts
 from tailrace.errors import Gone, RedisFull, TailraceError
-from tailrace.events import NO_EXTRA, Created, Done, Entry, Extra, FinalStatus, GenerationRecord, Json, seq_span
+from tailrace.events import (
+    NO_EXTRA,
+    Created,
+    Done,
+    Entry,
+    Extra,
+    Failure,
+    FinalStatus,
+    GenerationRecord,
+    Json,
+    seq_span,
+)
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row, pack, to_row
 from tailrace.log.reading import ReadableLog
@@ -95,15 +106,23 @@ class Log(ReadableLog):
         worker: str = "",
         neighbours: int = 0,
         terminating: FinalStatus | None = None,
+        error: Failure | None = None,
         rows: bool = True,
     ) -> LeaseGrant:
-        """Become the writer: to run the generation as `worker`, or, never refused, to end it as `terminating`.
+        """Become the writer: to run the generation as `worker`, or, never refused, to end it as `terminating`
+        with this `error`.
 
         `neighbours`: the number of generations that the worker runs beside this one. `rows`: whether to read the log,
         in pages. A log that has lost rows meanwhile is acquired again, by the same token.
         """
         command = scripts.ACQUIRE.on(
-            keys.of_generation(generation_id), token, terminating or "", self.lease_ms, worker, neighbours
+            keys.of_generation(generation_id),
+            token,
+            terminating or "",
+            self.lease_ms,
+            worker,
+            neighbours,
+            msgspec.json.encode(error) if error else "",
         )
         while True:
             grant = lease_grant_of(await self.server.execute_alone(*command))
@@ -170,6 +189,7 @@ class Log(ReadableLog):
             "retention": options.retention_s * 1000,
             "seq": last_seq,
             "terminating": None,
+            "terminating_error": None,
             "lease": None,
             "seen": None,
         }

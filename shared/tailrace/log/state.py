@@ -21,6 +21,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     neighbours  generations that its worker ran beside it    acquire, renew
     shared      1 once a repeated call relies on it          create
     terminating the final status that was begun              acquire
+    terminating_error  the error of that end (JSON)          acquire
     seen        ms: the last reader was there                touch_presence
 """
 
@@ -30,7 +31,7 @@ from typing import Any
 import msgspec
 
 from tailrace.errors import CorruptEntry
-from tailrace.events import FinalStatus, GenerationRecord, Status
+from tailrace.events import Failure, FinalStatus, GenerationRecord, Status
 from tailrace.ids import EntryId
 
 ABANDONED_MS = 20_000
@@ -55,6 +56,7 @@ class GenerationState(msgspec.Struct, frozen=True):
     job_id: str
     worker: str = ""
     terminating: FinalStatus | None = None
+    terminating_error: Failure | None = None
     handovers: int = 0
     spared: int = 0
     neighbours: int = 0
@@ -120,6 +122,8 @@ def state_from(fields: dict[bytes, bytes]) -> GenerationState:
     try:
         record = msgspec.json.decode(text["record"], type=GenerationRecord)
         text["record"] = msgspec.structs.replace(record, created=int(text["created"]))
+        if error := text.get("terminating_error"):
+            text["terminating_error"] = msgspec.json.decode(error, type=Failure)
         return msgspec.convert(text, GenerationState, strict=False)
     except (msgspec.MsgspecError, KeyError, ValueError) as error:
         raise CorruptEntry("unreadable state") from error

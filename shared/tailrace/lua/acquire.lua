@@ -2,7 +2,8 @@
 -- Grants the right to write a log: to a worker that runs the generation, or to a process that ends it.
 --
 -- KEYS     state, log, tombstone, events
--- ARGV     token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it
+-- ARGV     token, final status to end with ('' to run), lease (ms), worker, generations that the worker runs beside it,
+--          error to end with (JSON, '' for none)
 -- Answers  OK epoch now state-fields id-of-the-newest-entry | HELD | TERMINATING | DONE | UNKNOWN | GONE
 --
 -- The epoch is Redis' time and always above the last one: it fences every earlier writer. The same token gets the same
@@ -11,7 +12,8 @@
 -- they never change, and rows of a later epoch have larger ids. (With the rows in the reply, 200,000 of them kept the
 -- server busy for 0.6 s.)
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
-local token, terminating, lease, worker, neighbours = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
+local token, terminating, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local neighbours, terminating_error = ARGV[5], ARGV[6]
 
 local known = redis.call('HMGET', state, 'epoch', 'status', 'token', 'lease', 'terminating', 'seq', 'attempt', 'worker')
 if not known[1] then
@@ -39,6 +41,8 @@ if known[3] ~= token then
     redis.call('HDEL', state, 'expired')
   else
     redis.call('HSET', state, 'terminating', terminating)
+    redis.call('HDEL', state, 'terminating_error')
+    if terminating_error ~= '' then redis.call('HSET', state, 'terminating_error', terminating_error) end
   end
 end
 local newest = redis.call('XREVRANGE', log, '+', '-', 'COUNT', 1)[1]

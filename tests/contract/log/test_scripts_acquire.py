@@ -11,6 +11,7 @@ from support.logs import REQUEST
 from support.stored_log import ANSWER, HOUR_MS, STARTED, apply_fate, entries_of, expire_lease
 from tailrace import keys
 from tailrace.events import FinalStatus
+from tailrace.failures import failure
 from tailrace.ids import START, EntryId
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.codec import Row, from_row
@@ -95,6 +96,15 @@ async def test_acquire_to_end_is_never_refused(log: Log, writer: LogWriter) -> N
     two = await LogWriter.acquire(log, writer.generation_id, "end two", terminating="failed")
     assert writer.epoch < one.epoch < two.epoch
     assert (two.state.terminating, two.state.worker, two.state.attempt) == ("failed", "first", 1)
+
+
+async def test_acquire_to_end_stores_the_error_of_the_newest_end_alone(log: Log, writer: LogWriter) -> None:
+    first = await log.acquire(writer.generation_id, "end one", terminating="failed", error=failure("worker_lost"))
+    second = await log.acquire(writer.generation_id, "end two", terminating="cancelled")
+    assert first.state is not None
+    assert second.state is not None
+    assert first.state.terminating_error == failure("worker_lost")
+    assert second.state.terminating_error is None
 
 
 async def test_acquire_to_run_is_refused_while_the_generation_is_terminating(

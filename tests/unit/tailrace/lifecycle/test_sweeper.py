@@ -14,7 +14,8 @@ from support.queues import LEASE_MS, queue_on, submit
 from support.stored_log import done_of_log
 from tailrace import keys
 from tailrace.errors import CorruptEntry, RedisRefused, RedisUnavailable
-from tailrace.events import Done, GenerationRecord, Options
+from tailrace.events import Done, Failure, FinalStatus, GenerationRecord, Options
+from tailrace.failures import failure
 from tailrace.ids import new_generation_id, new_token
 from tailrace.lifecycle import sweeper
 from tailrace.lifecycle.sweeper import Sweeper
@@ -218,14 +219,19 @@ async def test_sweeper_enqueues_a_job_that_no_worker_would_find_after_a_lease(
     assert not [key async for key in redis.scan_iter(f"arq:*{job_id}")]
 
 
-async def test_sweeper_writes_an_end_that_was_begun(harness: Harness) -> None:
+@pytest.mark.parametrize("status", ["cancelled", "failed"])
+@pytest.mark.parametrize("error", [None, failure("client_disconnected"), Failure("From the upstream.", "of_its_own")])
+async def test_sweeper_writes_an_end_that_was_begun_with_its_error(
+    harness: Harness, status: FinalStatus, error: Failure | None
+) -> None:
     generation_id = await harness.running()
-    await harness.log.acquire(generation_id, "a canceller that dies", terminating="cancelled")
+    await harness.log.acquire(generation_id, "a canceller that dies", terminating=status, error=error)
     await harness.sweep()
     assert (await harness.log.state(generation_id)).status == "running"  # the canceller may still be writing it
     await harness.set(generation_id, lease=1)
     await harness.sweep()
-    assert (await harness.done(generation_id)).status == "cancelled"
+    done = await harness.done(generation_id)
+    assert (done.status, done.error) == (status, error)
 
 
 async def test_sweeper_fails_a_generation_past_its_deadline(harness: Harness) -> None:

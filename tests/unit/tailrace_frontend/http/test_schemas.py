@@ -262,9 +262,10 @@ def test_generation_json_of_a_finished_one_has_the_fields_of_done() -> None:
     assert value["timings"] == {"total": 1.5}
 
 
-def test_generation_json_of_a_terminating_one_has_the_final_status() -> None:
-    assert generation_json(state(terminating="cancelled"), "/events")["status"] == "cancelled"
-    assert generation_json(state(terminating="cancelled", status="completed"), "/events")["status"] == "completed"
+def test_generation_json_has_the_final_status_together_with_its_error_and_not_before() -> None:
+    """A client that reads `failed` reads `error.code` next."""
+    begun = generation_json(state(terminating="failed", status="running"), "/events", output=[])
+    assert (begun["status"], begun["error"]) == ("running", None)
 
 
 def test_generation_json_omits_owner_worker_and_job() -> None:
