@@ -129,7 +129,7 @@ RUN_IDS = st.one_of(st.just(lambda known: known.run_id), st.just(lambda known: k
 
 LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "create": _arguments(OBJECT, OBJECT, NAMES, NAMES, CREATED, st.integers(0, 1), MS, MS, MS),
-    "acquire": _arguments(NAMES, st.one_of(st.just(""), STATUSES), MS, NAMES, COUNTS),
+    "acquire": _arguments(NAMES, st.one_of(st.just(""), STATUSES), MS, NAMES, COUNTS, st.one_of(st.just(""), OBJECT)),
     "append": _drawn(_append, SHIFTS, BEHIND, st.lists(ROW, max_size=4)),
     "renew": _arguments(EPOCHS, MS, st.one_of(st.just(""), MS), COUNTS),
     "read_done": _arguments(),
