@@ -15,7 +15,7 @@ from tailrace.events import Entry
 from tailrace.wire.chat_completion_object import ChatCompletion
 
 TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "object" / "chat"
-UNTYPED = {"openai_custom_call", "openai_moderation", "openrouter_error"}
+UNTYPED = {"custom-calls", "openai_custom_call", "openai_moderation", "openrouter_error"}
 """Streams in which the upstream itself sends fields that the package has no type for."""
 
 UNSUMMED = {"annotations-again", "openai_search", "openrouter_encrypted_reasoning"}

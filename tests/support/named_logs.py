@@ -17,6 +17,9 @@ from tailrace.events import (
     ToolArguments,
 )  # fmt: skip
 
+AUDIO = {"id": "a", "data": "AAAA", "expires_at": 1790000000, "transcript": "Hi"}
+"""A field of a delta that has no event of its own; complete, because a message shows it as it came."""
+
 
 def _started(record: GenerationRecord) -> LogBuilder:
     return LogBuilder(record).start()
@@ -169,7 +172,7 @@ def _logprobs(record: GenerationRecord) -> list[Entry]:
 
 def _unknown(record: GenerationRecord) -> list[Entry]:
     log = _started(record).add((text_opened(), Extra(chunk_fields={"x_vendor": {"id": 1}}, choice={"seed": 7})))
-    log.add((Text(0, ""), Extra(delta={"audio": {"id": "a", "data": "AAAA"}})), *texts("Hi|!"))
+    log.add((Text(0, ""), Extra(delta={"audio": AUDIO})), *texts("Hi|!"))
     log.add((Text(0, "?"), Extra(chunk_fields={"x_vendor": {"id": 2}}, choice={"seed": 8}, delta={"mood": "glad"})))
     return log.end("completed", Finish(0, "stop"), usage=USAGE, extra=Extra(chunk_fields={"x_vendor": {"id": 3}}))
 

@@ -79,7 +79,12 @@ class Product:
 @asynccontextmanager
 async def running_product(**settings: str) -> AsyncIterator[Product]:
     """A product that ends with the block. No frontend may have logged a traceback or a secret by then."""
-    given: dict[str, Any] = {"lease_s": str(LEASE_S), "cors_origins": ORIGIN, **settings}
+    given: dict[str, Any] = {
+        "max_requests_per_minute_per_caller": "60000",
+        "lease_s": str(LEASE_S),
+        "cors_origins": ORIGIN,
+        **settings,
+    }
     async with stack(workers=0, frontends=1, **given) as running, aiohttp.ClientSession() as http:
         product = Product(running, http, await running.add_frontend(**CALLERS))
         try:

@@ -97,7 +97,7 @@ class Receiver:
 async def receiver(tls: SSLContext | None = None) -> AsyncIterator[Receiver]:
     """A receiver on a free port of loopback; it ends with the block."""
     receiver = Receiver("")
-    runner = web.AppRunner(application(receiver.received.append), shutdown_timeout=0.05)
+    runner = web.AppRunner(application(receiver.received.append), access_log=None, shutdown_timeout=0.05)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
@@ -154,7 +154,7 @@ async def serve(port: int, file: Path) -> None:
             lines.write(json.dumps(received) + "\n")
             lines.flush()
 
-        runner = web.AppRunner(application(record))
+        runner = web.AppRunner(application(record), access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port).start()
         await asyncio.Event().wait()

@@ -38,9 +38,9 @@ def allow_origins(api: FastAPI, origins: list[str]) -> None:
 
 def headers_for(origin: str | None, origins: list[str]) -> list[tuple[bytes, bytes]]:
     """The headers that the middleware adds to a response for a page of this origin."""
+    varies = [(b"vary", b"Origin")] if origins else []
     if origin is None or not (ANY in origins or origin in origins):
-        return []
-    headers = [(b"access-control-expose-headers", ", ".join(EXPOSED).encode())]
-    if ANY in origins:
-        return [(b"access-control-allow-origin", b"*"), *headers]
-    return [(b"access-control-allow-origin", origin.encode()), *headers, (b"vary", b"origin")]
+        return varies
+    allowed = b"*" if ANY in origins else origin.encode()
+    exposed = (b"access-control-expose-headers", ", ".join(EXPOSED).encode())
+    return [(b"access-control-allow-origin", allowed), exposed, *varies]

@@ -57,6 +57,11 @@ class Client:
 
     async def response(self) -> tuple[int, bytes]:
         """Status and body of a response with a length. The connection stays open."""
+        head, body = await self.head_and_body()
+        return int(head.split()[1]), body
+
+    async def head_and_body(self) -> tuple[bytes, bytes]:
+        """The same, with the whole head."""
         received = b""
         while b"\r\n\r\n" not in received:
             received += await self._more()
@@ -64,7 +69,7 @@ class Client:
         (length,) = [int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"content-length:")]
         while len(body) < length:
             body += await self._more()
-        return int(head.split()[1]), body
+        return head, body
 
     async def _more(self) -> bytes:
         data = await self.receive()
@@ -152,7 +157,7 @@ async def test_each_response_has_the_id_of_its_request() -> None:
         ids = set()
         for _ in range(3):
             await client.send(GET + b"\r\n")
-            head, _, body = (await client.receive()).partition(b"\r\n\r\n")
+            head, body = await client.head_and_body()
             assert b"x-request-id: " + body in head
             ids.add(body)
         assert len(ids) == 3

@@ -71,7 +71,8 @@ class Harness:
     async def make_due(self, ref: EndpointRef) -> None:
         """As if the pauses had passed."""
         name = keys.webhooks_due(ref.id)
-        await self.redis.zadd(name, dict.fromkeys(await self.redis.zrange(name, 0, -1), 1))
+        if waiting := await self.redis.zrange(name, 0, -1):
+            await self.redis.zadd(name, dict.fromkeys(waiting, 1))
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ async def test_webhook_is_tried_for_72_hours(
 
 def test_pauses_double_up_to_six_hours() -> None:
     for tries in (1, 2, 3, 8, 13, 14, 40, 5000):
-        expected = min(FIRST_PAUSE_S * 2 ** (tries - 1), LONGEST_PAUSE_S)
+        expected = float(min(FIRST_PAUSE_S * 2 ** min(tries - 1, 20), LONGEST_PAUSE_S))
         pauses = [pause_after(tries) for _ in range(200)]
         assert expected * (1 - JITTER) <= min(pauses) < expected < max(pauses) <= expected * (1 + JITTER)
     assert LONGEST_PAUSE_S == 6 * 3600

@@ -88,7 +88,7 @@ def test_event_of_another_choice_and_empty_arguments_are_not_sent(event: Event) 
     assert chunks_of(event) == []
 
 
-def test_message_begins_with_the_item_in_which_choice_0_appears_whoever_owns_the_item() -> None:
+def test_message_begins_with_the_item_in_which_choice_0_appears_of_whichever_owner() -> None:
     begin = [{"type": "start", "messageId": CONTEXT.message_id}, {"type": "start-step"}]
     assert chunks_of(ItemOpened(0, "text", 1, [0, 1])) == begin
     assert chunks_of(text_opened(0)) == [*begin, {"type": "text-start", "id": "0"}]

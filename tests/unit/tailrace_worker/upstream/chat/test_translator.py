@@ -65,7 +65,13 @@ def _folded_choice(finish: Finish, items: list[Item], translated: list[Translate
         "reasoning": text_of("reasoning"),
         "refusal": text_of("refusal"),
         "tool_calls": [
-            {"id": item.id, "name": item.name, "arguments": item.arguments, "call": item.call or {}}
+            {
+                "id": item.id,
+                "name": item.name,
+                "arguments": item.arguments,
+                "call": item.call or {},
+                "is_custom": item.custom,
+            }
             for item in mine
             if item.type == "call"
         ],
