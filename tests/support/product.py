@@ -73,7 +73,8 @@ class Product:
         """Assert that the block stores nothing. Keys may disappear: frontends sweep and end expired generations."""
         before = await self.stored()
         yield
-        assert await self.stored() <= before
+        after = await self.stored()
+        assert after <= before, after - before
 
 
 @asynccontextmanager

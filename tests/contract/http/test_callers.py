@@ -224,7 +224,7 @@ async def chunked(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def test_body_of_unknown_length_costs_as_much_as_one_that_was_announced(product: Product) -> None:
-    async with product.frontend(**CALLERS) as frontend:
+    async with product.frontend(**CALLERS, max_requests_per_minute_per_caller="6000") as frontend:
         anna, ben = (Api(product.http, frontend.url, key) for key in ("anna-key-1", "ben-key-22"))
         invalid = b'{"messages": "' + b"x" * 2**21
         answers = [await anna.request("POST", "/v1/generations", data=chunked(invalid)) for _ in range(2)]

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -24,7 +25,10 @@ ASKED = {"id": "u1", "role": "user", "parts": [{"type": "text", "text": "Hello?"
 class ChatStream:
     """The response to a POST or to a resumption, read as it arrives."""
 
+    opened: ClassVar[list["ChatStream"]] = []
+
     def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.opened.append(self)
         self.response = response
         self.reader = UiMessageReader()
         self._rest = b""
@@ -100,6 +104,14 @@ class Chat:
         await writer.write_text(*texts)
         await stream.until_text("".join(texts))
         return stream, writer
+
+
+@pytest.fixture(autouse=True)
+def close_streams() -> Iterator[None]:
+    """What a test has not read to its end, its page has left."""
+    yield
+    while ChatStream.opened:
+        ChatStream.opened.pop().response.close()
 
 
 @pytest.fixture

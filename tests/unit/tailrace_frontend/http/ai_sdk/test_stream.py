@@ -22,6 +22,7 @@ from tailrace_frontend.services import Services
 CHAT = "chat-1"
 RECORD = record(owner="open", api="ui-messages")
 ENTRIES = LOGS["text"](RECORD)
+VARIES = (b"vary", b"Origin")
 NAMED = (b"x-tailrace-generation", RECORD.id.encode())
 
 
@@ -63,7 +64,7 @@ async def test_stream_begins_with_the_first_part_and_goes_on_live(frontend: Chat
     await frontend.begin(ENTRIES[:4])
     client = await frontend.get()
     assert client.start["status"] == 200
-    assert client.start["headers"] == stream_headers(WIRE_FORMATS["ui-messages"], [NAMED])
+    assert client.start["headers"] == stream_headers(WIRE_FORMATS["ui-messages"], [VARIES, NAMED])
     assert (b"x-vercel-ai-ui-message-stream", b"v1") in client.start["headers"]
     await until(lambda: client.body)
     frontend.confirm(RECORD)
@@ -90,7 +91,7 @@ async def test_stream_is_the_same_for_every_reader(frontend: ChatHarness) -> Non
 async def test_chat_whose_answer_has_ended_is_204(frontend: ChatHarness, log: str) -> None:
     await frontend.begin(LOGS[log](RECORD))
     client = await frontend.get()
-    assert client.start == {"type": "http.response.start", "status": 204, "headers": []}
+    assert client.start == {"type": "http.response.start", "status": 204, "headers": [VARIES]}
     assert client.body == b""
 
 
