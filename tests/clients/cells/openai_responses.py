@@ -7,11 +7,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import openai
 
-from clients.cells.answer import Answer, Json, call
+from clients.cells.answer import LOST_AT, Answer, Json, call
 from clients.cells.openai_calls import Calls, error_text, responses_fields
 
 WAITS_S = 20.0
@@ -19,22 +20,24 @@ Ask = Callable[[Calls, str, str], Awaitable[Answer]]
 
 
 async def create(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.responses.create, case, responses_fields(case, model, parses=False))
+    ask = partial(calls.call, calls.client.responses.create)
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=False))
 
 
 async def parse(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.responses.parse, case, responses_fields(case, model, parses=True))
+    ask = partial(calls.call, calls.client.responses.parse)
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=True))
 
 
 async def with_raw_response(calls: Calls, case: str, model: str) -> Answer:
-    async def create(**fields: Any) -> Any:
+    async def ask(**fields: Any) -> Any:
         raw = await calls.call(calls.client.responses.with_raw_response.create, **fields)
         response = raw.parse()
         assert raw.headers["x-tailrace-generation"].removeprefix("gen_") == response.id.removeprefix("resp_")
         assert raw.request_id.startswith("req_")
         return response
 
-    return await _whole(calls, create, case, responses_fields(case, model, parses=False))
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=False))
 
 
 async def create_stream(calls: Calls, case: str, model: str) -> Answer:
@@ -58,10 +61,10 @@ async def stream(calls: Calls, case: str, model: str) -> Answer:
     return answer
 
 
-async def _whole(calls: Calls, method: Callable[..., Any], case: str, fields: Json) -> Answer:
+async def _whole(calls: Calls, ask: Callable[..., Awaitable[Any]], case: str, fields: Json) -> Answer:
     """The answer of a call without a stream. A background response is polled."""
     try:
-        response = await calls.call(method, **fields)
+        response = await ask(**fields)
         if case == "cancel":
             await _poll(calls, response.id, lambda found: found.output_text == "Once")
             response = await calls.call(calls.client.responses.cancel, response.id)
@@ -101,7 +104,7 @@ async def _resumed(calls: Calls, events: Any, read_on: Callable[..., AsyncIterat
     async for event in calls.each(events):
         seen.append(event)
         response_id = response_id or event.response.id
-        if event.type == "response.output_text.delta" and "t15" in event.delta:
+        if event.type == "response.output_text.delta" and LOST_AT in event.delta:
             break
     await calls.call(events.close)
     seen += [event async for event in read_on(calls, response_id, seen[-1].sequence_number)]
