@@ -74,7 +74,7 @@ async def _whole(ask: Callable[..., Awaitable[Any]], case: str, fields: Json) ->
         if case == "cancel":
             await ask(**fields, timeout=LEAVES_AFTER_S)
         if case == "resume":
-            return from_completion(await _repeated(ask, fields))
+            return from_completion(await repeated(ask, fields))
         return from_completion(await ask(**fields))
     except openai.LengthFinishReasonError as cut:
         return from_completion(cut.completion)
@@ -84,14 +84,14 @@ async def _whole(ask: Callable[..., Awaitable[Any]], case: str, fields: Json) ->
         return Answer(error=error_text(error))
 
 
-async def _repeated(ask: Callable[..., Awaitable[Any]], fields: Json) -> Any:
-    """The answer to the second of two equal requests; the client of the first one leaves in the middle."""
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
+async def repeated(ask: Callable[..., Awaitable[Any]], fields: Json) -> Any:
+    """The answer to the second of two equal requests; the first one's connection is lost in the middle."""
+    fields = fields | {"extra_headers": {"Idempotency-Key": uuid.uuid4().hex}}
     try:
-        await ask(**fields, extra_headers=headers, timeout=LOST_AFTER_S)
+        await ask(**fields | {"timeout": LOST_AFTER_S})
     except openai.APITimeoutError:
-        return await ask(**fields, extra_headers=headers)
-    raise AssertionError("the answer was complete before its client left")
+        return await ask(**fields)
+    raise AssertionError("the answer was complete before its connection was lost")
 
 
 async def _read_on(calls: Calls, chunks: Any) -> AsyncIterator[Any]:
@@ -119,10 +119,8 @@ async def _read_on(calls: Calls, chunks: Any) -> AsyncIterator[Any]:
         yield chunk
 
 
-async def added_up(
-    chunks: AsyncIterator[Any], *, leaves: bool = False, errors: tuple[type[Exception], ...] = (openai.APIError,)
-) -> Answer:
-    """The answer that chunks add up to. `leaves`: up to the first text. `errors`: what a stream that fails raises."""
+async def added_up(chunks: AsyncIterator[Any], *, leaves: bool = False) -> Answer:
+    """The answer that chunks add up to. `leaves`: up to the first text."""
     answer = Answer()
     arguments: dict[int, list[str]] = {}
     try:
@@ -133,7 +131,7 @@ async def added_up(
                 _add(answer, arguments, choice)
             if leaves and answer.text:
                 break
-    except errors as error:
+    except openai.APIError as error:
         answer.error = error_text(error)
     answer.calls = [call(*arguments[index]) for index in sorted(arguments)]
     answer.parsed = _decoded(answer.text)

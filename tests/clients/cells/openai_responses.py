@@ -63,22 +63,30 @@ async def stream(calls: Calls, case: str, model: str) -> Answer:
 
 async def _whole(calls: Calls, ask: Callable[..., Awaitable[Any]], case: str, fields: Json) -> Answer:
     """The answer of a call without a stream. A background response is polled."""
+    responses = calls.client.responses
     try:
         response = await ask(**fields)
-        if case == "cancel":
-            await _poll(calls, response.id, lambda found: found.output_text == "Once")
-            response = await calls.call(calls.client.responses.cancel, response.id)
-        if case == "resume":
-            assert response.status == "queued"
-            response = await _poll(calls, response.id, lambda found: found.status not in ("queued", "in_progress"))
+        if fields.get("background"):
+            retrieve, cancel = partial(calls.call, responses.retrieve), partial(calls.call, responses.cancel)
+            response = await followed(response.id, case, retrieve, cancel)
     except openai.APIError as error:
         return Answer(error=error_text(error))
     return from_response(response)
 
 
-async def _poll(calls: Calls, response_id: str, is_enough: Callable[[Any], bool]) -> Any:
+async def followed(
+    response_id: str, case: str, retrieve: Callable[..., Awaitable[Any]], cancel: Callable[..., Awaitable[Any]]
+) -> Any:
+    """A background response at its end. In the case `cancel` it is cancelled once it has its text."""
+    if case == "cancel":
+        await _poll(retrieve, response_id, lambda found: found.output_text == "Once")
+        return await cancel(response_id=response_id)
+    return await _poll(retrieve, response_id, lambda found: found.status not in ("queued", "in_progress"))
+
+
+async def _poll(retrieve: Callable[..., Awaitable[Any]], response_id: str, is_enough: Callable[[Any], bool]) -> Any:
     deadline = time.monotonic() + WAITS_S
-    while not is_enough(found := await calls.call(calls.client.responses.retrieve, response_id)):
+    while not is_enough(found := await retrieve(response_id=response_id)):
         assert time.monotonic() < deadline, found.status
         await asyncio.sleep(0.05)
     return found
@@ -151,8 +159,13 @@ def from_response(response: Any) -> Answer:
         refusal="".join(part.refusal for part in parts if part.type == "refusal"),
         reasoning="".join(part.text for item in thoughts for part in item.summary),
         usage=_usage_of(response.usage) if response.usage else None,
-        error=response.error.message if response.error else "",
+        error=_message_of(response.error) if response.error else "",
     )
+
+
+def _message_of(error: Any) -> str:
+    """The message of an error; LiteLLM has it as a dict."""
+    return str(error["message"] if isinstance(error, dict) else error.message)
 
 
 def _usage_of(usage: Any) -> Json:
