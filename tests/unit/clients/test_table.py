@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from clients import report
 from clients.__main__ import audited, missing
 from clients.cases import CASES, case_of
+from clients.cells.__main__ import MODULES, cell
+from clients.cells.answer import Answer
 from clients.cells.names import client_of, model_of
 from clients.table import PYTHON_CLIENTS, Cell, Client
 from clients.upstream import problems, scripted
@@ -133,6 +137,28 @@ def test_audit_fails_every_cell_of_a_case_whose_model_fits_no_client() -> None:
     left_out = Cell("litellm responses responses(stream)", "1", "cancel", None, "There is no such call.")
     checked = audited([*cells, left_out], {"cancel": "still open"})
     assert [cell.ok for cell in checked] == [False, True, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "detail"),
+    [
+        (Answer(), None, "The package drops it."),
+        (Answer(refusal="I cannot."), False, "refusal is 'I cannot.', expected ''"),
+        (Answer(text="I cannot."), False, "text is 'I cannot.', expected ''"),
+    ],
+)
+async def test_cell_of_a_lost_field_fails_unless_the_field_alone_is_lost(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, ok: bool | None, detail: str
+) -> None:
+    async def ask(*_: object) -> Answer:
+        return answer
+
+    module = ModuleType("clients.cells.lossy")
+    monkeypatch.setattr(module, "ask", ask, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(MODULES, "pytest", "lossy")
+    found = await cell(Client("pytest", "chat", "create", {"refusal": "The package drops it."}), "", "refusal")
+    assert (found.ok, found.detail) == (ok, detail)
 
 
 def test_report_has_a_table_for_each_package_with_notes() -> None:
