@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,18 @@ def audited(cells: Sequence[Cell], found: Mapping[str, str]) -> list[Cell]:
     return [checked(cell) for cell in cells]
 
 
+def uncalled(cells: Sequence[Cell], models: Iterable[str]) -> list[Cell]:
+    """The cells, with those failed that passed without a call. `models`: those that the upstream was called with."""
+    clients = {cell.client for cell in cells}
+    called = {(client_of(model, clients), case_of(model)) for model in models}
+
+    def checked(cell: Cell) -> Cell:
+        is_called = (cell.client, cell.case) in called or (None, cell.case) in called
+        return cell.failed("the upstream was not called") if cell.ok and not is_called else cell
+
+    return [checked(cell) for cell in cells]
+
+
 def missing(cells: Sequence[Cell]) -> list[Cell]:
     """A failed cell for each that no program has reported."""
     versions = {cell.client: cell.version for cell in cells}
@@ -121,6 +133,7 @@ async def main() -> int:
                 on["Node"] = (await _version([options.node, "--version"])).removeprefix("v")
                 cells += await run([options.node, str(NODE), base_url], environment)
             cells = audited([*cells, *missing(cells)], await settled(upstream))
+            cells = uncalled(cells, upstream.calls)
     failed = [cell for cell in cells if cell.ok is False]
     if not options.check and (options.node or not NODE.exists()):
         PAGE.write_text(report.replaced(PAGE.read_text(), report.markdown(cells, on)))

@@ -23,7 +23,8 @@ NOTHING: Mapping[str, str] = {}
 
 
 class Client(NamedTuple):
-    """`leaves_out`: the reason why a case makes no sense for the client, by case."""
+    """`leaves_out`: why the package loses the field that a case is about and is called by, by case. The cell is run all
+    the same: the rest of the answer must be right, and the field must be lost."""
 
     package: str
     api: str
@@ -37,6 +38,11 @@ class Client(NamedTuple):
     @property
     def streams(self) -> bool:
         return "stream" in self.call
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether the package has a call that cancels an answer."""
+        return self.api == "responses" and self.package != "langchain-openai"
 
 
 class Cell(NamedTuple):
@@ -71,10 +77,16 @@ class Cell(NamedTuple):
         return self._replace(ok=False, detail=why)
 
 
-NO_RESUME = "The package has no call that reads an answer on."
-NO_CLOSE = "The package has no call that closes such a stream."
-DROPS_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API."
-DROPS_REFUSAL = "The package drops the refusal of a stream."
+LANGCHAIN_REASONING = (
+    "langchain-openai 1.7 takes from a completion no field that OpenAI's API does not have, `reasoning_content` among "
+    "them (the docstring of `ChatOpenAI`)."
+)
+LANGCHAIN_REFUSAL = (
+    "langchain-openai 1.7 takes `refusal` from a completion, but from no chunk (`_convert_delta_to_message_chunk`)."
+)
+LITELLM_REFUSAL = (
+    "LiteLLM 1.83 drops a chunk that has nothing but a `refusal` (`CustomStreamWrapper.is_chunk_non_empty`)."
+)
 
 CALLS = ("create", "create(stream)", "stream()", "parse", "with_raw_response")
 KINDS = ("", "async ")
@@ -84,29 +96,21 @@ OPENAI = tuple(
 )
 
 LANGCHAIN = (
-    Client("langchain-openai", "chat", "invoke", {"resume": NO_RESUME, "reasoning": DROPS_REASONING}),
+    Client("langchain-openai", "chat", "invoke", {"reasoning": LANGCHAIN_REASONING}),
     *(
-        Client(
-            "langchain-openai",
-            "chat",
-            call,
-            {"resume": NO_RESUME, "reasoning": DROPS_REASONING, "refusal": DROPS_REFUSAL},
-        )
+        Client("langchain-openai", "chat", call, {"reasoning": LANGCHAIN_REASONING, "refusal": LANGCHAIN_REFUSAL})
         for call in ("stream", "astream")
     ),
-    *(Client("langchain-openai", "responses", call, {"resume": NO_RESUME}) for call in ("invoke", "stream", "astream")),
+    *(Client("langchain-openai", "responses", call) for call in ("invoke", "stream", "astream")),
 )
 
 LITELLM = (
+    Client("litellm", "chat", "completion"),
     *(
-        Client("litellm", "chat", call, {"resume": NO_RESUME})
-        for call in ("completion", "completion(stream)", "acompletion(stream)")
+        Client("litellm", "chat", call, {"refusal": LITELLM_REFUSAL})
+        for call in ("completion(stream)", "acompletion(stream)")
     ),
-    Client("litellm", "responses", "responses", {"resume": NO_RESUME}),
-    *(
-        Client("litellm", "responses", call, {"resume": NO_RESUME, "cancel": NO_CLOSE})
-        for call in ("responses(stream)", "aresponses(stream)")
-    ),
+    *(Client("litellm", "responses", call) for call in ("responses", "responses(stream)", "aresponses(stream)")),
 )
 
 PYTHON_CLIENTS: Sequence[Client] = (*OPENAI, *LANGCHAIN, *LITELLM)

@@ -78,12 +78,12 @@ def problems(calls: Mapping[str, Calls]) -> dict[str, str]:
 
 
 def _problem(case: str, record: Calls) -> str:
-    if case == "cancel" and record.closed_by_client != record.started:
-        return f"the upstream's connection was closed for {record.closed_by_client} of {record.started} calls"
-    if case != "cancel" and record.finished != record.started:
-        return f"the upstream finished {record.finished} of {record.started} calls"
-    if case == "resume" and record.started != 1:
+    if record.started != 1:
         return f"the upstream was called {record.started} times"
+    if case == "cancel" and record.closed_by_client != record.started:
+        return "the upstream's connection was not closed"
+    if case != "cancel" and record.finished != record.started:
+        return "the upstream did not finish"
     if case == "structured" and not _has_schema(record.last_request or {}):
         return "the upstream received no JSON schema"
     if case == "tools" and not (record.last_request or {}).get("tools"):

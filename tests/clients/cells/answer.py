@@ -22,6 +22,10 @@ SCHEMA: Json = {
 QUESTION = "What survives?"
 LEAVES_AFTER_S = 1.0
 """A request without a stream, whose client leaves, has this timeout."""
+LOST_AFTER_S = 0.3
+"""The timeout of a request without a stream whose connection is lost in the middle; the answer takes 0.7 s."""
+LOST_AT = "t15"
+"""A stream loses its connection after this part of the text."""
 
 
 @dataclass

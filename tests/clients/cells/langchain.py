@@ -1,16 +1,23 @@
-"""The cells of langchain-openai: `ChatOpenAI` with both APIs. To cancel an answer, its client leaves."""
+"""The cells of langchain-openai: `ChatOpenAI` with both APIs.
+
+It has no call that cancels, polls or reads on: its client leaves, and repeats the request with its `Idempotency-Key`.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import openai
 from langchain_openai import ChatOpenAI
 
-from clients.cells.answer import LEAVES_AFTER_S, PARAMETERS, QUESTION, TOOL_NAME, Answer, Json
+from clients.cells.answer import LEAVES_AFTER_S, LOST_AFTER_S, LOST_AT, PARAMETERS, QUESTION, TOOL_NAME, Answer, Json
 from clients.cells.openai_calls import Weather, error_text
 from clients.table import Client
 
+TIMEOUT_S = 20.0
+END = object()
 TOOL: Json = {
     "type": "function",
     "function": {"name": TOOL_NAME, "description": "The weather.", "parameters": PARAMETERS},
@@ -19,22 +26,21 @@ TOOL: Json = {
 
 async def ask(client: Client, base_url: str, case: str, model: str) -> Answer:
     """What a client of the table made of a case."""
-    runnable = _runnable(client, base_url, case, model)
+    make = partial(_runnable, client, base_url, case, model)
+    if case == "resume":
+        return await _resumed(client, partial(make, default_headers={"Idempotency-Key": uuid.uuid4().hex}))
+    if client.call != "invoke":
+        return await _streamed(client, make(), "" if case == "cancel" else None)
     try:
-        if client.call == "invoke":
-            return from_message(await asyncio.to_thread(runnable.invoke, QUESTION))
+        return await _invoked(make(timeout=LEAVES_AFTER_S if case == "cancel" else TIMEOUT_S))
     except openai.APITimeoutError as left:
         return Answer() if case == "cancel" else Answer(error=error_text(left))
     except openai.APIError as error:
         return Answer(error=error_text(error))
-    if client.call == "stream":
-        return await asyncio.to_thread(_streamed, runnable.stream(QUESTION), case)
-    return await _streamed_async(runnable.astream(QUESTION), case)
 
 
-def _runnable(client: Client, base_url: str, case: str, model: str) -> Any:
-    is_left = case == "cancel" and client.call == "invoke"
-    how: Json = {"timeout": LEAVES_AFTER_S if is_left else 20.0, "max_retries": 0, "stream_usage": True}
+def _runnable(client: Client, base_url: str, case: str, model: str, **how: Any) -> Any:
+    how = {"timeout": TIMEOUT_S, "max_retries": 0, "stream_usage": True} | how
     if client.api == "responses":
         how |= {"use_responses_api": True, "output_version": "responses/v1"}
         how |= {"reasoning": {"summary": "auto"}} if case == "reasoning" else {}
@@ -44,32 +50,45 @@ def _runnable(client: Client, base_url: str, case: str, model: str) -> Any:
     return chat.with_structured_output(Weather) if case == "structured" else chat
 
 
-def _streamed(chunks: Iterator[Any], case: str) -> Answer:
-    answer, message = Answer(), None
+async def _resumed(client: Client, make: Callable[..., Any]) -> Answer:
+    """The answer to the second of two equal requests; the first one's connection is lost in the middle."""
+    if client.call != "invoke":
+        seen = await _streamed(client, make(), LOST_AT)
+        answer = await _streamed(client, make())
+        assert seen.text != answer.text
+        assert answer.text.startswith(seen.text)
+        return answer
     try:
-        for chunk in chunks:
+        await _invoked(make(timeout=LOST_AFTER_S))
+    except openai.APITimeoutError:
+        return await _invoked(make())
+    raise AssertionError("the answer was complete before its connection was lost")
+
+
+async def _invoked(runnable: Any) -> Answer:
+    return from_message(await asyncio.to_thread(runnable.invoke, QUESTION))
+
+
+async def _streamed(client: Client, runnable: Any, left_at: str | None = None) -> Answer:
+    """The answer that chunks add up to. `left_at`: up to the first chunk after which the text has that."""
+    answer, message = Answer(), None
+    is_async = client.call == "astream"
+    chunks = runnable.astream(QUESTION) if is_async else runnable.stream(QUESTION)
+    try:
+        async for chunk in chunks if is_async else _each(chunks):
             message = _joined(message, chunk)
             answer = from_message(message)
-            if case == "cancel" and answer.text:
+            if left_at is not None and answer.text and left_at in answer.text:
                 break
     except openai.APIError as error:
         answer.error = error_text(error)
-    chunks.close()  # type: ignore[attr-defined]  # it is a generator
+    await (chunks.aclose() if is_async else asyncio.to_thread(chunks.close))
     return answer
 
 
-async def _streamed_async(chunks: AsyncIterator[Any], case: str) -> Answer:
-    answer, message = Answer(), None
-    try:
-        async for chunk in chunks:
-            message = _joined(message, chunk)
-            answer = from_message(message)
-            if case == "cancel" and answer.text:
-                break
-    except openai.APIError as error:
-        answer.error = error_text(error)
-    await chunks.aclose()  # type: ignore[attr-defined]  # it is a generator
-    return answer
+async def _each(chunks: Iterator[Any]) -> AsyncIterator[Any]:
+    while (chunk := await asyncio.to_thread(next, chunks, END)) is not END:
+        yield chunk
 
 
 def _joined(message: Any, chunk: Any) -> Any:

@@ -24,11 +24,14 @@ class Weather(BaseModel):
 
 
 class Calls:
-    """A client of the package, `async` or not. Nothing is repeated: each cell sees its first answer."""
+    """A client of the package, `async` or not, which validates each answer against the types of the package. Nothing is
+    repeated: each cell sees its first answer."""
 
     def __init__(self, base_url: str, *, is_async: bool) -> None:
         make = AsyncOpenAI if is_async else OpenAI
-        self.client: Any = make(base_url=base_url, api_key="none", max_retries=0, timeout=20.0)
+        self.client: Any = make(
+            base_url=base_url, api_key="none", max_retries=0, timeout=20.0, _strict_response_validation=True
+        )
         self.is_async = is_async
 
     async def call(self, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:

@@ -3,11 +3,12 @@
 import json
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import openai
 
-from clients.cells.answer import LEAVES_AFTER_S, Answer, Json, call
+from clients.cells.answer import LEAVES_AFTER_S, LOST_AFTER_S, LOST_AT, Answer, Json, call
 from clients.cells.openai_calls import Calls, chat_fields, error_text
 
 ENDS = {"stop": "complete", "tool_calls": "complete", "length": "length"}
@@ -15,22 +16,24 @@ Ask = Callable[[Calls, str, str], Awaitable[Answer]]
 
 
 async def create(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.chat.completions.create, case, chat_fields(case, model, parses=False))
+    ask = partial(calls.call, calls.client.chat.completions.create)
+    return await _whole(ask, case, chat_fields(case, model, parses=False))
 
 
 async def parse(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.chat.completions.parse, case, chat_fields(case, model, parses=True))
+    ask = partial(calls.call, calls.client.chat.completions.parse)
+    return await _whole(ask, case, chat_fields(case, model, parses=True))
 
 
 async def with_raw_response(calls: Calls, case: str, model: str) -> Answer:
-    async def create(**fields: Any) -> Any:
+    async def ask(**fields: Any) -> Any:
         raw = await calls.call(calls.client.chat.completions.with_raw_response.create, **fields)
         completion = raw.parse()
         assert raw.headers["x-tailrace-generation"].removeprefix("gen_") == completion.id.removeprefix("chatcmpl-")
         assert raw.request_id.startswith("req_")
         return completion
 
-    return await _whole(calls, create, case, chat_fields(case, model, parses=False))
+    return await _whole(ask, case, chat_fields(case, model, parses=False))
 
 
 async def create_stream(calls: Calls, case: str, model: str) -> Answer:
@@ -52,19 +55,27 @@ async def stream(calls: Calls, case: str, model: str) -> Answer:
         seen = await added_up(chunks, leaves=case == "cancel")
         if case in ("cancel", "failure"):
             return seen
-        answer = from_completion(await calls.call(helper.get_final_completion))
+        answer = await _final(calls, helper)
     assert answer.text == seen.text
     return answer
 
 
-async def _whole(calls: Calls, method: Callable[..., Any], case: str, fields: Json) -> Answer:
+async def _final(calls: Calls, helper: Any) -> Answer:
+    """The answer of the completion that a helper has added up; for one that was cut, its error has the completion."""
+    try:
+        return from_completion(await calls.call(helper.get_final_completion))
+    except openai.LengthFinishReasonError as cut:
+        return from_completion(cut.completion)
+
+
+async def _whole(ask: Callable[..., Awaitable[Any]], case: str, fields: Json) -> Answer:
     """The answer of a call without a stream. To cancel it, its client leaves."""
     try:
         if case == "cancel":
-            await calls.call(method, **fields, timeout=LEAVES_AFTER_S)
+            await ask(**fields, timeout=LEAVES_AFTER_S)
         if case == "resume":
-            return from_completion(await _repeated(calls, method, fields))
-        return from_completion(await calls.call(method, **fields))
+            return from_completion(await repeated(ask, fields))
+        return from_completion(await ask(**fields))
     except openai.LengthFinishReasonError as cut:
         return from_completion(cut.completion)
     except openai.APITimeoutError as left:
@@ -73,14 +84,14 @@ async def _whole(calls: Calls, method: Callable[..., Any], case: str, fields: Js
         return Answer(error=error_text(error))
 
 
-async def _repeated(calls: Calls, method: Callable[..., Any], fields: Json) -> Any:
-    """The answer to the second of two equal requests; the client of the first one leaves in the middle."""
-    headers = {"Idempotency-Key": uuid.uuid4().hex}
+async def repeated(ask: Callable[..., Awaitable[Any]], fields: Json) -> Any:
+    """The answer to the second of two equal requests; the first one's connection is lost in the middle."""
+    fields = fields | {"extra_headers": {"Idempotency-Key": uuid.uuid4().hex}}
     try:
-        await calls.call(method, **fields, extra_headers=headers, timeout=0.3)
+        await ask(**fields | {"timeout": LOST_AFTER_S})
     except openai.APITimeoutError:
-        return await calls.call(method, **fields, extra_headers=headers)
-    raise AssertionError("the answer was complete before its client left")
+        return await ask(**fields)
+    raise AssertionError("the answer was complete before its connection was lost")
 
 
 async def _read_on(calls: Calls, chunks: Any) -> AsyncIterator[Any]:
@@ -91,7 +102,7 @@ async def _read_on(calls: Calls, chunks: Any) -> AsyncIterator[Any]:
         yield chunk
         text += "".join(each.delta.content or "" for each in chunk.choices)
         number = getattr(chunk, "sequence_number", None)
-        if number is not None and "t15" in text:
+        if number is not None and LOST_AT in text:
             break
     if hasattr(chunks, "close"):
         await calls.call(chunks.close)
@@ -108,10 +119,8 @@ async def _read_on(calls: Calls, chunks: Any) -> AsyncIterator[Any]:
         yield chunk
 
 
-async def added_up(
-    chunks: AsyncIterator[Any], *, leaves: bool = False, errors: tuple[type[Exception], ...] = (openai.APIError,)
-) -> Answer:
-    """The answer that chunks add up to. `leaves`: up to the first text. `errors`: what a stream that fails raises."""
+async def added_up(chunks: AsyncIterator[Any], *, leaves: bool = False) -> Answer:
+    """The answer that chunks add up to. `leaves`: up to the first text."""
     answer = Answer()
     arguments: dict[int, list[str]] = {}
     try:
@@ -122,9 +131,7 @@ async def added_up(
                 _add(answer, arguments, choice)
             if leaves and answer.text:
                 break
-    except openai.LengthFinishReasonError:
-        answer.end = "length"
-    except errors as error:
+    except openai.APIError as error:
         answer.error = error_text(error)
     answer.calls = [call(*arguments[index]) for index in sorted(arguments)]
     answer.parsed = _decoded(answer.text)

@@ -7,11 +7,12 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import openai
 
-from clients.cells.answer import Answer, Json, call
+from clients.cells.answer import LOST_AT, Answer, Json, call
 from clients.cells.openai_calls import Calls, error_text, responses_fields
 
 WAITS_S = 20.0
@@ -19,22 +20,24 @@ Ask = Callable[[Calls, str, str], Awaitable[Answer]]
 
 
 async def create(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.responses.create, case, responses_fields(case, model, parses=False))
+    ask = partial(calls.call, calls.client.responses.create)
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=False))
 
 
 async def parse(calls: Calls, case: str, model: str) -> Answer:
-    return await _whole(calls, calls.client.responses.parse, case, responses_fields(case, model, parses=True))
+    ask = partial(calls.call, calls.client.responses.parse)
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=True))
 
 
 async def with_raw_response(calls: Calls, case: str, model: str) -> Answer:
-    async def create(**fields: Any) -> Any:
+    async def ask(**fields: Any) -> Any:
         raw = await calls.call(calls.client.responses.with_raw_response.create, **fields)
         response = raw.parse()
         assert raw.headers["x-tailrace-generation"].removeprefix("gen_") == response.id.removeprefix("resp_")
         assert raw.request_id.startswith("req_")
         return response
 
-    return await _whole(calls, create, case, responses_fields(case, model, parses=False))
+    return await _whole(calls, ask, case, responses_fields(case, model, parses=False))
 
 
 async def create_stream(calls: Calls, case: str, model: str) -> Answer:
@@ -58,24 +61,32 @@ async def stream(calls: Calls, case: str, model: str) -> Answer:
     return answer
 
 
-async def _whole(calls: Calls, method: Callable[..., Any], case: str, fields: Json) -> Answer:
+async def _whole(calls: Calls, ask: Callable[..., Awaitable[Any]], case: str, fields: Json) -> Answer:
     """The answer of a call without a stream. A background response is polled."""
+    responses = calls.client.responses
     try:
-        response = await calls.call(method, **fields)
-        if case == "cancel":
-            await _poll(calls, response.id, lambda found: found.output_text == "Once")
-            response = await calls.call(calls.client.responses.cancel, response.id)
-        if case == "resume":
-            assert response.status == "queued"
-            response = await _poll(calls, response.id, lambda found: found.status not in ("queued", "in_progress"))
+        response = await ask(**fields)
+        if fields.get("background"):
+            retrieve, cancel = partial(calls.call, responses.retrieve), partial(calls.call, responses.cancel)
+            response = await followed(response.id, case, retrieve, cancel)
     except openai.APIError as error:
         return Answer(error=error_text(error))
     return from_response(response)
 
 
-async def _poll(calls: Calls, response_id: str, is_enough: Callable[[Any], bool]) -> Any:
+async def followed(
+    response_id: str, case: str, retrieve: Callable[..., Awaitable[Any]], cancel: Callable[..., Awaitable[Any]]
+) -> Any:
+    """A background response at its end. In the case `cancel` it is cancelled once it has its text."""
+    if case == "cancel":
+        await _poll(retrieve, response_id, lambda found: found.output_text == "Once")
+        return await cancel(response_id=response_id)
+    return await _poll(retrieve, response_id, lambda found: found.status not in ("queued", "in_progress"))
+
+
+async def _poll(retrieve: Callable[..., Awaitable[Any]], response_id: str, is_enough: Callable[[Any], bool]) -> Any:
     deadline = time.monotonic() + WAITS_S
-    while not is_enough(found := await calls.call(calls.client.responses.retrieve, response_id)):
+    while not is_enough(found := await retrieve(response_id=response_id)):
         assert time.monotonic() < deadline, found.status
         await asyncio.sleep(0.05)
     return found
@@ -101,7 +112,7 @@ async def _resumed(calls: Calls, events: Any, read_on: Callable[..., AsyncIterat
     async for event in calls.each(events):
         seen.append(event)
         response_id = response_id or event.response.id
-        if event.type == "response.output_text.delta" and "t15" in event.delta:
+        if event.type == "response.output_text.delta" and LOST_AT in event.delta:
             break
     await calls.call(events.close)
     seen += [event async for event in read_on(calls, response_id, seen[-1].sequence_number)]
@@ -148,8 +159,13 @@ def from_response(response: Any) -> Answer:
         refusal="".join(part.refusal for part in parts if part.type == "refusal"),
         reasoning="".join(part.text for item in thoughts for part in item.summary),
         usage=_usage_of(response.usage) if response.usage else None,
-        error=response.error.message if response.error else "",
+        error=_message_of(response.error) if response.error else "",
     )
+
+
+def _message_of(error: Any) -> str:
+    """The message of an error; LiteLLM has it as a dict."""
+    return str(error["message"] if isinstance(error, dict) else error.message)
 
 
 def _usage_of(usage: Any) -> Json:

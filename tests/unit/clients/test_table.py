@@ -2,13 +2,17 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from clients import report
-from clients.__main__ import audited, missing
+from clients.__main__ import audited, missing, uncalled
 from clients.cases import CASES, case_of
+from clients.cells.__main__ import MODULES, cell
+from clients.cells.answer import Answer
 from clients.cells.names import client_of, model_of
 from clients.table import PYTHON_CLIENTS, Cell, Client
 from clients.upstream import problems, scripted
@@ -97,9 +101,10 @@ def test_cell_that_was_not_reported_has_failed() -> None:
 @pytest.mark.parametrize(
     ("model", "calls", "problem"),
     [
-        ("cancel.x", Calls(started=2, closed_by_client=2), ""),
-        ("cancel.x", Calls(started=2, closed_by_client=1), "closed for 1 of 2"),
-        ("text.x", Calls(started=1, closed_by_client=1), "finished 0 of 1"),
+        ("cancel.x", Calls(started=1, closed_by_client=1), ""),
+        ("cancel.x", Calls(started=1), "was not closed"),
+        ("text.x", Calls(started=1, closed_by_client=1), "did not finish"),
+        ("text.x", Calls(started=2, finished=2), "called 2 times"),
         ("resume.x", Calls(started=2, finished=2), "called 2 times"),
         ("structured", Calls(started=1, finished=1, last_request={"response_format": None}), "no JSON schema"),
         ("tools", Calls(started=1, finished=1, last_request={}), "no tools"),
@@ -133,6 +138,38 @@ def test_audit_fails_every_cell_of_a_case_whose_model_fits_no_client() -> None:
     left_out = Cell("litellm responses responses(stream)", "1", "cancel", None, "There is no such call.")
     checked = audited([*cells, left_out], {"cancel": "still open"})
     assert [cell.ok for cell in checked] == [False, True, None]
+
+
+def test_audit_fails_the_cell_that_passed_without_a_call_of_the_upstream() -> None:
+    first, second = "openai-python chat create", "openai-node chat.completions.create"
+    cells = [Cell(client, "1", case, True) for client in (first, second) for case in ("cancel", "text")]
+    left_out = Cell(first, "1", "usage", None, "There is no usage.")
+    checked = uncalled([*cells, left_out], [model_of(first, "cancel"), f"{model_of(second, 'cancel')}-1f", "text"])
+    assert [cell.ok for cell in checked] == [True, True, True, True, None]
+    checked = uncalled(cells, [model_of(first, "cancel"), "text"])
+    assert [(cell.client, cell.case) for cell in checked if not cell.ok] == [(second, "cancel")]
+
+
+@pytest.mark.parametrize(
+    ("answer", "ok", "detail"),
+    [
+        (Answer(), None, "The package drops it."),
+        (Answer(refusal="I cannot."), False, "refusal is 'I cannot.', expected ''"),
+        (Answer(text="I cannot."), False, "text is 'I cannot.', expected ''"),
+    ],
+)
+async def test_cell_of_a_lost_field_fails_unless_the_field_alone_is_lost(
+    monkeypatch: pytest.MonkeyPatch, answer: Answer, ok: bool | None, detail: str
+) -> None:
+    async def ask(*_: object) -> Answer:
+        return answer
+
+    module = ModuleType("clients.cells.lossy")
+    monkeypatch.setattr(module, "ask", ask, raising=False)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(MODULES, "pytest", "lossy")
+    found = await cell(Client("pytest", "chat", "create", {"refusal": "The package drops it."}), "", "refusal")
+    assert (found.ok, found.detail) == (ok, detail)
 
 
 def test_report_has_a_table_for_each_package_with_notes() -> None:
