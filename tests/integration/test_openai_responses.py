@@ -273,7 +273,7 @@ async def test_unknown_ids_are_not_found(client: Client) -> None:
 async def test_background_response_is_polled(client: Client) -> None:
     asked = client.answered_by({"sleep": 0.3}, *texts("Hello"))
     response = await client.here.responses.create(**asked, background=True)
-    assert response.status == "queued"
+    assert response.status in ("queued", "in_progress")
 
     async def ended() -> Any:
         found = await client.there.responses.retrieve(response.id)

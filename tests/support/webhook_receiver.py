@@ -9,12 +9,13 @@
 
 What follows in the path changes nothing.
 
-As a program it records to a file: `python tests/support/webhook_receiver.py PORT FILE`.
+As a program it records to a file: `PYTHONPATH=tests python -m support.webhook_receiver PORT FILE`.
 """
 
 import asyncio
 import contextlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -128,7 +129,13 @@ class ReceiverProcess:
     async def start(self) -> None:
         """Start it, and wait until it listens."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, str(self.port), str(self._file), preexec_fn=die_with_parent
+            sys.executable,
+            "-m",
+            "support.webhook_receiver",
+            str(self.port),
+            str(self._file),
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+            preexec_fn=die_with_parent,
         )
         await eventually(self._listens)
 

@@ -57,7 +57,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """A key of the generation vanishes, or all come back as they were at an earlier fault."""
+    """A key of the generation vanishes, or all come back as they were at an earlier fault; or an endpoint is stored."""
 
     kind: str
     place: int
@@ -161,13 +161,24 @@ INDEX_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
 }
 """Arguments of each script on the index of unfinished generations."""
 
-ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS
+WEBHOOK_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
+    "add_webhook": _arguments(NAMES, TEXTS, NAMES, MS, COUNTS),
+    "claim_webhooks": _arguments(NAMES, COUNTS, MS),
+    "replace_endpoint": _arguments(NAMES, NAMES, NAMES),
+}
+"""Arguments of each script on webhooks and their endpoints."""
+
+ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS | WEBHOOK_SCRIPTS
 SCRIPT_NAMES = tuple(ALL_SCRIPTS)
 
 CALLS = st.one_of(
     *[st.builds(Call, st.just(name), arguments, st.integers(0, 1)) for name, arguments in ALL_SCRIPTS.items()],
     *[st.builds(Call, st.just(name), LOG_SCRIPTS[name], st.just(0)) for name in LOG_SCRIPTS],
-    st.builds(Fault, st.sampled_from(["state", "log", "tombstone", "lease", "keep", "bring back"]), st.integers(0, 1)),
+    st.builds(
+        Fault,
+        st.sampled_from(["state", "log", "tombstone", "lease", "keep", "bring back", "endpoint"]),
+        st.integers(0, 1),
+    ),
 )
 CREATE = Call("create", lambda _: ["{}", "{}", "one", "one", '{"queued":false}', 0, HOUR_MS, HOUR_MS, HOUR_MS], 0)
 ACQUIRE = Call("acquire", lambda _: ["one", "", HOUR_MS, "one", 0, ""], 0)
@@ -252,6 +263,14 @@ class ScriptFuzz:
                 return [keys.unfinished(arguments[0])]
             case "suspect":
                 return [keys.suspected(0)]
+            case "add_webhook":
+                names = [keys.webhooks_due("e"), keys.webhook_bodies("e")]
+                return [keys.webhook_known(arguments[0]), keys.WEBHOOKS_PENDING, *names]
+            case "claim_webhooks":
+                names = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
+                return [keys.WEBHOOKS_PENDING, *names]
+            case "replace_endpoint":
+                return [keys.webhook_endpoints("a")]
         return keys.of_generation(IDS[call.place])
 
     def _inject(self, fault: Fault) -> None:
@@ -267,5 +286,7 @@ class ScriptFuzz:
                     self._redis.delete(name)
                     if dump:
                         self._redis.restore(name, HOUR_MS, dump)
+            case "endpoint":
+                self._redis.hset(keys.webhook_endpoints("a"), "one", "one")
             case kind:
                 self._redis.delete(names[kind])
