@@ -171,6 +171,7 @@ WEBHOOK_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
 ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS | WEBHOOK_SCRIPTS
 SCRIPT_NAMES = tuple(ALL_SCRIPTS)
 
+FAULTS = ("state", "log", "tombstone", "lease", "keep", "bring back", "endpoint")
 CALLS = st.one_of(
     *[st.builds(Call, st.just(name), arguments, st.integers(0, 1)) for name, arguments in ALL_SCRIPTS.items()],
     *[st.builds(Call, st.just(name), LOG_SCRIPTS[name], st.just(0)) for name in LOG_SCRIPTS],
@@ -235,9 +236,10 @@ class ScriptFuzz:
         except ResponseError as error:
             self.wrong.append(f"{call.name}{arguments!r}: {error}")
             return
-        outcome = reply[0].decode() if _has_outcome(reply) else "nil" if reply is None else "value"
+        has_outcome = bool(answers(call.name)) and _has_outcome(reply)
+        outcome = reply[0].decode() if has_outcome else "nil" if reply is None else "value"
         self.replies[f"{call.name} {outcome}"] += 1
-        if _has_outcome(reply) and outcome not in answers(call.name):
+        if has_outcome and outcome not in answers(call.name):
             self.wrong.append(f"{call.name}{arguments!r}: {reply!r}")
 
     def unseen(self, name: str) -> set[str]:
