@@ -115,6 +115,11 @@ def _failed(record: GenerationRecord) -> list[Entry]:
     return log.end("failed", error=Failure("Slow down.", "rate_limit_exceeded", "requests"))
 
 
+def _failed_with_a_reason(record: GenerationRecord) -> list[Entry]:
+    log = _started(record).add(text_opened(), *texts("Half of"))
+    return log.end("failed", Finish(0, "stop"), error=Failure("Provider disconnected", "502"))
+
+
 def _failed_at_once(record: GenerationRecord) -> list[Entry]:
     return _started(record).end("failed", error=Failure("No such model.", "model_not_found", "invalid_request_error"))
 
@@ -191,6 +196,7 @@ LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
     "filtered": _filtered,
     "truncated": _truncated,
     "failed": _failed,
+    "failed-with-a-reason": _failed_with_a_reason,
     "failed-at-once": _failed_at_once,
     "cancelled": _cancelled,
     "cancelled-while-queued": _cancelled_while_queued,

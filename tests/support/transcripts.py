@@ -17,4 +17,7 @@ def recorded(path: Path) -> list[Json]:
 
 RECORDINGS: dict[str, list[Json]] = {path.stem: recorded(path) for path in sorted(RECORDED.glob("*.sse"))}
 
-UPSTREAMS: dict[str, list[Json]] = STREAMS | RECORDINGS
+UPSTREAMS: dict[str, list[Json]] = {
+    name: chunks for name, chunks in (STREAMS | RECORDINGS).items() if name != "cut_surrogates"
+}
+"""Those that a request may carry as its script: no request has half of a surrogate pair."""

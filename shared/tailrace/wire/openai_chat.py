@@ -24,6 +24,7 @@ from tailrace.events import (
     Event,
     Extra,
     Failure,
+    FinalStatus,
     Finish,
     GenerationRecord,
     ItemOpened,
@@ -110,8 +111,13 @@ def _done(record: GenerationRecord, event: Done, extra: Extra) -> Encoded:
         last.append(_chunk(record, None, extra.chunk_fields | {"usage": event.usage}))
     if extra.chunk_fields and not last:
         last.append(_chunk(record, None, extra.chunk_fields))
-    why = failure_of(event.status, event.error)
-    return last, _error(why) if why else sse.END
+    return last, encode_end(event.status, event.error)
+
+
+def encode_end(status: FinalStatus, error: Failure | None) -> bytes:
+    """What follows the last chunk: `[DONE]`, or an error where the answer is not whole."""
+    why = failure_of(status, error)
+    return _error(why) if why else sse.END
 
 
 def _finish(finish: Finish) -> Json:

@@ -13,16 +13,20 @@ from fastapi import APIRouter, Request, Response
 
 from tailrace.errors import Unavailable
 from tailrace.failures import failure_of
+from tailrace.ids import START
 from tailrace.log.state import GenerationState
-from tailrace.wire import WIRE_FORMATS
+from tailrace.wire import WIRE_FORMATS, openai_chat
 from tailrace.wire.chat_completion_object import ChatCompletion
+from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import decode_body, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground
+from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter
 from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
+from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
 from tailrace_frontend.services import Services
 
 WIRE = WIRE_FORMATS["openai-chat"]
@@ -61,7 +65,7 @@ async def get(
         return foreground.whole(services, request, caller, state, partial(_completion, services))
     if starting_after is None or starting_after < 0:
         return foreground.stream(services, request, caller, state, WIRE)
-    return await foreground.resume(services, caller, state, WIRE, starting_after)
+    return await _resume(services, caller, state, starting_after)
 
 
 @router.delete("/{completion_id}", response_model=None, responses=ERRORS)
@@ -74,6 +78,20 @@ async def delete(request: Request, completion_id: str) -> Response:
         await services.generations.delete(state.record.id, caller.owner)
     deleted = {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
     return JSONBytesResponse(deleted, headers=headers_of(state))
+
+
+async def _resume(services: Services, caller: ApiKey, state: GenerationState, starting_after: int) -> Response:
+    """The chunks after a sequence number. The last number is that of the finish reason or the usage: after it an answer
+    that has ended has its end alone."""
+    services.metrics.resumed.inc()
+    record, log = state.record, services.log
+    has_all = starting_after >= state.seq
+    if has_all and state.is_final and (done := await log.done(record.id)) is not None:
+        headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}
+        end = openai_chat.encode_end(done.status, done.error)
+        return Response(end, media_type=WIRE.media_type, headers=headers | headers_of(state))
+    after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
+    return StreamedAnswer(services, caller, state, WIRE, None if after == START else after, may_repeat=False)
 
 
 async def _completion(services: Services, state: GenerationState) -> bytes:

@@ -14,17 +14,14 @@ from starlette.responses import Response
 from tailrace import jsoncodec
 from tailrace.errors import InvalidValue, Unavailable
 from tailrace.events import Json, Options
-from tailrace.failures import failure, failure_of
-from tailrace.ids import START
+from tailrace.failures import failure
 from tailrace.log.state import GenerationState
-from tailrace.wire import WireFormat, sse
+from tailrace.wire import WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.generations import NO_FIELDS, Snapshot
 from tailrace_frontend.http.openai import retries
 from tailrace_frontend.http.openai.answers import ReadAnswer, StreamedAnswer, WholeAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed
-from tailrace_frontend.http.openai.lookup import headers_of
-from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
 from tailrace_frontend.services import Services
 
 ON_DISCONNECT = "x-tailrace-on-disconnect"
@@ -96,24 +93,6 @@ def stream(services: Services, request: Request, caller: ApiKey, state: Generati
 def whole(services: Services, request: Request, caller: ApiKey, state: GenerationState, read: ReadAnswer) -> Response:
     """The answer of a generation at its end, as `read` makes it."""
     return WholeAnswer(services, caller, state, read, may_repeat=_may_repeat(request))
-
-
-async def resume(
-    services: Services, caller: ApiKey, state: GenerationState, wire: WireFormat, starting_after: int
-) -> Response:
-    """The stream of a generation after a sequence number. One that has it all gets the end of the stream alone, if the
-    answer is whole; otherwise the last entry again, which has the error."""
-    record, log = state.record, services.log
-    has_all = starting_after >= state.seq
-    after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
-    if has_all and state.is_final:
-        done = await log.done(record.id)
-        if done is not None and failure_of(done.status, done.error) is None:
-            headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}
-            return Response(sse.END, media_type=wire.media_type, headers=headers | headers_of(state))
-        after = await log.id_at(record.id, state.seq - 1, state.epoch)
-    position = None if after == START else after
-    return StreamedAnswer(services, caller, state, wire, position, may_repeat=False)
 
 
 async def _read_object(services: Services, as_object: Callable[[Snapshot], bytes], state: GenerationState) -> bytes:

@@ -1,14 +1,24 @@
-"""Chat Completions without Redis: what is refused before anything is stored."""
+"""Chat Completions: what is refused before anything is stored, and where a resumption begins."""
 
 from typing import Any
 
 import pytest
 
 from support.asgi import Response, ask
+from support.log_writer import LogWriter
 from tailrace import jsoncodec
+from tailrace.events import Failure, GenerationRecord, Options
+from tailrace.failures import failure
+from tailrace.ids import new_generation_id, new_token
+from tailrace.log.state import GenerationState
 from tailrace.redis import connection
 from tailrace.settings import Settings
+from tailrace.wire import openai_chat, sse
 from tailrace_frontend.app import Frontend
+from tailrace_frontend.callers import OPEN_KEY
+from tailrace_frontend.http.openai import chat
+from tailrace_frontend.http.openai.answers import StreamedAnswer
+from tailrace_frontend.services import Services
 
 PATH = "/v1/chat/completions"
 ID = "chatcmpl-abcdefghijklmnopqrstuvwxyz"
@@ -92,3 +102,51 @@ async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: s
     response = await asked("PUT", path)
     assert refusal(response)[:2] == (405, "method_not_allowed")
     assert set(response.headers["allow"].split(", ")) == allowed
+
+
+# resumption
+
+
+async def created(services: Services) -> str:
+    record = GenerationRecord(new_generation_id(), OPEN_KEY.owner, "demo", Options(60, 60))
+    await services.log.create(record, BODY, new_token())
+    return record.id
+
+
+async def ended(services: Services, error: Failure | None = None) -> GenerationState:
+    writer = await LogWriter.start(services.log, await created(services))
+    await writer.write_text("Hi")
+    await writer.end("failed" if error else "completed", error)
+    return await services.log.state(writer.generation_id)
+
+
+async def resumed(services: Services, state: GenerationState, starting_after: int) -> Any:
+    return await chat._resume(services, OPEN_KEY, state, starting_after)
+
+
+async def test_resumption_begins_after_the_entry_that_has_the_number(services: Services) -> None:
+    state = await ended(services)
+    entries = [entry async for entry in services.log.read_all(state.record.id)]
+    for number in range(entries[-1].id.seq):
+        answer = await resumed(services, state, number)
+        assert isinstance(answer, StreamedAnswer)
+        assert answer._after == max(entry.id for entry in entries if entry.id.seq <= number)
+
+
+@pytest.mark.parametrize("beyond", [0, 1, 10**30])
+@pytest.mark.parametrize("error", [None, failure("upstream_error")])
+async def test_resumption_at_the_end_of_an_answer_is_its_end_alone(
+    services: Services, beyond: int, error: Failure | None
+) -> None:
+    state = await ended(services, error)
+    answer = await resumed(services, state, state.seq + beyond)
+    assert answer.body == (openai_chat.encode_end("failed", error) if error else sse.END)
+    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert answer.headers["x-tailrace-generation"] == state.record.id
+
+
+async def test_resumption_at_the_end_of_a_live_answer_waits_for_more(services: Services) -> None:
+    writer = await LogWriter.start(services.log, await created(services))
+    state = await services.log.state(writer.generation_id)
+    answer = await resumed(services, state, state.seq + 5)
+    assert answer._after == writer.entries[-1].id

@@ -1,7 +1,6 @@
 """Requests that create a generation, on a real server: what is a repetition, and what is stored."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -14,12 +13,9 @@ from tailrace.errors import ConcurrencyLimited, IdempotencyKeyReused, InvalidVal
 from tailrace.events import Failure, Json, Options
 from tailrace.failures import failure
 from tailrace.log.state import GenerationState
-from tailrace.settings import Settings
-from tailrace.wire import WIRE_FORMATS, sse
-from tailrace_cli.embedded import EmbeddedServer
+from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.callers import OPEN_KEY
 from tailrace_frontend.http.openai import foreground
-from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.completion_waiter import CompletionWaiter
 
@@ -28,14 +24,6 @@ OPTIONS = Options(deadline_s=60, retention_s=60, on_disconnect="cancel")
 CHAT = WIRE_FORMATS["openai-chat"]
 FIRST: Any = {"x-stainless-retry-count": "0"}
 AGAIN: Any = {"x-stainless-retry-count": "1"}
-
-
-@pytest.fixture
-async def services(valkey: EmbeddedServer, redis: Redis) -> AsyncIterator[Services]:
-    services = Services(Settings(redis_url=valkey.url, max_readers=1, models="demo"))
-    yield services
-    await services.log.server.close()
-    await services.queue.server.close()
 
 
 def request(path: str = "/v1/chat/completions", **headers: str) -> Request:
@@ -182,44 +170,3 @@ async def test_idempotency_key_binds_its_body_and_its_path(services: Services) -
     for other in ({"body": BODY | {"n": 2}}, {"path": "/v1/responses"}):
         with pytest.raises(IdempotencyKeyReused):
             await create(services, idempotency_key="k", **other)
-
-
-# reading on
-
-
-async def resumed(services: Services, state: GenerationState, starting_after: int) -> Any:
-    return await foreground.resume(services, OPEN_KEY, state, CHAT, starting_after)
-
-
-async def test_resumption_begins_after_the_entry_that_has_the_number(services: Services) -> None:
-    state = await end(services, await create(services))
-    entries = [entry async for entry in services.log.read_all(state.record.id)]
-    for number in range(entries[-1].id.seq):
-        answer = await resumed(services, state, number)
-        assert isinstance(answer, StreamedAnswer)
-        assert answer._after == max(entry.id for entry in entries if entry.id.seq <= number)
-
-
-@pytest.mark.parametrize("beyond", [0, 1, 10**30])
-async def test_resumption_at_the_end_of_a_whole_answer_is_its_end_alone(services: Services, beyond: int) -> None:
-    state = await end(services, await create(services))
-    answer = await resumed(services, state, state.seq + beyond)
-    assert answer.body == sse.END
-    assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert answer.headers["x-tailrace-generation"] == state.record.id
-
-
-async def test_resumption_at_the_end_of_a_failed_answer_has_its_error(services: Services) -> None:
-    state = await end(services, await create(services), failure("upstream_error"))
-    entries = [entry async for entry in services.log.read_all(state.record.id)]
-    answer = await resumed(services, state, state.seq)
-    assert isinstance(answer, StreamedAnswer)
-    assert answer._after == entries[-2].id
-
-
-async def test_resumption_at_the_end_of_a_live_answer_waits_for_more(services: Services) -> None:
-    generation_id = await create(services)
-    writer = await LogWriter.start(services.log, generation_id)
-    state = await services.log.state(generation_id)
-    answer = await resumed(services, state, state.seq + 5)
-    assert answer._after == writer.entries[-1].id
