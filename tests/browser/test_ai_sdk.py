@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from support.stack import Stack, stack
 from support.wire_parsing import CASES, Case, encoded
 from tailrace.ids import new_token
 from tailrace.wire import WIRE_FORMATS, ui_message_object
+from tailrace_cli.children import die_with_parent
 
 HERE = Path(__file__).parent / "ai_sdk"
 WIRE = WIRE_FORMATS["ui-messages"]
@@ -48,13 +48,13 @@ async def product(sdk: Path) -> AsyncIterator[Stack]:  # installed before proces
 # ── the reader ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -> None:
+async def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -> None:
     """No stream puts the page into its error state but by its own `error`, and each leaves what a later load shows."""
     cases = {name: Case(name) for name in CASES}
     streams = {name: encoded(WIRE, case.record, case.last_attempt).decode() for name, case in cases.items()}
-    read = subprocess.run(["node", "read.mjs"], cwd=sdk, input=json.dumps(streams).encode(), capture_output=True)
-    assert read.returncode == 0, read.stderr.decode()
-    for name, page in json.loads(read.stdout).items():
+    pages = json.loads(await output_of("read.mjs", sdk, json.dumps(streams).encode()))
+    assert pages.keys() == cases.keys()
+    for name, page in pages.items():
         case = cases[name]
         is_read = case.is_whole or case.done.status == "cancelled"
         assert (page["status"] == "ready") is is_read, name
@@ -62,6 +62,18 @@ def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -
         context = ui_message_object.context(case.record, REQUEST)
         answer = ui_message_object.with_answer(REQUEST["messages"], context, case.done.output)[1:]
         assert [without_cut_calls(message) for message in page["messages"]] == answer, name
+
+
+async def output_of(script: str, folder: Path, given: bytes) -> bytes:
+    """The output of a script that ends by itself."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        "node", script, cwd=folder, env=npm.environment(), stdin=pipe, stdout=pipe, stderr=pipe,
+        preexec_fn=die_with_parent,
+    )  # fmt: skip
+    output, errors = await process.communicate(given)
+    assert process.returncode == 0, errors.decode()
+    return output
 
 
 def without_cut_calls(message: Json) -> Json:
@@ -82,7 +94,10 @@ class Page:
     @classmethod
     async def open(cls, url: str, chat_id: str | None = None, **options: Any) -> "Page":
         pipe = asyncio.subprocess.PIPE
-        page = cls(await asyncio.create_subprocess_exec("node", "chat.mjs", cwd=HERE, stdin=pipe, stdout=pipe))
+        process = await asyncio.create_subprocess_exec(
+            "node", "chat.mjs", cwd=HERE, env=npm.environment(), stdin=pipe, stdout=pipe, preexec_fn=die_with_parent
+        )
+        page = cls(process)
         await page.do("open", id=chat_id or new_token(), url=url, **options)
         return page
 

@@ -109,7 +109,8 @@ class UiMessageReader:
         kind, _, what = chunk["type"].partition("-")
         if what == "start":
             metadata = {key: chunk[key] for key in METADATA.keys() & chunk.keys()}
-            part = {"type": kind, "text": "", "state": "streaming"} | metadata
+            kept_id = {"id": chunk["id"]} if kind == "reasoning" else {}
+            part = {"type": kind, **kept_id, "text": "", "state": "streaming"} | metadata
             self._texts[chunk["id"]] = part
             self.parts.append(part)
             return

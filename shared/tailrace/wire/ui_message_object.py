@@ -53,8 +53,11 @@ def parts_of(context: Context, item: Item) -> list[Json]:
     """An item's parts: itself, and the pages that a text cites."""
     if item.type == "call":
         return [] if item.status else [_call_part(context, item)]
-    kind = "reasoning" if item.type == "reasoning" else "text"
-    part = {"type": kind, "text": item.text or "", "state": "done", **metadata_of(item.type)}
+    text = {"text": item.text or "", "state": "done"}
+    if item.type == "reasoning":  # only this part keeps the id that its stream has
+        part = {"type": "reasoning", "id": str(item.item), **text}
+    else:
+        part = {"type": "text", **text, **metadata_of(item.type)}
     return [part, *sources(context, item.item, item.annotations)]
 
 
