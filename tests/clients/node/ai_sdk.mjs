@@ -1,9 +1,13 @@
-// The core of the AI SDK: `generateText` and `streamText` with each of its providers for OpenAI's routes, in each case.
+// The core of the AI SDK: its calls for a text and for an object, with each of its providers for OpenAI's routes.
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { Output, generateText, isStepCount, jsonSchema, streamText, tool } from "ai";
+import {
+  NoObjectGeneratedError, Output, generateObject, generateText, isStepCount, jsonSchema, streamObject, streamText, tool,
+} from "ai";
 import assert from "node:assert/strict";
-import { API_KEY, CASES, MAX_TOKENS, QUESTION, RESULT, SCHEMA, TOOL, attempt, endOf, shown, versionOf } from "./cell.mjs";
+import {
+  API_KEY, CASES, MAX_TOKENS, QUESTION, RESULT, SCHEMA, TOOL, all, attempt, endOf, shown, versionOf,
+} from "./cell.mjs";
 
 globalThis.AI_SDK_LOG_WARNINGS = false; // They would stand between the lines of `run.mjs`.
 
@@ -17,6 +21,8 @@ const compatible = ({ url }) =>
 const NO_REFUSAL = "The package drops the refusal.";
 const NO_RESUME = "The package has no call that reads an answer on.";
 const NO_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API.";
+const NO_TOOLS = "The call has no tools.";
+const OBJECT_ALONE = "The call has the reasoning of an object alone.";
 
 const PROVIDERS = [
   {
@@ -47,15 +53,25 @@ const withTools = (provider, cell) => ({
   prepareStep: ({ stepNumber }) => (stepNumber ? { model: provider.modelOf(cell, cell.modelOfText) } : {}),
 });
 
-const requestOf = (provider, cell) => ({
+const commonOf = (provider, cell) => ({
   model: provider.modelOf(cell, cell.model),
   prompt: QUESTION,
   maxRetries: 0,
   abortSignal: cell.signal,
+  ...(cell.case === "length" && { maxOutputTokens: MAX_TOKENS }),
+});
+
+const requestOf = (provider, cell) => ({
+  ...commonOf(provider, cell),
   ...(cell.case === "reasoning" && { providerOptions: provider.reasoning }),
   ...(cell.case === "structured" && { output: Output.object({ schema: jsonSchema(SCHEMA), name: "Weather" }) }),
   ...(cell.case === "tools" && withTools(provider, cell)),
-  ...(cell.case === "length" && { maxOutputTokens: MAX_TOKENS }),
+});
+
+const objectRequestOf = (provider, cell) => ({
+  ...commonOf(provider, cell),
+  schema: jsonSchema(SCHEMA),
+  schemaName: "Weather",
 });
 
 const usageOf = ({ inputTokenDetails: input, outputTokenDetails: output, ...usage }) => ({
@@ -81,6 +97,39 @@ async function fill(answer, result, cell) {
   if (cell.case === "structured") answer.parsed = await result.output;
 }
 
+// The result of a call for an object. An answer that is none is an error, which has the text and what belongs to it.
+async function fillFromObject(answer, call) {
+  const result = await call().catch((error) => {
+    if (!NoObjectGeneratedError.isInstance(error)) throw error;
+    return error;
+  });
+  answer.text = result.text ?? "";
+  answer.parsed = result.object;
+  answer.end = endOf(result.finishReason);
+  answer.usage = usageOf(result.usage);
+}
+
+const generateWhole = (provider) => (cell) =>
+  attempt(async (answer) => {
+    const call = () => generateObject(objectRequestOf(provider, cell));
+    await Promise.all([fillFromObject(answer, call), cell.leave()]);
+  });
+
+const streamWhole = (provider) => (cell) =>
+  attempt(async (answer) => {
+    const onError = ({ error }) => {
+      answer.error = shown(error);
+    };
+    const result = streamObject({ ...objectRequestOf(provider, cell), onError });
+    const [partials] = await Promise.all([all(result.partialObjectStream), cell.leave()]);
+    if (answer.error || cell.signal.aborted) return;
+    const call = async () => ({
+      object: await result.object, finishReason: await result.finishReason, usage: await result.usage,
+    });
+    await fillFromObject(answer, call);
+    if (cell.case === "structured") assert.deepEqual(partials.at(-1), answer.parsed);
+  });
+
 const generate = (provider) => (cell) =>
   attempt(async (answer) => {
     const [result] = await Promise.all([generateText(requestOf(provider, cell)), cell.leave()]);
@@ -101,9 +150,13 @@ const stream = (provider) => (cell) =>
   });
 
 export const CLIENTS = PROVIDERS.flatMap(({ name, leavesOut, ...provider }) => {
+  // (The stream of an object has no piece of a text that is none, so `streams` does not hold for it.)
+  const ofObjects = { reasoning: OBJECT_ALONE, ...leavesOut, tools: NO_TOOLS };
   const version = `${versionOf(name.split(" ")[0])} (ai ${versionOf("ai")})`;
   return [
     { client: `${name} generateText`, version, ask: generate(provider), leavesOut },
     { client: `${name} streamText`, version, ask: stream(provider), leavesOut, streams: true },
+    { client: `${name} generateObject`, version, ask: generateWhole(provider), leavesOut: ofObjects },
+    { client: `${name} streamObject`, version, ask: streamWhole(provider), leavesOut: ofObjects },
   ];
 });
