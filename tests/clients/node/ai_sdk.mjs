@@ -18,7 +18,6 @@ const compatible = ({ url }) =>
     baseURL: url, apiKey: API_KEY, name: "tailrace", includeUsage: true, supportsStructuredOutputs: true,
   });
 
-const NO_REFUSAL = "The package drops the refusal.";
 const NO_RESUME = "The package has no call that reads an answer on.";
 const NO_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API.";
 const NO_TOOLS = "The call has no tools.";
@@ -28,19 +27,19 @@ const PROVIDERS = [
   {
     name: "@ai-sdk/openai chat",
     modelOf: (cell, model) => openai(cell).chat(model),
-    leavesOut: { refusal: NO_REFUSAL, reasoning: NO_REASONING, resume: NO_RESUME },
+    leavesOut: { reasoning: NO_REASONING, resume: NO_RESUME },
   },
   {
     name: "@ai-sdk/openai responses",
     modelOf: (cell, model) => openai(cell).responses(model),
     // The provider asks for the reasoning of models whose names it knows, or of any if it is forced to.
     reasoning: { openai: { forceReasoning: true, reasoningSummary: "auto" } },
-    leavesOut: { refusal: NO_REFUSAL, resume: NO_RESUME },
+    leavesOut: { resume: NO_RESUME },
   },
   {
     name: "@ai-sdk/openai-compatible chat",
     modelOf: (cell, model) => compatible(cell).chatModel(model),
-    leavesOut: { refusal: NO_REFUSAL, resume: NO_RESUME },
+    leavesOut: { resume: NO_RESUME },
   },
 ];
 
@@ -84,12 +83,15 @@ const usageOf = ({ inputTokenDetails: input, outputTokenDetails: output, ...usag
 
 const callOf = ({ toolCallId: id, toolName: name, input }) => ({ id, name, arguments: input });
 
+// The SDK has a refusal as a text, and a finish reason that no other answer of these cases has.
+const textsOf = (text, reason) => (reason === "content-filter" ? { text: "", refusal: text } : { text });
+
 async function fill(answer, result, cell) {
   const [first, ...others] = await result.steps;
   if (cell.case === "tools") {
     assert.deepEqual(others.map(({ text }) => text), [CASES.text.expected.text], "the results were not answered");
   }
-  answer.text = first.text;
+  Object.assign(answer, textsOf(first.text, first.finishReason));
   answer.reasoning = first.reasoningText ?? "";
   answer.calls = first.toolCalls.map(callOf);
   answer.end = endOf(await result.finishReason);
@@ -103,7 +105,7 @@ async function fillFromObject(answer, call) {
     if (!NoObjectGeneratedError.isInstance(error)) throw error;
     return error;
   });
-  answer.text = result.text ?? "";
+  Object.assign(answer, textsOf(result.text ?? "", result.finishReason));
   answer.parsed = result.object;
   answer.end = endOf(result.finishReason);
   answer.usage = usageOf(result.usage);
@@ -146,17 +148,20 @@ const stream = (provider) => (cell) =>
       for await (const piece of result.textStream) answer.text += piece;
     };
     await Promise.all([read(), cell.leave()]);
-    if (!answer.error && !cell.signal.aborted) await fill(answer, result, cell);
+    if (answer.error || cell.signal.aborted) return;
+    assert.equal(answer.text, (await result.steps).map(({ text }) => text).join(""));
+    await fill(answer, result, cell);
   });
 
 export const CLIENTS = PROVIDERS.flatMap(({ name, leavesOut, ...provider }) => {
   // (The stream of an object has no piece of a text that is none, so `streams` does not hold for it.)
-  const ofObjects = { reasoning: OBJECT_ALONE, ...leavesOut, tools: NO_TOOLS };
+  const ofObject = { reasoning: OBJECT_ALONE, ...leavesOut, tools: NO_TOOLS };
+  const ofStream = { ...ofObject, reasoning: "The call has no reasoning." };
   const version = `${versionOf(name.split(" ")[0])} (ai ${versionOf("ai")})`;
   return [
     { client: `${name} generateText`, version, ask: generate(provider), leavesOut },
     { client: `${name} streamText`, version, ask: stream(provider), leavesOut, streams: true },
-    { client: `${name} generateObject`, version, ask: generateWhole(provider), leavesOut: ofObjects },
-    { client: `${name} streamObject`, version, ask: streamWhole(provider), leavesOut: ofObjects },
+    { client: `${name} generateObject`, version, ask: generateWhole(provider), leavesOut: ofObject },
+    { client: `${name} streamObject`, version, ask: streamWhole(provider), leavesOut: ofStream },
   ];
 });
