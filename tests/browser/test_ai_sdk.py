@@ -285,6 +285,17 @@ async def test_call_of_an_unknown_tool_is_a_dynamic_one(product: Stack, pages: l
     assert (await loaded(product, page))[-1] == page.answer
 
 
+@pytest.mark.parametrize("tools", [[LOOK], []])
+async def test_call_whose_arguments_are_no_json_is_an_error_of_the_call(
+    product: Stack, pages: list[Page], tools: list[Json]
+) -> None:
+    body = {"script": [call(0, "c0", '{"q'), finish("tool_calls"), *DONE], "tools": tools}
+    page = await opened(pages, product, bodies=[body])
+    state = await page.ask()
+    assert (state["status"], page.answer["parts"][-1]["state"]) == ("ready", "output-error")
+    assert await loaded(product, page) == state["messages"]
+
+
 async def test_failure_in_the_middle_is_the_error_of_the_page(product: Stack, pages: list[Page]) -> None:
     failure = {"raw": 'data: {"error":{"message":"Overloaded.","code":"overloaded"}}\n\n'}
     page = await opened(pages, product, content("Once"), failure)
@@ -331,6 +342,29 @@ async def test_reloaded_page_reads_the_answer_from_its_beginning(product: Stack,
     pages.append(again)
     state = await again.resume()
     assert (state["status"], again.text) == ("ready", text_of(200))
+    assert await loaded(product, again) == state["messages"]
+
+
+async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pages: list[Page]) -> None:
+    """The SDK begins the whole message again, also its steps before the results. No tool is run twice."""
+    asks = [{"delta": {"reasoning_content": "Hm."}}, content("Let me look."), call(0, "c0", '{"q":0}')]
+    asks += [call(1, "c1", "{}", "peek"), finish("tool_calls"), *DONE]
+    answers = [tokens(200), finish("stop"), *DONE]
+    results = {"look": {"found": True}, "peek": "seen"}
+    bodies = [{"script": script, "tools": [LOOK]} for script in (asks, answers)]
+    page = await opened(pages, product, bodies=bodies, results=results)
+    await page.do("send", text="?")
+    await page.do("text", contains="t20 ")
+    await page.close()
+    before = await loaded(product, page)
+    again = await Page.open(product.frontends[1].url, page.id, messages=before, results=results)
+    pages.append(again)
+    state = await again.resume()
+    assert (state["status"], state["requests"]) == ("ready", [f"GET /api/chat/{page.id}/stream"])
+    assert [part["type"] for part in again.answer["parts"]] == [
+        "step-start", "reasoning", "text", "tool-look", "dynamic-tool", "step-start", "text",
+    ]  # fmt: skip
+    assert again.text == "Let me look." + text_of(200)
     assert await loaded(product, again) == state["messages"]
 
 

@@ -140,8 +140,7 @@ class UiMessageReader:
         if what == "available":
             part |= {"state": "input-available", "input": chunk["input"]}
         else:
-            field = "input" if chunk.get("dynamic") else "rawInput"
-            part |= {"state": "output-error", field: chunk["input"], "errorText": chunk["errorText"]}
+            part |= {"state": "output-error", "input": chunk["input"], "errorText": chunk["errorText"]}
 
 
 def _checked(chunk: Json) -> Json:

@@ -105,18 +105,15 @@ def call_metadata(item: Item, field: str) -> Json:
 
 def _call_part(context: Context, item: Item) -> Json:
     name = item.name or ""
-    is_known = name in context.tools
     value, is_json = call_input(item)
     part = {
-        **({"type": f"tool-{name}"} if is_known else {"type": "dynamic-tool", "toolName": name}),
+        **({"type": f"tool-{name}"} if name in context.tools else {"type": "dynamic-tool", "toolName": name}),
         "toolCallId": item.id or "",
         "state": "input-available" if is_json else "output-error",
+        "input": value,
     }
-    if is_json:
-        part["input"] = value
-    else:
-        part |= {"rawInput" if is_known else "input": value, "errorText": NOT_JSON}
-    return part | call_metadata(item, "callProviderMetadata")
+    error = {} if is_json else {"errorText": NOT_JSON}
+    return part | error | call_metadata(item, "callProviderMetadata")
 
 
 def _fields(tool: Json) -> Json:

@@ -73,7 +73,7 @@ def test_parts_of_a_refusal_and_of_reasoning() -> None:
     ("item", "part"),
     [
         (call('{"q":1}', "search"), {"type": "tool-search", "state": "input-available", "input": {"q": 1}}),
-        (call("{", "search"), {"type": "tool-search", "state": "output-error", "rawInput": "{"}),
+        (call("{", "search"), {"type": "tool-search", "state": "output-error", "input": "{"}),
         (call("", "open"), {"type": "dynamic-tool", "toolName": "open", "state": "input-available", "input": {}}),
         (call("{", "open"), {"type": "dynamic-tool", "toolName": "open", "state": "output-error", "input": "{"}),
     ],
