@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from support.stack import Stack, stack
 from support.wire_parsing import CASES, Case, encoded
 from tailrace.ids import new_token
 from tailrace.wire import WIRE_FORMATS, ui_message_object
+from tailrace_cli.children import die_with_parent
 
 HERE = Path(__file__).parent / "ai_sdk"
 WIRE = WIRE_FORMATS["ui-messages"]
@@ -48,13 +48,13 @@ async def product(sdk: Path) -> AsyncIterator[Stack]:  # installed before proces
 # ── the reader ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -> None:
+async def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -> None:
     """No stream puts the page into its error state but by its own `error`, and each leaves what a later load shows."""
     cases = {name: Case(name) for name in CASES}
     streams = {name: encoded(WIRE, case.record, case.last_attempt).decode() for name, case in cases.items()}
-    read = subprocess.run(["node", "read.mjs"], cwd=sdk, input=json.dumps(streams).encode(), capture_output=True)
-    assert read.returncode == 0, read.stderr.decode()
-    for name, page in json.loads(read.stdout).items():
+    pages = json.loads(await output_of("read.mjs", sdk, json.dumps(streams).encode()))
+    assert pages.keys() == cases.keys()
+    for name, page in pages.items():
         case = cases[name]
         is_read = case.is_whole or case.done.status == "cancelled"
         assert (page["status"] == "ready") is is_read, name
@@ -62,6 +62,18 @@ def test_sdk_reads_every_stream_as_the_messages_of_the_chat_have_it(sdk: Path) -
         context = ui_message_object.context(case.record, REQUEST)
         answer = ui_message_object.with_answer(REQUEST["messages"], context, case.done.output)[1:]
         assert [without_cut_calls(message) for message in page["messages"]] == answer, name
+
+
+async def output_of(script: str, folder: Path, given: bytes) -> bytes:
+    """The output of a script that ends by itself."""
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        "node", script, cwd=folder, env=npm.environment(), stdin=pipe, stdout=pipe, stderr=pipe,
+        preexec_fn=die_with_parent,
+    )  # fmt: skip
+    output, errors = await process.communicate(given)
+    assert process.returncode == 0, errors.decode()
+    return output
 
 
 def without_cut_calls(message: Json) -> Json:
@@ -82,7 +94,10 @@ class Page:
     @classmethod
     async def open(cls, url: str, chat_id: str | None = None, **options: Any) -> "Page":
         pipe = asyncio.subprocess.PIPE
-        page = cls(await asyncio.create_subprocess_exec("node", "chat.mjs", cwd=HERE, stdin=pipe, stdout=pipe))
+        process = await asyncio.create_subprocess_exec(
+            "node", "chat.mjs", cwd=HERE, env=npm.environment(), stdin=pipe, stdout=pipe, preexec_fn=die_with_parent
+        )
+        page = cls(process)
         await page.do("open", id=chat_id or new_token(), url=url, **options)
         return page
 
@@ -270,6 +285,17 @@ async def test_call_of_an_unknown_tool_is_a_dynamic_one(product: Stack, pages: l
     assert (await loaded(product, page))[-1] == page.answer
 
 
+@pytest.mark.parametrize("tools", [[LOOK], []])
+async def test_call_whose_arguments_are_no_json_is_an_error_of_the_call(
+    product: Stack, pages: list[Page], tools: list[Json]
+) -> None:
+    body = {"script": [call(0, "c0", '{"q'), finish("tool_calls"), *DONE], "tools": tools}
+    page = await opened(pages, product, bodies=[body])
+    state = await page.ask()
+    assert (state["status"], page.answer["parts"][-1]["state"]) == ("ready", "output-error")
+    assert await loaded(product, page) == state["messages"]
+
+
 async def test_failure_in_the_middle_is_the_error_of_the_page(product: Stack, pages: list[Page]) -> None:
     failure = {"raw": 'data: {"error":{"message":"Overloaded.","code":"overloaded"}}\n\n'}
     page = await opened(pages, product, content("Once"), failure)
@@ -316,6 +342,29 @@ async def test_reloaded_page_reads_the_answer_from_its_beginning(product: Stack,
     pages.append(again)
     state = await again.resume()
     assert (state["status"], again.text) == ("ready", text_of(200))
+    assert await loaded(product, again) == state["messages"]
+
+
+async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pages: list[Page]) -> None:
+    """The SDK begins the whole message again, also its steps before the results. No tool is run twice."""
+    asks = [{"delta": {"reasoning_content": "Hm."}}, content("Let me look."), call(0, "c0", '{"q":0}')]
+    asks += [call(1, "c1", "{}", "peek"), finish("tool_calls"), *DONE]
+    answers = [tokens(200), finish("stop"), *DONE]
+    results = {"look": {"found": True}, "peek": "seen"}
+    bodies = [{"script": script, "tools": [LOOK]} for script in (asks, answers)]
+    page = await opened(pages, product, bodies=bodies, results=results)
+    await page.do("send", text="?")
+    await page.do("text", contains="t20 ")
+    await page.close()
+    before = await loaded(product, page)
+    again = await Page.open(product.frontends[1].url, page.id, messages=before, results=results)
+    pages.append(again)
+    state = await again.resume()
+    assert (state["status"], state["requests"]) == ("ready", [f"GET /api/chat/{page.id}/stream"])
+    assert [part["type"] for part in again.answer["parts"]] == [
+        "step-start", "reasoning", "text", "tool-look", "dynamic-tool", "step-start", "text",
+    ]  # fmt: skip
+    assert again.text == "Let me look." + text_of(200)
     assert await loaded(product, again) == state["messages"]
 
 

@@ -63,6 +63,7 @@ class ChatPage:
         self.page = page
         self.script = script
         self.script_id = new_token()
+        self.fields: Json = {}  # of the next requests
         self._product = product
 
     @classmethod
@@ -72,7 +73,7 @@ class ChatPage:
 
         async def scripted(route: Route) -> None:
             body: Json = route.request.post_data_json or {}
-            await route.continue_(post_data=body | {"script": chat.script, "script_id": chat.script_id})
+            await route.continue_(post_data=body | {"script": chat.script, "script_id": chat.script_id} | chat.fields)
 
         await chat.page.route("**/api/chat", scripted)
         return chat
@@ -218,6 +219,36 @@ async def test_failure_is_shown_and_the_next_question_is_answered(
     await expect(chat.page.get_by_role("alert")).to_have_count(0)
 
 
+async def test_refused_question_returns_into_its_field_with_the_reason(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(3))
+    chat.fields = {"n": 2}
+    await chat.ask("What survives?")
+    await expect(chat.page.get_by_role("alert")).to_contain_text("a chat has one answer")
+    await expect(chat.page.get_by_label("Question")).to_have_value("What survives?")
+    await chat.until_ready()
+    await expect(chat.page.get_by_role("article")).to_have_count(0)
+    chat.fields = {}
+    await chat.page.keyboard.press("Enter")
+    await assert_whole(chat, 3)
+    await expect(chat.page.get_by_role("alert")).to_have_count(0)
+
+
+async def test_question_that_met_no_server_returns_into_its_field(
+    open_page: OpenPage, site: str, product: Stack
+) -> None:
+    chat = await ChatPage.opened(open_page, site, product, *script(3))
+    await chat.page.context.set_offline(True)
+    await chat.ask("What survives?")
+    await expect(chat.page.get_by_role("alert")).not_to_be_empty()
+    await chat.page.context.set_offline(False)
+    await expect(chat.page.get_by_label("Question")).to_have_value("What survives?")
+    await chat.until_ready()
+    await chat.page.keyboard.press("Enter")
+    await assert_whole(chat, 3)
+
+
 async def test_reasoning_and_calls_are_shown_before_and_after_a_reload(
     open_page: OpenPage, site: str, product: Stack
 ) -> None:
@@ -251,6 +282,19 @@ async def test_page_fits_a_phone(open_page: OpenPage, site: str, product: Stack)
     box = await chat.page.get_by_role("button", name="Send").bounding_box()
     assert box is not None
     assert box["height"] >= 24, "WCAG 2.2, 2.5.8: the smallest target"
+
+
+async def test_page_stays_at_the_newest_text(open_page: OpenPage, site: str, product: Stack) -> None:
+    lines = [{"delta": {"content": f"line {k}\n"}} for k in range(100)]
+    phone = {"viewport": {"width": 360, "height": 640}}
+    chat = await ChatPage.opened(open_page, site, product, *lines, *script(40), **phone)
+    await chat.ask("What survives?")
+    await chat.until_token(10)
+    for _ in range(2):
+        end = await chat.page.get_by_role("article").last.bounding_box()
+        assert end is not None
+        assert 0 < end["y"] + end["height"] <= 640
+        await chat.until_ready()
 
 
 async def test_key_of_the_application_is_never_in_the_page(open_page: OpenPage, site: str, product: Stack) -> None:

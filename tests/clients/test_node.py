@@ -72,7 +72,7 @@ async def test_every_client_of_node_has_a_line_for_each_case(table: Run) -> None
         cases.setdefault(cell.client, []).append(cell.case)
         assert cell.version
         assert bool(cell.detail) is (cell.ok is not True)
-    assert len(cases) == 16
+    assert len(cases) == 22
     assert all(own == list(CASES) for own in cases.values())
 
 

@@ -109,7 +109,8 @@ class UiMessageReader:
         kind, _, what = chunk["type"].partition("-")
         if what == "start":
             metadata = {key: chunk[key] for key in METADATA.keys() & chunk.keys()}
-            part = {"type": kind, "text": "", "state": "streaming"} | metadata
+            kept_id = {"id": chunk["id"]} if kind == "reasoning" else {}
+            part = {"type": kind, **kept_id, "text": "", "state": "streaming"} | metadata
             self._texts[chunk["id"]] = part
             self.parts.append(part)
             return
@@ -139,8 +140,7 @@ class UiMessageReader:
         if what == "available":
             part |= {"state": "input-available", "input": chunk["input"]}
         else:
-            field = "input" if chunk.get("dynamic") else "rawInput"
-            part |= {"state": "output-error", field: chunk["input"], "errorText": chunk["errorText"]}
+            part |= {"state": "output-error", "input": chunk["input"], "errorText": chunk["errorText"]}
 
 
 def _checked(chunk: Json) -> Json:

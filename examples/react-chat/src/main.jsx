@@ -1,11 +1,9 @@
 // A chat page of the AI SDK on Tailrace. It survives a reload, a lost connection and a lost server in the middle of an
-// answer. Nothing in it is Tailrace's but the two routes that the SDK has no call for: `messages` and `stop`.
-import { useChat } from "@ai-sdk/react";
-import { useEffect, useState } from "react";
+// answer.
+import { useState } from "react";
 import { createRoot } from "react-dom/client";
-
-const id = chatOfThisPage();
-const route = (name) => `/api/chat/${id}/${name}`;
+import "./style.css";
+import { loadMessages, useTailraceChat } from "./use-tailrace-chat.js";
 
 // The chat is in the address, so that a reload finds it.
 function chatOfThisPage() {
@@ -17,79 +15,53 @@ function chatOfThisPage() {
   return address.searchParams.get("chat");
 }
 
-async function loadMessages() {
-  const response = await fetch(route("messages"));
-  if (!response.ok) throw new Error(await response.text());
-  return (await response.json()).messages;
-}
-
-// Stops the answer at the upstream. `stop()` of useChat only closes this page's connection.
-const stop = () => fetch(route("stop"), { method: "POST" });
-
-const FIRST_PAUSE_MS = 500;
-const LONGEST_PAUSE_MS = 8000;
-const pause = (ms) => new Promise((resume) => setTimeout(resume, ms));
-
-// Repeats until the server is back, or until `hasLeft`.
-async function persistently(action, hasLeft = () => false) {
-  for (let wait = FIRST_PAUSE_MS; !hasLeft(); wait = Math.min(2 * wait, LONGEST_PAUSE_MS)) {
-    try {
-      return await action();
-    } catch {
-      await pause(wait);
-    }
-  }
-  return undefined;
-}
-
-function Chat({ initial }) {
-  const [problem, setProblem] = useState("");
-  const { messages, setMessages, sendMessage, resumeStream, status, error } = useChat({
-    id,
-    messages: initial,
-    resume: true,
-    onError: (thrown) => setProblem(thrown.message),
-  });
-
-  // A connection was cut, or an answer has started over: the page takes what the server has, and reads on.
-  useEffect(() => {
-    if (!error) return undefined;
-    let left = false;
-    const readOn = async () => {
-      setMessages(await loadMessages());
-      await resumeStream();
-    };
-    const timer = setTimeout(() => persistently(readOn, () => left), FIRST_PAUSE_MS);
-    return () => {
-      left = true;
-      clearTimeout(timer);
-    };
-  }, [error]);
-
-  useEffect(() => { if (status === "streaming") setProblem(""); }, [status]);
-
+function Chat({ id, messages: initial }) {
+  const [question, setQuestion] = useState("");
+  const { messages, sendMessage, stop, status, problem } = useTailraceChat({ id, messages: initial, onLost: setQuestion });
   const isBusy = status === "submitted" || status === "streaming";
 
   function ask(event) {
     event.preventDefault();
-    const field = event.target.elements.question;
-    if (field.value.trim()) sendMessage({ text: field.value });
-    field.value = "";
+    if (isBusy || !question.trim()) return;
+    sendMessage({ text: question });
+    setQuestion("");
   }
 
   return (
     <>
-      {messages.map((message) => (
-        <article key={message.id} data-role={message.role}>
-          {message.parts.map((part, index) => <Part key={index} part={part} />)}
-        </article>
-      ))}
-      {problem && <p role="alert">{problem}</p>}
+      <header>
+        <h1>useChat on Tailrace</h1>
+        <a href="./">New chat</a>
+      </header>
+      <main>
+        {/* Laid out from its end, so that the page stays at the newest text without a script. */}
+        <div role="log" aria-busy={isBusy} aria-label="Messages">
+          {messages.length === 0 && <p className="hint">Ask something, and reload this page in the middle of the answer.</p>}
+          {messages.map((message) => <Message key={message.id} message={message} />)}
+          {status === "submitted" && <p className="waiting" aria-label="Waiting for the answer" />}
+          {problem && <p role="alert">{problem}</p>}
+        </div>
+      </main>
       <form onSubmit={ask} data-status={status}>
-        <input name="question" aria-label="Question" placeholder="Ask something" autoFocus />
-        {isBusy ? <button type="button" onClick={stop}>Stop</button> : <button>Send</button>}
+        <input
+          value={question}
+          onChange={(event) => setQuestion(event.target.value)}
+          aria-label="Question"
+          placeholder="Ask something"
+          autoComplete="off"
+          autoFocus
+        />
+        {isBusy ? <button key="stop" type="button" onClick={stop}>Stop</button> : <button key="send">Send</button>}
       </form>
     </>
+  );
+}
+
+function Message({ message: { role, parts } }) {
+  return (
+    <article data-role={role} aria-label={role === "user" ? "You" : "Assistant"}>
+      {parts.map((part, index) => <Part key={index} part={part} />)}
+    </article>
   );
 }
 
@@ -103,4 +75,5 @@ function Part({ part }) {
   return null;
 }
 
-createRoot(document.getElementById("root")).render(<Chat initial={await persistently(loadMessages)} />);
+const id = chatOfThisPage();
+createRoot(document.getElementById("root")).render(<Chat id={id} messages={await loadMessages(id)} />);

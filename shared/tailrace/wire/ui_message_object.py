@@ -53,8 +53,11 @@ def parts_of(context: Context, item: Item) -> list[Json]:
     """An item's parts: itself, and the pages that a text cites."""
     if item.type == "call":
         return [] if item.status else [_call_part(context, item)]
-    kind = "reasoning" if item.type == "reasoning" else "text"
-    part = {"type": kind, "text": item.text or "", "state": "done", **metadata_of(item.type)}
+    text = {"text": item.text or "", "state": "done"}
+    if item.type == "reasoning":  # only this part keeps the id that its stream has
+        part = {"type": "reasoning", "id": str(item.item), **text}
+    else:
+        part = {"type": "text", **text, **metadata_of(item.type)}
     return [part, *sources(context, item.item, item.annotations)]
 
 
@@ -102,18 +105,15 @@ def call_metadata(item: Item, field: str) -> Json:
 
 def _call_part(context: Context, item: Item) -> Json:
     name = item.name or ""
-    is_known = name in context.tools
     value, is_json = call_input(item)
     part = {
-        **({"type": f"tool-{name}"} if is_known else {"type": "dynamic-tool", "toolName": name}),
+        **({"type": f"tool-{name}"} if name in context.tools else {"type": "dynamic-tool", "toolName": name}),
         "toolCallId": item.id or "",
         "state": "input-available" if is_json else "output-error",
+        "input": value,
     }
-    if is_json:
-        part["input"] = value
-    else:
-        part |= {"rawInput" if is_known else "input": value, "errorText": NOT_JSON}
-    return part | call_metadata(item, "callProviderMetadata")
+    error = {} if is_json else {"errorText": NOT_JSON}
+    return part | error | call_metadata(item, "callProviderMetadata")
 
 
 def _fields(tool: Json) -> Json:

@@ -40,10 +40,12 @@ function open(cell, more = {}) {
 
 const joined = (parts, type) => parts.filter((part) => part.type === type).map(({ text }) => text).join("");
 const textOf = ({ lastMessage }) => (lastMessage?.role === "assistant" ? joined(lastMessage.parts, "text") : "");
+const isRefusal = ({ providerMetadata }) => providerMetadata?.tailrace?.refusal === true; // a text part is marked as one
 
 function fillFrom(answer, { chat, ends }) {
   const { parts } = chat.lastMessage;
-  answer.text = textOf(chat);
+  answer.text = joined(parts.filter((part) => !isRefusal(part)), "text");
+  answer.refusal = joined(parts.filter(isRefusal), "text");
   answer.reasoning = joined(parts, "reasoning");
   answer.calls = parts.filter((part) => "toolCallId" in part).map(callOf);
   answer.end = endOf(ends.at(-1)?.finishReason);
@@ -98,9 +100,6 @@ export const CLIENTS = [
     version: `${versionOf("@ai-sdk/react")} (ai ${versionOf("ai")})`,
     ask,
     streams: true,
-    leavesOut: {
-      refusal: "A UI message has no refusal: it is a text part.",
-      usage: "A UI message stream has no usage.",
-    },
+    leavesOut: { usage: "A UI message stream has no usage." },
   },
 ];

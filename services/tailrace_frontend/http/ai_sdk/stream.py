@@ -2,18 +2,20 @@
 
 `useChat({resume: true})` sends it whenever the page is loaded, also for a chat that it has just made up, and shows the
 body of anything but 200 and 204 as an error. So an unknown chat, one whose answer has ended and one that is no longer
-kept are the same 204. It sends no cursor: the page begins the message again.
+kept are the same 204. It sends no cursor: the page begins the message again, also that part of it which is older than
+the answer (`wire.ui_message_replay`).
 """
 
 from starlette.datastructures import Headers
-from starlette.types import Scope, Send
+from starlette.types import Message, Scope, Send
 
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.log.state import GenerationState
-from tailrace.wire import WIRE_FORMATS
+from tailrace.wire import WIRE_FORMATS, ui_message_object, ui_message_replay
 from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http import cors
-from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER, open_stream, refuse, respond
+from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER, connect, refuse, respond
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.stream_connection import StreamConnection
 
@@ -37,10 +39,24 @@ async def _open_or_refuse(services: Services, chat_id: str, scope: Scope, send: 
             await respond(send, 204, allowed)
             return None
         named = [*allowed, (GENERATION_HEADER.encode(), state.record.id.encode())]
-        return await open_stream(services, WIRE, state, None, caller, named, scope, send)
+        request = await services.log.request(state.record.id)
+        before = ui_message_replay.encode(ui_message_object.context(state.record, request).message_id, request)
+        begun = _begun_with(before, scope[SCOPE], send) if before else send
+        return connect(services, WIRE, WIRE.bind(state.record, request), state, None, caller, named, scope, begun)
     except TailraceError as error:
         await refuse(services, error, None, allowed, send)
         return None
+
+
+def _begun_with(frames: bytes, client: ClientConnection, send: Send) -> Send:
+    """A `send` after whose response headers the client has these frames."""
+
+    async def begun(message: Message) -> None:
+        await send(message)
+        if message["type"] == "http.response.start":
+            client.write(frames)
+
+    return begun
 
 
 async def _find(services: Services, chat_id: str, headers: Headers) -> tuple[ApiKey, GenerationState | None]:

@@ -65,14 +65,15 @@ def test_parts_of_a_text_are_itself_and_the_pages_that_it_cites() -> None:
 def test_parts_of_a_refusal_and_of_reasoning() -> None:
     (refusal,) = parts_of(CONTEXT, Item(0, "refusal", text="No"))
     assert (refusal["type"], refusal["providerMetadata"]) == ("text", {"tailrace": {"refusal": True}})
-    assert parts_of(CONTEXT, Item(0, "reasoning", text="Hm")) == [{"type": "reasoning", "text": "Hm", "state": "done"}]
+    (reasoning,) = parts_of(CONTEXT, Item(3, "reasoning", text="Hm"))
+    assert reasoning == {"type": "reasoning", "id": "3", "text": "Hm", "state": "done"}
 
 
 @pytest.mark.parametrize(
     ("item", "part"),
     [
         (call('{"q":1}', "search"), {"type": "tool-search", "state": "input-available", "input": {"q": 1}}),
-        (call("{", "search"), {"type": "tool-search", "state": "output-error", "rawInput": "{"}),
+        (call("{", "search"), {"type": "tool-search", "state": "output-error", "input": "{"}),
         (call("", "open"), {"type": "dynamic-tool", "toolName": "open", "state": "input-available", "input": {}}),
         (call("{", "open"), {"type": "dynamic-tool", "toolName": "open", "state": "output-error", "input": "{"}),
     ],

@@ -10,7 +10,7 @@ from support.hub_harness import Client, HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
 from support.ui_message_reader import UiMessageReader
-from tailrace import keys
+from tailrace import jsoncodec, keys
 from tailrace.events import Entry, GenerationRecord
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
@@ -85,6 +85,23 @@ async def test_stream_is_the_same_for_every_reader(frontend: ChatHarness) -> Non
     readers = [UiMessageReader.of(client.body) for client in clients]
     assert {reader.id for reader in readers} == {"msg_abcdefghijklmnopqrstuvwxyz"}
     assert {reader.text for reader in readers} == {"Hello, world\u2028."}
+
+
+async def test_stream_of_an_answer_to_results_begins_with_the_message_that_it_goes_on_with(
+    frontend: ChatHarness,
+) -> None:
+    """The page empties the message when it resumes: without the call its next request would lack it."""
+    call = {"type": "tool-look", "toolCallId": "c", "state": "output-available", "input": {}, "output": 1}
+    message = {"id": "a1", "role": "assistant", "parts": [{"type": "step-start"}, call]}
+    await frontend.begin(ENTRIES[:4])
+    await frontend.redis.hset(keys.state(RECORD.id), "request", jsoncodec.dumps({"messages": [message]}))
+    client = await frontend.get()
+    await until(lambda: b"text-start" in client.body)
+    chunks = [jsoncodec.loads(frame[6:]) for frame in client.body.split(b"\n\n")[:-1]]
+    assert [chunk["type"] for chunk in chunks[:7]] == [
+        "start", "start-step", "tool-input-start", "tool-input-delta", "tool-output-available", "start", "start-step",
+    ]  # fmt: skip
+    assert {chunk["messageId"] for chunk in chunks if chunk["type"] == "start"} == {"a1"}
 
 
 @pytest.mark.parametrize("log", ["text", "failed", "cancelled"])

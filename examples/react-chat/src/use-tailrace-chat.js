@@ -1,0 +1,74 @@
+// A stock `useChat({ resume: true })`, which is enough for a reload, and what a page needs beside it: the messages of the
+// chat when it is loaded, a stop button that reaches the model, and reading on after a connection was cut.
+import { useChat } from "@ai-sdk/react";
+import { useEffect, useState } from "react";
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 8000;
+
+// The two routes that the SDK has no call for.
+const route = (id, name) => `/api/chat/${encodeURIComponent(id)}/${name}`;
+const stop = (id) => fetch(route(id, "stop"), { method: "POST" });
+
+async function messagesOf(id) {
+  const response = await fetch(route(id, "messages"));
+  if (!response.ok) throw new Error(await response.text());
+  return (await response.json()).messages;
+}
+
+// The messages of a chat. Repeats until the server is back, or until `hasLeft`.
+export async function loadMessages(id, hasLeft = () => false) {
+  for (let pause = FIRST_PAUSE_MS; !hasLeft(); pause = Math.min(2 * pause, LONGEST_PAUSE_MS)) {
+    try {
+      return await messagesOf(id);
+    } catch {
+      await new Promise((resume) => setTimeout(resume, pause));
+    }
+  }
+  return [];
+}
+
+// What `useChat` returns, with another `stop`, and with `problem`: what went wrong, until something is answered.
+// `onLost` receives the text of a question that has not reached the server.
+export function useTailraceChat({ id, messages: initial, onLost, ...options }) {
+  const [problem, setProblem] = useState("");
+  const chat = useChat({ id, messages: initial, resume: true, onError: (error) => setProblem(messageOf(error)), ...options });
+  const { error, messages, setMessages, resumeStream, status } = chat;
+
+  // A connection was cut, or an answer has started over: the page takes what the server has, and reads on.
+  useEffect(() => {
+    if (!error) return undefined;
+    let left = false;
+    const readOn = async () => {
+      const stored = await loadMessages(id, () => left);
+      if (left) return;
+      const last = messages.at(-1);
+      if (last?.role === "user" && !stored.some((message) => message.id === last.id)) onLost?.(textOf(last));
+      setMessages(stored);
+      await resumeStream();
+    };
+    const timer = setTimeout(readOn, FIRST_PAUSE_MS);
+    return () => {
+      left = true;
+      clearTimeout(timer);
+    };
+  }, [error]);
+
+  useEffect(() => {
+    if (status === "streaming") setProblem("");
+  }, [status]);
+
+  // `stop` of useChat only closes the page's connection: the answer would go on.
+  return { ...chat, problem, stop: () => stop(id) };
+}
+
+// The message of an error. A request that was refused has a JSON body, which the SDK passes on as it is.
+function messageOf({ message }) {
+  try {
+    return JSON.parse(message).error.message;
+  } catch {
+    return message;
+  }
+}
+
+const textOf = ({ parts }) => parts.map(({ text }) => text ?? "").join("");
