@@ -65,7 +65,7 @@ class Product:
         known = {key async for key in redis.scan_iter(count=1000)}
         jobs = sorted(key for key in known if key.startswith(b"arq:job:"))
         waiting = filter(None, await redis.mget(jobs)) if jobs else ()
-        others = {key for key in known if not re.search(b"^arq:|:(?:swept|suspected):|gen_", key)}
+        others = {key for key in known if not re.search(b"^arq:|:(?:swept|suspected)(?::|$)|gen_", key)}
         return others | set(re.findall(b"gen_[a-z2-7]{26}", b" ".join([*known, *waiting])))
 
     @asynccontextmanager

@@ -100,7 +100,8 @@ async def _completion(services: Services, state: GenerationState) -> bytes:
     async with services.generations.reads:
         async for entry in services.log.read_all(state.record.id, coalesce=True):
             completion.add(entry)
-        if completion.done is None:  # a server that came back with older data
+        if completion.done is None:
+            await services.log.state(state.record.id)  # raises NotFound or Gone, unless it came back with older data
             raise Unavailable("Redis has lost the end of the generation.")
         if why := failure_of(completion.done.status, completion.done.error):
             raise AnswerFailed(why)
