@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+
 from support.api import Api, Response, body, eventually
 from support.log_writer import LogWriter
 from support.product import Product
@@ -51,6 +53,22 @@ async def asking(
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def kept_alive(
+    product: Product, keep_alive: bytes, **fields: Any
+) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
+    """A request whose answer nothing writes yet, once two of these signs of life have arrived; and its generation."""
+    async with (
+        product.frontend(keepalive_s="0.2") as frontend,
+        product.http.post(f"{frontend.url}{PATH}", json=body(**fields)) as response,
+    ):
+        received = b""
+        while received.count(keep_alive) < 2:
+            received += await response.content.readany()
+        assert received.replace(keep_alive, b"") == b""
+        yield response, response.headers["x-tailrace-generation"]
 
 
 async def newest(api: Api) -> str | None:

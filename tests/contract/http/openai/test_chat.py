@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import signal
 from typing import Any
 
@@ -11,7 +10,7 @@ import msgspec
 import pytest
 
 from support.api import Api, body, eventually
-from support.chat_api import PATH, answered, ask, asking, chunks_in, fail, newest, text_in
+from support.chat_api import PATH, answered, ask, asking, chunks_in, fail, kept_alive, newest, text_in
 from support.product import UNKNOWN_ID, Product, has_metric
 from tailrace.events import Failure
 from tailrace.failures import failure
@@ -134,31 +133,23 @@ async def test_generation_that_another_request_cancels_is_an_error(product: Prod
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_quiet_answer_is_kept_alive(product: Product, stream: bool) -> None:
-    async with product.frontend(keepalive_s="0.2") as frontend:
-        api = Api(product.http, frontend.url)
-        async with asking(product, api, stream=stream) as (request, generation_id):
-            await asyncio.sleep(1)
-            writer = await product.writer(generation_id)
-            await writer.write_text("Hello")
-            await writer.end()
-            response = await request
+    async with kept_alive(product, b": ping\n\n" if stream else b" ", stream=stream) as (response, generation_id):
+        writer = await product.writer(generation_id)
+        await writer.write_text("Hello")
+        await writer.end()
+        answer = await response.read()
     assert response.status == 200
     if stream:
-        assert response.body.startswith(b": ping\n\n: ping\n\n")
-        assert text_in(response.body) == "Hello"
+        assert text_in(answer) == "Hello"
     else:
-        assert re.match(rb" {2,}\{", response.body)
-        assert response.value["choices"][0]["message"]["content"] == "Hello"
+        assert json.loads(answer)["choices"][0]["message"]["content"] == "Hello"
 
 
 async def test_failure_after_the_status_is_an_error_body(product: Product) -> None:
-    async with product.frontend(keepalive_s="0.2") as frontend:
-        api = Api(product.http, frontend.url)
-        async with asking(product, api) as (request, generation_id):
-            await asyncio.sleep(0.5)
-            await fail(product, generation_id, LIMITED)
-            response = await request
-    assert (response.status, response.value["error"]["code"]) == (200, "upstream_rate_limited")
+    async with kept_alive(product, b" ") as (response, generation_id):
+        await fail(product, generation_id, LIMITED)
+        error = (await response.json())["error"]
+    assert (response.status, error["code"]) == (200, "upstream_rate_limited")
 
 
 # the generation behind it
