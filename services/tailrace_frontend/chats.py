@@ -1,4 +1,4 @@
-"""The AI SDK's chats, without HTTP. A chat is an id that a page has chosen; it stands for its newest generation.
+"""The AI SDK's chats, without HTTP. A chat is an id that a page has chosen; it maps to its newest generation.
 
 Nothing else is stored for a chat: the generation's request has all messages up to its answer, as the page has sent
 them. A chat therefore lives as long as its newest generation, and an unknown chat is one without messages.
@@ -22,7 +22,7 @@ class Chats:
         self._generations = generations
 
     async def begin_answer(self, chat_id: str, state: GenerationState) -> None:
-        """Have the chat stand for this generation from now on."""
+        """Note that the generation answers the chat, unless a newer one does."""
         await self._queue.index.set_newest_of_chat(chat_id, state.record)
 
     async def newest(self, chat_id: str, owner: str) -> GenerationState | None:

@@ -188,6 +188,13 @@ class Generations:
         """The generation without request and output, which are megabytes where they are large: two small commands."""
         return Snapshot(state, None, None, None, *await self._place(state))
 
+    async def end(self, state: GenerationState) -> StoredDone | None:
+        """How the generation has ended, with its output; None: it has not, or Redis has lost the end."""
+        if not state.is_final:
+            return None
+        async with self.reads:
+            return await self._log.done(state.record.id)
+
     async def snapshot(self, state: GenerationState) -> Snapshot:
         """The generation with its request and its output so far.
 
@@ -205,6 +212,7 @@ class Generations:
             return Snapshot(state, request, done.output, done)
         output = await self._log.output(generation_id, logprobs=state.record.logprobs)
         if output.last_seq < 0:
+            await self._log.state(generation_id)  # raises NotFound or Gone where it was deleted, or has expired
             raise Gone("lost")
         if output.done:  # written since the state was read
             return await self._snapshot(await self._log.state(generation_id))

@@ -27,6 +27,7 @@ import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import NamedTuple
 
 from tailrace.errors import RateLimited
 from tailrace.queue import FREE, Charge
@@ -58,6 +59,14 @@ def units(body_bytes: int, items: int = 0) -> int:
     return 1 + body_bytes // UNIT_BYTES + items // UNIT_ITEMS
 
 
+class Allowance(NamedTuple):
+    """What a caller may send: requests a minute, requests at once, and the seconds until as many as ever."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
 class Rate:
     """One kind of request of all callers, one unit every `interval_s` each, and up to `burst_s` ahead of that."""
 
@@ -74,6 +83,10 @@ class Rate:
             return paid_at - now - self._burst_s
         self._paid_at[owner] = paid_at + cost * self._interval_s
         return 0.0
+
+    def ahead_s(self, owner: str) -> float:
+        """How far the caller is ahead of the rate."""
+        return max(0.0, self._paid_at.get(owner, 0.0) - time.monotonic())
 
     def add(self, owner: str, cost: int) -> None:
         """Count what cannot be refused any more."""
@@ -155,6 +168,12 @@ class RateLimits:
             now = time.monotonic()
             opens_at = self._opens_at[owner] = max(now, self._opens_at.get(owner, 0.0) + STREAM_INTERVAL_S)
             await asyncio.sleep(opens_at - now)
+
+    def allowance(self, owner: str) -> Allowance:
+        """What the caller may send to this frontend now."""
+        limit, ahead_s = self._settings.max_requests_per_minute_per_caller, self._requests.ahead_s(owner)
+        remaining = 0 if ahead_s > BURST_S else 1 + int((BURST_S - ahead_s) * limit / 60)
+        return Allowance(limit, remaining, ahead_s)
 
     def turn(self, owner: str) -> AbstractAsyncContextManager[None]:
         """Waits until fewer than `TURNS` requests of the caller are being worked on, in the order of the calls."""

@@ -17,6 +17,7 @@ from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
+from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
@@ -44,6 +45,7 @@ class Services:
             self.log, self.queue, connected_at=lambda: self.hub.subscriber.connected_at, max_bytes=KEPT_BYTES
         )
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
+        self.encoders = Encoders(self.log, self.generations.reads)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
         self.webhooks = Webhooks(settings, self.log)

@@ -57,6 +57,7 @@ ADD_WEBHOOK = Script("add_webhook")
 CLAIM_WEBHOOKS = Script("claim_webhooks")
 
 # On the queue's server.
+SET_NEWEST_OF_CHAT = Script("set_newest_of_chat")
 SUBMIT = Script("submit")
 ENQUEUE = Script("enqueue")
 TAKE = Script("take")

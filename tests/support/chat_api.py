@@ -57,12 +57,15 @@ async def asking(
 
 @asynccontextmanager
 async def kept_alive(
-    product: Product, keep_alive: bytes, **fields: Any
+    product: Product, keep_alive: bytes, path: str = PATH, value: Any = None, **fields: Any
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
-    """A request whose answer nothing writes yet, once two of these signs of life have arrived; and its generation."""
+    """A request whose answer nothing writes yet, once two of these signs of life have arrived; and its generation.
+
+    `value`: the body, unless it is that of a chat.
+    """
     async with (
         product.frontend(keepalive_s="0.2") as frontend,
-        product.http.post(f"{frontend.url}{PATH}", json=body(**fields)) as response,
+        product.http.post(f"{frontend.url}{path}", json=value or body(**fields)) as response,
     ):
         received = b""
         while received.count(keep_alive) < 2:

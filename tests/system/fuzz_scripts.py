@@ -151,6 +151,7 @@ QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "take": _arguments(NAMES, NAMES, MS, COUNTS, MS, RUN_IDS, st.one_of(st.just(0), MS, st.just(2 * FIRST_EPOCH))),
     "load": _arguments(st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6)),
     "record_output": _arguments(GENERATIONS, COUNTS, MS),
+    "set_newest_of_chat": _arguments(GENERATIONS, st.one_of(st.just(0), MS), MS),
     "forget": _drawn(lambda drawn, _: drawn[0], st.lists(GENERATIONS, min_size=1, max_size=3)),
 }  # fmt: skip
 """Arguments of each script on the queue's server."""
@@ -200,6 +201,16 @@ def answers(name: str) -> frozenset[str]:
 
 def _has_outcome(reply: Any) -> bool:
     return isinstance(reply, list) and bool(reply) and isinstance(reply[0], bytes)
+
+
+def _webhook_keys(name: str, arguments: list[Any]) -> Sequence[str]:
+    of_endpoint = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
+    match name:
+        case "add_webhook":
+            return [keys.webhook_known(arguments[0]), keys.WEBHOOKS_PENDING, *of_endpoint[:2]]
+        case "claim_webhooks":
+            return [keys.WEBHOOKS_PENDING, *of_endpoint]
+    return [keys.webhook_endpoints("a")]
 
 
 class ScriptFuzz:
@@ -257,6 +268,8 @@ class ScriptFuzz:
             case "load":
                 names = [keys.QUEUE, keys.unfinished_of("a"), keys.owned("a"), *STORED]
                 return [*names, keys.rate("a"), keys.idempotency("a", "key")]
+            case "set_newest_of_chat":
+                return [keys.chat("a", "chat")]
             case "record_output":
                 return STORED
             case "forget":
@@ -265,14 +278,8 @@ class ScriptFuzz:
                 return [keys.unfinished(arguments[0])]
             case "suspect":
                 return [keys.suspected(0)]
-            case "add_webhook":
-                names = [keys.webhooks_due("e"), keys.webhook_bodies("e")]
-                return [keys.webhook_known(arguments[0]), keys.WEBHOOKS_PENDING, *names]
-            case "claim_webhooks":
-                names = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
-                return [keys.WEBHOOKS_PENDING, *names]
-            case "replace_endpoint":
-                return [keys.webhook_endpoints("a")]
+        if call.name in WEBHOOK_SCRIPTS:
+            return _webhook_keys(call.name, arguments)
         return keys.of_generation(IDS[call.place])
 
     def _inject(self, fault: Fault) -> None:

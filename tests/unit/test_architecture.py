@@ -21,6 +21,7 @@ KEYS_OF = {
     "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim",
     "record_output": "stored, stored_until",
     "forget": "owned, stored, stored_until",
+    "set_newest_of_chat": "chat",
     "add_unfinished": "unfinished",
     "suspect": "suspected",
     "add_webhook": "known, pending, due, bodies",

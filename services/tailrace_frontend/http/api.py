@@ -22,6 +22,7 @@ from tailrace_frontend.http import cors, openapi, routes, schemas
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import chat, models, responses, webhooks
+from tailrace_frontend.http.rate_limit_headers import RateLimitHeaders
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
@@ -59,6 +60,7 @@ def create_api(services: Services) -> FastAPI:
         _add_operations(api, services)
     page.mount(api)
     _finish(api, services)
+    api.add_middleware(RateLimitHeaders, services=services)
     cors.allow_origins(api, services.settings.origins)
     return api
 

@@ -7,9 +7,13 @@ The API uses no credentials in the sense of CORS (keys are sent in a header, tic
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-EXPOSED = ("location", "retry-after", "x-request-id", "x-should-retry", "x-tailrace-generation")
+EXPOSED = (
+    "location", "retry-after", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests", "x-request-id", "x-should-retry", "x-tailrace-generation",
+)  # fmt: skip
 ALLOWED = [
-    "authorization", "content-type", "idempotency-key", "last-event-id", "user-agent", "x-client-request-id",
+    "authorization", "content-type", "idempotency-key", "last-event-id", "openai-beta", "openai-organization",
+    "openai-project", "traceparent", "tracestate", "user-agent", "x-client-request-id",
     "x-tailrace-on-disconnect",
     *(
         f"x-stainless-{name}"

@@ -120,18 +120,8 @@ async def open_stream(
     Raises:
         RateLimited: as `Hub.join`.
     """
-    encode = await bind_encoder(services, wire, state)
+    encode = await services.encoders.bind(wire, state)
     return connect(services, wire, encode, state, cursor, caller, extra, scope, send)
-
-
-async def bind_encoder(services: Services, wire: WireFormat, state: GenerationState) -> Encode:
-    """The format's encoder of one generation's entries.
-
-    Raises:
-        NotFound, Gone: the generation disappeared meanwhile.
-    """
-    request = await services.log.request(state.record.id) if wire.needs_request else None
-    return wire.bind(state.record, request)
 
 
 def connect(

@@ -146,14 +146,16 @@ class GenerationIndex:
             last = page[-1]
 
     async def set_newest_of_chat(self, chat_id: str, record: GenerationRecord) -> None:
-        """Have a chat of the owner stand for this generation, for as long as the generation is kept."""
+        """Note the generation that answers a chat of the owner, for as long as the generation is kept. A newer one that
+        is known already stays: a repeated request leads to the generation that it has created before."""
         life_s = record.options.deadline_s + record.options.retention_s + CLAIM_GRACE_S
-        await self._server.execute("SET", keys.chat(record.owner, chat_id), record.id, "EX", life_s)
+        names = [keys.chat(record.owner, chat_id)]
+        await self._server.execute(*scripts.SET_NEWEST_OF_CHAT.on(names, record.id, record.created, life_s))
 
     async def newest_of_chat(self, chat_id: str, owner: str) -> str | None:
-        """The generation for which a chat of the owner stands."""
+        """The id of the newest generation that answers a chat of the owner; None where there is none."""
         stored = await self._server.execute("GET", keys.chat(owner, chat_id))
-        return stored.decode() if stored else None
+        return stored.decode().partition(" ")[2] if stored else None
 
     async def _page(self, name: str, last: _Place | None) -> list[_Place]:
         """Up to a page of those after `last`. Those of its millisecond are read apart: only their ids order them."""

@@ -1,9 +1,9 @@
 """The input of a request as Responses items, each with an id: for `input_items`, for requests that continue it, and for
 references to an item.
 
-An id that the caller gave stays. Any other is made of the generation's id and the item's place, so every process gives
-the same one: `msg_<26 characters>_i0`. Items of the output have the same ids without the `i` (`wire`), so an id leads
-to its item without an index.
+An id that the caller gave stays, unless an item before it has the same. Any other is made of the generation's id and
+the item's place, so every process gives the same one: `msg_<26 characters>_i0`. Items of the output have the same ids
+without the `i` (`wire`), so an id leads to its item without an index.
 """
 
 import re
@@ -48,7 +48,15 @@ def input_items(generation_id: str, api: Api, request: Json) -> list[Json]:
     except InvalidRequest:  # another version stored it
         items = []
     suffix = generation_id.removeprefix("gen_")
-    return [_whole(item, f"_{suffix}_i{number}") for number, item in enumerate(items)]
+    known: set[str] = set()
+    whole = []
+    for number, item in enumerate(items):
+        given = item.get("id")
+        is_known = given in known if isinstance(given, str) else False
+        if isinstance(given, str):
+            known.add(given)
+        whole.append(_whole(item | {"id": None} if is_known else item, f"_{suffix}_i{number}"))
+    return whole
 
 
 def _items(api: Api, request: Json) -> list[Json]:

@@ -42,7 +42,7 @@ Bind = Callable[[GenerationRecord, Json | None], Encode]
 
 
 def _whole(frames: bytes, _: Entry, __: int) -> bytes:
-    """The format's clients resume behind entries only."""
+    """The format's clients resume after entries only."""
     return frames
 
 
@@ -117,6 +117,7 @@ WIRE_FORMATS: dict[str, WireFormat] = {
         coalesces=False,
         ends_at=(Done, Restarted),
         keep_alive=sse.PING,
+        after_number=openai_chat.after_number,
     ),
     "openai-responses": _responses(obfuscates=False),
     "openai-responses-obfuscated": _responses(obfuscates=True),

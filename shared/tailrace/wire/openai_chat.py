@@ -53,6 +53,13 @@ def encode(record: GenerationRecord, entry: Entry) -> bytes:
     return b"".join(map(sse.data_frame, values)) + end
 
 
+def after_number(frames: bytes, entry: Entry, number: int) -> bytes:
+    """An entry's frames after this sequence number; of an end that has it, what follows the last chunk."""
+    if entry.id.seq > number:
+        return frames
+    return encode_end(entry.event.status, entry.event.error) if isinstance(entry.event, Done) else b""
+
+
 def chunks(record: GenerationRecord, entry: Entry) -> Encoded:
     """An entry's chunks as values, without a number."""
     encoder = ENCODERS.get(type(entry.event))

@@ -1,6 +1,7 @@
 """Authorization and origins: API keys, tickets, hosts, CORS."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -240,3 +241,18 @@ async def test_generation_that_is_read_costs_by_its_size(product: Product, metho
         url = f"/v1/generations/{generation_id}"
         assert (await anna.request(method, url + path)).status == 200
         assert (await anna.request("GET", f"{url}?output=false")).refusal == (429, "rate_limit_exceeded")
+
+
+async def test_callers_with_a_rate_learn_what_is_left_of_it(product: Product) -> None:
+    async with product.frontend(**CALLERS, max_requests_per_minute_per_caller="600") as frontend:
+        anna = Api(product.http, frontend.url, "anna-key-1")
+        remaining = []
+        for path in ("/v1/models", "/v1/generations", "/v1/responses/resp_x"):
+            headers = (await anna.request("GET", path)).headers
+            assert headers["x-ratelimit-limit-requests"] == "600"
+            assert re.fullmatch(r"[0-9]+\.[0-9]{3}s", headers["x-ratelimit-reset-requests"])
+            remaining.append(int(headers["x-ratelimit-remaining-requests"]))
+        assert 0 < remaining[-1] < remaining[0] <= 21
+        stranger = await Api(product.http, frontend.url, "wrong-key").request("GET", "/v1/models")
+        assert "x-ratelimit-limit-requests" not in stranger.headers
+    assert "x-ratelimit-limit-requests" not in (await product.api.request("GET", "/v1/models")).headers

@@ -9,12 +9,13 @@ The status of a POST is sent at once: `useChat` repeats no request, and shows th
 and all. A generation that fails is an `error` in the stream, with its message alone.
 """
 
+import contextlib
 from typing import NamedTuple
 
 from fastapi import APIRouter, Request, Response
 
 from tailrace import jsoncodec
-from tailrace.errors import InvalidBody, NotFound
+from tailrace.errors import InvalidBody, NotFound, TailraceError
 from tailrace.events import Api, Json, Options
 from tailrace.settings import Settings
 from tailrace.translation import chat_request
@@ -64,7 +65,13 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
         caller.owner, chat.request, chat.options, claim, len(body), {"api": API}
     )
     services.metrics.created.inc()
-    await services.chats.begin_answer(chat.id, state)
+    try:
+        await services.chats.begin_answer(chat.id, state)
+    except TailraceError:
+        if claim is None:  # with a key, the client's repetition leads to the generation again
+            with contextlib.suppress(TailraceError):
+                await services.generations.cancel(state.record.id, caller.owner)
+        raise
     return LogResponse(services, WIRE, state, caller, {GENERATION_HEADER: state.record.id})
 
 

@@ -15,6 +15,7 @@ from tailrace.wire import WIRE_FORMATS, ui_message_object, ui_message_replay
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http import cors
+from tailrace_frontend.http.json_response import SLICE_BYTES
 from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER, connect, refuse, respond
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.stream_connection import StreamConnection
@@ -39,22 +40,45 @@ async def _open_or_refuse(services: Services, chat_id: str, scope: Scope, send: 
             await respond(send, 204, allowed)
             return None
         named = [*allowed, (GENERATION_HEADER.encode(), state.record.id.encode())]
-        request = await services.log.request(state.record.id)
-        before = ui_message_replay.encode(ui_message_object.context(state.record, request).message_id, request)
-        begun = _begun_with(before, scope[SCOPE], send) if before else send
-        return connect(services, WIRE, WIRE.bind(state.record, request), state, None, caller, named, scope, begun)
+        earlier = await _earlier_parts(services, caller, state)
+        encode = await services.encoders.bind(WIRE, state)
+        begun = _begun_with(earlier, scope[SCOPE], send) if earlier else send
+        return connect(services, WIRE, encode, state, None, caller, named, scope, begun)
     except TailraceError as error:
         await refuse(services, error, None, allowed, send)
         return None
 
 
+async def _earlier_parts(services: Services, caller: ApiKey, state: GenerationState) -> bytes:
+    """The frames of the message's parts that are older than the answer, charged by their size.
+
+    Raises:
+        NotFound, Gone: the generation disappeared meanwhile.
+    """
+    async with services.generations.reads:
+        request = await services.log.request(state.record.id)
+        frames = ui_message_replay.encode(ui_message_object.context(state.record, request).message_id, request)
+    services.rate_limits.charge_answer(caller.owner, len(frames))
+    return frames
+
+
 def _begun_with(frames: bytes, client: ClientConnection, send: Send) -> Send:
-    """A `send` after whose response headers the client has these frames."""
+    """A `send` that sends these frames after the response's headers, at the client's own pace, and then forgets them:
+    the stream keeps `send` for as long as it lives."""
 
     async def begun(message: Message) -> None:
+        nonlocal frames
         await send(message)
         if message["type"] == "http.response.start":
-            client.write(frames)
+            left, frames = memoryview(frames), b""
+            client.inflight.hold(begun, len(left), client.abort)
+            try:
+                while left and not client.lost:
+                    client.write(bytes(left[:SLICE_BYTES]))
+                    left = left[SLICE_BYTES:]
+                    await client.drained()
+            finally:
+                client.inflight.release(begun)
 
     return begun
 

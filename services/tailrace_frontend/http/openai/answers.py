@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace import jsoncodec
-from tailrace.errors import TailraceError
+from tailrace.errors import Gone, NotFound, ObjectNotFound, TailraceError
 from tailrace.failures import failure
 from tailrace.ids import EntryId
 from tailrace.log.state import GenerationState
@@ -30,7 +30,7 @@ from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http.json_response import JSONBytesResponse, send_slices
 from tailrace_frontend.http.openai.errors import AnswerFailed, Refusal, refusal_of
 from tailrace_frontend.http.openai.lookup import headers_of
-from tailrace_frontend.http.stream_endpoint import bind_encoder, connect
+from tailrace_frontend.http.stream_endpoint import connect
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.completion_waiter import CompletionWaiter
 from tailrace_frontend.streaming.stream_connection import StreamConnection
@@ -40,8 +40,9 @@ KEEP_ALIVE = b" "
 UNBUFFERED = {"x-accel-buffering": "no"}
 """For bodies that begin long before they end."""
 
-ReadAnswer = Callable[[GenerationState], Awaitable[bytes]]
-"""The answer of a generation that has ended, as JSON. Raises AnswerFailed where it has none."""
+ReadAnswer = Callable[[GenerationState, bool], Awaitable[bytes]]
+"""The answer of a generation that has ended, as JSON. Raises AnswerFailed where it has none. The flag: whether the
+status 200 has been sent, so that a format which has an object for a failure uses it."""
 
 
 class WaitingAnswer(Response):
@@ -69,6 +70,8 @@ class WaitingAnswer(Response):
         return CompletionWaiter(services.hub, self._state, client, find=find, outage_s=outage_s)
 
     def _refusal(self, error: AnswerFailed | TailraceError) -> Refusal:
+        if isinstance(error, (NotFound, Gone)):
+            error = ObjectNotFound("The answer was deleted.")
         refusal = refusal_of(error, may_repeat=self._may_repeat)
         self._services.metrics.refused.labels(refusal.status).inc()
         return refusal
@@ -109,7 +112,7 @@ class StreamedAnswer(WaitingAnswer):
             TailraceError: the request is refused, or Redis was away.
         """
         state = self._state
-        encode = await bind_encoder(self._services, self._wire, state)
+        encode = await self._services.encoders.bind(self._wire, state)
         if self._after is not None or not state.record.foreground:
             return self._connect(encode, state, scope, send)
         if state.is_final:
@@ -125,7 +128,7 @@ class StreamedAnswer(WaitingAnswer):
 
     async def _check_output(self, state: GenerationState) -> None:
         """Raises AnswerFailed if the generation has failed before it had any output."""
-        done = await self._services.log.done(state.record.id) if state.status == "failed" else None
+        done = await self._services.generations.end(state) if state.status == "failed" else None
         if done is not None and bytes(memoryview(done.output)[: len(NO_OUTPUT)]) == NO_OUTPUT:
             raise AnswerFailed(done.error or failure("server_error"))
 
@@ -152,7 +155,7 @@ class WholeAnswer(WaitingAnswer):
             if not (self._state.is_final or await self._wait_for_end(client, late)):
                 return await abort(client)
             async with self._reading():
-                body = await self._read(self._state)
+                body = await self._read(self._state, late.has_begun)
                 self._services.rate_limits.charge_answer(self._caller.owner, len(body))
         except (AnswerFailed, TailraceError) as error:
             if not late.has_begun:

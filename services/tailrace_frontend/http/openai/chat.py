@@ -60,6 +60,8 @@ async def get(
     """The answer again, once it is complete; `stream`: its chunks, live. `starting_after`: those after that number."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
+    if stream:
+        await services.rate_limits.charge_stream(caller.owner)
     state = await find(services, caller, CHAT_COMPLETION, completion_id)
     if not stream:
         return foreground.whole(services, request, caller, state, partial(_completion, services))
@@ -86,15 +88,16 @@ async def _resume(services: Services, caller: ApiKey, state: GenerationState, st
     services.metrics.resumed.inc()
     record, log = state.record, services.log
     has_all = starting_after >= state.seq
-    if has_all and state.is_final and (done := await log.done(record.id)) is not None:
+    if has_all and (done := await services.generations.end(state)) is not None:
         headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}
         end = openai_chat.encode_end(done.status, done.error)
         return Response(end, media_type=WIRE.media_type, headers=headers | headers_of(state))
     after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
-    return StreamedAnswer(services, caller, state, WIRE, None if after == START else after, may_repeat=False)
+    position = None if after == START else after
+    return StreamedAnswer(services, caller, state, WIRE, position, seen_to=starting_after, may_repeat=False)
 
 
-async def _completion(services: Services, state: GenerationState) -> bytes:
+async def _completion(services: Services, state: GenerationState, _: bool) -> bytes:
     """The Chat Completion object of a generation that has ended."""
     completion = ChatCompletion(state.record)
     async with services.generations.reads:

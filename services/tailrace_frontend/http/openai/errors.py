@@ -2,7 +2,8 @@
 
 Both SDKs repeat a request after 408, 409, 429 and 5xx, unless `x-should-retry` decides. So nothing final is a 408 or a
 409, and each 5xx of a generation that was accepted asks not to be repeated: a repetition would cost another one. A 429
-of the upstream may be repeated: nothing was generated (`retries`).
+of the upstream may be repeated: nothing was generated (`retries`). So may a request that waits for a generation which
+was cancelled because the client before it had left: it came too late to be seen.
 """
 
 from typing import NamedTuple
@@ -53,8 +54,9 @@ def refusal_of(error: AnswerFailed | TailraceError, *, may_repeat: bool) -> Refu
 
 
 def _refusal_of_failure(failure: Failure, may_repeat: bool) -> Refusal:
-    status = http_status_of(failure)
-    is_temporary = status == 429 and may_repeat
+    is_abandoned = failure.code == "client_disconnected" and may_repeat
+    status = 503 if is_abandoned else http_status_of(failure)
+    is_temporary = is_abandoned or (status == 429 and may_repeat)
     headers = {} if is_temporary else dict(NOT_AGAIN)
     if is_temporary and failure.retry_after:
         headers["Retry-After"] = str(min(failure.retry_after, LONGEST_RETRY_S))

@@ -52,7 +52,7 @@ async def create(
     fields = record_fields | {"foreground": is_foreground}
     while True:
         state, submission = await services.generations.create(caller.owner, body, options, key, len(identity), fields)
-        if key is None or submission is not None or not await retries.is_over(services.log, state, key):
+        if key is None or submission is not None or not await retries.is_over(services.generations, state, key):
             services.metrics.created.inc()
             return state
         key = retries.next_key(key, state)
@@ -78,7 +78,7 @@ async def answer(
 ) -> Response:  # fmt: skip
     """The answer of a generation: its stream in a format, or, at its end, an object made of all of it.
 
-    `as_object` may raise AnswerFailed; a generation that has failed is not passed to it.
+    `as_object` may raise AnswerFailed; a generation that has failed is passed to it only where the status was sent.
     """
     if streams:
         return stream(services, request, caller, state, wire)
@@ -95,11 +95,13 @@ def whole(services: Services, request: Request, caller: ApiKey, state: Generatio
     return WholeAnswer(services, caller, state, read, may_repeat=_may_repeat(request))
 
 
-async def _read_object(services: Services, as_object: Callable[[Snapshot], bytes], state: GenerationState) -> bytes:
+async def _read_object(
+    services: Services, as_object: Callable[[Snapshot], bytes], state: GenerationState, is_late: bool
+) -> bytes:
     snapshot = await services.generations.snapshot(state)
     if snapshot.done is None:  # a server that came back with older data
         raise Unavailable("Redis has lost the end of the generation.")
-    if snapshot.done.status == "failed":
+    if snapshot.done.status == "failed" and not is_late:
         raise AnswerFailed(snapshot.done.error or failure("server_error"))
     return as_object(snapshot)
 

@@ -21,11 +21,17 @@ from tailrace_frontend.http.schemas import (
     options_from,
 )
 
+MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
+"""OpenAI's limits. Each lifecycle event repeats the metadata."""
+
 UNSTORED_S = 600
 """A response with `store: false` is kept so long after its end, as by OpenAI: for clients that poll it or resume."""
 
 Items = Annotated[Objects, Field(max_length=MAX_MESSAGES)]
 Body = TypeVar("Body", bound=BaseModel)
+MetadataKey = Annotated[str, Field(max_length=MAX_METADATA_KEY)]
+MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)]
 Names = Annotated[list[str], Field(fail_fast=True)]
 
 
@@ -54,7 +60,7 @@ class CreateResponse(CountTokens):
     include: Names | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     max_tool_calls: int | None = Field(None, ge=1)
-    metadata: dict[str, str] | None = None
+    metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
@@ -73,6 +79,9 @@ class CreateResponse(CountTokens):
 def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
     """Split a decoded body into the request and Tailrace's options.
 
+    A stream has no event that takes back what was sent. Unless the options say otherwise, a streamed response whose
+    worker dies in the middle therefore fails; one that is not streamed begins again.
+
     Raises:
         InvalidRequest: the body is invalid; `param` names the first field that is.
     """
@@ -81,6 +90,8 @@ def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
     request = {name: each for name, each in value.items() if name != "tailrace"}
     given = checked.tailrace or TailraceOptions()
     options = options_from(given, settings, "continue" if checked.background else "cancel")
+    if checked.stream and "on_interrupt" not in given.model_fields_set:
+        options = msgspec.structs.replace(options, on_interrupt="fail")
     if checked.store is False:
         options = msgspec.structs.replace(options, retention_s=min(options.retention_s, UNSTORED_S))
     return request, options

@@ -104,6 +104,8 @@ async def get(
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
     _check_include(request)
+    if stream:
+        await services.rate_limits.charge_stream(caller.owner)
     state = await find(services, caller, RESPONSE, response_id)
     if stream:
         return await _stream(services, caller, state, starting_after, pads=include_obfuscation)

@@ -18,9 +18,8 @@ import time
 from collections.abc import Mapping
 
 from tailrace.events import Failure, Options
-from tailrace.log import Log
 from tailrace.log.state import GenerationState
-from tailrace_frontend.generations import IdempotencyKey
+from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.http.bodies import idempotency_key
 from tailrace_frontend.http.openai.errors import http_status_of
 
@@ -51,10 +50,9 @@ def next_key(key: IdempotencyKey, state: GenerationState) -> IdempotencyKey:
     return key._replace(key=f"{key.key} after {state.record.id}", is_new=False)
 
 
-async def is_over(log: Log, state: GenerationState, key: IdempotencyKey) -> bool:
+async def is_over(generations: Generations, state: GenerationState, key: IdempotencyKey) -> bool:
     """Whether a generation that a key has led to is no longer the answer to its requests."""
-    done = await log.done(state.record.id) if state.is_final else None
-    if done is None:
+    if (done := await generations.end(state)) is None:
         return False
     if done.error is not None and _is_temporary(done.error):
         return True

@@ -15,7 +15,10 @@ from support.stored_log import expire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-OF_ONE_ANSWER = {"date", "x-request-id", "content-length"}
+OF_ONE_ANSWER = {
+    "date", "x-request-id", "content-length", "x-ratelimit-limit-requests", "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+}  # fmt: skip
 """Headers that differ from one answer to the next. (The length has that of the id.)"""
 
 

@@ -7,9 +7,11 @@ import pytest
 from openai.types.responses import Response as ResponseModel
 
 from support.api import Response, eventually
+from support.chat_api import fail, kept_alive
 from support.product import UNKNOWN_ID, Product
 from support.responses import Frames, Responses, body, frames_of, generation_id_of
 from tailrace.events import Failure
+from tailrace.failures import failure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -353,3 +355,24 @@ async def test_delete_cancels_a_running_response(product: Product, responses: Re
     await writer.write_text("Hello")
     assert (await responses.delete(response_id)).status == 200
     assert (await reading).events[-1].kind in ("done", "gone")
+
+
+async def test_failure_after_the_status_is_the_failed_response(product: Product) -> None:
+    """An SDK takes a body with the status 200 for a Response: it must be one."""
+    async with kept_alive(product, b" ", "/v1/responses", body()) as (response, generation_id):
+        await fail(product, generation_id, failure("upstream_error"))
+        answer = ResponseModel.model_validate_json(await response.read(), strict=True)
+    assert (answer.status, answer.output) == ("failed", [])
+    assert answer.error is not None
+
+
+@pytest.mark.parametrize("fields", [{}, {"stream": True}])
+async def test_waiting_client_learns_that_its_response_was_deleted(
+    product: Product, responses: Responses, fields: Any
+) -> None:
+    model = f"deleted-{len(fields)}"
+    waiting = asyncio.create_task(responses.post(model=model, **fields))
+    generation_id = await newest(product, model)
+    assert (await responses.delete(generation_id.replace("gen_", "resp_"))).status == 200
+    answer = await waiting
+    assert answer.status in (400, 404), "cancelled first, or deleted already"

@@ -202,12 +202,14 @@ async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None
 # Chats
 
 
-async def test_chat_stands_for_its_newest_generation(queue: Queue) -> None:
+async def test_chat_maps_to_its_newest_generation(queue: Queue) -> None:
     assert await queue.index.newest_of_chat("chat", "anna") is None
-    for _ in range(2):
-        record = new_record()
+    older, newer = new_record(1000), new_record(1001)
+    for record in (older, newer):
         await queue.index.set_newest_of_chat("chat", record)
         assert await queue.index.newest_of_chat("chat", "anna") == record.id
+    await queue.index.set_newest_of_chat("chat", older)
+    assert await queue.index.newest_of_chat("chat", "anna") == newer.id, "a repeated request changes nothing"
 
 
 async def test_chat_of_another_owner_is_another_chat(queue: Queue) -> None:

@@ -108,3 +108,9 @@ def test_id_leads_to_its_place(item_id: str, place: ItemPlace | None) -> None:
 def test_ids_of_items_lead_back_to_them() -> None:
     for number, item in enumerate(items([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}])):
         assert place_of(item["id"]) == ItemPlace(ID, True, number)
+
+
+def test_id_that_an_item_repeats_is_replaced() -> None:
+    """A page after that id would begin at the first of them, again and again."""
+    given = [{"role": "user", "content": "x", "id": "msg_same"} for _ in range(3)]
+    assert [item["id"] for item in items(given)] == ["msg_same", f"msg_{SUFFIX}_i1", f"msg_{SUFFIX}_i2"]

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from support.logs import EPOCH, LogBuilder, record
-from tailrace.events import Done, Entry, Extra, Finish
+from tailrace.events import Done, Entry, Extra, Finish, Text
+from tailrace.failures import failure
 from tailrace.ids import EntryId
-from tailrace.wire import sse
+from tailrace.wire import openai_chat, sse
 from tailrace.wire.openai_chat import encode
 
 RECORD = record()
@@ -39,3 +40,13 @@ def test_done_without_an_error_ends_an_answer_that_is_not_whole_with_one(status:
     frame = encode(RECORD, done)
     assert json.loads(frame.removeprefix(b"data: "))["error"]["code"] == code
     assert sse.END not in frame
+
+
+def test_frames_after_a_number_are_those_of_later_entries_and_the_end() -> None:
+    number = 7
+    for seq, sent in ((6, b""), (7, b""), (8, b"frames")):
+        assert openai_chat.after_number(b"frames", Entry(EntryId(1, seq), Text(0, "x")), number) == sent
+    done = Done("completed", 1.0, [Finish(0, "stop")], None, None)
+    assert openai_chat.after_number(b"frames", Entry(EntryId(1, 7), done), number) == sse.END
+    failed = Done("failed", 1.0, [], None, failure("upstream_error"))
+    assert b'"code":"upstream_error"' in openai_chat.after_number(b"frames", Entry(EntryId(1, 7), failed), number)

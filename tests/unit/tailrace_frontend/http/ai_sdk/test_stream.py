@@ -27,21 +27,21 @@ NAMED = (b"x-tailrace-generation", RECORD.id.encode())
 
 
 class ChatHarness(HubHarness):
-    """Services on the harness' log, and a chat that stands for its record."""
+    """Services on the harness' log, and a chat that maps to its record."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self.services = Services(Settings(**settings))
         self.services.log = self.hub.log
         self.services.chats._queue.index._server = self.log.server
-        self.services.generations._log = self.log
+        self.services.generations._log = self.services.encoders._log = self.log
         self.hub = self.services.hub
         self.hub.log = self.log
 
     async def begin(self, entries: Sequence[Entry], of: GenerationRecord = RECORD) -> None:
         await self.redis.flushall()
         await self.create(of, entries)
-        await self.redis.set(keys.chat(of.owner, CHAT), of.id)
+        await self.redis.set(keys.chat(of.owner, CHAT), f"{of.created} {of.id}")
 
     async def get(self, chat_id: str = CHAT, **headers: str) -> Client:
         """`GET …/stream`, until the response has begun."""

@@ -71,7 +71,7 @@ async def begin(frontend: FrontendHarness, entries: list[Entry]) -> GenerationSt
     return await frontend.log.state(RECORD.id)
 
 
-async def read(state: GenerationState) -> bytes:
+async def read(state: GenerationState, _: bool) -> bytes:
     assert state.is_final
     return OBJECT
 
@@ -232,7 +232,7 @@ async def test_object_that_takes_long_is_preceded_by_spaces(frontend: FrontendHa
     assert client.completed
 
 
-async def failing(_: GenerationState) -> bytes:
+async def failing(_: GenerationState, __: bool) -> bytes:
     raise AnswerFailed(failure("upstream_timeout"))
 
 
@@ -253,7 +253,7 @@ async def test_object_that_fails_after_its_status_is_an_error_body(frontend: Fro
 
 
 async def test_object_that_cannot_be_read_is_an_error_that_no_sdk_repeats(slow: FrontendHarness) -> None:
-    async def away(_: GenerationState) -> bytes:
+    async def away(_: GenerationState, __: bool) -> bytes:
         raise RedisUnavailable
 
     client = await (await whole(slow, ENTRIES, away)).end()

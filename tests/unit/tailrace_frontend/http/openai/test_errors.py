@@ -12,8 +12,9 @@ from tailrace_frontend.http.schemas import Problem
 @pytest.mark.parametrize("code", [*FAILURES, *FORMAT_ERRORS])
 def test_failure_of_the_table_has_its_status_and_is_repeated_by_no_sdk_if_it_is_final(code: Any) -> None:
     status, body, headers = refusal_of(AnswerFailed(failure(code)), may_repeat=True)
-    assert status == http_status_of(failure(code)) not in (408, 409)
-    assert (headers.get("x-should-retry") == "false") is (status != 429)
+    is_abandoned = code == "client_disconnected"
+    assert status == (503 if is_abandoned else http_status_of(failure(code))) not in (408, 409)
+    assert (headers.get("x-should-retry") == "false") is (status != 429 and not is_abandoned)
     assert body["error"].keys() == {"message", "type", "param", "code"}
     assert (body["error"]["type"] == "server_error") is (status >= 500)
 

@@ -127,3 +127,36 @@ def test_reasoning_may_be_a_summary_by_the_settings() -> None:
 )
 def test_padding_is_sent_where_it_is_wanted(options: Any, pads: bool) -> None:
     assert wants_padding({"stream_options": options}) is pads
+
+
+@pytest.mark.parametrize(
+    ("fields", "policy"),
+    [
+        ({}, "restart"),
+        ({"background": True}, "restart"),
+        ({"stream": True}, "fail"),
+        ({"stream": True, "background": True}, "fail"),
+        ({"stream": True, "tailrace": {"on_interrupt": "restart"}}, "restart"),
+    ],
+)
+def test_stream_fails_where_its_worker_dies_unless_the_options_say_otherwise(fields: Any, policy: str) -> None:
+    assert check_create(BODY | fields, SETTINGS)[1].on_interrupt == policy
+
+
+@pytest.mark.parametrize(
+    ("metadata", "is_valid"),
+    [
+        ({f"k{n}": "v" for n in range(16)}, True),
+        ({f"k{n}": "v" for n in range(17)}, False),
+        ({"k" * 64: "v" * 512}, True),
+        ({"k" * 65: "v"}, False),
+        ({"k": "v" * 513}, False),
+    ],
+)
+def test_metadata_has_the_limits_of_openai(metadata: Any, is_valid: bool) -> None:
+    if is_valid:
+        check_create(BODY | {"metadata": metadata}, SETTINGS)
+    else:
+        with pytest.raises(InvalidValue) as raised:
+            check_create(BODY | {"metadata": metadata}, SETTINGS)
+        assert (raised.value.param or "").startswith("metadata")

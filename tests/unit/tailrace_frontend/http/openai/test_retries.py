@@ -7,10 +7,9 @@ from support.logs import record
 from tailrace.errors import InvalidRequest
 from tailrace.events import Failure, Options
 from tailrace.failures import failure
-from tailrace.log import Log
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
-from tailrace_frontend.generations import IdempotencyKey
+from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.http.openai.retries import RETRY_COUNT, RETRY_WINDOW_S, is_over, key_of, next_key
 
 OPTIONS = Options(deadline_s=60, retention_s=30)
@@ -19,11 +18,11 @@ KEY = IdempotencyKey("key", BODY)
 RETRY = IdempotencyKey("retry", BODY, 180)
 
 
-class StubLog:
+class StubGenerations:
     def __init__(self, done: StoredDone | None) -> None:
         self._done = done
 
-    async def done(self, _: str) -> StoredDone | None:
+    async def end(self, _: GenerationState) -> StoredDone | None:
         return self._done
 
 
@@ -90,16 +89,16 @@ def test_next_key_is_the_same_for_all_repetitions_and_claims_nothing_anew() -> N
 async def test_refusal_for_now_is_no_answer_to_a_later_request(
     given: IdempotencyKey, error: Failure | None, over: bool
 ) -> None:
-    log = StubLog(StoredDone("failed" if error else "completed", time.time(), error=error))
-    assert await is_over(cast("Log", log), state(), given) is over
+    log = StubGenerations(StoredDone("failed" if error else "completed", time.time(), error=error))
+    assert await is_over(cast("Generations", log), state(), given) is over
 
 
 @pytest.mark.parametrize(("given", "over"), [(KEY, False), (RETRY, True)])
 async def test_answer_of_long_ago_is_one_to_a_key_and_none_to_a_count(given: IdempotencyKey, over: bool) -> None:
-    log = StubLog(StoredDone("completed", time.time() - RETRY_WINDOW_S - 1))
-    assert await is_over(cast("Log", log), state("completed"), given) is over
+    log = StubGenerations(StoredDone("completed", time.time() - RETRY_WINDOW_S - 1))
+    assert await is_over(cast("Generations", log), state("completed"), given) is over
 
 
 async def test_generation_that_runs_or_whose_end_was_lost_is_not_over() -> None:
-    assert not await is_over(cast("Log", StubLog(None)), state("running"), RETRY)
-    assert not await is_over(cast("Log", StubLog(None)), state("failed"), RETRY)
+    assert not await is_over(cast("Generations", StubGenerations(None)), state("running"), RETRY)
+    assert not await is_over(cast("Generations", StubGenerations(None)), state("failed"), RETRY)
