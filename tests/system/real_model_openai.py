@@ -25,8 +25,8 @@ from tailrace.ids import new_token
 CUT_AFTER = 6
 """Texts that a client has received when its connection is cut."""
 
-TOKENS = 160
-"""Not every upstream obeys `max_completion_tokens`, which is the only limit that Responses has."""
+LIMIT = {"max_tokens": 160}
+"""llama.cpp's server obeys no other limit. Tailrace passes on what it does not know, also from a Responses body."""
 
 
 class Answer(NamedTuple):
@@ -45,7 +45,7 @@ async def model_itself(upstream: str, model: str, question: str) -> str:
     """The answer without Tailrace."""
     async with AsyncOpenAI(base_url=upstream, api_key="none", timeout=300) as client:
         answer = await client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": question}], temperature=0, max_completion_tokens=TOKENS
+            model=model, messages=[{"role": "user", "content": question}], temperature=0, extra_body=LIMIT
         )
     return answer.choices[0].message.content or ""
 
@@ -56,7 +56,7 @@ async def streamed(product: Stack, model: str, question: str) -> Answer:
     async with here, there:
         stream = await here.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], temperature=0,
-            max_completion_tokens=TOKENS, stream=True,
+            extra_body=LIMIT, stream=True,
         )  # fmt: skip
         chunks = [chunk async for chunk in stream]
         again = await there.chat.completions.retrieve(chunks[0].id)
@@ -71,7 +71,7 @@ async def background(product: Stack, model: str, question: str) -> Answer:
     doomed = product.frontends[1]
     async with here, there:
         stream = await here.responses.create(
-            model=model, input=question, temperature=0, max_output_tokens=TOKENS, background=True, stream=True
+            model=model, input=question, temperature=0, extra_body=LIMIT, background=True, stream=True
         )
         received = await _until_killed(stream, doomed)
         cuts = int(not received[-1].type.endswith(("completed", "incomplete", "failed")))
@@ -120,7 +120,7 @@ async def use_chat(product: Stack, http: aiohttp.ClientSession, model: str, ques
     here, there = (frontend.url for frontend in product.frontends)
     chat_id, asked = new_token(), {"id": "u1", "role": "user", "parts": [{"type": "text", "text": question}]}
     body = {"id": chat_id, "messages": [asked], "trigger": "submit-message", "model": model, "temperature": 0}
-    async with http.post(f"{here}/api/chat", json=body | {"max_completion_tokens": TOKENS}) as answer:
+    async with http.post(f"{here}/api/chat", json=body | LIMIT) as answer:
         begun = await _read(answer, CUT_AFTER)
     async with http.get(f"{there}/api/chat/{chat_id}/stream") as answer:
         resumed = await _read(answer) if answer.status == 200 else None
