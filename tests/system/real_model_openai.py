@@ -25,9 +25,6 @@ from tailrace.ids import new_token
 CUT_AFTER = 6
 """Texts that a client has received when its connection is cut."""
 
-LIMIT = {"max_tokens": 160}
-"""llama.cpp's server obeys no other limit. Tailrace passes on what it does not know, also from a Responses body."""
-
 
 class Answer(NamedTuple):
     """A text as a client has it, what is wrong with how it was received, and the number of interruptions."""
@@ -45,7 +42,7 @@ async def model_itself(upstream: str, model: str, question: str) -> str:
     """The answer without Tailrace."""
     async with AsyncOpenAI(base_url=upstream, api_key="none", timeout=300) as client:
         answer = await client.chat.completions.create(
-            model=model, messages=[{"role": "user", "content": question}], temperature=0, extra_body=LIMIT
+            model=model, messages=[{"role": "user", "content": question}], temperature=0
         )
     return answer.choices[0].message.content or ""
 
@@ -56,7 +53,7 @@ async def streamed(product: Stack, model: str, question: str) -> Answer:
     async with here, there:
         stream = await here.chat.completions.create(
             model=model, messages=[{"role": "user", "content": question}], temperature=0,
-            extra_body=LIMIT, stream=True,
+            stream=True,
         )  # fmt: skip
         chunks = [chunk async for chunk in stream]
         again = await there.chat.completions.retrieve(chunks[0].id)
@@ -70,9 +67,7 @@ async def background(product: Stack, model: str, question: str) -> Answer:
     there, here = clients_of(product)
     doomed = product.frontends[1]
     async with here, there:
-        stream = await here.responses.create(
-            model=model, input=question, temperature=0, extra_body=LIMIT, background=True, stream=True
-        )
+        stream = await here.responses.create(model=model, input=question, temperature=0, background=True, stream=True)
         received = await _until_killed(stream, doomed)
         cuts = int(not received[-1].type.endswith(("completed", "incomplete", "failed")))
         response_id = received[0].response.id
@@ -120,7 +115,7 @@ async def use_chat(product: Stack, http: aiohttp.ClientSession, model: str, ques
     here, there = (frontend.url for frontend in product.frontends)
     chat_id, asked = new_token(), {"id": "u1", "role": "user", "parts": [{"type": "text", "text": question}]}
     body = {"id": chat_id, "messages": [asked], "trigger": "submit-message", "model": model, "temperature": 0}
-    async with http.post(f"{here}/api/chat", json=body | LIMIT) as answer:
+    async with http.post(f"{here}/api/chat", json=body) as answer:
         begun = await _read(answer, CUT_AFTER)
     async with http.get(f"{there}/api/chat/{chat_id}/stream") as answer:
         resumed = await _read(answer) if answer.status == 200 else None

@@ -139,7 +139,7 @@ def test_padding_is_sent_where_it_is_wanted(options: Any, pads: bool) -> None:
         ({"stream": True, "tailrace": {"on_interrupt": "restart"}}, "restart"),
     ],
 )
-def test_stream_fails_where_its_worker_dies_unless_the_options_say_otherwise(fields: Any, policy: str) -> None:
+def test_stream_fails_where_its_worker_dies_unless_the_options_ask_for_a_restart(fields: Any, policy: str) -> None:
     assert check_create(BODY | fields, SETTINGS)[1].on_interrupt == policy
 
 
