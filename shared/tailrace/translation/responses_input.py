@@ -15,6 +15,8 @@ outputs. What the assistant adds between a call and its output therefore joins t
 Rule 2: other fields of a call are the upstream's own, and go back to it where they were (a thought's signature).
 Rule 3: reasoning is sent back within the turn that it belongs to, where models continue it between calls, and not from
 earlier turns, as OpenAI does it by default; with `reasoning.context` "all_turns" from every turn.
+Rule 4: the `phase` of an answer marks it as commentary or as final (Open Responses 2026-04-24). Clients send it back
+with the answer. The stored item keeps it; the message has none, because Chat Completions has no field for it.
 """
 
 from collections.abc import Callable
@@ -25,11 +27,12 @@ from tailrace.events import Json
 from tailrace.translation.expect import expect_objects, expect_text, others_in, present, refuse_others
 from tailrace.translation.responses_content import ASSISTANT, TEXTS, USER, Content, as_parts, content_of
 
-MESSAGE_FIELDS = {"type", "id", "role", "content", "status"}
+MESSAGE_FIELDS = {"type", "id", "role", "content", "phase", "status"}
 REASONING_FIELDS = {"type", "id", "summary", "content", "encrypted_content", "status"}
 CALL_FIELDS = {"type", "id", "call_id", "name", "arguments", "status"}
 CUSTOM_CALL_FIELDS = {"type", "id", "call_id", "name", "input", "status"}
 OUTPUT_FIELDS = {"type", "id", "call_id", "name", "output", "status"}
+PHASES = (None, "commentary", "final_answer")
 OF_OPENAI = {"async", "caller", "created_by", "namespace"}
 """Fields of a call that only OpenAI's own tools give a meaning."""
 
@@ -90,6 +93,8 @@ class _Messages:
 
     def add_message(self, item: Json, param: str) -> None:
         refuse_others(item, MESSAGE_FIELDS, param)
+        if item.get("phase") not in PHASES:
+            raise InvalidValue.at(f"{param}.phase", "there is no such phase")
         role, content, place = item.get("role"), item.get("content"), f"{param}.content"
         match role:
             case "user":

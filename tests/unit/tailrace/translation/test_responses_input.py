@@ -176,10 +176,16 @@ def test_every_type_of_item_is_carried_or_refused_by_its_place() -> None:
         assert name in refusal.value.message
 
 
+def test_phase_of_an_answer_is_accepted_and_not_sent_on() -> None:
+    items = [answer("One.") | {"phase": "commentary"}, answer("Two.") | {"phase": "final_answer"}]
+    items.append(answer("Three.") | {"phase": None})
+    texts = ("One.", "Two.", "Three.")
+    assert messages_of(items) == [{"role": "assistant", "content": text} for text in texts]
+
+
 @pytest.mark.parametrize(
     ("item", "param"),
     [
-        ({"role": "assistant", "content": "", "phase": "commentary"}, "phase"),
         ({"role": "user", "content": "x", "name": "anna"}, "name"),
         (call(namespace="crm"), "namespace"),
         (call(caller={"type": "program", "caller_id": "p"}), "caller"),
@@ -201,6 +207,8 @@ def test_field_without_a_place_is_refused_by_name(item: Json, param: str) -> Non
     [
         ({"role": "critic", "content": "x"}, "input[0].role"),
         ({"role": 3, "content": "x"}, "input[0].role"),
+        ({"role": "assistant", "content": "x", "phase": "draft"}, "input[0].phase"),
+        ({"role": "assistant", "content": "x", "phase": ["commentary"]}, "input[0].phase"),
         ({"role": "user"}, "input[0].content"),
         ({"role": "user", "content": 3}, "input[0].content"),
         ({"role": "user", "content": ["x"]}, "input[0].content[0]"),
