@@ -93,7 +93,7 @@ class Webhooks:
         body = sample_body(event_type, now / 1000)
         headers = signed_headers(f"wh_{new_token()}", now // 1000, body, endpoint.secrets_at(now))
         try:
-            return await self._sender.send(endpoint.url, headers, body)
+            return await self._sender.send(ref.owner, endpoint.url, headers, body)
         except Unreachable as error:
             raise WebhookUnreachable(f"The webhook endpoint did not answer: {error}", param="url") from None
 

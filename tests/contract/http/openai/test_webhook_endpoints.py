@@ -186,7 +186,7 @@ async def test_sample_to_a_receiver_that_does_not_answer_is_an_error(anna: opena
     with pytest.raises(openai.BadRequestError) as refused:
         await anna.webhooks.test(endpoint.id, event_type=COMPLETED)
     assert refused.value.code == "webhook_unreachable"
-    assert "Cannot connect" in refused.value.message
+    assert "Connect call failed" in refused.value.message
 
 
 # Refusals
