@@ -2,12 +2,12 @@
 
 import msgspec
 
-from tailrace.errors import WebhookUnreachable
+from tailrace.errors import IdempotencyKeyReused, WebhookUnreachable
 from tailrace.events import Json
 from tailrace.ids import new_token
 from tailrace.log import Log
 from tailrace.settings import Settings
-from tailrace.webhooks import Endpoint, EndpointRef, Endpoints, Outbox, Sender, Unreachable
+from tailrace.webhooks import CreationKey, Endpoint, EndpointRef, Endpoints, Outbox, Sender, Unreachable
 from tailrace.webhooks.addresses import check_url
 from tailrace.webhooks.events import sample_body
 from tailrace.webhooks.signatures import signed_headers
@@ -23,14 +23,23 @@ class Webhooks:
         self._outbox = Outbox(log.server)
         self._sender = Sender(allow_private=settings.webhook_allow_private)
 
-    async def create(self, owner: str, name: str, url: str, event_types: list[str]) -> Endpoint:
-        """
+    async def create(
+        self, owner: str, name: str, url: str, event_types: list[str], key: CreationKey | None = None
+    ) -> Endpoint:
+        """Register an endpoint; or, by the key of a request that is repeated, find the one that it has registered.
+
         Raises:
+            IdempotencyKeyReused: the client's key stands for an endpoint with other fields.
             InvalidBody: webhooks cannot be sent to this URL.
             InvalidRequest: the owner has too many endpoints.
         """
         check_url(url, allow_private=self._allow_private)
-        return await self._endpoints.add(owner, name, url, event_types)
+        endpoint = await self._endpoints.add(owner, name, url, event_types, key)
+        if key is None or (endpoint.name, endpoint.url, endpoint.event_types) == (name, url, event_types):
+            return endpoint
+        if key.is_given:
+            raise IdempotencyKeyReused
+        return await self._endpoints.add(owner, name, url, event_types, key._replace(is_new=True))  # it was updated
 
     async def list(self, owner: str, limit: int, after: str | None) -> tuple[list[Endpoint], bool]:
         """Up to `limit` of the owner's endpoints after the given one, newest first; whether there are more."""

@@ -10,10 +10,10 @@ from redis.asyncio import Redis
 
 from support.webhook_receiver import receiver
 from tailrace import keys
-from tailrace.errors import InvalidBody, NotFound, WebhookUnreachable
+from tailrace.errors import IdempotencyKeyReused, InvalidBody, NotFound, WebhookUnreachable
 from tailrace.log import Log
 from tailrace.settings import Settings
-from tailrace.webhooks import Endpoint, EndpointRef, Outbox
+from tailrace.webhooks import CreationKey, Endpoint, EndpointRef, Outbox
 from tailrace_frontend.webhooks import Webhooks
 
 URL = "https://example.org/hook"
@@ -48,6 +48,33 @@ async def test_list_continues_after_any_endpoint(webhooks: Webhooks) -> None:
     assert await page(2, ids[4]) == ([], False)
     assert await page(5, None) == (ids, False)
     assert await page(5, UNKNOWN.id) == ([], False)
+
+
+async def test_repeated_registration_gets_the_endpoint_of_the_first_one(webhooks: Webhooks) -> None:
+    fields = ("anna", "billing", URL, ["response.completed"])
+    for key in (CreationKey("chosen", is_given=True), CreationKey("of the body")):
+        first = await webhooks.create(*fields, key)
+        assert await webhooks.create(*fields, key) == first
+        rotated = await webhooks.rotate_secret(EndpointRef("anna", first.id), keep_old=False)
+        assert await webhooks.create(*fields, key) == rotated
+
+
+async def test_key_that_comes_with_other_fields_is_refused(webhooks: Webhooks) -> None:
+    key = CreationKey("chosen", is_given=True)
+    first = await webhooks.create("anna", "billing", URL, ["response.completed"], key)
+    for other in (("payments", URL, ["response.completed"]), ("billing", URL + "/2", ["response.completed"])):
+        with pytest.raises(IdempotencyKeyReused):
+            await webhooks.create("anna", *other, key)
+    assert await webhooks.list("anna", 20, None) == ([first], False)
+
+
+async def test_endpoint_that_was_changed_is_not_the_one_that_a_repetition_registers(webhooks: Webhooks) -> None:
+    fields, key = ("anna", "billing", URL, ["response.completed"]), CreationKey("of the body")
+    first = await webhooks.create(*fields, key)
+    await webhooks.update(EndpointRef("anna", first.id), {"url": URL + "/2"})
+    second = await webhooks.create(*fields, key)
+    assert second.id != first.id
+    assert await webhooks.create(*fields, key) == second
 
 
 async def test_update_advances_its_time_only_where_it_changes_something(webhooks: Webhooks) -> None:

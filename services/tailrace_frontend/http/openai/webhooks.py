@@ -15,13 +15,17 @@ from typing import Annotated, Any, TypeVar
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ValidationError
 
+from tailrace import jsoncodec
 from tailrace.errors import InvalidBody
-from tailrace.webhooks import EndpointRef
+from tailrace.events import Options
+from tailrace.webhooks import CreationKey, EndpointRef
+from tailrace.webhooks.endpoints import CREATION_S
 from tailrace.webhooks.events import EVENT_TYPES
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import webhook_schemas as models
+from tailrace_frontend.http.openai.retries import key_of
 from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.services import Services
 
@@ -62,6 +66,17 @@ async def _caller(request: Request) -> tuple[Services, str]:
     return services, (await services.identify(request.headers)).owner
 
 
+def _creation_key(request: Request, given: models.CreateEndpoint) -> CreationKey | None:
+    """By which the repetitions of a registration are known, as those of a generation are (`retries`).
+
+    Raises:
+        InvalidRequest: the Idempotency-Key is empty or too long.
+    """
+    body = jsoncodec.canonical(given.model_dump())
+    key = key_of(request.headers, body, Options(deadline_s=CREATION_S, retention_s=0))
+    return None if key is None else CreationKey(key.key, key.is_new, is_given=key.life_s is None)
+
+
 @router.post(
     "/webhook_endpoints",
     response_model=models.EndpointWithSecret,
@@ -69,10 +84,11 @@ async def _caller(request: Request) -> tuple[Services, str]:
     openapi_extra=_body(models.CreateEndpoint),
 )
 async def create(request: Request) -> Response:
-    """Register a URL that receives events. `signing_secret` is sent here, and never again."""
+    """Register a URL that receives events. `signing_secret` is sent here, and to a repetition of the request."""
     services, owner = await _caller(request)
     given = await _read(request, models.CreateEndpoint)
-    endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types)
+    key = _creation_key(request, given)
+    endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types, key)
     return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
 
 

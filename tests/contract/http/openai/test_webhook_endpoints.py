@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import httpx2
 import openai
 import pytest
 import pytest_asyncio
@@ -69,6 +70,51 @@ async def test_endpoint_is_registered_with_a_secret_that_is_shown_once(anna: ope
     raw = await anna.webhooks.with_raw_response.retrieve(endpoint.id)
     assert raw.parse().model_dump() == endpoint.model_dump(exclude={"signing_secret"})
     assert endpoint.signing_secret not in raw.text
+
+
+def retry(count: int) -> dict[str, Any]:
+    """The header that the SDK sends with its own repetitions."""
+    return {"extra_headers": {"x-stainless-retry-count": str(count)}}
+
+
+async def test_registration_whose_answer_was_lost_is_found_by_the_repetition_of_the_sdk(
+    product: Product, anna: openai.AsyncOpenAI, ben: openai.AsyncOpenAI
+) -> None:
+    """The first answer is cut off; the SDK repeats the request by itself."""
+    cut = 0
+
+    async def lose(_: Any) -> None:
+        nonlocal cut
+        cut += 1
+        if cut == 1:
+            raise httpx2.ReadError("connection reset")
+
+    async with openai.DefaultAsyncHttpxClient(event_hooks={"response": [lose]}) as losing:
+        client = client_of(product.anna, "anna-key-1").with_options(http_client=losing, max_retries=2)
+        endpoint = await create(client)
+    assert cut == 2
+    assert [each.id async for each in anna.webhooks.list()] == [endpoint.id]
+    assert await create(anna, **retry(1)) == endpoint
+    for other in (await create(ben, **retry(1)), await create(anna, name="other", **retry(1))):
+        assert other.id != endpoint.id
+        assert other.signing_secret != endpoint.signing_secret
+
+
+async def test_registration_that_is_no_repetition_is_another_endpoint(anna: openai.AsyncOpenAI) -> None:
+    first, second = await create(anna), await create(anna)
+    assert first.id != second.id
+    assert (await create(anna, **retry(1))).id == second.id
+
+
+async def test_registration_is_known_by_its_idempotency_key(anna: openai.AsyncOpenAI) -> None:
+    key: dict[str, Any] = {"extra_headers": {"Idempotency-Key": "deploy-7"}}
+    first = await create(anna, **key)
+    assert await create(anna, **key) == first
+    with pytest.raises(openai.BadRequestError) as refused:
+        await create(anna, name="other", **key)
+    assert refused.value.code == "idempotency_key_reused"
+    await anna.webhooks.delete(first.id)
+    assert (await create(anna, **key)).id != first.id
 
 
 async def test_endpoints_are_listed_in_pages_newest_first(anna: openai.AsyncOpenAI) -> None:

@@ -218,7 +218,7 @@ async def test_name_of_a_metadata_or_link_local_address_opens_no_socket(
 ) -> None:
     resolve(monkeypatch, address)
     opened: list[Any] = []
-    monkeypatch.setattr(sender_module.socket, "socket", lambda *given: opened.append(given))
+    monkeypatch.setattr(socket, "socket", lambda *given: opened.append(given))
     with pytest.raises(Unreachable, match="not public"):
         await guarded.send("anna", f"https://{NAME}/", HEADERS, BODY)
     assert opened == []
