@@ -100,7 +100,7 @@ async def test_url_is_checked_when_it_is_given(log: Log) -> None:
 async def test_endpoint_that_does_not_exist_is_not_found(webhooks: Webhooks) -> None:
     calls: list[Any] = [
         webhooks.get(UNKNOWN), webhooks.update(UNKNOWN, {"name": "x"}), webhooks.delete(UNKNOWN),
-        webhooks.rotate_secret(UNKNOWN, keep_old=False), webhooks.send_sample(UNKNOWN, "response.completed"),
+        webhooks.rotate_secret(UNKNOWN, keep_old=False), webhooks.sample(UNKNOWN, "response.completed"),
     ]  # fmt: skip
     for call in calls:
         with pytest.raises(NotFound):
@@ -119,7 +119,7 @@ async def test_sample_is_signed_by_every_valid_secret(webhooks: Webhooks) -> Non
     async with receiver() as receiving:
         ref, first = await create(webhooks, f"{receiving.url}/status/202")
         second = await webhooks.rotate_secret(ref, keep_old=True)
-        assert await webhooks.send_sample(ref, "generation.failed") == 202
+        assert await webhooks.send(await webhooks.sample(ref, "generation.failed")) == 202
         (received,) = receiving.received
     assert received.event["type"] == "generation.failed"
     for endpoint in (first, second):
@@ -128,6 +128,7 @@ async def test_sample_is_signed_by_every_valid_secret(webhooks: Webhooks) -> Non
 
 async def test_sample_that_is_not_answered_is_an_error_with_the_reason(webhooks: Webhooks) -> None:
     ref, _ = await create(webhooks, "http://127.0.0.1:9/")
+    sample = await webhooks.sample(ref, "response.completed")
     with pytest.raises(WebhookUnreachable, match="Connect call failed") as unreachable:
-        await webhooks.send_sample(ref, "response.completed")
+        await webhooks.send(sample)
     assert unreachable.value.status == 400

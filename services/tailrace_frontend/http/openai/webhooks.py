@@ -159,7 +159,8 @@ async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     services, owner = await _caller(request)
     event_type = (await _read(request, models.SendSample)).event_type
     async with services.rate_limits.turn(owner):
-        status = await services.webhooks.send_sample(EndpointRef(owner, endpoint_id), event_type)
+        sample = await services.webhooks.sample(EndpointRef(owner, endpoint_id), event_type)
+    status = await services.webhooks.send(sample)
     return JSONBytesResponse(models.sample_json(endpoint_id, event_type, status))
 
 

@@ -1,5 +1,6 @@
 """Webhook endpoints through openai-python's `client.webhooks`, against a running frontend and a receiver."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -10,10 +11,12 @@ import pytest
 import pytest_asyncio
 
 from support.api import Api, Response
+from support.hub_harness import until
 from support.product import Product, running_product
 from support.webhook_receiver import Receiver, receiver
 from tailrace.webhooks.endpoints import MAX_ENDPOINTS
 from tailrace.webhooks.events import EVENT_TYPES
+from tailrace_frontend.webhooks import SAMPLES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -233,6 +236,29 @@ async def test_sample_to_a_receiver_that_does_not_answer_is_an_error(anna: opena
         await anna.webhooks.test(endpoint.id, event_type=COMPLETED)
     assert refused.value.code == "webhook_unreachable"
     assert "Connect call failed" in refused.value.message
+
+
+async def test_samples_that_are_not_answered_delay_no_other_request_of_the_caller(
+    product: Product, anna: openai.AsyncOpenAI, ben: openai.AsyncOpenAI
+) -> None:
+    """A foreign server decides how long a sample takes."""
+    async with receiver() as silent:
+        url = f"{silent.url}/silent"
+        hers, his = (await create(anna, url)).id, (await create(ben, url)).id
+        under_way = [asyncio.create_task(anna.webhooks.test(hers, event_type=COMPLETED)) for _ in range(SAMPLES)]
+        await until(lambda: len(silent.received) == SAMPLES)
+        async with asyncio.timeout(2):
+            await product.anna.create()
+        with pytest.raises(openai.RateLimitError) as refused:
+            await anna.webhooks.test(hers, event_type=COMPLETED)
+        assert refused.value.code == "concurrency_limit_exceeded"
+        under_way.append(asyncio.create_task(ben.webhooks.test(his, event_type=COMPLETED)))
+        await until(lambda: len(silent.received) == SAMPLES + 1)
+    ended = await asyncio.gather(*under_way, return_exceptions=True)
+    assert [getattr(each, "code", each) for each in ended] == ["webhook_unreachable"] * (SAMPLES + 1)
+    async with receiver() as running:
+        await anna.webhooks.update(hers, url=f"{running.url}/ok")
+        assert (await anna.webhooks.test(hers, event_type=COMPLETED)).status_code == 200
 
 
 # Refusals
