@@ -48,7 +48,7 @@ class Webhooks:
 
         Raises:
             IdempotencyKeyReused: the client's key stands for an endpoint with other fields.
-            InvalidBody: webhooks cannot be sent to this URL.
+            InvalidValue: webhooks cannot be sent to this URL.
             InvalidRequest: the owner has too many endpoints.
         """
         check_url(url, allow_private=self._allow_private)
@@ -79,7 +79,7 @@ class Webhooks:
 
         Raises:
             NotFound: the owner has no such endpoint.
-            InvalidBody: webhooks cannot be sent to this URL.
+            InvalidValue: webhooks cannot be sent to this URL.
         """
         if "url" in changes:
             check_url(changes["url"], allow_private=self._allow_private)

@@ -8,7 +8,7 @@ import socket
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
-from tailrace.errors import InvalidBody
+from tailrace.errors import InvalidValue
 
 MAX_URL = 2048
 NOT_PUBLIC = (
@@ -54,10 +54,10 @@ def check_url(url: str, *, allow_private: bool) -> None:
     """Check what can be seen of a URL without resolving its name.
 
     Raises:
-        InvalidBody: webhooks cannot be sent to this URL.
+        InvalidValue: webhooks cannot be sent to this URL.
     """
     if problem := _problem(url, allow_private=allow_private):
-        raise InvalidBody(f"url: {problem}", param="url")
+        raise InvalidValue(f"url: {problem}", param="url")
 
 
 def _problem(url: str, *, allow_private: bool) -> str | None:

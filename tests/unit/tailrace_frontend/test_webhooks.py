@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from support.webhook_receiver import receiver
 from tailrace import keys
-from tailrace.errors import IdempotencyKeyReused, InvalidBody, NotFound, WebhookUnreachable
+from tailrace.errors import IdempotencyKeyReused, InvalidValue, NotFound, WebhookUnreachable
 from tailrace.log import Log
 from tailrace.settings import Settings
 from tailrace.webhooks import CreationKey, Endpoint, EndpointRef, Outbox
@@ -92,7 +92,7 @@ async def test_url_is_checked_when_it_is_given(log: Log) -> None:
     webhooks = Webhooks(Settings(), log)
     ref, endpoint = await create(webhooks)
     for call in (create(webhooks, "http://example.org/"), webhooks.update(ref, {"url": "https://127.0.0.1/"})):
-        with pytest.raises(InvalidBody):
+        with pytest.raises(InvalidValue):
             await call
     assert await webhooks.list("anna", 20, None) == ([endpoint], False)
 

@@ -10,13 +10,12 @@ POST   /v1/webhook_endpoints/{id}/test           send a sample of an event
 GET    /v1/webhook_event_types
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from tailrace import jsoncodec
-from tailrace.errors import InvalidBody
 from tailrace.events import Options
 from tailrace.webhooks import CreationKey, EndpointRef
 from tailrace.webhooks.endpoints import CREATION_S
@@ -25,6 +24,7 @@ from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import webhook_schemas as models
+from tailrace_frontend.http.openai.errors import Body, validated
 from tailrace_frontend.http.openai.retries import key_of
 from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.services import Services
@@ -37,7 +37,6 @@ RESPONSES = {code: each for code, each in ERRORS.items() if code != 410} | {
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
 EndpointId = Annotated[str, Path(alias="id")]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
@@ -45,23 +44,17 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-async def _read(request: Request, model: type[Model]) -> Model:
+async def _read(request: Request, model: type[Body]) -> Body:
     """
     Raises:
-        InvalidBody: the body is invalid; `param` names the field.
+        InvalidRequest: the body is invalid; `param` names the field.
         RequestTooLarge: the body has more than MAX_BODY_BYTES.
     """
-    body = await read_body(request, MAX_BODY_BYTES)
-    try:
-        return model.model_validate(schemas.decode(body or b"{}"))
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        param = ".".join(map(str, problem["loc"])) or None
-        raise InvalidBody(f"{param or 'body'}: {problem['msg']}", param=param) from None
+    return validated(model, schemas.decode(await read_body(request, MAX_BODY_BYTES) or b"{}"))
 
 
 async def _caller(request: Request) -> tuple[Services, str]:
-    """What answers the request, and the owner that it acts for."""
+    """This frontend's services, and the owner that the request acts for."""
     services: Services = request.app.state.services
     return services, (await services.identify(request.headers)).owner
 

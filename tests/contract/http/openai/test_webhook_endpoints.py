@@ -314,7 +314,7 @@ async def test_request_without_a_valid_key_is_unauthorized(product: Product) -> 
 async def test_body_that_is_invalid_names_the_field(product: Product, changes: Any, param: str) -> None:
     body = {"name": "billing", "url": URL, "event_types": [COMPLETED]} | changes
     response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-    assert response.refusal == (400, "invalid_body")
+    assert response.refusal == (400, "invalid_value")
     assert response.error["param"] == param
 
 
@@ -323,13 +323,19 @@ async def test_body_without_a_field_names_it(product: Product, missing: str) -> 
     body: dict[str, Any] = {"name": "billing", "url": URL, "event_types": [COMPLETED]}
     del body[missing]
     response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-    assert (response.refusal, response.error["param"]) == ((400, "invalid_body"), missing)
+    assert (response.refusal, response.error["param"]) == ((400, "missing_required_parameter"), missing)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"name": "\xff"}'])
+@pytest.mark.parametrize("data", [b"{", b"[]", b"null", b'{"name": "\xff"}'])
 async def test_body_that_is_no_object_is_refused(product: Product, data: bytes) -> None:
     response = await product.anna.request("POST", "/v1/webhook_endpoints", data=data)
     assert response.refusal == (400, "invalid_body")
+
+
+async def test_body_that_is_empty_lacks_its_fields(product: Product) -> None:
+    """A POST without a body is one for `rotate_secret`, whose fields are all optional."""
+    response = await product.anna.request("POST", "/v1/webhook_endpoints")
+    assert (response.refusal, response.error["param"]) == ((400, "missing_required_parameter"), "name")
 
 
 async def test_body_that_is_too_large_is_refused(product: Product) -> None:
@@ -360,7 +366,7 @@ async def test_frontend_by_default_refuses_private_addresses(receiving: Receiver
         for url in (receiving.url, "https://127.0.0.1/", "https://localhost/", "http://example.org/"):
             body = {"name": "billing", "url": url, "event_types": [COMPLETED]}
             response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-            assert (response.refusal, response.error["param"]) == ((400, "invalid_body"), "url")
+            assert (response.refusal, response.error["param"]) == ((400, "invalid_value"), "url")
         async with client_of(product.anna, "anna-key-1") as client:
             endpoint = await create(client)
             server, name = product.log.server, "tailrace:{webhooks}:endpoints:anna"

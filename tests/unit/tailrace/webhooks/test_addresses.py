@@ -1,6 +1,6 @@
 import pytest
 
-from tailrace.errors import InvalidBody
+from tailrace.errors import InvalidValue
 from tailrace.webhooks.addresses import MAX_URL, check_url, is_public
 
 PUBLIC = [
@@ -81,7 +81,7 @@ def test_https_url_is_accepted(url: str) -> None:
     ],
 )
 def test_url_that_webhooks_cannot_be_sent_to_is_refused(url: str, problem: str) -> None:
-    with pytest.raises(InvalidBody, match=problem) as refused:
+    with pytest.raises(InvalidValue, match=problem) as refused:
         check_url(url, allow_private=False)
     assert refused.value.param == "url"
 
@@ -93,5 +93,5 @@ def test_private_url_is_accepted_where_that_is_allowed(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["ftp://127.0.0.1/", "http://user@127.0.0.1/"])
 def test_private_url_must_be_well_formed_all_the_same(url: str) -> None:
-    with pytest.raises(InvalidBody):
+    with pytest.raises(InvalidValue):
         check_url(url, allow_private=True)
