@@ -19,7 +19,6 @@ from tailrace import jsoncodec
 from tailrace.events import Options
 from tailrace.webhooks import CreationKey, EndpointRef
 from tailrace.webhooks.endpoints import CREATION_S
-from tailrace.webhooks.events import EVENT_TYPES
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
@@ -53,6 +52,10 @@ async def _read(request: Request, model: type[Body]) -> Body:
     return validated(model, schemas.decode(await read_body(request, MAX_BODY_BYTES) or b"{}"))
 
 
+def _answer(model: BaseModel) -> Response:
+    return JSONBytesResponse(model.model_dump())
+
+
 async def _caller(request: Request) -> tuple[Services, str]:
     """This frontend's services, and the owner that the request acts for."""
     services: Services = request.app.state.services
@@ -82,7 +85,7 @@ async def create(request: Request) -> Response:
     given = await _read(request, models.CreateEndpoint)
     key = _creation_key(request, given)
     endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types, key)
-    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+    return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
 @router.get("/webhook_endpoints", response_model=models.EndpointList, responses=RESPONSES)
@@ -94,14 +97,14 @@ async def list_endpoints(
     """The caller's endpoints, newest first."""
     services, owner = await _caller(request)
     found, has_more = await services.webhooks.list(owner, limit, after)
-    return JSONBytesResponse(models.list_json(found, has_more=has_more))
+    return _answer(models.EndpointList.of(found, has_more=has_more))
 
 
 @router.get("/webhook_endpoints/{id}", response_model=models.Endpoint, responses=RESPONSES)
 async def get(request: Request, endpoint_id: EndpointId) -> Response:
     """One endpoint, without its secret."""
     services, owner = await _caller(request)
-    return JSONBytesResponse(models.endpoint_json(await services.webhooks.get(EndpointRef(owner, endpoint_id))))
+    return _answer(models.Endpoint.of(await services.webhooks.get(EndpointRef(owner, endpoint_id))))
 
 
 @router.post(
@@ -114,9 +117,7 @@ async def update(request: Request, endpoint_id: EndpointId) -> Response:
     """Change some fields. What is already under way is sent to the new URL."""
     services, owner = await _caller(request)
     changes = (await _read(request, models.UpdateEndpoint)).model_dump(exclude_none=True)
-    return JSONBytesResponse(
-        models.endpoint_json(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes))
-    )
+    return _answer(models.Endpoint.of(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes)))
 
 
 @router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint, responses=RESPONSES)
@@ -124,7 +125,7 @@ async def delete(request: Request, endpoint_id: EndpointId) -> Response:
     """Delete the endpoint, and what waits to be delivered there."""
     services, owner = await _caller(request)
     await services.webhooks.delete(EndpointRef(owner, endpoint_id))
-    return JSONBytesResponse({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
+    return _answer(models.DeletedEndpoint(id=endpoint_id))
 
 
 @router.post(
@@ -138,7 +139,7 @@ async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
     services, owner = await _caller(request)
     keep_old = (await _read(request, models.RotateSecret)).keep_old_secret_active_for_24_hours
     endpoint = await services.webhooks.rotate_secret(EndpointRef(owner, endpoint_id), keep_old=bool(keep_old))
-    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+    return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
 @router.post(
@@ -154,11 +155,11 @@ async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     async with services.rate_limits.turn(owner):
         sample = await services.webhooks.sample(EndpointRef(owner, endpoint_id), event_type)
     status = await services.webhooks.send(sample)
-    return JSONBytesResponse(models.sample_json(endpoint_id, event_type, status))
+    return _answer(models.SampleResult(webhook_endpoint_id=endpoint_id, event_type=event_type, status_code=status))
 
 
 @router.get("/webhook_event_types", response_model=models.EventTypeList, responses=RESPONSES)
 async def event_types(request: Request) -> Response:
     """The types of event that an endpoint can receive."""
     await _caller(request)
-    return JSONBytesResponse({"object": "list", "data": list(EVENT_TYPES)})
+    return _answer(models.EventTypeList())
