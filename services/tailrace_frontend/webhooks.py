@@ -22,7 +22,7 @@ SAMPLES = 4
 
 
 class Sample(NamedTuple):
-    """What `Sender.send` takes."""
+    """A signed message, as `Sender.send` takes it."""
 
     owner: str
     url: str

@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Event(msgspec.Struct):
-    """What the delivery reads of a body."""
+    """The part of a body that the delivery reads."""
 
     created_at: int
 

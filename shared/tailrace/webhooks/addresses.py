@@ -1,7 +1,8 @@
-"""Which addresses webhooks may be sent to. A caller names the URL, so it must not reach what only this host can reach.
+"""The addresses that webhooks may be sent to.
 
-A name is not checked when it is registered: it may resolve to another address a second later. The address is checked
-that a socket is about to connect to (`sender`), whether it was resolved or stands in the URL.
+A caller names the URL, so it must not reach what only this host can reach. A name is not checked when it is registered:
+it may resolve to another address a second later. The address is checked that a socket is about to connect to
+(`sender`), whether it was resolved or stands in the URL.
 """
 
 import socket

@@ -62,7 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class EndpointRef(NamedTuple):
-    """Where an endpoint is found. As text it is `<owner>/<id>`; an owner's name has no slash (`api_keys`)."""
+    """The place of an endpoint. As text it is `<owner>/<id>`; an owner's name has no slash (`api_keys`)."""
 
     owner: str
     id: str

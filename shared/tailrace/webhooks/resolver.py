@@ -26,7 +26,7 @@ ADDRESS_FLAGS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 
 
 class Name(NamedTuple):
-    """What an owner asks for."""
+    """A name that an owner asks for, as `getaddrinfo` takes it."""
 
     owner: str
     host: str

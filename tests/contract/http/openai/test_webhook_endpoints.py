@@ -15,7 +15,7 @@ from support.hub_harness import until
 from support.product import Product, running_product
 from support.webhook_receiver import Receiver, receiver
 from tailrace.webhooks.endpoints import MAX_ENDPOINTS
-from tailrace.webhooks.events import EVENT_TYPES
+from tailrace.webhooks.events import EVENT_TYPES, GENERATION, RESPONSE, event_kind
 from tailrace_frontend.webhooks import SAMPLES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -170,6 +170,25 @@ async def test_event_types_are_those_that_can_be_registered(anna: openai.AsyncOp
     types = await anna.webhooks.event_types.list()
     assert (types.object, types.data) == ("list", list(EVENT_TYPES))
     assert (await create(anna, event_types=types.data)).event_types == types.data
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        (
+            "/api/chat",
+            {"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": []}], "model": "demo"},
+            GENERATION,
+        ),
+        ("/v1/generations", {"messages": [{"role": "user", "content": "Hi"}], "model": "demo"}, GENERATION),
+        ("/v1/responses", {"input": "Hi", "model": "demo", "background": True}, RESPONSE),
+    ],
+)
+async def test_kind_of_the_event_follows_from_the_route(product: Product, path: str, body: Any, kind: str) -> None:
+    headers = {"Authorization": "Bearer anna-key-1"}
+    async with product.http.post(product.anna.url + path, json=body, headers=headers) as response:
+        generation_id = response.headers.get("x-tailrace-generation") or (await response.json())["id"]
+    assert event_kind((await product.log.state(generation_id)).record) == kind
 
 
 # The secret
