@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Event(msgspec.Struct):
-    """What the delivery reads of a body."""
+    """The part of a body that the delivery reads."""
 
     created_at: int
 
@@ -105,7 +105,7 @@ class WebhookDelivery:
 
     async def _try(self, ref: EndpointRef, endpoint: Endpoint, webhook: Webhook) -> str:
         """Send a webhook once, and remove or defer it. Returns why it was not accepted."""
-        status, reason = await self._send(endpoint, webhook)
+        status, reason = await self._send(ref, endpoint, webhook)
         if 200 <= status < 300:
             await self._outbox.remove(ref, webhook.id)
             return ""
@@ -118,12 +118,12 @@ class WebhookDelivery:
             await self._outbox.defer(ref, webhook.id, min(end, next_try))
         return reason
 
-    async def _send(self, endpoint: Endpoint, webhook: Webhook) -> tuple[int, str]:
+    async def _send(self, ref: EndpointRef, endpoint: Endpoint, webhook: Webhook) -> tuple[int, str]:
         """The status of the answer, 0 where there was none; and what to log."""
         signing_secrets = endpoint.secrets_at(webhook.now)
         headers = signed_headers(webhook.id, webhook.now // 1000, webhook.body, signing_secrets)
         try:
-            status = await self._sender.send(endpoint.url, headers, webhook.body)
+            status = await self._sender.send(ref.owner, endpoint.url, headers, webhook.body)
         except Unreachable as error:
             return 0, str(error)
         return status, f"status {status}"

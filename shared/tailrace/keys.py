@@ -11,6 +11,8 @@
     tailrace:suspected:<0-15>              zset    suspect          sweepers         300 s
     tailrace:restoring                     string  workers          frontends        a lease from the last restore
     tailrace:{webhooks}:endpoints:<owner>  hash    frontends        every process    until its owner deletes them
+    tailrace:{webhooks}:creation:<owner>:<hash>
+                                           string  frontends        frontends        an hour from the registration
     tailrace:{webhooks}:pending            set     finalize         sweepers         endpoints where a webhook waits
     tailrace:{webhooks}:due:<endpoint>     zset    finalize         workers          until accepted or given up
     tailrace:{webhooks}:bodies:<endpoint>  hash    finalize         workers          the same
@@ -95,6 +97,10 @@ def suspected(shard: int) -> str:
 
 def webhook_endpoints(owner: str) -> str:
     return f"tailrace:{{webhooks}}:endpoints:{owner}"
+
+
+def webhook_creation(owner: str, key: str) -> str:
+    return f"tailrace:{{webhooks}}:creation:{owner}:{_digest(key)}"
 
 
 def webhooks_due(endpoint_id: str) -> str:

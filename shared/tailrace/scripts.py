@@ -52,6 +52,7 @@ ADD_UNFINISHED = Script("add_unfinished")
 SUSPECT = Script("suspect")
 
 # On the log's server; KEYS are those of webhooks.
+ADD_ENDPOINT = Script("add_endpoint")
 REPLACE_ENDPOINT = Script("replace_endpoint")
 ADD_WEBHOOK = Script("add_webhook")
 CLAIM_WEBHOOKS = Script("claim_webhooks")

@@ -27,7 +27,7 @@ Check = Callable[[], Awaitable[list[Violation]]]
 
 KEPT = re.compile(
     r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+"
-    r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26})"
+    r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26}|creation:\w*:[0-9a-f]{64})"
     r"|owner:\w*:(generations|stored|stored_until|rate|chat:[0-9a-f]{64})"
     r"|idempotency:\w*:[0-9a-f]{64}|workers|queue:health-check)"
 )

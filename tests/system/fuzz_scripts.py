@@ -165,6 +165,7 @@ INDEX_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
 WEBHOOK_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "add_webhook": _arguments(NAMES, TEXTS, NAMES, MS, COUNTS),
     "claim_webhooks": _arguments(NAMES, COUNTS, MS),
+    "add_endpoint": _arguments(NAMES, NAMES, COUNTS, st.sampled_from(["0", "1"]), st.one_of(st.just(0), MS)),
     "replace_endpoint": _arguments(NAMES, NAMES, NAMES),
 }
 """Arguments of each script on webhooks and their endpoints."""
@@ -210,6 +211,8 @@ def _webhook_keys(name: str, arguments: list[Any]) -> Sequence[str]:
             return [keys.webhook_known(arguments[0]), keys.WEBHOOKS_PENDING, *of_endpoint[:2]]
         case "claim_webhooks":
             return [keys.WEBHOOKS_PENDING, *of_endpoint]
+        case "add_endpoint":
+            return [keys.webhook_endpoints("a"), keys.webhook_creation("a", "key")]
     return [keys.webhook_endpoints("a")]
 
 

@@ -26,6 +26,7 @@ KEYS_OF = {
     "suspect": "suspected",
     "add_webhook": "known, pending, due, bodies",
     "claim_webhooks": "pending, due, bodies, tries",
+    "add_endpoint": "endpoints, claim",
     "replace_endpoint": "endpoints",
 }
 """Scripts of the queue's server, of the index and of webhooks; all others run on the keys of one generation."""

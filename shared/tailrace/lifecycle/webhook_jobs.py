@@ -1,4 +1,4 @@
-"""How a generation's end becomes webhooks, and how workers come to deliver them.
+"""The step from a generation's end to its webhooks, and the jobs that deliver them.
 
 The step of `finalization` notes one webhook for each endpoint of the owner that asks for this event, and enqueues a job
 for the endpoint. Which event it is follows from the `done` in the log: where two processes end a generation, only one

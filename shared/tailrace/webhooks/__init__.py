@@ -14,8 +14,8 @@ server a message is noted after `done` and before the generation leaves the inde
 that server goes back to, it has the message, or a sweeper finalizes the end once more.
 """
 
-from tailrace.webhooks.endpoints import Endpoint, EndpointRef, Endpoints
+from tailrace.webhooks.endpoints import CreationKey, Endpoint, EndpointRef, Endpoints
 from tailrace.webhooks.outbox import Outbox, Webhook
 from tailrace.webhooks.sender import Sender, Unreachable
 
-__all__ = ["Endpoint", "EndpointRef", "Endpoints", "Outbox", "Sender", "Unreachable", "Webhook"]
+__all__ = ["CreationKey", "Endpoint", "EndpointRef", "Endpoints", "Outbox", "Sender", "Unreachable", "Webhook"]

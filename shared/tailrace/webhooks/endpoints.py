@@ -18,6 +18,10 @@ ENDPOINT = re.compile(r"whe_[a-z2-7]{26}", re.ASCII)
 MAX_ENDPOINTS = 20
 """Endpoints of one caller. Each of them costs a message for each end."""
 
+CREATION_S = 3600
+"""So long a repeated registration gets the endpoint of the first one: longer than three tries of an SDK, which waits
+ten minutes for each answer."""
+
 OLD_SECRET_S = 24 * 3600
 MAX_OLD_SECRETS = 4
 """A rotation that a client repeats, because it lost the answer, must not drop the secret that receivers know."""
@@ -58,7 +62,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class EndpointRef(NamedTuple):
-    """Where an endpoint is found. As text it is `<owner>/<id>`; an owner's name has no slash (`api_keys`)."""
+    """The place of an endpoint. As text it is `<owner>/<id>`; an owner's name has no slash (`api_keys`)."""
 
     owner: str
     id: str
@@ -68,8 +72,21 @@ class EndpointRef(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "EndpointRef":
+        """The reference that `str` has made a text of."""
         owner, _, endpoint_id = text.partition("/")
         return cls(owner, endpoint_id)
+
+
+class CreationKey(NamedTuple):
+    """By which the repetitions of a registration are known.
+
+    `is_new`: it stands for a new endpoint from now on, whatever it stood for. `is_given`: the client has chosen it, so
+    it may come with another name, URL or event types.
+    """
+
+    text: str
+    is_new: bool = False
+    is_given: bool = False
 
 
 class Endpoints:
@@ -78,19 +95,24 @@ class Endpoints:
     def __init__(self, server: RedisServer) -> None:
         self._server = server
 
-    async def add(self, owner: str, name: str, url: str, event_types: list[str]) -> Endpoint:
-        """
+    async def add(
+        self, owner: str, name: str, url: str, event_types: list[str], key: CreationKey | None = None
+    ) -> Endpoint:
+        """Store an endpoint; or find the one that the owner's call with the same key has stored, as it is now.
+
         Raises:
             InvalidRequest: the owner has too many endpoints.
             RedisFull: the server has no room.
         """
-        key = keys.webhook_endpoints(owner)
-        if await self._server.execute("HLEN", key) >= MAX_ENDPOINTS:
-            raise InvalidRequest(f"A caller can have {MAX_ENDPOINTS} webhook endpoints. Delete one first.")
         now = await self._server.now()
         endpoint = Endpoint(_new_id(), name, url, event_types, new_secret(), now, now)
-        await self._server.execute("HSETNX", key, endpoint.id, msgspec.json.encode(endpoint))
-        return endpoint
+        names = [keys.webhook_endpoints(owner), keys.webhook_creation(owner, key.text if key else "")]
+        claim = (int(key.is_new), 1000 * CREATION_S) if key else (1, 0)
+        command = scripts.ADD_ENDPOINT.on(names, endpoint.id, msgspec.json.encode(endpoint), MAX_ENDPOINTS, *claim)
+        outcome, *stored = await self._server.execute(*command)
+        if outcome == b"FULL":
+            raise InvalidRequest(f"A caller can have {MAX_ENDPOINTS} webhook endpoints. Delete one first.")
+        return msgspec.json.decode(stored[0], type=Endpoint)
 
     async def list(self, owner: str) -> list[Endpoint]:
         """The owner's endpoints, newest first."""

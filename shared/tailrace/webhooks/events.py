@@ -1,7 +1,7 @@
-"""What webhooks report, and under which ids.
+"""The events that webhooks report, and their ids.
 
     response.*      a Responses request with `background: true` has ended; `data.id` is the response's
-    generation.*    a generation of the native API has ended; `data.id` is the generation's
+    generation.*    a generation of the native API, or of `/api/chat`, has ended; `data.id` is the generation's
 
 `*` is the final status. A generation has one end, and so one event for each endpoint; one whose client waits for the
 answer has none. An id is a hash of what it names, so that each process that notes the same event gives it the same id.

@@ -2,36 +2,31 @@
 
 Each socket is opened for the very address that was checked, so a name that resolves differently a moment later changes
 nothing. TLS is verified against the name of the URL. Redirects are not followed, proxies and cookies of this process
-are not used, and the body of the answer is not read. Names are resolved in threads of their own: a name that takes long
-must not delay the names of upstreams, which share the default ones.
+are not used, and the body of the answer is not read. A message has a session of its own: its connection is not kept,
+and the names of its owner wait for no other owner's (`resolver`).
 """
 
-import asyncio
 import errno
 import socket
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from tailrace.webhooks.addresses import is_public
+from tailrace.webhooks.resolver import OwnersResolver, Resolver
 
 TIMEOUT_S = 10.0
 """From the name to the status of the answer."""
 
-RESOLVERS = 8
-ADDRESS_FLAGS = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
 HEADERS = {"Content-Type": "application/json", "User-Agent": "Tailrace-Webhooks/1"}
 
 
 class Unreachable(Exception):
-    """There was no answer; the text is the reason."""
+    """There was no answer; the text is the reason, with nothing of the URL but its host."""
 
 
 class Sender:
-    """Built without I/O; the first call opens a session, `close` closes it.
+    """Built without I/O; `close` ends its threads.
 
     `allow_private`: whether addresses are taken unchecked.
     """
@@ -39,43 +34,42 @@ class Sender:
     def __init__(self, *, allow_private: bool, timeout_s: float = TIMEOUT_S) -> None:
         self._allow_private = allow_private
         self._timeout_s = timeout_s
-        self._resolver: Resolver | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._resolver = Resolver()
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """POST the body; the status of the answer.
+    async def send(self, owner: str, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """POST the body to a URL of this owner; the status of the answer.
 
         Raises:
             Unreachable: no answer within the timeout, or the address is not public.
         """
-        session = self._session or self._open_session()
         all_headers = HEADERS | dict(headers)
         try:
-            async with session.post(url, data=body, headers=all_headers, allow_redirects=False) as response:
+            async with (
+                self._session(owner) as session,
+                session.post(url, data=body, headers=all_headers, allow_redirects=False) as response,
+            ):
                 return response.status
         except TimeoutError as error:
             raise Unreachable(f"no answer within {self._timeout_s:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise Unreachable(f"{type(error).__name__}: {error}") from error
+            raise Unreachable(_reason(error)) from error
 
     async def close(self) -> None:
-        if self._session is not None and self._resolver is not None:
-            await self._session.close()
-            await self._resolver.close()
+        """Send nothing more. What is under way is to be cancelled before."""
+        self._resolver.close()
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        """(A connection is not kept: its receiver may close it at the moment in which it is used again.)"""
-        self._resolver = Resolver()
-        self._session = aiohttp.ClientSession(
+    def _session(self, owner: str) -> aiohttp.ClientSession:
+        """A session for one message, without a cache of names, which owners would share."""
+        return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, force_close=True, resolver=self._resolver, socket_factory=self._open_socket
+                resolver=OwnersResolver(self._resolver, owner), socket_factory=self._open_socket,
+                use_dns_cache=False, force_close=True,
             ),
             timeout=aiohttp.ClientTimeout(total=self._timeout_s),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=False,
-        )
-        return self._session
+        )  # fmt: skip
 
     def _open_socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """
@@ -88,27 +82,7 @@ class Sender:
         return socket.socket(family, type_, proto)
 
 
-class Resolver(AbstractResolver):
-    """The names of the operating system."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(RESOLVERS, "webhook-names")
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """
-        Raises:
-            OSError: the name has no address.
-        """
-        look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        return [
-            ResolveResult(
-                hostname=host, host=str(address[0]), port=port, family=each_family, proto=proto, flags=ADDRESS_FLAGS
-            )
-            for each_family, _, proto, _, address in found
-        ]
-
-    async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+def _reason(error: Exception) -> str:
+    """The kind of an error. The text of aiohttp's has the whole URL, and bytes of the answer."""
+    kind, text = type(error).__name__, error.strerror if isinstance(error, OSError) else None
+    return f"{kind}: {text}" if text else kind

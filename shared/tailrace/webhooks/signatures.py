@@ -15,6 +15,7 @@ SECRET_BYTES = 24
 
 
 def new_secret() -> str:
+    """A secret of `SECRET_BYTES` random bytes, as text: `whsec_<base64>`."""
     return "whsec_" + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
 
 

@@ -17,6 +17,7 @@ KEYS: dict[str, str] = {
     "swept": keys.swept(3),
     "suspected": keys.suspected(3),
     "webhook_endpoints": keys.webhook_endpoints("anna"),
+    "webhook_creation": keys.webhook_creation("anna", "key"),
     "webhooks_due": keys.webhooks_due("whe_1"),
     "webhook_bodies": keys.webhook_bodies("whe_1"),
     "webhook_tries": keys.webhook_tries("whe_1"),
@@ -76,7 +77,7 @@ def test_keys_of_a_generation_share_one_cluster_slot() -> None:
 
 def test_keys_of_webhooks_share_one_cluster_slot() -> None:
     names = [key for name, key in KEYS.items() if "webhook" in name.lower()]
-    assert len(names) == 7
+    assert len(names) == 8
     assert {re.findall(r"\{(.*?)\}", key)[0] for key in names} == {"webhooks"}
 
 

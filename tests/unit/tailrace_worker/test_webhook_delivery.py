@@ -229,7 +229,7 @@ async def test_many_webhooks_are_sent_a_few_at_a_time(harness: Harness, monkeypa
     names = [f"wh_{n}" for n in range(5 * AT_ONCE)]
     sent: Counter[str] = Counter()
 
-    async def send(_: str, headers: Mapping[str, str], __: bytes) -> int:
+    async def send(_: str, __: str, headers: Mapping[str, str], ___: bytes) -> int:
         nonlocal under_way, most
         under_way += 1
         most = max(most, under_way)
@@ -261,7 +261,7 @@ async def test_receiver_that_does_not_answer_delays_no_other(harness: Harness) -
 async def test_endpoints_beyond_the_limit_wait_for_a_turn(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     finish, sending = asyncio.Event(), Counter[str]()
 
-    async def send(url: str, *_: Any) -> int:
+    async def send(_: str, url: str, *__: Any) -> int:
         sending[url] += 1
         await finish.wait()
         return 200
@@ -326,6 +326,27 @@ async def test_refused_webhooks_are_logged_without_the_url_and_the_body(
     assert f"webhooks of {ref.id}: 2 of 2 not accepted: status 500" in caplog.messages
     assert "secret" not in caplog.text
     assert "resp_1" not in caplog.text
+
+
+async def test_answer_that_is_not_http_is_logged_without_the_url_and_the_answer(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nsecret answer\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/secret?token=secret"
+        ref = await harness.add_endpoint()
+        await harness.endpoints.change(ref, lambda each: msgspec.structs.replace(each, url=url))
+        await harness.note(ref, "wh_1")
+        await harness.note(ref, "wh_2", age_s=RETRIED_S + 1)
+        await harness.deliver(ref)
+    assert f"webhooks of {ref.id}: 2 of 2 not accepted: ClientResponseError" in caplog.messages
+    assert "webhook wh_2 is given up after 1 tries: ClientResponseError" in caplog.messages
+    assert "secret" not in caplog.text
 
 
 # The worker stops

@@ -6,12 +6,16 @@ of the upstream may be repeated: nothing was generated (`retries`). So may a req
 was cancelled because the client before it had left: it came too late to be seen.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from tailrace.errors import LONGEST_RETRY_S, InvalidRequest, InvalidValue, MissingParameter, TailraceError
 from tailrace.events import Failure, Json
 from tailrace.failures import kind_of
-from tailrace_frontend.http.schemas import Problem
+from tailrace_frontend.http.schemas import Problem, first_problem
+
+Body = TypeVar("Body", bound=BaseModel)
 
 NOT_AGAIN = {"x-should-retry": "false"}
 
@@ -43,6 +47,18 @@ def invalid_parameter(problem: Problem) -> InvalidRequest:
     if problem.type == "missing":
         return MissingParameter(f"Missing required parameter: '{problem.param}'.", param=problem.param)
     return InvalidValue(f"Invalid value for '{problem.param or 'body'}': {problem.message}.", param=problem.param)
+
+
+def validated(kind: type[Body], value: Json) -> Body:
+    """A decoded body as its schema has it.
+
+    Raises:
+        InvalidRequest: the body is invalid; `param` names the first field that is.
+    """
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise invalid_parameter(first_problem(error)) from None
 
 
 def refusal_of(error: AnswerFailed | TailraceError, *, may_repeat: bool) -> Refusal:

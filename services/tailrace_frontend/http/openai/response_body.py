@@ -3,21 +3,20 @@
 Fields that OpenAI's API does not define go to the upstream as they are (`tailrace.translation`, rule 1).
 """
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.events import Json, Options
 from tailrace.settings import Settings
 from tailrace.translation.responses import wants_logprobs, wants_summary
-from tailrace_frontend.http.openai.errors import invalid_parameter
+from tailrace_frontend.http.openai.errors import validated
 from tailrace_frontend.http.schemas import (
     MAX_MESSAGES,
     Objects,
     TailraceOptions,
     check_option_names,
-    first_problem,
     options_from,
 )
 
@@ -28,7 +27,6 @@ UNSTORED_S = 600
 """A response with `store: false` is kept so long after its end, as by OpenAI: for clients that poll it or resume."""
 
 Items = Annotated[Objects, Field(max_length=MAX_MESSAGES)]
-Body = TypeVar("Body", bound=BaseModel)
 MetadataKey = Annotated[str, Field(max_length=MAX_METADATA_KEY)]
 MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
 Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)]
@@ -86,7 +84,7 @@ def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
         InvalidRequest: the body is invalid; `param` names the first field that is.
     """
     check_option_names(value.get("tailrace"))
-    checked = _validated(CreateResponse, value)
+    checked = validated(CreateResponse, value)
     request = {name: each for name, each in value.items() if name != "tailrace"}
     given = checked.tailrace or TailraceOptions()
     options = options_from(given, settings, "continue" if checked.background else "cancel")
@@ -103,7 +101,7 @@ def check_count(value: Json) -> Json:
     Raises:
         InvalidRequest: as `check_create`.
     """
-    _validated(CountTokens, value)
+    validated(CountTokens, value)
     return value
 
 
@@ -122,10 +120,3 @@ def wants_padding(request: Json) -> bool:
     """Whether the deltas of the stream are padded."""
     options = request.get("stream_options")
     return isinstance(options, dict) and options.get("include_obfuscation") is True
-
-
-def _validated(kind: type[Body], value: Json) -> Body:
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise invalid_parameter(first_problem(error)) from None

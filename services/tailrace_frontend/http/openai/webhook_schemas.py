@@ -1,12 +1,11 @@
-"""The JSON of webhook endpoints: what clients send, and what they receive."""
+"""The JSON of webhook endpoints: bodies of requests, and answers."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from tailrace import webhooks
-from tailrace.events import Json
 from tailrace.webhooks.addresses import MAX_URL
 from tailrace.webhooks.events import EVENT_TYPES
 
@@ -32,7 +31,7 @@ Url = Annotated[str, Field(max_length=MAX_URL, examples=["https://example.org/we
 
 
 class Body(BaseModel):
-    """What a client sends."""
+    """A body of a request."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -54,7 +53,7 @@ class UpdateEndpoint(Body):
 
 
 class RotateSecret(Body):
-    """How the secret is replaced."""
+    """Whether the old secret signs for a day longer."""
 
     keep_old_secret_active_for_24_hours: bool | None = None
 
@@ -77,8 +76,24 @@ class Endpoint(BaseModel):
     event_types: list[str]
     signing_secret_hint: str
 
+    @classmethod
+    def of(cls, endpoint: webhooks.Endpoint, **more: str) -> Self:
+        """The endpoint as callers see it. `more`: the fields that a subclass adds."""
+        return cls(
+            id=endpoint.id,
+            created_at=endpoint.created // 1000,
+            updated_at=endpoint.updated // 1000,
+            name=endpoint.name,
+            url=endpoint.url,
+            event_types=endpoint.event_types,
+            signing_secret_hint=f"whsec_...{endpoint.secret[-HINT_CHARACTERS:]}",
+            **more,
+        )
+
 
 class EndpointWithSecret(Endpoint):
+    """An endpoint whose secret is new."""
+
     signing_secret: str
 
 
@@ -91,15 +106,23 @@ class EndpointList(BaseModel):
     last_id: str | None
     has_more: bool
 
+    @classmethod
+    def of(cls, endpoints: Sequence[webhooks.Endpoint], *, has_more: bool) -> Self:
+        """The page with these endpoints."""
+        first, last = (endpoints[0].id, endpoints[-1].id) if endpoints else (None, None)
+        return cls(data=[Endpoint.of(each) for each in endpoints], first_id=first, last_id=last, has_more=has_more)
+
 
 class DeletedEndpoint(BaseModel):
+    """An endpoint that exists no longer."""
+
     id: str
     object: Literal["webhook_endpoint.deleted"] = "webhook_endpoint.deleted"
     deleted: Literal[True] = True
 
 
 class SampleResult(BaseModel):
-    """How the endpoint answered."""
+    """The answer of an endpoint to a sample."""
 
     object: Literal["webhook_endpoint.test"] = "webhook_endpoint.test"
     webhook_endpoint_id: str
@@ -109,36 +132,7 @@ class SampleResult(BaseModel):
 
 
 class EventTypeList(BaseModel):
+    """The types of event that an endpoint can receive."""
+
     object: Literal["list"] = "list"
-    data: list[str]
-
-
-def endpoint_json(endpoint: webhooks.Endpoint, *, with_secret: bool = False) -> Json:
-    """An endpoint as callers see it."""
-    shown: Json = {
-        "id": endpoint.id,
-        "object": "webhook_endpoint",
-        "created_at": endpoint.created // 1000,
-        "updated_at": endpoint.updated // 1000,
-        "name": endpoint.name,
-        "url": endpoint.url,
-        "event_types": endpoint.event_types,
-        "signing_secret_hint": f"whsec_...{endpoint.secret[-HINT_CHARACTERS:]}",
-    }
-    return shown | {"signing_secret": endpoint.secret} if with_secret else shown
-
-
-def list_json(endpoints: Sequence[webhooks.Endpoint], *, has_more: bool) -> Json:
-    data = [endpoint_json(each) for each in endpoints]
-    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
-    return {"object": "list", "data": data, "first_id": first, "last_id": last, "has_more": has_more}
-
-
-def sample_json(endpoint_id: str, event_type: str, status: int) -> Json:
-    return {
-        "object": "webhook_endpoint.test",
-        "webhook_endpoint_id": endpoint_id,
-        "event_type": event_type,
-        "status_code": status,
-        "success": True,
-    }
+    data: list[str] = list(EVENT_TYPES)

@@ -10,18 +10,21 @@ POST   /v1/webhook_endpoints/{id}/test           send a sample of an event
 GET    /v1/webhook_event_types
 """
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from tailrace.errors import InvalidBody
-from tailrace.webhooks import EndpointRef
-from tailrace.webhooks.events import EVENT_TYPES
+from tailrace import jsoncodec
+from tailrace.events import Options
+from tailrace.webhooks import CreationKey, EndpointRef
+from tailrace.webhooks.endpoints import CREATION_S
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import webhook_schemas as models
+from tailrace_frontend.http.openai.errors import Body, validated
+from tailrace_frontend.http.openai.retries import key_of
 from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.services import Services
 
@@ -33,7 +36,6 @@ RESPONSES = {code: each for code, each in ERRORS.items() if code != 410} | {
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
 EndpointId = Annotated[str, Path(alias="id")]
-Model = TypeVar("Model", bound=BaseModel)
 
 
 def _body(model: type[BaseModel]) -> dict[str, Any]:
@@ -41,25 +43,34 @@ def _body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
-async def _read(request: Request, model: type[Model]) -> Model:
+async def _read(request: Request, model: type[Body]) -> Body:
     """
     Raises:
-        InvalidBody: the body is invalid; `param` names the field.
+        InvalidRequest: the body is invalid; `param` names the field.
         RequestTooLarge: the body has more than MAX_BODY_BYTES.
     """
-    body = await read_body(request, MAX_BODY_BYTES)
-    try:
-        return model.model_validate(schemas.decode(body or b"{}"))
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        param = ".".join(map(str, problem["loc"])) or None
-        raise InvalidBody(f"{param or 'body'}: {problem['msg']}", param=param) from None
+    return validated(model, schemas.decode(await read_body(request, MAX_BODY_BYTES) or b"{}"))
+
+
+def _answer(model: BaseModel) -> Response:
+    return JSONBytesResponse(model.model_dump())
 
 
 async def _caller(request: Request) -> tuple[Services, str]:
-    """What answers the request, and the owner that it acts for."""
+    """This frontend's services, and the owner that the request acts for."""
     services: Services = request.app.state.services
     return services, (await services.identify(request.headers)).owner
+
+
+def _creation_key(request: Request, given: models.CreateEndpoint) -> CreationKey | None:
+    """By which the repetitions of a registration are known, as those of a generation are (`retries`).
+
+    Raises:
+        InvalidRequest: the Idempotency-Key is empty or too long.
+    """
+    body = jsoncodec.canonical(given.model_dump())
+    key = key_of(request.headers, body, Options(deadline_s=CREATION_S, retention_s=0))
+    return None if key is None else CreationKey(key.key, key.is_new, is_given=key.life_s is None)
 
 
 @router.post(
@@ -69,11 +80,12 @@ async def _caller(request: Request) -> tuple[Services, str]:
     openapi_extra=_body(models.CreateEndpoint),
 )
 async def create(request: Request) -> Response:
-    """Register a URL that receives events. `signing_secret` is sent here, and never again."""
+    """Register a URL that receives events. `signing_secret` is sent here, and to a repetition of the request."""
     services, owner = await _caller(request)
     given = await _read(request, models.CreateEndpoint)
-    endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types)
-    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+    key = _creation_key(request, given)
+    endpoint = await services.webhooks.create(owner, given.name, given.url, given.event_types, key)
+    return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
 @router.get("/webhook_endpoints", response_model=models.EndpointList, responses=RESPONSES)
@@ -85,14 +97,14 @@ async def list_endpoints(
     """The caller's endpoints, newest first."""
     services, owner = await _caller(request)
     found, has_more = await services.webhooks.list(owner, limit, after)
-    return JSONBytesResponse(models.list_json(found, has_more=has_more))
+    return _answer(models.EndpointList.of(found, has_more=has_more))
 
 
 @router.get("/webhook_endpoints/{id}", response_model=models.Endpoint, responses=RESPONSES)
 async def get(request: Request, endpoint_id: EndpointId) -> Response:
     """One endpoint, without its secret."""
     services, owner = await _caller(request)
-    return JSONBytesResponse(models.endpoint_json(await services.webhooks.get(EndpointRef(owner, endpoint_id))))
+    return _answer(models.Endpoint.of(await services.webhooks.get(EndpointRef(owner, endpoint_id))))
 
 
 @router.post(
@@ -105,9 +117,7 @@ async def update(request: Request, endpoint_id: EndpointId) -> Response:
     """Change some fields. What is already under way is sent to the new URL."""
     services, owner = await _caller(request)
     changes = (await _read(request, models.UpdateEndpoint)).model_dump(exclude_none=True)
-    return JSONBytesResponse(
-        models.endpoint_json(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes))
-    )
+    return _answer(models.Endpoint.of(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes)))
 
 
 @router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint, responses=RESPONSES)
@@ -115,7 +125,7 @@ async def delete(request: Request, endpoint_id: EndpointId) -> Response:
     """Delete the endpoint, and what waits to be delivered there."""
     services, owner = await _caller(request)
     await services.webhooks.delete(EndpointRef(owner, endpoint_id))
-    return JSONBytesResponse({"id": endpoint_id, "object": "webhook_endpoint.deleted", "deleted": True})
+    return _answer(models.DeletedEndpoint(id=endpoint_id))
 
 
 @router.post(
@@ -129,7 +139,7 @@ async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
     services, owner = await _caller(request)
     keep_old = (await _read(request, models.RotateSecret)).keep_old_secret_active_for_24_hours
     endpoint = await services.webhooks.rotate_secret(EndpointRef(owner, endpoint_id), keep_old=bool(keep_old))
-    return JSONBytesResponse(models.endpoint_json(endpoint, with_secret=True))
+    return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
 @router.post(
@@ -143,12 +153,13 @@ async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     services, owner = await _caller(request)
     event_type = (await _read(request, models.SendSample)).event_type
     async with services.rate_limits.turn(owner):
-        status = await services.webhooks.send_sample(EndpointRef(owner, endpoint_id), event_type)
-    return JSONBytesResponse(models.sample_json(endpoint_id, event_type, status))
+        sample = await services.webhooks.sample(EndpointRef(owner, endpoint_id), event_type)
+    status = await services.webhooks.send(sample)
+    return _answer(models.SampleResult(webhook_endpoint_id=endpoint_id, event_type=event_type, status_code=status))
 
 
 @router.get("/webhook_event_types", response_model=models.EventTypeList, responses=RESPONSES)
 async def event_types(request: Request) -> Response:
     """The types of event that an endpoint can receive."""
     await _caller(request)
-    return JSONBytesResponse({"object": "list", "data": list(EVENT_TYPES)})
+    return _answer(models.EventTypeList())

@@ -1,18 +1,22 @@
 """Webhook endpoints through openai-python's `client.webhooks`, against a running frontend and a receiver."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+import httpx2
 import openai
 import pytest
 import pytest_asyncio
 
 from support.api import Api, Response
+from support.hub_harness import until
 from support.product import Product, running_product
 from support.webhook_receiver import Receiver, receiver
 from tailrace.webhooks.endpoints import MAX_ENDPOINTS
-from tailrace.webhooks.events import EVENT_TYPES
+from tailrace.webhooks.events import EVENT_TYPES, GENERATION, RESPONSE, event_kind
+from tailrace_frontend.webhooks import SAMPLES
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -71,6 +75,51 @@ async def test_endpoint_is_registered_with_a_secret_that_is_shown_once(anna: ope
     assert endpoint.signing_secret not in raw.text
 
 
+def retry(count: int) -> dict[str, Any]:
+    """The header that the SDK sends with its own repetitions."""
+    return {"extra_headers": {"x-stainless-retry-count": str(count)}}
+
+
+async def test_registration_whose_answer_was_lost_is_found_by_the_repetition_of_the_sdk(
+    product: Product, anna: openai.AsyncOpenAI, ben: openai.AsyncOpenAI
+) -> None:
+    """The first answer is cut off; the SDK repeats the request by itself."""
+    cut = 0
+
+    async def lose(_: Any) -> None:
+        nonlocal cut
+        cut += 1
+        if cut == 1:
+            raise httpx2.ReadError("connection reset")
+
+    async with openai.DefaultAsyncHttpxClient(event_hooks={"response": [lose]}) as losing:
+        client = client_of(product.anna, "anna-key-1").with_options(http_client=losing, max_retries=2)
+        endpoint = await create(client)
+    assert cut == 2
+    assert [each.id async for each in anna.webhooks.list()] == [endpoint.id]
+    assert await create(anna, **retry(1)) == endpoint
+    for other in (await create(ben, **retry(1)), await create(anna, name="other", **retry(1))):
+        assert other.id != endpoint.id
+        assert other.signing_secret != endpoint.signing_secret
+
+
+async def test_registration_that_is_no_repetition_is_another_endpoint(anna: openai.AsyncOpenAI) -> None:
+    first, second = await create(anna), await create(anna)
+    assert first.id != second.id
+    assert (await create(anna, **retry(1))).id == second.id
+
+
+async def test_registration_is_known_by_its_idempotency_key(anna: openai.AsyncOpenAI) -> None:
+    key: dict[str, Any] = {"extra_headers": {"Idempotency-Key": "deploy-7"}}
+    first = await create(anna, **key)
+    assert await create(anna, **key) == first
+    with pytest.raises(openai.BadRequestError) as refused:
+        await create(anna, name="other", **key)
+    assert refused.value.code == "idempotency_key_reused"
+    await anna.webhooks.delete(first.id)
+    assert (await create(anna, **key)).id != first.id
+
+
 async def test_endpoints_are_listed_in_pages_newest_first(anna: openai.AsyncOpenAI) -> None:
     ids = [(await create(anna, name=str(n))).id for n in range(5)]
     page = await anna.webhooks.list(limit=2)
@@ -121,6 +170,25 @@ async def test_event_types_are_those_that_can_be_registered(anna: openai.AsyncOp
     types = await anna.webhooks.event_types.list()
     assert (types.object, types.data) == ("list", list(EVENT_TYPES))
     assert (await create(anna, event_types=types.data)).event_types == types.data
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        (
+            "/api/chat",
+            {"id": "c1", "messages": [{"id": "u1", "role": "user", "parts": []}], "model": "demo"},
+            GENERATION,
+        ),
+        ("/v1/generations", {"messages": [{"role": "user", "content": "Hi"}], "model": "demo"}, GENERATION),
+        ("/v1/responses", {"input": "Hi", "model": "demo", "background": True}, RESPONSE),
+    ],
+)
+async def test_kind_of_the_event_follows_from_the_route(product: Product, path: str, body: Any, kind: str) -> None:
+    headers = {"Authorization": "Bearer anna-key-1"}
+    async with product.http.post(product.anna.url + path, json=body, headers=headers) as response:
+        generation_id = response.headers.get("x-tailrace-generation") or (await response.json())["id"]
+    assert event_kind((await product.log.state(generation_id)).record) == kind
 
 
 # The secret
@@ -186,7 +254,30 @@ async def test_sample_to_a_receiver_that_does_not_answer_is_an_error(anna: opena
     with pytest.raises(openai.BadRequestError) as refused:
         await anna.webhooks.test(endpoint.id, event_type=COMPLETED)
     assert refused.value.code == "webhook_unreachable"
-    assert "Cannot connect" in refused.value.message
+    assert "Connect call failed" in refused.value.message
+
+
+async def test_samples_that_are_not_answered_delay_no_other_request_of_the_caller(
+    product: Product, anna: openai.AsyncOpenAI, ben: openai.AsyncOpenAI
+) -> None:
+    """A foreign server decides how long a sample takes."""
+    async with receiver() as silent:
+        url = f"{silent.url}/silent"
+        hers, his = (await create(anna, url)).id, (await create(ben, url)).id
+        under_way = [asyncio.create_task(anna.webhooks.test(hers, event_type=COMPLETED)) for _ in range(SAMPLES)]
+        await until(lambda: len(silent.received) == SAMPLES)
+        async with asyncio.timeout(2):
+            await product.anna.create()
+        with pytest.raises(openai.RateLimitError) as refused:
+            await anna.webhooks.test(hers, event_type=COMPLETED)
+        assert refused.value.code == "concurrency_limit_exceeded"
+        under_way.append(asyncio.create_task(ben.webhooks.test(his, event_type=COMPLETED)))
+        await until(lambda: len(silent.received) == SAMPLES + 1)
+    ended = await asyncio.gather(*under_way, return_exceptions=True)
+    assert [getattr(each, "code", each) for each in ended] == ["webhook_unreachable"] * (SAMPLES + 1)
+    async with receiver() as running:
+        await anna.webhooks.update(hers, url=f"{running.url}/ok")
+        assert (await anna.webhooks.test(hers, event_type=COMPLETED)).status_code == 200
 
 
 # Refusals
@@ -242,7 +333,7 @@ async def test_request_without_a_valid_key_is_unauthorized(product: Product) -> 
 async def test_body_that_is_invalid_names_the_field(product: Product, changes: Any, param: str) -> None:
     body = {"name": "billing", "url": URL, "event_types": [COMPLETED]} | changes
     response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-    assert response.refusal == (400, "invalid_body")
+    assert response.refusal == (400, "invalid_value")
     assert response.error["param"] == param
 
 
@@ -251,13 +342,19 @@ async def test_body_without_a_field_names_it(product: Product, missing: str) -> 
     body: dict[str, Any] = {"name": "billing", "url": URL, "event_types": [COMPLETED]}
     del body[missing]
     response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-    assert (response.refusal, response.error["param"]) == ((400, "invalid_body"), missing)
+    assert (response.refusal, response.error["param"]) == ((400, "missing_required_parameter"), missing)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b'{"name": "\xff"}'])
+@pytest.mark.parametrize("data", [b"{", b"[]", b"null", b'{"name": "\xff"}'])
 async def test_body_that_is_no_object_is_refused(product: Product, data: bytes) -> None:
     response = await product.anna.request("POST", "/v1/webhook_endpoints", data=data)
     assert response.refusal == (400, "invalid_body")
+
+
+async def test_body_that_is_empty_lacks_its_fields(product: Product) -> None:
+    """A POST without a body is one for `rotate_secret`, whose fields are all optional."""
+    response = await product.anna.request("POST", "/v1/webhook_endpoints")
+    assert (response.refusal, response.error["param"]) == ((400, "missing_required_parameter"), "name")
 
 
 async def test_body_that_is_too_large_is_refused(product: Product) -> None:
@@ -288,7 +385,7 @@ async def test_frontend_by_default_refuses_private_addresses(receiving: Receiver
         for url in (receiving.url, "https://127.0.0.1/", "https://localhost/", "http://example.org/"):
             body = {"name": "billing", "url": url, "event_types": [COMPLETED]}
             response = await product.anna.request("POST", "/v1/webhook_endpoints", json=body)
-            assert (response.refusal, response.error["param"]) == ((400, "invalid_body"), "url")
+            assert (response.refusal, response.error["param"]) == ((400, "invalid_value"), "url")
         async with client_of(product.anna, "anna-key-1") as client:
             endpoint = await create(client)
             server, name = product.log.server, "tailrace:{webhooks}:endpoints:anna"

@@ -4,19 +4,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from tailrace import keys
 from tailrace.errors import InvalidRequest, NotFound
-from tailrace.webhooks import Endpoint, EndpointRef, Endpoints
-from tailrace.webhooks.endpoints import MAX_ENDPOINTS, MAX_OLD_SECRETS, OLD_SECRET_S
+from tailrace.webhooks import CreationKey, Endpoint, EndpointRef, Endpoints
+from tailrace.webhooks.endpoints import CREATION_S, MAX_ENDPOINTS, MAX_OLD_SECRETS, OLD_SECRET_S
 
 URL = "https://example.org/hook"
 NOW = 1_795_235_902_123
 UNKNOWN = "whe_" + "a" * 26
 
 
-async def add(endpoints: Endpoints, owner: str = "anna", name: str = "billing") -> Endpoint:
-    return await endpoints.add(owner, name, URL, ["response.completed"])
+async def add(
+    endpoints: Endpoints, owner: str = "anna", name: str = "billing", key: CreationKey | None = None
+) -> Endpoint:
+    return await endpoints.add(owner, name, URL, ["response.completed"], key)
 
 
 def renamed(name: str) -> Any:
@@ -49,6 +52,52 @@ async def test_owner_may_have_so_many_endpoints_and_no_more(endpoints: Endpoints
     await add(endpoints, "ben")
     await endpoints.remove(EndpointRef("anna", last.id))
     await add(endpoints)
+
+
+async def test_concurrent_calls_do_not_exceed_the_limit(endpoints: Endpoints) -> None:
+    added = await asyncio.gather(*(add(endpoints) for _ in range(MAX_ENDPOINTS + 20)), return_exceptions=True)
+    assert len([each for each in added if isinstance(each, Endpoint)]) == MAX_ENDPOINTS
+    assert [type(each) for each in added if not isinstance(each, Endpoint)] == [InvalidRequest] * 20
+    assert len(await endpoints.list("anna")) == MAX_ENDPOINTS
+
+
+# Repetitions
+
+
+async def test_repetition_gets_the_endpoint_that_its_key_stands_for(endpoints: Endpoints) -> None:
+    key = CreationKey("k")
+    first, *others = await asyncio.gather(*(add(endpoints, key=key) for _ in range(5)))
+    assert others == [first] * 4
+    assert await endpoints.list("anna") == [first]
+    for other in (
+        await add(endpoints),
+        await add(endpoints, key=CreationKey("j")),
+        await add(endpoints, "ben", key=key),
+    ):
+        assert other.id != first.id
+        assert other.secret != first.secret
+
+
+async def test_repetition_beyond_the_limit_gets_its_endpoint(endpoints: Endpoints) -> None:
+    first, *_ = [await add(endpoints, key=CreationKey(f"k{n}")) for n in range(MAX_ENDPOINTS)]
+    assert await add(endpoints, key=CreationKey("k0")) == first
+
+
+async def test_key_of_a_new_request_stands_for_a_new_endpoint(endpoints: Endpoints) -> None:
+    first = await add(endpoints, key=CreationKey("k"))
+    second = await add(endpoints, key=CreationKey("k", is_new=True))
+    assert second.id != first.id
+    assert await add(endpoints, key=CreationKey("k")) == second
+
+
+async def test_key_is_forgotten_after_its_life_and_with_its_endpoint(endpoints: Endpoints, redis: Redis) -> None:
+    key = CreationKey("k")
+    first = await add(endpoints, key=key)
+    assert 1000 * CREATION_S - 5000 < await redis.pttl(keys.webhook_creation("anna", "k")) <= 1000 * CREATION_S
+    await endpoints.remove(EndpointRef("anna", first.id))
+    second = await add(endpoints, key=key)
+    await redis.delete(keys.webhook_creation("anna", "k"))
+    assert len({first.id, second.id, (await add(endpoints, key=key)).id}) == 3
 
 
 async def test_endpoint_of_another_owner_is_not_found_like_an_unknown_one(endpoints: Endpoints) -> None:
