@@ -1,4 +1,4 @@
-"""The programs in `examples/` against running processes. Those of LangChain need what `scripts/clients` installs."""
+"""The programs in `examples/` against running processes. LangChain and LiteLLM need what `scripts/clients` installs."""
 
 import asyncio
 import json
@@ -25,7 +25,10 @@ from tailrace_cli.children import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-LANGCHAIN = ROOT / ".venv-clients" / "bin" / "python"
+CLIENTS_PYTHON = ROOT / ".venv-clients" / "bin" / "python"
+requires_clients = pytest.mark.skipif(
+    not CLIENTS_PYTHON.exists(), reason="scripts/clients has not installed LangChain and LiteLLM: they are not tested"
+)
 TOKENS = 120
 TEXT = "".join(f"t{number} " for number in range(TOKENS))
 SLOW: list[dict[str, Any]] = [
@@ -60,6 +63,7 @@ class Product:
             "HOME": str(self.folder),
             "OPENAI_BASE_URL": f"{self.running.url}/v1",
             "MODEL": self.model,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise its import downloads a list of prices
         }
         process = await asyncio.create_subprocess_exec(
             *command, cwd=self.folder, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, preexec_fn=die_with_parent
@@ -109,9 +113,9 @@ async def test_openai_python_example_survives_being_killed(product: Product) -> 
     async with product.program(*command) as process:
         await read_until(process, "t5 ")
         process.kill()
-    place = json.loads((product.folder / "answer.json").read_text())
-    assert place["text"]
-    assert TEXT.startswith(place["text"])
+    cursor = json.loads((product.folder / "answer.json").read_text())
+    assert cursor["text"]
+    assert TEXT.startswith(cursor["text"])
     assert await product.printed(*command) == f"{TEXT}\n"
     assert product.calls == 1
     assert list(product.folder.glob("*.json")) == []
@@ -190,15 +194,29 @@ async def test_curl_example_has_every_event_once(product: Product) -> None:
     assert product.calls == 1
 
 
-@pytest.mark.skipif(not LANGCHAIN.exists(), reason="scripts/clients has not installed LangChain: it is not tested")
-async def test_langchain_example_survives_a_killed_frontend(product: Product) -> None:
-    async with product.program(LANGCHAIN, EXAMPLES / "langchain" / "answer.py") as process:
+@requires_clients
+@pytest.mark.parametrize("example", ["langchain", "litellm"])
+async def test_example_of_a_package_survives_a_killed_frontend(product: Product, example: str) -> None:
+    async with product.program(CLIENTS_PYTHON, EXAMPLES / example / "answer.py") as process:
         printed = await read_until(process, "t10 ")
         await product.crash_frontend()
         rest, problems = await process.communicate()
         assert process.returncode == 0, problems.decode()
     assert printed + rest.decode() == f"{TEXT}\n"
     assert product.calls == 1
+
+
+@requires_clients
+async def test_litellm_example_survives_a_killed_worker(product: Product) -> None:
+    async with product.program(CLIENTS_PYTHON, EXAMPLES / "litellm" / "answer.py") as process:
+        printed = await read_until(process, "t10 ")
+        (worker,) = product.running.workers
+        await worker.stop(signal.SIGKILL)
+        await worker.start()
+        rest, problems = await process.communicate()
+        assert process.returncode == 0, problems.decode()
+    assert printed + rest.decode() == f"{TEXT}\n"
+    assert product.calls == 2
 
 
 async def test_every_example_has_a_page_that_names_its_program() -> None:
