@@ -310,7 +310,7 @@ def test_readme_rows_of_the_chaos_table_are_those_of_the_reliability_page() -> N
 
 
 def test_readme_links_every_page_of_docs() -> None:
-    text = section((ROOT / "README.md").read_text(), "Read on")
+    text = section((ROOT / "README.md").read_text(), "Documentation")
     assert set(re.findall(r"\]\(docs/(\w+\.md)\)", text)) == {path.name for path in (ROOT / "docs").iterdir()}
 
 
