@@ -13,7 +13,7 @@ chat = ChatOpenAI(
     api_key=os.environ.get("OPENAI_API_KEY", "none"),
     model=os.environ.get("MODEL", "demo"),
     use_responses_api=True,
-    default_headers={"x-tailrace-on-disconnect": "continue"},  # the answer goes on without its client
+    default_headers={"x-tailrace-on-disconnect": "continue"},  # the answer continues without its client
 )
 
 

@@ -1,7 +1,7 @@
-// An answer that goes on without its client: OpenAI's Responses in background mode, on any upstream.
+// An answer that continues without its client: OpenAI's Responses in background mode, on any upstream.
 //
 //   node background.mjs "What survives?"    asks, and writes the answer as it arrives. Kill it at any time.
-//   node background.mjs                     goes on with the same answer where the killed one has stopped.
+//   node background.mjs                     continues the same answer after the last event that was stored.
 //
 // The only difference from OpenAI is `baseURL`. OPENAI_BASE_URL, OPENAI_API_KEY and MODEL may name others.
 import { appendFileSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
@@ -14,7 +14,7 @@ const client = new OpenAI({
   apiKey: process.env.OPENAI_API_KEY ?? "none",
 });
 
-// The file has a line for each event that was received: its number, and its text. So text and cursor cannot disagree,
+// The file has a line for each event that was received: its number, and its text. So text and cursor agree,
 // whenever the process is killed.
 function record({ type, sequence_number: number, delta, response }) {
   const text = type === "response.output_text.delta" ? delta : "";
@@ -22,7 +22,7 @@ function record({ type, sequence_number: number, delta, response }) {
   process.stdout.write(text);
 }
 
-// What was received so far. A line that was not written to its end is removed: its event will come again.
+// What was received so far. A line that was not written to its end is removed: its event will be sent again.
 function recorded() {
   if (!existsSync(FILE)) return [];
   const written = readFileSync(FILE);
@@ -37,13 +37,13 @@ async function ask(question) {
   return client.responses.create({ model, input: question, background: true, stream: true });
 }
 
-async function goOn() {
+async function resume() {
   const events = recorded();
-  if (!events.length) throw new Error("there is no answer to go on with: ask a question");
+  if (!events.length) throw new Error("there is no answer to resume: ask a question");
   process.stdout.write(events.map(({ text }) => text).join(""));
   return client.responses.retrieve(events[0].id, { stream: true, starting_after: events.at(-1).number });
 }
 
 const [question] = process.argv.slice(2);
-for await (const event of question ? await ask(question) : await goOn()) record(event);
+for await (const event of question ? await ask(question) : await resume()) record(event);
 process.stdout.write("\n");

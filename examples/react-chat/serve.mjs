@@ -1,4 +1,6 @@
 // The page, and its own server in front of Tailrace: it forwards /api/chat and adds the API key, which no browser sees.
+// All users behind one key share its chats. This server has one user; with several, check here that the chat of a request
+// (`id` in the body of POST /api/chat, or the path) belongs to the user who is signed in.
 import { readFileSync, readdirSync } from "node:fs";
 import http from "node:http";
 import { extname, join, sep } from "node:path";

@@ -1,9 +1,8 @@
-"""The programs in `examples/` against running processes. Those of LangChain need what `scripts/clients` installs."""
+"""The programs in `examples/` against running processes. LangChain and LiteLLM need what `scripts/clients` installs."""
 
 import asyncio
 import json
 import os
-import re
 import shutil
 import signal
 import sys
@@ -11,20 +10,25 @@ from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from openai import OpenAI
 
 from clients.upstream import CaseUpstream
+from support import npm
+from support.readme import changed_program
 from support.stack import Stack, stack
 from tailrace.ids import new_token
 from tailrace_cli.children import die_with_parent
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-LANGCHAIN = ROOT / ".venv-clients" / "bin" / "python"
+CLIENTS_PYTHON = ROOT / ".venv-clients" / "bin" / "python"
+requires_clients = pytest.mark.skipif(
+    not CLIENTS_PYTHON.exists(), reason="scripts/clients has not installed LangChain and LiteLLM: they are not tested"
+)
 TOKENS = 120
 TEXT = "".join(f"t{number} " for number in range(TOKENS))
 SLOW: list[dict[str, Any]] = [
@@ -59,9 +63,10 @@ class Product:
             "HOME": str(self.folder),
             "OPENAI_BASE_URL": f"{self.running.url}/v1",
             "MODEL": self.model,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # otherwise its import downloads a list of prices
         }
         process = await asyncio.create_subprocess_exec(
-            *command, cwd=self.folder, env=environment, stdout=PIPE, stderr=PIPE, preexec_fn=die_with_parent
+            *command, cwd=self.folder, env=environment, stdin=PIPE, stdout=PIPE, stderr=PIPE, preexec_fn=die_with_parent
         )
         try:
             yield process
@@ -69,6 +74,13 @@ class Product:
             if process.returncode is None:
                 process.kill()
             await process.communicate()
+
+    async def crash_frontend(self) -> None:
+        """Kill the frontend, and wait until another one has its place."""
+        frontend = self.running.frontends[0]
+        await frontend.stop(signal.SIGKILL)
+        await frontend.start()
+        await frontend.ready()
 
     async def printed(self, *command: str | Path) -> str:
         """All that a program prints, at its regular end."""
@@ -101,35 +113,73 @@ async def test_openai_python_example_survives_being_killed(product: Product) -> 
     async with product.program(*command) as process:
         await read_until(process, "t5 ")
         process.kill()
-    place = json.loads((product.folder / "answer.json").read_text())
-    assert place["text"]
-    assert TEXT.startswith(place["text"])
+    cursor = json.loads((product.folder / "answer.json").read_text())
+    assert cursor["text"]
+    assert TEXT.startswith(cursor["text"])
     assert await product.printed(*command) == f"{TEXT}\n"
     assert product.calls == 1
     assert list(product.folder.glob("*.json")) == []
 
 
-async def test_three_lines_of_the_readme_resume_an_answer(product: Product) -> None:
-    lines = re.findall(r"^\+(.*(?:OpenAI\(base_url|stream=True).*)$", (ROOT / "README.md").read_text(), re.MULTILINE)
-    first, second, third = (line.replace("http://127.0.0.1:8080", product.running.url) for line in lines)
-    names: dict[str, Any] = {"OpenAI": OpenAI, "model": product.model, "question": "What survives?"}
+PYTHON_LOSES_ITS_STREAM = """\
+try:
+{}
+except Exception:
+    input()
+"""
+PYTHON_PRINTS_THE_REST = """
+print(end="|")
+for event in rest:
+    if event.type == "response.output_text.delta":
+        print(event.delta, end="", flush=True)
+"""
+NODE_LOSES_ITS_STREAM = """
+} catch {
+  await new Promise((resolve) => process.stdin.once("data", resolve));
+  process.stdin.destroy();
+}
+"""
+NODE_PRINTS_THE_REST = """
+process.stdout.write("|");
+for await (const event of rest) if (event.type === "response.output_text.delta") process.stdout.write(event.delta);
+"""
 
-    def follow() -> str:
-        exec(f"{first}\n{second}", names)
-        text = ""
-        for event in names["stream"]:
-            if event.type == "response.created":
-                names["response_id"] = event.response.id
-            if event.type == "response.output_text.delta":
-                text, names["sequence_number"] = text + event.delta, event.sequence_number
-                break
-        names["stream"].close()
-        exec(third, names)
-        text += "".join(event.delta for event in names["stream"] if event.type == "response.output_text.delta")
-        names["client"].close()
-        return text
 
-    assert await asyncio.to_thread(follow) == TEXT
+async def parts_around_a_crash(product: Product, *command: str | Path) -> list[str]:
+    """What a program prints of one stream, whose frontend is killed, and of the next one.
+
+    It reads a line between them, and prints `|`.
+    """
+    async with product.program(*command) as process:
+        printed = await read_until(process, "t10 ")
+        await product.crash_frontend()
+        rest, problems = await process.communicate(b"\n")
+        assert process.returncode == 0, problems.decode()
+    return (printed + rest.decode()).split("|")
+
+
+async def test_python_lines_of_the_readme_resume_after_a_crash(product: Product) -> None:
+    before, after = changed_program("from openai import OpenAI", product.running.url, product.model)
+    program = PYTHON_LOSES_ITS_STREAM.format(indent(before, "    ")) + after + PYTHON_PRINTS_THE_REST
+    (product.folder / "readme.py").write_text(program)
+    first, rest = await parts_around_a_crash(product, sys.executable, "readme.py")
+    assert rest
+    assert first + rest == TEXT
+    assert product.calls == 1
+
+
+@npm.requires_npm
+@pytest.mark.timeout(120)
+async def test_node_lines_of_the_readme_resume_after_a_crash(product: Product) -> None:
+    packages = npm.install(EXAMPLES / "openai-node") / "node_modules"
+    (product.folder / "node_modules").symlink_to(packages)
+    before, after = changed_program('import OpenAI from "openai";', product.running.url, product.model)
+    setup, loop, block = before.partition("for await")
+    program = f"{setup}try {{ {loop}{block}{NODE_LOSES_ITS_STREAM}{after}{NODE_PRINTS_THE_REST}"
+    (product.folder / "readme.mjs").write_text(program)
+    first, rest = await parts_around_a_crash(product, "node", "readme.mjs")
+    assert rest
+    assert first + rest == TEXT
     assert product.calls == 1
 
 
@@ -144,18 +194,29 @@ async def test_curl_example_has_every_event_once(product: Product) -> None:
     assert product.calls == 1
 
 
-@pytest.mark.skipif(not LANGCHAIN.exists(), reason="scripts/clients has not installed LangChain: it is not tested")
-async def test_langchain_example_survives_a_killed_frontend(product: Product) -> None:
-    frontend = product.running.frontends[0]
-    async with product.program(LANGCHAIN, EXAMPLES / "langchain" / "answer.py") as process:
+@requires_clients
+@pytest.mark.parametrize("example", ["langchain", "litellm"])
+async def test_example_of_a_package_survives_a_killed_frontend(product: Product, example: str) -> None:
+    async with product.program(CLIENTS_PYTHON, EXAMPLES / example / "answer.py") as process:
         printed = await read_until(process, "t10 ")
-        await frontend.stop(signal.SIGKILL)
-        await frontend.start()
-        await frontend.ready()
+        await product.crash_frontend()
         rest, problems = await process.communicate()
         assert process.returncode == 0, problems.decode()
     assert printed + rest.decode() == f"{TEXT}\n"
     assert product.calls == 1
+
+
+@requires_clients
+async def test_litellm_example_survives_a_killed_worker(product: Product) -> None:
+    async with product.program(CLIENTS_PYTHON, EXAMPLES / "litellm" / "answer.py") as process:
+        printed = await read_until(process, "t10 ")
+        (worker,) = product.running.workers
+        await worker.stop(signal.SIGKILL)
+        await worker.start()
+        rest, problems = await process.communicate()
+        assert process.returncode == 0, problems.decode()
+    assert printed + rest.decode() == f"{TEXT}\n"
+    assert product.calls == 2
 
 
 async def test_every_example_has_a_page_that_names_its_program() -> None:

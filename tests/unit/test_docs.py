@@ -295,13 +295,22 @@ def test_api_page_has_every_option_of_a_generation(name: str) -> None:
     assert f'"{name}": ' in section(page("api.md"), "The body of a generation")
 
 
-def test_readme_has_every_scenario_of_the_chaos_table() -> None:
-    cells = rows(section((ROOT / "README.md").read_text(), "The promise"))
+def test_reliability_page_has_every_scenario_of_the_chaos_table() -> None:
+    cells = rows(section(page("reliability.md"), "The chaos table"))
     assert [name.strip("`") for name, *_ in cells] == list(SCENARIOS)
 
 
+def test_readme_rows_of_the_chaos_table_are_those_of_the_reliability_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    shown = rows(section(text, "The promise"))
+    table = rows(section(page("reliability.md"), "The chaos table"))
+    assert [row for row in shown if row not in table] == []
+    assert f"Three of its {len(table)} scenarios" in text
+    assert len(shown) == 3
+
+
 def test_readme_links_every_page_of_docs() -> None:
-    text = section((ROOT / "README.md").read_text(), "Read on")
+    text = section((ROOT / "README.md").read_text(), "Documentation")
     assert set(re.findall(r"\]\(docs/(\w+\.md)\)", text)) == {path.name for path in (ROOT / "docs").iterdir()}
 
 

@@ -17,7 +17,7 @@ function chatOfThisPage() {
 
 function Chat({ id, messages: initial }) {
   const [question, setQuestion] = useState("");
-  const { messages, sendMessage, stop, status, problem } = useTailraceChat({ id, messages: initial, onLost: setQuestion });
+  const { messages, sendMessage, stop, status, problem } = useTailraceChat({ id, messages: initial, onUndelivered: setQuestion });
   const isBusy = status === "submitted" || status === "streaming";
 
   function ask(event) {

@@ -1,5 +1,5 @@
 // A stock `useChat({ resume: true })`, which is enough for a reload, and what a page needs beside it: the messages of the
-// chat when it is loaded, a stop button that reaches the model, and reading on after a connection was cut.
+// chat when it is loaded, a stop button that reaches the model, and resuming after a connection was cut.
 import { useChat } from "@ai-sdk/react";
 import { useEffect, useState } from "react";
 
@@ -22,32 +22,32 @@ export async function loadMessages(id, hasLeft = () => false) {
     try {
       return await messagesOf(id);
     } catch {
-      await new Promise((resume) => setTimeout(resume, pause));
+      await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
   return [];
 }
 
 // What `useChat` returns, with another `stop`, and with `problem`: what went wrong, until something is answered.
-// `onLost` receives the text of a question that has not reached the server.
-export function useTailraceChat({ id, messages: initial, onLost, ...options }) {
+// `onUndelivered` receives the text of a question that has not reached the server.
+export function useTailraceChat({ id, messages: initial, onUndelivered, ...options }) {
   const [problem, setProblem] = useState("");
   const chat = useChat({ id, messages: initial, resume: true, onError: (error) => setProblem(messageOf(error)), ...options });
   const { error, messages, setMessages, resumeStream, status } = chat;
 
-  // A connection was cut, or an answer has started over: the page takes what the server has, and reads on.
+  // A connection was cut, or an answer has started over: the page loads what the server has, and resumes.
   useEffect(() => {
     if (!error) return undefined;
     let left = false;
-    const readOn = async () => {
+    const resume = async () => {
       const stored = await loadMessages(id, () => left);
       if (left) return;
       const last = messages.at(-1);
-      if (last?.role === "user" && !stored.some((message) => message.id === last.id)) onLost?.(textOf(last));
+      if (last?.role === "user" && !stored.some((message) => message.id === last.id)) onUndelivered?.(textOf(last));
       setMessages(stored);
       await resumeStream();
     };
-    const timer = setTimeout(readOn, FIRST_PAUSE_MS);
+    const timer = setTimeout(resume, FIRST_PAUSE_MS);
     return () => {
       left = true;
       clearTimeout(timer);
@@ -58,7 +58,7 @@ export function useTailraceChat({ id, messages: initial, onLost, ...options }) {
     if (status === "streaming") setProblem("");
   }, [status]);
 
-  // `stop` of useChat only closes the page's connection: the answer would go on.
+  // `stop` of useChat only closes the page's connection: the answer would continue.
   return { ...chat, problem, stop: () => stop(id) };
 }
 

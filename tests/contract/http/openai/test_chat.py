@@ -13,7 +13,7 @@ from support.api import Api, body, eventually
 from support.chat_api import PATH, answered, ask, asking, chunks_in, fail, kept_alive, newest, text_in
 from support.product import UNKNOWN_ID, Product, has_metric
 from tailrace.events import Failure
-from tailrace.failures import failure
+from tailrace.failures import FailureCode, failure
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -122,6 +122,21 @@ async def test_failure_after_output_is_an_error_in_the_stream_and_a_true_status_
             assert b"[DONE]" not in response.body
         else:
             assert response.refusal == (502, "upstream_error")
+
+
+@pytest.mark.parametrize(("code", "status"), [("log_limit", 500), ("upstream_truncated", 502)])
+async def test_object_of_a_cut_answer_is_an_error_and_the_response_has_its_text(
+    product: Product, code: FailureCode, status: int
+) -> None:
+    async with asking(product) as (request, generation_id):
+        writer = await product.writer(generation_id)
+        await writer.write_text("So far")
+        await writer.end("incomplete", failure(code))
+        response = await request
+    assert response.refusal == (status, code)
+    read = await product.api.request("GET", f"/v1/responses/resp_{generation_id.removeprefix('gen_')}")
+    assert (read.status, read.value["status"]) == (200, "incomplete")
+    assert read.value["output"][0]["content"][0]["text"] == "So far"
 
 
 async def test_generation_that_another_request_cancels_is_an_error(product: Product) -> None:
@@ -365,6 +380,15 @@ async def test_idempotency_key_with_another_body_is_a_400_that_no_sdk_repeats(pr
         response = await ask(product.api, {"Idempotency-Key": "chat"}, n=2)
     assert response.refusal == (400, "idempotency_key_reused")
     await product.api.delete(generation_id)
+
+
+async def test_failure_is_final_under_its_idempotency_key(product: Product) -> None:
+    async with asking(product, headers={"Idempotency-Key": "final"}) as (request, generation_id):
+        await fail(product, generation_id, failure("upstream_error"))
+        await request
+    repeated = await ask(product.api, {"Idempotency-Key": "final"})
+    assert repeated.refusal == (502, "upstream_error")
+    assert repeated.headers["x-tailrace-generation"] == generation_id
 
 
 async def test_repetition_after_a_rate_limit_of_the_upstream_is_another_generation(product: Product) -> None:
