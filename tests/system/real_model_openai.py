@@ -150,6 +150,7 @@ async def openai_answers(
     """Print a line for each answer; the number of answers with a problem."""
     bad = 0
     for question in questions:
+        await model_itself(upstream, model, question)  # the first answer differs: later ones use the cached prompt
         own = await model_itself(upstream, model, question)
         answers = {
             "streamed": await streamed(product, model, question),
