@@ -11,8 +11,9 @@ from support.logs import REQUEST, text_opened, texts
 from support.logs import record as record_of
 from support.queues import queue_on, submit
 from tailrace import keys
-from tailrace.errors import Gone, NotFound
+from tailrace.errors import Gone, NotFound, RedisUnavailable
 from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, Text, seq_span
+from tailrace.failures import failure
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.log.codec import to_row
@@ -112,10 +113,10 @@ async def test_terminate_notifies_the_worker(
 async def test_terminate_writes_the_status_and_the_failure(
     log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, status: FinalStatus
 ) -> None:
-    failure = Failure("The deadline has passed.", "deadline_exceeded")
-    await terminate(log, queue, generation_id, status, failure)
+    reason = Failure("The deadline has passed.", "deadline_exceeded")
+    await terminate(log, queue, generation_id, status, reason)
     done = await checked_done(log, generation_id)
-    assert (done.status, done.error) == (status, failure)
+    assert (done.status, done.error) == (status, reason)
     assert done.at == pytest.approx((await log.server.now()) / 1000, abs=30)
 
 
@@ -207,15 +208,24 @@ async def test_terminate_keeps_every_row_that_was_confirmed_to_the_worker(
     assert (await checked_done(log, generation_id)).output[0].text == "Once upon" + "".join(confirmed)
 
 
-async def test_terminate_that_died_half_way_is_completed_by_the_next_caller(
-    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
-) -> None:
-    await log.acquire(generation_id, "dies here", terminating="cancelled")
+@pytest.mark.parametrize(("status", "reason"), [("cancelled", None), ("failed", failure("worker_lost"))])
+async def test_terminate_that_died_half_way_leaves_status_and_error_to_the_next_caller(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str, monkeypatch: pytest.MonkeyPatch,
+    status: FinalStatus, reason: Failure | None,
+) -> None:  # fmt: skip
+    async def die(*_: Any) -> AppendResult:
+        raise RedisUnavailable
+
+    with monkeypatch.context() as dying:
+        dying.setattr(log, "finish", die)
+        with pytest.raises(RedisUnavailable):
+            await terminate(log, queue, generation_id, status, reason)
     state = await log.state(generation_id)
-    assert (state.terminating, state.is_final) == ("cancelled", False)
+    assert (state.terminating, state.terminating_error, state.is_final) == (status, reason, False)
     assert state.terminating is not None
-    await terminate(log, queue, generation_id, state.terminating)
-    assert (await checked_done(log, generation_id)).status == "cancelled"
+    await terminate(log, queue, generation_id, state.terminating, state.terminating_error)
+    done = await checked_done(log, generation_id)
+    assert (done.status, done.error) == (status, reason)
 
 
 async def test_terminate_ends_a_generation_that_is_restored_meanwhile(
