@@ -1,7 +1,7 @@
 """A request's whole input: the conversation that it continues, and the items that it refers to.
 
     previous_response_id     the input and the output of that generation stand before the request's own input
-    item_reference           the item stands in its place; its id leads to it (`translation.input_items`)
+    item_reference           the item replaces it; its id leads to it (`translation.input_items`)
 
 A generation stores its input whole. A conversation of any length is therefore continued by one look at its last
 generation, and stays as it was when earlier ones expire.

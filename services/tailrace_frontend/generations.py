@@ -45,8 +45,8 @@ more than 8 ms, measured; in one list 12 s, half of that in one command.)"""
 class IdempotencyKey(NamedTuple):
     """A caller's Idempotency-Key, with the canonical form of the body that it was sent with.
 
-    `life_s`: for how long the key stands for its generation; None: for as long as that may be stored. `is_new`: the
-    key stands for a new generation from now on, whatever it stood for.
+    `life_s`: for how long the key names its generation; None: for as long as that may be stored. `is_new`: the
+    key names a new generation from now on, whatever it named before.
     """
 
     key: str
@@ -130,7 +130,7 @@ class Generations:
 
     async def _submit(self, record: GenerationRecord, created: int, job_id: str, body_bytes: int) -> Submission:
         """Submit, or discard the generation if the queue's server is away: otherwise a sweeper would have it run, and
-        its caller has been refused. (Where only the reply was lost and a worker runs the job, the run goes on.)"""
+        its caller has been refused. (Where only the reply was lost and a worker runs the job, the run continues.)"""
         try:
             return await self._queue.submit(record, created, job_id, body_bytes)
         except RedisUnavailable:
@@ -139,7 +139,7 @@ class Generations:
             raise
 
     async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None, body_bytes: int) -> str:
-        """The id to create: a fresh one, or the one that the key stands for."""
+        """The id to create: a fresh one, or the one that the key names."""
         generation_id, charge = new_generation_id(), self._admission.charge(body_bytes)
         if key is None:
             load = await self._queue.load(owner, charge=charge)
@@ -227,11 +227,11 @@ class Generations:
         """Up to `limit` of the owner's generations that are still kept, newest first; whether there may be more.
 
         Those that have vanished are forgotten on the way, up to `VANISHED` of them: then the list ends with what was
-        found, and the next one goes on. (They are many only where Redis has lost them, or where a caller has created
+        found, and the next one continues. (They are many only where Redis has lost them, or where a caller has created
         nothing since: creations remove them, too.)
 
         Raises:
-            Unavailable: nothing was found among so many; the next list goes on.
+            Unavailable: nothing was found among so many; the next list continues.
         """
         found: list[GenerationState] = []
         vanished = 0

@@ -47,7 +47,7 @@ class Webhooks:
         """Register an endpoint; or, by the key of a request that is repeated, find the one that it has registered.
 
         Raises:
-            IdempotencyKeyReused: the client's key stands for an endpoint with other fields.
+            IdempotencyKeyReused: the client's key names an endpoint with other fields.
             InvalidValue: webhooks cannot be sent to this URL.
             InvalidRequest: the owner has too many endpoints.
         """

@@ -2,7 +2,7 @@
 
 Four tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
 third of a lease, `confirmations` writes ends again that Redis loses, and a control channel of the worker's own receives
-cancellations within milliseconds. All four are on the log's server. Without the queue's server what runs goes on and
+cancellations within milliseconds. All four are on the log's server. Without the queue's server what runs continues and
 ends.
 """
 

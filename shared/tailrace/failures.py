@@ -222,7 +222,7 @@ FORMAT_ERRORS: Mapping[FormatErrorCode, FailureKind] = {
         None,
         "server_error",
         "The answer was interrupted and has restarted: read it again from its beginning.",
-        "Chat Completions, UI messages: the log has a `restarted`. The generation goes on; the stream has to be read "
+        "Chat Completions, UI messages: the log has a `restarted`. The generation continues; the stream has to be read "
         "again.",
         retry=False,
         http_status=500,

@@ -23,6 +23,6 @@ CASES = {name: Case(**each) for name, each in json.loads(Path(__file__).with_nam
 
 
 def case_of(model: str) -> str | None:
-    """The case that a model's name stands for."""
+    """The case that a model names."""
     name = model.partition(".")[0]
     return name if name in CASES else None

@@ -58,7 +58,7 @@ async def _with_script(receive: Receive, scripts: Scripts) -> Receive:
 
 
 def scripted(body: bytes, scripts: Scripts) -> bytes:
-    """The body with the script that its model's name stands for; any other body as it is."""
+    """The body with the script that its model names; any other body as it is."""
     value: Any = json.loads(body)
     model = value.get("model") if isinstance(value, dict) else None
     script = scripts.get(model.partition(".")[0]) if isinstance(model, str) else None

@@ -7,7 +7,7 @@ Its promises, each with tests of its name in `tests/contract/log`:
 3. *Finite.* There is exactly one `done`, and it is always last.
 4. *One writer.* Once a later epoch has acquired the log, nothing of an earlier epoch is added.
 5. *Exactly once.* Every call may be repeated; a repeated append adds nothing twice.
-6. *Resumable.* Reading after a cursor yields exactly the entries that follow it; `tail` goes on until the end.
+6. *Resumable.* Reading after a cursor yields exactly the entries that follow it; `tail` continues until the end.
 7. *Honest.* A generation that never existed, or is another owner's, is `NotFound`; a deleted or expired one is `Gone`.
 
 The theory of ids is in `ids` and `events`. The rules by which the promises hold under failure stand on top of each

@@ -51,7 +51,7 @@ class Usage(NamedTuple):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What an Idempotency-Key stands for: a generation, and the SHA-256 digest of its canonical body."""
+    """What an Idempotency-Key names: a generation, and the SHA-256 digest of its canonical body."""
 
     generation_id: str
     body: str
@@ -66,7 +66,7 @@ class Claim(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self)
 
     def held_by(self, stored: bytes | None) -> str:
-        """The generation that the key stands for. `stored`: the earlier claim, if any.
+        """The generation that the key names. `stored`: the earlier claim, if any.
 
         Raises:
             IdempotencyKeyReused: the key was used with another body.

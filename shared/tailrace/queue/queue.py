@@ -69,7 +69,7 @@ class Queue:
         """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
 
         A request beyond the rate makes no claim; an earlier one is read in any case. `replaces`: claim the key whatever
-        it stood for, which then is no part of the load.
+        it names, which then is no part of the load.
 
         Raises:
             RedisFull: there is no room for the claim.

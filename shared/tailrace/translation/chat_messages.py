@@ -1,7 +1,7 @@
 """Messages in, items out: the conversation of a Chat Completions request, for those who read it as Responses.
 
 A message of the assistant becomes its text and one item for each of its calls. Parts that Responses does not know stay
-as they are: a request that goes on from them is refused, and names them.
+as they are: a request that continues them is refused, and names them.
 """
 
 from typing import Any

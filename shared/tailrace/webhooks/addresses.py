@@ -2,7 +2,7 @@
 
 A caller names the URL, so it must not reach what only this host can reach. A name is not checked when it is registered:
 it may resolve to another address a second later. The address is checked that a socket is about to connect to
-(`sender`), whether it was resolved or stands in the URL.
+(`sender`), whether it was resolved or is part of the URL.
 """
 
 import socket

@@ -80,7 +80,7 @@ class EndpointRef(NamedTuple):
 class CreationKey(NamedTuple):
     """By which the repetitions of a registration are known.
 
-    `is_new`: it stands for a new endpoint from now on, whatever it stood for. `is_given`: the client has chosen it, so
+    `is_new`: it names a new endpoint from now on, whatever it named before. `is_given`: the client has chosen it, so
     it may come with another name, URL or event types.
     """
 

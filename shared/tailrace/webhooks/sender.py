@@ -20,6 +20,9 @@ TIMEOUT_S = 10.0
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "Tailrace-Webhooks/1"}
 
+NO_ADDRESS = "the name has no public address"
+"""Also of a name that does not exist: a caller does not learn which names the host's own DNS knows."""
+
 
 class Unreachable(Exception):
     """There was no answer; the text is the reason, with nothing of the URL but its host."""
@@ -78,11 +81,13 @@ class Sender:
         """
         family, type_, proto, _, (host, *_) = info
         if not self._allow_private and not is_public(str(host)):
-            raise PermissionError(errno.EACCES, "the name resolves to an address that is not public")
+            raise PermissionError(errno.EACCES, NO_ADDRESS)
         return socket.socket(family, type_, proto)
 
 
 def _reason(error: Exception) -> str:
     """The kind of an error. The text of aiohttp's has the whole URL, and bytes of the answer."""
+    if isinstance(error, aiohttp.ClientConnectorError) and error.errno in (socket.EAI_NONAME, errno.EACCES):
+        return NO_ADDRESS
     kind, text = type(error).__name__, error.strerror if isinstance(error, OSError) else None
     return f"{kind}: {text}" if text else kind

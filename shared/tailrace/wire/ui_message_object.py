@@ -18,7 +18,7 @@ NOT_JSON = "The arguments of the call are not JSON."
 class Context(NamedTuple):
     """The input of the encoders, the same for all entries of a generation.
 
-    `message_id`: of the message that the answer is, or goes on. `tools`: the names of the tools that the request has.
+    `message_id`: of the message that the answer is, or continues. `tools`: the names of the tools that the request has.
     """
 
     generation_id: str
@@ -28,7 +28,7 @@ class Context(NamedTuple):
 
 def context(record: GenerationRecord, request: Json) -> Context:
     """The context of a generation. Where the last message is the assistant's, with results of its calls, the answer
-    goes on with that message."""
+    continues that message."""
     last = (objects_in(request.get("messages")) or [{}])[-1]
     own_id = id_as("msg_", record.id)
     given = last.get("id") if last.get("role") == "assistant" else None

@@ -1,7 +1,7 @@
-"""A UI message that an answer goes on with, as a stream: what a page needs that resumes the answer.
+"""A UI message that an answer continues, as a stream: what a page needs that resumes the answer.
 
 The page of the AI SDK empties the message at the first `start` of a stream that it resumes (`resumeStreamIsReplay`, ai
-7.0.173). Where the answer goes on with a message whose calls have results, the generation's stream has the new step
+7.0.173). Where the answer continues a message whose calls have results, the generation's stream has the new step
 alone: a page that was reloaded would lose the calls, and its next request would not have them. So the stream that is
 resumed begins with the parts that the message has had when the answer was asked for. A page that has asked by itself
 has them, and does not get them.

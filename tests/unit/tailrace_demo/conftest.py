@@ -8,8 +8,9 @@ from openai import AsyncOpenAI
 from tailrace_demo import running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
+    """A server of each file: it counts calls by their `script_id` for as long as it runs."""
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(running()) as url:
         yield url
 

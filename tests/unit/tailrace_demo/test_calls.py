@@ -13,6 +13,14 @@ async def calls(http: httpx2.AsyncClient, script_id: str) -> dict[str, Any]:
     return record
 
 
+async def calls_with(http: httpx2.AsyncClient, script_id: str, field: str, count: int) -> dict[str, Any]:
+    """The record, once `field` has this count."""
+    async with asyncio.timeout(10):
+        while (record := await calls(http, script_id))[field] != count:
+            await asyncio.sleep(0.005)
+    return record
+
+
 async def disconnect_after_the_first_byte(http: httpx2.AsyncClient, request: dict[str, Any]) -> None:
     async with http.stream("POST", CHAT, json=request) as response:
         async for _ in response.aiter_raw():
@@ -40,30 +48,26 @@ async def test_call_played_to_its_end_is_counted_as_finished(http: httpx2.AsyncC
     }
 
 
-async def test_disconnect_during_a_hanging_call_is_noticed_at_once(http: httpx2.AsyncClient) -> None:
+async def test_disconnect_during_a_hanging_call_is_noticed(http: httpx2.AsyncClient) -> None:
+    before = time.time()
     await disconnect_after_the_first_byte(http, scripted("hangs", {"comment": "ping"}, {"hang": True}))
-    disconnected_at = time.time()
-    await asyncio.sleep(0.1)
-    record = await calls(http, "hangs")
-    assert (record["open"], record["finished"], record["closed_by_client"]) == (0, 0, 1)
-    assert abs(record["closed_at"][0] - disconnected_at) < 0.1
+    record = await calls_with(http, "hangs", "closed_by_client", 1)
+    assert (record["open"], record["finished"]) == (0, 0)
+    assert before <= record["closed_at"][0] <= time.time()
 
 
-async def test_disconnect_between_two_tokens_is_noticed_at_once(http: httpx2.AsyncClient) -> None:
-    await disconnect_after_the_first_byte(http, scripted("slow", {"tokens": {"count": 9, "rate": 0.1}}))
-    await asyncio.sleep(0.1)
-    assert (await calls(http, "slow"))["closed_by_client"] == 1
+async def test_disconnect_is_noticed_while_the_next_token_is_awaited(http: httpx2.AsyncClient) -> None:
+    await disconnect_after_the_first_byte(http, scripted("slow", {"tokens": {"count": 2, "rate": 0.001}}))
+    assert (await calls_with(http, "slow", "closed_by_client", 1))["finished"] == 0
 
 
 async def test_open_call_is_counted_before_its_first_byte(http: httpx2.AsyncClient) -> None:
     waiting = asyncio.create_task(http.post(CHAT, json=scripted("waits", {"hang": True})))
-    await asyncio.sleep(0.1)
-    record = await calls(http, "waits")
-    assert (record["started"], record["open"], record["first_byte_at"]) == (1, 1, [])
+    record = await calls_with(http, "waits", "started", 1)
+    assert (record["open"], record["first_byte_at"]) == (1, [])
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    await asyncio.sleep(0.1)
-    assert (await calls(http, "waits"))["closed_by_client"] == 1
+    await calls_with(http, "waits", "closed_by_client", 1)
 
 
 async def test_retries_of_a_client_are_counted_as_calls(base_url: str, http: httpx2.AsyncClient) -> None:

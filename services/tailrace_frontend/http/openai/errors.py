@@ -82,7 +82,7 @@ def _refusal_of_failure(failure: Failure, may_repeat: bool) -> Refusal:
 
 
 def http_status_of(failure: Failure) -> int:
-    """The status that stands for a failed generation: the upstream's where it refused the request itself."""
+    """The status of a failed generation: the upstream's where it refused the request itself."""
     kind = kind_of(failure)
     if kind is not None and failure.code != "upstream_refused":
         return kind.http_status

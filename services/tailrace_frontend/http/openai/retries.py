@@ -3,7 +3,7 @@
     Idempotency-Key                        the same key and body, for as long as the generation may be stored
     x-stainless-retry-count: 1, 2, …       the same body on the same path, until 120 s after the generation's end; the
                                            SDKs send the header with each request and no Idempotency-Key
-    x-stainless-retry-count: 0             never a repetition: from now on the body stands for a new generation
+    x-stainless-retry-count: 0             never a repetition: from now on the body makes a new generation
 
 Two requests of one caller with one body at the same time are the same to the second rule: a repetition gets the newer
 of the two. Callers that need more send a key.

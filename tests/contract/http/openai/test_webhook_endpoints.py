@@ -393,6 +393,6 @@ async def test_frontend_by_default_refuses_private_addresses(receiving: Receiver
             moved = stored.replace(URL.encode(), f"{receiving.url}/ok".encode())
             await server.execute("HSET", name, endpoint.id, moved)
             receiving.received.clear()
-            with pytest.raises(openai.BadRequestError, match="not public"):
+            with pytest.raises(openai.BadRequestError, match="no public address"):
                 await client.webhooks.test(endpoint.id, event_type=COMPLETED)
     assert receiving.received == []
