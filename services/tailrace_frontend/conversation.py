@@ -13,12 +13,12 @@ import msgspec
 
 from tailrace.errors import Gone, InvalidRequest, NotFound, ObjectNotFound, PreviousResponseNotFound, RequestTooLarge
 from tailrace.events import Item, Json
-from tailrace.ids import generation_id_from
+from tailrace.ids import RESPONSE_PREFIX, generation_id_from
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.translation.input_items import ItemPlace, input_items, place_of
 from tailrace.translation.responses_input import items_in, type_of
-from tailrace.wire.openai_response_object import PREFIX, Context, whole
+from tailrace.wire.openai_response_object import Context, whole
 from tailrace_frontend.generations import Generations
 
 MAX_REFERENCED = 256
@@ -65,7 +65,7 @@ class _Look:
 
     async def conversation(self, response_id: str) -> list[Json]:
         """The input and the output of a generation."""
-        generation_id = generation_id_from(PREFIX, response_id)
+        generation_id = generation_id_from(RESPONSE_PREFIX, response_id)
         state = await self._find(generation_id) if generation_id else None
         if state is None:
             raise PreviousResponseNotFound.of(response_id)

@@ -1,8 +1,8 @@
 """Delivers webhooks beside the generations of a worker.
 
 A job only starts the delivery and ends: it holds no slot of a generation, however slow a receiver is. Each endpoint has
-a task of its own, which claims a few webhooks, sends them together, and continues until nothing is due there. A receiver
-that does not answer thus delays its own webhooks, and a turn of the others by `TIMEOUT_S` where more than
+a task of its own, which claims a few webhooks, sends them together, and continues until nothing is due. A receiver that
+does not answer thus delays its own webhooks, and a turn of the others by `TIMEOUT_S` where more than
 `ENDPOINTS_AT_ONCE` are slow at the same time.
 
 A webhook is accepted with a 2xx. A 410 ends it: its receiver wants no more. After anything else it is tried again, with

@@ -12,14 +12,17 @@ from typing import NamedTuple
 
 from tailrace.errors import InvalidCursor
 
-PREFIX = "gen_"
+GENERATION_PREFIX, CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX = "gen_", "chatcmpl-", "resp_"
+MESSAGE_PREFIX = "msg_"
+"""Of the AI SDK's messages, and of the messages in a Response."""
+
 GENERATION = re.compile(r"gen_[a-z2-7]{26}", re.ASCII)
 CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)  # 15 digits: exact in Lua's and JavaScript's doubles
 
 
 def new_generation_id() -> str:
     """A new id: `gen_` and 26 characters of lower-case base32 (130 random bits)."""
-    return PREFIX + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
+    return GENERATION_PREFIX + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
 
 
 def is_generation_id(text: str) -> bool:
@@ -29,12 +32,12 @@ def is_generation_id(text: str) -> bool:
 
 def id_as(prefix: str, generation_id: str) -> str:
     """The generation's id in the form of another API: the same 26 characters behind that API's prefix (`chatcmpl-`)."""
-    return prefix + generation_id.removeprefix(PREFIX)
+    return prefix + generation_id.removeprefix(GENERATION_PREFIX)
 
 
 def generation_id_from(prefix: str, text: str) -> str | None:
     """The id of the generation that has this id in the form of `prefix`; None where the text has not that form."""
-    generation_id = PREFIX + text.removeprefix(prefix)
+    generation_id = GENERATION_PREFIX + text.removeprefix(prefix)
     return generation_id if text.startswith(prefix) and is_generation_id(generation_id) else None
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from tailrace.errors import InvalidRequest
 from tailrace.events import Api, Json
+from tailrace.ids import GENERATION_PREFIX, id_as
 from tailrace.translation import ui_messages
 from tailrace.translation.chat_messages import items_of
 from tailrace.translation.responses_input import items_in, type_of
@@ -38,7 +39,7 @@ class ItemPlace(NamedTuple):
 def place_of(item_id: str) -> ItemPlace | None:
     """The place of an item that has no id of its caller's; None for any other id."""
     match = ITEM_ID.fullmatch(item_id)
-    return ItemPlace(f"gen_{match[1]}", bool(match[2]), int(match[3])) if match else None
+    return ItemPlace(id_as(GENERATION_PREFIX, match[1]), bool(match[2]), int(match[3])) if match else None
 
 
 def input_items(generation_id: str, api: Api, request: Json) -> list[Json]:
@@ -47,7 +48,7 @@ def input_items(generation_id: str, api: Api, request: Json) -> list[Json]:
         items = _items(api, request)
     except InvalidRequest:  # another version stored it
         items = []
-    suffix = generation_id.removeprefix("gen_")
+    suffix = id_as("", generation_id)
     known: set[str] = set()
     whole = []
     for number, item in enumerate(items):

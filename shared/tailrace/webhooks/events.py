@@ -14,7 +14,7 @@ from typing import get_args
 
 from tailrace import jsoncodec
 from tailrace.events import FinalStatus, GenerationRecord
-from tailrace.ids import new_generation_id
+from tailrace.ids import RESPONSE_PREFIX, id_as, new_generation_id
 
 RESPONSE, GENERATION = "response", "generation"
 
@@ -31,7 +31,7 @@ def event_kind(record: GenerationRecord) -> str | None:
 def event_body(generation_id: str, type_: str, at: float) -> bytes:
     """The event as JSON. `at`: time of the end (epoch seconds)."""
     is_response = type_.startswith(f"{RESPONSE}.")
-    subject = "resp_" + generation_id.removeprefix("gen_") if is_response else generation_id
+    subject = id_as(RESPONSE_PREFIX, generation_id) if is_response else generation_id
     event = {
         "id": "evt_" + _hash(generation_id, type_),
         "object": "event",

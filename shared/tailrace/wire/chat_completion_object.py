@@ -14,7 +14,7 @@ from typing import Any
 
 from tailrace import jsoncodec
 from tailrace.events import Done, Entry, GenerationRecord, Json, Restarted, objects_in
-from tailrace.ids import id_as
+from tailrace.ids import CHAT_COMPLETION_PREFIX, id_as
 from tailrace.wire import openai_chat
 
 NAMES = frozenset({"id", "name", "role", "type"})
@@ -51,7 +51,7 @@ class ChatCompletion:
         """The same as a value."""
         assert self.done is not None, "the end was added"
         known = {
-            "id": id_as(openai_chat.ID_PREFIX, self._record.id),
+            "id": id_as(CHAT_COMPLETION_PREFIX, self._record.id),
             "object": "chat.completion",
             "created": self._record.created // 1000,
             "model": self._record.model,

@@ -36,10 +36,8 @@ from tailrace.events import (
     ToolArguments,
 )  # fmt: skip
 from tailrace.failures import failure, failure_of
-from tailrace.ids import id_as
+from tailrace.ids import CHAT_COMPLETION_PREFIX, id_as
 from tailrace.wire import sse
-
-ID_PREFIX = "chatcmpl-"
 
 Encoded = tuple[list[Json], bytes]
 """An entry's chunks, and what ends the stream after them: `[DONE]`, an error, or nothing."""
@@ -133,7 +131,7 @@ def _finish(finish: Finish) -> Json:
 
 def _chunk(record: GenerationRecord, choice: Json | None, chunk_fields: Json | None = None) -> Json:
     chunk = {
-        "id": id_as(ID_PREFIX, record.id),
+        "id": id_as(CHAT_COMPLETION_PREFIX, record.id),
         "object": "chat.completion.chunk",
         "created": record.created // 1000,
         "model": record.model,

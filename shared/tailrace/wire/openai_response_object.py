@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, ToolArguments, objects_in
 from tailrace.failures import failure
+from tailrace.ids import RESPONSE_PREFIX, id_as
 from tailrace.wire.openai_response_echo import echo_of, flattened
 
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
@@ -52,13 +53,12 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 
 MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
 
-PREFIX = "resp_"
 PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
 
 
 def response_id(context: Context) -> str:
     """The generation's id in the form of the OpenAI routes."""
-    return PREFIX + context.record.id.removeprefix("gen_")
+    return id_as(RESPONSE_PREFIX, context.record.id)
 
 
 def item_id(context: Context, item_type: str, item: int) -> str:

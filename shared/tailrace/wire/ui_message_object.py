@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from tailrace import jsoncodec
 from tailrace.events import GenerationRecord, Item, Json, objects_in
-from tailrace.ids import id_as
+from tailrace.ids import MESSAGE_PREFIX, id_as
 from tailrace.wire.openai_response_object import annotation
 
 NOT_JSON = "The arguments of the call are not JSON."
@@ -30,7 +30,7 @@ def context(record: GenerationRecord, request: Json) -> Context:
     """The context of a generation. Where the last message is the assistant's, with results of its calls, the answer
     continues that message."""
     last = (objects_in(request.get("messages")) or [{}])[-1]
-    own_id = id_as("msg_", record.id)
+    own_id = id_as(MESSAGE_PREFIX, record.id)
     given = last.get("id") if last.get("role") == "assistant" else None
     names = (_fields(tool).get("name") for tool in objects_in(request.get("tools")))
     tools = frozenset(name for name in names if isinstance(name, str))

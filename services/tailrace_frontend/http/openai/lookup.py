@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from tailrace.errors import Gone, NotFound, ObjectNotFound
-from tailrace.ids import generation_id_from, id_as
+from tailrace.ids import CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX, generation_id_from
 from tailrace.log.state import GenerationState
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER
@@ -22,8 +22,8 @@ class ObjectKind(NamedTuple):
     prefix: str
 
 
-CHAT_COMPLETION = ObjectKind("Chat completion", "chatcmpl-")
-RESPONSE = ObjectKind("Response", "resp_")
+CHAT_COMPLETION = ObjectKind("Chat completion", CHAT_COMPLETION_PREFIX)
+RESPONSE = ObjectKind("Response", RESPONSE_PREFIX)
 
 
 async def find(services: Services, caller: ApiKey, kind: ObjectKind, object_id: str) -> GenerationState:
@@ -53,8 +53,3 @@ def as_object_not_found(kind: ObjectKind, object_id: str) -> Iterator[None]:
 def headers_of(state: GenerationState) -> dict[str, str]:
     """Response headers of an answer that created or found a generation."""
     return {GENERATION_HEADER: state.record.id}
-
-
-def id_of(kind: ObjectKind, state: GenerationState) -> str:
-    """The id of a generation as an object of this kind."""
-    return id_as(kind.prefix, state.record.id)

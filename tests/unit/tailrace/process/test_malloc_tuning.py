@@ -19,7 +19,9 @@ def tune():
         tune_malloc()
 """
 
-BUFFERS = START + """
+BUFFERS = (
+    START
+    + """
 tune()
 freed = bytearray(b"x") * 2**23
 del freed
@@ -30,9 +32,12 @@ for _ in range(30):
 bodies.clear()
 print(resident_mb() - before)
 """
+)
 """30 buffers of 1 MiB, with small ones between them."""
 
-END_OF_HEAP = START + """
+END_OF_HEAP = (
+    START
+    + """
 freed = bytearray(b"x") * 2**23
 del freed
 tune()
@@ -42,6 +47,7 @@ for _ in range(2000):
 small.clear()
 print(resident_mb() - before)
 """
+)
 """10 MB in small buffers, after a large one was freed."""
 
 

@@ -138,7 +138,7 @@ async def test_name_without_an_address_is_unreachable(sender: Sender, monkeypatc
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with pytest.raises(Unreachable, match="^the name has no public address$"):
+    with pytest.raises(Unreachable, match=r"^the name has no public address$"):
         await sender.send("anna", f"https://{NAME}/", HEADERS, BODY)
 
 
@@ -177,7 +177,7 @@ async def test_proxy_of_the_environment_is_not_used(
 
 
 async def test_private_address_in_the_url_is_not_connected_to(receiving: Receiver, guarded: Sender) -> None:
-    with pytest.raises(Unreachable, match="^the name has no public address$"):
+    with pytest.raises(Unreachable, match=r"^the name has no public address$"):
         await guarded.send("anna", f"{receiving.url}/ok", HEADERS, BODY)
     assert receiving.received == []
 
@@ -219,7 +219,7 @@ async def test_name_of_a_metadata_or_link_local_address_opens_no_socket(
     resolve(monkeypatch, address)
     opened: list[Any] = []
     monkeypatch.setattr(socket, "socket", lambda *given: opened.append(given))
-    with pytest.raises(Unreachable, match="^the name has no public address$"):
+    with pytest.raises(Unreachable, match=r"^the name has no public address$"):
         await guarded.send("anna", f"https://{NAME}/", HEADERS, BODY)
     assert opened == []
 
@@ -255,7 +255,7 @@ async def test_name_that_changes_its_address_after_the_check_gains_nothing(
     monkeypatch.setattr(sender_module, "is_public", lambda address: address == "127.0.0.1")
     guarded = Sender(allow_private=False)
     assert await guarded.send("anna", named(f"{receiving.url}/ok"), HEADERS, BODY) == 200
-    with pytest.raises(Unreachable, match="^the name has no public address$"):
+    with pytest.raises(Unreachable, match=r"^the name has no public address$"):
         await guarded.send("anna", named(f"{receiving.url}/ok"), HEADERS, BODY)
     assert receiving.paths == ["/ok"]
     await guarded.close()
@@ -266,7 +266,7 @@ async def test_name_of_a_private_address_is_not_connected_to(
     receiving: Receiver, guarded: Sender, monkeypatch: pytest.MonkeyPatch, addresses: list[str]
 ) -> None:
     resolve(monkeypatch, *addresses)
-    with pytest.raises(Unreachable, match="^the name has no public address$"):
+    with pytest.raises(Unreachable, match=r"^the name has no public address$"):
         await guarded.send("anna", named(receiving.url), HEADERS, BODY)
     assert receiving.received == []
 
