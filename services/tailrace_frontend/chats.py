@@ -4,6 +4,8 @@ Nothing else is stored for a chat: the generation's request has all messages up 
 them. A chat therefore lives as long as its newest generation, and an unknown chat is one without messages.
 """
 
+import contextlib
+
 import msgspec
 
 from tailrace.errors import Gone, NotFound
@@ -22,8 +24,17 @@ class Chats:
         self._generations = generations
 
     async def begin_answer(self, chat_id: str, state: GenerationState) -> None:
-        """Note that the generation answers the chat, unless a newer one does."""
-        await self._queue.index.set_newest_of_chat(chat_id, state.record)
+        """Note that the generation answers the chat, unless a newer one does. An answer that it replaces is cancelled
+        if it is still being written: nothing shows it, and `stop` would not find it.
+
+        Raises:
+            Unavailable: Redis is away, or has no memory left.
+        """
+        replaced = await self._queue.index.set_newest_of_chat(chat_id, state.record)
+        if replaced is None:
+            return
+        with contextlib.suppress(NotFound, Gone):
+            await self._cancel(await self._generations.find(replaced, state.record.owner))
 
     async def newest(self, chat_id: str, owner: str) -> GenerationState | None:
         """The chat's newest generation; None where there is none, or it is no longer kept.
@@ -40,9 +51,10 @@ class Chats:
     async def stop(self, chat_id: str, owner: str) -> GenerationState | None:
         """Cancel the chat's answer, if it is still being written: the state of the newest generation after that."""
         state = await self.newest(chat_id, owner)
-        if state is None or state.is_final:
-            return state
-        return await self._generations.cancel(state.record.id, owner)
+        return None if state is None else await self._cancel(state)
+
+    async def _cancel(self, state: GenerationState) -> GenerationState:
+        return state if state.is_final else await self._generations.cancel(state.record.id, state.record.owner)
 
     async def messages(self, chat_id: str, owner: str) -> list[Json]:
         """The chat's UI messages. An answer that is still being written is none of them: the page reads its stream,

@@ -93,4 +93,6 @@ async def test_worker_holds_little_while_redis_is_away_and_its_upstreams_are_fas
         model.over = True
         for each in created:
             assert (await api.wait_for_result(each))["status"] == "completed"
-        assert worker.output.count("the upstream is read again") == GENERATIONS
+        # What the upstreams had sent meanwhile may have made a generation wait once more.
+        waits = worker.output.count("Redis does not take the answer")
+        assert worker.output.count("the upstream is read again") == waits >= GENERATIONS

@@ -57,7 +57,13 @@ async def asking(
 
 @asynccontextmanager
 async def kept_alive(
-    product: Product, keep_alive: bytes, path: str = PATH, value: Any = None, **fields: Any
+    product: Product,
+    keep_alive: bytes,
+    path: str = PATH,
+    value: Any = None,
+    *,
+    headers: dict[str, str] | None = None,
+    **fields: Any,
 ) -> AsyncIterator[tuple[aiohttp.ClientResponse, str]]:
     """A request whose answer nothing writes yet, once two of these signs of life have arrived; and its generation.
 
@@ -65,7 +71,7 @@ async def kept_alive(
     """
     async with (
         product.frontend(keepalive_s="0.2") as frontend,
-        product.http.post(f"{frontend.url}{path}", json=value or body(**fields)) as response,
+        product.http.post(f"{frontend.url}{path}", json=value or body(**fields), headers=headers) as response,
     ):
         received = b""
         while received.count(keep_alive) < 2:

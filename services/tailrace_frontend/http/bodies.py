@@ -74,13 +74,16 @@ def client_of(request: Request) -> ClientConnection | None:
     return client
 
 
+IDEMPOTENCY_KEY = "idempotency-key"
+
+
 def idempotency_key(headers: Mapping[str, str]) -> str | None:
     """The `Idempotency-Key` of a request.
 
     Raises:
         InvalidRequest: it is empty or too long.
     """
-    key = headers.get("idempotency-key")
+    key = headers.get(IDEMPOTENCY_KEY)
     if key is not None and not 0 < len(key) <= 255:
         raise InvalidRequest("An Idempotency-Key has 1 to 255 characters.", param="Idempotency-Key")
     return key

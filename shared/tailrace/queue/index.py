@@ -145,12 +145,15 @@ class GenerationIndex:
             yield [place.generation_id.decode() for place in page]
             last = page[-1]
 
-    async def set_newest_of_chat(self, chat_id: str, record: GenerationRecord) -> None:
-        """Note the generation that answers a chat of the owner, for as long as the generation is kept. A newer one that
-        is known already stays: a repeated request leads to the generation that it has created before."""
+    async def set_newest_of_chat(self, chat_id: str, record: GenerationRecord) -> str | None:
+        """Note the generation that answers a chat of the owner, for as long as the generation is kept; the id of the
+        one that it replaces, if any. A newer one that is known already stays: a repeated request leads to the
+        generation that it has created before."""
         life_s = record.options.deadline_s + record.options.retention_s + CLAIM_GRACE_S
         names = [keys.chat(record.owner, chat_id)]
-        await self._server.execute(*scripts.SET_NEWEST_OF_CHAT.on(names, record.id, record.created, life_s))
+        _, *known = await self._server.execute(*scripts.SET_NEWEST_OF_CHAT.on(names, record.id, record.created, life_s))
+        replaced = known[0].decode() if known else ""
+        return replaced if replaced not in ("", record.id) else None
 
     async def newest_of_chat(self, chat_id: str, owner: str) -> str | None:
         """The id of the newest generation that answers a chat of the owner; None where there is none."""

@@ -108,6 +108,27 @@ async def test_stop_leaves_an_answer_that_has_ended(harness: ChatHarness) -> Non
     assert state.status == "completed"
 
 
+async def test_answer_that_is_being_written_is_cancelled_by_the_next_one(harness: ChatHarness) -> None:
+    """A page whose stop button only closes its connection asks again while the upstream still runs."""
+    first = await harness.ask()
+    await harness.write(first, "Once")
+    second = await harness.ask()
+    assert (await harness.log.state(first)).status == "cancelled"
+    assert (await harness.log.state(second)).status == "queued"
+
+
+async def test_answer_that_has_ended_is_left_by_the_next_one(harness: ChatHarness) -> None:
+    first = await harness.ask()
+    await (await harness.write(first, "Yes")).end()
+    await harness.ask()
+    assert (await harness.log.state(first)).status == "completed"
+
+
+async def test_answer_that_was_deleted_does_not_hinder_the_next_one(harness: ChatHarness) -> None:
+    await harness.generations.delete(await harness.ask(), OWNER)
+    assert (await harness.log.state(await harness.ask())).status == "queued"
+
+
 async def test_messages_have_the_answer_once_it_has_ended(harness: ChatHarness) -> None:
     """Until then the page reads it from the stream, from its first part: it would be there twice."""
     generation_id = await harness.ask()

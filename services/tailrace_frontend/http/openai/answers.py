@@ -4,8 +4,11 @@ The status of a foreground request is sent late: once there is output, or the en
 generation that fails before is answered with a true HTTP error, which SDKs understand. From then on
 
     a stream    has comments while nothing is sent, and ends with an error of its format, or is aborted
-    a body      begins with a space for each keep-alive interval, which JSON allows, and is an `error` object if the
-                generation fails
+    a body      begins with a space for each keep-alive interval, which JSON allows; if the generation fails, its
+                connection is aborted where the client will repeat the request, and gets the true status then; for any
+                other client it is an `error` object
+
+(openai-python and openai-node return an `error` object under the status 200 as if it were an answer.)
 
 A process that stops before the status was sent aborts the connection: the client repeats the request elsewhere, and
 gets the same generation (`retries`).
@@ -28,7 +31,7 @@ from tailrace.wire import Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http.json_response import JSONBytesResponse, send_slices
-from tailrace_frontend.http.openai.errors import AnswerFailed, Refusal, refusal_of
+from tailrace_frontend.http.openai.errors import AnswerFailed, Refusal, is_abandoned, refusal_of
 from tailrace_frontend.http.openai.lookup import headers_of
 from tailrace_frontend.http.stream_endpoint import connect
 from tailrace_frontend.services import Services
@@ -108,7 +111,7 @@ class StreamedAnswer(WaitingAnswer):
         """The stream, once its status is known; None where the client has left, or has to repeat its request.
 
         Raises:
-            AnswerFailed: the generation has failed before it had any output.
+            AnswerFailed: as `_check_output`.
             TailraceError: the request is refused, or Redis was away.
         """
         state = self._state
@@ -127,9 +130,12 @@ class StreamedAnswer(WaitingAnswer):
             return self._connect(encode, state, scope, send)
 
     async def _check_output(self, state: GenerationState) -> None:
-        """Raises AnswerFailed if the generation has failed before it had any output."""
-        done = await self._services.generations.end(state) if state.status == "failed" else None
-        if done is not None and bytes(memoryview(done.output)[: len(NO_OUTPUT)]) == NO_OUTPUT:
+        """Raises AnswerFailed if the generation has failed before it had any output, or was cancelled then because the
+        client of an equal request had left."""
+        done = await self._services.generations.end(state) if state.status in ("failed", "cancelled") else None
+        if done is None or bytes(memoryview(done.output)[: len(NO_OUTPUT)]) != NO_OUTPUT:
+            return
+        if state.status == "failed" or (self._may_repeat and is_abandoned(done.error)):
             raise AnswerFailed(done.error or failure("server_error"))
 
     def _connect(self, encode: Encode, state: GenerationState, scope: Scope, send: Send) -> StreamConnection:
@@ -143,10 +149,13 @@ class WholeAnswer(WaitingAnswer):
     """The answer as one JSON body, at the generation's end."""
 
     def __init__(
-        self, services: Services, caller: ApiKey, state: GenerationState, read: ReadAnswer, *, may_repeat: bool
-    ) -> None:
+        self, services: Services, caller: ApiKey, state: GenerationState, read: ReadAnswer, *, may_repeat: bool,
+        will_repeat: bool,
+    ) -> None:  # fmt: skip
+        """`will_repeat`: as `retries.will_repeat`."""
         super().__init__(services, caller, state, JSONBytesResponse.media_type, may_repeat=may_repeat)
         self._read = read
+        self._will_repeat = will_repeat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client: ClientConnection = scope[SCOPE]
@@ -160,7 +169,10 @@ class WholeAnswer(WaitingAnswer):
         except (AnswerFailed, TailraceError) as error:
             if not late.has_begun:
                 return await self._refused(error)(scope, receive, send)
-            body = jsoncodec.dumps(self._refusal(error).body)
+            refusal = self._refusal(error)
+            if self._will_repeat:
+                return await abort(client)
+            body = jsoncodec.dumps(refusal.body)
         if late.has_begun:
             return await late.end(client, body)
         return await JSONBytesResponse(body, 200, headers_of(self._state))(scope, receive, send)

@@ -12,9 +12,11 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from tailrace.errors import Unavailable
+from tailrace.events import Json, Options
 from tailrace.failures import failure_of
 from tailrace.ids import START
 from tailrace.log.state import GenerationState
+from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS, openai_chat
 from tailrace.wire.chat_completion_object import ChatCompletion
 from tailrace_frontend.api_keys import ApiKey
@@ -23,8 +25,9 @@ from tailrace_frontend.http.bodies import decode_body, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground
 from tailrace_frontend.http.openai.answers import StreamedAnswer
-from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter
+from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter, validated
 from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
+from tailrace_frontend.http.openai.storage_fields import StorageFields, is_stored, with_retention
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
 from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
 from tailrace_frontend.services import Services
@@ -43,11 +46,9 @@ async def create(request: Request) -> Response:
     services: Services = request.app.state.services
     async with received(services, request) as (caller, body):
         value = await decode_body(body)
-        chat, options = await step(
-            body,
-            lambda: schemas.check_create(value, services.settings, refuse=invalid_parameter, on_disconnect="cancel"),
-        )
-        state = await foreground.create(services, request, caller, chat, options)
+        chat, options = await step(body, lambda: _check_create(value, services.settings))
+        fields = {"store": is_stored(chat)}
+        state = await foreground.create(services, request, caller, chat, options, fields)
     if chat.get("stream"):
         return foreground.stream(services, request, caller, state, WIRE)
     return foreground.whole(services, request, caller, state, partial(_completion, services))
@@ -80,6 +81,17 @@ async def delete(request: Request, completion_id: str) -> Response:
         await services.generations.delete(state.record.id, caller.owner)
     deleted = {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
     return JSONBytesResponse(deleted, headers=headers_of(state))
+
+
+def _check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
+    """The Chat Completions body, and Tailrace's options.
+
+    Raises:
+        InvalidRequest: `param` names the field.
+    """
+    chat, options = schemas.check_create(value, settings, refuse=invalid_parameter, on_disconnect="cancel")
+    validated(StorageFields, chat)
+    return chat, with_retention(options, chat)
 
 
 async def _resume(services: Services, caller: ApiKey, state: GenerationState, starting_after: int) -> Response:

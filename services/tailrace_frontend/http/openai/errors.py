@@ -70,15 +70,31 @@ def refusal_of(error: AnswerFailed | TailraceError, *, may_repeat: bool) -> Refu
 
 
 def _refusal_of_failure(failure: Failure, may_repeat: bool) -> Refusal:
-    is_abandoned = failure.code == "client_disconnected" and may_repeat
-    status = 503 if is_abandoned else http_status_of(failure)
-    is_temporary = is_abandoned or (status == 429 and may_repeat)
+    came_too_late = is_abandoned(failure) and may_repeat
+    status = 503 if came_too_late else http_status_of(failure)
+    is_temporary = came_too_late or (status == 429 and may_repeat)
     headers = {} if is_temporary else dict(NOT_AGAIN)
     if is_temporary and failure.retry_after:
         headers["Retry-After"] = str(min(failure.retry_after, LONGEST_RETRY_S))
-    kind = "invalid_request_error" if status < 500 and failure.type == "server_error" else failure.type
-    error = {"message": failure.message, "type": kind, "param": failure.param, "code": failure.code}
+    error = {
+        "message": failure.message,
+        "type": _type_of(failure, status),
+        "param": failure.param,
+        "code": failure.code,
+    }
     return Refusal(status, {"error": error}, headers)
+
+
+def _type_of(failure: Failure, status: int) -> str:
+    """The type of an error that fits its status, also where the status was changed."""
+    if status >= 500:
+        return "server_error"
+    return "invalid_request_error" if failure.type == "server_error" else failure.type
+
+
+def is_abandoned(failure: Failure | None) -> bool:
+    """Whether a generation was cancelled because its client had left."""
+    return failure is not None and failure.code == "client_disconnected"
 
 
 def http_status_of(failure: Failure) -> int:

@@ -21,7 +21,7 @@ from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.generations import NO_FIELDS, Snapshot
 from tailrace_frontend.http.openai import retries
 from tailrace_frontend.http.openai.answers import ReadAnswer, StreamedAnswer, WholeAnswer
-from tailrace_frontend.http.openai.errors import AnswerFailed
+from tailrace_frontend.http.openai.errors import AnswerFailed, is_abandoned
 from tailrace_frontend.services import Services
 
 ON_DISCONNECT = "x-tailrace-on-disconnect"
@@ -92,7 +92,8 @@ def stream(services: Services, request: Request, caller: ApiKey, state: Generati
 
 def whole(services: Services, request: Request, caller: ApiKey, state: GenerationState, read: ReadAnswer) -> Response:
     """The answer of a generation at its end, as `read` makes it."""
-    return WholeAnswer(services, caller, state, read, may_repeat=_may_repeat(request))
+    will_repeat = retries.will_repeat(request.headers)
+    return WholeAnswer(services, caller, state, read, may_repeat=_may_repeat(request), will_repeat=will_repeat)
 
 
 async def _read_object(
@@ -101,7 +102,7 @@ async def _read_object(
     snapshot = await services.generations.snapshot(state)
     if snapshot.done is None:  # a server that came back with older data
         raise Unavailable("Redis has lost the end of the generation.")
-    if snapshot.done.status == "failed" and not is_late:
+    if is_abandoned(snapshot.done.error) or (snapshot.done.status == "failed" and not is_late):
         raise AnswerFailed(snapshot.done.error or failure("server_error"))
     return as_object(snapshot)
 

@@ -12,6 +12,7 @@ from tailrace.events import Json, Options
 from tailrace.settings import Settings
 from tailrace.translation.responses import wants_logprobs, wants_summary
 from tailrace_frontend.http.openai.errors import validated
+from tailrace_frontend.http.openai.storage_fields import StorageFields, is_stored, with_retention
 from tailrace_frontend.http.schemas import (
     MAX_MESSAGES,
     Objects,
@@ -20,16 +21,7 @@ from tailrace_frontend.http.schemas import (
     options_from,
 )
 
-MAX_METADATA, MAX_METADATA_KEY, MAX_METADATA_VALUE = 16, 64, 512
-"""OpenAI's limits. Each lifecycle event repeats the metadata."""
-
-UNSTORED_S = 600
-"""A response with `store: false` is kept so long after its end, as by OpenAI: for clients that poll it or resume."""
-
 Items = Annotated[Objects, Field(max_length=MAX_MESSAGES)]
-MetadataKey = Annotated[str, Field(max_length=MAX_METADATA_KEY)]
-MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
-Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)]
 Names = Annotated[list[str], Field(fail_fast=True)]
 
 
@@ -50,7 +42,7 @@ class CountTokens(BaseModel):
     truncation: Literal["auto", "disabled"] | None = None
 
 
-class CreateResponse(CountTokens):
+class CreateResponse(CountTokens, StorageFields):
     """A Responses body with Tailrace's options."""
 
     model: str = Field(min_length=1, max_length=256, examples=["demo"])
@@ -58,11 +50,9 @@ class CreateResponse(CountTokens):
     include: Names | None = None
     max_output_tokens: int | None = Field(None, ge=1)
     max_tool_calls: int | None = Field(None, ge=1)
-    metadata: Metadata | None = None
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
-    store: bool | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
     temperature: float | None = None
@@ -90,9 +80,7 @@ def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
     options = options_from(given, settings, "continue" if checked.background else "cancel")
     if checked.stream and "on_interrupt" not in given.model_fields_set:
         options = msgspec.structs.replace(options, on_interrupt="fail")
-    if checked.store is False:
-        options = msgspec.structs.replace(options, retention_s=min(options.retention_s, UNSTORED_S))
-    return request, options
+    return request, with_retention(options, request)
 
 
 def check_count(value: Json) -> Json:
@@ -112,7 +100,7 @@ def record_fields(request: Json, settings: Settings) -> Json:
         "background": bool(request.get("background")),
         "reasoning_summary": wants_summary(request) or settings.reasoning_view == "summary",
         "logprobs": wants_logprobs(request),
-        "store": request.get("store") is not False,
+        "store": is_stored(request),
     }
 
 

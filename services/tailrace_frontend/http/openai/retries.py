@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from tailrace.events import Failure, Options
 from tailrace.log.state import GenerationState
 from tailrace_frontend.generations import Generations, IdempotencyKey
-from tailrace_frontend.http.bodies import idempotency_key
-from tailrace_frontend.http.openai.errors import http_status_of
+from tailrace_frontend.http.bodies import IDEMPOTENCY_KEY, idempotency_key
+from tailrace_frontend.http.openai.errors import http_status_of, is_abandoned
 
 RETRY_COUNT = "x-stainless-retry-count"
 RETRY_WINDOW_S = 120
@@ -45,6 +45,11 @@ def key_of(headers: Mapping[str, str], body: bytes, options: Options) -> Idempot
     return IdempotencyKey(f"retry {digest}", body, options.deadline_s + RETRY_WINDOW_S, is_new=not count.strip("0"))
 
 
+def will_repeat(headers: Mapping[str, str]) -> bool:
+    """Whether a client repeats a request whose connection breaks, and the repetition is recognized."""
+    return RETRY_COUNT in headers or IDEMPOTENCY_KEY in headers
+
+
 def next_key(key: IdempotencyKey, state: GenerationState) -> IdempotencyKey:
     """The key of the generation that takes the place of this one."""
     return key._replace(key=f"{key.key} after {state.record.id}", is_new=False)
@@ -60,4 +65,4 @@ async def is_over(generations: Generations, state: GenerationState, key: Idempot
 
 
 def _is_temporary(error: Failure) -> bool:
-    return error.code == "client_disconnected" or http_status_of(error) == 429
+    return is_abandoned(error) or http_status_of(error) == 429

@@ -167,6 +167,21 @@ async def test_failure_after_the_status_is_an_error_body(product: Product) -> No
     assert (response.status, error["code"]) == (200, "upstream_rate_limited")
 
 
+@pytest.mark.parametrize("repeats", [{"X-Stainless-Retry-Count": "0"}, {"Idempotency-Key": "late failure"}])
+async def test_failure_after_the_status_is_a_true_error_for_a_client_that_repeats(
+    product: Product, repeats: dict[str, str]
+) -> None:
+    """An SDK takes an `error` body with the status 200 for an answer, and repeats a request whose connection broke."""
+    async with kept_alive(product, b" ", headers=repeats) as (response, generation_id):
+        await fail(product, generation_id, failure("upstream_timeout"))
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+    again = await ask(product.api, {name: value.replace("0", "1") for name, value in repeats.items()})
+    assert again.refusal == (504, "upstream_timeout")
+    assert again.headers["x-tailrace-generation"] == generation_id
+    assert again.headers["x-should-retry"] == "false"
+
+
 # the generation behind it
 
 

@@ -205,10 +205,10 @@ async def test_count_drops_generations_past_their_deadline(queue: Queue) -> None
 async def test_chat_maps_to_its_newest_generation(queue: Queue) -> None:
     assert await queue.index.newest_of_chat("chat", "anna") is None
     older, newer = new_record(1000), new_record(1001)
-    for record in (older, newer):
-        await queue.index.set_newest_of_chat("chat", record)
+    for record, replaced in ((older, None), (older, None), (newer, older.id)):
+        assert await queue.index.set_newest_of_chat("chat", record) == replaced
         assert await queue.index.newest_of_chat("chat", "anna") == record.id
-    await queue.index.set_newest_of_chat("chat", older)
+    assert await queue.index.set_newest_of_chat("chat", older) is None
     assert await queue.index.newest_of_chat("chat", "anna") == newer.id, "a repeated request changes nothing"
 
 

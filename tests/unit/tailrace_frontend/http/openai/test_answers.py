@@ -84,9 +84,12 @@ async def streamed(
     return Answer(frontend, StreamedAnswer(frontend.services, OPEN_KEY, state, wire, after, may_repeat=may_repeat))
 
 
-async def whole(frontend: FrontendHarness, entries: list[Entry], read: Any = read) -> Answer:
+async def whole(
+    frontend: FrontendHarness, entries: list[Entry], read: Any = read, *, will_repeat: bool = False
+) -> Answer:
     state = await begin(frontend, entries)
-    answer = Answer(frontend, WholeAnswer(frontend.services, OPEN_KEY, state, read, may_repeat=True))
+    response = WholeAnswer(frontend.services, OPEN_KEY, state, read, may_repeat=True, will_repeat=will_repeat)
+    answer = Answer(frontend, response)
     await until(lambda: frontend.hub.count or answer.task.done())
     return answer
 
@@ -252,6 +255,18 @@ async def test_object_that_fails_after_its_status_is_an_error_body(frontend: Fro
     assert frontend.count("requests_refused", status="504") == 1
 
 
+async def test_late_failure_breaks_the_body_off_where_its_client_repeats(
+    frontend: FrontendHarness,
+) -> None:
+    answer = await whole(frontend, ENTRIES[:3], failing, will_repeat=True)
+    await until(lambda: answer.client.writes)
+    await frontend.append(RECORD, ENTRIES[3:])
+    client = await answer.end()
+    assert client.body.strip() == b""
+    assert not client.completed
+    assert frontend.count("requests_refused", status="504") == 1
+
+
 async def test_object_that_cannot_be_read_is_an_error_that_no_sdk_repeats(slow: FrontendHarness) -> None:
     async def away(_: GenerationState, __: bool) -> bytes:
         raise RedisUnavailable
@@ -295,5 +310,5 @@ async def test_object_whose_client_leaves_gives_its_place_back(slow: FrontendHar
 async def test_object_of_a_generation_that_has_ended_takes_no_place(slow: FrontendHarness) -> None:
     state = await begin(slow, ENTRIES)
     await slow.connect(RECORD)
-    client = await slow.send(WholeAnswer(slow.services, OPEN_KEY, state, read, may_repeat=False))
+    client = await slow.send(WholeAnswer(slow.services, OPEN_KEY, state, read, may_repeat=False, will_repeat=False))
     assert client.body == OBJECT

@@ -45,6 +45,13 @@ def test_status_is_the_upstreams_where_it_refused_the_request_itself(reason: Fai
     assert http_status_of(reason) == status
 
 
+@pytest.mark.parametrize("status", [400, 401, 408, 409, 422, 500])
+def test_type_fits_the_status(status: int) -> None:
+    failed = AnswerFailed(Failure("No.", "x", "invalid_request_error", status=status))
+    refusal = refusal_of(failed, may_repeat=False)
+    assert (refusal.body["error"]["type"] == "server_error") == (refusal.status >= 500)
+
+
 @pytest.mark.parametrize(
     ("retry_after", "may_repeat", "headers"),
     [
