@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import openai
 from langchain_openai import ChatOpenAI
+from openai.types.responses import Response
 
 chat = ChatOpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1"),
@@ -18,21 +19,28 @@ chat = ChatOpenAI(
 
 
 def answer(question: str) -> Iterator[str]:
-    """The pieces of the answer's text."""
-    text, response_id = "", None
+    """The pieces of the answer's text. After an answer that failed, or is not whole, it raises."""
+    text, response_id, status = "", None, None
     try:
         for chunk in chat.stream(question):
             response_id = chunk.response_metadata.get("id", response_id)
+            status = chunk.response_metadata.get("status", status)
             text += chunk.text
             yield chunk.text
-    except Exception:  # the HTTP client's own errors are not those of a package that is imported here
+    except Exception as error:  # a lost connection, with an error of the HTTP client's own, or a failed answer
         if response_id is None:
             raise
-        yield complete_text(response_id).removeprefix(text)
+        response = ended_response(response_id)
+        yield response.output_text.removeprefix(text)
+        if response.error:
+            raise RuntimeError(response.error.message) from error
+        status = response.status
+    if status != "completed":
+        raise RuntimeError(f"The answer is not complete: its status is {status}.")
 
 
-def complete_text(response_id: str) -> str:
-    """The text of a response, once it is complete."""
+def ended_response(response_id: str) -> Response:
+    """The stored response, once it has ended."""
     while True:
         try:
             response = chat.root_client.responses.retrieve(response_id)
@@ -40,7 +48,7 @@ def complete_text(response_id: str) -> str:
             time.sleep(1)
             continue
         if response.status not in ("queued", "in_progress"):
-            return str(response.output_text)
+            return response
         time.sleep(0.2)
 
 

@@ -34,16 +34,22 @@ def request(question: str, key: str) -> Any:
 
 
 def answer(question: str) -> Iterator[str]:
-    """The text so far, after each piece. After a lost connection it begins with the first piece again."""
+    """The text so far, after each piece. After a lost connection it begins with the first piece again.
+
+    After an answer that failed, or is not whole, it raises.
+    """
     key, longest, attempts = uuid.uuid4().hex, 0, 0
     while True:
-        text = ""
+        text, reason = "", None
         try:
             for chunk in request(question, key):
                 text += chunk.choices[0].delta.content or ""
                 if len(text) > longest:
                     longest, attempts = len(text), 0
+                reason = chunk.choices[0].finish_reason or reason
                 yield text
+            if reason != "stop":
+                raise RuntimeError(f"The answer is not complete: its finish_reason is {reason}.")
             return
         except openai.APIError:  # every error of LiteLLM is one; within a stream, its class has no cause
             attempts += 1

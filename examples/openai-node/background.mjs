@@ -14,11 +14,11 @@ const client = new OpenAI({
   apiKey: process.env.OPENAI_API_KEY ?? "none",
 });
 
-// The file has a line for each event that was received: its number, and its text. So text and cursor agree,
+// The file has a line for each event that was received: its number, type and text. So text and cursor agree,
 // whenever the process is killed.
 function record({ type, sequence_number: number, delta, response }) {
   const text = type === "response.output_text.delta" ? delta : "";
-  appendFileSync(FILE, `${JSON.stringify({ number, text, id: response?.id })}\n`);
+  appendFileSync(FILE, `${JSON.stringify({ number, type, text, id: response?.id })}\n`);
   process.stdout.write(text);
 }
 
@@ -47,3 +47,7 @@ async function resume() {
 const [question] = process.argv.slice(2);
 for await (const event of question ? await ask(question) : await resume()) record(event);
 process.stdout.write("\n");
+if (recorded().at(-1)?.type !== "response.completed") {
+  console.error("The answer is not complete.");
+  process.exitCode = 1;
+}

@@ -13,7 +13,7 @@ client = OpenAI(
     base_url=os.environ.get("OPENAI_BASE_URL", "http://127.0.0.1:8080/v1"),
     api_key=os.environ.get("OPENAI_API_KEY", "none"),
 )
-CURSOR = Path("answer.json")  # the response, the number of its last event, and the text up to there
+CURSOR = Path("answer.json")  # the response, the number and type of its last event, and the text up to there
 
 
 def events(cursor: dict[str, Any]) -> Iterable[Any]:
@@ -33,7 +33,7 @@ def save(cursor: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    cursor = json.loads(CURSOR.read_text()) if CURSOR.exists() else {"id": None, "last": -1, "text": ""}
+    cursor = json.loads(CURSOR.read_text()) if CURSOR.exists() else {"id": None, "last": -1, "type": "", "text": ""}
     print(cursor["text"], end="", flush=True)
     for event in events(cursor):
         if event.type == "response.created":
@@ -41,10 +41,12 @@ def main() -> None:
         if event.type == "response.output_text.delta":
             print(event.delta, end="", flush=True)
             cursor["text"] += event.delta
-        cursor["last"] = event.sequence_number
+        cursor["last"], cursor["type"] = event.sequence_number, event.type
         save(cursor)
-    CURSOR.unlink()
     print()
+    if cursor["type"] != "response.completed":
+        sys.exit("The answer is not complete. Remove answer.json to ask again.")
+    CURSOR.unlink()
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import indent
-from typing import Any
 
 import pytest
 import pytest_asyncio
 
+from clients.cases import Json
 from clients.upstream import CaseUpstream
 from support import npm
 from support.readme import changed_program
@@ -31,12 +31,26 @@ requires_clients = pytest.mark.skipif(
 )
 TOKENS = 120
 TEXT = "".join(f"t{number} " for number in range(TOKENS))
-SLOW: list[dict[str, Any]] = [
+SLOW: list[Json] = [
     {"tokens": {"count": TOKENS, "rate": 30}},
     {"delta": {}, "finish_reason": "stop"},
     {"done": True},
 ]
 """It takes 4 s, of which a program is alive for the first tenth."""
+QUICK: Json = {"tokens": {"count": 20, "rate": 200}}
+CUT: Json = {"delta": {}, "finish_reason": "length"}
+FAILURE: Json = {"raw": 'data: {"error":{"message":"Overloaded.","code":"overloaded"}}\n\n'}
+SCRIPTS = {"slow": SLOW, "slow-cut": [SLOW[0], CUT, SLOW[2]], "cut": [QUICK, CUT, SLOW[2]], "failing": [QUICK, FAILURE]}
+
+requires_curl = pytest.mark.skipif(
+    shutil.which("curl") is None, reason="curl is not installed: its example is not tested"
+)
+EXAMPLES_WITH_AN_END = [
+    pytest.param((sys.executable, "openai-python/survive.py"), id="openai-python"),
+    pytest.param(("node", "openai-node/background.mjs"), id="openai-node", marks=npm.requires_npm),
+    pytest.param((CLIENTS_PYTHON, "langchain/answer.py"), id="langchain", marks=requires_clients),
+    pytest.param((CLIENTS_PYTHON, "litellm/answer.py"), id="litellm", marks=requires_clients),
+]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -48,7 +62,11 @@ class Product:
         self.running = running
         self.upstream = upstream
         self.folder = folder
-        self.model = f"slow.{new_token()}"
+        self.select("slow")
+
+    def select(self, script: str) -> None:
+        """Have the upstream answer by this script."""
+        self.model = f"{script}.{new_token()}"
 
     @property
     def calls(self) -> int:
@@ -84,15 +102,20 @@ class Product:
 
     async def printed(self, *command: str | Path) -> str:
         """All that a program prints, at its regular end."""
+        status, output, problems = await self.ended(*command)
+        assert status == 0, problems
+        return output
+
+    async def ended(self, *command: str | Path) -> tuple[int | None, str, str]:
+        """The exit status of a program, its output and its error output."""
         async with self.program(*command) as process:
             output, problems = await process.communicate()
-            assert process.returncode == 0, problems.decode()
-            return output.decode()
+            return process.returncode, output.decode(), problems.decode()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def running() -> AsyncIterator[tuple[Stack, CaseUpstream]]:
-    upstream = CaseUpstream({"slow": SLOW})
+    upstream = CaseUpstream(SCRIPTS)
     async with stack(app=upstream, lease_s="1", drain_s="0.2") as running:
         yield running, upstream
 
@@ -183,7 +206,7 @@ async def test_node_lines_of_the_readme_resume_after_a_crash(product: Product) -
     assert product.calls == 1
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed: its example is not tested")
+@requires_curl
 async def test_curl_example_has_every_event_once(product: Product) -> None:
     output = await product.printed(EXAMPLES / "curl" / "resume.sh")
     events = [json.loads(line.removeprefix("data: ")) for line in output.splitlines() if line.startswith("data: {")]
@@ -192,6 +215,34 @@ async def test_curl_example_has_every_event_once(product: Product) -> None:
     assert "".join(deltas) == TEXT
     assert output.rstrip().endswith("data: [DONE]")
     assert product.calls == 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize(("script", "message"), [("cut", "The answer is not complete"), ("failing", "Overloaded.")])
+@pytest.mark.parametrize("example", EXAMPLES_WITH_AN_END)
+async def test_example_exits_with_an_error_where_the_answer_is_not_whole(
+    product: Product, example: tuple[str | Path, str], script: str, message: str
+) -> None:
+    runtime, program = example
+    if runtime == "node":
+        npm.install(EXAMPLES / "openai-node")
+    product.select(script)
+    status, output, problems = await product.ended(runtime, EXAMPLES / program, "What survives?")
+    assert output.startswith("t0 t1 ")
+    assert message in problems
+    assert status == 1
+
+
+@requires_clients
+async def test_langchain_example_fails_where_a_lost_answer_was_cut(product: Product) -> None:
+    product.select("slow-cut")
+    async with product.program(CLIENTS_PYTHON, EXAMPLES / "langchain" / "answer.py") as process:
+        printed = await read_until(process, "t10 ")
+        await product.crash_frontend()
+        rest, problems = await process.communicate()
+    assert printed + rest.decode() == TEXT
+    assert b"The answer is not complete: its status is incomplete." in problems
+    assert process.returncode == 1
 
 
 @requires_clients
