@@ -217,6 +217,28 @@ async def test_curl_example_has_every_event_once(product: Product) -> None:
     assert product.calls == 1
 
 
+@requires_curl
+@pytest.mark.parametrize("question", ['Say "hi"', r'C:\new "x\"', "two\nlines\tand 100 % & ä"])
+async def test_curl_example_sends_any_question(product: Product, question: str) -> None:
+    product.select("failing")
+    await product.printed(EXAMPLES / "curl" / "resume.sh", question)
+    request = product.upstream.calls[product.model].last_request
+    assert request is not None
+    assert request["messages"] == [{"role": "user", "content": question}]
+
+
+@requires_curl
+async def test_curl_example_stops_with_a_message_where_there_is_no_answer(product: Product) -> None:
+    command = EXAMPLES / "curl" / "resume.sh"
+    control = "resume.sh: a question and a model have no control characters\n"
+    assert await product.ended(command, "a\x01b") == (1, "", control)
+    product.model = "m" * 10_000
+    status, output, problems = await product.ended(command)
+    assert (status, problems) == (1, f"resume.sh: no answer from {product.running.url}/v1\n")
+    assert '"error":' in output
+    assert product.calls == 0
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(("script", "message"), [("cut", "The answer is not complete"), ("failing", "Overloaded.")])
 @pytest.mark.parametrize("example", EXAMPLES_WITH_AN_END)
