@@ -14,15 +14,30 @@ from tailrace.errors import InvalidCursor
 
 GENERATION_PREFIX, CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX = "gen_", "chatcmpl-", "resp_"
 MESSAGE_PREFIX = "msg_"
-"""Of the AI SDK's messages, and of the messages in a Response."""
+"""Of the AI SDK's messages."""
+
+ITEM_PREFIXES = {
+    "message": "msg",
+    "reasoning": "rs",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+}
+"""Of the items of a Response, by their type; `<prefix>_<26 characters>_<place>`."""
 
 GENERATION = re.compile(r"gen_[a-z2-7]{26}", re.ASCII)
 CURSOR = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)  # 15 digits: exact in Lua's and JavaScript's doubles
 
 
 def new_generation_id() -> str:
-    """A new id: `gen_` and 26 characters of lower-case base32 (130 random bits)."""
-    return GENERATION_PREFIX + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
+    """A new id of a generation."""
+    return new_id(GENERATION_PREFIX)
+
+
+def new_id(prefix: str) -> str:
+    """A new id: the prefix, and 26 characters of lower-case base32 (130 random bits)."""
+    return prefix + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]
 
 
 def is_generation_id(text: str) -> bool:

@@ -25,7 +25,7 @@ from tailrace_cli.children import die_with_parent
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 NODE = Path(__file__).with_name("node") / "run.mjs"
-SETTINGS: dict[str, Any] = {"lease_s": "1", "upstream_retries": "0", "disconnect_grace_s": "6"}
+SETTINGS: dict[str, Any] = {"lease_s": "1", "upstream_retries": "0", "disconnect_grace_s": "6", "keepalive_s": "1"}
 SETTLES_S = 30.0
 """Longer than the grace after which an answer whose client has left is cancelled."""
 PROGRAM_S = 900.0
@@ -47,7 +47,7 @@ async def run(command: Command, environment: Mapping[str, str]) -> list[Cell]:
             async for line in process.stdout:
                 cells.append(cell := Cell.parse(line.decode()))
                 detail = cell.detail if cell.ok is False else ""
-                print(f"{cell.client:45} {cell.case:11} {SHOWN[cell.ok]:7} {detail}", flush=True)
+                print(f"{cell.client:45} {cell.case:12} {SHOWN[cell.ok]:7} {detail}", flush=True)
             if status := await process.wait():
                 print(f"{' '.join(command)} ended with status {status}", file=sys.stderr)
     except TimeoutError:

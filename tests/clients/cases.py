@@ -21,6 +21,13 @@ class Case(NamedTuple):
 
 CASES = {name: Case(**each) for name, each in json.loads(Path(__file__).with_name("cases.json").read_text()).items()}
 
+FAILURES = ("failure", "late-failure")
+
+
+def repeats(case: str) -> int:
+    """How often a client may repeat its request: a failure after the status is known by the repetition alone."""
+    return int(case == "late-failure")
+
 
 def case_of(model: str) -> str | None:
     """The case that a model names."""

@@ -247,7 +247,7 @@ def first_problem(error: ValidationError) -> Problem:
     place = [str(part) for part in problem["loc"] if not str(part).startswith(("list[", "dict[", "function-"))]
     while place and place[-1] in ("str", "int", "bool", "float"):
         place.pop()
-    return Problem(".".join(place) or None, problem["msg"], problem["type"])
+    return Problem(".".join(place) or None, problem["msg"].removeprefix("Value error, "), problem["type"])
 
 
 def _capped(name: str, value: int | None, cap: int) -> int:

@@ -11,21 +11,12 @@ from typing import Any, NamedTuple
 
 from tailrace.errors import InvalidRequest
 from tailrace.events import Api, Json
-from tailrace.ids import GENERATION_PREFIX, id_as
+from tailrace.ids import GENERATION_PREFIX, ITEM_PREFIXES, id_as
 from tailrace.translation import ui_messages
 from tailrace.translation.chat_messages import items_of
 from tailrace.translation.responses_input import items_in, type_of
 
 ITEM_ID = re.compile(r"[a-z]+_([a-z2-7]{26})_(i?)([0-9]{1,6})", re.ASCII)
-
-PREFIXES = {
-    "message": "msg",
-    "reasoning": "rs",
-    "function_call": "fc",
-    "function_call_output": "fco",
-    "custom_tool_call": "ctc",
-    "custom_tool_call_output": "ctco",
-}
 
 
 class ItemPlace(NamedTuple):
@@ -72,7 +63,7 @@ def _items(api: Api, request: Json) -> list[Json]:
 def _whole(item: Json, suffix: str) -> Json:
     """The item with every field that OpenAI's types require."""
     kind = type_of(item)
-    known: Json = {"id": PREFIXES.get(kind, "item") + suffix, "type": kind, "status": "completed"}
+    known: Json = {"id": ITEM_PREFIXES.get(kind, "item") + suffix, "type": kind, "status": "completed"}
     given = {name: each for name, each in item.items() if each is not None}
     if not isinstance(given.get("id"), str):
         given.pop("id", None)

@@ -123,8 +123,10 @@ def _file(media_type: str, url: str, name: str, place: str) -> Json:
 
 def _text_of(head: str, data: str, place: str) -> str:
     """The text of a data URL (RFC 2397), as UTF-8."""
+    if not head.endswith(";base64"):
+        return unquote_to_bytes(data).decode("utf-8", "replace")
     try:
-        raw = base64.b64decode(data) if head.endswith(";base64") else unquote_to_bytes(data)
+        raw = base64.b64decode("".join(data.split()), validate=True)
     except (binascii.Error, ValueError):
         raise InvalidValue.at(place, "is not a data URL") from None
     return raw.decode("utf-8", "replace")

@@ -1,8 +1,6 @@
 """Endpoints of webhooks: which URL of a caller receives which events, signed by which secrets."""
 
-import base64
 import re
-import secrets
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -10,6 +8,7 @@ import msgspec
 
 from tailrace import keys, scripts
 from tailrace.errors import InvalidRequest, NotFound
+from tailrace.ids import new_id
 from tailrace.redis.server import RedisServer
 from tailrace.webhooks.signatures import new_secret
 
@@ -105,7 +104,7 @@ class Endpoints:
             RedisFull: the server has no room.
         """
         now = await self._server.now()
-        endpoint = Endpoint(_new_id(), name, url, event_types, new_secret(), now, now)
+        endpoint = Endpoint(new_id("whe_"), name, url, event_types, new_secret(), now, now)
         names = [keys.webhook_endpoints(owner), keys.webhook_creation(owner, key.text if key else "")]
         claim = (int(key.is_new), 1000 * CREATION_S) if key else (1, 0)
         command = scripts.ADD_ENDPOINT.on(names, endpoint.id, msgspec.json.encode(endpoint), MAX_ENDPOINTS, *claim)
@@ -168,7 +167,3 @@ class Endpoints:
 
 def _not_found(ref: EndpointRef) -> NotFound:
     return NotFound(f"Webhook endpoint with id '{ref.id}' not found.", param="webhook_endpoint_id")
-
-
-def _new_id() -> str:
-    return "whe_" + base64.b32encode(secrets.token_bytes(17)).decode().lower()[:26]

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, ToolArguments, objects_in
 from tailrace.failures import failure
-from tailrace.ids import RESPONSE_PREFIX, id_as
+from tailrace.ids import ITEM_PREFIXES, RESPONSE_PREFIX, id_as
 from tailrace.wire.openai_response_echo import echo_of, flattened
 
 ERROR_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt"})
@@ -53,7 +53,11 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 
 MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
 
-PREFIXES = {"text": "msg", "refusal": "msg", "reasoning": "rs", "call": "fc", "custom": "ctc"}
+TYPES = {
+    "text": "message", "refusal": "message", "reasoning": "reasoning", "call": "function_call",
+    "custom": "custom_tool_call",
+}  # fmt: skip
+"""The type of an item in a Response, by the type of the log's."""
 
 
 def response_id(context: Context) -> str:
@@ -63,7 +67,7 @@ def response_id(context: Context) -> str:
 
 def item_id(context: Context, item_type: str, item: int) -> str:
     """`item_type` as in the log, and `custom` for a call of a custom tool."""
-    return f"{PREFIXES[item_type]}_{context.record.id.removeprefix('gen_')}_{item}"
+    return id_as(f"{ITEM_PREFIXES[TYPES[item_type]]}_", context.record.id) + f"_{item}"
 
 
 def response(context: Context, status: str, **known: Any) -> Json:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from clients.cases import CASES, Json
+from clients.cases import CASES, FAILURES, Json
 from clients.cells.names import model_of
 from clients.table import PYTHON_CLIENTS, Cell, Client
 
@@ -33,7 +33,7 @@ def expected_of(client: Client, case: str) -> Json:
     expected = CASES[case].expected
     if case in client.leaves_out:
         return expected | {case: ""}
-    if case == "failure" and not client.streams:
+    if case in FAILURES and not client.streams:
         return {"error": expected["error"]}
     if case == "cancel" and not client.can_cancel:  # its client leaves
         return {"text": expected["text"]} if client.streams else {}

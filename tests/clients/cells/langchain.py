@@ -12,6 +12,7 @@ from typing import Any
 import openai
 from langchain_openai import ChatOpenAI
 
+from clients.cases import repeats
 from clients.cells.answer import LEAVES_AFTER_S, LOST_AFTER_S, LOST_AT, PARAMETERS, QUESTION, TOOL_NAME, Answer, Json
 from clients.cells.openai_calls import Weather, error_text
 from clients.table import Client
@@ -37,10 +38,12 @@ async def ask(client: Client, base_url: str, case: str, model: str) -> Answer:
         return Answer() if case == "cancel" else Answer(error=error_text(left))
     except openai.APIError as error:
         return Answer(error=error_text(error))
+    except ValueError as error:  # of a Response that has failed
+        return Answer(error=str(error))
 
 
 def _runnable(client: Client, base_url: str, case: str, model: str, **how: Any) -> Any:
-    how = {"timeout": TIMEOUT_S, "max_retries": 0, "stream_usage": True} | how
+    how = {"timeout": TIMEOUT_S, "max_retries": repeats(case), "stream_usage": True} | how
     if client.api == "responses":
         how |= {"use_responses_api": True, "output_version": "responses/v1"}
         how |= {"reasoning": {"summary": "auto"}} if case == "reasoning" else {}

@@ -16,6 +16,7 @@ from typing import Any
 import litellm
 import openai
 
+from clients.cases import repeats
 from clients.cells.answer import LEAVES_AFTER_S, LOST_AT, PARAMETERS, QUESTION, SCHEMA, TOOL_NAME, Answer, Json
 from clients.cells.openai_chat import added_up, from_completion, repeated
 from clients.cells.openai_responses import followed, from_response
@@ -34,7 +35,7 @@ async def ask(client: Client, base_url: str, case: str, model: str) -> Answer:
     name = f"openai/{model}"
     litellm.register_model({name: STREAMS})
     where: Json = {"api_base": base_url, "api_key": "none", "timeout": 20.0}
-    fields = _fields(client, case) | where | {"model": name, "max_retries": 0}
+    fields = _fields(client, case) | where | {"model": name, "max_retries": repeats(case)}
     try:
         if client.api == "chat":
             return await (_chat_stream if client.streams else _chat)(client, case, fields)

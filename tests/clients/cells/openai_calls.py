@@ -24,13 +24,15 @@ class Weather(BaseModel):
 
 
 class Calls:
-    """A client of the package, `async` or not, which validates each answer against the types of the package. Nothing is
-    repeated: each cell sees its first answer."""
+    """A client of the package, `async` or not, which validates each answer against the types of the package.
 
-    def __init__(self, base_url: str, *, is_async: bool) -> None:
+    `repeats`: how often the package may repeat a request; the upstream is called once all the same.
+    """
+
+    def __init__(self, base_url: str, *, is_async: bool, repeats: int) -> None:
         make = AsyncOpenAI if is_async else OpenAI
         self.client: Any = make(
-            base_url=base_url, api_key="none", max_retries=0, timeout=20.0, _strict_response_validation=True
+            base_url=base_url, api_key="none", max_retries=repeats, timeout=20.0, _strict_response_validation=True
         )
         self.is_async = is_async
 

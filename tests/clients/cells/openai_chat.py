@@ -8,6 +8,7 @@ from typing import Any
 
 import openai
 
+from clients.cases import FAILURES
 from clients.cells.answer import LEAVES_AFTER_S, LOST_AFTER_S, LOST_AT, Answer, Json, call
 from clients.cells.openai_calls import Calls, chat_fields, error_text
 
@@ -53,7 +54,7 @@ async def stream(calls: Calls, case: str, model: str) -> Answer:
         if case == "resume":
             return await added_up(_read_on(calls, chunks))
         seen = await added_up(chunks, leaves=case == "cancel")
-        if case in ("cancel", "failure"):
+        if case in ("cancel", *FAILURES):
             return seen
         answer = await _final(calls, helper)
     assert answer.text == seen.text

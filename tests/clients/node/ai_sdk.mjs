@@ -20,6 +20,7 @@ const compatible = ({ url }) =>
 
 const NO_RESUME = "The package has no call that reads an answer on.";
 const NO_REASONING = "The package drops `reasoning_content`, which is no part of OpenAI's API.";
+const NO_JSON = "Invalid JSON response"; // for an object that is not the one that it expects
 const NO_TOOLS = "The call has no tools.";
 const OBJECT_ALONE = "The call has the reasoning of an object alone.";
 
@@ -27,6 +28,7 @@ const PROVIDERS = [
   {
     name: "@ai-sdk/openai chat",
     modelOf: (cell, model) => openai(cell).chat(model),
+    lateError: NO_JSON,
     leavesOut: { reasoning: NO_REASONING, resume: NO_RESUME },
   },
   {
@@ -39,6 +41,7 @@ const PROVIDERS = [
   {
     name: "@ai-sdk/openai-compatible chat",
     modelOf: (cell, model) => compatible(cell).chatModel(model),
+    lateError: NO_JSON,
     leavesOut: { resume: NO_RESUME },
   },
 ];
@@ -153,15 +156,15 @@ const stream = (provider) => (cell) =>
     await fill(answer, result, cell);
   });
 
-export const CLIENTS = PROVIDERS.flatMap(({ name, leavesOut, ...provider }) => {
+export const CLIENTS = PROVIDERS.flatMap(({ name, leavesOut, lateError, ...provider }) => {
   // (The stream of an object has no piece of a text that is none, so `streams` does not hold for it.)
   const ofObject = { reasoning: OBJECT_ALONE, ...leavesOut, tools: NO_TOOLS };
   const ofStream = { ...ofObject, reasoning: "The call has no reasoning." };
   const version = `${versionOf(name.split(" ")[0])} (ai ${versionOf("ai")})`;
   return [
-    { client: `${name} generateText`, version, ask: generate(provider), leavesOut },
+    { client: `${name} generateText`, version, ask: generate(provider), lateError, leavesOut },
     { client: `${name} streamText`, version, ask: stream(provider), leavesOut, streams: true },
-    { client: `${name} generateObject`, version, ask: generateWhole(provider), leavesOut: ofObject },
+    { client: `${name} generateObject`, version, ask: generateWhole(provider), lateError, leavesOut: ofObject },
     { client: `${name} streamObject`, version, ask: streamWhole(provider), leavesOut: ofStream },
   ];
 });

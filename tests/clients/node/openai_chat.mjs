@@ -131,7 +131,9 @@ const toolsRequestOf = (cell) => {
   return { ...requestOf(cell), tools: [{ type: "function", function: run }] };
 };
 
-const row = (call, ask, more) => ({ client: `openai-node chat ${call}`, version, ask, ...more });
+// A body that breaks off is an error of `fetch`, and the request is not repeated: the package repeats it up to the head.
+const lateError = "terminated";
+const row = (call, ask, more) => ({ client: `openai-node chat ${call}`, version, ask, lateError, ...more });
 const leavesOut = { length: "The call raises an error for an answer that was cut, and drops its text." };
 
 export const CLIENTS = [

@@ -12,6 +12,7 @@
 //   ask                async (cell) => an answer (below)
 //   streams            whether the text that precedes a failure or a cancel reaches the application
 //   cancels            whether a cancelled answer says so
+//   lateError          its own message for an `error` object under the status 200, where it repeats no request
 //   leavesOut          {case: the reason why it makes no sense for the client}
 //
 // An answer is {text, end, calls: [{id, name, arguments}], parsed, refusal, reasoning, usage, error}; `end` is `complete`,
@@ -27,6 +28,8 @@ import { CLIENTS as USE_CHAT } from "./use_chat.mjs";
 const LANES = 8; // cells at a time
 const DEADLINE_S = 60; // longer than the grace after which an answer whose client has left is cancelled
 
+const FAILURES = ["failure", "late-failure"];
+
 const CLIENTS = [...OPENAI_CHAT, ...OPENAI_RESPONSES, ...AI_SDK, ...USE_CHAT];
 
 async function run(url, client, name) {
@@ -34,7 +37,7 @@ async function run(url, client, name) {
   const cell = new Cell(url, client.client, name);
   try {
     const answer = await within(DEADLINE_S, client.ask(cell));
-    if (answer.error && !["failure", "cancel"].includes(name)) assert.fail(`raised ${answer.error}`);
+    if (answer.error && ![...FAILURES, "cancel"].includes(name)) assert.fail(`raised ${answer.error}`);
     compare(answer, expectedOf(client, name));
     if (name === "cancel") assert.equal(await within(DEADLINE_S, cell.ended()), "cancelled");
     return { ok: true, detail: "" };
@@ -44,9 +47,10 @@ async function run(url, client, name) {
 }
 
 // The fields that an answer must have. A client that waits for the whole has no text where it gets none.
-function expectedOf({ streams, cancels }, name) {
+function expectedOf({ streams, cancels, lateError }, name) {
   const { expected } = CASES[name];
-  if (name === "failure" && !streams) return { error: expected.error };
+  if (name === "late-failure" && !streams && lateError) return { error: lateError };
+  if (FAILURES.includes(name) && !streams) return { error: expected.error };
   if (name === "cancel" && !cancels) return streams ? { text: expected.text } : {};
   return expected;
 }

@@ -47,7 +47,7 @@ def as_object_not_found(kind: ObjectKind, object_id: str) -> Iterator[None]:
     try:
         yield
     except (NotFound, Gone):
-        raise ObjectNotFound(f"{kind.name} with id '{object_id}' not found.") from None
+        raise ObjectNotFound.of(kind.name, object_id) from None
 
 
 def headers_of(state: GenerationState) -> dict[str, str]:

@@ -230,14 +230,15 @@ async def test_stream_of_an_answer_that_has_ended_is_204(chat: Chat) -> None:
     assert await chat.resume() is None
 
 
-async def test_chat_stands_for_its_newest_answer(chat: Chat) -> None:
-    first, writer = await chat.answer("first")
+async def test_chat_maps_to_its_newest_answer_and_the_one_before_is_cancelled(product: Product, chat: Chat) -> None:
+    first, _ = await chat.answer("first")
     second, _ = await chat.answer("second")
     resumed = await chat.resume()
     assert resumed is not None
     assert resumed.generation_id == second.generation_id
-    await writer.end()
-    assert (await first.rest()).text == "first", "the answer before goes on for those who read it"
+    before = await first.rest()
+    assert (before.text, before.finish_reason) == ("first", "other")
+    assert (await product.log.state(first.generation_id)).status == "cancelled"
     assert (await chat.stop()).value["id"] == second.generation_id
     for stream in (second, resumed):
         await stream.rest()

@@ -14,6 +14,7 @@ from support.chat_api import PATH, answered, ask, asking, chunks_in, fail, kept_
 from support.product import UNKNOWN_ID, Product, has_metric
 from tailrace.events import Failure
 from tailrace.failures import FailureCode, failure
+from tailrace_frontend.http.openai.storage_fields import UNSTORED_S
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -180,6 +181,35 @@ async def test_failure_after_the_status_is_a_true_error_for_a_client_that_repeat
     assert again.refusal == (504, "upstream_timeout")
     assert again.headers["x-tailrace-generation"] == generation_id
     assert again.headers["x-should-retry"] == "false"
+
+
+# what is stored
+
+
+async def test_answer_that_is_not_stored_is_kept_shortly_and_cannot_be_continued(product: Product) -> None:
+    async with asking(product, store=False) as (request, generation_id):
+        writer = await product.writer(generation_id)
+        await writer.write_text("Hello")
+        await writer.end()
+        completion_id = (await request).value["id"]
+    assert (await product.api.request("GET", f"{PATH}/{completion_id}")).status == 200
+    assert (await product.log.state(generation_id)).record.options.retention_s == UNSTORED_S
+    further = {"model": "demo", "input": "And?", "previous_response_id": generation_id.replace("gen_", "resp_")}
+    response = await product.api.request("POST", "/v1/responses", json=further)
+    assert response.refusal == (400, "previous_response_not_found")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "param"),
+    [
+        ({str(number): "x" for number in range(17)}, "metadata"),
+        ({"key": "x" * 513}, "metadata.key"),
+        ({"key": 1}, "metadata.key"),
+    ],
+)
+async def test_metadata_have_limits(product: Product, metadata: dict[str, Any], param: str) -> None:
+    response = await ask(product.api, metadata=metadata)
+    assert (response.refusal, response.error["param"]) == ((400, "invalid_value"), param)
 
 
 # the generation behind it

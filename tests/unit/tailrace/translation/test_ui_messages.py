@@ -254,6 +254,7 @@ def test_answer_of_tailrace_comes_back_as_the_model_wrote_it() -> None:
         ([{"role": ["user"], "parts": []}], "messages[0].role"),
         ([{"parts": []}], "messages[0].role"),
         ([{"role": "user", "parts": [file("text/plain", "data:text/plain;base64,x")]}], "messages[0].parts[0].url"),
+        ([{"role": "user", "parts": [file("text/plain", "data:text/plain;base64,@@@@")]}], "messages[0].parts[0].url"),
     ],
 )
 def test_malformed_message_is_refused_by_its_place(messages: Any, param: str) -> None:

@@ -6,13 +6,8 @@ import pytest
 
 from tailrace.errors import InvalidBody, InvalidRequest, InvalidValue, MissingParameter
 from tailrace.settings import Settings
-from tailrace_frontend.http.openai.response_body import (
-    UNSTORED_S,
-    check_count,
-    check_create,
-    record_fields,
-    wants_padding,
-)
+from tailrace_frontend.http.openai.response_body import check_count, check_create, record_fields, wants_padding
+from tailrace_frontend.http.openai.storage_fields import UNSTORED_S
 
 SETTINGS = Settings()
 BODY = {"model": "demo", "input": "Hello?"}
