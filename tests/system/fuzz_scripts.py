@@ -133,6 +133,7 @@ LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "append": _drawn(_append, SHIFTS, BEHIND, st.lists(ROW, max_size=4)),
     "renew": _arguments(EPOCHS, MS, st.one_of(st.just(""), MS), COUNTS),
     "read_done": _arguments(),
+    "share": _arguments(),
     "discard": _arguments(NAMES),
     "touch_presence": _arguments(),
     "requeue": _arguments(EPOCHS, NAMES, st.sampled_from(["", "expired"]), st.sampled_from(["0", "1"])),

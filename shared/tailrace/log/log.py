@@ -42,6 +42,7 @@ from tailrace.log.results import (
     Creation,
     LeaseGrant,
     Outcome,
+    Waiting,
     append_result_of,
     lease_grant_of,
     outcome_of,
@@ -97,6 +98,19 @@ class Log(ReadableLog):
             await self.unfinished.remove_missing(record.id)
             raise Gone(result[0].decode())
         return Creation(int(result[0]), result[1].decode() or None)
+
+    async def share(self, generation_id: str) -> Waiting | None:
+        """Rely on a generation that waits, so that it cannot be discarded by the call that created it. None: it does
+        not wait, or does not exist.
+
+        Raises:
+            RedisFull: the server had no room.
+        """
+        outcome, *result = await self.server.execute(*scripts.SHARE.on(keys.of_generation(generation_id)))
+        if outcome_of(outcome) is Outcome.UNKNOWN:
+            return None
+        created, job_id, request_bytes = result
+        return Waiting(int(created), job_id.decode(), request_bytes)
 
     async def acquire(
         self,

@@ -147,6 +147,10 @@ class ReadableLog:
             raise await self._missing(generation_id, None)
         return request
 
+    async def request_bytes(self, generation_id: str) -> int:
+        """The size of the stored request; 0 where the generation does not exist."""
+        return int(await self.server.execute("HSTRLEN", keys.state(generation_id), "request"))
+
     async def page(
         self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False, until: EntryId | None = None
     ) -> Page:

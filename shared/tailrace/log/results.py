@@ -40,6 +40,14 @@ class Creation(NamedTuple):
     job_id: str | None
 
 
+class Waiting(NamedTuple):
+    """A generation that waits: when it was created (ms of Redis' clock), its job, and the bytes of its request."""
+
+    created: int
+    job_id: str
+    request_bytes: int
+
+
 class LeaseGrant(NamedTuple):
     """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, the rows of the log if asked for, the
     request, the same as JSON, and the id of the log's newest entry (START: the log is missing)."""

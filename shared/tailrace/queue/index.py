@@ -112,6 +112,11 @@ class GenerationIndex:
             GENERATION_BYTES + request_bytes, kept_until, *job_arguments,
         )  # fmt: skip
 
+    async def claim_of(self, owner: str, key: str) -> bytes | None:
+        """The claim of an Idempotency-Key as it is stored (`Claim.held_by`), if there is one."""
+        claim: bytes | None = await self._server.execute("GET", keys.idempotency(owner, key))
+        return claim
+
     async def record_output(self, record: GenerationRecord, output_bytes: int) -> None:
         """Add the output of a generation that has just ended to what is stored for its owner. Repeating it changes
         nothing."""

@@ -36,6 +36,24 @@ async def test_create_begins_the_log_with_one_entry_at_redis_time(log: Log) -> N
     assert await entries_of(log, record.id) == [Entry(EntryId(created, 1), Created(created / 1000, queued=True))]
 
 
+async def test_generation_that_is_shared_cannot_be_discarded(log: Log) -> None:
+    record = record_of(id=new_generation_id())
+    creation = await log.create(record, REQUEST, "job")
+    shared = await log.share(record.id)
+    assert shared == (*creation, await log.request_bytes(record.id)) == await log.share(record.id)
+    assert shared[2] == len(await log.stored_request(record.id)) > 0
+    assert await log.discard(record.id, "job") is Outcome.HELD
+
+
+async def test_only_a_generation_that_waits_is_shared(log: Log, redis: Redis) -> None:
+    missing, started = new_generation_id(), await create_generation(log)
+    await LogWriter.start(log, started)
+    before = await redis.dbsize()
+    for generation_id in (missing, started):
+        assert await log.share(generation_id) is None
+    assert (await redis.dbsize(), await log.request_bytes(missing)) == (before, 0)
+
+
 async def test_created_is_stored_as_a_worker_encodes_it_on_restoring(log: Log, redis: Redis) -> None:
     for _ in range(50):  # one time in ten ends with a zero
         record = record_of(id=new_generation_id())
