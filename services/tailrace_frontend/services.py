@@ -3,8 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any
 
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
@@ -19,6 +17,7 @@ from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.generations import Generations
+from tailrace_frontend.large_requests import TURN_BYTES, Turn
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
 from tailrace_frontend.streaming.hub import Hub
@@ -26,8 +25,6 @@ from tailrace_frontend.webhooks import Webhooks
 
 KEPT_BYTES = 32 * 1024 * 1024
 """Memory of the ends that a frontend confirms: cancels of 2.5 s, with their rows."""
-
-TURN_BYTES = 256 * 1024
 
 
 class Services:
@@ -50,7 +47,7 @@ class Services:
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
         self.webhooks = Webhooks(settings, self.log)
         self.metrics = Metrics(self.hub)
-        self._large_bodies = asyncio.Lock()
+        self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.hub.subscriber.connected_for,
@@ -58,9 +55,13 @@ class Services:
         self._tasks: list[asyncio.Task[None]] = []
         self._drained_at = 0.0
 
-    def turn(self, body_bytes: int) -> AbstractAsyncContextManager[Any]:
-        """Parsing a body takes several times its size in memory, so large ones are handled one at a time."""
-        return self._large_bodies if body_bytes > TURN_BYTES else nullcontext()
+    def turn(self, body_bytes: int) -> Turn:
+        """The turn of a request with such a body among all large ones."""
+        return Turn(self._large_requests, body_bytes)
+
+    def turn_within(self, body_bytes: int) -> Turn:
+        """The turn of a request that may become larger than its body, inside `turn(body_bytes)`."""
+        return Turn(self._large_requests, body_bytes, is_held=body_bytes > TURN_BYTES)
 
     async def identify(self, headers: Mapping[str, str], items: int = 0) -> ApiKey:
         """The key of a request, which is counted. `items`: how many generations it asks for.

@@ -6,7 +6,6 @@ for some tens of milliseconds of the event loop at most: as one step, 8 MiB took
 decoder holds the interpreter's lock.
 """
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -19,13 +18,12 @@ from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, InvalidRequest, RequestTooLarge
 from tailrace.events import Json, Options
 from tailrace.settings import Settings
+from tailrace_frontend import large_requests
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
 from tailrace_frontend.http import schemas
+from tailrace_frontend.large_requests import LARGE_BYTES
 from tailrace_frontend.services import Services
-
-LARGE_BYTES = 64 * 1024
-"""A smaller body is parsed in one step, and its values are not counted: it has at most 32,000."""
 
 MAX_VALUES = 50_000
 """JSON values in a body: 50,000 small objects take 13 MB, and 20 ms to decode and check."""
@@ -127,7 +125,8 @@ async def parse_body(body: bytes | bytearray, settings: Settings, *, canonical: 
 async def decode_body(body: bytes | bytearray) -> Json:
     """
     Raises:
-        InvalidBody: the body is not a JSON object, is nested too deeply, or has too many values.
+        InvalidBody: the body is not a JSON object, is nested too deeply, or has too many values. (One of at most
+            `LARGE_BYTES` has at most 32,000: they are not counted.)
     """
     if len(body) > LARGE_BYTES and await count_values(body) > MAX_VALUES:
         raise InvalidBody(f"The request body has more than {MAX_VALUES} values.")
@@ -161,7 +160,5 @@ def _marks(piece: bytes | bytearray) -> bytes | bytearray:
 
 
 async def step(body: bytes | bytearray, work: Callable[[], T]) -> T:
-    """One step of the work on a body; of a large one, in a turn of the event loop of its own."""
-    if len(body) > LARGE_BYTES:
-        await asyncio.sleep(0)
-    return work()
+    """One step of the work on a body (`large_requests`)."""
+    return await large_requests.step(len(body), work)

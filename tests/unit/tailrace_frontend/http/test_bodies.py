@@ -11,8 +11,9 @@ from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, RequestTooLarge
 from tailrace.settings import MIB, Settings
 from tailrace_frontend.http import bodies
-from tailrace_frontend.http.bodies import LARGE_BYTES, MAX_VALUES, count_values, parse_body, read_body
+from tailrace_frontend.http.bodies import MAX_VALUES, count_values, parse_body, read_body
 from tailrace_frontend.http.schemas import MAX_MESSAGES
+from tailrace_frontend.large_requests import LARGE_BYTES
 
 SETTINGS = Settings()
 SIZE = SETTINGS.max_body_bytes
