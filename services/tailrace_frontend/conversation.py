@@ -20,6 +20,7 @@ from tailrace.translation.input_items import ItemPlace, input_items, place_of
 from tailrace.translation.responses_input import items_in, type_of
 from tailrace.wire.openai_response_object import Context, whole
 from tailrace_frontend.generations import Generations
+from tailrace_frontend.large_requests import Turn
 
 MAX_REFERENCED = 256
 """Generations to which the references of one request may lead: each is one more look."""
@@ -35,33 +36,43 @@ class Conversations:
         self._log = log
         self._max_bytes = max_bytes
 
-    async def resolve(self, owner: str, request: Json) -> Json:
+    async def resolve(self, owner: str, request: Json, turn: Turn) -> Json:
         """The request with its whole input. One that neither continues nor refers to anything is returned as it is.
+
+        `turn`: grows by what is read, before it is decoded.
 
         Raises:
             PreviousResponseNotFound, ObjectNotFound: there is no such response, or no such item.
             InvalidRequest: the previous response has not ended, or there are too many references.
             RequestTooLarge: more would have to be read than a request may have.
         """
+        if not is_continuation(request):
+            return request
         previous, items = request.get("previous_response_id"), items_in(request.get("input"))
         references = [str(item.get("id")) for item in items if type_of(item) == REFERENCE]
-        if previous is None and not references:
-            return request
-        look = _Look(self._generations, self._log, owner, self._max_bytes)
+        look = _Look(self._generations, self._log, owner, self._max_bytes, turn)
         before = [] if previous is None else await look.conversation(previous)
         found = await look.items(references)
         own = [found[str(item.get("id"))] if type_of(item) == REFERENCE else item for item in items]
         return {**request, "input": [*before, *own]}
 
 
+def is_continuation(request: Json) -> bool:
+    """Whether a request continues another one, or refers to items of others."""
+    is_continued = request.get("previous_response_id") is not None
+    return is_continued or any(type_of(item) == REFERENCE for item in items_in(request.get("input")))
+
+
 class _Look:
     """What one request looks at, for its owner."""
 
-    def __init__(self, generations: Generations, log: Log, owner: str, max_bytes: int) -> None:
+    def __init__(self, generations: Generations, log: Log, owner: str, max_bytes: int, turn: Turn) -> None:
         self._generations = generations
         self._log = log
         self._owner = owner
-        self._max_bytes = self._left = max_bytes
+        self._max_bytes = max_bytes
+        self._read_bytes = 0
+        self._turn = turn
 
     async def conversation(self, response_id: str) -> list[Json]:
         """The input and the output of a generation."""
@@ -112,10 +123,12 @@ class _Look:
         return state if state.record.store else None
 
     async def _input(self, state: GenerationState) -> list[Json]:
+        generation_id = state.record.id
+        await self._charge(await self._log.request_bytes(generation_id))  # those that wait hold no copy of it
         async with self._generations.reads:
-            stored = await self._log.stored_request(state.record.id)
-            self._charge(len(stored))
-            return input_items(state.record.id, state.record.api, msgspec.json.decode(stored))
+            stored = await self._log.stored_request(generation_id)
+            request = await self._turn.step(lambda: msgspec.json.decode(stored))
+        return await self._turn.step(lambda: input_items(generation_id, state.record.api, request))
 
     async def _output(self, state: GenerationState) -> list[Json]:
         """The items of the first choice, but for calls that were cut short: no client has an output for them."""
@@ -123,15 +136,21 @@ class _Look:
             done = await self._log.done(state.record.id)
             if done is None:
                 return []
-            self._charge(len(memoryview(done.output)))
-            items = msgspec.json.decode(done.output, type=list[Item])
-        context = Context(msgspec.structs.replace(state.record, logprobs=False), {})
-        return [whole(context, item) for item in items if item.choice == 0 and (item.type != "call" or not item.status)]
+        await self._charge(len(memoryview(done.output)))
+        return await self._turn.step(lambda: _items_of_output(state, done.output))
 
-    def _charge(self, size: int) -> None:
-        self._left -= size
-        if self._left < 0:
+    async def _charge(self, size: int) -> None:
+        """Count what is to be decoded, and wait for the turn that it needs: without `reads`, which its holder needs."""
+        self._read_bytes += size
+        if self._read_bytes > self._max_bytes:
             raise RequestTooLarge(f"The conversation may have at most {self._max_bytes} bytes.", param="input")
+        await self._turn.grow(self._read_bytes)
+
+
+def _items_of_output(state: GenerationState, output: msgspec.Raw) -> list[Json]:
+    items = msgspec.json.decode(output, type=list[Item])
+    context = Context(msgspec.structs.replace(state.record, logprobs=False), {})
+    return [whole(context, item) for item in items if item.choice == 0 and (item.type != "call" or not item.status)]
 
 
 def _item_not_found(item_id: str) -> ObjectNotFound:

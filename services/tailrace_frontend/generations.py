@@ -128,6 +128,27 @@ class Generations:
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None
 
+    async def repeated(self, owner: str, request: Json, key: IdempotencyKey) -> GenerationState | None:
+        """The generation that a key names; None where `create` has to create one. `request` needs no more than the
+        names of its models. A generation that waits is submitted again: the first call may have been lost before that.
+
+        Raises:
+            ModelNotFound, IdempotencyKeyReused, Gone, Unavailable: as `create`.
+        """
+        self.models.check_request(owner, request)
+        stored = None if key.is_new else await self._queue.index.claim_of(owner, key.key)
+        if stored is None:
+            return None
+        generation_id = Claim.of("", key.body).held_by(stored)
+        waiting = await self._log.share(generation_id)
+        try:
+            state = await self._log.state(generation_id, owner)
+        except NotFound:  # a refused creation leaves the claim
+            return None
+        if waiting is not None:
+            await self._queue.submit(state.record, waiting.created, waiting.job_id, waiting.request_bytes)
+        return state
+
     async def _submit(self, record: GenerationRecord, created: int, job_id: str, body_bytes: int) -> Submission:
         """Submit, or discard the generation if the queue's server is away: otherwise a sweeper would have it run, and
         its caller has been refused. (Where only the reply was lost and a worker runs the job, the run continues.)"""

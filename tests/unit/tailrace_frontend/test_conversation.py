@@ -20,7 +20,8 @@ from tailrace.errors import (
 from tailrace.events import Item
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
-from tailrace_frontend.conversation import MAX_REFERENCED, Conversations
+from tailrace_frontend.conversation import MAX_REFERENCED, Conversations, is_continuation
+from tailrace_frontend.large_requests import TURN_BYTES, Turn
 
 FIRST, SECOND, RUNNING, UNSTORED, CHAT = ("abcdefghijklmnopqrstuvwxy" + last for last in "zabcd")
 USER = {"role": "user", "content": "Weather?"}
@@ -69,6 +70,9 @@ class Stored:
             raise NotFound
         return self.states[generation_id]
 
+    async def request_bytes(self, generation_id: str) -> int:
+        return len(jsoncodec.dumps(self.requests[generation_id]))
+
     async def stored_request(self, generation_id: str) -> memoryview:
         self.looks.append(generation_id)
         return memoryview(jsoncodec.dumps(self.requests[generation_id]))
@@ -77,10 +81,18 @@ class Stored:
         return StoredDone("completed", 1.0, msgspec.Raw(jsoncodec.dumps(OUTPUT)))
 
 
-async def resolve(stored: Stored | None = None, *, owner: str = "anna", max_bytes: int = 10_000, **request: Any) -> Any:
+async def resolve(
+    stored: Stored | None = None,
+    *,
+    owner: str = "anna",
+    max_bytes: int = 10_000,
+    turn: Turn | None = None,
+    **request: Any,
+) -> Any:
     stored = stored or Stored()
     conversations = Conversations(stored, stored, max_bytes)  # type: ignore[arg-type]
-    return await conversations.resolve(owner, {"model": "m"} | request)
+    async with turn or Turn(asyncio.Lock()) as own:
+        return await conversations.resolve(owner, {"model": "m"} | request, own)
 
 
 def reference(item_id: str) -> dict[str, Any]:
@@ -91,7 +103,8 @@ async def test_request_that_continues_nothing_stays_as_it_is() -> None:
     for value in ("Hello?", [USER], None):
         request = {"model": "m", "input": value}
         stored: Any = Stored()
-        assert await Conversations(stored, stored, 1).resolve("anna", request) is request
+        assert not is_continuation(request)
+        assert await Conversations(stored, stored, 1).resolve("anna", request, Turn(asyncio.Lock())) is request
 
 
 async def test_input_and_output_of_the_previous_response_stand_before_the_input() -> None:
@@ -180,6 +193,21 @@ async def test_look_is_bounded_in_bytes(max_bytes: int) -> None:
     with pytest.raises(RequestTooLarge) as refusal:
         await resolve(max_bytes=max_bytes, previous_response_id=f"resp_{FIRST}")
     assert refusal.value.param == "input"
+
+
+async def test_large_conversation_waits_for_the_turn_before_it_is_read_and_holds_no_read_meanwhile() -> None:
+    stored, lock = Stored(), asyncio.Lock()
+    stored.requests[f"gen_{FIRST}"] = {"input": "x" * TURN_BYTES}
+    await lock.acquire()
+    resolving = asyncio.create_task(
+        resolve(stored, turn=Turn(lock), max_bytes=2 * TURN_BYTES, previous_response_id=f"resp_{FIRST}")
+    )
+    assert not (await asyncio.wait({resolving}, timeout=0.05))[0]
+    assert (stored.looks, stored.reads.locked()) == ([], False)
+    await resolve(stored, previous_response_id=f"resp_{SECOND}", turn=Turn(lock))
+    lock.release()
+    assert len((await resolving)["input"]) == 4
+    assert not lock.locked()
 
 
 async def test_malformed_input_is_refused() -> None:

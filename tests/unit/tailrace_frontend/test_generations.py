@@ -28,7 +28,7 @@ from tailrace.errors import (
 )
 from tailrace.events import Entry, Json, Options, Text
 from tailrace.ids import new_generation_id
-from tailrace.log import Log
+from tailrace.log import Log, Outcome
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
@@ -162,6 +162,34 @@ async def test_repeat_with_the_key_is_the_same_generation_and_the_same_job(
 async def test_repeats_at_the_same_time_are_one_generation(generations: Generations, queue: Queue) -> None:
     assert len(set(await asyncio.gather(*(create(generations, KEY) for _ in range(20))))) == 1
     assert await queue.jobs.depth() == 1
+
+
+async def test_generation_that_a_key_names_is_found_without_its_request_and_is_submitted(
+    generations: Generations, queue: Queue, redis: Redis
+) -> None:
+    """The first call was lost between `create` and `submit`; what it stored counts as stored once."""
+    assert await generations.repeated(OWNER, REQUEST, KEY) is None
+    state, _ = await generations.create(OWNER, REQUEST, OPTIONS, KEY)
+    await redis.delete(keys.QUEUE, keys.owned(OWNER), keys.stored(OWNER), keys.stored_until(OWNER))
+    for _ in range(2):
+        assert await generations.repeated(OWNER, REQUEST, KEY) == state
+    assert await queue.jobs.position(state.job_id) == 1
+    request_bytes = len(await generations._log.stored_request(state.record.id))
+    assert (await queue.load(OWNER)).usage.stored_bytes == GENERATION_BYTES + request_bytes
+    assert await generations._log.discard(state.record.id, state.job_id) is Outcome.HELD
+    await generations.cancel(state.record.id, OWNER)
+    again = await generations.repeated(OWNER, REQUEST, KEY)
+    assert (again and again.status, await queue.jobs.depth()) == ("cancelled", 0)
+
+
+async def test_claim_of_a_generation_that_was_refused_names_none(server: CountingServer, queue: Queue) -> None:
+    generations = generations_with(server, queue, max_queued=1)
+    await create(generations)
+    with pytest.raises(RateLimited):
+        await create(generations, KEY)
+    assert await generations.repeated(OWNER, REQUEST, KEY) is None
+    with pytest.raises(IdempotencyKeyReused):
+        await generations.repeated(OWNER, REQUEST, IdempotencyKey(KEY.key, b"another body"))
 
 
 async def test_repeat_of_a_generation_that_has_ended_waits_for_no_worker(generations: Generations, log: Log) -> None:

@@ -48,7 +48,7 @@ async def create(request: Request) -> Response:
         value = await decode_body(body)
         chat, options = await step(body, lambda: _check_create(value, services.settings))
         fields = {"store": is_stored(chat)}
-        state = await foreground.create(services, request, caller, chat, options, fields)
+        state = await foreground.create(services, request, caller, chat, options, fields, body_bytes=len(body))
     if chat.get("stream"):
         return foreground.stream(services, request, caller, state, WIRE)
     return foreground.whole(services, request, caller, state, partial(_completion, services))

@@ -4,8 +4,9 @@ A generation that is waited for (foreground) is cancelled soon after its last cl
 worker after a 429 of the upstream: the client's SDK does that.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -18,25 +19,36 @@ from tailrace.failures import failure
 from tailrace.log.state import GenerationState
 from tailrace.wire import WireFormat
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.generations import NO_FIELDS, Snapshot
+from tailrace_frontend.generations import NO_FIELDS, IdempotencyKey, Snapshot
 from tailrace_frontend.http.openai import retries
 from tailrace_frontend.http.openai.answers import ReadAnswer, StreamedAnswer, WholeAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed, is_abandoned
+from tailrace_frontend.large_requests import step
 from tailrace_frontend.services import Services
 
 ON_DISCONNECT = "x-tailrace-on-disconnect"
 POLICIES = ("continue", "cancel")
 
 
+class WholeRequest(NamedTuple):
+    """A request as it is stored, and its size as JSON in bytes."""
+
+    request: Json
+    size: int
+
+
 async def create(
-    services: Services, request: Request, caller: ApiKey, body: Json, options: Options, record_fields: Json = NO_FIELDS
-) -> GenerationState:
+    services: Services, request: Request, caller: ApiKey, body: Json, options: Options,
+    record_fields: Json = NO_FIELDS, *, body_bytes: int, resolve: Callable[[], Awaitable[WholeRequest]] | None = None,
+) -> GenerationState:  # fmt: skip
     """The generation of a request: a new one, or the one that the request repeats.
 
-    `body` is stored as the generation's request. `record_fields`: of its record; it is foreground unless they have
-    `background`.
+    `body` is stored as the generation's request, unless it depends on other generations: then `resolve` makes what is
+    stored of it. Requests are compared as they were sent, and one that repeats another is not resolved: the other
+    generations may have gone. `record_fields`: of the record; it is foreground unless they have `background`.
 
     Raises:
+        Those of `resolve`.
         InvalidRequest: a header is wrong, or an Idempotency-Key was used with another body.
         ModelNotFound, RateLimited, Unavailable: the request is refused.
         Gone: the generation that the request repeats was deleted, or has expired.
@@ -47,11 +59,33 @@ async def create(
     if is_foreground:
         services.hub.check_capacity(caller.owner)
     options = with_policy(options, request.headers)
-    identity = jsoncodec.canonical([request.scope["path"], body, options])
-    key = retries.key_of(request.headers, identity, options)
-    fields = record_fields | {"foreground": is_foreground}
+    key = await _key_of(request, body, options, body_bytes)
+    whole_request = WholeRequest(body, body_bytes)
+    if resolve is not None:
+        if key is not None:
+            repeated, key = await retries.find(services.generations, caller.owner, body, key)
+            if repeated is not None:
+                services.metrics.created.inc()
+                return repeated
+        whole_request = await resolve()
+    return await _create(services, caller, whole_request, options, key, record_fields | {"foreground": is_foreground})
+
+
+async def _key_of(request: Request, body: Json, options: Options, body_bytes: int) -> IdempotencyKey | None:
+    if not retries.will_repeat(request.headers):
+        return None
+    compared = [request.scope["path"], body, options]
+    identity = await step(body_bytes, lambda: jsoncodec.canonical(compared))
+    return await step(body_bytes, lambda: retries.key_of(request.headers, identity, options))
+
+
+async def _create(
+    services: Services, caller: ApiKey, whole_request: WholeRequest, options: Options, key: IdempotencyKey | None,
+    fields: Json,
+) -> GenerationState:  # fmt: skip
+    body, size = whole_request
     while True:
-        state, submission = await services.generations.create(caller.owner, body, options, key, len(identity), fields)
+        state, submission = await services.generations.create(caller.owner, body, options, key, size, fields)
         if key is None or submission is not None or not await retries.is_over(services.generations, state, key):
             services.metrics.created.inc()
             return state

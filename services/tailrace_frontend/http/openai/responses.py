@@ -10,8 +10,10 @@ GET    /v1/responses/{id}/input_items  its whole input
 """
 
 import math
+from functools import partial
 from typing import Annotated
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from tailrace import jsoncodec
@@ -25,16 +27,20 @@ from tailrace.translation import chat_request
 from tailrace.translation.input_items import input_items
 from tailrace.translation.responses import INCLUDABLE
 from tailrace.wire import WIRE_FORMATS
+from tailrace_frontend import large_requests
 from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.conversation import is_continuation
 from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.bodies import MAX_VALUES, count_values, decode_body, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground, response_body
 from tailrace_frontend.http.openai.answers import StreamedAnswer
+from tailrace_frontend.http.openai.foreground import WholeRequest
 from tailrace_frontend.http.openai.lookup import RESPONSE, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.response_json import Order, encoded_response_of, page_of, response_of
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
 from tailrace_frontend.http.whole_reads import answer_whole
+from tailrace_frontend.large_requests import Turn
 from tailrace_frontend.services import Services
 
 WIRES = {False: WIRE_FORMATS["openai-responses"], True: WIRE_FORMATS["openai-responses-obfuscated"]}
@@ -58,23 +64,28 @@ router = APIRouter(prefix="/v1/responses", tags=["responses"])
 async def create(request: Request) -> Response:
     """OpenAI's Responses. The id is also that of a generation and of a Chat Completion."""
     services: Services = request.app.state.services
-    async with received(services, request) as (caller, body):
+    async with received(services, request) as (caller, body), services.turn_within(len(body)) as turn:
         value = await decode_body(body)
         asked, options = await step(body, lambda: response_body.check_create(value, services.settings))
         streams = bool(asked.get("stream"))
         if streams:
             services.hub.check_capacity(caller.owner)
-        resolved = await _resolved(services, caller, asked)
-        await step(body, lambda: chat_request("responses", resolved))  # for its refusals
-        fields = response_body.record_fields(resolved, services.settings)
-        state = await foreground.create(services, request, caller, resolved, options, fields)
-    wire = WIRES[response_body.wants_padding(resolved)]
+        resolve = None
+        if await step(body, lambda: is_continuation(asked)):
+            resolve = partial(_whole_request, services, caller, asked, turn)
+        else:
+            await step(body, lambda: chat_request("responses", asked))  # for its refusals
+        fields = response_body.record_fields(asked, services.settings)
+        state = await foreground.create(
+            services, request, caller, asked, options, fields, body_bytes=len(body), resolve=resolve
+        )
+    wire = WIRES[response_body.wants_padding(asked)]
     if streams or not state.record.background:
         return await foreground.answer(
             services, request, caller, state, wire, streams=streams, as_object=encoded_response_of
         )
     if state.status == "queued":
-        return _answer(Snapshot(state, resolved, []))
+        return _answer(Snapshot(state, asked, []))  # a Response repeats nothing of the input
     return await _read(request, services, caller, state)
 
 
@@ -82,12 +93,12 @@ async def create(request: Request) -> Response:
 async def count_input_tokens(request: Request) -> Response:
     """The size of a prompt, estimated by its length: only the upstream has the model's tokens."""
     services: Services = request.app.state.services
-    async with received(services, request) as (caller, body):
+    async with received(services, request) as (caller, body), services.turn_within(len(body)) as turn:
         value = await decode_body(body)
         asked = await step(body, lambda: response_body.check_count(value))
-        resolved = await _resolved(services, caller, asked)
-        chat = await step(body, lambda: chat_request("responses", resolved))
-        size = prompt_bytes(chat) + len(jsoncodec.dumps(chat["tools"]) if "tools" in chat else b"")
+        resolved = await _resolved(services, caller, asked, turn)
+        chat = await turn.step(lambda: chat_request("responses", resolved.request))
+        size = await turn.step(lambda: _prompt_bytes(chat))
     count = math.ceil(size / BYTES_A_TOKEN)
     return JSONBytesResponse({"object": "response.input_tokens", "input_tokens": count, "estimated": True})
 
@@ -152,31 +163,60 @@ async def list_input_items(
     state = await find(services, caller, RESPONSE, response_id)
 
     async def read() -> JSONBytesResponse:
-        async with services.generations.reads:
-            asked = await services.log.request(state.record.id)
-        page = page_of(input_items(state.record.id, state.record.api, asked), after=after, limit=limit, order=order)
-        return JSONBytesResponse(page, headers=headers_of(state))
+        items, size = await _input_items(services, state)
+        page = page_of(items, after=after, limit=limit, order=order)
+        return await large_requests.step(size, lambda: JSONBytesResponse(page, headers=headers_of(state)))
 
     with as_object_not_found(RESPONSE, response_id):
         return await answer_whole(services, request, caller, read)
 
 
-async def _resolved(services: Services, caller: ApiKey, asked: Json) -> Json:
+async def _whole_request(services: Services, caller: ApiKey, asked: Json, turn: Turn) -> WholeRequest:
+    """What is stored of a request that continues others.
+
+    Raises:
+        InvalidRequest, ObjectNotFound, RequestTooLarge: as `_resolved`, or there is no place in a chat for an item.
+    """
+    resolved = await _resolved(services, caller, asked, turn)
+    await turn.step(lambda: chat_request("responses", resolved.request))  # for its refusals
+    return resolved
+
+
+async def _resolved(services: Services, caller: ApiKey, asked: Json, turn: Turn) -> WholeRequest:
     """The request with its whole input, which has the limits of a body.
 
     Raises:
         InvalidRequest, ObjectNotFound: as `Conversations.resolve`.
         RequestTooLarge: the conversation is too long.
     """
-    resolved = await services.conversations.resolve(caller.owner, asked)
-    if resolved is not asked:
-        encoded, limit = jsoncodec.dumps(resolved), services.settings.max_body_bytes
-        if len(encoded) > limit or await count_values(encoded) > MAX_VALUES:
-            raise RequestTooLarge(
-                f"The whole conversation may have at most {limit} bytes and {MAX_VALUES} values.", param="input"
-            )
-        services.rate_limits.charge_answer(caller.owner, len(encoded))
-    return resolved
+    resolved = await services.conversations.resolve(caller.owner, asked, turn)
+    if resolved is asked:
+        return WholeRequest(asked, turn.size)
+    encoded, limit = await turn.step(lambda: jsoncodec.dumps(resolved)), services.settings.max_body_bytes
+    await turn.grow(len(encoded))
+    if len(encoded) > limit or await count_values(encoded) > MAX_VALUES:
+        raise RequestTooLarge(
+            f"The whole conversation may have at most {limit} bytes and {MAX_VALUES} values.", param="input"
+        )
+    services.rate_limits.charge_answer(caller.owner, len(encoded))
+    return WholeRequest(resolved, len(encoded))
+
+
+def _prompt_bytes(chat: Json) -> int:
+    return prompt_bytes(chat) + len(jsoncodec.dumps(chat["tools"]) if "tools" in chat else b"")
+
+
+async def _input_items(services: Services, state: GenerationState) -> tuple[list[Json], int]:
+    """The whole input of a generation, as items, and the bytes of its request.
+
+    Raises:
+        NotFound, Gone: the generation has vanished meanwhile.
+    """
+    record = state.record
+    async with services.generations.reads:
+        stored = await services.log.stored_request(record.id)
+        asked = await large_requests.step(len(stored), lambda: msgspec.json.decode(stored))
+        return await large_requests.step(len(stored), lambda: input_items(record.id, record.api, asked)), len(stored)
 
 
 async def _stream(

@@ -17,7 +17,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 
-from tailrace.events import Failure, Options
+from tailrace.events import Failure, Json, Options
 from tailrace.log.state import GenerationState
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.http.bodies import IDEMPOTENCY_KEY, idempotency_key
@@ -53,6 +53,21 @@ def will_repeat(headers: Mapping[str, str]) -> bool:
 def next_key(key: IdempotencyKey, state: GenerationState) -> IdempotencyKey:
     """The key of the generation that takes the place of this one."""
     return key._replace(key=f"{key.key} after {state.record.id}", is_new=False)
+
+
+async def find(
+    generations: Generations, owner: str, request: Json, key: IdempotencyKey
+) -> tuple[GenerationState | None, IdempotencyKey]:
+    """The generation that a request repeats, if there is one, and the key under which it is, or is to be created.
+
+    Raises:
+        ModelNotFound, IdempotencyKeyReused, Gone, Unavailable: as `Generations.repeated`.
+    """
+    while (state := await generations.repeated(owner, request, key)) is not None:
+        if not await is_over(generations, state, key):
+            return state, key
+        key = next_key(key, state)
+    return None, key
 
 
 async def is_over(generations: Generations, state: GenerationState, key: IdempotencyKey) -> bool:

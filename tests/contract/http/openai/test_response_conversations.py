@@ -1,11 +1,14 @@
 """`/v1/responses`: conversations, input items, and the size of a prompt."""
 
+import asyncio
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from support.product import Product
 from support.responses import Responses, generation_id_of
+from support.stored_log import expire
 from tailrace.translation import chat_request
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -104,6 +107,78 @@ async def test_conversation_has_the_limit_of_a_body(product: Product) -> None:
         first = await turn(product, responses, "x" * 1500)
         response = await responses.post(background=True, previous_response_id=first, input="y" * 1500)
     assert response.refusal == (413, "request_too_large")
+
+
+# repetitions
+
+
+@pytest_asyncio.fixture(loop_scope="module", params=["previous_response_id", "item_reference"])
+async def continued(request: pytest.FixtureRequest, product: Product, responses: Responses) -> tuple[str, Any]:
+    """A response that has ended, and the fields of a request that depends on it."""
+    first = await turn(product, responses, "Hi.")
+    if request.param == "previous_response_id":
+        return first, {"previous_response_id": first, "input": "How are you?"}
+    item = (await responses.items(first)).value["data"][0]
+    return first, {"input": [{"type": "item_reference", "id": item["id"]}]}
+
+
+KEY, FIRST, AGAIN = "idempotency-key", {"x-stainless-retry-count": "0"}, {"x-stainless-retry-count": "1"}
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+@pytest.mark.parametrize("fate", ["deleted", "expired"])
+async def test_repetition_gets_its_response_although_what_it_continues_is_gone(
+    product: Product, responses: Responses, continued: tuple[str, Any], has_key: bool, fate: str
+) -> None:
+    first, fields = continued
+    headers = [{KEY: first}] * 2 if has_key else [FIRST, AGAIN]
+    second = await turn(product, responses, "Well.", headers=headers[0], **fields)
+    if fate == "deleted":
+        await responses.delete(first)
+    else:
+        await expire(product.log.server.client, generation_id_of(first))
+    response = await responses.post(background=True, headers=headers[1], **fields)
+    assert (response.status, response.value["id"]) == (200, second)
+    assert response.value["output"][0]["content"][0]["text"] == "Well."
+    assert (await responses.post(background=True, headers=FIRST, **fields)).status in (400, 404)
+
+
+async def test_repetition_gets_its_response_while_that_waits(
+    product: Product, responses: Responses, continued: tuple[str, Any]
+) -> None:
+    first, fields = continued
+    created = await responses.post(background=True, headers={KEY: first}, **fields)
+    await responses.delete(first)
+    again = await responses.post(background=True, headers={KEY: first}, **fields)
+    assert (again.status, again.value) == (200, created.value)
+    assert len(await messages_of(product, again.value["id"])) in (1, 3)
+
+
+async def test_repetitions_of_a_continuation_at_the_same_time_are_one_response(
+    responses: Responses, continued: tuple[str, Any]
+) -> None:
+    first, fields = continued
+    answers = await asyncio.gather(*(responses.post(background=True, headers={KEY: first}, **fields) for _ in range(8)))
+    assert len({answer.value["id"] for answer in answers}) == 1
+
+
+async def test_key_of_a_continuation_is_refused_with_another_body_also_when_its_beginning_is_gone(
+    product: Product, responses: Responses, continued: tuple[str, Any]
+) -> None:
+    first, fields = continued
+    await turn(product, responses, "Well.", headers={KEY: first}, **fields)
+    await responses.delete(first)
+    response = await responses.post(background=True, headers={KEY: first}, **(fields | {"temperature": 0.5}))
+    assert response.refusal == (400, "idempotency_key_reused")
+
+
+async def test_key_of_a_continuation_that_was_refused_may_be_used_again(product: Product, responses: Responses) -> None:
+    first = await responses.create()
+    fields: Any = {"headers": {KEY: first}, "background": True, "previous_response_id": first}
+    assert (await responses.post(**fields)).refusal[0] == 400
+    writer = await product.writer(generation_id_of(first))
+    await writer.end()
+    assert (await responses.post(**fields)).status == 200
 
 
 # input items

@@ -9,7 +9,16 @@ from redis.asyncio import Redis
 from starlette.requests import Request
 
 from support.log_writer import LogWriter
-from tailrace.errors import ConcurrencyLimited, IdempotencyKeyReused, InvalidValue, ModelNotFound, Unavailable
+from tailrace import jsoncodec
+from tailrace.errors import (
+    ConcurrencyLimited,
+    Gone,
+    IdempotencyKeyReused,
+    InvalidValue,
+    ModelNotFound,
+    PreviousResponseNotFound,
+    Unavailable,
+)
 from tailrace.events import Failure, Json, Options
 from tailrace.failures import failure
 from tailrace.log.state import GenerationState
@@ -32,7 +41,7 @@ def request(path: str = "/v1/chat/completions", **headers: str) -> Request:
 
 
 async def create(services: Services, body: Json = BODY, path: str = "/v1/chat/completions", **headers: str) -> str:
-    state = await foreground.create(services, request(path, **headers), OPEN_KEY, body, OPTIONS)
+    state = await foreground.create(services, request(path, **headers), OPEN_KEY, body, OPTIONS, body_bytes=100)
     return state.record.id
 
 
@@ -48,7 +57,7 @@ async def end(services: Services, generation_id: str, error: Failure | None = No
 
 async def test_request_is_stored_as_a_foreground_generation_with_its_options(services: Services) -> None:
     asked = BODY | {"stream_options": {"include_usage": True}}
-    state = await foreground.create(services, request(), OPEN_KEY, asked, OPTIONS, {"logprobs": True})
+    state = await foreground.create(services, request(), OPEN_KEY, asked, OPTIONS, {"logprobs": True}, body_bytes=100)
     assert state.record.foreground
     assert state.record.include_usage
     assert state.record.logprobs
@@ -62,7 +71,8 @@ async def test_request_in_the_background_needs_no_place_and_is_no_foreground_one
     with CompletionWaiter(services.hub, state):
         with pytest.raises(Exception, match="Concurrent stream limit"):
             await create(services)
-        background = await foreground.create(services, request(), OPEN_KEY, BODY, OPTIONS, {"background": True})
+        fields = {"background": True}
+        background = await foreground.create(services, request(), OPEN_KEY, BODY, OPTIONS, fields, body_bytes=100)
     assert (background.record.background, background.record.foreground) == (True, False)
 
 
@@ -170,3 +180,112 @@ async def test_idempotency_key_binds_its_body_and_its_path(services: Services) -
     for other in ({"body": BODY | {"n": 2}}, {"path": "/v1/responses"}):
         with pytest.raises(IdempotencyKeyReused):
             await create(services, idempotency_key="k", **other)
+
+
+# requests that are completed from other generations
+
+
+class Resolution:
+    """Completes a request, or fails once what it refers to is gone. `calls`: how often it was asked to."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.is_gone = False
+
+    async def __call__(self) -> foreground.WholeRequest:
+        self.calls += 1
+        if self.is_gone:
+            raise PreviousResponseNotFound.of("resp_x")
+        await asyncio.sleep(0)
+        return foreground.WholeRequest(BODY | {"input": ["whole"]}, 1000)
+
+
+async def complete(services: Services, resolve: Resolution, body: Json = BODY, **headers: str) -> GenerationState:
+    return await foreground.create(
+        services, request("/v1/responses", **headers), OPEN_KEY, body, OPTIONS, body_bytes=100, resolve=resolve
+    )
+
+
+KEYED: Any = {"idempotency-key": "k"}
+
+
+@pytest.mark.parametrize(("first", "again"), [(KEYED, KEYED), (FIRST, AGAIN)])
+@pytest.mark.parametrize("has_ended", [False, True])
+async def test_repetition_is_found_before_it_is_completed(
+    services: Services, first: Any, again: Any, has_ended: bool
+) -> None:
+    resolve = Resolution()
+    state = await complete(services, resolve, **first)
+    assert (await services.log.request(state.record.id))["input"] == ["whole"]
+    if has_ended:
+        await end(services, state.record.id)
+    resolve.is_gone = True
+    assert (await complete(services, resolve, **again)).record.id == state.record.id
+    assert resolve.calls == 1
+    assert await services.queue.jobs.depth() == 1
+
+
+async def test_repetition_of_a_deleted_generation_is_gone_and_is_not_completed(services: Services) -> None:
+    resolve = Resolution()
+    state = await complete(services, resolve, **KEYED)
+    await services.generations.delete(state.record.id, OPEN_KEY.owner)
+    with pytest.raises(Gone):
+        await complete(services, resolve, **KEYED)
+    assert resolve.calls == 1
+
+
+async def test_key_of_a_request_with_another_body_is_refused_before_it_is_completed(services: Services) -> None:
+    resolve = Resolution()
+    await complete(services, resolve, **KEYED)
+    with pytest.raises(IdempotencyKeyReused):
+        await complete(services, resolve, BODY | {"n": 2}, **KEYED)
+    assert resolve.calls == 1
+
+
+async def test_count_of_zero_is_completed_anew_and_claims_its_body_once_it_was(services: Services) -> None:
+    resolve = Resolution()
+    earlier = await complete(services, resolve, **FIRST)
+    newer = await complete(services, resolve, **FIRST)
+    assert earlier.record.id != newer.record.id
+    resolve.is_gone = True
+    with pytest.raises(PreviousResponseNotFound):
+        await complete(services, resolve, **FIRST)
+    assert (await complete(services, resolve, **AGAIN)).record.id == newer.record.id
+
+
+async def test_request_that_cannot_be_completed_leaves_no_claim(services: Services, redis: Redis) -> None:
+    resolve = Resolution()
+    resolve.is_gone = True
+    with pytest.raises(PreviousResponseNotFound):
+        await complete(services, resolve, **KEYED)
+    assert await redis.dbsize() == 0
+
+
+async def test_repetitions_that_are_completed_at_the_same_time_are_one_generation(services: Services) -> None:
+    resolve = Resolution()
+    states = await asyncio.gather(*(complete(services, resolve, **KEYED) for _ in range(10)))
+    assert len({state.record.id for state in states}) == 1
+    assert await services.queue.jobs.depth() == 1
+
+
+@pytest.mark.parametrize("headers", [KEYED, AGAIN])
+async def test_repetition_after_a_rate_limit_is_completed_anew_and_found_from_then_on(
+    services: Services, headers: Any
+) -> None:
+    resolve = Resolution()
+    first = await complete(services, resolve, **headers)
+    await end(services, first.record.id, msgspec.structs.replace(failure("upstream_rate_limited"), status=429))
+    second = await complete(services, resolve, **headers)
+    assert (second.record.id != first.record.id, resolve.calls) == (True, 2)
+    resolve.is_gone = True
+    assert (await complete(services, resolve, **headers)).record.id == second.record.id
+
+
+@pytest.mark.parametrize("resolve", [None, Resolution()])
+async def test_request_without_a_key_is_not_compared(
+    services: Services, monkeypatch: pytest.MonkeyPatch, resolve: Any
+) -> None:
+    monkeypatch.setattr(jsoncodec, "canonical", None)
+    await foreground.create(services, request(), OPEN_KEY, BODY, OPTIONS, body_bytes=100, resolve=resolve)
+    with pytest.raises(TypeError):
+        await create(services, **FIRST)
