@@ -371,7 +371,7 @@ async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pag
 async def test_page_that_keeps_partial_answers_has_one_message_after_three_reloads(
     product: Stack, pages: list[Page]
 ) -> None:
-    page = await opened(pages, product, tokens(300), finish("stop"))
+    page = await opened(pages, product, tokens(300, 50), finish("stop"))  # 6 s: three reloads fit in, with load beside
     await page.do("send", text="?")
     for reload in range(1, 4):
         await page.do("text", contains=f"t{20 * reload} ")

@@ -13,10 +13,9 @@ import tempfile
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 from clients import report
-from clients.cases import CASES, case_of
+from clients.cases import CASES, SETTINGS, case_of
 from clients.cells.names import client_of
 from clients.table import PYTHON_CLIENTS, Cell
 from clients.upstream import CaseUpstream, problems
@@ -25,7 +24,6 @@ from tailrace_cli.children import die_with_parent
 
 PAGE = Path(__file__).parents[2] / "docs" / "clients.md"
 NODE = Path(__file__).with_name("node") / "run.mjs"
-SETTINGS: dict[str, Any] = {"lease_s": "1", "upstream_retries": "0", "disconnect_grace_s": "6", "keepalive_s": "1"}
 SETTLES_S = 30.0
 """Longer than the grace after which an answer whose client has left is cancelled."""
 PROGRAM_S = 900.0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import pytest_asyncio
 
-from clients.cases import CASES
+from clients.cases import CASES, SETTINGS
 from clients.table import Cell
 from clients.upstream import CaseUpstream, problems
 from support import npm
@@ -51,7 +51,7 @@ async def table() -> AsyncIterator[Run]:
     async def is_settled() -> bool:
         return all(record.started == record.finished + record.closed_by_client for record in upstream.calls.values())
 
-    async with stack(app=upstream, lease_s="1", disconnect_grace_s="6", upstream_retries="0") as running:
+    async with stack(app=upstream, **SETTINGS) as running:
         result = await run(f"{running.url}/v1")
         await eventually(is_settled)
         yield result._replace(problems=problems(upstream.calls))

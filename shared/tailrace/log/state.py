@@ -19,7 +19,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     spared      lost runs that are not charged               renew, requeue
     expired     spared or charged: its lease ran out         requeue
     neighbours  generations that its worker ran beside it    acquire, renew
-    shared      1 once a repeated call relies on it          create
+    shared      1 once a repeated call relies on it          create, share
     terminating the final status that was begun              acquire
     terminating_error  the error of that end (JSON)          acquire
     seen        ms: the last reader was there                touch_presence
