@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
 CASES = {name: Case(**each) for name, each in json.loads(Path(__file__).with_name("cases.json").read_text()).items()}
 
-SETTINGS: Json = {"lease_s": "1", "upstream_retries": "0", "disconnect_grace_s": "6", "keepalive_s": "1"}
+SETTINGS: Json = {"lease_s": "1", "upstream_retries": "0", "disconnect_grace_s": "6", "keepalive_s": "3"}
 """Of the product that the cases run against. A late failure comes after `keepalive_s`."""
 
 FAILURES = ("failure", "late-failure")
