@@ -15,6 +15,7 @@ from support.api import eventually
 from support.log_writer import LogWriter
 from support.logs import text_opened
 from support.queues import queue_on
+from support.replication import replicate
 from support.stored_log import STARTED, create_generation
 from system.injectors import Link, link
 from tailrace import keys
@@ -47,7 +48,7 @@ class Servers(NamedTuple):
 
     async def swap(self) -> None:
         """The replica becomes the primary, the primary its replica, and the address moves. No connection is cut."""
-        await self.first.execute_command("WAIT", 1, 5000)
+        await replicate(self.first)
         await self.second.execute_command("REPLICAOF", "NO", "ONE")
         await self.first.execute_command("REPLICAOF", "127.0.0.1", self.replica.port)
         self.address.target = self.replica.port
@@ -146,7 +147,7 @@ async def test_moved_address_is_followed_where_the_replica_has_no_primary(server
     try:
         await server.execute("SET", "key", "value")
         await servers.first.config_set("replica-serve-stale-data", "no")
-        await servers.first.execute_command("WAIT", 1, 5000)
+        await replicate(servers.first)
         await servers.second.execute_command("REPLICAOF", "NO", "ONE")
         await servers.first.execute_command("REPLICAOF", "127.0.0.1", 1)
         for way in ("execute", "execute_alone"):

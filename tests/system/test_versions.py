@@ -6,6 +6,7 @@ frontend and a worker share nothing but Redis: what the tests compare is states,
 
 import io
 import os
+import signal
 import subprocess
 import tarfile
 from collections.abc import AsyncIterator
@@ -109,14 +110,16 @@ async def test_versions_side_by_side_cancel_and_delete(previous: str, old: str) 
 
 @pytest.mark.parametrize("old", SIDES)
 async def test_versions_hand_a_generation_over(previous: str, old: str) -> None:
-    """A worker of one version stops in the middle of an answer, one of the other goes on: a rollout, or its undoing."""
+    """A worker stops in the middle of an answer, one of the other version continues: a rollout, or its undoing."""
     async with mixed(previous, old) as product:
-        generation_id = await product.api.create_scripted(*ANSWER)
-        stream = await product.api.stream(generation_id)
-        await stream.until_text("t5 ")
         await product.add("worker", old=old != "worker")
         later = product.stack.workers[-1]
         await later.wait_for_log("runs up to")
+        later.send(signal.SIGSTOP)  # so that the first takes the generation
+        generation_id = await product.api.create_scripted(*ANSWER)
+        stream = await product.api.stream(generation_id)
+        await stream.until_text("t5 ")
+        later.send(signal.SIGCONT)
         assert await product.stack.workers[0].stop() == 0
         await stream.rest()
         assert "restarted" in stream.kinds
