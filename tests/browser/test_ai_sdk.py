@@ -169,6 +169,10 @@ def content(text: str) -> Json:
     return {"delta": {"content": text}}
 
 
+SLOW = 60
+"""Tokens a second of an answer in whose middle a page is left: a busy machine needs a second for that."""
+
+
 def tokens(count: int, rate: float = 200) -> Json:
     return {"tokens": {"count": count, "rate": rate}}
 
@@ -332,7 +336,7 @@ async def test_resuming_from_a_404_is_an_error_of_the_page(product: Stack, pages
 
 
 async def test_reloaded_page_reads_the_answer_from_its_beginning(product: Stack, pages: list[Page]) -> None:
-    page = await opened(pages, product, tokens(200), finish("stop"))
+    page = await opened(pages, product, tokens(200, SLOW), finish("stop"))
     await page.do("send", text="?")
     await page.do("text", contains="t20 ")
     await page.close()
@@ -349,7 +353,7 @@ async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pag
     """The SDK begins the whole message again, also its steps before the results. No tool is run twice."""
     asks = [{"delta": {"reasoning_content": "Hm."}}, content("Let me look."), call(0, "c0", '{"q":0}')]
     asks += [call(1, "c1", "{}", "peek"), finish("tool_calls"), *DONE]
-    answers = [tokens(200), finish("stop"), *DONE]
+    answers = [tokens(200, SLOW), finish("stop"), *DONE]
     results = {"look": {"found": True}, "peek": "seen"}
     bodies = [{"script": script, "tools": [LOOK]} for script in (asks, answers)]
     page = await opened(pages, product, bodies=bodies, results=results)
@@ -371,7 +375,7 @@ async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pag
 async def test_page_that_keeps_partial_answers_has_one_message_after_three_reloads(
     product: Stack, pages: list[Page]
 ) -> None:
-    page = await opened(pages, product, tokens(300, 50), finish("stop"))  # 6 s: three reloads fit in, with load beside
+    page = await opened(pages, product, tokens(300, SLOW), finish("stop"))
     await page.do("send", text="?")
     for reload in range(1, 4):
         await page.do("text", contains=f"t{20 * reload} ")
@@ -393,7 +397,7 @@ async def test_finished_answer_is_not_streamed_again(product: Stack, pages: list
 
 
 async def test_cut_connection_is_an_error_and_never_a_whole_answer(product: Stack, pages: list[Page]) -> None:
-    page = await opened(pages, product, tokens(300), finish("stop"))
+    page = await opened(pages, product, tokens(300, SLOW), finish("stop"))
     await page.do("send", text="?")
     await page.do("text", contains="t20 ")
     frontend = product.frontends[0]
@@ -409,7 +413,7 @@ async def test_cut_connection_is_an_error_and_never_a_whole_answer(product: Stac
 
 
 async def test_stopping_frontend_is_an_error_and_never_a_whole_answer(product: Stack, pages: list[Page]) -> None:
-    page = await opened(pages, product, tokens(300), finish("stop"))
+    page = await opened(pages, product, tokens(300, SLOW), finish("stop"))
     await page.do("send", text="?")
     await page.do("text", contains="t20 ")
     frontend = product.frontends[0]
@@ -427,7 +431,7 @@ async def test_stopping_frontend_is_an_error_and_never_a_whole_answer(product: S
 
 async def test_stop_of_the_sdk_leaves_the_page_alone(product: Stack, pages: list[Page]) -> None:
     """It closes the connection: the answer goes on and can be resumed."""
-    page = await opened(pages, product, tokens(200), finish("stop"))
+    page = await opened(pages, product, tokens(200, SLOW), finish("stop"))
     await page.do("send", text="?")
     await page.do("text", contains="t20 ")
     await page.do("stop")

@@ -134,7 +134,8 @@ async def test_readiness_and_metrics_ask_redis_once_a_second_however_often_they_
         await product.api.request("GET", "/metrics")
     took = time.monotonic() - began
     # Beside these two, the sweepers and this test ask for INFO: about a dozen times a second with a lease of 0.5 s.
-    assert await calls() - before <= (took + 1) * 30 < 200
+    # (The 200 requests take 0.5 s, or 7 on a machine that is very busy.)
+    assert await calls() - before <= (took + 1) * 30
 
 
 async def test_headers_that_nothing_reads_change_no_answer_and_take_no_time(product: Product) -> None:
