@@ -39,5 +39,5 @@ class TokenTimings:
             first_token=first,
             between_tokens_p50=round(cuts[9], 5) if cuts else None,
             between_tokens_p95=round(cuts[18], 5) if cuts else None,
-            total=round(max(0.0, now - created), 4),
+            total=max(round(queue, 4), first or 0.0, round(now - created, 4)),  # Redis' clock has whole ms here
         )

@@ -28,3 +28,12 @@ def test_timings_divide_the_interval_of_a_chunk_among_its_events() -> None:
 def test_timings_are_never_negative_though_the_clock_went_back() -> None:
     timings = TokenTimings().timings(10.0, 9.0, 8.0)
     assert (timings.queue, timings.total) == (0.0, 0.0)
+
+
+def test_total_is_never_below_the_first_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first token is timed by the worker's clock, the whole by Redis', in ms."""
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    timings = TokenTimings()
+    timings.record(5.0005, 1)
+    measured = timings.timings(1000.0, 1000.874, 1000.874)
+    assert (measured.queue, measured.first_token, measured.total) == (0.874, 0.8745, 0.8745)
