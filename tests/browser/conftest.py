@@ -14,7 +14,7 @@ ARGUMENTS = [
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
-expect.set_options(timeout=30_000)  # a bound on what hangs, on a machine that does other work as well
+expect.set_options(timeout=20_000)  # a bound on what hangs, on a machine that does other work as well
 
 OpenPage = Callable[..., Awaitable[Page]]
 

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import msgspec
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from tailrace.events import Json, Options
 
@@ -19,6 +19,8 @@ MetadataValue = Annotated[str, Field(max_length=MAX_METADATA_VALUE)]
 
 class StorageFields(BaseModel):
     """The two fields; others are not looked at."""
+
+    model_config = ConfigDict(strict=True)
 
     metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=MAX_METADATA)] | None = None
     store: bool | None = None

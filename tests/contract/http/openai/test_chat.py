@@ -199,6 +199,12 @@ async def test_answer_that_is_not_stored_is_kept_shortly_and_cannot_be_continued
     assert response.refusal == (400, "previous_response_not_found")
 
 
+async def test_store_is_true_or_false(product: Product) -> None:
+    """The text "false" would be stored, if it were taken for anything else."""
+    response = await ask(product.api, store="false")
+    assert (response.refusal, response.error["param"]) == ((400, "invalid_value"), "store")
+
+
 @pytest.mark.parametrize(
     ("metadata", "param"),
     [
