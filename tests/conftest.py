@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -13,6 +14,15 @@ from tailrace.redis.server import RedisServer
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 5000
+
+LONGEST_FIRST = ("system", "browser", "integration", "clients", "contract", "unit")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the tests by the duration of their kind: a process that takes a long file last would run alone."""
+    tests = Path(__file__).parent
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(tests).parts[0]))
+
 
 # Test machines are shared, so the duration of an example means nothing.
 settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])

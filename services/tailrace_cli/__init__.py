@@ -1,81 +1,95 @@
-"""The `tailrace` commands: one row each. A command's module is imported only when the command runs."""
+"""The `tailrace` commands (`arguments`): what is common to them, and their errors on the terminal."""
 
 import argparse
 import asyncio
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
 
 from tailrace import settings
 from tailrace.errors import InvalidRequest, Misconfigured, TailraceError
-from tailrace.settings import Settings
+from tailrace.process import startup
+from tailrace.settings import DEV_PROCESSES, Settings
+from tailrace_cli import logs
+from tailrace_cli.arguments import COMMANDS, SETTINGS, Command, parser
 from tailrace_cli.data_dir import running_server_url
 
-logger = logging.getLogger(__name__)
+INTERRUPTED = 128 + 2
+"""The exit status after Ctrl-C, as shells have it."""
 
-COMMANDS: dict[str, tuple[str, str]] = {
-    "dev": ("tailrace_cli.dev", "run everything in one command: Valkey, worker, frontend, demo model"),
-    "frontend": ("tailrace_frontend.server", "run a frontend: HTTP API, event streams, chat page"),
-    "worker": ("tailrace_worker.worker", "run a worker, which runs generations against the upstream"),
-    "demo-model": ("tailrace_cli.demo_model", "run a scripted, OpenAI-compatible server that needs no model"),
-    "tail": ("tailrace_cli.tail", "print a generation's log as it grows"),
-}
+BROKEN_PIPE = 128 + 13
+"""The exit status of a command whose reader has left, as in `tailrace tail | head`."""
+
+USER_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
+"""Errors of sockets that an argument or a setting causes."""
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
     """The `tailrace` command. Returns the exit status."""
-    arguments = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO, format=f"{arguments.command}: %(message)s"
-    )
-    # arq's own lines repeat what the worker logs.
-    logging.getLogger("arq").setLevel(logging.DEBUG if arguments.verbose else logging.CRITICAL)
-    for noisy in ("httpx", "httpx2", "openai", "asyncio", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.DEBUG if arguments.verbose else logging.WARNING)
-    module, _ = COMMANDS[arguments.command]
+    parsing = parser()
+    arguments = parsing.parse_args(argv)
+    if arguments.command is None:
+        parsing.epilog = "tailrace COMMAND --help   the arguments of a command\ntailrace --help           every setting"
+        parsing.print_help()
+        return 0
+    command = COMMANDS[arguments.command]
+    logs.configure(arguments.command, level=_level(command, is_verbose=arguments.verbose))
+    startup.silence_children()
     try:
-        run: Callable[..., int | None] = import_module(module).main
-        options = {name: value for name, value in vars(arguments).items() if name in ("generation_id", "wire", "after")}
-        return run(_settings(arguments), **options) or 0
-    except TailraceError as error:
-        print(f"tailrace {arguments.command}: {error.message}", file=sys.stderr)
-        return 2 if isinstance(error, Misconfigured | InvalidRequest) else 1
+        return _run(command, arguments)
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    except (TailraceError, OSError) as error:
+        if isinstance(error, OSError) and not _is_of_user(error):
+            raise
+        problem = error.message if isinstance(error, TailraceError) else _problem(error)
+        print(f"tailrace {arguments.command}: {problem}", file=sys.stderr)
+        logger.debug("the error", exc_info=True)
+        return 2 if isinstance(error, Misconfigured | InvalidRequest | OSError) else 1
     except (KeyboardInterrupt, asyncio.CancelledError):
-        return 130
+        return INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="tailrace",
-        description="LLM output that survives: OpenAI-compatible streams, stored in a Redis log and read over SSE.",
-        epilog=_settings_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (_, help_text) in COMMANDS.items():
-        command = commands.add_parser(name, help=help_text, description=help_text)
-        command.add_argument("-v", "--verbose", action="store_true", help="log at debug level")
-        if name in ("dev", "frontend", "demo-model"):
-            command.add_argument("--host", help="address to listen on")
-            command.add_argument("--port", type=int, help="port to listen on; 0 picks a free one")
-        if name in ("dev", "tail"):
-            command.add_argument("--data-dir", help="directory where `tailrace dev` stores its data")
-        if name == "tail":
-            command.add_argument("generation_id", metavar="ID", help="id of the generation, gen_…")
-            command.add_argument(
-                "--wire", default="native", help="wire format: native, ndjson, text, openai-chat, openai-responses"
-            )
-            command.add_argument("--after", default="", metavar="CURSOR", help="start after this event id")
-    return parser
+def _level(command: Command, *, is_verbose: bool) -> int:
+    if is_verbose:
+        return logging.DEBUG
+    return logging.INFO if command.is_service else logging.CRITICAL
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
+def _run(command: Command, arguments: argparse.Namespace) -> int:
+    loaded = _settings(command, arguments)
+    if DEV_PROCESSES not in os.environ:  # `tailrace dev` has logged them for its children
+        _warn_of_unknown_variables(command, arguments.command)
+    run: Callable[..., int | None] = import_module(command.module).main
+    ours = (*SETTINGS, "command", "verbose")
+    options = {name: value for name, value in vars(arguments).items() if name not in ours}
+    status = run(loaded, **options) or 0
+    sys.stdout.flush()
+    return status
+
+
+def _warn_of_unknown_variables(command: Command, name: str) -> None:
+    """In the log of a service; on stderr for a command that prints, whose log has errors alone."""
+    for variable, likely in settings.unknown_variables():
+        warning = f"{variable} is no setting of Tailrace{f'; did you mean {likely}?' if likely else ''}"
+        if command.is_service:
+            logger.warning("%s", warning)
+        else:
+            print(f"tailrace {name}: {warning}", file=sys.stderr)
+
+
+def _settings(command: Command, arguments: argparse.Namespace) -> Settings:
     """Settings from the environment and the command line; by default with the Redis of a running `tailrace dev`."""
-    given = {name: getattr(arguments, name, None) for name in ("host", "port", "data_dir")}
+    given = {name: getattr(arguments, name, None) for name in SETTINGS}
     overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     loaded = settings.load(**overrides)
-    if arguments.command == "dev" or "redis_url" in loaded.model_fields_set:
+    if not command.uses_redis or "redis_url" in loaded.model_fields_set:
         return loaded
     url = running_server_url(loaded.data_dir)
     if url is None:
@@ -84,8 +98,15 @@ def _settings(arguments: argparse.Namespace) -> Settings:
     return settings.load(**overrides, redis_url=url, queue_url="")
 
 
-def _settings_help() -> str:
-    lines = ["settings from the environment (OPENAI_BASE_URL and OPENAI_API_KEY select the upstream):"]
-    width = max(map(len, Settings.model_fields)) + 2
-    lines += [f"  TAILRACE_{name.upper():{width}}{field.description}" for name, field in Settings.model_fields.items()]
-    return "\n".join(lines)
+def _is_of_user(error: OSError) -> bool:
+    return error.filename is not None or error.errno in USER_ERRORS
+
+
+def _problem(error: OSError) -> str:
+    reason = (error.strerror or str(error)).removeprefix("error while attempting to bind on address ")
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def _discard_output() -> None:
+    """Discard the rest in the buffer of stdout: it has no reader, and flushing it at exit would raise once more."""
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process exits

@@ -1,13 +1,18 @@
-"""The file through which other commands find the server of `tailrace dev`.
+"""Files in the data directory of `tailrace dev`: the address of its server, and the secret of its tickets.
 
-The server listens on a free port, which changes; its data directory is known. The URL is therefore written there.
+The server listens on a free port, which changes; its data directory is known. The URL is therefore written there, and
+other commands find it. The secret is kept, so that the addresses of streams outlive a restart.
 """
 
+import os
+import secrets
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
 FILE = "redis-url"
+OF_TICKETS = "ticket-secret"
+SECRET_BYTES = 32
 
 
 def write_server_url(data_dir: Path, url: str) -> None:
@@ -33,3 +38,21 @@ def responds(port: int) -> bool:
             return connection.recv(16).startswith(b"+PONG")
     except OSError:
         return False
+
+
+def ticket_secret(data_dir: Path) -> str:
+    """The directory's secret for tickets, generated where there is none yet. Only its user can read the file.
+
+    Raises:
+        OSError: the file cannot be written or read.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    path = data_dir / OF_TICKETS
+    if path.exists() and len(known := path.read_text().strip()) == 2 * SECRET_BYTES:
+        return known
+    written = path.with_name(f".{path.name}.{os.getpid()}")
+    secret = secrets.token_hex(SECRET_BYTES)
+    with os.fdopen(os.open(written, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, mode=0o600), "w") as file:
+        file.write(secret + "\n")
+    written.replace(path)
+    return secret

@@ -28,12 +28,13 @@ START_TIMEOUT_S = 30.0
 class EmbeddedServer:
     """A Valkey server on loopback that stores its data under `data_dir` in an append-only file.
 
-    It takes up to half of the machine's memory. The port stays the same over `stop` and `start`. Further options are
-    keys of `valkey.conf`.
+    It takes up to half of the machine's memory. The port stays the same over `stop` and `start`. `holder` describes
+    this process to another one that wants the directory. Further options are keys of `valkey.conf`.
     """
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, **config: str) -> None:
+    def __init__(self, data_dir: Path, *, port: int | None = None, holder: str = "", **config: str) -> None:
         self.data_dir = data_dir.resolve()
+        self._holder = holder or f"pid {os.getpid()}"
         self.port = port or free_port()
         defaults = {"appendonly": "yes", "maxmemory": str(_half_of_memory()), "maxmemory-policy": "noeviction"}
         self._config = {**defaults, "save": "", **config}
@@ -56,13 +57,7 @@ class EmbeddedServer:
             Misconfigured: another process uses the directory, or the server does not start.
         """
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        lock = (self.data_dir / "lock").open("w")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise Misconfigured(f"{self.data_dir} is in use by another `tailrace dev`.") from None
-        self._lock = lock
+        self._lock = lock = self._acquire_lock()
         command = [str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.data_dir)]
         for name, value in self._config.items():
             command += [f"--{name}", value]
@@ -76,6 +71,23 @@ class EmbeddedServer:
                 preexec_fn=die_with_parent,
             )
         self._wait_until_ready()
+
+    def _acquire_lock(self) -> IO[str]:
+        lock = (self.data_dir / "lock").open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            holder = lock.read().strip()
+            lock.close()
+            raise Misconfigured(
+                f"{self.data_dir} is in use by another `tailrace dev`{f' ({holder})' if holder else ''}; "
+                "choose another directory with --data-dir"
+            ) from None
+        lock.truncate(0)
+        lock.write(self._holder)
+        lock.flush()
+        return lock
 
     def stop(self) -> None:
         """Stop the server with SIGTERM; all data is on disk afterwards."""

@@ -1,29 +1,31 @@
-"""`tailrace tail ID`: print a generation's log as it grows, in any wire format.
+"""`tailrace tail [ID]`: print a generation's log as it grows, in any wire format; on a terminal its text.
 
-A terminal obeys control characters, and a model's text may have any: they could retitle the window, overwrite lines, or
-answer questions in the user's name. On a terminal they are therefore shown as escapes, with the characters that reverse
-the direction of text. A file or a pipe gets the bytes of the format.
+A log that is followed survives an outage of Redis: it is read on from the last entry.
 """
 
 import asyncio
 import sys
-from urllib.parse import urlsplit
+import time
+from collections.abc import AsyncIterator
 
-from tailrace.errors import Misconfigured, NotFound, RedisUnavailable, Unavailable
+from tailrace.errors import Misconfigured, NotFound, RedisUnavailable
+from tailrace.events import Entry
 from tailrace.ids import START, EntryId
 from tailrace.log import Log
+from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
+from tailrace_cli.access import Access, command_for, opened
+from tailrace_cli.answer_printer import AnswerPrinter
+from tailrace_cli.interrupts import interruptible
+from tailrace_cli.terminal import neutralized
 
-DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-CONTROL = (*range(0x20), *range(0x7F, 0xA0))
-ESCAPES = {each: f"\\x{each:02x}" for each in CONTROL if each not in b"\t\n"} | {
-    each: f"\\u{each:04x}" for each in DIRECTION
-}
+AWAY_S, RETRY_S = 60.0, 0.5
+"""For how long a log is read again that was being read when Redis left, and the pause between two tries."""
 
 
-def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> None:
-    """Print the log to its end.
+def main(settings: Settings, *, generation_id: str, wire: str, after: str, caller: str) -> int:
+    """Print the log to its end. Returns the exit status: 1 for a text that is not whole.
 
     Raises:
         Misconfigured: the wire format is unknown.
@@ -31,31 +33,66 @@ def main(settings: Settings, *, generation_id: str, wire: str, after: str) -> No
         NotFound, Gone: the generation does not exist, or is no longer stored.
         Unavailable: Redis does not respond.
     """
-    asyncio.run(_tail(settings, generation_id, wire, after))
-
-
-async def _tail(settings: Settings, generation_id: str, wire: str, after: str) -> None:
-    if wire not in WIRE_FORMATS:
+    if wire and wire not in WIRE_FORMATS:
         raise Misconfigured(f"unknown wire format {wire!r}; available: {', '.join(WIRE_FORMATS)}")
-    address = urlsplit(settings.redis_url)
-    log = Log.connect(settings)
+    return asyncio.run(interruptible(_tail(settings, generation_id, wire, after, caller)))
+
+
+async def _tail(settings: Settings, generation_id: str, wire: str, after: str, caller: str) -> int:
+    cursor = EntryId.parse(after) if after else START
+    async with opened(settings) as access:
+        state = await access.find(generation_id, caller)
+        if (wire or ("text" if sys.stdout.isatty() else "native")) == "text":
+            return await print_text(access, state, cursor)
+        await _print_frames(access, state, wire or "native", cursor)
+    return 0
+
+
+async def _print_frames(access: Access, state: GenerationState, wire: str, cursor: EntryId) -> None:
+    request = await access.log.request(state.record.id)
+    encode, is_terminal = WIRE_FORMATS[wire].bind(state.record, request), sys.stdout.isatty()
+    async for entry in entries(access.log, state.record.id, cursor):
+        data = encode(entry) or b""
+        sys.stdout.buffer.write(neutralized(data) if is_terminal else data)
+        sys.stdout.flush()
+
+
+async def print_text(access: Access, state: GenerationState, cursor: EntryId = START) -> int:
+    """Print the text after the cursor, of the last attempt only. Returns the exit status.
+
+    Where it is interrupted, the command that prints the rest is shown.
+    """
+    generation_id = state.record.id
+    if cursor == START:
+        cursor = await access.log.last_restart(generation_id, state.epoch) or START
+    printer = AnswerPrinter.on_stdout()
     try:
-        record, request = (await log.state(generation_id)).record, await log.request(generation_id)
-        encode = WIRE_FORMATS[wire].bind(record, request)
-        is_terminal = sys.stdout.isatty()
-        async for entry in log.tail(generation_id, EntryId.parse(after) if after else START):
-            data = encode(entry) or b""
-            sys.stdout.buffer.write(neutralized(data) if is_terminal else data)
-            sys.stdout.flush()
-    except NotFound:
-        raise NotFound(f"generation {generation_id} does not exist") from None
-    except RedisUnavailable as error:
-        where = f"{address.scheme}://{address.netloc.rpartition('@')[2]}{address.path}"  # without a password
-        raise Unavailable(f"Redis at {where} (TAILRACE_REDIS_URL) does not respond: {error}") from None
-    finally:
-        await log.server.close()
+        async for entry in entries(access.log, generation_id, cursor):
+            cursor = entry.id
+            printer.print(entry)
+    except asyncio.CancelledError:  # Ctrl-C
+        rest = ["tail", generation_id, *(["--after", str(cursor)] if cursor != START else [])]
+        printer.note(f"The answer continues. Its rest: {command_for(access.settings, *rest)}")
+        raise
+    return printer.status
 
 
-def neutralized(data: bytes) -> bytes:
-    """The text with its control characters as escapes; tabs and line feeds stay."""
-    return data.decode(errors="replace").translate(ESCAPES).encode()
+async def entries(log: Log, generation_id: str, cursor: EntryId) -> AsyncIterator[Entry]:
+    """The entries after the cursor, then each new one, until the end.
+
+    Raises:
+        NotFound, Gone: the generation does not exist, or is no longer stored.
+        RedisUnavailable: Redis does not respond, or has not for `AWAY_S` since the last entry.
+    """
+    responded_at = float("-inf")
+    while True:
+        try:
+            async for entry in log.tail(generation_id, cursor):
+                cursor, responded_at = entry.id, time.monotonic()
+                yield entry
+        except (RedisUnavailable, NotFound):  # a server that has restarted may lack what a worker restores
+            if time.monotonic() - responded_at > AWAY_S:
+                raise
+            await asyncio.sleep(RETRY_S)
+        else:
+            return

@@ -33,11 +33,12 @@ class ChatRequest(Struct):
     max_tokens: Positive | None = None
     max_completion_tokens: Positive | None = None
     tokens_per_second: Annotated[float, Meta(gt=0)] | None = None
+    response_format: dict[str, Any] | None = None
 
 
 def answer(chat: ChatRequest) -> list[Step]:
-    """The script for one request. An unknown model behaves like `demo`."""
-    complete = list(MODELS.get(chat.model, demo)(chat))
+    """The script for one request to one of `MODELS`."""
+    complete = list(MODELS[chat.model](chat))
     limit = chat.max_completion_tokens or chat.max_tokens or len(complete)
     deltas = complete[:limit]
     finish_reason = "length" if len(deltas) < len(complete) else finish(complete)
@@ -53,18 +54,17 @@ def answer(chat: ChatRequest) -> list[Step]:
 
 
 def demo(chat: ChatRequest) -> Iterator[TokenDelta]:
-    return tokens("content", prose.answer_to(question(chat)))
+    """The same text to every question; JSON where JSON is asked for."""
+    wants_json = (chat.response_format or {}).get("type") in ("json_object", "json_schema")
+    return tokens("content", prose.JSON_ANSWER if wants_json else prose.ANSWER)
 
 
-def demo_reasoning(chat: ChatRequest) -> Iterator[TokenDelta]:
-    text = question(chat)
-    return itertools.chain(
-        tokens("reasoning_content", prose.thoughts_on(text)), tokens("content", prose.answer_to(text))
-    )
+def demo_reasoning(_: ChatRequest) -> Iterator[TokenDelta]:
+    return itertools.chain(tokens("reasoning_content", prose.THOUGHTS), tokens("content", prose.ANSWER))
 
 
-def demo_long(chat: ChatRequest) -> Iterator[TokenDelta]:
-    return tokens("content", prose.long_answer_to(question(chat)))
+def demo_long(_: ChatRequest) -> Iterator[TokenDelta]:
+    return tokens("content", prose.long_answer())
 
 
 def demo_tools(chat: ChatRequest) -> Iterator[TokenDelta]:
@@ -90,11 +90,6 @@ def tokens(key: str, text: str) -> Iterator[TokenDelta]:
 
 def finish(deltas: list[TokenDelta]) -> str:
     return "tool_calls" if deltas and "tool_calls" in deltas[-1] else "stop"
-
-
-def question(chat: ChatRequest) -> str:
-    questions = (text_of(message) for message in reversed(chat.messages) if message.get("role") == "user")
-    return next(questions, "")
 
 
 def text_of(message: dict[str, Any]) -> str:

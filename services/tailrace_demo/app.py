@@ -1,4 +1,4 @@
-"""The HTTP routes: chat completions, the list of models, and the record of calls (`/calls`, for tests)."""
+"""The HTTP routes: chat completions, responses, the list of models, and the record of calls (`/calls`, for tests)."""
 
 import time
 from typing import Annotated, Any
@@ -14,14 +14,21 @@ from starlette.routing import Route
 from tailrace_demo.answers import MODELS, ChatRequest, answer
 from tailrace_demo.calls import new_ledger
 from tailrace_demo.chunks import Envelope
-from tailrace_demo.script import ScriptError, Status, Statuses, Step, parse_script
+from tailrace_demo.responses import RESPONSES_ROUTES
+from tailrace_demo.scenarios import Repeats, UnknownScenario, is_scenario, play
+from tailrace_demo.script import Head, ScriptError, Statuses, Step, parse_script
 from tailrace_demo.scripted_response import ScriptedResponse
+from tailrace_demo.statuses import error, status_of, unknown_model
 
 SCRIPTED = "scripted"
+"""Not among the listed models: it needs a script, which tests send."""
 
 
 class ScriptedRequest(ChatRequest):
+    """`continuation`: the script for a request whose last message is the assistant's, to be continued."""
+
     script: list[Any] | None = None
+    continuation: list[Any] | None = None
     script_id: Annotated[str, Meta(max_length=200)] = ""
 
 
@@ -29,12 +36,20 @@ def create_app() -> Starlette:
     app = Starlette(
         routes=[
             Route("/v1/chat/completions", chat_completions, methods=["POST"]),
+            *RESPONSES_ROUTES,
             Route("/v1/models", models),
             Route("/calls", calls),
         ],
-        exception_handlers={HTTPException: on_http_error, ScriptError: on_invalid, msgspec.MsgspecError: on_invalid},
+        exception_handlers={
+            HTTPException: on_http_error,
+            ScriptError: on_invalid,
+            UnknownScenario: on_unknown_scenario,
+            msgspec.MsgspecError: on_invalid,
+        },
     )
     app.state.ledger = new_ledger()
+    app.state.repeats = Repeats()
+    app.state.answers = {}
     app.state.started_at = int(time.time())
     return app
 
@@ -42,38 +57,35 @@ def create_app() -> Starlette:
 async def chat_completions(request: Request) -> Response:
     body = msgspec.json.decode(await request.body(), type=dict[str, Any])
     chat = msgspec.convert(body, ScriptedRequest)
-    steps = script_of(chat)
+    if not is_scenario(chat.model) and chat.model not in (*MODELS, SCRIPTED):
+        return JSONResponse(unknown_model(chat.model), 404)
+    steps = script_of(chat, request.app.state.repeats)
     record = request.app.state.ledger[chat.script_id]
     earlier = record.start(chat.model, body, authorized="authorization" in request.headers)
     status = status_of(steps, earlier)
     if status is not None:
         record.finish()
         return JSONResponse(status.json, status.status, status.headers)
-    steps = [step for step in steps if not isinstance(step, Statuses)]
-    return ScriptedResponse(steps, Envelope(chat.model), record, stream=bool(chat.stream))
+    head = steps[0].head if steps and isinstance(steps[0], Head) else {}
+    steps = [step for step in steps if not isinstance(step, Statuses | Head)]
+    return ScriptedResponse(steps, Envelope(chat.model), record, stream=bool(chat.stream), head=head)
 
 
-def script_of(chat: ScriptedRequest) -> list[Step]:
+def script_of(chat: ScriptedRequest, repeats: Repeats) -> list[Step]:
+    if is_scenario(chat.model):
+        return [*play(chat, repeats.count(chat, chat.script_id))]
     if chat.model != SCRIPTED:
         return answer(chat)
     if chat.script is None:
         raise ScriptError(f"the model {SCRIPTED} requires the request field `script`, a list of steps")
+    if chat.continuation is not None and chat.messages[-1:] and chat.messages[-1].get("role") == "assistant":
+        return parse_script(chat.continuation)
     return parse_script(chat.script)
-
-
-def status_of(steps: list[Step], earlier: int) -> Status | None:
-    """The error status that the script begins with, if it applies after this number of earlier calls."""
-    match steps:
-        case [Status() as status, *_]:
-            return Status(status.status, status.headers, status.json or scripted_error(status.status))
-        case [Statuses(statuses, headers), *_] if earlier < len(statuses):
-            return Status(statuses[earlier], headers, scripted_error(statuses[earlier]))
-    return None
 
 
 async def models(request: Request) -> Response:
     created = request.app.state.started_at
-    data = [{"id": name, "object": "model", "created": created, "owned_by": "tailrace"} for name in (*MODELS, SCRIPTED)]
+    data = [{"id": name, "object": "model", "created": created, "owned_by": "tailrace"} for name in MODELS]
     return JSONResponse({"object": "list", "data": data})
 
 
@@ -81,17 +93,12 @@ async def calls(request: Request) -> Response:
     return JSONResponse(request.app.state.ledger[request.query_params.get("script_id", "")].as_json())
 
 
-def error(message: str, kind: str) -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": None}}
-
-
-def scripted_error(status: int) -> dict[str, Any]:
-    kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "server_error"
-    return error(f"Scripted response with status {status}.", kind)
-
-
 async def on_invalid(request: Request, problem: Exception) -> Response:  # noqa: ARG001
     return JSONResponse(error(str(problem), "invalid_request_error"), 400)
+
+
+async def on_unknown_scenario(request: Request, problem: Exception) -> Response:  # noqa: ARG001
+    return JSONResponse(error(str(problem), "invalid_request_error", "model", "model_not_found"), 404)
 
 
 async def on_http_error(request: Request, problem: Exception) -> Response:

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from tailrace_demo.completion import completion
+
 DONE = b"data: [DONE]\n\n"
 
 encode_json = msgspec.json.Encoder().encode
@@ -36,6 +38,13 @@ class Envelope:
 
     def usage(self, usage: Mapping[str, Any]) -> bytes:
         return b'%b,"choices":[],"usage":%b}\n\n' % (self._opening, encode_json(usage))
+
+    def done(self) -> bytes:
+        return DONE
+
+    def folded(self, frames: bytes) -> dict[str, Any]:
+        """The answer to the same request without `stream`, from these frames."""
+        return completion(frames)
 
     def around_content(self, choice: int) -> tuple[bytes, bytes]:
         """The frame of a content delta, split where the JSON-escaped text belongs."""

@@ -1,5 +1,6 @@
 """Folds the frames of an answer into the response to the same request without `stream`."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +22,15 @@ def completion(frames: bytes) -> dict[str, Any]:
 
 
 def chunks(frames: bytes) -> Iterator[dict[str, Any]]:
-    for frame in frames.split(b"\n\n"):
-        if frame.startswith(b"data: {"):
-            yield msgspec.json.decode(frame.removeprefix(b"data: "), type=dict[str, Any])
+    return (each for each in objects_in(frames) if isinstance(each.get("choices", []), list))
+
+
+def objects_in(frames: bytes) -> Iterator[dict[str, Any]]:
+    """The JSON objects in the data of the frames. A script may have others, which are malformed."""
+    for line in frames.split(b"\n"):
+        if line.startswith(b"data: {"):
+            with contextlib.suppress(msgspec.DecodeError):
+                yield msgspec.json.decode(line.removeprefix(b"data: "), type=dict[str, Any])
 
 
 def fold_choice(choices: dict[int, dict[str, Any]], fragment: dict[str, Any]) -> None:

@@ -1,12 +1,8 @@
 """The texts of the demo models. Each claim is one of Tailrace's promises, to be tried out while the text streams."""
 
-LONGEST_QUOTE = 200
-
 ANSWER = """\
-> {question}
-
-I am Tailrace's **built-in demo model**: a script without parameters, so do not rely on me for facts about the \
-world. The way this text reaches you is real, and you can test it while the text is still arriving.
+This is Tailrace's **built-in demo model**: a script that did not read your question and sends the same text \
+to every question. The way this text reaches you is real, and you can test it while the text is still arriving.
 
 ### What is happening right now
 
@@ -22,9 +18,9 @@ So the answer is generated whether or not a client is connected. If a socket bre
 2. **Open it in a second tab.** There are then two readers, two cursors and one log, and I am still called only once.
 3. **Go offline** for a few seconds, then come back. The browser sends `Last-Event-ID` and misses no token.
 4. **Restart the frontend.** Any other frontend could take its place, because none of them owns this stream.
-5. **Kill the worker** with `kill -9`. Its lease expires within seconds, and the next worker takes over and calls me \
-again. Your page receives `restarted` and replaces the old text with the new one. Parts of two different answers are \
-never joined.
+5. **Kill the worker**, with the button on the page of `tailrace dev` or with `kill -9`. Its lease expires within \
+seconds, and the next worker takes over and calls me again. Your page receives `restarted` and replaces the old text \
+with the new one. Parts of two different answers are never joined.
 
 ### How it ends
 
@@ -35,11 +31,27 @@ retention ends.
 Now use a *real* model instead of me: set `OPENAI_BASE_URL` and `OPENAI_API_KEY`, and start again.
 """
 
+SHORT = "A short answer, which takes its time: one token after another, each of them stored as it arrives."
+
+REFUSAL = "I am a demo model, and this is how I refuse: in words, and in an item of its own."
+
+JSON_ANSWER = """\
+{
+  "survives": ["a reload", "a second tab", "going offline", "a frontend's restart", "a worker's death"],
+  "log": {"entries": "numbered", "cursor": "the id of the last one", "ends": 1},
+  "note": "This is a script that did not read your question. Each line that you see is a whole value, however little \
+of this text had arrived when it was sent."
+}
+"""
+
+JSON_MISFIT = """\
+["This is a list.", "A schema of OpenAI's API asks for an object, so it does not fit any of them."]
+"""
+
 THOUGHTS = """\
-The question is: {question} I have no weights to consult, so I should describe a subject that I know: how this \
-answer travels. These thoughts come first, as an item of their own in the log, followed by the text. If the reader \
-disconnects between the two, both must still be there when it returns. I will start with the log, continue with the \
-cursor, and then ask to be interrupted.
+A script has no thoughts; these words stand where a model's reasoning would. They come first, as an \
+item of their own in the log, followed by the text. If the reader disconnects between the two, both are still there \
+when it returns. The text will start with the log, continue with the cursor, and then ask to be interrupted.
 """
 
 TOOL_CALLS = (
@@ -53,8 +65,6 @@ of its own in the log: its name first, then its arguments, fragment by fragment.
 """
 
 LONG_OPENING = """\
-> {question}
-
 This is a *long* answer in {count} numbered paragraphs, so you can see at a glance that none is missing and none \
 appears twice. Reload the page, close it, open it again: the numbers continue."""
 
@@ -74,19 +84,6 @@ write of the first one is refused.",
 LONG_COUNT = 90
 
 
-def answer_to(question: str) -> str:
-    return ANSWER.format(question=quoted(question))
-
-
-def thoughts_on(question: str) -> str:
-    return THOUGHTS.format(question=quoted(question))
-
-
-def long_answer_to(question: str) -> str:
+def long_answer() -> str:
     numbered = (f"**{k + 1}.** {LONG_PARAGRAPHS[k % len(LONG_PARAGRAPHS)]}" for k in range(LONG_COUNT))
-    return "\n\n".join((LONG_OPENING.format(question=quoted(question), count=LONG_COUNT), *numbered))
-
-
-def quoted(question: str) -> str:
-    line = " ".join(question.split()) or "(The question is empty.)"
-    return line[:LONGEST_QUOTE].rstrip() + "…" if len(line) > LONGEST_QUOTE else line
+    return "\n\n".join((LONG_OPENING.format(count=LONG_COUNT), *numbered))

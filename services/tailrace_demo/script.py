@@ -17,6 +17,7 @@ status. After its last step, a script ends the response cleanly.
     {"status": 429, "headers": {…}, "json": {…}}      first step only: answer with this status
     {"statuses": [429, 500], "headers": {…}}          first step only: the first calls of this model and
                                                       script_id get these, later ones the rest of the script
+    {"head": {"content-type": "text/html"}}           first step only: these headers, in place of the same ones
     {"eof": true}                                     end the response cleanly here
     {"reset": true}                                   close the connection without the last chunk
     {"hang": true}                                    wait until the client disconnects
@@ -29,13 +30,13 @@ rate there are no pauses.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from tailrace_demo.chunks import DONE, Envelope, encode_json
+from tailrace_demo.chunks import Envelope, encode_json
 
 Write = Callable[[bytes], Awaitable[None]]
 Count = Annotated[int, Meta(ge=0)]
@@ -127,7 +128,7 @@ class Done(Step, frozen=True):
     done: bool = True
 
     async def play(self, envelope: Envelope, write: Write) -> None:
-        await write(DONE)
+        await write(envelope.done())
 
 
 class Comment(Step, frozen=True):
@@ -171,6 +172,11 @@ class Statuses(Step, frozen=True):
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Head(Step, frozen=True):
+    only_first = True
+    head: dict[str, str]
+
+
 class Eof(Step, frozen=True):
     eof: bool = True
 
@@ -205,22 +211,23 @@ STEPS: dict[str, type[Step]] = {
     "sleep": Sleep,
     "status": Status,
     "statuses": Statuses,
+    "head": Head,
     "eof": Eof,
     "reset": ResetConnection,
     "hang": Hang,
 }
 
 
-def parse_script(script: Sequence[Any]) -> list[Step]:
-    return [parse_step(step, position) for position, step in enumerate(script)]
+def parse_script(script: Sequence[Any], known: Mapping[str, type[Step]] = STEPS) -> list[Step]:
+    return [parse_step(step, position, known) for position, step in enumerate(script)]
 
 
-def parse_step(step: Any, position: int) -> Step:
-    kinds = [key for key in step if key in STEPS] if isinstance(step, dict) else []
+def parse_step(step: Any, position: int, known: Mapping[str, type[Step]] = STEPS) -> Step:
+    kinds = [key for key in step if key in known] if isinstance(step, dict) else []
     if len(kinds) != 1:
         shown = encode_json(step)[:100].decode(errors="replace")
-        raise ScriptError(f"script[{position}] is not a step: {shown} (expected one of {', '.join(STEPS)})")
-    kind = STEPS[kinds[0]]
+        raise ScriptError(f"script[{position}] is not a step: {shown} (expected one of {', '.join(known)})")
+    kind = known[kinds[0]]
     if kind.only_first and position > 0:
         raise ScriptError(f"script[{position}]: {kinds[0]} can only be the first step")
     try:

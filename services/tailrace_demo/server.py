@@ -33,8 +33,11 @@ class Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def running(host: str = "127.0.0.1", port: int = 0, app: ASGIApp | None = None) -> AsyncIterator[str]:
-    """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port. `app`: another one."""
+async def running(
+    host: str = "127.0.0.1", port: int = 0, app: ASGIApp | None = None, listener: socket.socket | None = None
+) -> AsyncIterator[str]:
+    """Serve during the block. Yields the base URL for OpenAI clients. Port 0 picks a free port. `app`: another one.
+    `listener`: a socket that listens already, instead of host and port."""
     config = uvicorn.Config(
         app or create_app(),
         http=TransportProtocol,
@@ -45,23 +48,24 @@ async def running(host: str = "127.0.0.1", port: int = 0, app: ASGIApp | None = 
         ws="none",
     )
     server = Server(config)
-    with socket.create_server((host, port), backlog=BACKLOG) as listener:
-        serving = asyncio.create_task(server.serve([listener]))
+    with listener or socket.create_server((host, port), backlog=BACKLOG) as listening:
+        serving = asyncio.create_task(server.serve([listening]))
         try:
-            yield f"http://{host}:{listener.getsockname()[1]}/v1"
+            yield f"http://{host}:{listening.getsockname()[1]}/v1"
         finally:
             server.should_exit = True
             await serving
 
 
 async def serve(
-    host: str = "127.0.0.1", port: int = 8089, *, on_listening: Callable[[str], None] = lambda _: None
-) -> None:
-    """Serve until SIGINT or SIGTERM; `on_listening` receives the base URL."""
+    host: str = "127.0.0.1", port: int = 8089, *, listener: socket.socket | None = None,
+    on_listening: Callable[[str], None] = lambda _: None,
+) -> None:  # fmt: skip
+    """Serve until SIGINT or SIGTERM; `listener` as in `running`; `on_listening` receives the base URL."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for signum in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(signum, stopped.set)
-    async with running(host, port) as base_url:
+    async with running(host, port, listener=listener) as base_url:
         on_listening(base_url)
         await stopped.wait()

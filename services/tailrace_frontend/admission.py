@@ -6,11 +6,13 @@ they finish.
 """
 
 import time
+from collections.abc import Callable
 
 from tailrace.errors import ConcurrencyLimited, RateLimited, StorageLimited, Unavailable
 from tailrace.log import Log
 from tailrace.queue import Charge, Load, Queue
 from tailrace.settings import Settings
+from tailrace.sizes import size_text
 from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.rate_limits import RateLimits
 
@@ -21,11 +23,13 @@ FULL_RETRY_S = 5
 
 
 class Admission:
-    """The limits of one frontend."""
+    """The limits of one frontend. `is_served`: whether an upstream serves a model."""
 
-    def __init__(self, settings: Settings, log: Log, queue: Queue) -> None:
+    def __init__(
+        self, settings: Settings, log: Log, queue: Queue, is_served: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._settings = settings
-        self.models = AllowedModels(settings.models, settings.models_per_caller)
+        self.models = AllowedModels(settings.models, settings.models_per_caller, settings.model, is_served)
         self._rates = RateLimits(settings)
         self._log = log
         self._queue = queue
@@ -33,7 +37,7 @@ class Admission:
         self._checked_at = float("-inf")
 
     def charge(self, body_bytes: int) -> Charge:
-        """What the creation costs of the owner's rate over all frontends."""
+        """The cost of the creation, in the owner's rate over all frontends."""
         return self._rates.creation(body_bytes)
 
     async def admit(self, owner: str, load: Load, body_bytes: int) -> None:
@@ -54,7 +58,9 @@ class Admission:
         if load.own >= limit and await self._unfinished_of(owner) >= limit:
             raise ConcurrencyLimited(f"Concurrent generation limit reached ({limit}).")
         if load.usage.stored_bytes + body_bytes > settings.max_stored_bytes_per_caller:
-            raise StorageLimited(f"Storage limit of the caller reached ({settings.max_stored_bytes_per_caller} bytes).")
+            raise StorageLimited(
+                f"Storage limit of the caller reached ({size_text(settings.max_stored_bytes_per_caller)})."
+            )
         if await self._memory() >= settings.max_memory_percent:
             raise Unavailable("The log's server is nearly full.", retry_after=FULL_RETRY_S)
 

@@ -48,7 +48,7 @@ Keys = Mapping[bytes, ApiKey]
 
 
 class FileVersion(NamedTuple):
-    """What changes whenever a file is written or replaced; times in ns. `ctime` cannot be set by a program."""
+    """Values that change whenever a file is written or replaced; times in ns. `ctime` cannot be set by a program."""
 
     inode: int
     size: int

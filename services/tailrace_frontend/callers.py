@@ -16,7 +16,7 @@ import base64
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from tailrace.errors import HostRefused, OriginRefused, Unauthenticated
@@ -104,12 +104,21 @@ class Callers:
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
     def _check_local(self, headers: Mapping[str, str]) -> None:
-        host = headers.get("host", "")
-        if _hostname(host) not in LOOPBACK:
+        if not has_local_host(headers):
             raise HostRefused
-        origin = headers.get("origin")
-        if origin and origin not in self._settings.origins and _host_of_origin(origin) != host:
+        if not has_own_origin(headers, self._settings.origins):
             raise OriginRefused
+
+
+def has_local_host(headers: Mapping[str, str]) -> bool:
+    """Whether the `Host` is a loopback name. A page that has rebound its own name by DNS sends that name."""
+    return _hostname(headers.get("host", "")) in LOOPBACK
+
+
+def has_own_origin(headers: Mapping[str, str], others: Collection[str] = ()) -> bool:
+    """Whether the request comes from no web page, from a page of this server, or from one of the `others`."""
+    origin = headers.get("origin")
+    return not origin or origin in others or _host_of_origin(origin) == headers.get("host", "")
 
 
 def _bytes(text: str) -> bytes:

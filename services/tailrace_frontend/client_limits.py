@@ -1,5 +1,5 @@
-"""What an HTTP connection may do: the limits that connections share, the state of one request, the check of a head,
-and the response to a request that is refused before the application is asked."""
+"""Limits of an HTTP connection: those that connections share, the state of one request, the check of a head, and the
+response to a request that is refused before the application is asked."""
 
 import asyncio
 from itertools import chain
@@ -47,7 +47,7 @@ class ExceedingHead(Exception):
 
 
 class ClientLimits:
-    """What the connections of a process share."""
+    """The limits that the connections of a process share, and the connections that may be closed."""
 
     def __init__(self, max_connections: int, write_timeout_s: float, inflight: Inflight) -> None:
         self.max_connections = max_connections
@@ -107,7 +107,7 @@ class ReceivedRequest:
 
 
 def check_head(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]]) -> None:
-    """What the parser does not check: RFC 9112, sections 3.2 (one Host) and 6.1 (no chunks in HTTP/1.0).
+    """Checks that the parser lacks: RFC 9112, sections 3.2 (one Host) and 6.1 (no chunks in HTTP/1.0).
 
     The body of a request that asks for an upgrade is not parsed: its bytes would be taken for the next request.
 
@@ -128,7 +128,7 @@ def check_head(version: str, upgrades: bool, headers: list[tuple[bytes, bytes]])
 
 def refusal_bytes(error: TailraceError) -> bytes:
     """The whole of an error's response, after which the connection closes."""
-    body = jsoncodec.dumps(error.as_json())
+    body = jsoncodec.dumps(error.as_json()) + b"\n"
     own = {"content-type": "application/json", "content-length": len(body), "connection": "close"}
     headers = own | {"x-request-id": new_request_id()} | error.headers()
     lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]

@@ -16,9 +16,10 @@ from tailrace.events import Item, Json
 from tailrace.ids import RESPONSE_PREFIX, generation_id_from
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
+from tailrace.sizes import size_text
 from tailrace.translation.input_items import ItemPlace, input_items, place_of
 from tailrace.translation.responses_input import items_in, type_of
-from tailrace.wire.openai_response_object import Context, whole
+from tailrace.wire.openai_response_object import Context, wholes
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.large_requests import Turn
 
@@ -64,7 +65,7 @@ def is_continuation(request: Json) -> bool:
 
 
 class _Look:
-    """What one request looks at, for its owner."""
+    """The reads of one request, for its owner."""
 
     def __init__(self, generations: Generations, log: Log, owner: str, max_bytes: int, turn: Turn) -> None:
         self._generations = generations
@@ -143,14 +144,14 @@ class _Look:
         """Count what is to be decoded, and wait for the turn that it needs: without `reads`, which its holder needs."""
         self._read_bytes += size
         if self._read_bytes > self._max_bytes:
-            raise RequestTooLarge(f"The conversation may have at most {self._max_bytes} bytes.", param="input")
+            raise RequestTooLarge(f"The conversation may have at most {size_text(self._max_bytes)}.", param="input")
         await self._turn.grow(self._read_bytes)
 
 
 def _items_of_output(state: GenerationState, output: msgspec.Raw) -> list[Json]:
     items = msgspec.json.decode(output, type=list[Item])
     context = Context(msgspec.structs.replace(state.record, logprobs=False), {})
-    return [whole(context, item) for item in items if item.choice == 0 and (item.type != "call" or not item.status)]
+    return wholes(context, (item for item in items if item.choice == 0 and (item.type != "call" or not item.status)))
 
 
 def _item_not_found(item_id: str) -> ObjectNotFound:

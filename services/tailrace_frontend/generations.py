@@ -18,17 +18,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace.errors import Gone, NotFound, RedisFull, RedisUnavailable, Unavailable
+from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
-from tailrace.ids import new_generation_id, new_token
+from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
+from tailrace.translation import json_format_of
+from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.models import AllowedModels
+from tailrace_frontend.preview import preview_of
+from tailrace_frontend.recent import Recent
 from tailrace_frontend.streaming.completion_waiter import Client, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
 
@@ -59,7 +63,8 @@ class Snapshot(NamedTuple):
     """A generation at one moment.
 
     `request` and `output` are JSON; both None where only the rest was asked for. `done` is there once the generation
-    has ended, `position` while it waits. `open`: the numbers of the items that are not complete.
+    has ended, `position` while it waits. `open`: the numbers of the items that are not complete. `last_id`: the last
+    entry that the output has, of one that has not ended. `expires_at`: ms of Redis' clock, of a summary after the end.
     """
 
     state: GenerationState
@@ -69,25 +74,62 @@ class Snapshot(NamedTuple):
     position: int | None = None
     workers: int | None = None
     open: Collection[int] = ()
+    last_id: EntryId | None = None
+    expires_at: int | None = None
 
 
 class Generations:
     """The operations on generations that routes offer, each for one owner. `reads` bounds how many are read whole
-    at the same time."""
+    at the same time. `upstreams`: None where this process creates none."""
 
-    def __init__(self, settings: Settings, log: Log, queue: Queue, confirmations: Confirmations, hub: Hub) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        log: Log,
+        queue: Queue,
+        confirmations: Confirmations,
+        hub: Hub,
+        upstreams: CurrentUpstreams | None = None,
+    ) -> None:
         self._settings = settings
         self._log = log
         self._queue = queue
         self._confirmations = confirmations
         self._hub = hub
-        self._admission = Admission(settings, log, queue)
+        self._upstreams = upstreams
+        self._admission = Admission(settings, log, queue, self._is_served)
+        self._upstream_models = Recent(queue.models.names)
         self.reads = asyncio.Semaphore(READS)
+
+    def _is_served(self, model: str) -> bool:
+        """Whether an upstream serves the model, as far as this process knows the upstreams."""
+        return self._upstreams is None or bool(self._upstreams.targets(model))
+
+    def _check_continues(self, model: str, options: Options) -> None:
+        """
+        Raises:
+            InvalidValue: the answer is to be continued where it is interrupted, and no upstream that serves the model
+                can do so.
+        """
+        if options.on_interrupt == "continue" and self._upstreams and not self._upstreams.now.can_continue(model):
+            raise InvalidValue.at(
+                "tailrace.on_interrupt",
+                "the upstream of this model cannot continue an answer, or its profile is not named "
+                "(TAILRACE_UPSTREAM_PROFILE, `profile` in tailrace.toml).",
+            )
 
     @property
     def models(self) -> AllowedModels:
         """The models that callers may name."""
         return self._admission.models
+
+    async def list_models(self, owner: str) -> list[str]:
+        """The models that the owner may use, as far as they are known; the first is the default.
+
+        Raises:
+            RedisUnavailable: what the workers have reported cannot be read.
+        """
+        return self.models.names_for(owner, await self._upstream_models.get())
 
     async def create(
         self,
@@ -105,14 +147,17 @@ class Generations:
 
         Raises:
             ModelNotFound: the owner may not use the model.
+            InvalidValue: no upstream can continue the answer, as its options want.
             RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use. Beyond
                 the rate not even that stays.
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
         self.models.check_request(owner, request)
+        self._check_continues(request["model"], options)
         generation_id = await self._admit(owner, options, key, body_bytes)
-        fields: Json = {"include_usage": _wants_usage(request)} | record_fields
+        fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
+        fields["structured"] = json_format_of(fields.get("api", "chat"), request) is not None
         record = GenerationRecord(generation_id, owner, request["model"], options, **fields)
         job_id = new_token()
         submission = None
@@ -207,7 +252,14 @@ class Generations:
 
     async def summary(self, state: GenerationState) -> Snapshot:
         """The generation without request and output, which are megabytes where they are large: two small commands."""
-        return Snapshot(state, None, None, None, *await self._place(state))
+        snapshot = Snapshot(state, None, None, None, *await self._place(state))
+        if not state.is_final:
+            return snapshot
+        return snapshot._replace(expires_at=await self._log.expires_at(state.record.id))
+
+    def count_readers(self, generation_id: str) -> int:
+        """Event streams of this frontend that read the generation."""
+        return self._hub.readers_of(generation_id)
 
     async def end(self, state: GenerationState) -> StoredDone | None:
         """How the generation has ended, with its output; None: it has not, or Redis has lost the end."""
@@ -232,12 +284,12 @@ class Generations:
         if done is not None:
             return Snapshot(state, request, done.output, done)
         output = await self._log.output(generation_id, logprobs=state.record.logprobs)
-        if output.last_seq < 0:
+        if output.last_id.seq < 0:
             await self._log.state(generation_id)  # raises NotFound or Gone where it was deleted, or has expired
             raise Gone("lost")
         if output.done:  # written since the state was read
             return await self._snapshot(await self._log.state(generation_id))
-        return Snapshot(state, request, output.items(), None, *await self._place(state), output.open)
+        return Snapshot(state, request, output.items(), None, *await self._place(state), output.open, output.last_id)
 
     async def _place(self, state: GenerationState) -> tuple[int | None, int]:
         """The generation's place in the queue while it waits, and the number of workers."""

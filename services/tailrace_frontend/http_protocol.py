@@ -34,6 +34,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from tailrace.errors import HeadTooLarge, InvalidRequest, RequestTimeout, RequestTooLarge, TailraceError, Unavailable
 from tailrace.ids import new_request_id
+from tailrace.sizes import size_text
+from tailrace_frontend.access_log import ACCESS_LOG
 from tailrace_frontend.client_connection import REQUEST_ID, SCOPE, ClientConnection
 from tailrace_frontend.client_limits import (
     ANSWER,
@@ -87,6 +89,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.access_logger, self.access_log = ACCESS_LOG, ACCESS_LOG.is_on  # type: ignore[assignment]
         self._client_connection = ClientConnection(transport, self.flow, self.limits.inflight)
         self._request = ReceivedRequest()
         if not self.limits.make_room(len(self.connections)):
@@ -166,7 +169,7 @@ class Protocol(HttpToolsProtocol):
             self._start_timer(HEAD_S if request.phase == HEAD else BODY_S, check)
         if self._is_discarded and request.body > LINGER_BYTES:
             self.refuse(
-                RequestTooLarge(f"Nothing reads a body of {self.scope['method']}: {LINGER_BYTES} bytes at most.")
+                RequestTooLarge(f"Nothing reads a body of {self.scope['method']}: {size_text(LINGER_BYTES)} at most.")
             )
         elif not self._hold():
             self._cut()

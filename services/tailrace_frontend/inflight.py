@@ -2,7 +2,8 @@
 
 One request or response is bounded by itself; a thousand of them are not. So they share a budget. Small ones are not
 counted: a request that arrives in one read, a response that fits into a socket's buffers. Event streams are not counted
-either: they hold no more than a socket's write buffer.
+either: they hold no more than a socket's write buffer, but for those of JSON values (`streaming.folding_cursor`), which
+are transfers here once their value is large.
 
 Nothing is cut while there is room. Where there is none, the transfer that has been under way for longest is cut, if it
 has had `undisturbed_s`; so a client that sends or takes nothing cannot keep the room from others.

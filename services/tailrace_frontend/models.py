@@ -3,7 +3,7 @@
 A router as upstream may take further models from the fields `ALTERNATIVES`. They are checked as `model` is.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tailrace.errors import Misconfigured, ModelNotFound
 from tailrace.events import Json
@@ -16,14 +16,19 @@ SHOWN = 200
 
 
 class AllowedModels:
-    """The lists as `TAILRACE_MODELS` and `TAILRACE_MODELS_PER_CALLER` give them; an empty list allows every model."""
+    """The lists as `TAILRACE_MODELS` and `TAILRACE_MODELS_PER_CALLER` give them; an empty list allows every model.
+    `default`: `TAILRACE_MODEL`. `is_served`: whether an upstream of `tailrace.toml` serves a model."""
 
-    def __init__(self, models: str, per_caller: str) -> None:
+    def __init__(
+        self, models: str, per_caller: str, default: str = "", is_served: Callable[[str], bool] = lambda _: True
+    ) -> None:
         """
         Raises:
             Misconfigured: an entry of `per_caller` is not `caller=model model`, or a caller has two.
         """
         self._models = _split(models)
+        self._default = default
+        self._is_served = is_served
         self._per_caller: dict[str, list[str]] = {}
         for position, entry in enumerate(_split(per_caller), 1):
             caller, separator, names = entry.partition("=")
@@ -33,11 +38,12 @@ class AllowedModels:
                 )
             self._per_caller[caller] = names.split()
 
-    def names_for(self, caller: str) -> list[str]:
-        """The models that the lists name whole and the caller may use. Others may be allowed by a prefix, or because
-        the lists are empty."""
-        listed = [*self._models, *self._per_caller.get(caller, ())]
-        return [each for each in dict.fromkeys(listed) if not each.endswith("*") and self.may_use(caller, each)]
+    def names_for(self, caller: str, upstream: Sequence[str] = ()) -> list[str]:
+        """The models that the caller may use, without repetition: the default, those that the lists name whole, then
+        those of the upstream. The first one is used where a request names none."""
+        named = (each for each in (*self._models, *self._per_caller.get(caller, ())) if not each.endswith("*"))
+        listed = dict.fromkeys((self._default, *named, *upstream))
+        return [each for each in listed if each and self.may_use(caller, each) and self._is_served(each)]
 
     def check_request(self, caller: str, request: Json) -> None:
         """
@@ -50,9 +56,10 @@ class AllowedModels:
     def check(self, caller: str, model: str, param: str = "model") -> None:
         """
         Raises:
-            ModelNotFound: the caller may not use this model.
+            ModelNotFound: the caller may not use this model, or no upstream serves it. (What a router as upstream falls
+                back to, in the fields `ALTERNATIVES`, is its own.)
         """
-        if not self.may_use(caller, model):
+        if not self.may_use(caller, model) or (param == "model" and not self._is_served(model)):
             shown = model[:SHOWN]
             raise ModelNotFound(f"The model `{shown}` does not exist, or you do not have access to it.", param=param)
 

@@ -55,12 +55,12 @@ TURNS = 4
 
 
 def units(body_bytes: int, items: int = 0) -> int:
-    """What a request with such a body costs, or one for a list of so many items (100 of them: 3.8 ms of CPU)."""
+    """The cost of a request with such a body, or for a list of so many items (100 of them: 3.8 ms of CPU)."""
     return 1 + body_bytes // UNIT_BYTES + items // UNIT_ITEMS
 
 
 class Allowance(NamedTuple):
-    """What a caller may send: requests a minute, requests at once, and the seconds until as many as ever."""
+    """The requests that a caller may send: in a minute, at once, and the seconds until as many as ever."""
 
     limit: int
     remaining: int
@@ -170,7 +170,7 @@ class RateLimits:
             await asyncio.sleep(opens_at - now)
 
     def allowance(self, owner: str) -> Allowance:
-        """What the caller may send to this frontend now."""
+        """The requests that the caller may send to this frontend now."""
         limit, ahead_s = self._settings.max_requests_per_minute_per_caller, self._requests.ahead_s(owner)
         remaining = 0 if ahead_s > BURST_S else 1 + int((BURST_S - ahead_s) * limit / 60)
         return Allowance(limit, remaining, ahead_s)
@@ -182,7 +182,7 @@ class RateLimits:
         return self._turns.setdefault(owner, asyncio.Semaphore(TURNS))
 
     def creation(self, body_bytes: int) -> Charge:
-        """What the creation of a generation costs of the rate over all frontends."""
+        """The cost of the creation of a generation, in the rate over all frontends."""
         if not self._settings.has_callers:
             return FREE
         interval_ms = 60_000 / self._settings.max_requests_per_minute_per_caller

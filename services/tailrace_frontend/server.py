@@ -5,14 +5,19 @@ The server itself therefore drains the hub first: readers receive a retry hint, 
 reconnect to another frontend.
 """
 
+import asyncio
 import logging
 import socket
 
 import uvicorn
 
+from tailrace.errors import Misconfigured, RedisRefused, Unavailable
+from tailrace.process import startup
 from tailrace.process.gc_tuning import tune_gc
+from tailrace.process.listeners import inherited_listeners
 from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import available_files, raise_open_file_limit
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.client_limits import HEAD_BYTES, ClientLimits
@@ -36,13 +41,38 @@ class Server(uvicorn.Server):
         self._frontend = frontend
         self._drain_s = drain_s
         self._operations = operations
+        self._announcing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self._operations:
             await self._operations.startup()
+        self._announcing = asyncio.create_task(self._announce(), name="announce")
+
+    async def _announce(self) -> None:
+        """Log where the frontend listens, and whether it can serve."""
+        where = " and ".join(f"http://{place}" for place in self._places())
+        try:
+            (wrong, warnings), workers = await self._frontend.services.problems(), await self._workers()
+        except (Unavailable, RedisRefused) as error:
+            logger.warning("listening on %s · Redis does not respond, so every request fails until it does", where)
+            logger.debug("the error", exc_info=error)
+            return
+        for problem in (*wrong, *warnings):
+            logger.warning("redis: %s", problem)
+        startup.logger.info("listening on %s · Redis %s · %s", where, "is unfit" if wrong else "ok", workers)
+
+    async def _workers(self) -> str:
+        count = await self._frontend.services.queue.presence.count()
+        return f"{count or 'no'} worker{'' if count == 1 else 's'}{'' if count else ' yet'}"
+
+    def _places(self) -> list[str]:
+        """Host and port of each socket; the true port where 0 was configured."""
+        names = [listener.getsockname() for server in self.servers for listener in server.sockets]
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port, *_ in names]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await cancel_and_wait(self._announcing)
         await self._frontend.services.drain(self._drain_s)
         await super().shutdown(sockets)
         if self._operations:
@@ -65,8 +95,8 @@ def build(settings: Settings) -> Server:
         loop="uvloop",
         ws="none",
         lifespan="on",
-        access_log=False,  # query strings contain tickets
-        log_level="warning",
+        access_log=False,  # `access_log` has one without query strings, which contain tickets
+        log_config=None,
         server_header=False,
         proxy_headers=False,  # the address of a client is never used
         timeout_graceful_shutdown=max(1, round(settings.drain_s)),
@@ -87,7 +117,7 @@ def operations_server(frontend: Frontend, settings: Settings) -> uvicorn.Server 
     limits = ClientLimits(OPERATIONS_CONNECTIONS, settings.client_write_timeout_s, Inflight(OPERATIONS_INFLIGHT_BYTES))
     config = uvicorn.Config(
         frontend.operations, host=host, port=port, http=Protocol.with_limits(limits), ws="none", lifespan="off",
-        access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=1,
+        access_log=False, log_config=None, server_header=False, timeout_graceful_shutdown=1,
     )  # fmt: skip
     config.load()
     server = uvicorn.Server(config)
@@ -96,9 +126,34 @@ def operations_server(frontend: Frontend, settings: Settings) -> uvicorn.Server 
 
 
 def main(settings: Settings) -> None:
-    """Run a frontend in this process until SIGINT or SIGTERM."""
+    """Run a frontend in this process until SIGINT or SIGTERM.
+
+    Raises:
+        Misconfigured: it cannot listen on its address.
+    """
+    listeners = inherited_listeners()
+    if listeners is None:
+        check_address(settings.host, settings.port)
     raise_open_file_limit(settings.connections)
     tune_malloc()
     server = build(settings)
     tune_gc()
-    server.run()
+    server.run(sockets=listeners)
+
+
+def check_address(host: str, port: int) -> None:
+    """Bind the address, and let it go. (uvicorn would log an error number, after it has started everything else.)
+
+    Raises:
+        Misconfigured: with the address and the reason.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise Misconfigured(
+            f"cannot listen on {host}:{port}: {reason}; choose another with --host and --port"
+        ) from None

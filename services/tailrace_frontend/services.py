@@ -1,4 +1,4 @@
-"""What one frontend process has: its settings, callers, log, queue, hub and counters."""
+"""The parts of one frontend process: its settings, upstreams, callers, log, queue, hub and counters."""
 
 import asyncio
 import time
@@ -11,6 +11,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.settings import Settings
+from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
@@ -33,6 +34,7 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         settings.check_frontend()
         self.settings = settings
+        self.upstreams = CurrentUpstreams(settings)
         self.callers = Callers(settings)
         self.rate_limits = RateLimits(settings)
         self.log = Log.connect(settings)
@@ -41,7 +43,7 @@ class Services:
         self.confirmations = Confirmations(
             self.log, self.queue, connected_at=lambda: self.hub.subscriber.connected_at, max_bytes=KEPT_BYTES
         )
-        self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub)
+        self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams)
         self.encoders = Encoders(self.log, self.generations.reads)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
@@ -79,6 +81,7 @@ class Services:
 
     async def start(self) -> None:
         self.hub.start()
+        self.upstreams.reload_on_hangup()
         loops = {"sweeper": self._sweeper.run, "confirmations": self.confirmations.run}
         self._tasks = [asyncio.create_task(loop(), name=name) for name, loop in loops.items()]
 
@@ -88,7 +91,7 @@ class Services:
         await self.hub.drain(seconds)
 
     async def problems(self) -> tuple[list[str], list[str]]:
-        """What makes a server unfit, and what merely deserves a warning.
+        """Problems that make a server unfit, and those that merely deserve a warning.
 
         Raises:
             RedisUnavailable: a server cannot be reached.

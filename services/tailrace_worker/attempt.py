@@ -1,53 +1,54 @@
-"""One attempt: send the request to the upstream, write its answer to the log, write the end.
+"""One attempt: have an upstream asked (`fallback`), which writes its answer to the log (`asking`), and write the end.
 
     started | restarted ──▶ chunks ──▶ … ──▶ done
                               │
                               └─ fenced, cancelled: the upstream is closed, nothing more is written
 
-An answer that the upstream loses before any content is requested again. Later an interruption either leads to another
-attempt (`on_interrupt: restart`) or ends the generation as failed (`fail`). Every end goes through `_finish`.
+An answer that the upstream interrupts after some content leads to another attempt (`on_interrupt: restart`), which
+continues it where that is asked for and possible (`continue`, `partial_answer`), or ends the generation as failed
+(`fail`). Every end goes through `_finish`.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
-from itertools import count
+from collections.abc import Callable
 from typing import Any
 
-from tailrace.events import NO_EXTRA, Delta, Failure, FinalStatus, ItemOpened, Started
+import msgspec
+
+from tailrace.events import NO_EXTRA, Done, Failure, FinalStatus, Started, Upstream
 from tailrace.failures import RestartReason, failure
 from tailrace.lifecycle.confirmation import Confirmations
+from tailrace.lifecycle.end_line import log_end
 from tailrace.lifecycle.limits import limit_failure
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.codec import is_readable
+from tailrace.log.measures import Measures, streamed_tokens
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace.upstreams import Price, Target
 from tailrace_worker.appender import Appender
+from tailrace_worker.asking import UpstreamFailed
 from tailrace_worker.ending import Ending
-from tailrace_worker.idle_timeout import IdleTimeout
+from tailrace_worker.fallback import Fallback, NoUpstream
+from tailrace_worker.json_checker import JsonChecker
+from tailrace_worker.partial_answer import partial_answer
 from tailrace_worker.retry import retry_transient
+from tailrace_worker.stop_reason import is_run_elsewhere, stop_reason
 from tailrace_worker.token_timings import TokenTimings
-from tailrace_worker.upstream.client import UpstreamClient
-from tailrace_worker.upstream.dialect import Translated, Translator
-from tailrace_worker.upstream.dialects import DEFAULT_DIALECT, DIALECTS
-from tailrace_worker.upstream.errors import (
-    UPSTREAM_ERRORS,
-    ConnectionLost,
-    EmptyAnswer,
-    failure_from_exception,
-    is_transient,
-)
+from tailrace_worker.upstream.background import BackgroundResponse
+from tailrace_worker.upstream.dialect import PartialAnswer, Translator
+from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.writer import Stopped, Writer
 
 logger = logging.getLogger(__name__)
 
-RETRY_DELAY_S = 0.2
-LOGGED_WAIT_S = 1.0
-"""A shorter wait for Redis is not logged: an upstream at full speed has many of them."""
+
+REFUSALS = frozenset({400, 413, 415, 422, 501})
+"""Statuses by which upstreams refuse a request that ends with the assistant's message."""
 
 
 class UpstreamInterrupted(Exception):
@@ -59,7 +60,7 @@ class UpstreamInterrupted(Exception):
 
 
 class Attempt:
-    """A worker's run under one lease."""
+    """A worker's run under one lease. `earlier`: the measures of the attempts before it; None: those of the grant."""
 
     def __init__(
         self,
@@ -68,16 +69,38 @@ class Attempt:
         queue: Queue,
         confirmations: Confirmations,
         appender: Appender,
-        upstream: UpstreamClient,
+        pool: UpstreamPool,
         grant: LeaseGrant,
+        json_checker: JsonChecker,
+        earlier: Measures | None = None,
     ) -> None:
         self.writer = Writer(grant, appender.wake)
         self.ending = Ending(log, queue, self.writer)
         self._settings = settings
+        self._log = log
         self._confirmations = confirmations
-        self._upstream = upstream
-        self._timings = TokenTimings()
+        self._pool = pool
+        self._fallback: Fallback | None = None
+        self._earlier = grant.measures if earlier is None else earlier
+        waited = max(0, grant.now - self.writer.state.record.created) / 1000
+        self._timings = TokenTimings(lambda: self.writer.output.last_id, waited=waited, earlier=self._earlier)
+        self._json_checker = json_checker
         self._redis_ahead_s = grant.now / 1000 - time.time()
+        self.background = BackgroundResponse(self.writer.state.upstream_response)
+
+    @property
+    def target(self) -> Target | None:
+        """The upstream that was asked last, and its name for the model; None before."""
+        return self._fallback.target if self._fallback else None
+
+    @property
+    def price(self) -> Price | None:
+        """Of the upstream that was asked last, for the model; None where it is not known."""
+        return self.target.upstream.price_of(self.target.model) if self.target else None
+
+    def on_first_content(self, call: Callable[[], object]) -> None:
+        """Call this once, with the first content of the attempt."""
+        self._timings.on_first = call
 
     async def run(self, reason: RestartReason) -> None:
         """Write the answer and its end. `reason`: why the attempt before this one ended, if there was one.
@@ -85,12 +108,22 @@ class Attempt:
         Raises:
             UpstreamInterrupted: the generation needs another attempt.
         """
+        if reason != "worker_lost":
+            self.background.end()  # the attempt before has cancelled it
         execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")
         try:
             either: list[asyncio.Future[Any]] = [execution, self.writer.stopped]
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if self.background.id and not execution.done():
+                stopped = self.writer.stopped.result()
+                self.background.is_taken_over = await is_run_elsewhere(self._log, self.writer.state, stopped.outcome)
+        except asyncio.CancelledError:  # the worker stops, and hands the generation over
+            self.background.is_taken_over = True
+            raise
         finally:
             await cancel_and_wait(execution)
+            if self.target:
+                self._pool.admission.measured(self.target.upstream.name, self._timings)
         await self._conclude(execution)
 
     async def _conclude(self, execution: "asyncio.Task[None]") -> None:
@@ -105,7 +138,7 @@ class Attempt:
         if writer.output.done:
             return
         outcome = writer.stopped.result().outcome
-        logger.info("%s: stopped: %s", generation_id, outcome)
+        logger.info("%s: stopped: %s", generation_id, await stop_reason(self._log, writer.state, outcome))
         if not isinstance(outcome, Outcome):
             reason = failure(outcome)
             await retry_transient(lambda: self._confirmations.terminate(generation_id, "failed", reason))
@@ -118,140 +151,152 @@ class Attempt:
         writer, state = self.writer, self.writer.state
         if writer.output.has_items and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=failure("worker_lost"))
-        if reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts):
+        if reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts, before=reason):
             return await self._finish("failed", error=reached)
-        if writer.output.next_item:
-            writer.add(writer.output.restarted(state.attempt, reason, self._now()))
-        else:
-            writer.add(Started(state.attempt, self._now()))
         try:
             async with asyncio.timeout(state.deadline / 1000 - self._now()):
-                await self._answer(writer.output.next_item)
+                if not await self._continue():
+                    self._begin(reason)
+                    await self._answer(writer.output.next_item)
         except TimeoutError:
-            await self._finish("failed", error=failure("deadline_exceeded"))
+            await self._finish("failed", self._translator, failure("deadline_exceeded"))
+        except UpstreamInterrupted as interruption:  # an attempt that may not begin is not acquired, nor counted
+            last = interruption.reason
+            if not (reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts, ended=last)):
+                raise
+            await self._finish("failed", error=reached)
         return None
 
-    async def _answer(self, first_item: int) -> None:
-        """Request an answer and write it. A connection that is lost before any content is retried."""
-        dialect, retries = DIALECTS[DEFAULT_DIALECT], self._settings.upstream_retries
-        record = self.writer.state.record
-        for retry in count():
-            translator = dialect.translator(first_item=first_item, logprobs=record.logprobs)
-            try:
-                async with aclosing(dialect.open(self._upstream, record, self.writer.request)) as stream:
-                    await self._consume(stream, translator)
-            except UPSTREAM_ERRORS as error:
-                self._raise_if_restartable(error)
-                if self._may_retry(error) and retry < retries:
-                    await asyncio.sleep(RETRY_DELAY_S * 2**retry)
-                    continue
-                self._write(translator.close())
-                await self._finish("failed", translator, failure_from_exception(error))
-            else:
-                if self._is_truncated(translator):
-                    self._raise_if_restartable(ConnectionLost("the stream ended before the answer was complete"))
-                await self._finish(*self._end_of(translator))
-            finally:
-                self._log_malformed(translator)
-            return
+    def _begin(self, reason: RestartReason) -> None:
+        writer, attempt = self.writer, self.writer.state.attempt
+        if writer.output.next_item:
+            writer.add(writer.output.restarted(attempt, reason, self._now()))
+        else:
+            writer.add(Started(attempt, self._now()))
 
-    def _may_retry(self, error: Exception) -> bool:
-        """Whether to request the answer again. (Where there was no response, the SDK has done so, but for a foreground
-        request.)"""
-        is_left_to_us = self.writer.state.record.foreground and is_transient(error)
-        return not self._timings.count and (isinstance(error, ConnectionLost) or is_left_to_us)
+    async def _continue(self) -> bool:
+        """Request the rest of a partial answer, write it and its end. False: there is none, or the upstream refuses to
+        continue it: the answer has to start over."""
+        writer, record = self.writer, self.writer.state.record
+        if record.options.on_interrupt != "continue":
+            return False
+        partial = partial_answer(writer.output, record, writer.request)
+        if partial is None or not self._pool.upstreams.now.can_continue(record.model):
+            return False
+        has_ended = await self._answer(writer.output.next_item, partial)
+        if not has_ended:
+            logger.warning("%s: the upstream did not continue it; it starts over", writer.generation_id)
+        return has_ended
 
-    async def _consume(self, stream: AsyncIterator[list[bytes]], translator: Translator) -> None:
-        """Write the answer as it arrives.
-
-        Raises:
-            TimeoutError: no content arrived in time; comments, partial events and chunks without content do not count.
-            EmptyAnswer: the stream ended without any content and without an end.
-        """
-        async with IdleTimeout(
-            self._settings.upstream_first_token_timeout_s, self._settings.upstream_idle_timeout_s
-        ) as idle:
-            async for payloads in stream:
-                for payload in payloads:
-                    if self._write(translator.read(payload)):
-                        idle.reset(self._timings.last)
-                if translator.failure or self._is_too_long():
-                    break
-                if not self.writer.count_received(sum(map(len, payloads))):
-                    await self._wait_for_redis(idle)
-        self._write(translator.close())
-        if self._is_truncated(translator) and not self._timings.count:
-            raise EmptyAnswer
-
-    async def _wait_for_redis(self, idle: IdleTimeout) -> None:
-        """Read the upstream no further until Redis has taken what was read. Its socket fills, and it waits."""
-        writer, since = self.writer, time.monotonic()
-        idle.pause()
+    async def _answer(self, first_item: int, partial: PartialAnswer | None = None) -> bool:
+        """Request an answer, or the rest of a partial one; write it and its end. False: nothing of the rest was
+        written, and the answer may yet be had from its beginning."""
+        writer = self.writer
+        deadline = time.monotonic() + writer.state.deadline / 1000 - self._now()
+        self._fallback = Fallback(self._settings, writer, self._timings, self._pool, deadline, self.background)
         try:
-            async with asyncio.timeout(LOGGED_WAIT_S):
-                await writer.wait_for_room()
-        except TimeoutError:
-            logger.warning("%s: Redis does not take the answer: its upstream is not read", writer.generation_id)
-            await writer.wait_for_room()
-            waited_s = time.monotonic() - since
-            logger.info("%s: the upstream is read again after %.1f s", writer.generation_id, waited_s)
-        idle.reset(time.monotonic())
+            answer = await self._fallback.run(writer.request, first_item, partial)
+        except NoUpstream as none:
+            if partial and self._may_start_over(None):
+                return False
+            await self._finish("failed", error=none.failure)
+        except UpstreamFailed as failed:
+            if partial and not failed.has_content and self._may_start_over(failed.failure.status):
+                return False
+            if not failed.has_content:
+                for event, extra in failed.translator.close():
+                    writer.add(event, extra)
+            else:
+                is_silent = isinstance(failed.cause, TimeoutError)
+                await self._raise_if_restartable("upstream_silent" if is_silent else "upstream_lost", failed)
+            await self._finish("failed", failed.translator, failed.failure, failed.detail)
+        else:
+            if partial and answer.failure and not self._timings.count:
+                return False
+            if answer.is_truncated:
+                await self._raise_if_restartable("upstream_lost")
+            await self._finish(answer.status, answer.translator, answer.failure)
+        return True
 
-    def _write(self, translated: list[Translated]) -> int:
-        """Add events to the log; return how many of them were content."""
-        for event, extra in translated:
-            self.writer.add(event, extra)
-        content = sum(isinstance(event, (Delta, ItemOpened)) for event, _ in translated)
-        if content:
-            self._timings.record(time.monotonic(), content)
-        return content
+    def _may_start_over(self, status: int | None) -> bool:
+        """Whether an answer that was not continued may be had from its beginning: the upstream has refused the request
+        by this HTTP status, or others, which continue nothing, serve the model. (From one that does not respond it
+        would not be had, and the text so far would be lost.)"""
+        targets = self._pool.upstreams.targets(self.writer.state.record.model)
+        return status in REFUSALS or not all(target.upstream.can_continue for target in targets)
 
-    def _raise_if_restartable(self, error: Exception) -> None:
-        """Raises UpstreamInterrupted if there was content and the client wants an interrupted answer to start over."""
-        if self._timings.count and self.writer.state.record.options.on_interrupt == "restart":
-            raise UpstreamInterrupted(
-                "upstream_silent" if isinstance(error, TimeoutError) else "upstream_lost"
-            ) from error
+    async def _raise_if_restartable(self, reason: RestartReason, cause: Exception | None = None) -> None:
+        """Raises UpstreamInterrupted if the client wants another attempt at an answer that was interrupted after
+        content."""
+        self._timings.break_off(time.monotonic())
+        if self.writer.state.record.options.on_interrupt == "continue":
+            await self.writer.flush()  # what was received is continued
+        if self.writer.state.record.options.on_interrupt != "fail":
+            raise UpstreamInterrupted(reason) from cause
 
-    def _log_malformed(self, translator: Translator) -> None:
-        if translator.malformed:
-            logger.warning("%s: upstream sent %d malformed values", self.writer.generation_id, translator.malformed)
+    def _upstream_of(self, translator: Translator | None) -> Upstream:
+        """The upstream's id and model of the answer, and its name in `tailrace.toml`, if there is one. Before the first
+        request: of the attempts before."""
+        if translator is None or self.target is None:
+            return self._earlier.upstream
+        if self._pool.upstreams.is_default:
+            return translator.upstream
+        return msgspec.structs.replace(translator.upstream, name=self.target.upstream.name)
 
-    def _is_truncated(self, translator: Translator) -> bool:
-        """Whether the stream ended cleanly before the answer was complete."""
-        return not (translator.is_complete or translator.failure or self._is_too_long())
-
-    def _is_too_long(self) -> bool:
-        """Whether this attempt's own output exceeds the limit; what restarts have discarded does not count."""
-        return self.writer.output_bytes > self._settings.max_log_bytes
-
-    def _end_of(self, translator: Translator) -> tuple[FinalStatus, Translator, Failure | None]:
-        """Status, translator and failure of a stream that ended cleanly: the arguments of `_finish`."""
-        if translator.failure:
-            return "failed", translator, translator.failure
-        if translator.is_complete:
-            return translator.status, translator, None
-        if self._is_too_long():
-            return "incomplete", translator, failure("log_limit")
-        return "incomplete", translator, failure("upstream_truncated")
+    @property
+    def _translator(self) -> Translator | None:
+        """Of the last request; None before the first."""
+        return self._fallback.translator if self._fallback else None
 
     async def _finish(
-        self, status: FinalStatus, translator: Translator | None = None, error: Failure | None = None
+        self,
+        status: FinalStatus,
+        translator: Translator | None = None,
+        error: Failure | None = None,
+        detail: str = "",
     ) -> None:
-        """End the generation: wait until every row is in the log, fold it, and write `done` onto its last seq."""
+        """End the generation: wait until every row is in the log, fold it, and write `done` onto its last seq.
+
+        `detail`: more about the error, for the log alone.
+        """
         writer = self.writer
+        if error:
+            self._timings.break_off(time.monotonic())
         await writer.flush()
         output, now = writer.output, self._now()
-        error = self._upstream.redact(error) if error else None
-        details: dict[str, Any] = {"timings": self._timings.timings(output.created_at, output.started_at, now)}
-        if translator:
-            details |= {"finish": translator.finish, "usage": translator.usage, "upstream": translator.upstream}
-        if not details.get("usage"):
-            details["prompt_bytes"] = prompt_bytes(writer.request)
-        done = output.build_done(status, now, error=error, **details)
+        details = self._details(translator, now) | {"upstream": self._upstream_of(translator or self._translator)}
         extra = translator.extra if translator else NO_EXTRA
+        if error:
+            redacted = self._pool.redaction.redacted
+            error, extra, details["response"] = redacted(error), redacted(extra), redacted(details.get("response", {}))
+        if translator and status != "failed":
+            details["format"] = await self._json_checker.check(writer.state.record, writer.request, output.items())
+        done = self._measured(output.build_done(status, now, error=error, **details), now)
         if not is_readable(done, extra):  # a defect: every reader's connection would end at such an entry
             logger.error("%s: the end could not be read again: %s, %s", writer.generation_id, status, error)
-            done, extra = output.build_done("failed", now, error=failure("internal_error")), NO_EXTRA
+            details = self._details(None, now)
+            done, extra = output.build_done("failed", now, error=failure("internal_error"), **details), NO_EXTRA
         outcome = await self.ending.write(done, extra)
-        logger.info("%s: %s: %s", writer.generation_id, done.status, outcome)
+        if outcome is Outcome.OK:
+            log_end(logger, writer.state, done, detail)
+        else:
+            logger.info("%s: %s is not written: %s", writer.generation_id, done.status, outcome)
+
+    def _details(self, translator: Translator | None, now: float) -> dict[str, Any]:
+        """What `done` has beside the output, the status and the error."""
+        output = self.writer.output
+        timings = self._timings.timings(output.created_at, output.started_at, now)
+        details: dict[str, Any] = {"timings": timings, "price": self.price if self.target else self._earlier.price}
+        if translator:
+            details |= {"finish": translator.finish, "usage": translator.usage, "response": translator.response}
+        if not details.get("usage"):
+            details["prompt_bytes"] = prompt_bytes(self.writer.request)
+        return details
+
+    def measures(self) -> Measures:
+        """What has been measured of the stream so far, in all attempts."""
+        return self._timings.measures(self._now(), self.price, self._upstream_of(self._translator))
+
+    def _measured(self, done: Done, now: float) -> Done:
+        stream = self._timings.stream(self.writer.state.attempt, streamed_tokens(done), now)
+        return msgspec.structs.replace(done, stream=stream)

@@ -43,7 +43,7 @@ class Ending:
         Raises:
             Stopped: another process has acquired the generation, or it has expired.
         """
-        last_seq = self._writer.output.last_seq
+        last_seq = self._writer.output.last_id.seq
         self._final = last_seq, done, extra
         answer = await self._write()
         if answer.outcome in (Outcome.OK, Outcome.DONE):
@@ -61,7 +61,7 @@ class Ending:
         if done is None or self._final is None:
             return None
         last_seq, _, extra = self._final
-        end_id = EntryId(writer.epoch, writer.output.last_seq)
+        end_id = EntryId(writer.epoch, writer.output.last_id.seq)
         return WrittenEnd(
             end_id, last_seq, writer.state, writer.request, writer.rows, done, extra, self._sent_at,
             may_fence=False, output_bytes=self._output_bytes,
@@ -69,7 +69,7 @@ class Ending:
 
     @property
     def _output_bytes(self) -> int:
-        """What the output takes in Redis: once as rows, once in `done`."""
+        """The size of the output in Redis, which has it twice: as rows, and in `done`."""
         return 2 * self._writer.stored_bytes
 
     async def _write(self) -> AppendResult:

@@ -29,6 +29,12 @@ class IdleTimeout:
         if self._deadline < first:
             self._on_timer()
 
+    def shorten(self, seconds: float) -> None:
+        """The deadline is so far away at most."""
+        if (sooner := time.monotonic() + seconds) < self._deadline:
+            self._deadline = sooner
+            self._on_timer()
+
     def pause(self) -> None:
         """Count no more, until `reset`: the upstream is not read."""
         self._deadline = math.inf

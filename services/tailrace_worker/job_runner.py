@@ -27,6 +27,7 @@ from redis.exceptions import RedisError
 from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
 from tailrace.queue import QUARANTINE, Queue, dump_job, load_job
+from tailrace.redis.outage import level_of
 
 POLL_S = 0.25
 MARK_S = 3600
@@ -106,7 +107,7 @@ class JobRunner(Worker):
                     await self._queue.jobs.remove(job_id)
                     self._unremoved.discard(job_id)
             except (Unavailable, RedisRefused, RedisError, OSError) as error:  # arq's own commands raise redis-py's
-                logger.warning("queue: %s: %s", type(error).__name__, error)
+                logger.log(level_of(error), "queue: %s: %s", type(error).__name__, error)
                 await asyncio.sleep(POLL_S)
             try:
                 async with asyncio.timeout(self.poll_delay_s):

@@ -9,33 +9,43 @@ ends.
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from tailrace import keys
 from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
 from tailrace.failures import failure
-from tailrace.ids import new_token
+from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.limits import new_job_id
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
+from tailrace.process import startup
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import DELIVER_WEBHOOKS, JOB, QUEUE_SERVER, Queue
-from tailrace.settings import Settings
+from tailrace.redis.outage import level_of
+from tailrace.settings import WORKER_NAME, Settings
 from tailrace.webhooks import EndpointRef, Sender
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.job_runner import Job, JobRunner
+from tailrace_worker.json_checker import JsonChecker
+from tailrace_worker.model_reports import ModelReports
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
-from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.webhook_delivery import WebhookDelivery
+
+LONGEST_PAUSE_S = 2.0
+"""Between two questions to servers that are away when the worker starts."""
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +55,15 @@ class GenerationWorker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.name = new_token()
+        self.name = os.environ.get(WORKER_NAME) or new_token()
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
-        self.upstream = UpstreamClient(settings)
+        self.pool = UpstreamPool(settings, self.queue.upstreams, self.name)
+        self.json_checker = JsonChecker()
         self.appender = Appender(self.log, self.queue.index.register)
         self.running: dict[str, GenerationRun] = {}
         self.reconnects = ReconnectSignal()
+        self.models = ModelReports(self.pool, self.queue.models, self.name, self.reconnects)
         self.control = self.log.server.subscriber()
         self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: self.control.connected_at)
         self.sweeper = Sweeper(
@@ -75,8 +87,8 @@ class GenerationWorker:
         if generation_id in self.running:
             return
         run = GenerationRun(
-            self.settings, self.log, self.queue, self.confirmations, self.appender, self.upstream,
-            self.name, self._count_neighbours,
+            self.settings, self.log, self.queue, self.confirmations, self.appender, self.pool,
+            self.name, self._count_neighbours, self.json_checker,
         )  # fmt: skip
         self.running[generation_id] = run
         try:
@@ -103,27 +115,34 @@ class GenerationWorker:
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopping.set)
+        self.pool.upstreams.reload_on_hangup()
         if not await self._are_servers_fit(stopping):
             return await self._close()
-        self.control.start()
-        self.job_wakeups.start()
-        self.control.add(keys.worker(self.name), self._on_control_message)
-        self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
+        self._listen()
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),
                 tasks.create_task(self._renew(), name="renew"),
-                tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
                 tasks.create_task(self.confirmations.run(), name="confirmations"),
+                tasks.create_task(self.models.run(), name="models"),  # its first step loads the CA certificates
+                tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.job_runner.main(), name="job_runner"),
             ]
-            logger.info("worker %s runs up to %d generations", self.name, self.settings.max_jobs)
+            startup.logger.info("worker %s runs up to %d generations", short_name(self.name), self.settings.max_jobs)
             await stopping.wait()
             await self._drain()
             await cancel_and_wait(*background)
         return await self._close()
+
+    def _listen(self) -> None:
+        """Receive what other processes publish."""
+        self.control.start()
+        self.job_wakeups.start()
+        self.control.add(keys.worker(self.name), self._on_control_message)
+        self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
+        self.job_wakeups.add(keys.CIRCUITS, self.pool.admission.on_circuit_message)
 
     async def _are_servers_fit(self, stopping: asyncio.Event) -> bool:
         """Check the servers, however long they are away. False: the process was asked to stop meanwhile.
@@ -149,7 +168,7 @@ class GenerationWorker:
         """
         is_one = self.settings.queue_server == self.settings.redis_url
         for name, server in (("redis", self.log.server), ("redis" if is_one else QUEUE_SERVER, self.queue.server)):
-            wrong, warnings = await retry_transient(server.problems)
+            wrong, warnings = await retry_transient(server.problems, longest_s=LONGEST_PAUSE_S)
             for warning in warnings:
                 logger.warning("%s: %s", name, warning)
             if wrong:
@@ -168,12 +187,12 @@ class GenerationWorker:
             try:
                 await self._renew_leases()
             except (Unavailable, RedisRefused) as error:
-                logger.warning("renew: %s: %s", type(error).__name__, error)
+                logger.log(level_of(error), "renew: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _send_heartbeats(self) -> None:
-        """Send a heartbeat, and notice a failover of the queue's server, every third of a lease and whenever Redis is
-        back.
+        """Send a heartbeat, notice a failover of the queue's server and renew the slots of upstreams, every third of a
+        lease and whenever Redis is back.
 
         (A task of its own, because a queue that does not reply must not let the leases expire, which are elsewhere.)
         """
@@ -181,8 +200,9 @@ class GenerationWorker:
             try:
                 await self.queue.server.run()
                 await self.queue.presence.heartbeat(self.name)
+                await self.pool.admission.keep_alive()
             except (Unavailable, RedisRefused) as error:
-                logger.warning("heartbeat: %s: %s", type(error).__name__, error)
+                logger.log(level_of(error), "heartbeat: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _renew_leases(self) -> None:
@@ -190,7 +210,11 @@ class GenerationWorker:
         if not held:
             return
         leases = [(state.record.id, state.epoch, state.runs_while_read) for _, state in held]
-        answers = await self.log.renew(leases, neighbours=self._count_neighbours())
+        measures = self._measures()
+        responses = {state.record.id: run.upstream_response for run, state in held}
+        answers = await self.log.renew(
+            leases, neighbours=self._count_neighbours(), measures=measures, upstream_responses=responses
+        )
         for (run, state), answer in zip(held, answers, strict=True):
             if answer is Outcome.ABANDONED:
                 if self.control.connected_for <= self.settings.disconnect_grace_s:
@@ -202,6 +226,11 @@ class GenerationWorker:
                 run.resend_from_last(state.epoch)
             elif isinstance(answer, Outcome) and answer is not Outcome.OK:
                 run.stop(answer, state.epoch)
+
+    def _measures(self) -> dict[str, bytes]:
+        """By generation, as JSON."""
+        held = ((run, state) for run in self.running.values() if (state := run.state))
+        return {state.record.id: msgspec.json.encode(run.measures) for run, state in held}
 
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
@@ -216,14 +245,20 @@ class GenerationWorker:
             self.confirmations.drain(self.settings.drain_s), self.webhooks.drain(self.settings.drain_s)
         )
         rest = [state for run in self.running.values() if (state := run.state)]
+        measures = self._measures()
         await self.job_runner.cancel_jobs()
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
-                await self._hand_over(rest)
+                await self._hand_over(rest, measures)
                 await self.queue.presence.deregister(self.name)
+                await self.queue.models.withdraw(self.name)
+                await self.queue.upstreams.withdraw(self.name)
 
-    async def _hand_over(self, rest: list[GenerationState]) -> None:
-        """Release the leases and enqueue other runs, so that no generation waits for its lease to expire."""
+    async def _hand_over(self, rest: list[GenerationState], measures: dict[str, bytes]) -> None:
+        """Release the leases and enqueue other runs, so that no generation waits for its lease to expire. They begin
+        with these measures."""
+        if rest:
+            await self.log.renew([(state.record.id, state.epoch, False) for state in rest], measures=measures)
         for state in rest:
             job_id = new_job_id(state)
             if await self.log.release(state.record.id, state.epoch, job_id) is Outcome.OK:
@@ -232,7 +267,8 @@ class GenerationWorker:
     async def _close(self) -> None:
         await self.control.close()
         await self.job_wakeups.close()
-        await self.upstream.close()
+        await self.pool.close()
+        await self.json_checker.close()
         await self.webhooks.close()
         await self.log.server.close()
         await self.queue.server.close()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tailrace.errors import RedisFull, RedisUnavailable
-from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemOpened, seq_span
+from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemClosed, ItemOpened, seq_span
 from tailrace.failures import FailureCode
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
@@ -24,6 +24,9 @@ from tailrace.log.state import GenerationState
 
 MERGE_CHARACTERS = 4096
 """Deltas merge up to this length, so that a page of entries stays bounded."""
+
+PLAIN_FIELD = 256
+"""Characters of a row's place. Only ids of an upstream's make it longer, and each row of a call has them again."""
 
 MAX_UNSENT_BYTES = 256 * 1024
 """Bytes of the upstream's answer that one writer holds as events before Redis has their rows: at 100 tokens a second
@@ -46,7 +49,8 @@ class Writer:
 
     `output` is the fold of every numbered event, those of earlier attempts included. `stopped` is completed when this
     attempt must not write any more. `wake` is called when there is a batch to send. `output_bytes` is the size of this
-    attempt's output: texts when they are added; items' names, and what the upstream sent with both, when numbered.
+    attempt's output: texts when they are added; items' names, long ids, items without text, and what the upstream sent
+    with any of them, when numbered.
     """
 
     def __init__(self, grant: LeaseGrant, wake: Callable[["Writer"], None]) -> None:
@@ -96,7 +100,7 @@ class Writer:
         The batch stays in flight until `on_result`.
         """
         if self._in_flight is None and self._pending and not self.stopped.done():
-            after_seq = self.output.last_seq
+            after_seq = self.output.last_id.seq
             rows = [self._number(event, extra) for event, extra in self._pending]
             self._pending.clear()
             self._in_flight = AppendBatch(self.generation_id, self.epoch, after_seq, rows)
@@ -117,13 +121,15 @@ class Writer:
             await self._room
 
     def _number(self, event: Event, extra: Extra) -> Row:
-        entry = Entry(EntryId(self.epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
+        entry = Entry(EntryId(self.epoch, self.output.last_id.seq + seq_span(event, extra)), event, extra)
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
         if row.extra:
             self.output_bytes += byte_length(row.extra)
-        if type(event) is ItemOpened:
+        if len(row.field) > PLAIN_FIELD:
+            self.output_bytes += byte_length(row.field)
+        if type(event) is ItemOpened or (type(event) is ItemClosed and event.whole.type == "other"):
             self.output_bytes += byte_length(row.value)
         return row
 
@@ -189,7 +195,7 @@ class Writer:
 
     def mark_done(self, done: Done) -> None:
         """Fold the end, which `Log.finish` has written."""
-        self.output.add(Entry(EntryId(self.epoch, self.output.last_seq + seq_span(done)), done))
+        self.output.add(Entry(EntryId(self.epoch, self.output.last_id.seq + seq_span(done)), done))
 
 
 def refusal(error: Exception) -> FailureCode:

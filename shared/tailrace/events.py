@@ -11,11 +11,13 @@
     restarted       a later attempt starts over; clients discard all items so far
     done            the end: status, finish reasons, usage, error and the whole output, once
 
-1. An *item* is numbered over the whole generation in order of opening: the `output_index` of Responses. An item has
-   exactly one part.
+1. An *item* is numbered over the whole generation in order of opening. An item has exactly one part, and is one item of
+   Responses; where an upstream's item has several parts, each is an item here. From then on an item's `output_index` is
+   not its number, and events carry their `place`.
 2. An event takes as many sequence numbers as Responses has frames for it: its `seq_span`. An entry's id carries the
    last of them, so `entry.id.seq - entry.seq_span` is the `seq` of the entry before it, in every log.
-3. Fields of an upstream that no kind has are kept in `extra` of the entry that they came with. Nothing is dropped.
+3. Fields of an upstream that no kind has are kept in `extra` of the entry that they came with, or in `fields` of their
+   item. Nothing is dropped.
 4. An end is one entry. `done` closes what is `open` and holds everything that a later reader needs.
 
 A new frame in Responses changes spans: then `VERSION` grows, and `created` names the version by which a log counts.
@@ -29,18 +31,33 @@ from tailrace.ids import EntryId
 
 VERSION = 1
 
-ItemType = Literal["text", "reasoning", "refusal", "call"]
+ItemType = Literal["text", "reasoning", "refusal", "call", "other"]
+"""`other`: an item of a Responses upstream without a part of text: of a tool that runs there, or of a kind to come."""
+
+Form = Literal["", "summary", "text"]
+"""Of reasoning: as a summary, or as the model's own text, where the upstream decides that and not the record."""
+
+Place = tuple[int, int]
+"""`output_index` and the index of the part in Responses, where they are not the item's number and 0."""
+
 Status = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
 FinalStatus = Literal["completed", "incomplete", "failed", "cancelled"]
+OnInterrupt = Literal["restart", "fail", "continue"]
+MAX_TOKENS = 2**53
+"""A greater count of an upstream's is none: clients read numbers as doubles."""
+
 Api = Literal["chat", "responses", "ui-messages"]
 Json = dict[str, Any]
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One item of the output, whole. `text` for text, reasoning and refusal; the last six for a call.
+    """One item of the output, whole. `text` for text, reasoning and refusal; `tool` to `custom` for a call.
 
     `logprobs` only where the generation's record asks for them. `status` is `incomplete` for what was cut short.
     `custom`: the call is of a custom tool, and its arguments are text of any form.
+
+    The last five are of a Responses upstream: `fields` are its item's further fields (for `other`: all of them),
+    `part` those of its part, `ref` its id, where the item is worth nothing without it.
     """
 
     item: int
@@ -56,17 +73,35 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     arguments: str | None = None
     call: Json | None = None
     custom: bool = False
+    place: Place | None = None
+    form: Form = ""
+    ref: str = ""
+    fields: Json = {}
+    part: Json = {}
 
     @property
     def closings(self) -> int:
         """The number of frames that close it in Responses."""
-        return 2 if self.type == "call" else 3
+        return CLOSINGS.get(self.type, 3)
+
+    @property
+    def index(self) -> int:
+        """Its `output_index` in Responses: that of the item which it is, or is a part of."""
+        return self.place[0] if self.place else self.item
+
+
+CLOSINGS = {"call": 2, "other": 1}
 
 
 class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     """Further fields of the upstream's chunk: of the chunk, the choice, the delta, the tool call.
 
-    `before` counts the annotations of this item in earlier entries.
+    `before` counts the annotations of this item in earlier entries. `continued`, on an empty text: from here on another
+    attempt continues the item; the ordinal of that continuation, from 1.
+
+    Of a Responses upstream: `frames` are further fields of its events, by the ordinal of the entry's frame; `events`
+    are whole events of an item of type `other`, which only Responses shows; `unknown` are events of no item, which no
+    format shows but the native ones; `citations` are annotations that Chat Completions has no form for.
     """
 
     chunk_fields: Json = {}
@@ -74,10 +109,15 @@ class Extra(msgspec.Struct, frozen=True, omit_defaults=True):
     delta: Json = {}
     call: Json = {}
     before: int = 0
+    continued: int = 0
+    frames: dict[str, Json] = {}
+    events: list[Json] = []
+    unknown: list[Json] = []
+    citations: list[Json] = []
 
     @property
     def annotations(self) -> list[Json]:
-        return objects_in(self.delta.get("annotations"))
+        return self.citations or objects_in(self.delta.get("annotations"))
 
     @property
     def logprobs(self) -> list[Json]:
@@ -119,7 +159,8 @@ class Started(Event, frozen=True, omit_defaults=True):
 class ItemOpened(Event, frozen=True, omit_defaults=True):
     """An item begins. `choices`: the choices that first appear with it, in index order.
 
-    A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`; `custom` as for `Item`.
+    A call has `tool` (ordinal among the choice's calls), the upstream's `id` and `name`; `custom` to `fields` as for
+    `Item`. `further`: it is a further part of an item of Responses that has begun before.
     """
 
     kind = "item_opened"
@@ -131,9 +172,25 @@ class ItemOpened(Event, frozen=True, omit_defaults=True):
     id: str = ""
     name: str = ""
     custom: bool = False
+    place: Place | None = None
+    form: Form = ""
+    ref: str = ""
+    fields: Json = {}
+    further: bool = False
+
+    @property
+    def index(self) -> int:
+        """As for `Item`."""
+        return self.place[0] if self.place else self.item
 
 
-class Delta(Event, frozen=True, omit_defaults=True):
+class Placed(Event, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of the events that carry their place beside their item's number."""
+
+    place: Place | None = None
+
+
+class Delta(Placed, frozen=True, omit_defaults=True):
     """Base of the four kinds that add text to an item."""
 
     item: int
@@ -156,10 +213,12 @@ class Text(Delta, frozen=True, omit_defaults=True):
 
 
 class Reasoning(Delta, frozen=True, omit_defaults=True):
-    """`key`: its name in the upstream's chunks."""
+    """`key`: its name in the upstream's chunks. `form` and `ref` as for `Item`."""
 
     kind = "reasoning"
     key: str = "reasoning_content"
+    form: Form = ""
+    ref: str = ""
 
 
 class Refusal(Delta, frozen=True, omit_defaults=True):
@@ -177,10 +236,15 @@ class ToolArguments(Delta, frozen=True, omit_defaults=True):
 
 
 class ItemClosed(Event, frozen=True, omit_defaults=True):
-    """An item is complete (never a call: calls may interleave, `done` closes them)."""
+    """An item is complete. (Calls of a chat upstream may interleave: `done` closes them.)
+
+    `is_last`: so is the item of Responses that it is a part of, whose `earlier` parts were closed before.
+    """
 
     kind = "item_closed"
     whole: Item
+    is_last: bool = True
+    earlier: list[Item] = []
 
 
 class Restarted(Event, frozen=True, omit_defaults=True):
@@ -209,8 +273,8 @@ class Finish(msgspec.Struct, frozen=True, omit_defaults=True):
 class Failure(msgspec.Struct, frozen=True):
     """Why a generation did not complete.
 
-    `status` is the HTTP status with which the upstream refused the request, `retry_after` the seconds after which it
-    allows another one.
+    `status` is the HTTP status with which the upstream refused the request, or that it sent as a code; `retry_after`
+    the seconds after which it allows another one. `details`: the further fields of an error object in a stream.
     """
 
     message: str
@@ -219,6 +283,7 @@ class Failure(msgspec.Struct, frozen=True):
     param: str | None = None
     status: int | None = None
     retry_after: int | None = None
+    details: Json | None = None
 
 
 class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -228,18 +293,85 @@ class Timings(msgspec.Struct, frozen=True, omit_defaults=True):
     first_token: float | None = None
     between_tokens_p50: float | None = None
     between_tokens_p95: float | None = None
+    between_tokens_max: float | None = None
     total: float | None = None
 
 
+GAP_BOUNDS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+"""Upper bounds of the buckets of gaps; a last one has the longer ones."""
+
+
+class Bucket(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The number of gaps that are longer than the bucket before allows, and at most `up_to` seconds; None: the rest."""
+
+    count: int
+    up_to: float | None = None
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """A time without content: from `at`, in epoch seconds by Redis' clock, for so many seconds, after this entry."""
+
+    at: float
+    seconds: float
+    after: str
+
+
+class FailedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request to an upstream that failed, `at` seconds after the generation's creation. `code`: of the failure.
+    `upstream`: its name in `tailrace.toml`, if there is one. `delay`: seconds until the next request; None: there was
+    none."""
+
+    at: float
+    code: str
+    upstream: str | None = None
+    delay: float | None = None
+
+
+class Stream(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Measures of the upstream's stream, of all attempts but for `tokens_per_second`. None: not observed.
+
+    `chunks`, `bytes`: the pieces of content, and the payloads of all events, as received. `gaps`: the times between two
+    pieces of content, by their length; no empty buckets. `slowest`: the longest of them, the longest first. `failed`:
+    the last ten of the requests that failed.
+    """
+
+    attempts: int | None = None
+    retries: int | None = None
+    chunks: int | None = None
+    bytes: int | None = None
+    malformed: int | None = None
+    tokens_per_second: float | None = None
+    stalls: int | None = None
+    gaps: list[Bucket] = []
+    slowest: list[Gap] = []
+    failed: list[FailedRequest] = []
+
+
 class Upstream(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The upstream's id of the answer, and its name for the model."""
+    """The upstream's id of the answer, and its name for the model. `name`: of the upstream in `tailrace.toml`, if there
+    is one."""
 
     id: str | None = None
     model: str | None = None
+    name: str | None = None
+
+
+class Format(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether the output is the JSON that the request asked for.
+
+    `parsed`: the whole text is one JSON value. `valid`: the value fits the schema; None: there is no schema, no value,
+    or the schema could not be applied. `error`: why one of them is false, or None in spite of a schema.
+    """
+
+    parsed: bool
+    valid: bool | None = None
+    error: str | None = None
 
 
 class Done(Event, frozen=True, omit_defaults=True):
-    """The end. `open`: items it closes (none if failed: Responses closes nothing then)."""
+    """The end. `open`: items it closes (none if failed: Responses closes nothing then). `cost`: of the usage, in US
+    dollars. `format`: where the request asks for JSON and the answer has come to its end. `continued`: how often a
+    later attempt continued the output. `response`: further fields of a Responses upstream's Response."""
 
     kind = "done"
     status: FinalStatus
@@ -251,6 +383,17 @@ class Done(Event, frozen=True, omit_defaults=True):
     output: list[Item] = []
     upstream: Upstream = Upstream()
     timings: Timings = Timings()
+    cost: float | None = None
+    stream: Stream = Stream()
+    format: Format | None = None
+    continued: int = 0
+    response: Json = {}
+
+    @property
+    def output_tokens(self) -> int | None:
+        """The output's tokens as the usage counts them; None where it does not."""
+        count = (self.usage or {}).get("completion_tokens")
+        return count if type(count) is int and 0 <= count < MAX_TOKENS else None
 
 
 KINDS: tuple[type[Event], ...] = (
@@ -262,20 +405,28 @@ def seq_span(event: Event, extra: Extra = NO_EXTRA) -> int:
     """The sequence numbers that the event takes: its frames in Responses (rule 2)."""
     match event:
         case Text():
-            return 1 + len(extra.annotations) if extra.delta else 1
+            return 1 if extra is NO_EXTRA else text_frames(event, extra)
         case Delta() | Started():
             return 1
         case ItemOpened(type=type_):
-            return 1 if type_ == "call" else 2
-        case ItemClosed():
-            return 3
+            return 1 if type_ in CLOSINGS or event.further else 2
+        case ItemClosed(whole=whole, is_last=is_last):
+            return whole.closings if is_last else whole.closings - 1
         case Created(queued=queued):
             return 2 if queued else 1
         case Done(status="failed"):
             return 2
         case Done(open=open_, output=output) | Restarted(open=open_, output=output):
-            return 1 + sum(item.closings for item in output if item.item in open_)
+            closed = [item for item in output if item.item in open_]
+            parts = len(closed) - len({item.index for item in closed})
+            return 1 + sum(item.closings for item in closed) - parts
     raise TypeError(f"not an event: {event!r}")
+
+
+def text_frames(event: Text, extra: Extra) -> int:
+    """The frames of a text with an `extra`: the text, unless there is something else instead of it."""
+    others = len(extra.events) + (len(extra.annotations) if extra.delta or extra.citations else 0)
+    return others if others and not event.text else 1 + others
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -295,22 +446,27 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 class Options(msgspec.Struct, frozen=True):
-    """How a generation is kept, and what happens when it is interrupted. Times in seconds."""
+    """How a generation is kept, and what happens when it is interrupted. Times in seconds.
+
+    `previous`: the id of the generation that this one continues, for those who list them; empty where there is none.
+    """
 
     deadline_s: int
     retention_s: int
-    on_interrupt: Literal["restart", "fail"] = "restart"
+    on_interrupt: OnInterrupt = "restart"
     on_disconnect: Literal["continue", "cancel"] = "continue"
+    previous: str = ""
 
 
 class GenerationRecord(msgspec.Struct, frozen=True):
-    """What is fixed when a generation is created, so that every process encodes the same cursor as the same bytes.
+    """Fields that are fixed when a generation is created: every process encodes the same cursor as the same bytes.
 
     `created` is in milliseconds of Redis' clock; the `create` script sets it. The next four fields are options of wire
     formats: `include_usage` for Chat Completions; `background`, `reasoning_summary` and `logprobs` for Responses.
     `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
     beside the record, as its caller sent it, in the API that `api` names. `Log.request` loads it: it may be megabytes.
-    `store`: whether later requests may continue this one.
+    `store`: whether later requests may continue this one. `preview`: how the last user message begins, for lists.
+    `structured`: whether the request asks for JSON.
     """
 
     id: str
@@ -325,3 +481,5 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     foreground: bool = False
     api: Api = "chat"
     store: bool = True
+    preview: str = ""
+    structured: bool = False

@@ -4,10 +4,11 @@ A `Failure` (`events`) is data: message, code, type, param. This module decides 
 each of them. `failure(code)` makes one; mypy refuses a code that is not in `FailureCode`, and a test compares the
 tables with the codes in the sources. Another test compares `docs/errors.md` with the tables.
 
-Two kinds of error carry the upstream's own message. Where the upstream rejects a request, its message, code and type
-are sent on (`upstream_refused` where the upstream names no code). Where a stream ends with an error object, or with
-the finish reason `error` or `insufficient_system_resource`, the upstream's code is sent on as well. A client therefore
-treats a code that it does not know as `upstream_error`.
+Three kinds of error carry the upstream's own message. Where the upstream rejects a request, its message, code and type
+are sent on (`upstream_refused` where the upstream names no code). Where it answers 408, 429 or 5xx, a code of the table
+has its message. Where a 200 ends with an error object, the upstream's code is sent on as well, unless it is a status or
+about the worker's account. A client therefore treats a code that it does not know as `upstream_error`. The worker's
+`upstream/conditions.py` has which error of an upstream leads to which code.
 """
 
 from collections.abc import Mapping
@@ -27,12 +28,15 @@ FailureCode = Literal[
     "upstream_truncated",
     "upstream_auth",
     "upstream_rate_limited",
+    "insufficient_quota",
     "upstream_refused",
     "upstream_error",
     "upstream_timeout",
     "upstream_empty",
     "upstream_unreachable",
     "upstream_unreadable",
+    "upstream_busy",
+    "upstream_no_model",
 ]
 """Values of `done.error.code`."""
 
@@ -129,7 +133,7 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "incomplete",
         "server_error",
         "The upstream's answer ended early.",
-        "The upstream closed its stream without `[DONE]` and without a finish reason.",
+        "The upstream closed its stream without a finish reason, and without `[DONE]` after a whole answer.",
         retry=True,
         http_status=502,
     ),
@@ -148,6 +152,15 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "The upstream answered 429, and still did after `TAILRACE_UPSTREAM_RETRIES` retries. A foreground request of "
         "OpenAI's API is not retried: its client does so.",
         retry=True,
+        http_status=429,
+    ),
+    "insufficient_quota": FailureKind(
+        "failed",
+        "insufficient_quota",
+        "The upstream's account has no quota left.",
+        "The upstream answered 402, or 429 with this code or a like one: the account of the worker's key has no credit "
+        "or quota left. The request is not repeated.",
+        retry=False,
         http_status=429,
     ),
     "upstream_refused": FailureKind(
@@ -171,7 +184,8 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "server_error",
         "The upstream did not answer in time.",
         "The upstream sent no content for `TAILRACE_UPSTREAM_FIRST_TOKEN_TIMEOUT_S` at first, or for "
-        "`TAILRACE_UPSTREAM_IDLE_TIMEOUT_S` later.",
+        "`TAILRACE_UPSTREAM_IDLE_TIMEOUT_S` later, or accepted no connection for "
+        "`TAILRACE_UPSTREAM_CONNECT_TIMEOUT_S`, or answered 408.",
         retry=True,
         http_status=504,
     ),
@@ -195,9 +209,28 @@ FAILURES: Mapping[FailureCode, FailureKind] = {
         "failed",
         "server_error",
         "The upstream's answer could not be parsed.",
-        "The upstream sent something that is not a stream of JSON objects.",
+        "The upstream redirected the request, or sent something that is neither a stream of JSON objects nor an answer "
+        "in JSON.",
         retry=False,
         http_status=502,
+    ),
+    "upstream_busy": FailureKind(
+        "failed",
+        "server_error",
+        "No upstream that serves the model could be called.",
+        "For `TAILRACE_UPSTREAM_WAIT_S` every upstream that serves the model had `max_concurrency` calls, or an open "
+        "circuit after failures. The worker's log has which of the two.",
+        retry=True,
+        http_status=503,
+    ),
+    "upstream_no_model": FailureKind(
+        "failed",
+        "invalid_request_error",
+        "No upstream serves the model.",
+        "No upstream of the worker's `tailrace.toml` serves the model. A frontend with the same file refuses such a "
+        "request.",
+        retry=False,
+        http_status=404,
     ),
 }
 
@@ -234,6 +267,13 @@ RESTART_REASONS: Mapping[RestartReason, str] = {
     "upstream_lost": "The upstream's connection broke, or its answer ended early or could not be parsed.",
     "upstream_silent": "The upstream sent no content for `TAILRACE_UPSTREAM_IDLE_TIMEOUT_S`.",
 }
+
+LAST_CAUSES: Mapping[RestartReason, str] = {
+    "worker_lost": "its worker was lost",
+    "upstream_lost": "the upstream broke off the answer",
+    "upstream_silent": "the upstream sent no more content",
+}
+"""How an attempt ended, within the message of `attempts_exhausted`."""
 
 _KINDS: Mapping[str, FailureKind] = dict([*FAILURES.items(), *FORMAT_ERRORS.items()])
 

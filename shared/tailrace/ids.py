@@ -66,6 +66,11 @@ def new_token() -> str:
     return base64.b32encode(secrets.token_bytes(10)).decode().lower()
 
 
+def short_name(token: str) -> str:
+    """A token as people see it, in logs and beside an answer: its first four characters distinguish a few workers."""
+    return token[:4]
+
+
 class EntryId(NamedTuple):
     """An entry's position: the epoch of the attempt that wrote it (ms of Redis' clock) and its last sequence number.
 

@@ -74,6 +74,23 @@ def replace_lone_surrogates(value: Any) -> Any:
     return value
 
 
+def is_within_depth(value: Any, limit: int) -> bool:
+    """Whether no more than `limit` arrays and objects of a JSON value are nested. The work is linear in the value, and
+    is not recursive."""
+    level = [value]
+    for depth in range(limit + 1):
+        children: list[Any] = []
+        for each in level:
+            if isinstance(each, (dict, list)):
+                if depth == limit:
+                    return False
+                children.extend(each.values() if isinstance(each, dict) else each)
+        if not children:
+            return True
+        level = children
+    return True
+
+
 def canonical(value: Any) -> bytes:
     """A canonical encoding: equal JSON values give equal bytes, whatever the order of their keys."""
     return msgspec.json.encode(value, order="sorted")

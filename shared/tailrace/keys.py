@@ -22,6 +22,14 @@
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
+    tailrace:models:<worker>               string  workers          frontends        6 min from the worker's last report
+    tailrace:models_failure:<worker>       string  workers          tailrace dev     6 min from the worker's last try
+    tailrace:circuits                      channel fail, close      workers          not stored
+    tailrace:upstream:<name>:circuit       hash    workers          workers          while it is open; a day at most
+    tailrace:upstream:<name>:failures      zset    workers          workers          the window of failures
+    tailrace:upstream:<name>:slots         zset    workers          workers          members expire after 3 leases
+    tailrace:upstream_calls                hash    workers          frontends        totals, never removed
+    tailrace:upstream_report:<worker>      hash    workers          frontends        3 leases
     tailrace:owner:<owner>:generations     zset    submit           list             an id leaves after its retention
     tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
@@ -44,12 +52,14 @@ import hashlib
 from functools import lru_cache
 from zlib import crc32
 
+CIRCUITS = "tailrace:circuits"
 QUEUE = "tailrace:queue"
 RESTORING = "tailrace:restoring"
 WAKE = "tailrace:wake"
 WEBHOOKS_PENDING = "tailrace:{webhooks}:pending"
 WEBHOOKS_SWEPT = "tailrace:{webhooks}:swept"
 WORKERS = "tailrace:workers"
+UPSTREAM_CALLS = "tailrace:upstream_calls"
 UNFINISHED_SETS = 16
 
 
@@ -77,6 +87,30 @@ def of_generation(generation_id: str) -> tuple[str, ...]:
 
 def worker(worker: str) -> str:
     return f"tailrace:worker:{worker}"
+
+
+def models(worker: str) -> str:
+    return f"tailrace:models:{worker}"
+
+
+def models_failure(worker: str) -> str:
+    return f"tailrace:models_failure:{worker}"
+
+
+def circuit(upstream: str) -> str:
+    return f"tailrace:upstream:{upstream}:circuit"
+
+
+def failures(upstream: str) -> str:
+    return f"tailrace:upstream:{upstream}:failures"
+
+
+def slots(upstream: str) -> str:
+    return f"tailrace:upstream:{upstream}:slots"
+
+
+def upstream_report(worker: str) -> str:
+    return f"tailrace:upstream_report:{worker}"
 
 
 def unfinished(generation_id: str) -> str:

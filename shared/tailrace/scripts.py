@@ -66,3 +66,11 @@ TAKE = Script("take")
 LOAD = Script("load")
 RECORD_OUTPUT = Script("record_output")
 FORGET = Script("forget")
+
+# On the queue's server; KEYS are those of one upstream, or of the calls of all.
+FAIL_CALL = Script("fail_call")
+PROBE_CIRCUIT = Script("probe_circuit")
+CLOSE_CIRCUIT = Script("close_circuit")
+OCCUPY_SLOT = Script("occupy_slot")
+RENEW_SLOTS = Script("renew_slots")
+REPORT_CALLS = Script("report_calls")

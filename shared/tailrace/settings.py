@@ -3,6 +3,9 @@
 The upstream's key and address are the OpenAI SDK's own variables, `OPENAI_API_KEY` and `OPENAI_BASE_URL`.
 """
 
+import os
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,14 +16,30 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailrace.errors import Misconfigured
 
+DATA_DIR = Path(".tailrace")
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 SPARE_CONNECTIONS = 1000
+PREFIX = "TAILRACE_"
+DEV_PROCESSES = "TAILRACE_DEV_PROCESSES"
+"""The file with the processes of `tailrace dev`, which sets this variable for its frontend."""
+
+LISTENERS = "TAILRACE_LISTENERS"
+"""The sockets that a child of `tailrace dev` inherits to listen on: their file descriptors, separated by commas."""
+
+WORKER_NAME = "TAILRACE_WORKER_NAME"
+"""The name under which a child of `tailrace dev` runs generations: another one at each start."""
+
+INTERNAL = frozenset({DEV_PROCESSES, LISTENERS, WORKER_NAME})
+"""Variables that processes set for each other. They are no settings of an operator."""
+
+OF_EXAMPLES = frozenset({"TAILRACE_URL", "TAILRACE_KEY"})
+"""Variables of the programs in `examples/`."""
 
 
 class Settings(BaseSettings):
     """The settings of all processes. Each process reads only those that it needs."""
 
-    model_config = SettingsConfigDict(env_prefix="TAILRACE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
@@ -45,7 +64,8 @@ class Settings(BaseSettings):
     )
     ticket_secret: SecretStr = Field(
         SecretStr(""),
-        description="Signs the tickets for `EventSource`; the same on every frontend, required with API keys.",
+        description="Signs the tickets for `EventSource`; the same on every frontend, required with API keys. "
+        "(`tailrace dev` generates one.)",
     )
     cors_origins: str = Field(
         "", description="Origins that browsers may call from, separated by commas; `*`: any; empty: none."
@@ -103,7 +123,11 @@ class Settings(BaseSettings):
     models: str = Field(
         "", description="Models that callers may name, separated by commas; `name*`: all that begin so; empty: any."
     )
-    chat_model: str = Field("", description="Model of `POST /api/chat` where the body names none; empty: it must.")
+    model: str = Field(
+        "",
+        description="Default model, the first of `GET /v1/models`: of the page, of `POST /api/chat` where the body "
+        "names none, and of `tailrace ask`; empty: the first that the upstream lists.",
+    )
     models_per_caller: str = Field(
         "",
         description="Callers that may name fewer models, as `caller=model model,caller=model`; a model must be "
@@ -148,6 +172,41 @@ class Settings(BaseSettings):
         description="Seconds between keep-alive comments on a quiet stream; also how long OpenAI's routes wait for "
         "output before they send a status.",
     )
+    config: str = Field(
+        "",
+        description="File with the upstreams, `tailrace.toml`; the same for workers and frontends, read again on "
+        "SIGHUP. Empty: the one upstream of `OPENAI_BASE_URL` and `OPENAI_API_KEY`.",
+    )
+    upstream_dialect: Literal["chat", "responses"] = Field(
+        "chat", description="API of the upstream of `OPENAI_BASE_URL`: `chat` (Chat Completions) or `responses`."
+    )
+    upstream_background: bool = Field(
+        False,
+        description="Whether an upstream with `/responses` runs and keeps answers by itself (`background`, `store`): a "
+        "lost connection to it is then taken up. Not for requests with `store: false`.",
+    )
+    upstream_profile: str = Field(
+        "generic", description="Product behind `OPENAI_BASE_URL`, as `profile` in `tailrace.toml` names it."
+    )
+    circuit_failures: int = Field(
+        5,
+        ge=0,
+        description="Generations whose calls of an upstream of `tailrace.toml` have failed, over all workers, within "
+        "`TAILRACE_CIRCUIT_WINDOW_S`, at which its circuit opens: it is not called but for probes. 0: never.",
+    )
+    circuit_window_s: float = Field(30.0, gt=0, le=3600, description="Seconds in which those generations are counted.")
+    circuit_probe_s: float = Field(
+        10.0,
+        gt=0,
+        le=3600,
+        description="Seconds between two calls that try an upstream whose circuit is open, one at a time.",
+    )
+    upstream_wait_s: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds that a generation waits while every upstream that serves its model has "
+        "`max_concurrency` calls or an open circuit; then it fails.",
+    )
     upstream_connect_timeout_s: float = Field(10.0, gt=0, description="Seconds to connect to the upstream.")
     upstream_first_token_timeout_s: float = Field(
         120.0, gt=0, description="Seconds until the upstream's first content."
@@ -156,7 +215,9 @@ class Settings(BaseSettings):
         60.0, gt=0, description="Seconds between two pieces of content from the upstream; comments do not count."
     )
     upstream_retries: int = Field(
-        4, ge=0, description="Retries after a 429, a 5xx or a lost connection before the first content."
+        4,
+        ge=0,
+        description="Retries of a request that failed before the first content, as `docs/upstreams.md` has it.",
     )
     webhook_allow_private: bool = Field(
         False, description="Whether webhooks may be sent to addresses that are not public, and over http."
@@ -165,7 +226,7 @@ class Settings(BaseSettings):
         10.0, ge=0, description="Seconds that a stopping process gives its streams and generations to finish."
     )
     data_dir: Path = Field(
-        Path(".tailrace"),
+        DATA_DIR,
         description="Directory where `tailrace dev` keeps its server's data, so that answers outlive it, and "
         "its address, so that other commands without a REDIS_URL find it.",
     )
@@ -266,3 +327,11 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         problems = (f"TAILRACE_{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
         raise Misconfigured("; ".join(problems)) from None
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[tuple[str, str]]:
+    """Each variable `TAILRACE_…` that is no setting, with the setting whose name is most like it, or ""."""
+    known = [PREFIX + name.upper() for name in Settings.model_fields]
+    others = {*known, *INTERNAL, *OF_EXAMPLES}
+    unknown = sorted(name for name in environment if name.upper().startswith(PREFIX) and name.upper() not in others)
+    return [(name, next(iter(get_close_matches(name.upper(), known, n=1, cutoff=0.75)), "")) for name in unknown]

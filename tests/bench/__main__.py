@@ -23,6 +23,7 @@ from bench.measures import TITLES, Finding
 from bench.workloads.beside_peers import fan_out_beside_peers, missing, scattered_beside_peers
 from bench.workloads.busy import busy
 from bench.workloads.create import create
+from bench.workloads.dialects import dialects
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
 from bench.workloads.first_text_openai import first_text_openai
@@ -45,6 +46,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "readers": readers,
     "replay": replay,
     "ingest": ingest,
+    "dialects": dialects,
     "stalled": stalled,
     "create": create,
     "long-log": long_log,

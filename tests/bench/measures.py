@@ -52,6 +52,9 @@ MEASURES: Mapping[str, Measure] = {
     "readers/rss": Measure("readers", "RSS a reader", "KB", 14, 11),
     "replay/tokens": Measure("replay", "tokens a web CPU second, to the naive pattern", "×", 25, 40, more=True),
     "ingest/worker": Measure("ingest", "worker CPU a chunk, to SDK iteration + an awaited XADD", "×", 0.22, 0.15),
+    "dialects/worker": Measure(
+        "dialects", "worker CPU a token of a Responses upstream, to a chat upstream", "×", 1.5, 1.1
+    ),
     "redis/cpu": Measure("ingest", "Redis CPU a token, with as many streams as the worker holds", "µs", 5, 3),
     "stalled/p99": Measure("stalled", "live p99, with to without the stalled", "×", 1.3, 1.1),
     "stalled/rss": Measure("stalled", "RSS a stalled reader", "KB", 200, 120),
@@ -88,6 +91,7 @@ TITLES: Mapping[str, str] = {
     "readers": "10,000 readers on one process, 5,000 events/s, every feature on",
     "replay": "replay of a finished 50,000-token log, 4 readers",
     "ingest": "60 upstream streams × 50 tokens/s into one worker",
+    "dialects": "the same of a Responses upstream",
     "stalled": "2,000 stalled readers + 200 live ones",
     "create": "POST on 32 connections, no worker",
     "long-log": "a log of 200,000 tokens that is being written",

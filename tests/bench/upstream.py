@@ -3,12 +3,12 @@
 The demo model runs on ASGI; here a token is a timer and one `transport.write` of a chat chunk as vendors send it (some
 280 bytes), timestamped, in an HTTP chunk of its own. An answer begins at once, waits for the command `emit` and never
 ends. While a client does not read, nothing is written and nothing is counted. A body with `"tokens": n` gets so many
-tokens at once, and the end.
+tokens at once, and the end. A request to `/responses` gets events of Responses, of the same size.
 """
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.children import serve_commands
 from bench.timestamps import WIDTH, now_us, timestamped_text
@@ -32,19 +32,51 @@ def frame(delta: dict[str, str], finish_reason: str | None = None) -> bytes:
     return http_chunk(b"data: %b\n\n" % json.dumps(chunk, separators=(",", ":")).encode())
 
 
+def event(name: str, **fields: object) -> bytes:
+    """An event of Responses, likewise."""
+    value = {"type": f"response.{name}", "sequence_number": 4, **fields}
+    data = json.dumps(value, separators=(",", ":")).encode()
+    return http_chunk(b"event: response.%b\ndata: %b\n\n" % (name.encode(), data))
+
+
 def http_chunk(data: bytes) -> bytes:
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
-ROLE = frame({"role": "assistant", "content": ""})
-TOKEN = frame({"content": timestamped_text()})
-BEFORE, AFTER = TOKEN[: TOKEN.index(b"@")], TOKEN[TOKEN.index(b"@") + WIDTH :]
-END = frame({}, "stop") + http_chunk(b"data: [DONE]\n\n") + LAST_CHUNK
+class Api(NamedTuple):
+    """The frames of an API: before the first token, around a token's timestamp, and after the last token."""
+
+    begin: bytes
+    before: bytes
+    after: bytes
+    end: bytes
+
+    @classmethod
+    def of(cls, begin: bytes, token: bytes, end: bytes) -> "Api":
+        at = token.index(b"@")
+        return cls(HEAD + begin, token[:at], token[at + WIDTH :], end + LAST_CHUNK)
+
+    def token(self) -> bytes:
+        """A token that is written now."""
+        return b"%b@%016d%b" % (self.before, now_us(), self.after)
 
 
-def token() -> bytes:
-    """A token that is written now."""
-    return b"%b@%016d%b" % (BEFORE, now_us(), AFTER)
+ITEM = "msg_68af09d2a1d4819c8a2f9a6c1e3b5d7f0a1b2c3d4e5f6a7b"
+PLACE = {"item_id": ITEM, "output_index": 0, "content_index": 0}
+RESPONSE = {"id": "resp_68af09d2a1d4819c8a2f", "object": "response", "model": "bench-2026-11-21", "output": []}
+
+CHAT = Api.of(
+    frame({"role": "assistant", "content": ""}),
+    frame({"content": timestamped_text()}),
+    frame({}, "stop") + http_chunk(b"data: [DONE]\n\n"),
+)
+RESPONSES = Api.of(
+    event("created", response={**RESPONSE, "status": "in_progress"})
+    + event("output_item.added", output_index=0, item={"id": ITEM, "type": "message", "role": "assistant"})
+    + event("content_part.added", **PLACE, part={"type": "output_text", "text": ""}),
+    event("output_text.delta", **PLACE, delta=timestamped_text(), logprobs=[], obfuscation="Zr4Tn9KqLx2w"),
+    event("completed", response={**RESPONSE, "status": "completed"}),
+)
 
 
 class Answers:
@@ -63,6 +95,7 @@ class Answer(asyncio.Protocol):
         self._transport: Any = None
         self._received = b""
         self._full = False
+        self._api = CHAT
         self._timer: asyncio.TimerHandle | None = None
         self._due = self._period = 0.0
 
@@ -77,11 +110,12 @@ class Answer(asyncio.Protocol):
         if not separator or len(body) < length:
             return
         self._received = b""
-        tokens = json.loads(body).get("tokens")
+        tokens = json.loads(body or b"{}").get("tokens")
+        self._api = api = RESPONSES if b"/responses " in head else CHAT
         if tokens is not None:
-            self._transport.write(HEAD + ROLE + b"".join(token() for _ in range(tokens)) + END)
+            self._transport.write(api.begin + b"".join(api.token() for _ in range(tokens)) + api.end)
             return
-        self._transport.write(HEAD + ROLE)
+        self._transport.write(api.begin)
         self._answers.streaming[self] = None
 
     def emit(self, rate: float, phase: float) -> None:
@@ -97,7 +131,7 @@ class Answer(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         while self._due <= loop.time():
             if not self._full:
-                self._transport.write(token())
+                self._transport.write(self._api.token())
                 self._answers.written += 1
             self._due += self._period
         self._timer = loop.call_later(max(self._due - loop.time(), TIMER_S), self._write)

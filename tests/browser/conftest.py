@@ -1,22 +1,21 @@
 """Headless Chromium, and the checks that every page must pass in it."""
 
-import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Dialog, Page, Request, async_playwright, expect
 
-CHROMIUM = shutil.which("chromium")
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from support.chromium import ARGUMENTS, CHROMIUM
+from support.proxy import Proxy, proxy
+from support.stack import Stack, stack
 
 expect.set_options(timeout=20_000)  # a bound on what hangs, on a machine that does other work as well
 
 OpenPage = Callable[..., Awaitable[Page]]
+
+MODELS = ("demo", "demo-long", "demo-reasoning", "demo-tools")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -29,19 +28,38 @@ async def browser() -> AsyncIterator[Browser]:
         await chromium.close()
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product() -> AsyncIterator[Stack]:
+    async with stack(lease_s="1", drain_s="0.5") as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def frontend_proxy(product: Stack) -> AsyncIterator[Proxy]:
+    """A proxy in front of the frontend."""
+    async with proxy(product.frontends[0].port) as running:
+        yield running
+
+
 @pytest_asyncio.fixture(loop_scope="module")
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
     """`open_page(url, **context)` opens a page in a browser context of its own.
 
     At the end the fixture fails if a page raised an exception, violated its own content security policy, sent a
-    request to another origin, or logged an error. A `disturbed` page may log requests that failed.
+    request to another origin, or logged an error. A `disturbed` page may log requests that failed. `models`: the
+    server's list, which the workers report some time after their start; None for the server's own.
     """
     problems: list[str] = []
     contexts = []
 
-    async def open_page(url: str, *, disturbed: bool = False, **options: Any) -> Page:
+    async def open_page(
+        url: str, *, disturbed: bool = False, models: Sequence[str] | None = MODELS, **options: Any
+    ) -> Page:
         context = await browser.new_context(**options)
         contexts.append(context)
+        if models is not None:
+            listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in models]}
+            await context.route("**/v1/models", lambda route: route.fulfill(json=listed))
         page = await context.new_page()
         page.set_default_timeout(20_000)
         origin = "/".join(url.split("/")[:3]) + "/"

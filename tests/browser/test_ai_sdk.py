@@ -41,7 +41,7 @@ def sdk() -> Path:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(sdk: Path) -> AsyncIterator[Stack]:  # installed before processes measure their leases
-    async with stack(lease_s="1", drain_s="0.2", chat_model="scripted", frontends=2) as running:
+    async with stack(lease_s="1", drain_s="0.2", model="scripted", frontends=2) as running:
         yield running
 
 
@@ -375,7 +375,7 @@ async def test_reload_in_the_answer_to_results_loses_no_call(product: Stack, pag
 async def test_page_that_keeps_partial_answers_has_one_message_after_three_reloads(
     product: Stack, pages: list[Page]
 ) -> None:
-    page = await opened(pages, product, tokens(300, SLOW), finish("stop"))
+    page = await opened(pages, product, tokens(600, SLOW), finish("stop"))
     await page.do("send", text="?")
     for reload in range(1, 4):
         await page.do("text", contains=f"t{20 * reload} ")
@@ -386,7 +386,7 @@ async def test_page_that_keeps_partial_answers_has_one_message_after_three_reloa
         await page.do("resume")
     state = await page.do("end")
     assert [message["role"] for message in state["messages"]] == ["user", "assistant"]
-    assert text_of(300) in page.text
+    assert text_of(600) in page.text
 
 
 async def test_finished_answer_is_not_streamed_again(product: Stack, pages: list[Page]) -> None:

@@ -38,7 +38,7 @@ def example() -> Path:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(example: Path) -> AsyncIterator[Stack]:
     async with stack(
-        lease_s="1", drain_s="0.2", chat_model="scripted", api_keys=f"page:{KEY}", ticket_secret="0123456789abcdef"
+        lease_s="1", drain_s="0.2", model="scripted", api_keys=f"page:{KEY}", ticket_secret="0123456789abcdef"
     ) as running:
         yield running
 
@@ -76,6 +76,7 @@ class ChatPage:
             await route.continue_(post_data=body | {"script": chat.script, "script_id": chat.script_id} | chat.fields)
 
         await chat.page.route("**/api/chat", scripted)
+        await expect(chat.page.get_by_label("Question")).to_be_visible()  # the page has loaded the chat's messages
         return chat
 
     async def ask(self, text: str) -> None:

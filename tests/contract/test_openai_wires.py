@@ -191,17 +191,24 @@ def _assert_accumulated(asking: GenerationRecord, entries: list[Entry]) -> None:
             assert stream.get_final_response().status == "completed"
     response = cast("Any", seen[-1]).response
     assert response.status == done.status
-    assert len(response.output) == len(done.output)
-    for item, ours in zip(response.output, done.output, strict=True):
-        assert _content_of_item(item) == (ours.text if ours.type != "call" else ours.arguments)
-        assert item.status == (ours.status or "completed")
+    indexes = list(dict.fromkeys(item.index for item in done.output))
+    assert len(response.output) == len(indexes)
+    for item, index in zip(response.output, sorted(indexes), strict=True):
+        parts = [part for part in done.output if part.index == index and part.type != "other"]
+        if parts:
+            assert _content_of_item(item) == [part.arguments or part.text or "" for part in parts]
+            assert item.status == (parts[-1].status or "completed")
+
+
+def _part_of(event: dict[str, Any]) -> tuple[int, int]:
+    return event["output_index"], event.get("content_index", event.get("summary_index", 0))
 
 
 def test_responses_send_every_item_that_they_announce(case: Case) -> None:
     """Ids are stable, indexes dense; every item is closed once and is whole at the end, unless discarded or failed."""
     added: dict[int, Any] = {}
     closed: dict[int, Any] = {}
-    texts: dict[int, str] = {}
+    texts: dict[tuple[int, int], str] = {}
     events = _events(case)
     for event in events:
         match event["type"].split("."):
@@ -213,9 +220,9 @@ def test_responses_send_every_item_that_they_announce(case: Case) -> None:
                 closed[event["output_index"]] = event["item"]
             case [*_, "delta"]:
                 assert event["item_id"] == added[event["output_index"]]["id"]
-                texts[event["output_index"]] = texts.get(event["output_index"], "") + event["delta"]
+                texts[_part_of(event)] = texts.get(_part_of(event), "") + event["delta"]
             case [*_, "done"] if full := {"text", "refusal", "arguments", "input"} & event.keys():
-                assert event[full.pop()] == texts.get(event["output_index"], "")
+                assert event[full.pop()] == texts.get(_part_of(event), "")
     for index, item in closed.items():
         assert (item["id"], item["type"]) == (added[index]["id"], added[index]["type"])
     final = events[-1]["response"]
@@ -293,6 +300,8 @@ def _content_of_choice(entries: list[Entry], choice: int) -> dict[Any, str]:
                 key = name
             case ToolArguments(text=text, choice=c, tool=tool) if c == choice:
                 key = tool
+            case ItemOpened(type="reasoning", choice=c, further=True) if c == choice:
+                key, text = "reasoning_content", openai_chat.PARAGRAPH
             case ItemOpened(type="call", choice=c, tool=tool, id=call, name=name) if c == choice:
                 content[tool, "call"], key, text = f"{call} {name}", tool, ""
             case _:
@@ -311,14 +320,14 @@ def _content_of_message(message: dict[str, Any]) -> dict[Any, str]:
     return content
 
 
-def _content_of_item(item: Any) -> str:
+def _content_of_item(item: Any) -> list[str]:
+    """The texts of an item's parts."""
     match item.type:
         case "message":
-            part = item.content[0]
-            return str(part.text if part.type == "output_text" else part.refusal)
+            return [str(part.text if part.type == "output_text" else part.refusal) for part in item.content]
         case "reasoning":
-            return str((item.summary or item.content)[0].text)
-    return str(item.input if item.type == "custom_tool_call" else item.arguments)
+            return [str(part.text) for part in (*item.summary, *(item.content or ()))]
+    return [str(item.input if item.type == "custom_tool_call" else item.arguments)]
 
 
 def _events(case: Case) -> list[dict[str, Any]]:

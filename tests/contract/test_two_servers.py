@@ -35,7 +35,7 @@ from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
-from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.worker import GenerationWorker
 
 LEASE_MS = 200
@@ -202,16 +202,16 @@ async def test_job_that_a_rolled_back_queue_still_has_runs_nothing_twice(
     await servers.run(generation_id)
     await servers.extend_lease(generation_id)
     await roll_back(servers.queue_redis, before)
-    upstream = UpstreamClient(Settings())
+    pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, servers.queue.index.register)
     run = GenerationRun(
-        Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "another worker", lambda: 0
+        Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "another worker", lambda: 0
     )
     await run.run(generation_id, state.job_id)
     assert dialect.opened == 0
     assert await servers.queue.jobs.depth() == 0
-    await upstream.close()
+    await pool.close()
 
 
 async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
@@ -222,13 +222,13 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
     generation_id = await servers.create()
     before = await data_of(servers.queue_redis)
     job_id = (await servers.log.state(generation_id)).job_id
-    upstream = UpstreamClient(Settings())
+    pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, servers.queue.index.register)
     appending = asyncio.create_task(appender.run())
     try:
         run = GenerationRun(
-            Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "worker", lambda: 0
+            Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "worker", lambda: 0
         )
         await run.run(generation_id, job_id)
         await roll_back(servers.queue_redis, before)
@@ -238,7 +238,7 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
         await cancel_and_wait(confirming)
     finally:
         await cancel_and_wait(appending)
-        await upstream.close()
+        await pool.close()
     assert (await servers.queue.load(OWNER))[:2] == (0, 0)
     assert not await servers.queue_redis.keys("arq:*")
 
@@ -296,15 +296,15 @@ async def test_generation_that_the_log_lost_while_it_waited_leaves_the_queue(
     generation_id = await servers.create()
     job_id = (await servers.log.state(generation_id)).job_id
     await servers.log_redis.flushall()
-    upstream = UpstreamClient(Settings())
+    pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, servers.queue.index.register)
     run = GenerationRun(
-        Settings(), servers.log, servers.queue, servers.confirmations, appender, upstream, "worker", lambda: 0
+        Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "worker", lambda: 0
     )
     await run.run(generation_id, job_id)
     assert (dialect.opened, await servers.queue.jobs.depth()) == (0, 0)
-    await upstream.close()
+    await pool.close()
     with pytest.raises(NotFound):
         await servers.log.state(generation_id)
 
@@ -333,19 +333,19 @@ async def test_run_goes_on_and_ends_while_the_queue_is_away(
 ) -> None:
     generation_id = await servers.create()
     job_id = (await servers.log.state(generation_id)).job_id
-    upstream = UpstreamClient(Settings())
+    pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
     appender = Appender(servers.log, away.index.register)
     appending = asyncio.create_task(appender.run())
     try:
         run = GenerationRun(
-            Settings(), servers.log, away, confirmations_on(servers.log, away), appender, upstream, "worker", lambda: 0
+            Settings(), servers.log, away, confirmations_on(servers.log, away), appender, pool, "worker", lambda: 0
         )
         async with asyncio.timeout(5):
             await run.run(generation_id, job_id)
     finally:
         await cancel_and_wait(appending)
-        await upstream.close()
+        await pool.close()
     assert (await servers.done(generation_id)).status == "completed"
     assert await servers.unfinished() == [generation_id]
     await servers.sweep()  # once the queue is back

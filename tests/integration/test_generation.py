@@ -438,8 +438,10 @@ ECHO = {"error": {"message": MESSAGE, "type": "invalid_request_error", "param": 
         [{"status": 400, "json": ECHO}],
         [{"status": 429, "json": ECHO, "headers": {"Retry-After-Ms": "10"}}],
         [*deltas("a"), {"raw": f"data: {json.dumps(ECHO)}\n\n"}],
+        [*deltas("a"), {"raw": f"data: {json.dumps({'error': 'Unauthorized', 'message': MESSAGE})}\n\n"}],
+        [{"raw": f"data: {json.dumps({'error': {'message': 'No.', 'code': 'x'}, 'debug': {'key': MESSAGE}})}\n\n"}],
     ],
-    ids=["401", "403", "500", "400", "429", "in the stream"],
+    ids=["401", "403", "500", "400", "429", "in the stream", "beside a text", "beside the error"],
 )
 async def test_upstream_key_is_redacted_where_the_upstream_repeats_it(product: Product, steps: list[Step]) -> None:
     result, _ = await ended(product, *steps)

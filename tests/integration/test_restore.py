@@ -56,9 +56,9 @@ class Product:
         writer.add(Started(1, 1.0))
         writer.add(ItemOpened(0, "text", choices=[0]))
         await writer.flush()
-        first = writer.output.last_seq + 1
+        first = writer.output.last_id.seq + 1
         writer.rows += [to_row(Entry(EntryId(writer.epoch, first + n), Text(0, " word"))) for n in range(rows)]
-        writer.output.last_seq += rows
+        writer.output.last_id = EntryId(writer.epoch, first + rows - 1)
         writer.resend(first)
         await writer.flush()
         self.writers.append(writer)
@@ -81,7 +81,7 @@ class Product:
         self.server.kill()
         await asyncio.to_thread(self.server.start)
         for writer in self.writers:
-            writer.resend(writer.output.last_seq)
+            writer.resend(writer.output.last_id.seq)
 
     async def close(self) -> None:
         for client in self.clients:

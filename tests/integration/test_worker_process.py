@@ -1,26 +1,55 @@
-"""A worker as a process of its own, on a server that is away."""
+"""A worker and a frontend as processes of their own, on a server that is away."""
 
 import asyncio
 import os
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.stack import Process
-from tailrace_cli.embedded import free_port
+from tailrace_cli.embedded import EmbeddedServer, free_port
+
+AWAY = "(TAILRACE_REDIS_URL) does not respond: connection refused. Waiting for it …"
+BACK = "(TAILRACE_REDIS_URL) is back after"
+
+
+@pytest.fixture(params=[("worker",), ("frontend", "--port", "0")], ids=["worker", "frontend"])
+async def process(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Process]:
+    """A process whose Redis is in the directory `valkey`, and is not started."""
+    server = EmbeddedServer(tmp_path / "valkey", port=free_port())
+    environment = {"PATH": os.environ["PATH"], "TAILRACE_REDIS_URL": server.url, "TAILRACE_LEASE_S": "0.5"}
+    process = Process(*request.param, environment=environment, output=tmp_path / "output.log")
+    await process.start()
+    await process.wait_for_log(AWAY)
+    process.redis = server  # type: ignore[attr-defined]
+    yield process
+    await process.stop(signal.SIGKILL)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
-async def test_worker_that_waits_for_redis_stops_when_it_is_asked_to(tmp_path: Path, sign: signal.Signals) -> None:
-    environment = {"PATH": os.environ["PATH"], "TAILRACE_REDIS_URL": f"redis://127.0.0.1:{free_port()}/0"}
-    worker = Process("worker", environment=environment, output=tmp_path / "worker.log")
-    await worker.start()
-    await worker.wait_for_log("redis: RedisUnavailable")
+async def test_process_that_waits_for_redis_stops_when_it_is_asked_to(process: Process, sign: signal.Signals) -> None:
+    async with asyncio.timeout(5):
+        assert await process.stop(sign) == 0
+    assert "Traceback" not in process.output
+
+
+async def test_outage_is_one_line_and_its_end_another(process: Process) -> None:
+    await asyncio.sleep(2)  # in which each loop notices the outage several times
+    assert process.output.count("does not respond: ") == 1
+    server: EmbeddedServer = process.redis  # type: ignore[attr-defined]
+    await asyncio.to_thread(server.start)
     try:
-        async with asyncio.timeout(5):
-            assert await worker.stop(sign) == 0
-    except TimeoutError:
-        await worker.stop(signal.SIGKILL)
-        raise
-    assert "Traceback" not in worker.output
+        await process.wait_for_log(BACK)
+        await asyncio.to_thread(server.stop)
+        await asyncio.sleep(2)
+        await asyncio.to_thread(server.start)
+        async with asyncio.timeout(10):
+            while process.output.count(BACK) < 2:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.02)
+        assert process.output.count("does not respond: ") == 2
+        assert "Traceback" not in process.output
+        assert await process.stop() == 0
+    finally:
+        await asyncio.to_thread(server.stop)

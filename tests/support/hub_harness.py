@@ -156,6 +156,7 @@ class Collector(Received):
     def __init__(self) -> None:
         self.is_idle = False
         self.has_room = True
+        self.held, self.most_held = 0, 1024 * 1024
         self._writes: list[bytes] = []
         self._wakeup = asyncio.Event()
         self._error: Exception | None = None
@@ -166,6 +167,10 @@ class Collector(Received):
 
     def write(self, data: bytes) -> None:
         self._writes.append(data)
+
+    def hold(self, size: int) -> bool:
+        self.held = size
+        return size <= self.most_held
 
     def wake(self) -> None:
         self.is_idle = False

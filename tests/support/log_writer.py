@@ -51,7 +51,7 @@ class LogWriter:
 
     @property
     def last_seq(self) -> int:
-        return self.output.last_seq
+        return self.output.last_id.seq
 
     def batch(self, *events: Event) -> AppendBatch:
         """Number these events. Returns the batch that appends them."""
@@ -89,7 +89,7 @@ class LogWriter:
     async def finish(self, status: FinalStatus = "completed", **fields: Any) -> AppendResult:
         return await self.log.finish(self.generation_id, self.epoch, self.last_seq, self.done(status, **fields))
 
-    async def end(self, status: FinalStatus = "completed", error: Failure | None = None) -> None:
+    async def end(self, status: FinalStatus = "completed", error: Failure | None = None, **fields: Any) -> None:
         """Finish as a worker does, which must succeed."""
-        result = await self.finish(status, finish=[Finish(0, "stop")], error=error)
+        result = await self.finish(status, finish=[Finish(0, "stop")], error=error, **fields)
         assert result.outcome is Outcome.OK, result

@@ -32,6 +32,8 @@ from tailrace.log.codec import from_row, to_row
 from tailrace.log.output import Output
 from tailrace.prompt_size import prompt_bytes
 from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.dialect import Translated
+from tailrace_worker.upstream.responses.translator import ResponsesTranslator
 
 EPOCH = 1_795_235_902_123
 AT = EPOCH / 1000
@@ -116,6 +118,12 @@ class LogBuilder:
         self._epoch += attempt
         return self.add(self.output.restarted(attempt, reason, AT + attempt))
 
+    def take_over(self, attempt: int = 2) -> "LogBuilder":
+        """Let another writer go on with the output."""
+        self._flush()
+        self._epoch += attempt
+        return self
+
     def end(self, status: FinalStatus, *finish: Finish, extra: Extra = NO_EXTRA, **more: Any) -> list[Entry]:
         """End the log; its entries as a reader gets them."""
         self._flush()
@@ -125,10 +133,14 @@ class LogBuilder:
 
     def number(self, event: Event, extra: Extra = NO_EXTRA) -> Entry:
         """Add one event as an entry of its own, at once."""
-        entry = Entry(EntryId(self._epoch, self.output.last_seq + seq_span(event, extra)), event, extra)
+        entry = Entry(EntryId(self._epoch, self.output.last_id.seq + seq_span(event, extra)), event, extra)
         self.output.add(entry)
         self.entries.append(entry)
         return entry
+
+    def close_pending(self) -> None:
+        """Number what was added so far."""
+        self._flush()
 
     def _flush(self) -> None:
         for event, extra in self._pending:
@@ -136,14 +148,40 @@ class LogBuilder:
         self._pending.clear()
 
 
-def log_of(chunks: Iterable[Json], record: GenerationRecord, coalesce: int = 1) -> list[Entry]:
-    """The log of an upstream's answer, given as Chat Completions chunks."""
-    log = LogBuilder(record, coalesce).start()
+def log_of(
+    payloads: Iterable[Json], record: GenerationRecord, coalesce: int = 1,
+    translate: type[ChatTranslator] | type[ResponsesTranslator] = ChatTranslator,
+) -> list[Entry]:  # fmt: skip
+    """The log of an upstream's answer, given as Chat Completions chunks or as Responses events."""
+    translator = translate(logprobs=record.logprobs)
+    return _log_of(translator, map(translator.translate, payloads), record, coalesce)
+
+
+def log_of_payloads(payloads: Iterable[bytes], record: GenerationRecord, coalesce: int = 1) -> list[Entry]:
+    """The log of an upstream's answer, given as the payloads of its stream of Chat Completions."""
     translator = ChatTranslator(logprobs=record.logprobs)
-    for chunk in chunks:
-        log.add(*translator.translate(chunk))
+    return _log_of(translator, map(translator.read, payloads), record, coalesce)
+
+
+def _log_of(
+    translator: ChatTranslator | ResponsesTranslator,
+    translated: Iterable[list[Translated]],
+    record: GenerationRecord,
+    coalesce: int,
+) -> list[Entry]:
+    log = LogBuilder(record, coalesce).start()
+    for events in translated:
+        log.add(*events)
     log.add(*translator.close())
-    end: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
+    return ended(log, translator)
+
+
+def ended(log: LogBuilder, translator: ChatTranslator | ResponsesTranslator) -> list[Entry]:
+    """The log of an answer that was translated to its end."""
+    end: dict[str, Any] = {
+        "usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream,
+        "response": translator.response,
+    }  # fmt: skip
     if translator.failure:
         return log.end("failed", *translator.finish, error=translator.failure, **end)
     if not translator.is_complete:

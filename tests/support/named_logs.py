@@ -30,6 +30,13 @@ def _text(record: GenerationRecord) -> list[Entry]:
     return log.end("completed", Finish(0, "stop"), usage=USAGE)
 
 
+def _continued(record: GenerationRecord) -> list[Entry]:
+    """A second worker continues the text of the first."""
+    log = _started(record).add(text_opened(), *texts("Hel|lo")).take_over()
+    log.add((Text(0, ""), Extra(continued=1)), *texts(", wor|ld."))
+    return log.end("completed", Finish(0, "stop"), usage=USAGE)
+
+
 def _empty(record: GenerationRecord) -> list[Entry]:
     return _started(record).end("completed", Finish(0, "stop", role=True), usage=USAGE)
 
@@ -184,6 +191,7 @@ def _unknown(record: GenerationRecord) -> list[Entry]:
 
 LOGS: dict[str, Callable[[GenerationRecord], list[Entry]]] = {
     "text": _text,
+    "continued": _continued,
     "empty": _empty,
     "calls": _calls,
     "custom-calls": _custom_calls,

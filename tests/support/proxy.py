@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Literal
 
-Mode = Literal["pass", "refuse", "cut"]
+Mode = Literal["pass", "refuse", "cut", "stall"]
 
 PAGE = b"<html><h1>502 Bad Gateway</h1></html>"
 BAD_GATEWAY = (
@@ -15,7 +15,8 @@ BAD_GATEWAY = (
 
 
 class Proxy:
-    """Passes bytes both ways, or answers every request with 502, or cuts every connection."""
+    """Passes bytes both ways, or answers every request with 502, or cuts every connection, or stalls: it accepts
+    connections, keeps the open ones, and passes nothing."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
@@ -23,16 +24,19 @@ class Proxy:
         self._mode: Mode = "pass"
         self._refusals = asyncio.Semaphore(0)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
     def set_mode(self, mode: Mode) -> None:
-        """Treat connections by this mode from now on. Open connections are cut, unless the mode is "pass"."""
+        """Treat connections by this mode from now on. "refuse" and "cut" also cut the open ones."""
         self._mode = mode
         self._refusals = asyncio.Semaphore(0)
-        if mode != "pass":
+        self._flows.clear() if mode == "stall" else self._flows.set()
+        if mode in ("refuse", "cut"):
             for writer in self._writers:
                 writer.transport.abort()
 
@@ -44,7 +48,7 @@ class Proxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             match self._mode:
-                case "pass":
+                case "pass" | "stall":
                     await self._pass(reader, writer)
                 case "refuse":
                     await reader.readuntil(b"\r\n\r\n")
@@ -61,8 +65,8 @@ class Proxy:
         self._writers |= pair
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(pump(reader, target_writer))
-                group.create_task(pump(target_reader, writer))
+                group.create_task(pump(reader, target_writer, self._flows))
+                group.create_task(pump(target_reader, writer, self._flows))
         except* OSError:
             pass
         finally:
@@ -70,9 +74,10 @@ class Proxy:
             target_writer.close()
 
 
-async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Copy until one side ends, then end the other."""
+async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flows: asyncio.Event) -> None:
+    """Copy until one side ends, then end the other; nothing while `flows` is not set."""
     while data := await reader.read(65536):
+        await flows.wait()
         writer.write(data)
         await writer.drain()
     writer.close()

@@ -1,5 +1,6 @@
 """Random streams of chat chunks, in the manner of each vendor."""
 
+from collections.abc import Sequence
 from random import Random
 
 from hypothesis import strategies as st
@@ -15,8 +16,9 @@ FINISHES = ("stop", "stop", "tool_calls", "length", "content_filter")
 class _RandomChoice:
     """One choice of a random stream: draws deltas as its vendor sends them, and numbers its calls."""
 
-    def __init__(self, random: Random, index: int, vendor: str) -> None:
+    def __init__(self, random: Random, index: int, vendor: str, tokens: Sequence[str]) -> None:
         self._random = random
+        self._tokens = tokens
         self._index = index
         self._vendor = vendor
         self._calls: list[str] = []
@@ -40,7 +42,7 @@ class _RandomChoice:
             delta["role"] = "assistant"
         if self._chance(0.1) and (delta.get("content") or delta.get("refusal")):
             key = "refusal" if delta.get("refusal") else "content"
-            more["logprobs"] = {"content": None, "refusal": None, key: [logprob(self._token())]}
+            more["logprobs"] = {"content": None, "refusal": None, key: [logprob(self._random.choice(TOKENS))]}
         if self._vendor == "azure":
             more["content_filter_results"] = {"hate": {"filtered": self._chance(0.1)}}
         return choice(delta, index=self._index, **more)
@@ -53,7 +55,7 @@ class _RandomChoice:
         return self._random.random() < share
 
     def _token(self) -> str:
-        return self._random.choice(TOKENS)
+        return self._random.choice(self._tokens)
 
     def _text(self) -> Json:
         return {"content": self._token()}
@@ -102,10 +104,10 @@ class _RandomChoice:
         return {"tool_calls": [fragment(one, again, None, self._random.choice(ARGUMENTS)) for one in indexes]}
 
 
-def random_stream(random: Random) -> list[Json]:
+def random_stream(random: Random, tokens: Sequence[str] = TOKENS) -> list[Json]:
     """A whole answer of a random vendor: one to three choices in any order, a finish reason for each."""
     vendor = random.choice(VENDORS)
-    choices = [_RandomChoice(random, index, vendor) for index in range(random.choice((1, 1, 1, 2, 3)))]
+    choices = [_RandomChoice(random, index, vendor, tokens) for index in range(random.choice((1, 1, 1, 2, 3)))]
     top: Json = {"system_fingerprint": "fp_1"} if random.random() < 0.5 else {}
     chunks = [chunk(id="", model="", prompt_filter_results=[{"prompt_index": 0}])] if vendor == "azure" else []
     if random.random() < 0.7:

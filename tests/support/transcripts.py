@@ -21,3 +21,10 @@ UPSTREAMS: dict[str, list[Json]] = {
     name: chunks for name, chunks in (STREAMS | RECORDINGS).items() if name != "cut_surrogates"
 }
 """Those that a request may carry as its script: no request has half of a surrogate pair."""
+
+VENDORS = Path(__file__).parents[1] / "transcripts" / "vendors"
+
+VENDOR_STREAMS: dict[str, bytes] = {path.stem: path.read_bytes() for path in sorted(VENDORS.glob("*.sse"))}
+"""Bodies of vendors' answers, by vendor and case (`groq-calls`). They are written from the vendors' public descriptions
+of their streams, with texts of our own: frames, line ends, comments, order and place of every field are the vendor's.
+"""

@@ -9,12 +9,23 @@ from openai import OpenAI
 from support.chat_streams import STREAMS
 from support.logs import COALESCE, RECORDS, REQUEST, done_of, log_of, record
 from support.named_logs import LOGS
+from support.responses_streams import STREAMS as RESPONSES_STREAMS
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, Restarted
 from tailrace.wire import WireFormat, openai_chat, openai_responses
 from tailrace.wire.openai_response_object import Context
+from tailrace_worker.upstream.responses.translator import ResponsesTranslator
 
-CASES = [f"{name}, {how}" for how in RECORDS for name in (*LOGS, *STREAMS)]
+OF_RESPONSES = {
+    f"responses_{name}": RESPONSES_STREAMS[name]
+    for name in (
+        "annotations", "encrypted_summary", "failed", "hosted_tools", "interleaved_calls", "logprobs",
+        "overtaken_message", "summary", "text_then_refusal", "truncated", "unknown_fields",
+    )
+}  # fmt: skip
+"""Logs of Responses upstreams, whose items have parts."""
+
+CASES = [f"{name}, {how}" for how in RECORDS for name in (*LOGS, *STREAMS, *OF_RESPONSES)]
 
 
 class Case:
@@ -25,6 +36,8 @@ class Case:
         self.record = record(**RECORDS[how])
         if self.name in LOGS:
             self.entries = LOGS[self.name](self.record)
+        elif self.name in OF_RESPONSES:
+            self.entries = log_of(OF_RESPONSES[self.name], self.record, COALESCE[how], ResponsesTranslator)
         else:
             self.entries = log_of(STREAMS[self.name], self.record, COALESCE[how])
         self.done = done_of(self.entries)

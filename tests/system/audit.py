@@ -29,9 +29,10 @@ KEPT = re.compile(
     r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+"
     r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26}|creation:\w*:[0-9a-f]{64})"
     r"|owner:\w*:(generations|stored|stored_until|rate|chat:[0-9a-f]{64})"
-    r"|idempotency:\w*:[0-9a-f]{64}|workers|queue:health-check)"
+    r"|idempotency:\w*:[0-9a-f]{64}|workers|models(?:_failure)?:[a-z2-7]{16}|queue:health-check"
+    r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots))"
 )
-NEVER_EXPIRES = frozenset({"tailrace:workers"})
+NEVER_EXPIRES = frozenset({"tailrace:workers", "tailrace:upstream_calls"})
 SETTLE_S = CONFIRM_S + 3.5
 SPARE_FILES = 2
 

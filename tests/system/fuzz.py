@@ -4,7 +4,9 @@
 
     http       requests over bare sockets: method, path, query, headers, body, and wrong bytes anywhere
     openai     bodies on `/v1/chat/completions` and `/v1/responses`, whose clients wait for the answer
-    upstream   an upstream's bytes: a worker's splitter and translator, and whole generations of a real worker
+    upstream   an upstream's bytes: a worker's splitter and its two translators, and generations of a real worker
+    framing    answers whose texts hold `\n`, `\r`, `data:`, `id:` and the like, in every framing, cut anywhere: the sum
+               of what every format sends equals the sum of what the upstream sent
     scripts    every Lua script through `Log` and `Queue`, with random arguments in random order
 
 Hypothesis draws the inputs in rounds; a round's seed is printed, and `--seed` begins with it. A finding is printed with
@@ -31,6 +33,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from support.api import Api, eventually
+from support.injected_streams import InjectedStream, injected_streams
+from support.upstream_answers import UpstreamAnswer
 from system.audit import audit, baseline
 from system.chaos import allow_many_sockets
 from system.chaos_stack import ChaosStack, chaos_stack
@@ -194,18 +198,20 @@ async def fuzz_scripts(number: int, size: int) -> Findings:
 
 
 async def fuzz_upstream(number: int, size: int) -> Findings:
-    """`size`: of streams that are translated in this process; a fiftieth of that are answers to a real worker."""
+    """`size`: of streams of each dialect that are translated in this process; a fiftieth of that are answers to a real
+    worker."""
     findings = Findings()
-    fuzz = TranslatorFuzz()
-    while fuzz.read < size and not fuzz.wrong:
-        explore(STREAMS, number, ROUND, fuzz.run)
-        number += 1
-    print(f"upstream: seeds up to {number}, {fuzz.read} streams, {fuzz.entries} entries", flush=True)
-    findings += fuzz.wrong
+    for dialect, streams in STREAMS.items():
+        fuzz, last = TranslatorFuzz(dialect), number
+        while fuzz.read < size and not fuzz.wrong:
+            explore(streams, last, ROUND, fuzz.run)
+            last += 1
+        print(f"upstream: {dialect}, seeds {number} to {last}, {fuzz.read} streams, {fuzz.entries} entries", flush=True)
+        findings += fuzz.wrong
     async with audited(True, findings) as stack, aiohttp.ClientSession() as session:
         api = Api(session, stack.url)
         bodies: list[list[bytes]] = []
-        explore(STREAMS, number, max(10, size // 50), bodies.append)
+        explore(STREAMS["chat"], number, max(10, size // 50), bodies.append)
         memory = 0
         for begin in range(0, len(bodies), AT_ONCE):
             await asyncio.gather(*(_answer_with(api, reads, findings) for reads in bodies[begin : begin + AT_ONCE]))
@@ -227,10 +233,28 @@ async def _answer_with(api: Api, reads: list[bytes], findings: Findings) -> None
     findings.check(is_final and code != "internal_error", f"{result['status']} {code}: {reads!r}"[:2000])
 
 
+async def fuzz_framing(number: int, size: int) -> Findings:
+    """`size`: of answers."""
+    findings, seeds = Findings(), set[int]()
+
+    def compare(stream: InjectedStream) -> None:
+        seeds.add(stream.seed)
+        try:
+            differences = UpstreamAnswer(stream.chunks, stream.reads, stream.how).differences()
+        except Exception as error:  # noqa: BLE001 - any is a finding
+            differences = [repr(error)]
+        findings.check(not differences, f"injected_stream({stream.seed}): {differences}")
+
+    await asyncio.to_thread(explore, injected_streams(), number, size, compare)
+    print(f"framing: seed {number}, {len(seeds)} different answers", flush=True)
+    return findings
+
+
 TARGETS: dict[str, tuple[Callable[[int, int], Coroutine[Any, Any, Findings]], int, int]] = {
     "http": (fuzz_http, 600, 50_000),
     "openai": (fuzz_openai, 600, 50_000),
-    "upstream": (fuzz_upstream, 1_000, 50_000),
+    "upstream": (fuzz_upstream, 600, 100_000),
+    "framing": (fuzz_framing, 300, 100_000),
     "scripts": (fuzz_scripts, 3_000, 200_000),
 }
 """The fuzz of each target, and its short and its full size."""

@@ -44,6 +44,7 @@ class Known:
     epoch: int
     seq: int
     run_id: str = ""
+    opened: str = ""  # the circuit
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _finish(drawn: Any, known: Known) -> list[Any]:
     shift, behind, status, row = drawn
     epoch, after = _epoch(shift, known), max(-1, known.seq + behind)
     made = _rows(epoch, after, [row])
-    return [epoch, after, status, pack(made), *_flat(made)]
+    return [epoch, after, status, pack(made), *_flat(made), 7 if behind else ""]
 
 
 def _restore(drawn: Any, known: Known) -> list[Any]:
@@ -131,7 +132,7 @@ LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "create": _arguments(OBJECT, OBJECT, NAMES, NAMES, CREATED, st.integers(0, 1), MS, MS, MS),
     "acquire": _arguments(NAMES, st.one_of(st.just(""), STATUSES), MS, NAMES, COUNTS, st.one_of(st.just(""), OBJECT)),
     "append": _drawn(_append, SHIFTS, BEHIND, st.lists(ROW, max_size=4)),
-    "renew": _arguments(EPOCHS, MS, st.one_of(st.just(""), MS), COUNTS),
+    "renew": _arguments(EPOCHS, MS, st.one_of(st.just(""), MS), COUNTS, st.sampled_from(["", "{}", "x"]), TEXTS),
     "read_done": _arguments(),
     "share": _arguments(),
     "discard": _arguments(NAMES),
@@ -171,7 +172,18 @@ WEBHOOK_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
 }
 """Arguments of each script on webhooks and their endpoints."""
 
-ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS | WEBHOOK_SCRIPTS
+REPORTED = st.lists(st.tuples(NAMES, COUNTS), max_size=3).map(lambda pairs: [part for pair in pairs for part in pair])
+UPSTREAM_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
+    "fail_call": _arguments(NAMES, GENERATIONS, st.integers(1, 3), MS, st.one_of(st.just(0), MS), MS),
+    "probe_circuit": _arguments(NAMES, st.one_of(st.just(0), MS), MS),
+    "close_circuit": _arguments(st.one_of(st.just(lambda known: known.opened), NAMES)),
+    "occupy_slot": _arguments(NAMES, st.integers(1, 3), MS),
+    "renew_slots": _drawn(lambda drawn, _: [drawn[0], *drawn[1]], MS, st.lists(NAMES, max_size=4)),
+    "report_calls": _drawn(lambda drawn, _: [*drawn[0], *drawn[1]], st.tuples(COUNTS, MS, OBJECT), REPORTED),
+}
+"""Arguments of each script on what workers share about an upstream."""
+
+ALL_SCRIPTS = LOG_SCRIPTS | QUEUE_SCRIPTS | INDEX_SCRIPTS | WEBHOOK_SCRIPTS | UPSTREAM_SCRIPTS
 SCRIPT_NAMES = tuple(ALL_SCRIPTS)
 
 FAULTS = ("state", "log", "tombstone", "lease", "keep", "bring back", "endpoint")
@@ -205,16 +217,35 @@ def _has_outcome(reply: Any) -> bool:
     return isinstance(reply, list) and bool(reply) and isinstance(reply[0], bytes)
 
 
-def _webhook_keys(name: str, arguments: list[Any]) -> Sequence[str]:
-    of_endpoint = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
-    match name:
-        case "add_webhook":
-            return [keys.webhook_known(arguments[0]), keys.WEBHOOKS_PENDING, *of_endpoint[:2]]
-        case "claim_webhooks":
-            return [keys.WEBHOOKS_PENDING, *of_endpoint]
-        case "add_endpoint":
-            return [keys.webhook_endpoints("a"), keys.webhook_creation("a", "key")]
-    return [keys.webhook_endpoints("a")]
+OF_ENDPOINT = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
+OF_CIRCUIT = [keys.circuit("a"), keys.failures("a"), keys.CIRCUITS]
+OF_CALLER = [keys.unfinished_of("a"), keys.owned("a"), *STORED]
+KEYS: dict[str, Callable[[list[Any]], Sequence[str]]] = {
+    "submit": lambda given: [OF_CALLER[1], OF_CALLER[0], *STORED, keys.QUEUE, f"arq:job:{given[7]}"],
+    "enqueue": lambda given: [keys.QUEUE, f"arq:job:{given[0]}"],
+    "take": lambda given: [keys.QUEUE, f"arq:in-progress:{given[0]}"],
+    "load": lambda _: [keys.QUEUE, *OF_CALLER, keys.rate("a"), keys.idempotency("a", "key")],
+    "set_newest_of_chat": lambda _: [keys.chat("a", "chat")],
+    "record_output": lambda _: STORED,
+    "forget": lambda _: OF_CALLER[1:],
+    "add_unfinished": lambda given: [keys.unfinished(given[0])],
+    "suspect": lambda _: [keys.suspected(0)],
+    "add_webhook": lambda given: [keys.webhook_known(given[0]), keys.WEBHOOKS_PENDING, *OF_ENDPOINT[:2]],
+    "claim_webhooks": lambda _: [keys.WEBHOOKS_PENDING, *OF_ENDPOINT],
+    "add_endpoint": lambda _: [keys.webhook_endpoints("a"), keys.webhook_creation("a", "key")],
+    "replace_endpoint": lambda _: [keys.webhook_endpoints("a")],
+    "fail_call": lambda _: OF_CIRCUIT,
+    "probe_circuit": lambda _: OF_CIRCUIT[:1],
+    "close_circuit": lambda _: OF_CIRCUIT,
+    "occupy_slot": lambda _: [keys.slots("a")],
+    "renew_slots": lambda _: [keys.slots("a")],
+    "report_calls": lambda _: [keys.UPSTREAM_CALLS, keys.upstream_report("a")],
+}
+"""The keys of every script that is not called on those of one generation, by its arguments."""
+
+
+def _keys(call: Call, arguments: list[Any]) -> Sequence[str]:
+    return KEYS[call.name](arguments) if call.name in KEYS else keys.of_generation(IDS[call.place])
 
 
 class ScriptFuzz:
@@ -244,10 +275,11 @@ class ScriptFuzz:
         script: Script = getattr(scripts, call.name.upper())
         generation_id = IDS[call.place]
         epoch, seq = self._redis.hmget(keys.state(generation_id), "epoch", "seq")
-        arguments = call.arguments(Known(int(epoch or FIRST_EPOCH), int(seq or 0), self._run_id))
+        opened = (self._redis.hget(keys.circuit("a"), "opened") or b"").decode()
+        arguments = call.arguments(Known(int(epoch or FIRST_EPOCH), int(seq or 0), self._run_id, opened))
         self.called += 1
         try:
-            reply = self._redis.execute_command(*script.on(self._keys(call, arguments), *arguments))
+            reply = self._redis.execute_command(*script.on(_keys(call, arguments), *arguments))
         except ResponseError as error:
             self.wrong.append(f"{call.name}{arguments!r}: {error}")
             return
@@ -260,31 +292,6 @@ class ScriptFuzz:
     def unseen(self, name: str) -> set[str]:
         """Documented outcomes that no call had. (The server is never full here.)"""
         return {each for each in answers(name) - {"FULL"} if not self.replies[f"{name} {each}"]}
-
-    def _keys(self, call: Call, arguments: list[Any]) -> Sequence[str]:
-        match call.name:
-            case "submit":
-                return [keys.owned("a"), keys.unfinished_of("a"), *STORED, keys.QUEUE, f"arq:job:{arguments[7]}"]
-            case "enqueue":
-                return [keys.QUEUE, f"arq:job:{arguments[0]}"]
-            case "take":
-                return [keys.QUEUE, f"arq:in-progress:{arguments[0]}"]
-            case "load":
-                names = [keys.QUEUE, keys.unfinished_of("a"), keys.owned("a"), *STORED]
-                return [*names, keys.rate("a"), keys.idempotency("a", "key")]
-            case "set_newest_of_chat":
-                return [keys.chat("a", "chat")]
-            case "record_output":
-                return STORED
-            case "forget":
-                return [keys.owned("a"), *STORED]
-            case "add_unfinished":
-                return [keys.unfinished(arguments[0])]
-            case "suspect":
-                return [keys.suspected(0)]
-        if call.name in WEBHOOK_SCRIPTS:
-            return _webhook_keys(call.name, arguments)
-        return keys.of_generation(IDS[call.place])
 
     def _inject(self, fault: Fault) -> None:
         names = dict(zip(("state", "log", "tombstone"), keys.of_generation(IDS[fault.place])[:3], strict=True))

@@ -1,8 +1,8 @@
 """The fuzz of the upstream's side: bytes of a stream, right, wrong and cut anywhere.
 
-A stream begins as the chunks of a random vendor, with random values in the places of some fields; then bytes of it
-change. The translator must not raise, whatever it reads; what it makes must be entries that every format can send, and
-whose fold is the output.
+A stream begins as the chunks of a random vendor, or as the events of a random Response, with random values in the
+places of some fields; then bytes of it change. The translator of its dialect must not raise, whatever it reads; what it
+makes must be entries that every format can send, and whose fold is the output.
 """
 
 import json
@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from support.chat_chunks import chunk
 from support.logs import RECORDS, REQUEST, LogBuilder, record
+from support.random_responses import random_answers
 from support.random_streams import random_streams
 from tailrace.events import Done
 from tailrace.log.output import Output
+from tailrace.translation import DialectName
 from tailrace.wire import WIRE_FORMATS
-from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.dialects import DIALECTS
+from tailrace_worker.upstream.redaction import unchanged
 from tailrace_worker.upstream.sse import EventTooLarge, Splitter
 
 MAX_EVENT = 4096
@@ -62,11 +65,41 @@ LINES = st.one_of(
                      b"event: error\ndata: {}\n\n", b"data: {\n\n", b"data: " + b"[" * 2000 + b"\n\n", b"\x00" * 20,
                      b"data: " + b"x" * MAX_EVENT + b"y\n\n"]),
 )  # fmt: skip
-PARTS = st.tuples(
-    st.one_of(st.just([]), random_streams().map(lambda chunks: [_payload(each) for each in chunks])),
-    st.lists(st.one_of(ODD_CHUNKS, ODD_CHUNKS, LINES), max_size=8),
-    st.randoms(use_true_random=False),
+ITEM_FIELDS = ["id", "type", "status", "role", "content", "summary", "call_id", "name", "arguments", "input", "action",
+               "encrypted_content"]  # fmt: skip
+PART_FIELDS = ["type", "text", "refusal", "annotations", "logprobs"]
+EVENT_FIELDS = ["item_id", "output_index", "content_index", "summary_index", "sequence_number", "delta", "text",
+                "arguments", "logprobs", "annotation", "error", "obfuscation"]  # fmt: skip
+EVENT_NAMES = ["created", "in_progress", "output_item.added", "output_item.done", "content_part.added",
+               "content_part.done", "output_text.delta", "output_text.done", "output_text.annotation.added",
+               "refusal.delta", "reasoning_text.delta", "reasoning_summary_part.added",
+               "reasoning_summary_text.delta", "reasoning_summary_text.done", "function_call_arguments.delta",
+               "function_call_arguments.done", "custom_tool_call_input.delta", "web_search_call.searching", "completed",
+               "incomplete", "failed", "x"]  # fmt: skip
+TYPES = st.sampled_from(["message", "reasoning", "function_call", "custom_tool_call", "web_search_call", "x"])
+PART_TYPES = st.sampled_from(["output_text", "refusal", "summary_text", "reasoning_text", "x"])
+INDEXES = st.integers(-1, 3)
+ITEMS = _objects(
+    ITEM_FIELDS, type=TYPES, content=st.lists(_objects(PART_FIELDS, type=PART_TYPES), max_size=2),
+    arguments=st.sampled_from(["{", "}"]),
+)  # fmt: skip
+RESPONSES = _objects(["id", "model", "status", "output", "usage", "error"], output=st.lists(ITEMS, max_size=2))
+EVENTS = _objects(
+    [*EVENT_FIELDS, "item", "part", "response"], item=ITEMS, part=_objects(PART_FIELDS, type=PART_TYPES),
+    response=RESPONSES, item_id=st.sampled_from(["a", "b", ""]), output_index=INDEXES, content_index=INDEXES,
+    summary_index=INDEXES, delta=st.text(max_size=5),
+)  # fmt: skip
+ODD_EVENTS = st.tuples(st.sampled_from(EVENT_NAMES), EVENTS).map(
+    lambda drawn: _payload({"type": f"response.{drawn[0]}"} | drawn[1])
 )
+
+
+def _parts(right: st.SearchStrategy[Any], odd: st.SearchStrategy[bytes]) -> st.SearchStrategy[Any]:
+    return st.tuples(
+        st.one_of(st.just([]), right.map(lambda values: [_payload(each) for each in values])),
+        st.lists(st.one_of(odd, odd, LINES), max_size=8),
+        st.randoms(use_true_random=False),
+    )
 
 
 def _reads(drawn: Any) -> list[bytes]:
@@ -83,14 +116,18 @@ def _reads(drawn: Any) -> list[bytes]:
     return [bytes(data[begin:end]) for begin, end in zip([0, *cuts], [*cuts, len(data)], strict=True) if begin < end]
 
 
-STREAMS = PARTS.map(_reads)
-"""Reads of a socket."""
+STREAMS: dict[DialectName, st.SearchStrategy[list[bytes]]] = {
+    "chat": _parts(random_streams(), ODD_CHUNKS).map(_reads),
+    "responses": _parts(random_answers(), ODD_EVENTS).map(_reads),
+}
+"""Reads of a socket, by dialect."""
 
 
 class TranslatorFuzz:
-    """Translates streams, folds and encodes what they become."""
+    """Translates streams of a dialect, folds and encodes what they become."""
 
-    def __init__(self) -> None:
+    def __init__(self, dialect: DialectName) -> None:
+        self.dialect = dialect
         self.read = 0
         self.entries = 0
         self.wrong: list[str] = []
@@ -105,12 +142,15 @@ class TranslatorFuzz:
 
     def _run(self, reads: list[bytes], changes: dict[str, Any]) -> None:
         kept = record(**changes)
-        translator = ChatTranslator(logprobs=kept.logprobs)
+        translator = DIALECTS[self.dialect].translator(
+            first_item=0, first_index=0, logprobs=kept.logprobs, redact=unchanged
+        )
         log = LogBuilder(kept, 3).start()
         for payload in _payloads(reads):
             log.add(*translator.read(payload))
         log.add(*translator.close())
         end: dict[str, Any] = {"usage": translator.usage, "extra": translator.extra, "upstream": translator.upstream}
+        end["response"] = translator.response
         status = "failed" if translator.failure else translator.status
         entries = log.end(status, *translator.finish, error=translator.failure, **end)
         self.entries += len(entries)

@@ -31,7 +31,7 @@ def compose() -> Any:
 
 def specified(text: str) -> PyCompose:
     """The compose file parsed by the specification, with defaults for its variables."""
-    text = re.sub(r"\$\{\w+(?::-([^}]*)|:\?[^}]*)?\}", lambda match: match[1] or "given", text)
+    text = re.sub(r"\$\{\w+(?::[-+]([^}]*)|:\?[^}]*)?\}", lambda match: match[1] or "given", text)
     options = PyOptions()
     options.apply_merge = True
     return options.from_yaml(text)
@@ -82,6 +82,14 @@ def test_image_is_the_same_for_every_role(compose: Any) -> None:
     assert len({compose["services"][name]["build"]["dockerfile"] for name in ours}) == 1
     assert (ROOT / compose["services"]["frontend"]["build"]["dockerfile"]).is_file()
     assert [compose["services"][name]["command"][0] for name in ours] == ["frontend", "worker", "demo-model"]
+
+
+def test_file_of_upstreams_is_where_its_processes_look_for_it(compose: Any) -> None:
+    for service in (compose["services"][name] for name in ("frontend", "worker")):
+        (mounted,) = service["volumes"]
+        assert mounted == "${TAILRACE_CONFIG:-/dev/null}:/etc/tailrace.toml:ro"
+        assert service["environment"]["TAILRACE_CONFIG"] == "${TAILRACE_CONFIG:+/etc/tailrace.toml}"
+    assert Settings().config == "", "without the file the variable is empty"
 
 
 def test_stop_grace_period_exceeds_the_drain_time(compose: Any) -> None:

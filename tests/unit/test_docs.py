@@ -13,21 +13,27 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 import msgspec
 import pytest
+from PIL import Image, ImageSequence
 from pydantic import SecretStr
 
+from browser.picture import LIMIT_BYTES, PICTURE
 from system.scenarios import SCENARIOS
 from tailrace.errors import Gone, Misconfigured, RetryableError, TailraceError
 from tailrace.events import (
     KINDS,
+    Bucket,
     Entry,
     Event,
     Extra,
+    FailedRequest,
     Failure,
     Finish,
+    Gap,
     GenerationRecord,
     Item,
     ItemClosed,
     Options,
+    Stream,
     Timings,
     Upstream,
 )  # fmt: skip
@@ -43,7 +49,7 @@ from tailrace_frontend.services import Services
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / ".github").glob("*.md"))]
 RECORD = GenerationRecord("gen_yzm3t4phek6r4zwhvvqtri6evs", "open", "demo", Options(60, 60))
-NESTED = (Item, Extra, Finish, Failure, Timings, Upstream)
+NESTED = (Item, Extra, Finish, Failure, Timings, Stream, Bucket, Gap, FailedRequest, Upstream)
 TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 SAMPLES: dict[Any, Any] = {int: 7, float: 7.5, str: "x", bool: True}
 
@@ -80,7 +86,7 @@ def type_name(hint: Any) -> str:
         return ", ".join(f'`"{each}"`' for each in arguments)
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, arguments))
-    if origin is list:
+    if origin in (list, tuple):
         return f"array of {type_name(arguments[0])}"
     if origin is dict:
         return "object"
@@ -94,6 +100,8 @@ def sample(hint: Any) -> Any:
         return arguments[-1]
     if origin in (Union, types.UnionType):
         return sample(arguments[0])
+    if origin is tuple:
+        return tuple(map(sample, arguments))
     if origin is list:
         return [sample(arguments[0])]
     if origin is dict:
@@ -311,7 +319,18 @@ def test_readme_rows_of_the_chaos_table_are_those_of_the_reliability_page() -> N
 
 def test_readme_links_every_page_of_docs() -> None:
     text = section((ROOT / "README.md").read_text(), "Documentation")
-    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", text)) == {path.name for path in (ROOT / "docs").iterdir()}
+    assert set(re.findall(r"\]\(docs/(\w+\.md)\)", text)) == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
+def test_readme_begins_with_an_animation_below_2_mb_and_describes_it() -> None:
+    first_screen = (ROOT / "README.md").read_text().partition("\n## ")[0]
+    (shown,) = re.findall(r"^!\[([^]]{100,})\]\(([^)]+)\)$", first_screen, flags=re.MULTILINE)
+    picture = ROOT / shown[1]
+    assert picture == PICTURE
+    assert picture.stat().st_size < LIMIT_BYTES == 2_000_000
+    with Image.open(picture) as image:
+        assert (image.format, image.info["loop"]) == ("WEBP", 0)
+        assert sum(1 for _ in ImageSequence.Iterator(image)) > 50
 
 
 def test_contributing_lists_every_script() -> None:

@@ -28,7 +28,7 @@ export async function loadMessages(id, hasLeft = () => false) {
   return [];
 }
 
-// What `useChat` returns, with another `stop`, and with `problem`: what went wrong, until something is answered.
+// What `useChat` returns, with another `stop`, and with `problem`: what went wrong, until the next question or answer.
 // `onUndelivered` receives the text of a question that has not reached the server.
 export function useTailraceChat({ id, messages: initial, onUndelivered, ...options }) {
   const [problem, setProblem] = useState("");
@@ -58,8 +58,14 @@ export function useTailraceChat({ id, messages: initial, onUndelivered, ...optio
     if (status === "streaming") setProblem("");
   }, [status]);
 
+  // A short answer may be whole before "streaming" is rendered: the next question ends a problem as well.
+  const sendMessage = (message) => {
+    setProblem("");
+    return chat.sendMessage(message);
+  };
+
   // `stop` of useChat only closes the page's connection: the answer would continue.
-  return { ...chat, problem, stop: () => stop(id) };
+  return { ...chat, sendMessage, problem, stop: () => stop(id) };
 }
 
 // The message of an error. A request that was refused has a JSON body, which the SDK passes on as it is.

@@ -1,5 +1,6 @@
 """Everything but the event stream, as a FastAPI application: routes, operations, the page, errors, CORS."""
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,20 +16,32 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
+from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
+from tailrace.events import Json
+from tailrace.queue import UpstreamUsage
 from tailrace_frontend import page
+from tailrace_frontend.callers import OPEN
 from tailrace_frontend.client_connection import REQUEST_ID
-from tailrace_frontend.http import cors, openapi, routes, schemas
+from tailrace_frontend.http import cors, dev, openapi, routes
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
+from tailrace_frontend.http.head import HeadAsGet, has_head
 from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.negotiation import wants_html
+from tailrace_frontend.http.not_found_page import not_found_page
 from tailrace_frontend.http.openai import chat, models, responses, webhooks
+from tailrace_frontend.http.page_transfer import PageTransfer
 from tailrace_frontend.http.rate_limit_headers import RateLimitHeaders
+from tailrace_frontend.http.reference import EXAMPLE_MODEL
+from tailrace_frontend.http.reference_document import openapi_document
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
 
 MAX_ID_CHARACTERS = 64
 SEE_LOG = "The frontend's log has the reason."
+EXAMPLE_OF = b'"model":%b'
+EXAMPLE = EXAMPLE_OF % jsoncodec.dumps(EXAMPLE_MODEL)
 ROUTERS = (routes.router, chat.router, responses.router, models.router, webhooks.router, ai_sdk_routes.router)
 
 logger = logging.getLogger(__name__)
@@ -46,8 +59,8 @@ def create_api(services: Services) -> FastAPI:
     api = FastAPIOffline(
         docs_url="/docs",
         redoc_url=None,
+        favicon_url="/favicon.svg",
         title="Tailrace",
-        description="LLM output that survives: create a generation, follow its log from any cursor.",
         version=version("tailrace"),
         lifespan=lifespan,
         redirect_slashes=False,
@@ -58,8 +71,11 @@ def create_api(services: Services) -> FastAPI:
     _add_health(api)
     if not services.settings.operations_address:
         _add_operations(api, services)
-    page.mount(api)
+    page.mount(api, retention_s=services.settings.retention_s, is_dev=dev.is_available(services.settings))
+    api.include_router(dev.router(services.settings))
+    api.add_middleware(PageTransfer, paths=page.FILES)
     _finish(api, services)
+    _add_reference(api, services)
     api.add_middleware(RateLimitHeaders, services=services)
     cors.allow_origins(api, services.settings.origins)
     return api
@@ -78,6 +94,33 @@ def _finish(api: FastAPI, services: Services) -> None:
     api.state.services = services
     for kind in (TailraceError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         api.add_exception_handler(kind, _error_response)
+    api.add_middleware(HeadAsGet)
+
+
+def _add_reference(api: FastAPI, services: Services) -> None:
+    """The OpenAPI document. Its examples name the model that is the default just now, so that they can be sent."""
+
+    def openapi() -> Json:
+        if api.openapi_schema is None:
+            api.openapi_schema = openapi_document(api, is_open=services.callers.are_open)
+        return api.openapi_schema
+
+    api.openapi = openapi  # type: ignore[method-assign]
+    api.router.routes = [each for each in api.router.routes if getattr(each, "path", "") != api.openapi_url]
+
+    @api.get("/openapi.json", include_in_schema=False)
+    async def document() -> Response:
+        model = await _example_model(services)
+        return JSONBytesResponse(jsoncodec.dumps(openapi()).replace(EXAMPLE, EXAMPLE_OF % jsoncodec.dumps(model)))
+
+
+async def _example_model(services: Services) -> str:
+    """The default model; of callers with keys, the one that the settings name. (This document needs no key.)"""
+    if services.callers.are_open:
+        with contextlib.suppress(Unavailable, RedisRefused):
+            if names := await services.generations.list_models(OPEN):
+                return names[0]
+    return services.settings.model or EXAMPLE_MODEL
 
 
 def _add_health(api: FastAPI) -> None:
@@ -90,7 +133,7 @@ def _add_health(api: FastAPI) -> None:
 def _add_operations(api: FastAPI, services: Services) -> None:
     problems, load = Recent(services.problems), Recent(partial(_load, services))
 
-    @api.get("/readyz", tags=["operations"], responses={503: {"model": schemas.ErrorResponse}})
+    @api.get("/readyz", tags=["operations"])
     async def readyz() -> dict[str, Any]:
         """The servers of the logs and of the queue answer and are set up so that logs are safe there, and what is
         appended is received; 503 otherwise, and while this frontend stops."""
@@ -108,18 +151,20 @@ def _add_operations(api: FastAPI, services: Services) -> None:
     @api.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
         """Counters and gauges for Prometheus."""
-        queued, workers = await load.get()
+        queued, workers, upstreams = await load.get()
         services.metrics.queued.set(queued)
         services.metrics.workers.set(workers)
+        services.metrics.upstreams.usage = upstreams
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _load(services: Services) -> tuple[float, float]:
-    """Generations that wait, and living workers; NaN while Redis is away."""
+async def _load(services: Services) -> tuple[float, float, dict[str, UpstreamUsage]]:
+    """Generations that wait, living workers, and the upstreams' calls; NaN and none while Redis is away."""
+    queue = services.queue
     try:
-        return await services.queue.jobs.depth(), await services.queue.presence.count()
+        return await queue.jobs.depth(), await queue.presence.count(), await queue.upstreams.usage()
     except (Unavailable, RedisRefused):
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), {}
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -129,6 +174,8 @@ async def _error_response(request: Request, error: Exception) -> Response:
         ids = request.scope.get(REQUEST_ID), request.headers.get("x-client-request-id", "")[:MAX_ID_CHARACTERS]
         logger.error("request %s (the client's id: %r) failed: %s", *ids, type(error).__name__)
     request.app.state.services.metrics.refused.labels(shown.status).inc()
+    if _is_unknown_address(error) and wants_html(request.headers.get("accept", "")):
+        return not_found_page(request.url.path)
     return JSONBytesResponse(shown.as_json(), shown.status, shown.headers())
 
 
@@ -154,9 +201,17 @@ def _is_405(error: Exception) -> bool:
     return isinstance(error, HTTPException) and error.status_code == HTTPStatus.METHOD_NOT_ALLOWED
 
 
+def _is_unknown_address(error: Exception) -> bool:
+    """Whether no route has the path. (A generation that does not exist is an error of ours.)"""
+    return isinstance(error, HTTPException) and error.status_code == HTTPStatus.NOT_FOUND
+
+
 def _methods(request: Request) -> str:
     """The methods of all routes of the path. Starlette's 405 names those of the first route only."""
     routes_of_routers = [route for router in ROUTERS for route in router.routes]
     known = [route for route in (*request.app.routes, *routes_of_routers) if isinstance(route, Route)]
     here = [route for route in known if route.matches(request.scope)[0] is not Match.NONE]
-    return ", ".join(sorted({method for route in here for method in route.methods or ()}))
+    methods = {method for route in here for method in route.methods or ()}
+    if "GET" in methods and has_head(request.url.path):
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))

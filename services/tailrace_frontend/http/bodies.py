@@ -18,6 +18,7 @@ from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, InvalidRequest, RequestTooLarge
 from tailrace.events import Json, Options
 from tailrace.settings import Settings
+from tailrace.sizes import size_text
 from tailrace_frontend import large_requests
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
@@ -99,14 +100,14 @@ async def read_body(
     """
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > limit:
-        raise RequestTooLarge(f"The body may have at most {limit} bytes.")
+        raise RequestTooLarge(f"The body may have at most {size_text(limit)}.")
     body, mark = bytearray(), object()
     async for chunk in request.stream():
         if charge:
             await charge(mark, len(body), len(chunk))
         body += chunk
         if len(body) > limit:
-            raise RequestTooLarge(f"The body may have at most {limit} bytes.")
+            raise RequestTooLarge(f"The body may have at most {size_text(limit)}.")
     return body
 
 

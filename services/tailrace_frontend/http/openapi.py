@@ -1,4 +1,4 @@
-"""What the OpenAPI document has beside the routes' signatures: errors, raw bodies, and the event stream."""
+"""Additions of the routes to the OpenAPI document: the bodies that they parse themselves, and the event stream."""
 
 from typing import Any
 
@@ -6,16 +6,7 @@ from fastapi import FastAPI
 
 from tailrace.errors import NotFound
 from tailrace_frontend.http import schemas
-
-ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {"model": schemas.ErrorResponse, "description": text}
-    for code, text in (
-        (400, "The request cannot be understood"), (401, "No valid API key"), (404, "There is no such generation"),
-        (410, "Deleted or expired"),
-        (429, "Too many requests, generations or readers; retry after `Retry-After`"),
-        (503, "Redis is unavailable; retry after `Retry-After` seconds"),
-    )
-}  # fmt: skip
+from tailrace_frontend.http.negotiation import JSON_VIEW
 
 CREATE: dict[str, Any] = {
     "requestBody": {
@@ -27,7 +18,6 @@ CREATE: dict[str, Any] = {
             "name": "Idempotency-Key",
             "in": "header",
             "schema": {"type": "string", "maxLength": 255},
-            "description": "The same key and body again: the same generation.",
         }
     ],
 }
@@ -40,11 +30,19 @@ CREATE_FOREGROUND: dict[str, Any] = CREATE | {
             "name": "x-tailrace-on-disconnect",
             "in": "header",
             "schema": {"enum": ["continue", "cancel"]},
-            "description": "Whether the generation continues without its client; by default it is cancelled.",
         },
     ]
 }
 """The same for a request that waits for its answer."""
+
+
+VIEW: dict[str, Any] = {
+    "name": "view",
+    "in": "query",
+    "required": False,
+    "schema": {"enum": [JSON_VIEW]},
+}
+"""Of the event stream."""
 
 
 def document_events(api: FastAPI) -> None:
@@ -53,11 +51,10 @@ def document_events(api: FastAPI) -> None:
     @api.get(
         "/v1/generations/{generation_id}/events",
         tags=["generations"],
-        responses=ERRORS
-        | {
+        responses={
             200: {
-                "description": "The log: SSE, or NDJSON or plain text where `Accept` asks for it alone.",
-                "content": {"text/event-stream": {}, "application/x-ndjson": {}, "text/plain": {}},
+                "description": "The log: SSE, or NDJSON or plain text where `Accept` asks for it alone. With "
+                "`view=json`: a line of NDJSON for each change of the answer's JSON value."
             },
             204: {"description": "The cursor is at the end: there is nothing more, ever."},
         },
@@ -68,15 +65,15 @@ def document_events(api: FastAPI) -> None:
                     "in": place,
                     "required": place == "path",
                     "schema": {"type": "string"},
-                    "description": text,
                 }
-                for name, place, text in (
-                    ("generation_id", "path", "Its id."),
-                    ("Last-Event-ID", "header", "Go on after this event."),
-                    ("last_event_id", "query", "The same."),
-                    ("ticket", "query", "From `events_url`, instead of a key; better as `Authorization: Ticket …`."),
+                for name, place in (
+                    ("generation_id", "path"),
+                    ("Last-Event-ID", "header"),
+                    ("last_event_id", "query"),
+                    ("ticket", "query"),
                 )
             ]
+            + [VIEW]
         },
     )
     async def events() -> None:

@@ -8,7 +8,7 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -20,13 +20,17 @@ from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
 from tailrace_frontend.http import schemas
-from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body, received
+from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body, received, step
+from tailrace_frontend.http.generation_json import generation_json, list_row, progress
+from tailrace_frontend.http.head import is_head
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
-from tailrace_frontend.http.negotiation import wants_events
-from tailrace_frontend.http.openapi import CREATE, ERRORS
+from tailrace_frontend.http.negotiation import check_value, wants_events
+from tailrace_frontend.http.openapi import CREATE
+from tailrace_frontend.http.value_json import value_json
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services, events_url
+from tailrace_frontend.upstream_requests import request_for
 
 MAX_WAIT_S = 60
 
@@ -37,7 +41,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
     "",
     status_code=202,
     response_model=schemas.GenerationJson,
-    responses=ERRORS | {413: {"model": schemas.ErrorResponse}},
+    responses={202: {"description": "The generation. (With `Accept: text/event-stream`: 200, and its log.)"}},
     openapi_extra=CREATE,
 )
 async def create(request: Request) -> Response:
@@ -50,6 +54,7 @@ async def create(request: Request) -> Response:
 async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
     key = idempotency_key(request.headers)
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
+    await step(body, lambda: request_for(services.upstreams, "chat", chat))  # for its refusals
     body_bytes = len(body)
     body.clear()  # what it says is in `chat`: a large request is in memory three times already
     streams = wants_events(request.headers.get("accept", ""))
@@ -85,7 +90,25 @@ async def _read(
     return await answer_whole(services, request, caller, read)
 
 
-@router.get("", response_model=schemas.GenerationList, responses=ERRORS)
+async def _read_value(request: Request, services: Services, caller: ApiKey, state: GenerationState) -> Response:
+    """The output's JSON value so far.
+
+    Raises:
+        InvalidValue: the generation has none.
+        NotFound, Gone: as `Generations.snapshot`.
+        RateLimited, InvalidRequest: as `answer_whole`.
+    """
+    check_value(state.record)
+
+    async def read() -> JSONBytesResponse:
+        snapshot = await services.generations.snapshot(state)
+        value = await value_json(snapshot)
+        return JSONBytesResponse(value)
+
+    return await answer_whole(services, request, caller, read)
+
+
+@router.get("", response_model=schemas.GenerationList)
 async def list_generations(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -98,7 +121,7 @@ async def list_generations(
         after = _checked(after)
     async with services.rate_limits.turn(caller.owner):
         found, has_more = await services.generations.list(caller.owner, limit, after)
-    data = [schemas.generation_json(state, events_url(services, state, caller)) for state in found]
+    data = [list_row(state, events_url(services, state, caller)) for state in found]
     return JSONBytesResponse(
         {
             "object": "list",
@@ -112,26 +135,32 @@ async def list_generations(
 
 @router.get(
     "/{generation_id}",
-    response_model=schemas.GenerationJson,
-    responses=ERRORS,
+    response_model=schemas.GenerationJson | schemas.GenerationValue,
 )
 async def get(
     request: Request,
     generation_id: str,
     wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
     output: bool = True,
+    view: Literal["json"] | None = None,
 ) -> Response:
     """The generation with its output so far. `wait`: seconds to wait for its end. `output=false`: neither the request
-    nor the output, for a client that follows the events and asks for the place in the queue only."""
+    nor the output, for a client that follows the events and asks for the place in the queue only. `view=json`: only
+    the output's JSON value so far, of a generation whose request asks for JSON."""
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
-    state = await services.generations.wait(_checked(generation_id), caller.owner, wait, client_of(request))
+    wait_s = 0 if is_head(request.scope) else wait  # a head has no field that the end changes
+    state = await services.generations.wait(_checked(generation_id), caller.owner, wait_s, client_of(request))
+    if view:
+        return await _read_value(request, services, caller, state)
     if output:
         return await _read(request, services, caller, state)
-    return JSONBytesResponse(_as_json(services, caller, await services.generations.summary(state)))
+    summary = await services.generations.summary(state)
+    beside = progress(summary.state, services.generations.count_readers(generation_id), summary.expires_at)
+    return JSONBytesResponse(_as_json(services, caller, summary) | beside)
 
 
-@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson, responses=ERRORS)
+@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson)
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
@@ -140,7 +169,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.delete("/{generation_id}", response_model=schemas.Deleted, responses=ERRORS)
+@router.delete("/{generation_id}", response_model=schemas.Deleted)
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services
@@ -157,9 +186,9 @@ def _checked(generation_id: str) -> str:
 
 def _as_json(services: Services, caller: ApiKey, snapshot: Snapshot) -> Json:
     """A generation as JSON, with its request and its output where the snapshot has them."""
-    state, request, output, done, position, workers, _ = snapshot
-    known: Json = {"queue_position": position}
+    state, request, output, done, position, workers, *_ = snapshot
+    known: Json = {"queue_position": position, "last_event_id": str(snapshot.last_id or state.position)}
     if workers is not None:
         known["worker_running"] = workers > 0
     url = events_url(services, state, caller)
-    return schemas.generation_json(state, url, request=request, output=output, done=done, **known)
+    return generation_json(state, url, request=request, output=output, done=done, **known)

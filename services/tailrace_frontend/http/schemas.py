@@ -11,9 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, InvalidRequest
-from tailrace.events import Json, Options
-from tailrace.log.codec import StoredDone
-from tailrace.log.state import GenerationState
+from tailrace.events import Json, OnInterrupt, Options
+from tailrace.ids import GENERATION
 from tailrace.settings import Settings
 
 MAX_DEPTH = 100
@@ -47,10 +46,11 @@ class TailraceOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    on_interrupt: Literal["restart", "fail"] = Field(
+    on_interrupt: OnInterrupt = Field(
         "restart",
-        description="When the worker is lost: `restart` discards the output and generates it again, `fail` ends the "
-        "generation as failed.",
+        description="When the worker or the upstream is lost: `restart` discards the output and generates it again, "
+        "`fail` ends the generation as failed, `continue` asks the upstream for the rest of a text, where its profile "
+        "allows it, and restarts otherwise.",
     )
     on_disconnect: OnDisconnect = Field(
         "continue",
@@ -62,6 +62,11 @@ class TailraceOptions(BaseModel):
     )
     retention_s: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Seconds that the generation is stored after its end."
+    )
+    previous: Annotated[str, Field(pattern=f"^{GENERATION.pattern}$")] | None = Field(
+        None,
+        description="Id of the generation that this one continues. Lists and the generation's JSON repeat it, so that "
+        "a client that shows the previous one finds the next; `messages` is the whole conversation nevertheless.",
     )
 
 
@@ -103,13 +108,84 @@ class Timings(BaseModel):
     first_token: float | None = None
     between_tokens_p50: float | None = None
     between_tokens_p95: float | None = None
+    between_tokens_max: float | None = None
     total: float | None = None
+
+
+class Bucket(BaseModel):
+    """Gaps that are longer than the bucket before allows."""
+
+    count: int
+    up_to: float | None = Field(None, description="Seconds; left out in the last bucket, which has no upper bound.")
+
+
+class Gap(BaseModel):
+    """A time without content."""
+
+    at: float = Field(description="Epoch seconds of its beginning.")
+    seconds: float
+    after: str = Field(description="Id of the last event before it.")
+
+
+class FailedRequest(BaseModel):
+    """A request to an upstream that failed."""
+
+    at: float = Field(description="Seconds after the creation.")
+    code: str = Field(description="Code of the failure.")
+    upstream: str | None = Field(None, description="The upstream's name in tailrace.toml, where there is one.")
+    delay: float | None = Field(None, description="Seconds until the next request; left out where there was none.")
+
+
+class Stream(BaseModel):
+    """Measures of the upstream's stream, in all attempts. What was not observed is left out."""
+
+    attempts: int | None = Field(None, description="Runs, the last one included.")
+    retries: int | None = Field(None, description="Requests to the upstream that were repeated.")
+    chunks: int | None = Field(None, description="Pieces of content that were received.")
+    bytes: int | None = Field(None, description="Bytes of the upstream's events.")
+    malformed: int | None = Field(None, description="Malformed payloads and values, which were skipped.")
+    tokens_per_second: float | None = Field(None, description="In the last attempt, from its first content on.")
+    stalls: int | None = Field(None, description="Gaps of more than 3 s.")
+    gaps: list[Bucket] = Field([], description="Times between two pieces of content, by their length.")
+    slowest: list[Gap] = Field([], description="The ten longest gaps, the longest first.")
+    failed: list[FailedRequest] = Field([], description="The last ten requests that failed.")
+
+
+class Format(BaseModel):
+    """Whether the output is the JSON that the request asked for."""
+
+    parsed: bool = Field(description="Whether the text is one JSON value.")
+    valid: bool | None = Field(None, description="Whether the value fits the schema, where that could be checked.")
+    error: str | None = None
+
+
+class GenerationValue(BaseModel):
+    """The output of a generation as a JSON value (`view=json`)."""
+
+    id: str
+    object: Literal["generation.value"] = "generation.value"
+    status: Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
+    value: Any = Field(description="What the text so far says; null until it says anything.")
+    is_complete: bool = Field(description="Whether the text is one whole JSON value.")
+    refusal: str | None = Field(None, description="The text with which the model refused to answer.")
+    error: str | None = Field(None, description="Why the text is no JSON.")
+    format: Format | None = Field(None, description="After the end: whether the whole is JSON that fits the schema.")
+    last_event_id: str = Field(description="The last event that the value includes.")
+
+
+GENERATION_EXAMPLE: Json = {
+    "id": "gen_yzm3v7lq2n5xk4jt6hbr7wdcae", "object": "generation", "status": "queued", "model": "demo",
+    "created_at": 1795334400.0, "events_url": "/v1/generations/gen_yzm3v7lq2n5xk4jt6hbr7wdcae/events",
+    "request": {"model": "demo", "messages": [{"role": "user", "content": "What survives?"}]}, "output": [],
+    "finish": None, "usage": None, "cost": None, "error": None, "timings": None, "stream": None, "upstream": None,
+    "queue_position": 1, "worker_running": True, "last_event_id": "1795334400000-0",
+}  # fmt: skip
 
 
 class GenerationJson(BaseModel):
     """A generation."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", json_schema_extra={"examples": [GENERATION_EXAMPLE]})
 
     id: str
     object: Literal["generation"] = "generation"
@@ -121,10 +197,42 @@ class GenerationJson(BaseModel):
     output: list[dict[str, Any]] | None = Field(None, description="The output so far; after the end, all of it.")
     finish: list[dict[str, Any]] | None = None
     usage: dict[str, Any] | None = None
+    cost: float | None = Field(None, description="US dollars, where the operator has given the model's prices.")
     error: dict[str, Any] | None = None
     timings: Timings | None = None
+    stream: Stream | None = None
+    upstream: dict[str, Any] | None = Field(
+        None,
+        description="After the end: the upstream's `id` of the answer, its name for the `model`, and its `name` in "
+        "`tailrace.toml`, where there is one.",
+    )
+    format: Format | None = Field(
+        None, description="After the end, where the request asks for JSON: whether the output is that."
+    )
+    continued: int | None = Field(
+        None, description="After the end: how often a later attempt continued the output (`on_interrupt: continue`)."
+    )
     queue_position: int | None = Field(None, description="Place in the queue, from 1.")
     worker_running: bool | None = Field(None, description="Whether any worker is running.")
+    last_event_id: str | None = Field(
+        None, description="The last event that `output` includes: as `Last-Event-ID`, it continues this output."
+    )
+    previous: str | None = Field(None, description="The generation that it continues, where its creation named one.")
+    preview: str | None = Field(
+        None,
+        description="In lists: the first 80 characters of the last user message, on one line.",
+    )
+    tokens: int | None = Field(None, description="In lists: tokens of the output, once the usage is known.")
+    attempt: int | None = Field(None, description="With `output=false`: runs so far.")
+    worker: str | None = Field(
+        None, description="With `output=false`: short name of the worker that runs it, or ran it last."
+    )
+    readers: int | None = Field(
+        None, description="With `output=false`: event streams of this frontend that read the generation."
+    )
+    expires_at: float | None = Field(
+        None, description="With `output=false`, once it has ended: epoch seconds until which it is stored."
+    )
 
 
 class GenerationList(BaseModel):
@@ -172,7 +280,7 @@ def decode(body: bytes | bytearray) -> Json:
 
 
 class Problem(NamedTuple):
-    """What is wrong with a body: the field, what is expected of it, and pydantic's name of the error."""
+    """A mistake in a body: the field, what is expected of it, and pydantic's name of the error."""
 
     param: str | None
     message: str
@@ -217,6 +325,7 @@ def options_from(given: TailraceOptions, settings: Settings, on_disconnect: OnDi
         retention_s=_capped("retention_s", given.retention_s, settings.retention_s),
         on_interrupt=given.on_interrupt,
         on_disconnect=given.on_disconnect if has_policy else on_disconnect,
+        previous=given.previous or "",
     )
 
 
@@ -254,32 +363,3 @@ def _capped(name: str, value: int | None, cap: int) -> int:
     if value is not None and value > cap:
         raise InvalidBody(f"tailrace.{name}: must be at most {cap} on this frontend", param=f"tailrace.{name}")
     return value or cap
-
-
-def generation_json(
-    state: GenerationState,
-    events_url: str,
-    *,
-    request: Any = None,
-    output: Any = None,
-    done: StoredDone | None = None,
-    **known: Any,
-) -> Json:
-    """A generation as callers see it. With an `output` it is complete: its request, and the fields of its end.
-
-    `request` and `output` are values, or JSON as it is stored (`msgspec.Raw`).
-    """
-    record = state.record
-    generation: Json = {
-        "id": record.id,
-        "object": "generation",
-        "status": state.status,
-        "model": record.model,
-        "created_at": record.created / 1000,
-        "events_url": events_url,
-    }
-    if output is None:
-        return generation | known
-    generation |= {"request": request, "output": output}
-    generation |= {name: getattr(done, name, None) for name in ("finish", "usage", "error", "timings")}
-    return generation | known

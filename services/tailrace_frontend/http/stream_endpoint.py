@@ -8,7 +8,7 @@ that receives an error status never reconnects. For the same reason a log that w
 after which an `EventSource` stops.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
@@ -18,11 +18,12 @@ from tailrace import jsoncodec
 from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
-from tailrace.wire import Encode, WireFormat
+from tailrace.wire import JSON_VALUES, WIRE_FORMATS, Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
 from tailrace_frontend.http import cors
-from tailrace_frontend.http.negotiation import native_format, wants_events
+from tailrace_frontend.http.head import refuse_stream
+from tailrace_frontend.http.negotiation import check_value, native_format, wants_events
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
 
@@ -74,11 +75,14 @@ def stream_headers(wire: WireFormat, extra: Iterable[tuple[bytes, bytes]] = ()) 
 async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, send: Send) -> StreamConnection | None:
     """The stream that the request asks for; None where the request has been answered: refused, or at the log's end."""
     headers = Headers(scope=scope)
-    accept = headers.get("accept", "")
-    wire = native_format(accept)
+    accept, query = headers.get("accept", ""), dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    wire = WIRE_FORMATS["native"]
     allowed = cors.headers_for(headers.get("origin"), services.settings.origins)
     try:
-        caller, state, cursor = await _find(services, generation_id, headers, scope["query_string"])
+        wire = native_format(accept, query.get("view"))
+        caller, state, cursor = await _find(services, generation_id, headers, query)
+        if wire is JSON_VALUES:
+            check_value(state.record)
         if state.is_final and cursor == state.position:
             await respond(send, 204, allowed)
             return None
@@ -89,14 +93,13 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
 
 
 async def _find(
-    services: Services, generation_id: str, headers: Headers, query_string: bytes
+    services: Services, generation_id: str, headers: Headers, query: Mapping[str, str]
 ) -> tuple[ApiKey, GenerationState, EntryId | None]:
     """The key of the request or of its ticket, the generation's state and the request's cursor.
 
     Raises:
         TailraceError: the request is refused, or Redis did not answer.
     """
-    query = dict(parse_qsl(query_string.decode("latin-1")))
     caller = _caller(services, generation_id, headers, query.get("ticket"))
     cursor = parse_cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
     if not is_generation_id(generation_id):
@@ -120,7 +123,7 @@ async def open_stream(
     Raises:
         RateLimited: as `Hub.join`.
     """
-    encode = await services.encoders.bind(wire, state)
+    encode = await services.encoders.bind(wire, state, cursor)
     return connect(services, wire, encode, state, cursor, caller, extra, scope, send)
 
 
@@ -132,8 +135,10 @@ def connect(
     `seen_to`: as for `LogCursor`.
 
     Raises:
+        MethodNotAllowed: the request was a HEAD.
         RateLimited: as `Hub.join`.
     """
+    refuse_stream(scope)
     stream = StreamConnection(
         services.hub, wire, encode, state, cursor, headers=stream_headers(wire, extra), client=scope[SCOPE], send=send,
         caller=caller, may_read=services.callers.may_read, seen_to=seen_to,
@@ -183,7 +188,7 @@ async def refuse(
     services.metrics.refused.labels(error.status).inc()
     own = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
     headers = [(b"content-type", b"application/json"), *own, *allowed]
-    return await respond(send, error.status, headers, jsoncodec.dumps(error.as_json()))
+    return await respond(send, error.status, headers, jsoncodec.dumps(error.as_json()) + b"\n")
 
 
 async def respond(send: Send, status: int, headers: RawHeaders, body: bytes = b"") -> None:

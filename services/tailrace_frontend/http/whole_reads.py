@@ -14,7 +14,7 @@ from tailrace_frontend.services import Services
 async def answer_whole(
     services: Services, request: Request, caller: ApiKey, read: Callable[[], Awaitable[JSONBytesResponse]]
 ) -> JSONBytesResponse:
-    """What `read` makes, one at a time for each caller, and charged by its bytes. The request may be repeated.
+    """The body that `read` makes, one at a time for each caller, and charged by its bytes. The request may be repeated.
 
     Raises:
         RateLimited: the caller has read too much.

@@ -1,157 +1,133 @@
-/* A streaming renderer for a small subset of Markdown.
+/* One piece of Markdown → sanitized nodes, in a bounded time: marked parses, DOMPurify sanitizes.
  *
- * Rule 1: Output is built from DOM nodes, never from HTML: a model's output can only become text, and a link can only
- *         lead to http or https.
- * Rule 2: A complete line is parsed once, so a token costs the same in a long answer as in a short one. The incomplete
- *         last line is drawn provisionally, and removed and drawn again when more of it arrives.
+ * Rule 1: HTML in a model's output is shown as text. A link leads to http, https or mailto only. An image becomes a
+ *         link, because loading it would report the reader to another server. DOMPurify is the second wall.
+ * Rule 2: marked recurses into what is nested (2,000 `>` overflow the stack), and its time grows with the square of the
+ *         marks in one run of text. From a limit on, what is left is plain text.
+ * Rule 3: No text makes it throw: a piece that marked cannot parse is plain text.
  */
 
-const LONG_LINE = 2_000;
-const INLINE =
-  /(`{1,2})(.+?)\1|\*\*(\S.*?)\*\*|(?<![*\w])\*([^\s*][^*]*)\*(?![*\w])|\[([^\]]+)\]\((https?:\/\/[^\s)]+)\)/g;
+import { element } from "/dom.js";
+import { Lexer, Marked } from "/vendor/marked.js";
+import "/vendor/purify.js";
 
-/** Creates an element with properties and children. */
-export function element(name, properties = {}, ...children) {
-  const created = Object.assign(document.createElement(name), properties);
-  created.append(...children);
-  return created;
+const DEEPEST = 20; // blocks within blocks, and marks within marks
+const MOST_MARKS = 300; // in one paragraph, cell or item: 10 ms of the slowest kind (`**_a` repeated)
+const MARKS = /[*_~`]+|[<[@]/g;
+const SAFE_LINK = /^(https?:\/\/|mailto:)/i;
+const SANITIZED = {
+  ALLOWED_TAGS: (
+    "a blockquote br button code del div em figcaption figure h1 h2 h3 h4 h5 h6 hr input li ol p pre span strong " +
+    "table tbody td th thead tr ul"
+  ).split(" "),
+  ALLOWED_ATTR: "align checked class disabled href rel start tabindex target type".split(" "),
+  ALLOW_DATA_ATTR: false,
+  RETURN_DOM_FRAGMENT: true,
+};
+
+const escape = (text) =>
+  text.replace(/[&<>"']/g, (c) => ({ "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" })[c]);
+
+const link = (href, label) =>
+  SAFE_LINK.test(href) ? `<a href="${escape(href)}" target="_blank" rel="noopener noreferrer">${label}</a>` : label;
+
+const markdown = new Marked({
+  gfm: true,
+  breaks: true,
+  renderer: {
+    html({ text, block }) {
+      if (/^<br\s*\/?>$/i.test(text.trim())) return "<br>";
+      return block ? `<p>${escape(text.trimEnd())}</p>` : escape(text);
+    },
+    checkbox: ({ checked }) =>
+      `<input type="checkbox" disabled ${checked ? 'checked aria-label="done"' : 'aria-label="open"'}> `,
+    image: ({ href, text }) => link(href, escape(text || href)),
+    link({ href, tokens }) {
+      return link(href, this.parser.parseInline(tokens));
+    },
+    code({ text, lang, raw, codeBlockStyle }) {
+      const name = /^[\w+#.-]+/.exec(lang ?? "")?.[0] ?? "";
+      const caption = `<figcaption><span>${escape(name || "text")}</span><button type="button">Copy</button></figcaption>`;
+      const end = raw.endsWith("\n") && !codeBlockStyle ? "\n" : ""; // what follows a cut begins a line
+      const language = name && ` class="language-${escape(name)}"`;
+      return `<figure class="code">${caption}<pre tabindex="0"><code${language}>${escape(text)}${end}</code></pre></figure>`;
+    },
+    table(token) {
+      const cells = (row, name) =>
+        row.map(({ tokens }, k) => {
+          const align = token.align[k] ? ` align="${token.align[k]}"` : "";
+          return `<${name}${align}>${this.parser.parseInline(tokens)}</${name}>`;
+        });
+      const rows = token.rows.map((row) => `<tr>${cells(row, "td").join("")}</tr>`);
+      const head = `<thead><tr>${cells(token.header, "th").join("")}</tr></thead>`;
+      return `<div class="table" tabindex="0"><table>${head}<tbody>${rows.join("")}</tbody></table></div>`;
+    },
+  },
+});
+
+/** marked's lexer, with Rule 2, and with the link definitions of earlier pieces. */
+class BoundedLexer extends Lexer {
+  #depth = 0;
+
+  constructor(links) {
+    super(markdown.defaults);
+    Object.assign(this.tokens.links, links);
+  }
+
+  blockTokens(source, tokens = [], ...rest) {
+    if (this.#depth >= DEEPEST) return addText(tokens, source, { tokens: this.inline(source) });
+    return this.#nested(() => super.blockTokens(source, tokens, ...rest));
+  }
+
+  inlineTokens(source, tokens = []) {
+    if (this.#depth >= DEEPEST || endOfMarks(source) < source.length) return addText(tokens, source);
+    return this.#nested(() => super.inlineTokens(source, tokens));
+  }
+
+  #nested(parse) {
+    this.#depth += 1;
+    try {
+      return parse();
+    } finally {
+      this.#depth -= 1;
+    }
+  }
 }
 
-/** Appends a line's text to `parent`. Code, bold, italics and links become elements, the rest stays text. */
-export function inline(parent, text) {
-  let end = 0;
-  for (const match of text.matchAll(INLINE)) {
-    const [whole, , code, bold, italic, label, href] = match;
-    parent.append(text.slice(end, match.index));
-    end = match.index + whole.length;
-    if (code) parent.append(element("code", {}, code));
-    else if (href) parent.append(element("a", { href, target: "_blank", rel: "noopener noreferrer" }, label));
-    else inline(parent.appendChild(element(bold ? "strong" : "em")), bold ?? italic);
-  }
-  parent.append(text.slice(end));
+function addText(tokens, text, more) {
+  tokens.push({ type: "text", raw: text, text, escaped: false, ...more });
+  return tokens;
 }
 
-/** Renders pushed Markdown under `root`. */
-export class Prose {
-  #rest = ""; // the incomplete last line, drawn provisionally
-  #state = { leaf: null, list: null, fence: null, indents: [], blank: false, midline: false };
-  #undo = () => {}; // removes the provisional line
+/** The index at which a text has as many marks as are parsed. */
+export function endOfMarks(text) {
+  let marks = 0;
+  for (const { index } of text.matchAll(MARKS)) if (++marks > MOST_MARKS) return index;
+  return text.length;
+}
 
-  constructor(root) {
-    this.root = root;
-  }
-
-  push(text) {
-    this.#undo();
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop();
-    for (const line of lines) {
-      this.#splitLong(line);
-      this.#state.midline = false;
-    }
-    if (this.#rest.length > LONG_LINE) this.#rest = this.#splitLong(this.#rest, true);
-    this.#undo = this.#checkpoint();
-    if (this.#rest) this.#line(this.#rest);
-  }
-
-  /** Draws a line in pieces of at most LONG_LINE characters. If it is `open`, the last piece is returned undrawn. */
-  #splitLong(line, open = false) {
-    while (line.length > LONG_LINE) {
-      const space = line.lastIndexOf(" ", LONG_LINE);
-      const piece = line.slice(0, space > 0 ? space : LONG_LINE);
-      this.#line(piece);
-      this.#state.midline = true;
-      line = line.slice(piece.length);
-    }
-    if (!open) this.#line(line, "\n");
-    return line;
-  }
-
-  /** Returns a function that restores the current state and removes all nodes added after it. */
-  #checkpoint() {
-    const state = { ...this.#state, indents: [...this.#state.indents] };
-    const ends = [this.root, state.list, state.leaf].map((parent) => [parent, parent?.lastChild]);
-    return () => {
-      this.#state = state;
-      for (const [parent, last] of ends) while (parent && parent.lastChild !== last) parent.lastChild.remove();
-    };
-  }
-
-  #line(line, newline = "") {
-    const state = this.#state;
-    if (state.fence) return this.#code(line, newline);
-    if (state.midline) return inline(state.leaf ?? this.#block("p"), line);
-    const [, indent, text] = /^([ \t]*)(.*?)\s?$/.exec(line) ?? ["", "", line];
-    const wasBlank = state.blank;
-    state.blank = !text;
-    const match =
-      !text ||
-      this.#fence(text, indent) ||
-      this.#item(text, indent.replaceAll("\t", "    ").length) ||
-      this.#heading(text) ||
-      this.#quote(text);
-    if (match) return;
-    if (state.leaf && (state.list ? indent || !wasBlank : !wasBlank)) state.leaf.append("\n");
-    else this.#block("p");
-    inline(state.leaf, text);
-  }
-
-  #block(name, properties) {
-    Object.assign(this.#state, { list: null, indents: [] });
-    return (this.#state.leaf = this.root.appendChild(element(name, properties)));
-  }
-
-  #fence(text, indent) {
-    const [, fence] = /^(`{3,}|~{3,})[^`]*$/.exec(text) ?? [];
-    if (!fence) return false;
-    this.#state.leaf = this.#block("pre").appendChild(element("code"));
-    this.#state.fence = { mark: fence, indent: indent.length };
-    return true;
-  }
-
-  #code(line, newline) {
-    const { mark, indent } = this.#state.fence;
-    if (!this.#state.midline && line.trim().startsWith(mark) && !line.trim().slice(mark.length)) {
-      Object.assign(this.#state, { fence: null, leaf: null });
-    } else {
-      const margin = this.#state.midline ? 0 : Math.min(indent, line.search(/\S|$/));
-      this.#state.leaf.append(line.slice(margin) + newline);
-    }
-  }
-
-  #item(text, indent) {
-    const [, marker, content] = /^([-*+]|\d{1,9}[.)])\s+(.*)$/.exec(text) ?? [];
-    if (!marker || /^([-*])(\s*\1){2,}$/.test(text)) return false;
-    const state = this.#state;
-    while (state.indents.at(-1) >= indent) state.indents.pop();
-    const depth = String(Math.min(3, state.indents.length));
-    state.indents.push(indent);
-    const name = marker.length > 1 ? "ol" : "ul";
-    if (state.list?.localName !== name || state.list.dataset.depth !== depth) {
-      state.list = this.root.appendChild(element(name));
-      state.list.dataset.depth = depth;
-    }
-    state.leaf = state.list.appendChild(element("li"));
-    if (name === "ol") state.leaf.value = parseInt(marker);
-    inline(state.leaf, content);
-    return true;
-  }
-
-  #heading(text) {
-    const [, marks, content] = /^(#{1,6})\s+(.*?)\s*#*$/.exec(text) ?? [];
-    if (marks) inline(this.#block(`h${marks.length}`), content);
-    else if (/^([-*_])(\s*\1){2,}$/.test(text)) this.#block("hr");
-    else return false;
-    this.#state.leaf = null;
-    return true;
-  }
-
-  #quote(text) {
-    if (!text.startsWith(">")) return false;
-    const leaf = this.#state.leaf;
-    if (leaf?.localName === "blockquote") leaf.append("\n");
-    else this.#block("blockquote");
-    inline(this.#state.leaf, text.replace(/^>\s?/, ""));
-    return true;
+/** The tokens of a piece, and the link definitions in it; null where it cannot be parsed. */
+export function parse(source, links = {}) {
+  try {
+    return new BoundedLexer(links).lex(source);
+  } catch {
+    return null;
   }
 }
+
+/** The nodes of tokens of `parse`; null where they cannot be rendered. */
+export function render(tokens) {
+  try {
+    const { childNodes } = DOMPurify.sanitize(markdown.parser(tokens), SANITIZED);
+    return [...childNodes].filter((node) => node.nodeType !== Node.TEXT_NODE || node.data.trim());
+  } catch {
+    return null;
+  }
+}
+
+/** The nodes of a source that is shown as it is. */
+export const plain = (source) => (source.trim() ? [element("p", { className: "plain" }, source.trimEnd())] : []);
+
+/** The labels to which a source may refer, as marked writes them. */
+export const labelsIn = (source) =>
+  Array.from(source.matchAll(/\[((?:[^[\]\\]|\\.)+)\]/g), ([, label]) => label.toLowerCase().replace(/\s+/g, " "));

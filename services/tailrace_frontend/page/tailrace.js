@@ -21,7 +21,8 @@
  * Rule 2: A transient failure is retried without limit; only a 204 or a permanent 4xx ends the reading. (A proxy's 502
  *         closes an EventSource for good.)
  * Rule 3: After a minute without a byte, keep-alives included, or on waking up, the connection is reopened at the
- *         cursor; nothing is lost. (An EventSource hides keep-alives, so a script cannot recognize a dead one.)
+ *         cursor; nothing is lost. (An EventSource hides keep-alives, so a script cannot recognize a dead one.) The same
+ *         after 10 s without an answer to a request.
  * Rule 4: The ticket of an `events_url` is a secret. It is sent in a header, never in the URL of a request: proxies write
  *         URLs into their logs. (An EventSource cannot send headers.)
  */
@@ -33,29 +34,41 @@ const SILENCE_MS = 60_000; // four of the server's keep-alive intervals
 const STALE_MS = 20_000; // the same limit on waking up, when a dead socket is likely
 const SETTLE_MS = 300; // an overloaded server answers 200 and closes: that connection never counts as `open`
 const REQUEST_TIMEOUT_MS = 20_000;
+const CONNECT_TIMEOUT_MS = 10_000;
 
-/** Follows a log to its end. `url`: an `events_url`. Returns `{close(), lastEventId()}`. */
+/** Follows a log to its end. `url`: an `events_url`.
+ *
+ * Returns `{close(), reconnect(afterMs), lastEventId()}`; `reconnect` drops the connection and opens it again at the cursor.
+ */
 export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_000 } = {}) {
   const [address, headers] = splitTicket(url);
   let cursor = lastEventId;
   let failures = 0;
-  let connection, state, activeAt, settling, retrying, hiding;
+  let connection, state, activeAt, settling, retrying, hiding, connecting;
   const lifetime = new AbortController();
 
-  function setState(next, detail = {}) {
-    if (next !== state) onState?.((state = next), detail);
-  }
+  const setState = (next, detail = {}) => next !== state && onState?.((state = next), detail);
 
   function open() {
     disconnect();
     activeAt = Date.now();
     if (state !== "open") setState(state ? "reconnecting" : "connecting");
     connection = new AbortController();
+    connecting = setTimeout(open, CONNECT_TIMEOUT_MS);
     read(connection.signal);
+  }
+
+  function reconnect(afterMs = 0) {
+    if (lifetime.signal.aborted) return;
+    disconnect();
+    activeAt = Date.now();
+    setState("reconnecting");
+    retrying = setTimeout(open, afterMs);
   }
 
   function disconnect() {
     connection?.abort();
+    clearTimeout(connecting);
     clearTimeout(settling);
     clearTimeout(retrying);
   }
@@ -66,7 +79,10 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     if (cursor) address.searchParams.set("last_event_id", cursor);
     else address.searchParams.delete("last_event_id");
     const final = await readEvents(address, headers, signal, {
-      onOpen: () => (settling = setTimeout(onSettled, SETTLE_MS)),
+      onOpen() {
+        clearTimeout(connecting);
+        settling = setTimeout(onSettled, SETTLE_MS);
+      },
       onBytes: () => (activeAt = Date.now()),
       onRetry: (ms) => (retryMs = ms),
       onMessage,
@@ -74,6 +90,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
     if (signal.aborted) return;
     if (final) return finish(...final);
     activeAt = Date.now();
+    clearTimeout(connecting);
     clearTimeout(settling);
     setState("reconnecting");
     retrying = setTimeout(open, retryMs ? retryMs * (0.5 + Math.random()) : backoff(failures++));
@@ -127,7 +144,7 @@ export function follow(url, { lastEventId = "", onEvent, onState, hiddenMs = 60_
   addEventListener("online", onWake, { signal: lifetime.signal });
   open();
   if (document.visibilityState === "hidden") onWake();
-  return { close, lastEventId: () => cursor };
+  return { close, reconnect, lastEventId: () => cursor };
 }
 
 /** The URL without its ticket (`?ticket=` or `#ticket=`), and the headers that carry the ticket instead. */
@@ -141,13 +158,13 @@ function splitTicket(url) {
 
 /** Reads an event stream until it ends. Returns a final state and its detail; nothing if a retry may succeed. */
 async function readEvents(address, headers, signal, { onOpen, onBytes, onRetry, onMessage }) {
-  const accept = { Accept: "text/event-stream", ...headers };
-  const response = await fetch(address, { headers: accept, signal, cache: "no-store" });
+  headers = { Accept: "text/event-stream", ...headers };
+  const response = await fetch(address, { headers, signal, cache: "no-store" });
   if (response.status === 204) return ["done", {}];
   if (!response.ok) {
     const error = await ApiError.fromResponse(response);
-    if (error.retryable) return null;
-    return [error.status === 410 ? "gone" : "failed", { ...error, message: error.message, reason: error.code }];
+    const detail = { ...error, message: error.message, reason: error.code };
+    return error.retryable ? null : [error.status === 410 ? "gone" : "failed", detail];
   }
   onOpen();
   let rest = "";
@@ -213,9 +230,10 @@ export class Output {
     else if (kind === "item_opened") {
       this.status = "running";
       this.items.push({ ...data, item: number, [data.type === "call" ? "arguments" : "text"]: "" });
-    } else if (["text", "reasoning", "refusal", "tool_arguments"].includes(kind)) {
+    } else if (["text", "reasoning", "refusal", "tool_arguments", "item_closed"].includes(kind)) {
       const item = this.items.findLast((item) => item.item === number);
-      if (item) item[kind === "tool_arguments" ? "arguments" : "text"] += data.text;
+      if (item && kind === "item_closed") item.isClosed = true;
+      else if (item) item[kind === "tool_arguments" ? "arguments" : "text"] += data.text;
     }
   }
 }
@@ -230,6 +248,9 @@ export const get = (id, options) => call("GET", `/${encodeURIComponent(id)}`, op
 
 /** Where the generation stands, without request and output: status, place in the queue, a new ticket. */
 export const getStatus = (id, options) => call("GET", `/${encodeURIComponent(id)}?output=false`, options);
+
+/** The caller's generations, newest first: `{data, has_more}`. */
+export const list = (limit, options) => call("GET", `?limit=${limit}`, options);
 
 /** Cancels the generation. Its log ends with `done`, like any other. */
 export const cancel = (id, options) => call("POST", `/${encodeURIComponent(id)}/cancel`, options);
@@ -251,14 +272,16 @@ export class ApiError extends Error {
 }
 
 /** One API request. A retryable failure is retried for `retryForMs`, and `onRetry(error)` is called each time. */
-async function call(method, path, { base = "", key, idempotencyKey, body, retryForMs = 20_000, onRetry, signal } = {}) {
+async function call(method, path, options = {}) {
+  const { base = "", key, idempotencyKey, body, retryForMs = 20_000, onRetry, signal } = options;
+  const { timeoutMs = REQUEST_TIMEOUT_MS } = options;
   const headers = { "Content-Type": "application/json" };
   if (key) headers.Authorization = `Bearer ${key}`;
   if (idempotencyKey) headers["Idempotency-Key"] = idempotencyKey;
   const request = { method, headers, body: body && JSON.stringify(body), cache: "no-store" };
   const deadline = Date.now() + retryForMs;
   for (let failures = 0; ; failures++) {
-    const limit = AbortSignal.any([AbortSignal.timeout(REQUEST_TIMEOUT_MS), ...(signal ? [signal] : [])]);
+    const limit = AbortSignal.any([AbortSignal.timeout(timeoutMs), ...(signal ? [signal] : [])]);
     try {
       const response = await fetch(`${base}/v1/generations${path}`, { ...request, signal: limit });
       if (response.ok) return await response.json();

@@ -17,6 +17,10 @@ class FrameSink(Protocol):
     def write(self, data: bytes) -> None:
         """Send bytes."""
 
+    def hold(self, size: int) -> bool:
+        """Count `size` bytes, in all, that are kept for this client beside its socket's buffer. False: there is no room
+        for them in this process."""
+
     def wake(self) -> None:
         """Have the sink's task call `advance`, or handle the final state."""
 

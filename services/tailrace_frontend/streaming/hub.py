@@ -156,6 +156,11 @@ class Hub:
             for connection in self.connections:
                 connection.abort()
 
+    def readers_of(self, generation_id: str) -> int:
+        """Event streams of this process that read one log. Requests that wait for its end are not among them."""
+        tail = self._tails.get(generation_id)
+        return tail.readers if tail else 0
+
     # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def subscribe(

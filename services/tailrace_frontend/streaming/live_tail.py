@@ -105,6 +105,11 @@ class LiveTail:
         return bool(self._lanes)
 
     @property
+    def readers(self) -> int:
+        """Followers with a format."""
+        return sum(len(lane.followers) for lane in self._lanes if lane.wire is not None)
+
+    @property
     def has_ended(self) -> bool:
         """Whether the newest entry is the end; False: the log may have ended all the same, unseen by this tail."""
         return bool(self._entries) and isinstance(self._entries[-1].event, Done)

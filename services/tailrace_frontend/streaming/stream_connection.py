@@ -26,9 +26,11 @@ from starlette.types import Send
 from tailrace.ids import EntryId
 from tailrace.log.state import GenerationState
 from tailrace.wire import Encode, WireFormat
+from tailrace.wire.json_value import JsonLines
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import ClientConnection
 from tailrace_frontend.streaming.cursor_state import State
+from tailrace_frontend.streaming.folding_cursor import FoldingCursor
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.streaming.log_cursor import LogCursor
 
@@ -73,7 +75,11 @@ class StreamConnection:
         self._written_at = time.monotonic()
         self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
         hub.join(self)
-        self.cursor = LogCursor(hub, wire, encode, state, after, self, seen_to)
+        self.cursor = (
+            FoldingCursor(hub, wire, encode, state, after, self)
+            if isinstance(encode, JsonLines)
+            else LogCursor(hub, wire, encode, state, after, self, seen_to)
+        )
 
     async def run(self) -> None:
         """Answer 200, then with frames until the end of the log or of the connection.
@@ -99,6 +105,7 @@ class StreamConnection:
                 await self._end()
         finally:
             client.on_lost = None
+            client.inflight.release(self)
             cursor.close()
             self._hub.leave(self)
 
@@ -115,6 +122,9 @@ class StreamConnection:
     def write(self, data: bytes) -> None:
         self._written_at = time.monotonic()
         self._client.write(data)
+
+    def hold(self, size: int) -> bool:
+        return self._client.inflight.hold(self, size, self.abort)
 
     def wake(self) -> None:
         if self.is_idle:

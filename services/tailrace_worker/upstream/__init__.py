@@ -3,6 +3,6 @@
     attempt ──▶ dialects ──▶ chat/ …          one folder for each dialect, one row in `DIALECTS`
                     └──────▶ client ──▶ sse   connections, shared by all dialects
 
-`dialect` holds the two interfaces, `fields` and `errors` what every dialect needs. A further dialect is one folder and
-one row: no module outside this package depends on a dialect.
+`dialect` holds the two interfaces, `fields` and `errors` what every dialect needs, `conditions` the table of errors. A
+further dialect is one folder and one row: no module outside this package depends on a dialect.
 """

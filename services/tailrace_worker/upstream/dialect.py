@@ -4,8 +4,10 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from tailrace.events import Event, Extra, Failure, FinalStatus, Finish, GenerationRecord, Json, Upstream
+from tailrace.events import Event, Extra, Failure, FinalStatus, Finish, GenerationRecord, Item, Json, Upstream
+from tailrace_worker.upstream.background import BackgroundResponse
 from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream.redaction import Redact
 
 
 class Translated(NamedTuple):
@@ -33,6 +35,10 @@ class Translator(Protocol):
         """Whether the upstream has marked the end of the answer, so that the stream may end here."""
 
     @property
+    def holds_content(self) -> bool:
+        """Whether content was received that no event has: arguments of a call whose name has not come yet."""
+
+    @property
     def failure(self) -> Failure | None:
         """The error that the upstream sent in the stream; nothing after it counts."""
 
@@ -57,19 +63,45 @@ class Translator(Protocol):
         """Fields of the upstream that `done` carries beside its own."""
 
     @property
+    def response(self) -> Json:
+        """Further fields of a Responses upstream's Response, for `done`."""
+
+    @property
     def malformed(self) -> int:
         """The number of malformed values and payloads that were skipped."""
 
 
-class MakeTranslator(Protocol):
-    """`first_item`: the number of the first item. `logprobs`: whether `item_closed` repeats them, as `done` will."""
+class PartialAnswer(NamedTuple):
+    """A text that is open in the log and continued for this time, from 1, since the output began."""
 
-    def __call__(self, *, first_item: int, logprobs: bool) -> Translator: ...
+    item: Item
+    ordinal: int
+
+    @property
+    def text(self) -> str:
+        return self.item.text or ""
+
+
+class MakeTranslator(Protocol):
+    """`first_item`: the number of the first item; `first_index`: its `output_index` in Responses. `logprobs`: whether
+    `item_closed` repeats them, as `done` will. `redact`: applied to each payload that has an error."""
+
+    def __call__(self, *, first_item: int, first_index: int, logprobs: bool, redact: Redact) -> Translator: ...
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """An API that upstreams offer. `open` sends the request of a record: see `client.stream_payloads`."""
+    """An API that upstreams offer. `open` sends the request of a record: see `client.stream_payloads`.
+
+    `continuing`: the same API for the rest of an answer. Its requests end with the text so far, and its translator
+    continues the item; `first_item` is then the number of the next one. Before the first content it sends
+    an empty text with `Extra.continued`. None: the API has no place for a partial answer. (Whether an upstream
+    continues one is a matter of its profile.)
+
+    `keeping`: the same API for an answer that the upstream may run in its background. None: the API has no such.
+    """
 
     open: Callable[[UpstreamClient, GenerationRecord, Json], AsyncGenerator[list[bytes], None]]
     translator: MakeTranslator
+    continuing: "Callable[[PartialAnswer], Dialect] | None" = None
+    keeping: "Callable[[BackgroundResponse], Dialect] | None" = None

@@ -5,11 +5,13 @@ invalid UTF-8: interpreting the bytes is the JSON parser's task.
 Rule 2: however the bytes are cut into reads, the payloads are the same.
 Rule 3: memory is bounded by one event, and the work is linear in the bytes: an event of many reads is joined once.
 
-Comments, fields other than `data` and events without data are skipped: they only keep the connection alive.
+Comments, other fields and events without data are skipped: they only keep the connection alive. A field `error` is no
+field of the standard, and counts as data: llama.cpp sent errors so until September 2025 (its pull request 16109).
 """
 
 BOM = b"\xef\xbb\xbf"
 FIELD = len(b"data: ")
+ERROR = b"error:"
 
 
 class EventTooLarge(ValueError):
@@ -96,6 +98,8 @@ class Splitter:
             value = line[FIELD:] if line.startswith(b"data: ") else line[FIELD - 1 :]
         elif line == b"data":
             value = b""
+        elif line.startswith(ERROR):
+            value = line[len(ERROR) :].removeprefix(b" ")
         else:
             return
         self._size += len(value) + bool(self._data)

@@ -1,4 +1,4 @@
-"""What this process has ended or deleted, until Redis must have it on disk.
+"""Ends and deletions that this process has written, until Redis must have them on disk.
 
     written ──▶ kept ──▶ checked after CONFIRM_S, and after each reconnection until then ──▶ forgotten
                  ▲                        │
@@ -24,6 +24,7 @@ from functools import partial
 
 from tailrace.errors import Gone, NotFound, RedisRefused, RedisUnavailable, TailraceError, Unavailable
 from tailrace.events import Failure, FinalStatus
+from tailrace.lifecycle.end_line import log_end
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.queue_updates import QueueUpdates
 from tailrace.lifecycle.termination import CONFIRM_S, write_end
@@ -106,6 +107,7 @@ class Confirmations:
         """
         if end := await write_end(self._log, generation_id, status, error):
             self.keep(end)
+            log_end(logger, end.state, end.done)
             await self._queue.index.record_output(end.state.record, end.output_bytes)
             await finalize(self._log, self._queue, end.state)
 

@@ -1,4 +1,4 @@
-"""What follows the end of a generation: one function, called by everything that writes or finds a `done`.
+"""The consequences of the end of a generation: one function, called by everything that writes or finds a `done`.
 
     worker    ending.write        the attempt has written `done`, or found it lost and written it again
     any       terminate           a cancel, a delete or a limit has written `done`

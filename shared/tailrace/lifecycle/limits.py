@@ -5,7 +5,7 @@ and is charged for MAX_ATTEMPTS of them; handovers are not counted.
 """
 
 from tailrace.events import Failure
-from tailrace.failures import failure
+from tailrace.failures import LAST_CAUSES, RestartReason, failure
 from tailrace.ids import new_token
 from tailrace.log.state import GenerationState
 from tailrace.queue import QUARANTINE
@@ -14,16 +14,25 @@ QUARANTINE_AFTER = 3
 """Lost attempts. From then on the generation is quarantined, and every lost attempt is charged."""
 
 
-def limit_failure(state: GenerationState, now_ms: float, max_attempts: int, *, is_lost: bool = False) -> Failure | None:
+def limit_failure(
+    state: GenerationState,
+    now_ms: float,
+    max_attempts: int,
+    *,
+    ended: RestartReason | None = None,
+    before: RestartReason = "worker_lost",
+) -> Failure | None:
     """Why no further attempt may begin; None if one may.
 
-    `now_ms`: Redis' clock. `is_lost`: whether the attempt that runs by this state was lost with its worker.
+    `now_ms`: Redis' clock. `ended`: how the attempt that runs by this state ended, if it has: only one that was lost
+    with its worker may be spared. `before`: how the attempt before it ended.
     """
     if now_ms > state.deadline:
         return failure("deadline_exceeded")
-    charged = is_lost and not is_spared(state, max_attempts)
+    charged = ended is not None and not (ended == "worker_lost" and is_spared(state, max_attempts))
     if state.failed_attempts + charged >= max_attempts:
-        return failure("attempts_exhausted")
+        last = LAST_CAUSES[ended or before]
+        return failure("attempts_exhausted", f"Too many attempts failed; the last one: {last}.")
     return None
 
 
@@ -33,5 +42,8 @@ def is_spared(state: GenerationState, max_attempts: int) -> bool:
 
 
 def new_job_id(state: GenerationState, *, is_lost: bool = False) -> str:
-    """For the next run; that of a quarantined generation begins with `QUARANTINE`. `is_lost` as in `limit_failure`."""
+    """For the next run; that of a quarantined generation begins with `QUARANTINE`.
+
+    `is_lost`: whether the run by this state was lost with its worker.
+    """
     return (QUARANTINE if state.lost_attempts + is_lost >= QUARANTINE_AFTER else "") + new_token()

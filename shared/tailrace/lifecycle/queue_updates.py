@@ -1,4 +1,4 @@
-"""What follows an end on the queue's server, which may be away when the end is confirmed, or have lost it before.
+"""Consequences of an end on the queue's server, which may be away when the end is confirmed, or have lost it before.
 
 A replica that lagged when it was promoted, or a server that lost its newest second, still has the job of a generation
 that has ended, and counts it as its caller's. So the process that confirms an end repeats there what follows from it,

@@ -38,6 +38,7 @@ from functools import partial
 from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
+from tailrace.ids import short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import is_spared, limit_failure, new_job_id
@@ -46,6 +47,7 @@ from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
+from tailrace.redis.outage import level_of
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
@@ -89,7 +91,7 @@ class Sweeper:
             try:
                 await self.sweep()
             except (Unavailable, RedisRefused) as error:
-                logger.warning("sweep: %s: %s", type(error).__name__, error)
+                logger.log(level_of(error), "sweep: %s: %s", type(error).__name__, error)
             except Exception:
                 logger.exception("sweep")
 
@@ -168,13 +170,18 @@ class Sweeper:
             return
         elif state.terminating:
             await self._confirmations.terminate(generation_id, state.terminating, state.terminating_error)
-        elif reached := limit_failure(state, now, self._max_attempts, is_lost=state.status == "running"):
+        elif reached := limit_failure(
+            state, now, self._max_attempts, ended="worker_lost" if state.status == "running" else None
+        ):
             await self._confirmations.terminate(generation_id, "failed", reached)
         elif state.is_abandoned(now, self._log.abandoned_ms) and self._sees_readers():
             await self._confirmations.terminate(generation_id, "cancelled", failure("client_disconnected"))
         elif state.status == "running":
             spared = is_spared(state, self._max_attempts)
-            logger.info("%s: attempt %d lost its worker%s", generation_id, state.attempt, ", spared" if spared else "")
+            logger.info(
+                "%s: worker %s is lost in attempt %d; another one takes over%s", generation_id,
+                short_name(state.worker), state.attempt, " (the lost attempt does not count)" if spared else "",
+            )  # fmt: skip
             lost.append(partial(self._guarded, generation_id, partial(self._requeue, state, spared=spared)))
         elif suspected_ms > self._log.lease_ms:
             lost.append(partial(self._guarded, generation_id, partial(self._requeue, state)))

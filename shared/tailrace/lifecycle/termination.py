@@ -18,6 +18,7 @@ from tailrace.events import NO_EXTRA, Failure, FinalStatus, seq_span
 from tailrace.ids import START, EntryId, new_token
 from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import Log, Outcome
+from tailrace.log.measures import with_measures
 from tailrace.log.output import Output
 from tailrace.log.packed_rows import PackedRows
 from tailrace.log.reading import Fold
@@ -60,15 +61,17 @@ async def write_end(
             folded = grant.last_id
         written_at, (output, rows, row_bytes) = time.monotonic(), fold
         size = prompt_bytes(grant.request)
-        done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size)
-        answer = await log.finish(generation_id, grant.epoch, output.last_seq, done)
-        end_id = EntryId(grant.epoch, output.last_seq + seq_span(done))
+        measures = grant.measures
+        done = output.build_done(status, grant.now / 1000, error=error, prompt_bytes=size, price=measures.price)
+        done = with_measures(done, measures, grant.state.attempt)
+        answer = await log.finish(generation_id, grant.epoch, output.last_id.seq, done)
+        end_id = EntryId(grant.epoch, output.last_id.seq + seq_span(done))
         if answer.outcome is Outcome.DONE and (answer.done is None or answer.done.id != end_id):
             return None  # another process has ended it meanwhile
         if answer.outcome in (Outcome.OK, Outcome.DONE):  # DONE: the reply to an earlier call was lost
             request = msgspec.Raw(grant.stored_request)
             return WrittenEnd(
-                end_id, output.last_seq, grant.state, request, rows, done, NO_EXTRA, written_at,
+                end_id, output.last_id.seq, grant.state, request, rows, done, NO_EXTRA, written_at,
                 may_fence=True, output_bytes=2 * row_bytes,
             )  # fmt: skip
         await asyncio.sleep(random.uniform(0, BACKOFF_S * 2 ** min(fenced, 6)))  # noqa: S311 - spreads load

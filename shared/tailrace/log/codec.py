@@ -8,6 +8,10 @@ The field names the kind and its place, and holds the value; a second field `ext
     reasoning:0:reasoning      the suffix is the upstream's own key, where it is not `reasoning_content`
     tool_arguments:2:0:call_x  item, tool ordinal, call id; the id comes last because some hold a `:`
     tool_arguments:2:0/custom:call_x    the same of a custom tool, whose input is no JSON
+    text:4@3.1                 item 4 is part 1 of item 3 in Responses
+    reasoning:4@3.1!summary:rs_x
+                               form and reference of a Responses upstream's reasoning; after `!summary.9` the reference
+                               follows the 9 characters of the key
 
 A delta's value is its bare text: a few bytes over its length, where the upstream's chunk has 250 to 320. All other
 values are JSON. Between processes the same rows travel as msgpack (`pack`, `unpack`).
@@ -33,14 +37,17 @@ from tailrace.events import (
     Failure,
     FinalStatus,
     Finish,
+    Format,
     Item,
     ItemClosed,
     ItemOpened,
     Json,
     Reasoning,
+    Stream,
     Text,
     Timings,
     ToolArguments,
+    Upstream,
 )  # fmt: skip
 from tailrace.ids import EntryId
 
@@ -92,25 +99,33 @@ def is_readable(event: Event, extra: Extra) -> bool:
 
 def encode(event: Event) -> tuple[str, str]:
     """Field and value of an event."""
+    if type(event) is Text and event.place is None:  # nearly all of them
+        return _text_field(event.item, event.choice), event.text
     match event:
-        case Text(item=item, text=text, choice=choice):
-            return _text_field(item, choice), text
         case Delta():
             return _delta_field(event), event.text
         case ItemOpened():
             place = _place(event.item, event.choice)
             return f"item_opened:{place}", _json(event, "item", "choice")
         case ItemClosed(whole=whole):
-            return f"item_closed:{_place(whole.item, whole.choice)}", _json(whole, "item", "choice")
+            more = {} if event.is_last else {"is_last": False}
+            more |= {"earlier": msgspec.to_builtins(event.earlier)} if event.earlier else {}
+            return f"item_closed:{_place(whole.item, whole.choice)}", _json(whole, "item", "choice", more=more)
     return event.kind, _json(event)
 
 
 def decode(field: str, value: str) -> Event:
     """Raises CorruptEntry if there is no such kind, or the value does not fit it."""
     try:
-        return _reader(field)(value)
+        # A field may have a long id of the upstream's, which the cache would keep.
+        reader = _reader(field) if len(field) <= MAX_CACHED_FIELD else _reader.__wrapped__(field)
+        return reader(value)
     except (ValueError, TypeError, KeyError, msgspec.MsgspecError, RecursionError) as error:
         raise CorruptEntry(f"unreadable entry {field[:40]!r}") from error
+
+
+MAX_CACHED_FIELD = 256
+"""Characters."""
 
 
 @lru_cache(maxsize=4096)
@@ -120,22 +135,47 @@ def _reader(field: str) -> Callable[[str], Event]:
     if kind in WHOLE:
         return partial(msgspec.json.decode, type=WHOLE[kind])
     head, _, suffix = place.partition(":")
+    head, has_form, form = head.partition("!")
+    head, at_place, place = head.partition("@")
     item, _, choice = head.partition("/")
-    if kind == "text":
+    if kind == "text" and not at_place:
         return partial(_text, int(item), int(choice or 0))
     at: dict[str, Any] = {"item": int(item), "choice": int(choice or 0)}
     if kind == "item_opened":
         return lambda value: msgspec.convert(at | _object(value), ItemOpened)
     if kind == "item_closed":
-        return lambda value: ItemClosed(msgspec.convert(at | _object(value), Item))
-    delta = DELTAS[kind]
-    if delta is Reasoning and suffix:
-        at["key"] = suffix
-    if delta is ToolArguments:
+        return lambda value: _closed(at | _object(value))
+    if at_place:
+        index, _, part = place.partition(".")
+        at["place"] = (int(index), int(part))
+    if has_form:
+        return partial(_delta, Reasoning, at | _form_of(form, suffix))
+    return partial(_delta, DELTAS[kind], at | _of_kind(DELTAS[kind], suffix))
+
+
+def _of_kind(kind: type[Delta], suffix: str) -> dict[str, Any]:
+    """The fields of one kind, from behind its place."""
+    if kind is ToolArguments:
         tool, _, call = suffix.partition(":")
         tool, _, custom = tool.partition("/")
-        at |= {"tool": int(tool), "call": call, "custom": bool(custom)}
-    return lambda value: delta(text=value, **at)
+        return {"tool": int(tool), "call": call, "custom": bool(custom)}
+    return {"key": suffix} if kind is Reasoning and suffix else {}
+
+
+def _form_of(form: str, suffix: str) -> dict[str, Any]:
+    """The same of reasoning with a form or a reference."""
+    form, _, length = form.partition(".")
+    key, ref = suffix[: int(length or 0)], suffix[int(length or 0) :]
+    return {"form": form, "ref": ref} | ({"key": key} if length else {})
+
+
+def _delta(kind: type[Delta], at: dict[str, Any], value: str) -> Event:
+    return kind(text=value, **at)
+
+
+def _closed(value: dict[str, Any]) -> Event:
+    is_last, earlier = value.pop("is_last", True), value.pop("earlier", [])
+    return ItemClosed(msgspec.convert(value, Item), bool(is_last), msgspec.convert(earlier, list[Item]))
 
 
 def _text(item: int, choice: int, value: str) -> Event:
@@ -154,7 +194,12 @@ def _text_field(item: int, choice: int) -> str:
 
 def _delta_field(delta: Delta) -> str:
     place = f"{delta.kind}:{_place(delta.item, delta.choice)}"
+    if delta.place:
+        place += f"@{delta.place[0]}.{delta.place[1]}"
     match delta:
+        case Reasoning(key=key, form=form, ref=ref) if form or ref:
+            own, length = ("", "") if key == "reasoning_content" else (key, f".{len(key)}")
+            return f"{place}!{form}{length}:{own}{ref}"
         case Reasoning(key=key) if key != "reasoning_content":
             return f"{place}:{key}"
         case ToolArguments(tool=tool, call=call, custom=custom):
@@ -166,11 +211,11 @@ def _place(item: int, choice: int) -> str:
     return f"{item}/{choice}" if choice else str(item)
 
 
-def _json(value: msgspec.Struct, *without: str) -> str:
+def _json(value: msgspec.Struct, *without: str, more: Json | None = None) -> str:
     fields = msgspec.to_builtins(value)
     for name in without:
         fields.pop(name, None)
-    return jsoncodec.dumps(fields).decode()
+    return jsoncodec.dumps(fields | more if more else fields).decode()
 
 
 def _object(value: str) -> dict[str, Any]:
@@ -202,6 +247,12 @@ class StoredDone(msgspec.Struct):
     usage: Json | None = None
     error: Failure | None = None
     timings: Timings = Timings()
+    upstream: Upstream = Upstream()
+    cost: float | None = None
+    stream: Stream = Stream()
+    format: Format | None = None
+    continued: int = 0
+    response: Json = {}
 
 
 def stored_done(value: bytes | memoryview) -> StoredDone:

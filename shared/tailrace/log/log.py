@@ -14,7 +14,7 @@ The theory of ids is in `ids` and `events`. The rules by which the promises hold
 script in `lua/`. Every method raises RedisUnavailable, RedisFull or RedisRefused, as `RedisServer` does.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -52,6 +52,9 @@ from tailrace.log.unfinished import UnfinishedIndex
 from tailrace.redis.server import LARGE_BYTES, RedisServer, checked
 from tailrace.settings import Settings
 
+NO_MEASURES: Mapping[str, bytes] = {}
+NO_RESPONSES: Mapping[str, str] = {}
+
 TOMBSTONE_MS = 24 * 3600 * 1000
 
 
@@ -70,7 +73,11 @@ class Log(ReadableLog):
     @classmethod
     def connect(cls, settings: Settings) -> "Log":
         """The log as the settings name it; nothing is connected yet."""
-        return cls(RedisServer.connect(settings.redis_url), settings.lease_ms, settings.disconnect_grace_ms)
+        return cls(
+            RedisServer.connect(settings.redis_url, "TAILRACE_REDIS_URL"),
+            settings.lease_ms,
+            settings.disconnect_grace_ms,
+        )
 
     async def create(self, record: GenerationRecord, request: Json, job_id: str) -> Creation:
         """Begin a generation. Repeating it for the same id changes nothing.
@@ -165,11 +172,18 @@ class Log(ReadableLog):
         return [reply if isinstance(reply, TailraceError) else append_result_of(reply) for reply in replies]
 
     async def renew(
-        self, leases: Sequence[tuple[str, int, bool]], *, neighbours: int = 0
+        self,
+        leases: Sequence[tuple[str, int, bool]],
+        *,
+        neighbours: int = 0,
+        measures: Mapping[str, bytes] = NO_MEASURES,
+        upstream_responses: Mapping[str, str] = NO_RESPONSES,
     ) -> list[Outcome | TailraceError]:
         """Renew many leases, as (generation_id, epoch, whether it runs only while it is read), in one round trip.
 
-        `neighbours`: the number of generations that the worker runs beside each of them.
+        `neighbours`: the number of generations that the worker runs beside each of them. `measures`: by generation, as
+        JSON (`log.measures`). `upstream_responses`: by generation, the response that an upstream runs in its
+        background, as `GenerationState` has it; empty for none. What is not given for a generation stays as it is.
         """
         replies = await self.server.execute_many(
             [
@@ -179,11 +193,21 @@ class Log(ReadableLog):
                     self.lease_ms,
                     self.abandoned_ms if while_read else "",
                     neighbours,
+                    measures.get(generation_id, b""),
+                    *([upstream_responses[generation_id]] if generation_id in upstream_responses else []),
                 )
                 for generation_id, epoch, while_read in leases
             ]
         )
         return [reply if isinstance(reply, TailraceError) else outcome_of(reply[0]) for reply in replies]
+
+    async def expire(self, state: GenerationState) -> Outcome:
+        """End the lease by which a generation runs: its worker is known to be dead. The next sweep has it run again.
+
+        A worker that lives loses nothing by it, unless it is slower than the sweep: it renews the lease.
+        """
+        command = scripts.RENEW.on(keys.of_generation(state.record.id), state.epoch, 0, "", state.neighbours, "")
+        return outcome_of((await self.server.execute(*command))[0])
 
     async def announce_restore(self) -> None:
         """Have readers of logs that are missing wait for another lease (`is_restoring`)."""
@@ -206,6 +230,7 @@ class Log(ReadableLog):
             "terminating_error": None,
             "lease": None,
             "seen": None,
+            "tokens": None,
         }
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
@@ -239,8 +264,9 @@ class Log(ReadableLog):
         """End the generation, if its last sequence number is still the one that was folded."""
         row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
         command = scripts.FINISH.on(
-            keys.of_generation(generation_id), epoch, last_seq, done.status, pack([row]), *_flat([row])
-        )
+            keys.of_generation(generation_id), epoch, last_seq, done.status, pack([row]), *_flat([row]),
+            "" if (tokens := done.output_tokens) is None else tokens,
+        )  # fmt: skip
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
         return append_result_of(await execute(*command))
 

@@ -7,9 +7,10 @@ that `done`.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from tailrace.events import (
+    NO_EXTRA,
     Created,
     Delta,
     Done,
@@ -28,6 +29,8 @@ from tailrace.events import (
     Timings,
     ToolArguments,
 )  # fmt: skip
+from tailrace.ids import START, EntryId
+from tailrace.upstreams.prices import Price, cost_of
 
 BYTES_A_TOKEN = 4
 """Rule of thumb for English under today's tokenizers; only for usage that is marked `estimated`."""
@@ -36,7 +39,7 @@ BYTES_A_TOKEN = 4
 class OpenItem:
     """An item that is not complete yet."""
 
-    __slots__ = ("annotations", "logprobs", "opened", "parts", "status", "call")  # noqa: RUF023 - by weight
+    __slots__ = ("annotations", "call", "fields", "logprobs", "opened", "part", "parts", "status")
 
     def __init__(self, opened: ItemOpened, call: Json) -> None:
         self.opened = opened
@@ -44,35 +47,47 @@ class OpenItem:
         self.annotations: list[Json] = []
         self.logprobs: list[Json] = []
         self.call = call
+        self.fields = opened.fields
+        self.part: Json = {}
         self.status: str | None = None
 
     def whole(self) -> Item:
         opened, text = self.opened, "".join(self.parts)
         self.parts = [text]
+        status: Literal["incomplete"] | None = "incomplete" if self.status else None
         if opened.type == "call":
             return Item(
                 opened.item, "call", opened.choice, tool=opened.tool, id=opened.id, name=opened.name,
-                arguments=text, call=self.call or None, status="incomplete" if self.status else None,
-                custom=opened.custom,
+                arguments=text, call=self.call or None, status=status, custom=opened.custom, place=opened.place,
+                fields=self.fields,
             )  # fmt: skip
         return Item(
-            opened.item, opened.type, opened.choice, text=text, annotations=self.annotations,
-            logprobs=self.logprobs, status="incomplete" if self.status else None,
+            opened.item, opened.type, opened.choice, text=None if opened.type == "other" else text,
+            annotations=self.annotations, logprobs=self.logprobs, status=status, place=opened.place,
+            form=opened.form, ref=opened.ref, fields=self.fields, part=self.part,
         )  # fmt: skip
+
+    def close(self, whole: Item) -> None:
+        """Keep what only the end of the item has."""
+        self.fields, self.part = whole.fields, whole.part
+        if whole.call:
+            self.call = whole.call
 
 
 class Output:
     """The output of a log so far.
 
-    `open` holds the numbers of open items in order of opening, `last_seq` the last sequence number taken.
+    `open` holds the numbers of open items in order of opening, `last_id` the id of the last entry: START where there is
+    none. `continued`: how often later attempts have continued this output.
     """
 
     def __init__(self, entries: Iterable[Entry] = (), *, logprobs: bool = False) -> None:
-        self.last_seq = -1
+        self.last_id: EntryId = START
         self.open: list[int] = []
         self.created_at: float | None = None
         self.started_at: float | None = None
         self.done: Done | None = None
+        self.continued = 0
         self._keep_logprobs = logprobs
         self._items: dict[int, OpenItem] = {}
         self._discarded: list[Item] = []
@@ -88,6 +103,12 @@ class Output:
     def next_item(self) -> int:
         return len(self._discarded) + len(self._items)
 
+    @property
+    def next_index(self) -> int:
+        """The `output_index` of the next item."""
+        opened = (item.opened.index for item in self._items.values())
+        return 1 + max((*opened, *(item.index for item in self._discarded)), default=-1)
+
     def items(self) -> list[Item]:
         """The output so far, without what a restart discarded."""
         return self.done.output if self.done else [item.whole() for item in self._items.values()]
@@ -98,7 +119,7 @@ class Output:
 
     def add(self, entry: Entry) -> None:
         """Fold the entry that follows; its place is not checked."""
-        self.last_seq = entry.id.seq
+        self.last_id = entry.id
         self.apply(entry.event, entry.extra)
 
     def apply(self, event: Event, extra: Extra) -> None:
@@ -106,7 +127,10 @@ class Output:
             case Delta():
                 item = self._items[event.item]
                 item.parts.append(event.text)
-                if extra.delta:
+                if extra is NO_EXTRA:
+                    return
+                self.continued = extra.continued or self.continued
+                if extra.delta or extra.citations:
                     item.annotations += extra.annotations
                 if self._keep_logprobs and extra.choice:
                     item.logprobs += extra.logprobs
@@ -117,6 +141,7 @@ class Output:
                 self.open.append(event.item)
             case ItemClosed(whole=whole):
                 self.open.remove(whole.item)
+                self._items[whole.item].close(whole)
             case Restarted():
                 self._restart(event)
             case Created(at=at):
@@ -131,6 +156,7 @@ class Output:
         self._discarded = list(event.output)
         self._items = {}
         self.open = []
+        self.continued = 0
 
     def restarted(self, attempt: int, reason: str, at: float) -> Restarted:
         """The event that discards the output so far: it closes what is open, and lists all items."""
@@ -146,22 +172,26 @@ class Output:
         usage: Json | None = None,
         error: Failure | None = None,
         prompt_bytes: int | None = None,
+        price: Price | None = None,
         **more: Any,
     ) -> Done:
         """The event that ends this log.
 
         `finish`: per choice, from the upstream; without it every choice opened so far ends without a reason.
         `usage`: from the upstream; without it, and with `prompt_bytes`, the size of the prompt's text, an estimate
-        that is marked as one.
+        that is marked as one, unless no attempt has begun. `price`: of the upstream, where it is known.
+
+        A request that the upstream has refused (`error.status`) used no tokens.
         """
         if status != "completed":
             self._cut_open()
-        if usage is None and prompt_bytes is not None and self.started_at is not None:
-            usage = self.estimated_usage(prompt_bytes)
+        if not usage and prompt_bytes is not None and self.started_at is not None:
+            is_refused = error is not None and error.status is not None and not self._items
+            usage = self.estimated_usage(0 if is_refused else prompt_bytes)
         return Done(
             status, at, finish or [Finish(choice, None) for choice in self.choices()], usage, error,
             open=[] if status == "failed" else list(self.open), output=self.items(),
-            **{"timings": self._timings(at), **more},
+            **{"timings": self._timings(at), "cost": cost_of(usage, price), "continued": self.continued, **more},
         )  # fmt: skip
 
     def choices(self) -> list[int]:

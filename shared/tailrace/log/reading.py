@@ -16,6 +16,7 @@ from tailrace.events import Done, Entry, Json, Restarted
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row, StoredDone, coalesce_rows, from_row, stored_done, stored_size
 from tailrace.log.codec import stored_row as _row
+from tailrace.log.measures import Measures, measures_from
 from tailrace.log.output import Output
 from tailrace.log.packed_rows import PackedRows
 from tailrace.log.state import FIELDS, GenerationState, state_of
@@ -115,6 +116,11 @@ class ReadableLog:
             for epoch, seq, status in checked(replies)
         ]
 
+    async def expires_at(self, generation_id: str) -> int | None:
+        """When the state expires, in ms of Redis' clock: after the end, when its retention is over. None: it has."""
+        expires = int(await self.server.execute("PEXPIRETIME", keys.state(generation_id)))
+        return expires if expires > 0 else None
+
     async def is_restoring(self) -> bool:
         """Whether a process has begun to restore a log within the last lease: what is missing may still come back."""
         return bool(await self.server.execute("EXISTS", keys.RESTORING))
@@ -150,6 +156,10 @@ class ReadableLog:
     async def request_bytes(self, generation_id: str) -> int:
         """The size of the stored request; 0 where the generation does not exist."""
         return int(await self.server.execute("HSTRLEN", keys.state(generation_id), "request"))
+
+    async def measures(self, generation_id: str) -> Measures:
+        """What the workers have measured of a running generation, as they last stored it; none where they have not."""
+        return measures_from(await self.server.execute("HGET", keys.state(generation_id), "measures"))
 
     async def page(
         self, generation_id: str, after: EntryId, limit: int, *, coalesce: bool = False, until: EntryId | None = None

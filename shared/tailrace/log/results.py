@@ -1,4 +1,4 @@
-"""What the log's scripts answer, as values."""
+"""The answers of the log's scripts, as values."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,6 +10,7 @@ from tailrace.events import Json
 from tailrace.ids import START, EntryId
 from tailrace.log.codec import Row
 from tailrace.log.codec import stored_row as _row
+from tailrace.log.measures import Measures, measures_from
 from tailrace.log.state import GenerationState, state_from
 
 NO_REQUEST: Json = {}
@@ -50,7 +51,8 @@ class Waiting(NamedTuple):
 
 class LeaseGrant(NamedTuple):
     """Result of `acquire`. With OK: the new epoch, Redis' time (ms), the state, the rows of the log if asked for, the
-    request, the same as JSON, and the id of the log's newest entry (START: the log is missing)."""
+    request, the same as JSON, the id of the log's newest entry (START: the log is missing), and what the workers before
+    have measured."""
 
     outcome: Outcome
     epoch: int = 0
@@ -60,6 +62,7 @@ class LeaseGrant(NamedTuple):
     request: Json = NO_REQUEST
     stored_request: bytes = b"{}"
     last_id: EntryId = START
+    measures: Measures = Measures()
 
 
 class AppendBatch(NamedTuple):
@@ -94,7 +97,8 @@ def lease_grant_of(raw: list[Any]) -> LeaseGrant:
     stored = dict(zip(fields[::2], fields[1::2], strict=True))
     text = stored[b"request"]
     request, last_id = msgspec.json.decode(text), EntryId.parse(newest.decode()) if newest else START
-    return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), (), request, text, last_id)
+    measures = measures_from(stored.get(b"measures"))
+    return LeaseGrant(Outcome.OK, int(epoch), int(now), state_from(stored), (), request, text, last_id, measures)
 
 
 def append_result_of(raw: list[Any]) -> AppendResult:

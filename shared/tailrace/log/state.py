@@ -14,6 +14,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     token       of the newest grant: repeats its answer      acquire
     lease       ms: a worker runs it until then; 0: none     create, acquire, renew, requeue, finish
     worker      which worker runs it                         acquire
+    taken_from  which worker ran it before; '' at first      acquire
     attempt     runs so far                                  create, acquire
     handovers   runs that a stopping worker handed over      requeue
     spared      lost runs that are not charged               renew, requeue
@@ -23,6 +24,9 @@ The state is a hash of small fields, which scripts read and set one by one:
     terminating the final status that was begun              acquire
     terminating_error  the error of that end (JSON)          acquire
     seen        ms: the last reader was there                touch_presence
+    measures    what the workers have measured so far        renew
+    upstream_response  what an upstream runs for the answer  renew
+    tokens      output tokens as `done` counts them          finish
 """
 
 from collections.abc import Sequence
@@ -43,7 +47,8 @@ class GenerationState(msgspec.Struct, frozen=True):
 
     `attempt` counts runs. `handovers` of them were handed over by a stopping worker, `spared` ended with a worker that
     died and are not charged (`lifecycle.limits`). `neighbours`: how many other jobs its worker had when the lease was
-    last granted or renewed.
+    last granted or renewed. `upstream_response`: the name of the upstream that runs the answer in its background, a
+    space, and the upstream's id of the response; empty where none does.
     """
 
     record: GenerationRecord
@@ -61,6 +66,9 @@ class GenerationState(msgspec.Struct, frozen=True):
     spared: int = 0
     neighbours: int = 0
     seen: int = 0
+    taken_from: str = ""
+    tokens: int | None = None
+    upstream_response: str = ""
 
     @property
     def is_final(self) -> bool:

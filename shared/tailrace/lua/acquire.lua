@@ -8,9 +8,10 @@
 --
 -- The epoch is Redis' time and always above the last one: it fences every earlier writer. The same token gets the same
 -- answer, so a lost reply is asked for again. Running is refused while another worker's lease lives (HELD) and once an
--- end was begun (TERMINATING); ending is never refused. The new owner reads the rows up to the newest entry, in pages:
--- they never change, and rows of a later epoch have larger ids. (With the rows in the reply, 200,000 of them kept the
--- server busy for 0.6 s.)
+-- end was begun (TERMINATING); ending is never refused. The measures stay: the next attempt, or the end, begins with
+-- them. Only a renewal under the new epoch changes them, and it follows the reply. The new owner reads the rows up to
+-- the newest entry, in pages: they never change, and rows of a later epoch have larger ids. (With the rows in the
+-- reply, 200,000 of them kept the server busy for 0.6 s.)
 local state, log, tombstone = KEYS[1], KEYS[2], KEYS[3]
 local token, terminating, lease, worker = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local neighbours, terminating_error = ARGV[5], ARGV[6]
@@ -37,7 +38,8 @@ if known[3] ~= token then
   redis.call('HSET', state, 'epoch', epoch_text, 'token', token, 'lease', until_text)
   if terminating == '' then
     redis.call('HSET', state,
-      'status', 'running', 'worker', worker, 'neighbours', neighbours, 'attempt', known[7] + 1)
+      'status', 'running', 'worker', worker, 'taken_from', known[8] or '', 'neighbours', neighbours,
+      'attempt', known[7] + 1)
     redis.call('HDEL', state, 'expired')
   else
     redis.call('HSET', state, 'terminating', terminating)

@@ -17,7 +17,7 @@ from tailrace.scripts import Command
 CLAIM_GRACE_S = 60
 
 GENERATION_BYTES = 6500
-"""What a generation takes in Redis beside its request and its output (docs/operations.md, Limits)."""
+"""The size of a generation in Redis beside its request and its output (docs/operations.md, Limits)."""
 
 PAGE = 100
 FORGOTTEN_AT_ONCE = 500
@@ -31,7 +31,7 @@ class _Place(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """What a request costs of its caller's rate, and how far ahead of the rate the caller may be, in ms.
+    """The cost of a request in its caller's rate, and how far ahead of the rate the caller may be, in ms.
 
     A cost of 0 is not counted.
     """
@@ -51,7 +51,7 @@ class Usage(NamedTuple):
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """What an Idempotency-Key names: a generation, and the SHA-256 digest of its canonical body."""
+    """The value of an Idempotency-Key: a generation, and the SHA-256 digest of its canonical body."""
 
     generation_id: str
     body: str
@@ -62,7 +62,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     @property
     def encoded(self) -> bytes:
-        """What is stored."""
+        """The value as it is stored."""
         return msgspec.json.encode(self)
 
     def held_by(self, stored: bytes | None) -> str:

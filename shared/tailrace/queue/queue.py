@@ -16,7 +16,9 @@ from tailrace.errors import RedisFull
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
 from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
+from tailrace.queue.models import UpstreamModels
 from tailrace.queue.presence import WorkerPresence
+from tailrace.queue.upstream_calls import UpstreamCalls
 from tailrace.redis.server import RedisServer, checked
 from tailrace.settings import Settings
 
@@ -25,8 +27,8 @@ QUEUE_SERVER = "the queue's server"
 
 
 class Load(NamedTuple):
-    """What admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim, and the
-    owner's use."""
+    """Figures that admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim,
+    and the owner's use."""
 
     depth: int
     own: int
@@ -49,11 +51,14 @@ class Queue:
         self.jobs = Jobs(server)
         self.index = GenerationIndex(server, lease_ms=lease_ms, longest_life_s=longest_life_s)
         self.presence = WorkerPresence(server, lease_ms=lease_ms)
+        self.models = UpstreamModels(server)
+        self.upstreams = UpstreamCalls(server, lease_ms=lease_ms)
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
         """The queue as the settings name it; nothing is connected yet."""
-        server = RedisServer.connect(settings.queue_server)
+        has_own_server = settings.queue_server != settings.redis_url
+        server = RedisServer.connect(settings.queue_server, "TAILRACE_QUEUE_URL" if has_own_server else "")
         return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s)
 
     async def load(

@@ -30,6 +30,7 @@ CLIENT_RETRIES = 3
 """Of redis-py itself: of connecting, and of the commands that arq sends. `server` repeats the commands of the log."""
 
 SENTINEL = "redis+sentinel://"
+SCHEMES = f"rediss://, unix://, {SENTINEL}"
 
 
 class Demoted(RedisConnectionError):
@@ -131,8 +132,9 @@ def options() -> dict[str, Any]:
     }
 
 
-def connect(url: str, *, max_connections: int = 64) -> Redis:
-    """A client whose callers wait for a free connection instead of failing when all are busy.
+def connect(url: str, *, max_connections: int = 64, setting: str = "TAILRACE_REDIS_URL or TAILRACE_QUEUE_URL") -> Redis:
+    """A client whose callers wait for a free connection instead of failing when all are busy. `setting`: where the
+    address is from.
 
     Raises:
         Misconfigured: the address is not a Redis URL.
@@ -142,7 +144,9 @@ def connect(url: str, *, max_connections: int = 64) -> Redis:
             return Redis.from_pool(_primary_of(url))
         pool = BlockingConnectionPool.from_url(url, max_connections=max_connections, timeout=10, **options())
     except ValueError:  # its text may hold part of a password
-        raise Misconfigured("TAILRACE_REDIS_URL or TAILRACE_QUEUE_URL is not a Redis address.") from None
+        raise Misconfigured(
+            f"{setting} is not a Redis address such as redis://127.0.0.1:6379/0 (or {SCHEMES})."
+        ) from None
     pool.connection_class = CONNECTIONS.get(pool.connection_class, pool.connection_class)
     return Redis.from_pool(pool)  # closed with the client
 

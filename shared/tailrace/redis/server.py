@@ -9,8 +9,6 @@ that. A command whose reply was lost is repeated with backoff; one that timed ou
 long enough. Rule 5: a server that has become a replica is left (`primary_watch`).
 """
 
-import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -18,7 +16,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
@@ -26,8 +24,10 @@ from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
 from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
+from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
+from tailrace.redis.repetition import repeated
 from tailrace.redis.server_run import RunWatch, ServerRun
 from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
@@ -35,9 +35,6 @@ from tailrace.scripts import Command, with_text
 
 MINIMAL_VERSION = (7, 0)
 RETRIES = 3
-BACKOFF_S = 0.02
-"""Before the second attempt; doubled for each further one, with jitter."""
-
 CHECK = "check"
 """Stands for a generation's id where a process tries its permissions."""
 
@@ -56,8 +53,9 @@ T = TypeVar("T")
 class RedisServer:
     """A server and this process' connections to it. Replies are as hiredis parses them: bytes, integers, lists."""
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, outages: OutageLog | None = None) -> None:
         self._client = client
+        self._outages = outages or OutageLog()
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
         self._page_reads = Slots(PAGE_READS)
@@ -65,13 +63,15 @@ class RedisServer:
         self._primary = PrimaryWatch(self._pool, self._pipeline)
 
     @classmethod
-    def connect(cls, url: str) -> "RedisServer":
-        """A server by its address; nothing is connected yet.
+    def connect(cls, url: str, setting: str = "") -> "RedisServer":
+        """A server by its address; nothing is connected yet. `setting`: the variable that has the address. Outages of a
+        server without one are not logged.
 
         Raises:
             Misconfigured: the address is not a Redis URL.
         """
-        return cls(connect(url))
+        client = connect(url, setting=setting) if setting else connect(url)
+        return cls(client, OutageLog(f"Redis at {place_of(url)} ({setting})" if setting else ""))
 
     @property
     def client(self) -> Redis:
@@ -80,12 +80,17 @@ class RedisServer:
 
     def subscriber(self, throttle: Throttle | None = None) -> Subscriber:
         """A connection of its own that receives what is published. Start it, and close it before the server."""
-        subscriber = Subscriber(self._client, throttle)
+        subscriber = Subscriber(self._client, throttle, self._outages)
         self._primary.subscribers.append(subscriber)
         return subscriber
 
     async def close(self) -> None:
         await self._client.aclose()
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the server did not respond when it was needed last."""
+        return self._outages.is_away
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -109,7 +114,7 @@ class RedisServer:
             RedisUnavailable: whether the commands were carried out is unknown.
         """
         began = time.monotonic()
-        replies = await self._repeated(lambda: self._pipeline.execute(commands), retries)
+        replies = await repeated(lambda: self._pipeline.execute(commands), retries, self._outages)
         failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed:
             return replies
@@ -130,7 +135,7 @@ class RedisServer:
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
         """
-        return await self._repeated(lambda: self._alone(command, exchange), RETRIES)
+        return await repeated(lambda: self._alone(command, exchange), RETRIES, self._outages)
 
     async def read_page(self, *command: Any) -> Any:
         """The reply to a read of many entries: as `execute_alone`, at most `PAGE_READS` at a time, in order.
@@ -154,7 +159,7 @@ class RedisServer:
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
         """
-        return await self._repeated(lambda: self._alone(command, read_bulk), RETRIES)
+        return await repeated(lambda: self._alone(command, read_bulk), RETRIES, self._outages)
 
     async def _alone(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
         """A command and its reply on a connection of the pool; again with the script's text where it is unknown."""
@@ -191,19 +196,6 @@ class RedisServer:
             with suppress(TailraceError):
                 await self.run()  # another server may reply at the address already: for the subscribers
 
-    async def _repeated(self, call: Callable[[], Awaitable[T]], retries: int) -> T:
-        retry = 0
-        while True:
-            try:
-                return await call()
-            except ConnectionInterrupted as error:
-                if retry == retries:
-                    raise translated(error) from error
-                await asyncio.sleep(BACKOFF_S * 2**retry * random.uniform(0.5, 1))  # noqa: S311 - spreads load
-                retry += 1
-            except (RedisError, OSError) as error:
-                raise translated(error) from error
-
     # ── the server itself ───────────────────────────────────────────────────────────────────────────────────────────
 
     async def now(self) -> int:
@@ -226,7 +218,7 @@ class RedisServer:
 
     @property
     def known_run(self) -> ServerRun | None:
-        """What the newest call of `run` found; None before the first."""
+        """The run that the newest call of `run` found; None before the first."""
         return self._runs.known
 
     async def memory_percent(self) -> float:
@@ -236,7 +228,7 @@ class RedisServer:
         return 100 * int(info["used_memory"]) / limit if limit else 0.0
 
     async def problems(self) -> tuple[list[str], list[str]]:
-        """What makes the server unfit for a log, and what merely deserves a warning."""
+        """Problems that make the server unfit for a log, and those that merely deserve a warning."""
         try:
             info = await self._info()
             version = info.get("redis_version", "0")

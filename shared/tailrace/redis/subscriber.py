@@ -24,7 +24,8 @@ from redis.exceptions import RedisError
 
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
-from tailrace.redis.connection import CONNECT_TIMEOUT_S
+from tailrace.redis.connection import CONNECT_TIMEOUT_S, TRANSIENT_ERRORS
+from tailrace.redis.outage import OutageLog
 from tailrace.redis.protocol import RedisProtocol
 
 Listener = Callable[[bytes | None], None]
@@ -49,15 +50,17 @@ class Subscriber:
     and refuse subscriptions.
     """
 
-    def __init__(self, redis: Redis, throttle: Throttle | None = None) -> None:
+    def __init__(self, redis: Redis, throttle: Throttle | None = None, outages: OutageLog | None = None) -> None:
         self._pool = redis.connection_pool
         self._throttle = throttle
+        self._outages = outages or OutageLog()
         self._connection: Any = None
         self._protocol: RedisProtocol | None = None
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
         self._failures = 0
+        self._is_reported = False
         self.disconnected_since: float | None = time.monotonic()
         self.connected_at = float("-inf")
 
@@ -105,13 +108,20 @@ class Subscriber:
                 await self._disconnect()  # here, because closing a connection may raise as well
                 closed = await self._connect()
                 await closed
-            except Exception as error:  # every listener depends on this task, and nothing awaits it
-                if self._failures == 0:
-                    expected = isinstance(error, CONNECTION_ERRORS)
-                    logger.warning("subscriber: %s: %s", type(error).__name__, error, exc_info=not expected)
+            except Exception as error:  # noqa: BLE001 - every listener depends on this task, and nothing awaits it
+                self._report(error)
                 self._on_disconnected()
                 await asyncio.sleep(BACKOFF_S[min(self._failures, len(BACKOFF_S) - 1)])
                 self._failures += 1
+
+    def _report(self, error: Exception) -> None:
+        """Log why there is no connection: an outage as such, anything else once."""
+        if isinstance(error, TRANSIENT_ERRORS):
+            self._outages.report_failure("subscriber", error)
+        elif not self._is_reported:
+            self._is_reported = True
+            expected = isinstance(error, CONNECTION_ERRORS)
+            logger.warning("subscriber: %s: %s", type(error).__name__, error, exc_info=not expected)
 
     async def _connect(self) -> "asyncio.Future[None]":
         """A future that raises, once awaited, why the connection was closed."""
@@ -134,7 +144,8 @@ class Subscriber:
         return closed
 
     def _on_connected(self) -> None:
-        self._failures = 0
+        self._failures, self._is_reported = 0, False
+        self._outages.report_success("subscriber")
         self.connected_at = time.monotonic()
         self.disconnected_since = None
 

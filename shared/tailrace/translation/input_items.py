@@ -3,7 +3,8 @@ references to an item.
 
 An id that the caller gave stays, unless an item before it has the same. Any other is made of the generation's id and
 the item's place, so every process gives the same one: `msg_<26 characters>_i0`. Items of the output have the same ids
-without the `i` (`wire`), so an id leads to its item without an index.
+without the `i` (`wire`), so an id leads to its item without an index. An item that a Responses upstream needs under its
+own id has that id behind a dot: `rs_<26 characters>_0.rs_68af…`.
 """
 
 import re
@@ -16,7 +17,7 @@ from tailrace.translation import ui_messages
 from tailrace.translation.chat_messages import items_of
 from tailrace.translation.responses_input import items_in, type_of
 
-ITEM_ID = re.compile(r"[a-z]+_([a-z2-7]{26})_(i?)([0-9]{1,6})", re.ASCII)
+ITEM_ID = re.compile(r"[a-z]+_([a-z2-7]{26})_(i?)([0-9]{1,6})(?:\.(.{1,200}))?", re.ASCII)
 
 
 class ItemPlace(NamedTuple):
@@ -31,6 +32,12 @@ def place_of(item_id: str) -> ItemPlace | None:
     """The place of an item that has no id of its caller's; None for any other id."""
     match = ITEM_ID.fullmatch(item_id)
     return ItemPlace(id_as(GENERATION_PREFIX, match[1]), bool(match[2]), int(match[3])) if match else None
+
+
+def upstream_id_of(item_id: str) -> str | None:
+    """The upstream's own id of an item, where an id of ours has one."""
+    match = ITEM_ID.fullmatch(item_id)
+    return match[4] if match else None
 
 
 def input_items(generation_id: str, api: Api, request: Json) -> list[Json]:

@@ -182,7 +182,7 @@ def _call(part: Json, custom: set[str]) -> Json:
 
 
 def _result(part: Json) -> str | None:
-    """What the tool returned, or why it did not; None where it has not yet."""
+    """The output of the tool, or the reason why it has none; None where it has not returned yet."""
     match part.get("state"):
         case "output-available":
             output = part.get("output")

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from tailrace.events import Done, Entry, Event, GenerationRecord, Json, Restarted
-from tailrace.wire import native, openai_chat, openai_responses, sse, text, ui_message_object, ui_messages
+from tailrace.wire import json_value, native, openai_chat, openai_responses, sse, text, ui_message_object, ui_messages
 from tailrace.wire.openai_response_object import Context
 
 Frame = bytes | None
@@ -131,3 +131,13 @@ WIRE_FORMATS: dict[str, WireFormat] = {
         encode_gone=ui_messages.encode_gone,
     ),
 }
+
+JSON_VALUES = WireFormat(
+    "application/x-ndjson",
+    lambda *_: json_value.JsonLines(),
+    keep_alive=b"\n",
+    encode_restart=json_value.encode_restart,
+    encode_gone=json_value.encode_gone,
+)
+"""The answer as a JSON value while it is written, for generations whose request asks for JSON. The format has no row in
+the table: its encoder keeps what precedes an entry, so each connection has one of its own (`json_value`)."""

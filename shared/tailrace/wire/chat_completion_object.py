@@ -6,7 +6,9 @@ It is made of the log's entries, because the `output` of `done` lacks the upstre
 Rule 1: deltas and logprobs are added up: texts are joined, objects are added up field by field, elements of a list with
 an `index` are added to the element of that index, and all others are appended. Of other values the last counts, also of
 texts that name something (`id`, `type`, …).
-Rule 2: of other fields of chunks and choices the last counts.
+Rule 2: other fields of chunks and choices are merged: objects field by field (Groq's `x_groq` begins with a seed and
+ends with the usage), lists of a choice are joined (vLLM's `token_ids`), and of all other values the last counts, so of
+lists of a chunk too, which every chunk repeats (Perplexity's `citations`).
 Rule 3: `restarted` discards what came before it.
 """
 
@@ -17,7 +19,7 @@ from tailrace.events import Done, Entry, GenerationRecord, Json, Restarted, obje
 from tailrace.ids import CHAT_COMPLETION_PREFIX, id_as
 from tailrace.wire import openai_chat
 
-NAMES = frozenset({"id", "name", "role", "type"})
+NAMES = frozenset({"format", "id", "name", "role", "type"})
 """Fields whose texts are not joined: a repetition means the same."""
 
 
@@ -41,7 +43,7 @@ class ChatCompletion:
         for chunk in chunks:
             for choice in chunk.pop("choices"):
                 self._choices.setdefault(choice["index"], _Choice()).add(choice)
-            self._fields |= chunk
+            merge(self._fields, chunk)
 
     def encode(self) -> bytes:
         """The object as JSON. The answer is whole: `done` was added, and is no failure."""
@@ -71,7 +73,7 @@ class _Choice:
         fields = dict(choice)
         add(self._message, fields.pop("delta"))
         add(self._logprobs, fields.pop("logprobs", None) or {})
-        self._fields |= {name: value for name, value in fields.items() if value is not None}
+        merge(self._fields, fields, joins_lists=True)
 
     def as_json(self, index: int) -> Json:
         logprobs = {"content": None, "refusal": None} | joined(self._logprobs) if self._logprobs else None
@@ -88,6 +90,23 @@ def message(delta: Json) -> Json:
         value["content"] = value["content"] or None
         value["tool_calls"] = [{name: each for name, each in call.items() if name != "index"} for call in calls]
     return value
+
+
+def merge(values: Json, more: Json, *, joins_lists: bool = False) -> None:
+    """Merge other fields (rule 2). A null changes nothing."""
+    for name, value in more.items():
+        match values.get(name), value:
+            case _, None:
+                pass
+            case dict() as known, dict():
+                values[name] = merged = dict(known)
+                merge(merged, value)
+            case list() as known, list() if joins_lists:
+                known += value
+            case _, list() if joins_lists:
+                values[name] = [*value]  # not the entry's own: it grows
+            case _:
+                values[name] = value
 
 
 class Parts:

@@ -11,7 +11,9 @@ empty text that only carried such fields is left out.
 Rule 2: no `id:` and no `retry:`, because they break openai-python's reader.
 Rule 3: the format cannot express `restarted`. A response that has sent something ends with an error object; a response
 that has sent nothing begins after the last `restarted`.
-Rule 4: the last chunk of an entry carries the entry's `sequence_number`, from which a client can resume.
+Rule 4: of an item of a Responses upstream that is neither text nor reasoning, a refusal or a call, the format shows
+nothing. Between the parts of one reasoning stands an empty line.
+Rule 5: the last chunk of an entry carries the entry's `sequence_number`, from which a client can resume.
 """
 
 from collections.abc import Callable
@@ -38,6 +40,8 @@ from tailrace.events import (
 from tailrace.failures import failure, failure_of
 from tailrace.ids import CHAT_COMPLETION_PREFIX, id_as
 from tailrace.wire import sse
+
+PARAGRAPH = "\n\n"
 
 Encoded = tuple[list[Json], bytes]
 """An entry's chunks, and what ends the stream after them: `[DONE]`, an error, or nothing."""
@@ -68,6 +72,8 @@ def _delta(record: GenerationRecord, event: Text | Reasoning | Refusal | ToolArg
     if extra is NO_EXTRA:
         return [_chunk(record, _choice(event.choice, _delta_fields(event)))], b""
     fields = _delta_fields(event, extra.call) if event.text or extra.call else {}
+    if not (fields or extra.delta or extra.choice or extra.chunk_fields):
+        return [], b""
     return [_chunk(record, _choice(event.choice, fields | extra.delta, extra.choice), extra.chunk_fields)], b""
 
 
@@ -96,6 +102,8 @@ def _opened(record: GenerationRecord, event: ItemOpened, extra: Extra) -> Encode
         else:
             call |= {"type": "function", "function": {"name": event.name, "arguments": ""}}
         fields = {"tool_calls": [call | extra.call]} | fields
+    elif event.type == "reasoning" and event.further:
+        fields = {"reasoning_content": PARAGRAPH} | fields
     if fields or extra.choice or (extra.chunk_fields and not deltas):
         deltas[event.choice] = deltas.get(event.choice, {}) | fields
     return [
@@ -120,7 +128,7 @@ def _done(record: GenerationRecord, event: Done, extra: Extra) -> Encoded:
 
 
 def encode_end(status: FinalStatus, error: Failure | None) -> bytes:
-    """What follows the last chunk: `[DONE]`, or an error where the answer is not whole."""
+    """The end after the last chunk: `[DONE]`, or an error where the answer is not whole."""
     why = failure_of(status, error)
     return _error(why) if why else sse.END
 
@@ -146,7 +154,7 @@ def _choice(index: int, delta: Json, more: Json | None = None, finish_reason: st
 
 def _error(error: Failure) -> bytes:
     fields = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
-    return sse.data_frame({"error": fields})
+    return sse.data_frame({"error": (error.details or {}) | fields})
 
 
 ENCODERS: dict[type[Event], Callable[[GenerationRecord, Any, Extra], Encoded]] = {

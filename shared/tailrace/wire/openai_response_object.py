@@ -1,14 +1,19 @@
 """The Response object: the payload of the Responses format's lifecycle events, with its items and parts.
 
+Items of the log that are parts of one item of Responses are put together again here (`wholes`).
+
 Every field that OpenAI's types or Open Responses require is always present; a field that the request left out has
 OpenAI's default. Times come from the log, ids from the generation's id.
 
 What repeats the request is made once a generation, by `openai_response_echo`.
 """
 
+import re
+from collections.abc import Collection, Iterable, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from tailrace.events import Done, GenerationRecord, Item, ItemOpened, Json, ToolArguments, objects_in
+from tailrace.events import Done, Form, GenerationRecord, Item, ItemOpened, Json, ToolArguments, objects_in
 from tailrace.failures import failure
 from tailrace.ids import ITEM_PREFIXES, RESPONSE_PREFIX, id_as
 from tailrace.wire.openai_response_echo import echo_of, flattened
@@ -53,6 +58,10 @@ SUMMARY = Part("summary_text", "text", "summary_index", "reasoning_summary_part"
 
 MESSAGE_PARTS = {"text": TEXT, "refusal": REFUSAL}
 
+ITEM_FIELDS = frozenset({"id", "type", "status", "role", "content", "summary"})
+
+PREFIX = re.compile("[a-z]{1,16}", re.ASCII)
+
 TYPES = {
     "text": "message", "refusal": "message", "reasoning": "reasoning", "call": "function_call",
     "custom": "custom_tool_call",
@@ -65,9 +74,18 @@ def response_id(context: Context) -> str:
     return id_as(RESPONSE_PREFIX, context.record.id)
 
 
-def item_id(context: Context, item_type: str, item: int) -> str:
-    """`item_type` as in the log, and `custom` for a call of a custom tool."""
-    return id_as(f"{ITEM_PREFIXES[TYPES[item_type]]}_", context.record.id) + f"_{item}"
+def item_id(context: Context, item_type: str, index: int, ref: str = "") -> str:
+    """`item_type` as in the log, and `custom` for a call of a custom tool. `index`: the item's `output_index`; `ref`:
+    the upstream's id, which follows ours where the upstream needs it again (`translation.input_items`)."""
+    prefix = ITEM_PREFIXES[TYPES[item_type]] if item_type in TYPES else prefix_of(ref)
+    own = id_as(f"{prefix}_", context.record.id) + f"_{index}"
+    return f"{own}.{ref}" if ref else own
+
+
+def prefix_of(ref: str) -> str:
+    """How an id begins for an item of which only the upstream's id is known: as that one does."""
+    prefix = ref.partition("_")[0]
+    return prefix if PREFIX.fullmatch(prefix) else "item"
 
 
 def response(context: Context, status: str, **known: Any) -> Json:
@@ -91,57 +109,116 @@ def response(context: Context, status: str, **known: Any) -> Json:
 
 def ended(context: Context, done: Done) -> Json:
     """The Response at its end. A cancelled one has no `incomplete_details`."""
-    return response(
+    known = response(
         context,
         done.status,
         completed_at=int(done.at) if done.status == "completed" else None,
-        output=[whole(context, item) for item in done.output],
+        output=wholes(context, done.output),
         error=_error(done),
         incomplete_details=_incomplete_details(done),
         usage=usage(done.usage or {}),
     )
+    return merged(known, done.response) if done.response else known
 
 
-def part_of(context: Context, item_type: str) -> Part:
+def merged(known: Any, more: Any) -> Any:
+    """The value with more fields: of objects field by field, of lists element by element. (The upstream's value counts
+    where both have one.)"""
+    match known, more:
+        case dict(), dict():
+            return known | {name: merged(known.get(name), each) for name, each in more.items()}
+        case list(), list():
+            return [merged(*pair) for pair in zip(known, more, strict=False)] + [
+                *known[len(more) :],
+                *more[len(known) :],
+            ]
+    return more
+
+
+def part_of(context: Context, item_type: str, form: Form = "") -> Part:
+    """The form of an item's part. That of reasoning is the upstream's, else the record's."""
     if item_type == "reasoning":
-        return SUMMARY if context.record.reasoning_summary else REASONING
+        return SUMMARY if form == "summary" or (not form and context.record.reasoning_summary) else REASONING
     return MESSAGE_PARTS[item_type]
 
 
 def part(form: Part, item: Item | None = None, logprobs: bool = False) -> Json:
     """An item's part: whole, or empty as it begins. `logprobs`: whether the request asked for them."""
     value: Json = {"type": form.type, form.field: (item.text or "") if item else ""}
-    if form is not TEXT:
-        return value
-    value["annotations"] = [annotation(each) for each in item.annotations] if item else []
-    value["logprobs"] = [logprob(each) for each in item.logprobs] if item and logprobs else []
-    return value
+    if form is TEXT:
+        value["annotations"] = [annotation(each) for each in item.annotations] if item else []
+        value["logprobs"] = [logprob(each) for each in item.logprobs] if item and logprobs else []
+    return value | item.part if item and item.part else value
 
 
 def begun(context: Context, opened: ItemOpened) -> Json:
     """An item as it begins."""
     if opened.type == "call":
-        return _call(context, opened, "", "in_progress")
-    return _item(context, opened.item, opened.type, [], "in_progress")
+        return opened.fields | _call(context, opened, "", "in_progress")
+    if opened.type == "other":
+        return _other(context, opened)
+    return opened.fields | _item(context, opened, [], "in_progress")
 
 
-def whole(context: Context, item: Item, *, is_open: bool = False) -> Json:
-    """An item with all of its text. `is_open`: more of it follows."""
+def wholes(context: Context, items: Iterable[Item], still_open: Collection[int] = ()) -> list[Json]:
+    """The items of a Response: each with all of its parts. `still_open`: those of the log that more will follow."""
+    groups = (list(parts) for _, parts in groupby(_by_index(items), lambda item: item.index))
+    return [
+        whole(context, parts[-1], parts[:-1], is_open=any(part.item in still_open for part in parts))
+        for parts in groups
+    ]
+
+
+def _by_index(items: Iterable[Item]) -> Iterable[Item]:
+    """The items in the order of Responses: parts of one item need not have been opened one after another."""
+    items = list(items)
+    return sorted(items, key=lambda item: item.index) if any(item.place for item in items) else items
+
+
+def whole(context: Context, item: Item, earlier: Sequence[Item] = (), *, is_open: bool = False) -> Json:
+    """An item with all of its text. `earlier`: its parts before this one. `is_open`: more of it follows."""
+    parts = [each for each in (*earlier, item) if each.type != "other"]
+    if not parts:
+        return _other(context, item)
     status = "in_progress" if is_open else item.status or "completed"
     if item.type == "call":
-        return (item.call or {}) | _call(context, item, item.arguments or "", status)
-    return _item(
-        context, item.item, item.type, [part(part_of(context, item.type), item, context.record.logprobs)], status
-    )
+        return (item.call or {}) | item.fields | _call(context, item, item.arguments or "", status)
+    if earlier:
+        parts.sort(key=lambda each: each.place or (each.item, 0))
+    others = {name: each for one in (*earlier, item) for name, each in one.fields.items() if _is_further(one, name)}
+    known = _item(context, parts[-1], parts, status)
+    return merged(known, others) if others else known
 
 
-def _item(context: Context, item: int, item_type: str, parts: list[Json], status: str) -> Json:
-    fields = {"id": item_id(context, item_type, item), "status": status}
-    if item_type != "reasoning":
-        return {"type": "message", **fields, "role": "assistant", "content": parts}
-    if context.record.reasoning_summary:
-        return {"type": "reasoning", **fields, "summary": parts}
-    return {"type": "reasoning", **fields, "summary": [], "content": parts}
+def _is_further(item: Item, name: str) -> bool:
+    """Whether a field is none of those that an item with parts has in any case. (An item that was opened before its
+    parts has all of its fields.)"""
+    return item.type != "other" or name not in ITEM_FIELDS
+
+
+def _item(context: Context, item: ItemOpened | Item, parts: Sequence[Item], status: str) -> Json:
+    fields = {"id": item_id(context, item.type, item.index, item.ref), "status": status}
+    logprobs = context.record.logprobs
+    forms = [(part_of(context, each.type, each.form), each) for each in parts]
+    if item.type != "reasoning":
+        content = [part(form, each, logprobs) for form, each in forms]
+        return {"type": "message", **fields, "role": "assistant", "content": content}
+    summary = [part(form, each) for form, each in forms if form is SUMMARY]
+    content = [part(form, each) for form, each in forms if form is REASONING]
+    if content or part_of(context, item.type, item.form) is REASONING:
+        return {"type": "reasoning", **fields, "summary": summary, "content": content}
+    return {"type": "reasoning", **fields, "summary": summary}
+
+
+def _other(context: Context, item: ItemOpened | Item) -> Json:
+    """An item as the upstream has it, under an id that leads to it."""
+    kind = item.fields.get("type")
+    if item.ref or kind not in ITEM_PREFIXES:
+        own_id = item_id(context, item.type, item.index, item.ref)
+    else:
+        own_id = id_as(f"{ITEM_PREFIXES[kind]}_", context.record.id) + f"_{item.index}"
+    cut = {"status": "incomplete"} if isinstance(item, Item) and item.status and "status" in item.fields else {}
+    return item.fields | {"id": own_id} | cut
 
 
 def call_type(call: ItemOpened | ToolArguments | Item) -> str:
@@ -152,7 +229,7 @@ def call_type(call: ItemOpened | ToolArguments | Item) -> str:
 def _call(context: Context, call: ItemOpened | Item, arguments: str, status: str) -> Json:
     """A call. `call_id` is the upstream's, made unique: the upstream's is unique in its choice only, and both SDKs need
     it unique in the response."""
-    own_id = item_id(context, call_type(call), call.item)
+    own_id = item_id(context, call_type(call), call.index)
     call_id = f"{call.id}/{call.choice}" if call.choice else call.id
     fields = {"id": own_id, "status": status, "call_id": call_id or own_id, "name": call.name or ""}
     if call.custom:
@@ -181,6 +258,7 @@ def annotation(chat: Json) -> Json:
     flat = flattened(chat)
     if flat.get("type") != "url_citation":
         return flat
+    flat = {name: each for name, each in flat.items() if name != "index"}  # of the element in chat deltas
     return {"url": "", "title": "", "start_index": 0, "end_index": 0} | flat
 
 

@@ -51,6 +51,8 @@ def with_answer(messages: Sequence[Json], context: Context, output: Sequence[Ite
 
 def parts_of(context: Context, item: Item) -> list[Json]:
     """An item's parts: itself, and the pages that a text cites."""
+    if item.type == "other":
+        return []
     if item.type == "call":
         return [] if item.status else [_call_part(context, item)]
     text = {"text": item.text or "", "state": "done"}
@@ -62,7 +64,7 @@ def parts_of(context: Context, item: Item) -> list[Json]:
 
 
 def metadata_of(item_type: str) -> Json:
-    """What a part must carry so that a later request has it as the model wrote it: the format has no refusals."""
+    """The metadata by which a later request has a part as the model wrote it: the format has no refusals."""
     return {"providerMetadata": {"tailrace": {"refusal": True}}} if item_type == "refusal" else {}
 
 

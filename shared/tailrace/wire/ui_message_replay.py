@@ -19,7 +19,7 @@ from tailrace.wire import sse
 
 
 def encode(message_id: str, request: Json) -> bytes:
-    """What precedes the generation's own stream; nothing where the answer is a message of its own."""
+    """The chunks that precede the generation's own stream; none where the answer is a message of its own."""
     last = (objects_in(request.get("messages")) or [{}])[-1]
     if last.get("role") != "assistant" or last.get("id") != message_id:
         return b""
@@ -64,7 +64,7 @@ def _call_chunks(part: Json, kind: str) -> Iterator[Json]:
 
 
 def _approval_chunks(part: Json, call_id: Json) -> Iterator[Json]:
-    """What the user has decided about a call."""
+    """The decision of the user about a call."""
     match part.get("approval"):
         case {"id": str(approval_id), "approved": bool(approved), **rest}:
             yield {"type": "tool-approval-request", "approvalId": approval_id, **call_id}

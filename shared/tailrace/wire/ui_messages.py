@@ -3,14 +3,14 @@
     item_opened   `start` and `start-step` where choice 0 first appears; then `text-start`, `reasoning-start` or
                   `tool-input-start`
     text …        `text-delta`, `reasoning-delta`, `tool-input-delta`; `source-url` for each citation
-    item_closed   `text-end`, `reasoning-end`
+    item_closed   `text-end`, `reasoning-end`; of a call nothing: it runs when the answer is whole
     restarted     the ends of what is open, and an `error`
     done          the ends of what is open; for a call `tool-input-available`, or `tool-input-error` where its arguments
                   are not JSON; an `error` where the answer is not whole; `finish-step`, `finish`, `data: [DONE]`
 
 Rule 1: `start` carries the same `messageId` in every reading. A page replaces the message of that id and appends any
 other: with an id for each reading, three reloads left four answers (measured).
-Rule 2: there is one message, so only choice 0 is sent. A refusal is a text.
+Rule 2: there is one message, so only choice 0 is sent. A refusal is a text. Items of type `other` are not sent.
 Rule 3: nothing can be taken back. A response that has sent something ends with an `error` at a restart; a response that
 has sent nothing begins after the last `restarted`. So `start` comes with the first item of an attempt.
 Rule 4: an unknown type, or a delta after an end, puts the page into its error state. So does `finish` with a reason
@@ -25,6 +25,7 @@ from typing import Any, Literal
 from tailrace import jsoncodec
 from tailrace.errors import Gone
 from tailrace.events import (
+    CLOSINGS,
     NO_EXTRA,
     Done,
     Entry,
@@ -84,7 +85,7 @@ def encode_gone(reason: str) -> bytes:
 
 def _opened(context: Context, event: ItemOpened, _: Extra) -> list[Json]:
     begin = _begin(context) if 0 in event.choices else []
-    return begin if event.choice else [*begin, _item_start(context, event)]
+    return begin if event.choice or event.type == "other" else [*begin, _item_start(context, event)]
 
 
 def _begin(context: Context) -> list[Json]:
@@ -115,7 +116,7 @@ def _arguments(_: Context, event: ToolArguments, __: Extra) -> list[Json]:
 
 
 def _closed(_: Context, event: ItemClosed, __: Extra) -> list[Json]:
-    return [] if event.whole.choice else [_item_end(event.whole)]
+    return [] if event.whole.choice or event.whole.type in CLOSINGS else [_item_end(event.whole)]
 
 
 def _item_end(item: Item) -> Json:
@@ -124,7 +125,7 @@ def _item_end(item: Item) -> Json:
 
 def _restarted(_: Context, event: Restarted, __: Extra) -> list[Json]:
     open_items = [item for item in event.output if item.item in event.open and item.choice == 0]
-    ends = [_item_end(item) for item in open_items if item.type != "call"]
+    ends = [_item_end(item) for item in open_items if item.type not in CLOSINGS]
     return [*ends, _error(failure("restarted").message)]
 
 
@@ -141,9 +142,11 @@ def _done(context: Context, event: Done, _: Extra) -> list[Json]:
 
 
 def _ends(context: Context, done: Done, item: Item) -> list[Json]:
-    """What closes an item at the end. `done` of a failed generation does not list what was open: it was cut short."""
+    """Chunks that close an item at the end. `done` of a failed generation does not list items that were cut short."""
+    if item.type == "other":
+        return []
     if item.type == "call":
-        return [] if item.status else [_whole_call(context, item)]
+        return [_whole_call(context, item)] if done.status == "completed" and not item.status else []
     return [_item_end(item)] if item.status or item.item in done.open else []
 
 

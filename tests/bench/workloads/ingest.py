@@ -83,6 +83,9 @@ class Side(NamedTuple):
     logs: list[str]
 
 
+Worker = Callable[[Stack], contextlib.AbstractAsyncContextManager[Side]]
+
+
 async def ingest(seconds: float) -> Sequence[Finding]:
     ours, naive = await measure(tailrace_worker, seconds), await measure(naive_worker, seconds)
     beside: dict[str, float] = {}
@@ -101,9 +104,9 @@ async def ingest(seconds: float) -> Sequence[Finding]:
 
 
 @contextlib.asynccontextmanager
-async def tailrace_worker(stack: Stack) -> AsyncIterator[Side]:
+async def tailrace_worker(stack: Stack, **settings: str) -> AsyncIterator[Side]:
     """The product's worker; clients create its generations over HTTP."""
-    frontend, worker = await stack.add_frontend(), await stack.add_worker(max_jobs="1000")
+    frontend, worker = await stack.add_frontend(), await stack.add_worker(max_jobs="1000", **settings)
     await worker.wait_for_log("runs up to")
     logs: list[str] = []
 
@@ -133,7 +136,13 @@ async def naive_worker(stack: Stack) -> AsyncIterator[Side]:
         yield Side(worker.pid, more, logs)
 
 
-async def measure(worker: Callable[[Stack], contextlib.AbstractAsyncContextManager[Side]], seconds: float) -> Ingest:
+async def steady(worker: Worker, seconds: float) -> Step:
+    """A window with 60 streams."""
+    return (await measure(worker, seconds, more=())).steady
+
+
+async def measure(worker: Worker, seconds: float, more: Sequence[int] = MORE) -> Ingest:
+    """A window with 60 streams, and then with each of these numbers until a core is full."""
     async with load("bench.upstream") as upstream:
         port = await upstream.do("listen")
         async with (
@@ -142,15 +151,16 @@ async def measure(worker: Callable[[Stack], contextlib.AbstractAsyncContextManag
         ):  # fmt: skip
             pids = {"worker": side.pid, "redis": stack.redis.pid, "upstream": upstream.pid}
             await ensure_streams(STREAMS, side, upstream)
-            steady = await step(STREAMS, seconds, side, upstream, redis, pids)
-            await ensure_streams(MORE[-1], side, upstream)
-            await asyncio.sleep(CALM_S)
-            more: list[Step] = []
-            for streams in MORE:
-                more.append(await step(streams, min(seconds, STEP_S), side, upstream, redis, pids))
-                if more[-1].worker >= FULL or not more[-1].is_sustained:
+            first = await step(STREAMS, seconds, side, upstream, redis, pids)
+            steps: list[Step] = []
+            if more:
+                await ensure_streams(more[-1], side, upstream)
+                await asyncio.sleep(CALM_S)
+            for streams in more:
+                steps.append(await step(streams, min(seconds, STEP_S), side, upstream, redis, pids))
+                if steps[-1].worker >= FULL or not steps[-1].is_sustained:
                     break
-            return Ingest(steady, more)
+            return Ingest(first, steps)
 
 
 async def ensure_streams(streams: int, side: Side, upstream: Load) -> None:

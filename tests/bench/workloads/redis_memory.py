@@ -14,13 +14,13 @@ from bench.harness import product
 from bench.measures import Finding
 from tailrace import keys
 from tailrace_demo.answers import PIECE
-from tailrace_demo.prose import long_answer_to
+from tailrace_demo.prose import long_answer
 
 TOKENS = 10_000
 
 
 async def redis_memory(seconds: float) -> Sequence[Finding]:
-    texts = PIECE.findall(long_answer_to("What does a token cost?"))
+    texts = PIECE.findall(long_answer())
     async with product() as stack:
         redis: Redis = Redis.from_url(stack.redis.url)
         ours = await growth(redis, "log", stack.redis.url, texts)

@@ -118,7 +118,7 @@ BAD_FIELDS: list[tuple[str, Any]] = [
     ("seed", "x"), ("stop", 1), ("stream", "yes"), ("stream_options", 1), ("tools", {}), ("tools", [1]),
     ("tool_choice", 1),
     ("parallel_tool_calls", 1), ("response_format", "x"), ("reasoning_effort", 1), ("metadata", 1), ("user", 1),
-    ("tailrace", 1), ("tailrace", {"unknown": 1}), ("tailrace", {"on_interrupt": "continue"}),
+    ("tailrace", 1), ("tailrace", {"unknown": 1}), ("tailrace", {"on_interrupt": "resume"}),
     ("tailrace", {"on_disconnect": 1}),
     ("tailrace", {"deadline_s": 0}), ("tailrace", {"deadline_s": 10**9}), ("tailrace", {"retention_s": "1"}),
 ]  # fmt: skip

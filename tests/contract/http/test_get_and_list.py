@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from support.api import Api, eventually
+from support.api import Api, body, eventually
 from support.product import UNKNOWN_ID, Product, has_metric
+from support.sse import Parser, streamed_text
 from tailrace import keys
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -45,6 +46,25 @@ async def test_get_without_output_returns_where_the_generation_stands(product: P
     for each in (queued, running, ended):
         assert not {"request", "output"} & each.keys()
         assert each["events_url"]
+
+
+async def test_output_so_far_is_continued_from_its_last_event_id(product: Product) -> None:
+    generation_id = await product.api.create()
+    created = (await product.api.get(generation_id)).value
+    writer = await product.writer(generation_id)
+    so_far = [created, (await product.api.get(generation_id)).value]
+    for word in ("one ", "two ", "three "):
+        await writer.write_text(word)
+        so_far.append((await product.api.get(generation_id)).value)
+    place = (await product.api.get(generation_id, "?output=false")).value["last_event_id"]
+    assert place == so_far[-1]["last_event_id"]
+    await writer.end()
+    for generation in so_far:
+        shown = "".join(item["text"] for item in generation["output"])
+        rest = Parser().feed((await product.api.events(generation_id, Last_Event_ID=generation["last_event_id"])).body)
+        assert shown + streamed_text(rest) == "one two three "
+    ended = (await product.api.get(generation_id)).value["last_event_id"]
+    assert (await product.api.events(generation_id, Last_Event_ID=ended)).status == 204
 
 
 async def test_get_with_wait_returns_when_the_generation_has_ended(product: Product) -> None:
@@ -107,10 +127,55 @@ async def test_list_is_newest_first_and_continues_after_an_id(product: Product) 
     assert [each["id"] for each in everything["data"]][:5] == newest
 
 
+async def test_generation_names_the_one_that_it_continues(product: Product) -> None:
+    first = await product.api.create()
+    second = await product.api.create(tailrace={"previous": first})
+    rows = {row["id"]: row.get("previous") for row in (await product.api.list("?limit=100")).value["data"]}
+    assert (rows[first], rows[second]) == (None, first)
+    for query in ("", "?output=false"):
+        assert (await product.api.get(second, query)).value["previous"] == first
+    for wrong in ("", "gen_x", f"{first}x", f"x{first}", 1):
+        assert (await product.api.post(body(tailrace={"previous": wrong}))).status == 400
+
+
 async def test_list_contains_summaries(product: Product) -> None:
     await product.completed("Hello")
     (summary,) = (await product.api.list("?limit=1")).value["data"]
-    assert summary.keys() == {"id", "object", "status", "model", "created_at", "events_url"}
+    assert summary.keys() == {"id", "object", "status", "model", "created_at", "events_url", "preview", "tokens"}
+
+
+async def test_list_row_has_a_preview_and_the_output_tokens_of_the_usage(product: Product) -> None:
+    message = {"role": "user", "content": "  Why is\n the sky blue? " + "x" * 200}
+    generation_id = await product.api.create(messages=[message, {"role": "assistant", "content": "Because"}])
+    writer = await product.writer(generation_id)
+    (row,) = (await product.api.list("?limit=1")).value["data"]
+    assert row["preview"] == ("Why is the sky blue? " + "x" * 200)[:80]
+    assert row["tokens"] is None
+    await writer.finish(usage={"prompt_tokens": 3, "completion_tokens": 383})
+    (row,) = (await product.api.list("?limit=1")).value["data"]
+    assert (row["status"], row["tokens"]) == ("completed", 383)
+
+
+async def test_get_without_output_has_the_progress_of_the_answer(product: Product) -> None:
+    generation_id = await product.api.create()
+    fields = ("attempt", "worker", "readers", "expires_at")
+    queued = (await product.api.get(generation_id, "?output=false")).value
+    assert [queued.get(name) for name in fields] == [0, None, 0, None]
+    writer = await product.writer(generation_id)
+    reading = asyncio.create_task(product.api.read(generation_id))
+    await eventually(lambda: has_readers(product, generation_id, 1))
+    running = (await product.api.get(generation_id, "?output=false")).value
+    assert [running.get(name) for name in fields] == [1, "log-", 1, None]
+    await writer.end()
+    await reading
+    await eventually(lambda: has_readers(product, generation_id, 0))
+    ended = (await product.api.get(generation_id, "?output=false")).value
+    assert time.time() + 3590 < ended["expires_at"] < time.time() + 3610
+    assert "expires_at" not in running
+
+
+async def has_readers(product: Product, generation_id: str, count: int) -> bool:
+    return bool((await product.api.get(generation_id, "?output=false")).value["readers"] == count)
 
 
 async def test_list_contains_only_generations_of_the_caller(product: Product) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import time
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,78 @@ async def test_documentation_lists_every_route_and_needs_no_other_server(product
     docs = await product.api.request("GET", "/docs")
     assert docs.status == 200
     assert b"https://" not in docs.body
+
+
+async def test_examples_of_the_reference_are_accepted(product: Product) -> None:
+    """*Try it out* at `/docs` sends them."""
+    document = (await product.api.request("GET", "/openapi.json")).value
+
+    def example(path: str) -> Any:
+        return document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"]
+
+    created = await product.api.request("POST", "/v1/generations", json=example("/v1/generations"))
+    assert created.status == 202
+    answer = await product.api.request("POST", "/v1/responses", json=example("/v1/responses") | {"background": True})
+    assert answer.status == 200
+    counted = await product.api.request(
+        "POST", "/v1/responses/input_tokens", json=example("/v1/responses/input_tokens")
+    )
+    assert counted.status == 200
+
+
+async def test_examples_of_the_reference_name_the_default_model(product: Product) -> None:
+    async with product.frontend(model="llama3.2") as frontend:
+        document = (await Api(product.http, frontend.url).request("GET", "/openapi.json")).body
+    assert document.count(b'"model":"llama3.2"') == 7
+    assert b'"model":"demo"' not in document
+
+
+async def test_reference_has_the_icon_of_the_page(product: Product) -> None:
+    docs = await product.api.request("GET", "/docs")
+    assert b'href="/favicon.svg"' in docs.body
+
+
+async def test_metrics_are_plain_text(product: Product) -> None:
+    response = await product.api.request("GET", "/metrics")
+    document = (await product.api.request("GET", "/openapi.json")).value
+    assert list(document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]) == [
+        response.headers["content-type"]
+    ]
+
+
+@pytest.mark.parametrize("path", ["/", "/page.css", "/healthz", "/readyz", "/metrics", "/docs", "/v1/generations"])
+async def test_head_has_the_headers_of_get_and_no_body(product: Product, path: str) -> None:
+    got, head = [await product.api.request(method, path) for method in ("GET", "HEAD")]
+    assert (head.status, head.body) == (200, b"")
+    changing = {"date", "x-request-id", "content-length", "transfer-encoding"}
+    assert {name: value for name, value in head.headers.items() if name.lower() not in changing} == {
+        name: value for name, value in got.headers.items() if name.lower() not in changing
+    }
+    assert (await product.api.request("GET", "/healthz")).status == 200, "the connection is in step"
+
+
+async def test_head_of_a_stream_is_refused(product: Product) -> None:
+    generation_id = await product.api.create()
+    response = await product.api.request("HEAD", f"/v1/generations/{generation_id}/events")
+    assert (response.status, response.headers["allow"]) == (405, "GET")
+
+
+async def test_page_is_sent_compressed_and_once(product: Product) -> None:
+    response = await product.api.request("GET", "/page.js", headers={"accept-encoding": "gzip"})
+    assert response.headers["content-encoding"] == "gzip"
+    assert int(response.headers["content-length"]) < len(response.body) / 2
+    etag = response.headers["etag"]
+    again = await product.api.request("GET", "/page.js", headers={"if-none-match": etag})
+    assert (again.status, again.body) == (304, b"")
+
+
+async def test_unknown_address_is_a_page_in_a_browser(product: Product) -> None:
+    accept = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+    response = await product.api.request("GET", "/nothing", headers=accept)
+    assert (response.status, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert b"/nothing" in response.body
+    unknown = await product.api.request("GET", f"/v1/generations/{UNKNOWN_ID}", headers=accept)
+    assert unknown.refusal == (404, "not_found"), "the API answers in JSON"
 
 
 async def test_page_has_security_headers(product: Product) -> None:
@@ -65,12 +138,12 @@ async def test_unknown_route_is_not_found(product: Product, path: str) -> None:
 
 async def test_unknown_method_is_refused_with_the_allowed_ones(product: Product) -> None:
     for path, allowed in (
-        ("/v1/generations", {"GET", "POST"}),
-        (f"/v1/generations/{UNKNOWN_ID}", {"GET", "DELETE"}),
+        ("/v1/generations", {"GET", "HEAD", "POST"}),
+        (f"/v1/generations/{UNKNOWN_ID}", {"GET", "HEAD", "DELETE"}),
         (f"/v1/generations/{UNKNOWN_ID}/cancel", {"POST"}),
         (f"/v1/generations/{UNKNOWN_ID}/events", {"GET"}),
-        ("/healthz", {"GET"}),
-        ("/metrics", {"GET"}),
+        ("/healthz", {"GET", "HEAD"}),
+        ("/metrics", {"GET", "HEAD"}),
     ):
         response = await product.api.request("PATCH", path)
         assert response.refusal == (405, "method_not_allowed")

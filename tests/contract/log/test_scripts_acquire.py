@@ -34,6 +34,17 @@ async def test_acquire_returns_state_rows_and_redis_time(log: Log, generation_id
     assert state.lease == grant.now + LEASE_MS
 
 
+async def test_acquire_names_the_worker_that_ran_the_generation_before(log: Log, generation_id: str) -> None:
+    first = await log.acquire(generation_id, "one", worker="first")
+    assert first.state is not None
+    assert first.state.taken_from == ""
+    assert await log.release(generation_id, first.epoch, "another-job") is Outcome.OK
+    for _ in range(2):  # the reply may be lost, and the call repeated
+        second = await log.acquire(generation_id, "two", worker="second")
+        assert second.state is not None
+        assert (second.state.worker, second.state.taken_from) == ("second", "first")
+
+
 async def test_acquire_reads_a_long_log_in_pages(log: Log, writer: LogWriter) -> None:
     await writer.write(*ANSWER)
     await writer.write_text(*(f" {n}" for n in range(5000)))

@@ -30,6 +30,31 @@ async def test_finish_stores_the_extra_of_done(log: Log, writer: LogWriter) -> N
     assert (await read_all(log, writer.generation_id))[-1].extra == extra
 
 
+@pytest.mark.parametrize(
+    ("count", "tokens"),
+    [(383, 383), (0, 0), (None, None), (-1, None), (1.5, None), (True, None), ("7", None), (2**53, None)],
+)
+async def test_finish_stores_the_output_tokens_of_the_usage(
+    log: Log, writer: LogWriter, count: object, tokens: int | None
+) -> None:
+    await writer.finish(usage={"completion_tokens": count})
+    assert (await log.state(writer.generation_id)).tokens == tokens
+
+
+async def test_finish_without_usage_stores_no_tokens(log: Log, writer: LogWriter) -> None:
+    await writer.finish()
+    assert (await log.state(writer.generation_id)).tokens is None
+
+
+async def test_state_expires_with_its_retention_after_the_end(log: Log, writer: LogWriter) -> None:
+    await writer.finish()
+    retention_ms = 1000 * (await log.state(writer.generation_id)).record.options.retention_s
+    expires_at, now = await log.expires_at(writer.generation_id), await log.server.now()
+    assert expires_at is not None
+    assert now + retention_ms - 5000 < expires_at <= now + retention_ms
+    assert await log.expires_at("gen_" + "a" * 26) is None
+
+
 @pytest.mark.parametrize("off", [-1, 1])
 async def test_finish_at_another_position_than_the_folded_one_is_refused(log: Log, writer: LogWriter, off: int) -> None:
     await writer.write(*ANSWER)

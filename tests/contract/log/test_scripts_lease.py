@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -11,6 +12,7 @@ from support.stored_log import apply_fate, create_generation, expire_lease
 from tailrace import keys
 from tailrace.events import Options
 from tailrace.log import Log, Outcome
+from tailrace.log.measures import Measures
 from tailrace.log.state import ABANDONED_MS
 
 SLACK_MS = 30_000  # a slow machine may take this long between a call and the check of its result
@@ -21,6 +23,80 @@ async def test_renew_prolongs_the_lease(log: Log, redis: Redis, writer: LogWrite
     before = await log.server.now()
     assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
     assert before + LEASE_MS <= (await log.state(writer.generation_id)).lease <= await log.server.now() + LEASE_MS
+
+
+async def test_expire_ends_a_lease_and_a_worker_that_lives_renews_it(log: Log, writer: LogWriter) -> None:
+    state = await log.state(writer.generation_id)
+    assert await log.expire(state) is Outcome.OK
+    assert (await log.state(writer.generation_id)).lease <= await log.server.now()
+    assert await log.renew([(writer.generation_id, writer.epoch, False)]) == [Outcome.OK]
+    assert (await log.state(writer.generation_id)).lease > await log.server.now()
+
+
+async def test_expire_leaves_the_lease_of_a_later_epoch_alone(log: Log, writer: LogWriter) -> None:
+    state = await log.state(writer.generation_id)
+    await log.release(writer.generation_id, writer.epoch, "next job")
+    await LogWriter.acquire(log, writer.generation_id, "next job")
+    assert await log.expire(state) is Outcome.FENCED
+    assert (await log.state(writer.generation_id)).lease > await log.server.now()
+
+
+async def test_renew_keeps_the_measures_until_they_change(log: Log, writer: LogWriter) -> None:
+    lease, measured = (writer.generation_id, writer.epoch, False), Measures(first_token=0.5)
+    assert await log.measures(writer.generation_id) == Measures()
+    await log.renew([lease], measures={writer.generation_id: msgspec.json.encode(measured)})
+    await log.renew([lease])
+    assert await log.measures(writer.generation_id) == measured
+
+
+async def test_renew_keeps_the_response_of_an_upstream_for_the_next_attempt(log: Log, writer: LogWriter) -> None:
+    generation_id = writer.generation_id
+    lease = (generation_id, writer.epoch, False)
+    await log.renew([lease], upstream_responses={generation_id: "gpu resp_1"})
+    await log.renew([lease])
+    await log.expire(await log.state(generation_id))
+    assert (await log.state(generation_id)).upstream_response == "gpu resp_1"
+    await log.release(generation_id, writer.epoch, "another job")
+    later = await LogWriter.acquire(log, generation_id, "later")
+    assert (await log.state(generation_id)).upstream_response == "gpu resp_1"
+    await log.renew([lease], upstream_responses={generation_id: ""})
+    assert (await log.state(generation_id)).upstream_response == "gpu resp_1", "the earlier attempt is fenced"
+    await log.renew([(generation_id, later.epoch, False)], upstream_responses={generation_id: ""})
+    assert (await log.state(generation_id)).upstream_response == ""
+
+
+async def test_measures_end_with_their_generation(log: Log, writer: LogWriter) -> None:
+    generation_id = writer.generation_id
+    measured = Measures(first_token=0.5)
+    measures = {generation_id: msgspec.json.encode(measured)}
+    await log.renew([(generation_id, writer.epoch, False)], measures=measures)
+    await log.release(generation_id, writer.epoch, "another job")
+    await LogWriter.acquire(log, generation_id, "later")
+    assert await log.measures(generation_id) == measured, "the next attempt begins with them"
+    ender = await LogWriter.acquire(log, generation_id, "end", terminating="cancelled")
+    assert await log.measures(generation_id) == measured, "a process that ends it needs them"
+    await ender.finish("cancelled")
+    assert await log.measures(generation_id) == Measures(), "`done` has them"
+
+
+async def test_acquire_that_is_repeated_has_the_same_measures(log: Log, writer: LogWriter) -> None:
+    generation_id = writer.generation_id
+    measured, later = Measures(first_token=0.5), Measures(first_token=0.7)
+    lease = (generation_id, writer.epoch, False)
+    await log.renew([lease], measures={generation_id: msgspec.json.encode(measured)})
+    await log.release(generation_id, writer.epoch, "another job")
+    granted = await log.acquire(generation_id, "later", worker="second")
+    await log.renew([lease], measures={generation_id: msgspec.json.encode(later)})
+    again = await log.acquire(generation_id, "later", worker="second")
+    assert (granted.measures, again.measures) == (measured, measured), "the earlier attempt is fenced"
+    assert again.epoch == granted.epoch
+
+
+async def test_renew_of_a_fenced_attempt_keeps_no_measures(log: Log, writer: LogWriter) -> None:
+    await LogWriter.acquire(log, writer.generation_id, "end", terminating="cancelled")
+    measures = {writer.generation_id: msgspec.json.encode(Measures(first_token=0.5))}
+    await log.renew([(writer.generation_id, writer.epoch, False)], measures=measures)
+    assert await log.measures(writer.generation_id) == Measures()
 
 
 RENEWALS = [

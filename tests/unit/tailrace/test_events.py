@@ -30,6 +30,7 @@ from tailrace.events import (
 from tailrace.ids import EntryId
 
 OUTPUT = [Item(0, "text"), Item(1, "call"), Item(2, "reasoning"), Item(3, "refusal"), Item(4, "call")]
+PARTS = [Item(0, "text"), Item(1, "text", place=(0, 1))]
 TWO_CITED = Extra(delta={"annotations": [citation(0), citation(1)]})
 
 SPANS: list[tuple[Event, Extra, int]] = [
@@ -51,6 +52,15 @@ SPANS: list[tuple[Event, Extra, int]] = [
     (ToolArguments(0, "a"), TWO_CITED, 1),
     (ItemClosed(OUTPUT[0]), NO_EXTRA, 3),
     (ItemClosed(OUTPUT[2]), NO_EXTRA, 3),
+    (ItemClosed(OUTPUT[1]), NO_EXTRA, 2),
+    (ItemClosed(OUTPUT[0], is_last=False), NO_EXTRA, 2),
+    (ItemClosed(Item(0, "other")), NO_EXTRA, 1),
+    (ItemOpened(0, "other"), NO_EXTRA, 1),
+    (ItemOpened(1, "text", place=(0, 1), further=True), NO_EXTRA, 1),
+    (Text(0, ""), TWO_CITED, 2),
+    (Text(0, ""), Extra(events=[{"type": "x"}, {"type": "y"}]), 2),
+    (Text(0, ""), Extra(unknown=[{"type": "x"}]), 1),
+    (Done("completed", 1.0, open=[0, 1], output=PARTS), NO_EXTRA, 6),
     (Restarted(2, output=OUTPUT), NO_EXTRA, 1),
     (Restarted(2, open=[0, 1], output=OUTPUT), NO_EXTRA, 6),
     (Done("completed", 1.0), NO_EXTRA, 1),

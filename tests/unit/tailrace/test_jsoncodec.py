@@ -94,6 +94,22 @@ def canonical(body: bytes) -> bytes:
     return jsoncodec.canonical(jsoncodec.loads(body))
 
 
+@pytest.mark.parametrize(
+    ("value", "depth"),
+    [(1, 0), ("[[", 0), ([], 1), ({}, 1), ([1, {}], 2), ({"a": [{"b": 1}], "c": 2}, 3), ([[[]], [1]], 3)],
+)
+def test_depth_is_the_number_of_nested_arrays_and_objects(value: Any, depth: int) -> None:
+    assert [limit for limit in range(5) if jsoncodec.is_within_depth(value, limit)] == list(range(depth, 5))
+
+
+def test_depth_of_any_value_is_found() -> None:
+    deep: list[Any] = []
+    for _ in range(100_000):
+        deep = [deep]
+    assert not jsoncodec.is_within_depth(deep, 200)
+    assert jsoncodec.is_within_depth(deep, 100_001)
+
+
 def test_canonical_form_is_equal_for_equal_values() -> None:
     one = b'{"b": [1, 2], "a": {"d": "\\u00e9", "c": null}}'
     other = '{"a":{"c":null,\n"d":"é"},"b":[1,2]}'.encode()

@@ -13,6 +13,12 @@ KEYS: dict[str, str] = {
     "tombstone": keys.tombstone(GENERATION_ID),
     "events": keys.events(GENERATION_ID),
     "worker": keys.worker("w1"),
+    "models": keys.models("w1"),
+    "models_failure": keys.models_failure("w1"),
+    "circuit": keys.circuit("primary"),
+    "failures": keys.failures("primary"),
+    "slots": keys.slots("primary"),
+    "upstream_report": keys.upstream_report("w1"),
     "unfinished": keys.unfinished(GENERATION_ID),
     "swept": keys.swept(3),
     "suspected": keys.suspected(3),
@@ -29,12 +35,14 @@ KEYS: dict[str, str] = {
     "rate": keys.rate("anna"),
     "idempotency": keys.idempotency("anna", "key"),
     "chat": keys.chat("anna", "chat"),
+    "CIRCUITS": keys.CIRCUITS,
     "QUEUE": keys.QUEUE,
     "RESTORING": keys.RESTORING,
     "WAKE": keys.WAKE,
     "WEBHOOKS_PENDING": keys.WEBHOOKS_PENDING,
     "WEBHOOKS_SWEPT": keys.WEBHOOKS_SWEPT,
     "WORKERS": keys.WORKERS,
+    "UPSTREAM_CALLS": keys.UPSTREAM_CALLS,
 }
 LISTS = {"of_generation", "all_unfinished"}
 

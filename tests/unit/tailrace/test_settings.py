@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tailrace.errors import Misconfigured
-from tailrace.settings import Settings, load
+from tailrace.settings import Settings, load, unknown_variables
 
 LEAK = "hunter2-never-to-be-printed"
 NUMBERS = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
@@ -151,3 +151,21 @@ def test_operations_address_is_a_host_and_a_port(address: str, parts: tuple[str,
 def test_malformed_operations_address_is_refused_at_the_start(bad: str) -> None:
     with pytest.raises(Misconfigured, match="TAILRACE_OPERATIONS_ADDRESS is not"):
         load(operations_address=bad).check_frontend()
+
+
+def test_variable_that_is_no_setting_is_found_with_the_setting_that_it_is_most_like() -> None:
+    environment = {
+        "TAILRACE_LEASES": "3",
+        "tailrace_redis_ulr": "x",
+        "TAILRACE_XYZZY": "x",
+        "TAILRACE_LEASE_S": "3",
+        "TAILRACE_URL": "an example's",
+        "TAILRACE_DEV_PROCESSES": "of `tailrace dev`",
+        "TAILRACE_WORKER_NAME": "of `tailrace dev`",
+        "LEASE_S": "another program's",
+    }
+    assert unknown_variables(environment) == [
+        ("TAILRACE_LEASES", "TAILRACE_LEASE_S"),
+        ("TAILRACE_XYZZY", ""),
+        ("tailrace_redis_ulr", "TAILRACE_REDIS_URL"),
+    ]

@@ -5,8 +5,11 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -39,11 +42,11 @@ class Commands:
         self.started = path / "started"
         self.started.touch()
 
-    def child(self, script: str) -> Child:
+    def child(self, script: str, **options: Any) -> Child:
         executable = self._path / "python"
         executable.write_text(f"#!/bin/sh\n{script}")
         executable.chmod(0o755)
-        return Child(str(self.started), environment=ENVIRONMENT)
+        return Child("worker", environment=ENVIRONMENT | {"FILE": str(self.started)}, **options)
 
     async def until_started(self, runs: int) -> None:
         async with asyncio.timeout(TIMEOUT_S):
@@ -60,27 +63,101 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Commands:
 
 @pytest.mark.parametrize(("end", "reason"), [("kill -KILL $$", "SIGKILL"), ("exit 0", "exit status 0")])
 async def test_child_that_exits_is_restarted_until_it_is_stopped(
-    commands: Commands, capsys: pytest.CaptureFixture[str], end: str, reason: str
+    commands: Commands, caplog: pytest.LogCaptureFixture, end: str, reason: str
 ) -> None:
-    child = commands.child(f'echo >> "$3"\n[ $(wc -l < "$3") -lt 3 ] && {end}\nexec sleep 60')
+    child = commands.child(f'echo >> "$FILE"\n[ $(wc -l < "$FILE") -lt 3 ] && {end}\nexec sleep 60')
     running = asyncio.create_task(child.keep_running())
     await commands.until_started(3)
     await child.stop(TIMEOUT_S)
     await running
     assert commands.started.read_text().count("\n") == 3
-    assert capsys.readouterr().err.count(f"exited ({reason}); restarting it") == 2
+    assert caplog.messages.count(f"worker exited ({reason}); restarting it") == 2
 
 
-async def test_child_that_cannot_start_is_not_restarted(commands: Commands) -> None:
-    child = commands.child('echo >> "$3"\nexit 2')
+async def test_each_start_of_a_child_is_reported_with_its_pid(commands: Commands) -> None:
+    starts: list[tuple[str, int]] = []
+    child = commands.child(
+        'echo $$ >> "$FILE"\n[ $(wc -l < "$FILE") -lt 3 ] && exit 0\nexec sleep 60',
+        on_start=lambda name, pid: starts.append((name, pid)),
+    )
+    running = asyncio.create_task(child.keep_running())
+    await commands.until_started(3)
+    await child.stop(TIMEOUT_S)
+    await running
+    assert starts == [(child.name, int(pid)) for pid in commands.started.read_text().split()]
+
+
+async def test_each_exit_of_a_child_is_reported_with_the_name_that_its_process_had(commands: Commands) -> None:
+    exits: list[str] = []
+
+    async def on_exit(worker: str, pid: int) -> None:
+        assert commands.started.read_text().split() == [*exits, worker]  # the next one has not started
+        exits.append(worker)
+
+    child = commands.child(
+        'echo "$TAILRACE_WORKER_NAME" >> "$FILE"\n[ $(wc -l < "$FILE") -lt 3 ] && exit 0\nexec sleep 60',
+        on_exit=on_exit,
+    )
+    running = asyncio.create_task(child.keep_running())
+    await commands.until_started(3)
+    await child.stop(TIMEOUT_S)
+    await running
+    assert exits == commands.started.read_text().split()[:2]
+    assert len(set(exits)) == 2
+
+
+@pytest.mark.parametrize(("ran_s", "pauses"), [(children.QUICK_S - 1, [1.0]), (children.QUICK_S + 1, [0.0])])
+async def test_child_that_has_run_is_restarted_at_once_and_another_after_a_pause(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch, ran_s: float, pauses: list[float]
+) -> None:
+    slept: list[float] = []
+    child = commands.child('echo >> "$FILE"\nexit 0')
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        child._stopping.set()
+
+    clock = iter((0.0, ran_s))
+    monkeypatch.setattr(children, "RESTART_S", 1.0)
+    monkeypatch.setattr(children, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await child.keep_running()
+    assert slept == pauses
+
+
+async def test_child_inherits_its_sockets(commands: Commands) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        child = commands.child(
+            f'[ -S /dev/fd/{listener.fileno()} ] && echo >> "$FILE"\nexec sleep 60', sockets=[listener]
+        )
+        running = asyncio.create_task(child.keep_running())
+        await commands.until_started(1)
+        await child.stop(TIMEOUT_S)
+        await running
+
+
+async def test_child_that_is_stopped_while_its_process_is_created_ends(commands: Commands) -> None:
+    child = commands.child('echo >> "$FILE"\nexec sleep 60')
+    running = asyncio.create_task(child.keep_running())
+    await asyncio.sleep(0)
+    await child.stop(TIMEOUT_S)
+    async with asyncio.timeout(TIMEOUT_S):
+        await running
+
+
+async def test_child_that_cannot_start_is_reported_and_not_restarted(
+    commands: Commands, caplog: pytest.LogCaptureFixture
+) -> None:
+    child = commands.child('echo >> "$FILE"\nexit 2')
     async with asyncio.timeout(TIMEOUT_S):
         await child.keep_running()
     assert commands.started.read_text().count("\n") == 1
+    assert caplog.messages == ["worker could not start (exit status 2)"]
     await child.stop(TIMEOUT_S)
 
 
 async def test_child_that_ignores_the_stop_is_killed(commands: Commands) -> None:
-    child = commands.child('trap "" TERM\necho >> "$3"\nexec sleep 60')
+    child = commands.child('trap "" TERM\necho >> "$FILE"\nexec sleep 60')
     running = asyncio.create_task(child.keep_running())
     await commands.until_started(1)
     await child.stop(0.05)
@@ -91,7 +168,7 @@ async def test_child_that_ignores_the_stop_is_killed(commands: Commands) -> None
 
 
 async def test_child_that_is_stopped_before_its_start_never_runs(commands: Commands) -> None:
-    child = commands.child('echo >> "$3"\nexec sleep 60')
+    child = commands.child('echo >> "$FILE"\nexec sleep 60')
     await child.stop(TIMEOUT_S)
     await child.keep_running()
     assert commands.started.read_text() == ""

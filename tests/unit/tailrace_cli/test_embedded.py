@@ -1,5 +1,6 @@
 """Valkey as a child process: one a directory, and what is reported where it does not start."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ from tailrace_cli.embedded import EmbeddedServer
 
 
 def test_directory_in_use_is_refused_until_its_server_stops(tmp_path: Path) -> None:
-    first, second = EmbeddedServer(tmp_path), EmbeddedServer(tmp_path)
+    first = EmbeddedServer(tmp_path, holder="http://127.0.0.1:8080, pid 4711")
+    second = EmbeddedServer(tmp_path)
     first.start()
-    with pytest.raises(Misconfigured, match="in use by another"):
-        second.start()
+    message = f"{tmp_path} is in use by another `tailrace dev` (http://127.0.0.1:8080, pid 4711); choose another"
+    for _ in range(2):
+        with pytest.raises(Misconfigured, match=re.escape(message)):
+            second.start()
     assert responds(first.port)
     first.stop()
     second.start()

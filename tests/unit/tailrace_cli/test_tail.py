@@ -2,8 +2,10 @@
 
 import asyncio
 import io
+import os
 import sys
 import unicodedata
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,13 @@ from hypothesis import strategies as st
 
 from support.log_writer import LogWriter
 from support.stored_log import create_generation
+from tailrace.errors import NotFound, RedisUnavailable
+from tailrace.events import Entry, Text
+from tailrace.ids import START, EntryId
 from tailrace.log import Log
 from tailrace.redis import connection
 from tailrace.settings import Settings
-from tailrace_cli import main, tail
+from tailrace_cli import main, tail, terminal
 from tailrace_cli.data_dir import running_server_url, write_server_url
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
@@ -102,7 +107,7 @@ HOSTILE = "a\x1b]0;title\x07b\rc\x9b2Jd\x7fe\u202ef\tg\nh é"
 SHOWN = "a\\x1b]0;title\\x07b\\x0dc\\x9b2Jd\\x7fe\\u202ef\tg\nh é"
 
 
-@pytest.mark.parametrize(("is_terminal", "expected"), [(True, SHOWN), (False, HOSTILE)])
+@pytest.mark.parametrize(("is_terminal", "expected"), [(True, f"{SHOWN}\n"), (False, HOSTILE)])
 async def test_control_characters_are_neutralized_on_a_terminal_only(
     log: Log, monkeypatch: pytest.MonkeyPatch, is_terminal: bool, expected: str
 ) -> None:
@@ -114,7 +119,7 @@ async def test_control_characters_are_neutralized_on_a_terminal_only(
     pool = log.server.client.connection_pool
     url = f"redis://127.0.0.1:{pool.connection_kwargs['port']}/0"
     await asyncio.to_thread(
-        tail.main, Settings(redis_url=url), generation_id=writer.generation_id, wire="text", after=""
+        tail.main, Settings(redis_url=url), generation_id=writer.generation_id, wire="text", after="", caller=""
     )
     printed.flush()
     assert printed.written.getvalue().decode() == expected
@@ -134,13 +139,65 @@ class Terminal(io.TextIOWrapper):
 
 @given(st.text())
 def test_neutralized_text_has_no_control_character(text: str) -> None:
-    shown = tail.neutralized(text.encode(errors="replace")).decode()
+    shown = terminal.neutralized(text.encode(errors="replace")).decode()
     assert not [each for each in shown if unicodedata.category(each) == "Cc" and each not in "\t\n"]
 
 
 def test_neutralized_escapes_characters_that_reverse_text() -> None:
     reversing = [chr(n) for n in range(0x110000) if unicodedata.bidirectional(chr(n)) in BIDIRECTIONAL]
-    assert not [each for each in reversing if each in tail.neutralized(each.encode()).decode()]
+    assert not [each for each in reversing if each in terminal.neutralized(each.encode()).decode()]
 
 
 BIDIRECTIONAL = {"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI"}
+
+
+async def test_reader_that_leaves_ends_the_command_quietly(log: Log, valkey: EmbeddedServer) -> None:
+    writer = await LogWriter.start(log, await create_generation(log))
+    for _ in range(20):
+        await writer.write_text("x" * 65_536)
+    await writer.finish()
+    script = f"{sys.executable} -m tailrace_cli tail {writer.generation_id} | head -c 10; exit ${{PIPESTATUS[0]}}"
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-c", script, env={**os.environ, "TAILRACE_REDIS_URL": valkey.url},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert (len(out), err, process.returncode) == (10, b"", 141)
+
+
+async def test_log_is_read_on_after_an_outage(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tail, "RETRY_S", 0)
+    writer = await LogWriter.start(log, await create_generation(log))
+    failures: list[Exception] = [RedisUnavailable(), NotFound(), RedisUnavailable()]
+    read_log, calls = log.tail, 0
+
+    async def failing(generation_id: str, after: EntryId) -> AsyncIterator[Entry]:
+        nonlocal calls
+        calls += 1
+        async for entry in read_log(generation_id, after):
+            yield entry
+            if failures and entry.id.seq > 0:
+                await writer.write_text(f"{len(failures)}")
+                if len(failures) == 1:
+                    await writer.finish()
+                raise failures.pop()
+
+    monkeypatch.setattr(log, "tail", failing)
+    read = [entry async for entry in tail.entries(log, writer.generation_id, START)]
+    assert [entry.id for entry in read] == sorted({entry.id for entry in read})
+    assert "".join(entry.event.text for entry in read if isinstance(entry.event, Text)) == "321"
+    assert calls == 4
+
+
+@pytest.mark.parametrize("error", [RedisUnavailable, NotFound])
+async def test_log_that_cannot_be_read_at_first_is_reported_at_once(
+    log: Log, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    async def failing(generation_id: str, after: EntryId) -> AsyncIterator[Entry]:
+        if after == START:
+            raise error
+        yield Entry(after, Text(0, generation_id))
+
+    monkeypatch.setattr(log, "tail", failing)
+    with pytest.raises(error):
+        _ = [entry async for entry in tail.entries(log, UNKNOWN, START)]

@@ -3,7 +3,7 @@ import time
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, NotFoundError
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 WITHOUT_PAUSES = {"tokens_per_second": 1e6}
@@ -35,23 +35,33 @@ def finish_reasons(chunks: list[ChatCompletionChunk]) -> list[str]:
     return [each.finish_reason for chunk in chunks for each in chunk.choices if each.finish_reason]
 
 
-async def test_demo_model_quotes_the_question(openai: AsyncOpenAI) -> None:
+async def test_demo_model_answers_in_json_where_it_is_asked_to(openai: AsyncOpenAI) -> None:
+    chunks = await streamed(openai, response_format={"type": "json_object"})
+    assert "did not read your question" in json.loads(text(chunks))["note"]
+
+
+async def test_demo_model_does_not_pretend_to_have_read_the_question(openai: AsyncOpenAI) -> None:
     chunks = await streamed(openai)
-    assert text(chunks).startswith("> Why is the river calm?\n\n")
-    assert "Kill the worker" in text(chunks)
+    assert "did not read your question" in text(chunks)
+    assert "the button on the page of `tailrace dev`" in text(chunks)
+    for model in ("demo", "demo-reasoning", "demo-long"):
+        answer = await completion(openai, model)
+        assert "river" not in answer.model_dump_json()
     assert chunks[0].choices[0].delta.role == "assistant"
     assert finish_reasons(chunks) == ["stop"]
 
 
-async def test_question_in_parts_is_quoted(openai: AsyncOpenAI) -> None:
-    parts = [{"type": "text", "text": "Are you\nthere?"}]
-    assert text(await streamed(openai, messages=[{"role": "user", "content": parts}])).startswith("> Are you there?\n")
+@pytest.mark.parametrize("stream", [True, False])
+async def test_unknown_model_is_refused_with_the_names_of_the_models(openai: AsyncOpenAI, stream: bool) -> None:
+    with pytest.raises(NotFoundError) as refused:
+        await openai.chat.completions.create(model="demo-lnog", messages=[], stream=stream)
+    assert (refused.value.code, refused.value.param) == ("model_not_found", "model")
+    assert "`demo-lnog` does not exist. The demo has demo, demo-reasoning, demo-tools, demo-long." in str(refused.value)
 
 
-async def test_unknown_model_behaves_like_the_demo_model(openai: AsyncOpenAI) -> None:
-    chunks = await streamed(openai, "gpt-of-tomorrow")
-    assert text(chunks) == text(await streamed(openai))
-    assert {chunk.model for chunk in chunks} == {"gpt-of-tomorrow"}
+async def test_models_are_listed_without_the_one_that_needs_a_script(openai: AsyncOpenAI) -> None:
+    listed = [model.id async for model in openai.models.list()]
+    assert listed == ["demo", "demo-reasoning", "demo-tools", "demo-long"]
 
 
 async def test_chunks_of_one_answer_share_an_id(openai: AsyncOpenAI) -> None:
@@ -132,8 +142,3 @@ async def test_answer_without_stream_equals_the_streamed_one(openai: AsyncOpenAI
             "Lisbon",
             "Lisbon",
         ]
-
-
-async def test_models_are_listed(openai: AsyncOpenAI) -> None:
-    names = [model.id async for model in openai.models.list()]
-    assert names == ["demo", "demo-reasoning", "demo-tools", "demo-long", "scripted"]

@@ -3,6 +3,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
+from tailrace.queue import UpstreamUsage
+from tailrace.queue.durations import Histogram
 from tailrace_frontend.metrics import Metrics
 
 RECORD = record()
@@ -27,6 +29,12 @@ async def test_metrics_exist_from_the_start_with_their_help_texts() -> None:
         "tailrace_streams_resumed",
         "tailrace_requests_refused",
         "tailrace_streams_deferred",
+        "tailrace_upstream_calls",
+        "tailrace_upstream_failures",
+        "tailrace_upstream_in_use",
+        "tailrace_upstream_circuit_open",
+        "tailrace_upstream_first_token_seconds",
+        "tailrace_upstream_gap_seconds",
     }
     assert all(family.documentation for family in families)
 
@@ -66,3 +74,28 @@ async def test_registries_of_one_process_are_separate() -> None:
     one.created.inc()
     assert samples(one)["tailrace_generations_created_total"] == 1
     assert samples(other)["tailrace_generations_created_total"] == 0
+
+
+async def test_upstreams_are_counted_by_name() -> None:
+    metrics = Metrics(HubHarness().hub)
+    metrics.upstreams.usage = {"primary": UpstreamUsage(7, 2, 3, is_open=True), "backup": UpstreamUsage(1)}
+    values = samples(metrics)
+    assert values["tailrace_upstream_calls_total{'upstream': 'primary'}"] == 7
+    assert values["tailrace_upstream_failures_total{'upstream': 'primary'}"] == 2
+    assert values["tailrace_upstream_in_use{'upstream': 'primary'}"] == 3
+    assert values["tailrace_upstream_circuit_open{'upstream': 'primary'}"] == 1
+    assert values["tailrace_upstream_calls_total{'upstream': 'backup'}"] == 1
+    assert values["tailrace_upstream_circuit_open{'upstream': 'backup'}"] == 0
+
+
+async def test_durations_are_cumulative_histograms() -> None:
+    metrics = Metrics(HubHarness().hub)
+    gap = Histogram((1, 0, 0, 2, *[0] * 7, 4), 567.5)
+    metrics.upstreams.usage = {"primary": UpstreamUsage(7, gap=gap)}
+    values, name = samples(metrics), "tailrace_upstream_gap_seconds"
+    bounds = {bound: values[f"{name}_bucket{{'le': '{bound}', 'upstream': 'primary'}}"] for bound in ("0.01", "0.03")}
+    assert bounds == {"0.01": 1, "0.03": 3}
+    assert values[f"{name}_bucket{{'le': '+Inf', 'upstream': 'primary'}}"] == 7
+    assert values[f"{name}_count{{'upstream': 'primary'}}"] == 7
+    assert values[f"{name}_sum{{'upstream': 'primary'}}"] == 567.5
+    assert values["tailrace_upstream_first_token_seconds_count{'upstream': 'primary'}"] == 0

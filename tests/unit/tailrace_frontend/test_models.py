@@ -31,6 +31,15 @@ def test_names_are_those_that_a_list_has_whole_and_the_caller_may_use() -> None:
     assert AllowedModels("", "").names_for("anna") == []
 
 
+def test_names_begin_with_the_default_and_end_with_those_of_the_upstream_that_are_allowed() -> None:
+    upstream = ["llama3:8b", "demo", "gpt-4o", "default"]
+    assert AllowedModels("", "", "default").names_for("anna", upstream) == ["default", "llama3:8b", "demo", "gpt-4o"]
+    assert AllowedModels("", "").names_for("anna", upstream) == upstream
+    lists = AllowedModels("gpt-4o, llama*", "ben=llama3:8b", "default")
+    assert lists.names_for("anna", upstream) == ["gpt-4o", "llama3:8b"]
+    assert lists.names_for("ben", upstream) == ["llama3:8b"]
+
+
 def test_model_that_a_caller_may_not_use_does_not_exist() -> None:
     lists = AllowedModels("demo", "")
     lists.check("anna", "demo")
@@ -58,3 +67,11 @@ def test_alternatives_for_a_router_are_named_too() -> None:
 def test_what_is_no_name_is_allowed_by_empty_lists_alone() -> None:
     assert AllowedModels("", "").may_use("anna", "")
     assert not AllowedModels("gpt-4o,llama*", "").may_use("anna", "")
+
+
+def test_model_that_no_upstream_serves_does_not_exist() -> None:
+    lists = AllowedModels("", "", "default", is_served=lambda model: model.startswith("llama"))
+    assert lists.names_for("anna", ["llama3:8b", "gpt-4o"]) == ["llama3:8b"]
+    with pytest.raises(ModelNotFound):
+        lists.check("anna", "gpt-4o")
+    lists.check_request("anna", {"model": "llama3:8b", "models": ["gpt-4o"]})  # of a router, which serves it

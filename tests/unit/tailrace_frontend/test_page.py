@@ -1,3 +1,6 @@
+import gzip
+import hashlib
+import json
 import re
 
 import pytest
@@ -53,9 +56,75 @@ async def test_html_loads_nothing_from_other_servers_and_has_no_inline_script() 
 
 
 async def test_imports_of_the_modules_are_served() -> None:
-    for name in ("page.js", "tailrace.js"):
-        for address in re.findall(r"from\s+\"([^\"]+)\"", (page.HERE / name).read_text()):
-            assert "/" + address.removeprefix("./").removeprefix("/") in PATHS
+    modules = list(page.HERE.glob("*.js"))
+    addresses = {
+        each
+        for file in modules
+        for each in re.findall(r"^(?:import|\} from|.* from) \"([^\"]+)\"", file.read_text(), re.MULTILINE)
+    }
+    assert len(addresses) > 10
+    assert addresses <= set(PATHS)
+
+
+async def test_static_imports_of_the_page_are_preloaded() -> None:
+    """Without it, modules are found one after the other: a round trip for each level of imports."""
+    html = (page.HERE / "index.html").read_text()
+    preloaded = set(re.findall(r'modulepreload" href="([^"]+)"', html))
+    wanted, seen = ["/page.js"], set[str]()
+    while wanted:
+        address = wanted.pop()
+        if address not in seen and not address.startswith("/vendor/"):
+            wanted += re.findall(r'^import .*"([^"]+)";', (page.HERE / address[1:]).read_text(), re.MULTILINE)
+        seen.add(address)
+    assert preloaded == seen - {"/page.js"}
+
+
+async def test_style_sheets_are_loaded_by_the_html_alone() -> None:
+    """An `@import` is found after its parent has arrived: a round trip more before the first paint."""
+    linked = set(re.findall(r'rel="stylesheet" href="([^"]+)"', (page.HERE / "index.html").read_text()))
+    assert linked == {path for path in PATHS if path.endswith(".css")}
+    assert not any("@import" in file.read_text() for file in page.HERE.glob("*.css"))
+
+
+async def test_modules_and_style_sheets_are_short() -> None:
+    files = [*page.HERE.glob("*.js"), *page.HERE.glob("*.css")]
+    lengths = {file.name: len(file.read_text().splitlines()) for file in files}
+    assert {name: length for name, length in lengths.items() if length >= 300} == {}
+
+
+async def test_vendored_files_are_those_of_the_manifest() -> None:
+    vendor = page.HERE / "vendor"
+    manifest = json.loads((vendor / "manifest.json").read_text())
+    hashes = {
+        str(file.relative_to(vendor)): hashlib.sha256(file.read_bytes()).hexdigest() for file in vendor.rglob("*.js")
+    }
+    assert hashes == {name: entry["sha256"] for name, entry in manifest.items()}
+    licences = {
+        "marked": "marked",
+        "dompurify": "dompurify",
+        "lean-qr": "lean-qr",
+        "@highlightjs/cdn-assets": "highlight",
+    }
+    for entry in manifest.values():
+        assert entry["version"]
+        assert entry["licence"]
+        assert (vendor / f"LICENSE.{licences[entry['package']]}").stat().st_size > 500
+
+
+async def test_page_and_its_libraries_fit_their_budget() -> None:
+    """Bytes of a first visit; gzip is what a browser receives."""
+    html = (page.HERE / "index.html").read_text()
+    loaded = {"/", *re.findall(r'(?:src|href)="(/[^"]+\.(?:js|css|svg))"', html)}
+    files = {path: (page.HERE / page.FILES[path][0]).read_bytes() for path in loaded}
+    assert sum(len(data) for path, data in files.items() if "/vendor/" in path) < 120_000
+    assert sum(len(gzip.compress(data)) for data in files.values()) < 80_000
+
+
+async def test_page_names_the_retention_and_knows_tailrace_dev() -> None:
+    assert b"data-retention-s" not in (await ask(application(), "GET", "/")).body
+    api = FastAPI()
+    page.mount(api, retention_s=7200, is_dev=True)
+    assert b'<html lang="en" data-retention-s="7200" data-dev>' in (await ask(api, "GET", "/")).body
 
 
 async def test_files_are_absent_from_the_openapi_document() -> None:

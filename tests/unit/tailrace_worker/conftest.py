@@ -18,7 +18,8 @@ async def harness(redis: Redis, log: Log) -> AsyncIterator[AttemptHarness]:
     harness = AttemptHarness(redis, log)
     await submit(log, harness.queue, record_of(id=harness.generation_id))
     yield harness
-    await harness.upstream.close()
+    await harness.pool.close()
+    await harness.json_checker.close()
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ async def rolled_back(harness: Harness, redis: Redis) -> tuple[Writer, Writer]:
 
 async def test_lost_lease_is_restored_with_its_rows(harness: Harness, redis: Redis) -> None:
     fenced, later = await rolled_back(harness, redis)
-    later.resend(later.output.last_seq)  # as after a refused renewal
+    later.resend(later.output.last_id.seq)  # as after a refused renewal
     await later.flush()
     assert await harness.events(later) == [from_row(row).event for row in later.rows]
     fenced.add(ItemOpened(0, "text", choices=[0]))

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
 import httpx2
+import msgspec
 import openai
 import pytest
 
@@ -18,15 +20,17 @@ from support.logs import text_opened, texts, token
 from support.queues import submit
 from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, TailraceError
-from tailrace.events import Done, Failure, Options, Started
+from tailrace.events import Done, Extra, Failure, Options, Started
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, Outcome
 from tailrace.log.output import Output
 from tailrace.process.tasks import cancel_and_wait
-from tailrace_worker import attempt as module
+from tailrace.settings import Settings
+from tailrace_worker import asking as module
 from tailrace_worker import writer
 from tailrace_worker.attempt import UpstreamInterrupted
-from tailrace_worker.upstream.errors import ConnectionLost
+from tailrace_worker.upstream import retry_after
+from tailrace_worker.upstream.errors import ConnectionLost, Unreadable
 from tailrace_worker.writer import MAX_UNSENT_BYTES
 
 
@@ -74,6 +78,26 @@ async def test_attempt_closes_a_half_read_stream_before_it_ends(
     assert closed_at_end == [1]
 
 
+async def test_end_with_an_error_quotes_no_key_of_any_payload_before(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = "sk-secret-of-one-123456"
+    harness.pool.redaction.add([key])
+    error = {"error": "Unauthorized", "message": f"key {key}"}
+    ScriptedDialect(monkeypatch, text_chunk("Hi"), chunk(debug=f"Bearer {key}", region="eu"), error)
+    attempt = await harness.attempt()
+    extras, write = [], attempt.ending.write
+
+    async def recorded(done: Done, extra: Extra) -> Outcome:
+        extras.append(extra)
+        return await write(done, extra)
+
+    monkeypatch.setattr(attempt.ending, "write", recorded)
+    await attempt.run("worker_lost")
+    assert (await harness.done()).status == "failed"
+    assert [extra.chunk_fields for extra in extras] == [{"debug": "Bearer ***", "region": "eu"}]
+
+
 async def test_attempt_logs_how_many_values_were_malformed(
     harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -94,7 +118,7 @@ async def test_attempt_logs_no_warning_for_a_well_formed_answer(
 async def test_attempt_requests_an_empty_answer_again_and_then_fails_the_generation(
     harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "RETRY_DELAY_S", 0.001)
+    monkeypatch.setattr(retry_after, "FIRST_DELAY_S", 0.001)
     dialect = ScriptedDialect(monkeypatch)
     await (await harness.attempt()).run("worker_lost")
     done = await harness.done()
@@ -263,18 +287,76 @@ def status_error(status: int) -> openai.APIStatusError:
         (True, status_error(500), True),
         (True, status_error(429), False),
         (True, TimeoutError(), False),
-        (False, status_error(500), False),  # the SDK has retried it
+        (False, status_error(500), True),
+        (False, status_error(429), True),
         (False, ConnectionLost("before the first content"), True),
+        (False, Unreadable("is HTML"), False),
     ],
 )
-async def test_attempt_repeats_what_neither_the_sdk_nor_the_client_would(
+async def test_attempt_repeats_what_the_table_allows_and_the_client_would_not(
     harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, foreground: bool, error: Exception,
-    is_repeated: bool,
+    is_repeated: bool, caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(module, "RETRY_DELAY_S", 0.001)
+    monkeypatch.setattr(retry_after, "FIRST_DELAY_S", 0.001)
     harness.generation_id = new_generation_id()
     await submit(harness.log, harness.queue, record_of(id=harness.generation_id, foreground=foreground))
     dialect = ScriptedDialect(monkeypatch, error)
     await (await harness.attempt()).run("worker_lost")
     assert (await harness.done()).status == "failed"
-    assert dialect.opened == (1 + harness.settings.upstream_retries if is_repeated else 1)
+    retries = harness.settings.upstream_retries if is_repeated else 0
+    assert dialect.opened == 1 + retries
+    lines = [each.getMessage() for each in caplog.records if "sent again" in each.getMessage()]
+    assert [line.partition(": ")[0] for line in lines] == [harness.generation_id] * retries
+    for n, line in enumerate(lines, start=1):
+        assert f"(retry {n} of {retries}): The " in line
+
+
+async def test_log_line_of_an_end_has_the_result(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    ScriptedDialect(monkeypatch, text_chunk("Hello"), end())
+    await (await harness.attempt()).run("worker_lost")
+    (line,) = [each for each in caplog.messages if harness.generation_id in each]
+    assert re.fullmatch(r"gen_\w+ completed  demo  ~2 tokens  \d\.\d s  first \d\.\d\d s", line)
+
+
+async def test_log_line_of_a_failure_has_the_reason(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    response = httpx2.Response(401, request=httpx2.Request("POST", "http://upstream/v1"))
+    ScriptedDialect(
+        monkeypatch, openai.AuthenticationError("", response=response, body={"message": "Incorrect API key provided."})
+    )
+    await (await harness.attempt()).run("worker_lost")
+    (record,) = [each for each in caplog.records if harness.generation_id in each.getMessage()]
+    assert record.levelno == logging.WARNING
+    assert re.fullmatch(
+        r"gen_\w+ failed  demo  upstream_auth: The upstream does not accept the key in OPENAI_API_KEY \(status 401\)\."
+        r" \[https://\S+: Incorrect API key provided\.\]  \(attempt 1, \d\.\d s\)",
+        record.getMessage(),
+    )
+    done = await harness.done()
+    assert done.error
+    assert "Incorrect" not in done.error.message
+
+
+@pytest.mark.parametrize(("first", "setting"), [(0.05, "FIRST_TOKEN"), (5, "IDLE")])
+async def test_silence_of_the_upstream_names_its_setting(
+    harness: AttemptHarness, appending: None, monkeypatch: pytest.MonkeyPatch, first: float, setting: str
+) -> None:
+    harness.settings = Settings(upstream_first_token_timeout_s=first, upstream_idle_timeout_s=0.05, max_attempts=1)
+    payloads = [] if setting == "FIRST_TOKEN" else [text_chunk("Hi")]
+    ScriptedDialect(monkeypatch, *payloads, asyncio.Event())
+    attempt = await harness.attempt()
+    attempt.writer.state = msgspec.structs.replace(
+        attempt.writer.state,
+        record=record_of(
+            id=harness.generation_id, options=Options(deadline_s=3600, retention_s=3600, on_interrupt="fail")
+        ),
+    )
+    await attempt.run("worker_lost")
+    done = await harness.done()
+    assert done.error
+    assert done.error.code == "upstream_timeout"
+    assert done.error.message == f"The upstream sent no content for 0.05 s (TAILRACE_UPSTREAM_{setting}_TIMEOUT_S)."

@@ -33,6 +33,19 @@ async def test_idle_timeout_never_fires_while_content_arrives() -> None:
             idle.reset(time.monotonic())
 
 
+async def test_idle_timeout_may_be_shortened_and_never_prolonged() -> None:
+    async def shorten(seconds: float) -> None:
+        async with IdleTimeout(0.2, 60) as idle:
+            idle.shorten(seconds)
+            await asyncio.sleep(10)
+
+    for seconds, least_s in ((0.05, 0.05), (30, 0.2)):
+        started = time.monotonic()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(shorten(seconds), 5)
+        assert least_s <= time.monotonic() - started < 4
+
+
 async def test_idle_timeout_does_not_count_while_it_is_paused() -> None:
     async def pause_once() -> None:
         async with IdleTimeout(0.1, 0.1) as idle:

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from tailrace.errors import RedisRefused, RedisUnavailable
@@ -29,3 +31,22 @@ async def test_retry_does_not_repeat_a_call_that_redis_refused() -> None:
     with pytest.raises(RedisRefused):
         await retry_transient(call)
     assert calls == 1
+
+
+async def test_pauses_of_a_start_double_up_to_the_longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    failures = [RedisUnavailable() for _ in range(6)]
+
+    async def call() -> str:
+        if failures:
+            raise failures.pop()
+        return "answer"
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert await retry_transient(call, longest_s=2.0) == "answer"
+    expected = (0.2, 0.4, 0.8, 1.6, 2, 2)
+    assert all(0.75 <= pause / each <= 1.25 for each, pause in zip(expected, pauses, strict=True))

@@ -23,7 +23,7 @@ from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import DELIVER_WEBHOOKS, arq_jobs
-from tailrace.settings import Settings
+from tailrace.settings import WORKER_NAME, Settings
 from tailrace.webhooks import EndpointRef
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_worker import worker
@@ -108,6 +108,18 @@ async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.Monke
     process = GenerationWorker(Settings())
     assert sorted(process.job_runner.functions) == ["another_job", "deliver_webhooks", "run_generation"]
     await process._close()
+
+
+async def test_worker_has_the_name_that_its_parent_has_given_it_or_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(WORKER_NAME, raising=False)
+    processes = [GenerationWorker(Settings()), GenerationWorker(Settings())]
+    monkeypatch.setenv(WORKER_NAME, "given")
+    processes.append(GenerationWorker(Settings()))
+    first, second, third = (process.name for process in processes)
+    assert len({first, second, ""}) == 3
+    assert third == "given"
+    for process in processes:
+        await process._close()
 
 
 @pytest.mark.parametrize(("jobs", "neighbours"), [(0, 0), (1, 0), (3, 2)])
@@ -197,7 +209,7 @@ async def test_renewal_goes_on_after_errors_of_redis(
     with pytest.raises(asyncio.CancelledError):
         await harness.process._renew()
     names = [message.split(": ")[1] for message in caplog.messages if message.startswith("renew: ")]
-    assert names == ["RedisUnavailable", "RedisFull", "RedisRefused"]
+    assert names == ["RedisFull", "RedisRefused"]  # an outage is logged elsewhere
 
 
 async def test_renewal_extends_the_leases_of_running_generations(
@@ -280,8 +292,8 @@ async def test_late_answer_to_the_renewal_of_an_attempt_does_not_concern_the_nex
         """The upstream has interrupted the attempt while its renewal was on its way."""
         grant = await harness.log.acquire(generation_id, "next", worker=process.name)
         run._current = Attempt(
-            process.settings, process.log, process.queue, process.confirmations, process.appender, process.upstream,
-            grant,
+            process.settings, process.log, process.queue, process.confirmations, process.appender, process.pool,
+            grant, process.json_checker,
         )  # fmt: skip
         return [outcome]
 
@@ -303,9 +315,13 @@ async def test_drain_hands_over_what_still_runs_after_drain_s(
 ) -> None:
     caplog.set_level(logging.INFO)
     generation_id = await harness.run()
+    attempt = harness.process.running[generation_id]._current
+    assert attempt is not None
+    attempt._timings.malformed = 3
     await harness.process._drain()
     state = await harness.log.state(generation_id)
     assert (state.status, state.handovers, state.failed_attempts) == ("queued", 1, 0)
+    assert (await harness.log.measures(generation_id)).stream.malformed == 3, "the next attempt begins with them"
     assert await harness.queue.jobs.position(state.job_id) == 1
     assert "draining 1 generations for up to 0.2 s" in caplog.messages
 

@@ -193,6 +193,14 @@ async def test_output_bytes_are_those_of_this_attempt_s_content(harness: Harness
     assert harness.writer.output_bytes == 6 + 1 + len(to_row(Entry(EntryId(1, 1), Text(0, "b"), extra)).extra)
 
 
+async def test_output_bytes_are_those_of_long_ids_in_each_row(harness: Harness) -> None:
+    """Each row of a call has its id: without a limit a long one would be the log's size."""
+    arguments = (ToolArguments(1, "x", tool=0, call="c" * 1000), Extra(call={"x": 1}))
+    opened = ItemOpened(1, "call", tool=0, id="c" * 1000, name="f")
+    harness.batch_of(Started(2, 2.0), opened, arguments, arguments)
+    assert harness.writer.output_bytes >= 3 * 1000
+
+
 async def test_writer_has_no_room_until_redis_has_taken_what_it_holds(harness: Harness) -> None:
     writer = harness.writer
     writer.add(Text(0, "a"))

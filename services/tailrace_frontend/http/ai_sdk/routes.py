@@ -17,7 +17,6 @@ from fastapi import APIRouter, Request, Response
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, NotFound, TailraceError
 from tailrace.events import Api, Json, Options
-from tailrace.settings import Settings
 from tailrace.translation import chat_request
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
@@ -26,10 +25,10 @@ from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import decode_body, idempotency_key, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
-from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services
+from tailrace_frontend.upstream_requests import request_for
 
 API: Api = "ui-messages"
 WIRE = WIRE_FORMATS[API]
@@ -43,7 +42,7 @@ router = APIRouter(prefix="/api/chat", tags=["AI SDK"])
 
 @router.post(
     "",
-    responses=ERRORS | ANSWER,
+    responses=ANSWER,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
 async def create(request: Request) -> Response:
@@ -56,7 +55,7 @@ async def create(request: Request) -> Response:
 
 async def _create(request: Request, services: Services, caller: ApiKey, body: bytearray) -> Response:
     key = idempotency_key(request.headers)
-    chat = await _parse(body, services.settings)
+    chat = await _parse(body, services, caller)
     services.hub.check_capacity(caller.owner)
     claim = None
     if key is not None:
@@ -83,7 +82,7 @@ class ParsedChat(NamedTuple):
     options: Options
 
 
-async def _parse(body: bytearray, settings: Settings) -> ParsedChat:
+async def _parse(body: bytearray, services: Services, caller: ApiKey) -> ParsedChat:
     """
     Raises:
         InvalidBody, InvalidValue, UnsupportedParameter: `param` names the field.
@@ -92,21 +91,33 @@ async def _parse(body: bytearray, settings: Settings) -> ParsedChat:
     chat_id = value.get("id")
     if not isinstance(chat_id, str) or not 0 < len(chat_id) <= MAX_CHAT_ID or "/" in chat_id:
         raise InvalidBody(f"id: must be a string of 1 to {MAX_CHAT_ID} characters without `/`", param="id")
-    if value.get("model") is None and settings.chat_model:
-        value["model"] = settings.chat_model
+    if value.get("model") is None:
+        value["model"] = await _default_model(services, caller)
     translated = await step(body, lambda: chat_request(API, value))
-    _, options = await step(body, lambda: schemas.check_create(translated, settings))
+    await step(body, lambda: request_for(services.upstreams, API, value))  # for its refusals
+    _, options = await step(body, lambda: schemas.check_create(translated, services.settings))
     value.pop("tailrace", None)
     return ParsedChat(chat_id, value, options)
 
 
-@router.get("/{chat_id}/stream", responses=ERRORS | ANSWER | NOTHING)
+async def _default_model(services: Services, caller: ApiKey) -> str:
+    """
+    Raises:
+        InvalidBody: no model is known.
+        RedisUnavailable: as `Generations.list_models`.
+    """
+    if names := await services.generations.list_models(caller.owner):
+        return names[0]
+    raise InvalidBody("model: is required: no TAILRACE_MODEL is set, and no worker has listed models", param="model")
+
+
+@router.get("/{chat_id}/stream", responses=ANSWER | NOTHING)
 async def stream(chat_id: str) -> None:  # noqa: ARG001 - it is documented
     """The answer that is being written, from its first part to its end. Answered by `ai_sdk.stream`."""
     raise NotFound
 
 
-@router.post("/{chat_id}/stop", responses=ERRORS | NOTHING)
+@router.post("/{chat_id}/stop", responses=NOTHING)
 async def stop(request: Request, chat_id: str) -> Response:
     """Cancel the answer that is being written, at the upstream as well. What has been written stays. Idempotent."""
     services: Services = request.app.state.services
@@ -118,7 +129,7 @@ async def stop(request: Request, chat_id: str) -> Response:
     return JSONBytesResponse(body, headers={GENERATION_HEADER: state.record.id})
 
 
-@router.get("/{chat_id}/messages", responses=ERRORS)
+@router.get("/{chat_id}/messages")
 async def messages(request: Request, chat_id: str) -> Response:
     """The chat's messages, for a page that is loaded. An answer that is still being written comes by the stream."""
     services: Services = request.app.state.services

@@ -30,6 +30,7 @@ from tailrace.log.state import GenerationState
 from tailrace.wire import Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
+from tailrace_frontend.http.head import is_head, refuse_stream
 from tailrace_frontend.http.json_response import JSONBytesResponse, send_slices
 from tailrace_frontend.http.openai.errors import AnswerFailed, Refusal, is_abandoned, refusal_of
 from tailrace_frontend.http.openai.lookup import headers_of
@@ -114,6 +115,7 @@ class StreamedAnswer(WaitingAnswer):
             AnswerFailed: as `_check_output`.
             TailraceError: the request is refused, or Redis was away.
         """
+        refuse_stream(scope)  # at once: the wait for output may take a while
         state = self._state
         encode = await self._services.encoders.bind(self._wire, state)
         if self._after is not None or not state.record.foreground:
@@ -160,6 +162,8 @@ class WholeAnswer(WaitingAnswer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client: ClientConnection = scope[SCOPE]
         late = LateBody(self.raw_headers, send)
+        if is_head(scope) and not self._state.is_final:
+            return await late.end_head()
         try:
             if not (self._state.is_final or await self._wait_for_end(client, late)):
                 return await abort(client)
@@ -207,6 +211,11 @@ class LateBody:
             self.has_begun = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await self._send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+
+    async def end_head(self) -> None:
+        """Answer a HEAD: with the status that a body has which is still waited for, and without its length."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._send({"type": "http.response.body", "body": b""})
 
     async def end(self, client: ClientConnection, body: bytes) -> None:
         """Send the content."""

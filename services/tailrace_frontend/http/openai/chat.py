@@ -28,9 +28,10 @@ from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter, validated
 from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.storage_fields import StorageFields, is_stored, with_retention
-from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
+from tailrace_frontend.http.openapi import CREATE_FOREGROUND
 from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
 from tailrace_frontend.services import Services
+from tailrace_frontend.upstream_requests import request_for
 
 WIRE = WIRE_FORMATS["openai-chat"]
 ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -40,13 +41,14 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
 
 
-@router.post("", response_model=None, responses=ERRORS | ANSWERS, openapi_extra=CREATE_FOREGROUND)
+@router.post("", response_model=None, responses=ANSWERS, openapi_extra=CREATE_FOREGROUND)
 async def create(request: Request) -> Response:
     """OpenAI's Chat Completions. The answer's id is also that of a generation and of a Response."""
     services: Services = request.app.state.services
     async with received(services, request) as (caller, body):
         value = await decode_body(body)
         chat, options = await step(body, lambda: _check_create(value, services.settings))
+        await step(body, lambda: request_for(services.upstreams, "chat", chat))  # for its refusals
         fields = {"store": is_stored(chat)}
         state = await foreground.create(services, request, caller, chat, options, fields, body_bytes=len(body))
     if chat.get("stream"):
@@ -54,7 +56,7 @@ async def create(request: Request) -> Response:
     return foreground.whole(services, request, caller, state, partial(_completion, services))
 
 
-@router.get("/{completion_id}", response_model=None, responses=ERRORS | ANSWERS)
+@router.get("/{completion_id}", response_model=None, responses=ANSWERS)
 async def get(
     request: Request, completion_id: str, stream: bool = False, starting_after: int | None = None
 ) -> Response:
@@ -71,7 +73,7 @@ async def get(
     return await _resume(services, caller, state, starting_after)
 
 
-@router.delete("/{completion_id}", response_model=None, responses=ERRORS)
+@router.delete("/{completion_id}", response_model=None)
 async def delete(request: Request, completion_id: str) -> Response:
     """Delete the answer; one that is under way is cancelled first."""
     services: Services = request.app.state.services

@@ -1,4 +1,4 @@
-"""What goes wrong on OpenAI's routes, as HTTP: a body that is invalid, and a generation that ended without an answer.
+"""Failures on OpenAI's routes, as HTTP: a body that is invalid, and a generation that ended without an answer.
 
 Both SDKs repeat a request after 408, 409, 429 and 5xx, unless `x-should-retry` decides. So nothing final is a 408 or a
 409, and each 5xx of a generation that was accepted asks not to be repeated: a repetition would cost another one. A 429
@@ -72,7 +72,7 @@ def refusal_of(error: AnswerFailed | TailraceError, *, may_repeat: bool) -> Refu
 def _refusal_of_failure(failure: Failure, may_repeat: bool) -> Refusal:
     came_too_late = is_abandoned(failure) and may_repeat
     status = 503 if came_too_late else http_status_of(failure)
-    is_temporary = came_too_late or (status == 429 and may_repeat)
+    is_temporary = came_too_late or (status == 429 and may_repeat and is_retryable(failure))
     headers = {} if is_temporary else dict(NOT_AGAIN)
     if is_temporary and failure.retry_after:
         headers["Retry-After"] = str(min(failure.retry_after, LONGEST_RETRY_S))
@@ -92,6 +92,12 @@ def _type_of(failure: Failure, status: int) -> str:
     return "invalid_request_error" if failure.type == "server_error" else failure.type
 
 
+def is_retryable(failure: Failure) -> bool:
+    """Whether the same request may succeed later."""
+    kind = kind_of(failure)
+    return kind is None or kind.retry
+
+
 def is_abandoned(failure: Failure | None) -> bool:
     """Whether a generation was cancelled because its client had left."""
     return failure is not None and failure.code == "client_disconnected"
@@ -102,12 +108,6 @@ def http_status_of(failure: Failure) -> int:
     kind = kind_of(failure)
     if kind is not None and failure.code != "upstream_refused":
         return kind.http_status
-    status = failure.status or _as_status(failure.code)
-    if status in REFUSED:
-        return CHANGED_STATUSES.get(status, status)
+    if failure.status is not None and failure.status in REFUSED:
+        return CHANGED_STATUSES.get(failure.status, failure.status)
     return 502 if kind is None else kind.http_status
-
-
-def _as_status(code: str) -> int:
-    """Some upstreams send an error in their stream with its status as the code."""
-    return int(code) if len(code) == 3 and code.isascii() and code.isdecimal() else 0

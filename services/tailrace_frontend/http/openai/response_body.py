@@ -26,7 +26,7 @@ Names = Annotated[list[str], Field(fail_fast=True)]
 
 
 class CountTokens(BaseModel):
-    """What the size of a prompt depends on."""
+    """The fields on which the size of a prompt depends."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 

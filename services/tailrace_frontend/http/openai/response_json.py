@@ -7,7 +7,7 @@ import msgspec
 from tailrace import jsoncodec
 from tailrace.errors import InvalidValue
 from tailrace.events import Done, Item, Json
-from tailrace.wire.openai_response_object import Context, ended, response, whole
+from tailrace.wire.openai_response_object import Context, ended, response, wholes
 from tailrace_frontend.generations import Snapshot
 
 Order = Literal["asc", "desc"]
@@ -22,10 +22,10 @@ def response_of(snapshot: Snapshot) -> Json:
     context = Context.of(state.record, request)
     if done is not None:
         output = msgspec.json.decode(done.output, type=list[Item])
-        return ended(context, Done(done.status, done.at, done.finish, done.usage, done.error, output=output))
+        end = Done(done.status, done.at, done.finish, done.usage, done.error, output=output, response=done.response)
+        return ended(context, end)
     status = "queued" if state.status == "queued" and state.record.background else "in_progress"
-    items = [whole(context, item, is_open=item.item in snapshot.open) for item in snapshot.output]
-    return response(context, status, output=items)
+    return response(context, status, output=wholes(context, snapshot.output, snapshot.open))
 
 
 def encoded_response_of(snapshot: Snapshot) -> bytes:

@@ -23,7 +23,7 @@ from tailrace.ids import START
 from tailrace.log.output import BYTES_A_TOKEN
 from tailrace.log.state import GenerationState
 from tailrace.prompt_size import prompt_bytes
-from tailrace.translation import chat_request
+from tailrace.sizes import size_text
 from tailrace.translation.input_items import input_items
 from tailrace.translation.responses import INCLUDABLE
 from tailrace.wire import WIRE_FORMATS
@@ -38,10 +38,11 @@ from tailrace_frontend.http.openai.answers import StreamedAnswer
 from tailrace_frontend.http.openai.foreground import WholeRequest
 from tailrace_frontend.http.openai.lookup import RESPONSE, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.response_json import Order, encoded_response_of, page_of, response_of
-from tailrace_frontend.http.openapi import CREATE_FOREGROUND, ERRORS
+from tailrace_frontend.http.openapi import CREATE_FOREGROUND
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.large_requests import Turn
 from tailrace_frontend.services import Services
+from tailrace_frontend.upstream_requests import request_for
 
 WIRES = {False: WIRE_FORMATS["openai-responses"], True: WIRE_FORMATS["openai-responses-obfuscated"]}
 """By whether deltas are padded."""
@@ -60,7 +61,7 @@ CREATE = CREATE_FOREGROUND | {
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 
-@router.post("", response_model=None, responses=ERRORS | ANSWERS, openapi_extra=CREATE)
+@router.post("", response_model=None, responses=ANSWERS, openapi_extra=CREATE)
 async def create(request: Request) -> Response:
     """OpenAI's Responses. The id is also that of a generation and of a Chat Completion."""
     services: Services = request.app.state.services
@@ -74,7 +75,7 @@ async def create(request: Request) -> Response:
         if await step(body, lambda: is_continuation(asked)):
             resolve = partial(_whole_request, services, caller, asked, turn)
         else:
-            await step(body, lambda: chat_request("responses", asked))  # for its refusals
+            await step(body, lambda: _upstream_request(services, asked))  # for its refusals
         fields = response_body.record_fields(asked, services.settings)
         state = await foreground.create(
             services, request, caller, asked, options, fields, body_bytes=len(body), resolve=resolve
@@ -89,7 +90,7 @@ async def create(request: Request) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.post("/input_tokens", response_model=None, responses=ERRORS)
+@router.post("/input_tokens", response_model=None)
 async def count_input_tokens(request: Request) -> Response:
     """The size of a prompt, estimated by its length: only the upstream has the model's tokens."""
     services: Services = request.app.state.services
@@ -97,13 +98,13 @@ async def count_input_tokens(request: Request) -> Response:
         value = await decode_body(body)
         asked = await step(body, lambda: response_body.check_count(value))
         resolved = await _resolved(services, caller, asked, turn)
-        chat = await turn.step(lambda: chat_request("responses", resolved.request))
-        size = await turn.step(lambda: _prompt_bytes(chat))
+        asked_upstream = await turn.step(lambda: _upstream_request(services, resolved.request))
+        size = await turn.step(lambda: _prompt_bytes(asked_upstream))
     count = math.ceil(size / BYTES_A_TOKEN)
     return JSONBytesResponse({"object": "response.input_tokens", "input_tokens": count, "estimated": True})
 
 
-@router.get("/{response_id}", response_model=None, responses=ERRORS | ANSWERS)
+@router.get("/{response_id}", response_model=None, responses=ANSWERS)
 async def get(
     request: Request,
     response_id: str,
@@ -124,7 +125,7 @@ async def get(
         return await _read(request, services, caller, state)
 
 
-@router.post("/{response_id}/cancel", response_model=None, responses=ERRORS)
+@router.post("/{response_id}/cancel", response_model=None)
 async def cancel(request: Request, response_id: str) -> Response:
     """End a background response. Repeating it, or cancelling one that has ended, returns it unchanged."""
     services: Services = request.app.state.services
@@ -136,7 +137,7 @@ async def cancel(request: Request, response_id: str) -> Response:
         return await _read(request, services, caller, await services.generations.cancel(state.record.id, caller.owner))
 
 
-@router.delete("/{response_id}", response_model=None, responses=ERRORS)
+@router.delete("/{response_id}", response_model=None)
 async def delete(request: Request, response_id: str) -> Response:
     """Delete the Response; one that is under way is cancelled first."""
     services: Services = request.app.state.services
@@ -148,13 +149,13 @@ async def delete(request: Request, response_id: str) -> Response:
     return JSONBytesResponse(deleted, headers=headers_of(state))
 
 
-@router.get("/{response_id}/input_items", response_model=None, responses=ERRORS)
+@router.get("/{response_id}/input_items", response_model=None)
 async def list_input_items(
     request: Request,
     response_id: str,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Order = "desc",
-    after: Annotated[str | None, Query(max_length=64)] = None,
+    after: Annotated[str | None, Query(max_length=300)] = None,
 ) -> Response:
     """The items that the Response was made from, those of earlier responses included."""
     services: Services = request.app.state.services
@@ -172,13 +173,13 @@ async def list_input_items(
 
 
 async def _whole_request(services: Services, caller: ApiKey, asked: Json, turn: Turn) -> WholeRequest:
-    """What is stored of a request that continues others.
+    """The part that is stored of a request that continues others.
 
     Raises:
         InvalidRequest, ObjectNotFound, RequestTooLarge: as `_resolved`, or there is no place in a chat for an item.
     """
     resolved = await _resolved(services, caller, asked, turn)
-    await turn.step(lambda: chat_request("responses", resolved.request))  # for its refusals
+    await turn.step(lambda: _upstream_request(services, resolved.request))  # for its refusals
     return resolved
 
 
@@ -196,14 +197,18 @@ async def _resolved(services: Services, caller: ApiKey, asked: Json, turn: Turn)
     await turn.grow(len(encoded))
     if len(encoded) > limit or await count_values(encoded) > MAX_VALUES:
         raise RequestTooLarge(
-            f"The whole conversation may have at most {limit} bytes and {MAX_VALUES} values.", param="input"
+            f"The whole conversation may have at most {size_text(limit)} and {MAX_VALUES} values.", param="input"
         )
     services.rate_limits.charge_answer(caller.owner, len(encoded))
     return WholeRequest(resolved, len(encoded))
 
 
-def _prompt_bytes(chat: Json) -> int:
-    return prompt_bytes(chat) + len(jsoncodec.dumps(chat["tools"]) if "tools" in chat else b"")
+def _upstream_request(services: Services, request: Json) -> Json:
+    return request_for(services.upstreams, "responses", request)
+
+
+def _prompt_bytes(request: Json) -> int:
+    return prompt_bytes(request) + len(jsoncodec.dumps(request["tools"]) if request.get("tools") else b"")
 
 
 async def _input_items(services: Services, state: GenerationState) -> tuple[list[Json], int]:
@@ -247,7 +252,7 @@ def _answer(snapshot: Snapshot) -> JSONBytesResponse:
 
 
 def _check_include(request: Request) -> None:
-    """What there is to include is always there; other values are mistakes.
+    """Check `include`: known values have no effect, because all that they name is always sent; others are mistakes.
 
     Raises:
         InvalidValue: there is no such value.

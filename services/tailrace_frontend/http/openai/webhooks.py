@@ -10,7 +10,7 @@ POST   /v1/webhook_endpoints/{id}/test           send a sample of an event
 GET    /v1/webhook_event_types
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel
@@ -25,22 +25,13 @@ from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import webhook_schemas as models
 from tailrace_frontend.http.openai.errors import Body, validated
 from tailrace_frontend.http.openai.retries import key_of
-from tailrace_frontend.http.openapi import ERRORS
 from tailrace_frontend.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
-RESPONSES = {code: each for code, each in ERRORS.items() if code != 410} | {
-    404: ERRORS[404] | {"description": "There is no such endpoint"}
-}
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
 EndpointId = Annotated[str, Path(alias="id")]
-
-
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    """The body of a POST, for the reference: `_read` parses it, and not FastAPI."""
-    return {"requestBody": {"content": {"application/json": {"schema": model.model_json_schema()}}}}
 
 
 async def _read(request: Request, model: type[Body]) -> Body:
@@ -76,8 +67,6 @@ def _creation_key(request: Request, given: models.CreateEndpoint) -> CreationKey
 @router.post(
     "/webhook_endpoints",
     response_model=models.EndpointWithSecret,
-    responses=RESPONSES,
-    openapi_extra=_body(models.CreateEndpoint),
 )
 async def create(request: Request) -> Response:
     """Register a URL that receives events. `signing_secret` is sent here, and to a repetition of the request."""
@@ -88,7 +77,7 @@ async def create(request: Request) -> Response:
     return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
-@router.get("/webhook_endpoints", response_model=models.EndpointList, responses=RESPONSES)
+@router.get("/webhook_endpoints", response_model=models.EndpointList)
 async def list_endpoints(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -100,7 +89,7 @@ async def list_endpoints(
     return _answer(models.EndpointList.of(found, has_more=has_more))
 
 
-@router.get("/webhook_endpoints/{id}", response_model=models.Endpoint, responses=RESPONSES)
+@router.get("/webhook_endpoints/{id}", response_model=models.Endpoint)
 async def get(request: Request, endpoint_id: EndpointId) -> Response:
     """One endpoint, without its secret."""
     services, owner = await _caller(request)
@@ -110,8 +99,6 @@ async def get(request: Request, endpoint_id: EndpointId) -> Response:
 @router.post(
     "/webhook_endpoints/{id}",
     response_model=models.Endpoint,
-    responses=RESPONSES,
-    openapi_extra=_body(models.UpdateEndpoint),
 )
 async def update(request: Request, endpoint_id: EndpointId) -> Response:
     """Change some fields. What is already under way is sent to the new URL."""
@@ -120,7 +107,7 @@ async def update(request: Request, endpoint_id: EndpointId) -> Response:
     return _answer(models.Endpoint.of(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes)))
 
 
-@router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint, responses=RESPONSES)
+@router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint)
 async def delete(request: Request, endpoint_id: EndpointId) -> Response:
     """Delete the endpoint, and what waits to be delivered there."""
     services, owner = await _caller(request)
@@ -131,8 +118,6 @@ async def delete(request: Request, endpoint_id: EndpointId) -> Response:
 @router.post(
     "/webhook_endpoints/{id}/rotate_secret",
     response_model=models.EndpointWithSecret,
-    responses=RESPONSES,
-    openapi_extra=_body(models.RotateSecret),
 )
 async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
     """Replace the secret. For 24 hours messages may carry a signature of the old one, too."""
@@ -145,8 +130,6 @@ async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
 @router.post(
     "/webhook_endpoints/{id}/test",
     response_model=models.SampleResult,
-    responses=RESPONSES,
-    openapi_extra=_body(models.SendSample),
 )
 async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     """Send a sample of an event, once. `status_code` is the endpoint's answer, whatever it is."""
@@ -158,7 +141,7 @@ async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     return _answer(models.SampleResult(webhook_endpoint_id=endpoint_id, event_type=event_type, status_code=status))
 
 
-@router.get("/webhook_event_types", response_model=models.EventTypeList, responses=RESPONSES)
+@router.get("/webhook_event_types", response_model=models.EventTypeList)
 async def event_types(request: Request) -> Response:
     """The types of event that an endpoint can receive."""
     await _caller(request)

@@ -11,18 +11,27 @@ import msgspec
 
 from tailrace.events import Failure, Json
 from tailrace_worker.upstream.chat.fragments import ChatDelta, decode_delta
+from tailrace_worker.upstream.error_texts import FIELDS as ERROR_FIELDS
+from tailrace_worker.upstream.error_texts import error_in, fields_beside
 from tailrace_worker.upstream.errors import failure_from_json
 from tailrace_worker.upstream.fields import NOTHING, LenientReader, is_empty
 
 MAX_CHOICES = 128
 CHUNK_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "error", "obfuscation"})
-CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage"})
+CHOICE_FIELDS = frozenset({"index", "delta", "message", "finish_reason", "logprobs", "usage", "error"})
+FAILED = frozenset({"error", "abort", "network_error", "insufficient_system_resource"})
+"""Finish reasons with which an upstream reports that it aborted the answer: OpenRouter and Mistral; SGLang and vLLM;
+Zhipu; DeepSeek."""
+
+NO_ERROR = (None, "", 0, 200, "0", "200")
+"""Codes of gateways that report success."""
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
     """One element of `choices`. `fields` are its unknown fields.
 
-    `is_message`: without a `delta`, `delta` holds the `message`, an answer that was sent whole.
+    `is_message`: without a `delta`, `delta` holds the `message`, an answer that was sent whole. `failure` is the error
+    that stands on the choice: OpenRouter sends it there.
     """
 
     index: int
@@ -31,11 +40,17 @@ class ChatChoice(msgspec.Struct, frozen=True):
     logprobs: Json
     finish_reason: str
     usage: Json
+    failure: Failure | None
     fields: Json
 
 
 class ChatChunk(msgspec.Struct, frozen=True):
-    """A chunk. `fields` are its unknown fields, `failure` the error in it."""
+    """A chunk. `fields` are its unknown fields, `failure` the error in it. Of a chunk that is itself an error, the
+    fields of the error are in the failure alone.
+
+    `is_whole`: it is no chunk but a completion, as for a request without `stream`. (Perplexity's chunks have that name
+    and deltas.)
+    """
 
     id: str
     model: str
@@ -43,25 +58,50 @@ class ChatChunk(msgspec.Struct, frozen=True):
     usage: Json
     failure: Failure | None
     fields: Json
+    is_whole: bool
+
+    @property
+    def has_error(self) -> bool:
+        """Whether any of it says that the upstream has failed."""
+        if self.failure is not None:
+            return True
+        for choice in self.choices:  # noqa: SIM110  (a generator costs more than the rest)
+            if choice.failure is not None or choice.finish_reason in FAILED:
+                return True
+        return False
 
 
 def decode_chunk(chunk: Json, reader: LenientReader) -> ChatChunk:
     """Decode a parsed chunk; malformed values are skipped and counted by the reader."""
-    usage, choices = chunk.get("usage"), reader.objects(chunk.get("choices"))
+    usage, choices = chunk.get("usage"), reader.first(reader.objects(chunk.get("choices")))
+    is_error = chunk.get("object") == "error" or ("choices" not in chunk and _is_error(chunk))
+    decoded = [choice for each in choices if (choice := _decode_choice(each, reader))]
+    error = chunk.get("error")
+    known = CHUNK_FIELDS | ERROR_FIELDS if is_error else CHUNK_FIELDS
+    if isinstance(error, str):  # what stands beside a text
+        known |= ERROR_FIELDS.intersection(fields_beside(chunk))
     return ChatChunk(
         reader.string(chunk.get("id")),
         reader.string(chunk.get("model")),
-        [choice for each in choices if (choice := _decode_choice(each, reader))],
+        decoded,
         reader.verbatim(reader.fields(usage)) if usage else NOTHING,
-        _failure_of(chunk, reader) if chunk.get("error") or chunk.get("object") == "error" else None,
-        reader.unknown_fields(chunk, CHUNK_FIELDS),
+        _failure_of(chunk, reader) if is_error or error else None,
+        reader.unknown_fields(chunk, known),
+        chunk.get("object") == "chat.completion" and all(choice.is_message for choice in decoded),
     )
 
 
+def _is_error(chunk: Json) -> bool:
+    """Whether a chunk without choices is an error without an envelope (Alibaba; llama.cpp in a line `error:`), and not
+    a gateway's report of its progress."""
+    code, kind = chunk.get("code"), chunk.get("type")
+    is_error = code not in NO_ERROR or (isinstance(kind, str) and "error" in kind.lower())
+    return is_error and isinstance(chunk.get("message"), str)
+
+
 def _failure_of(chunk: Json, reader: LenientReader) -> Failure:
-    """The failure in `error`; some upstreams send the error as the chunk itself."""
-    error = {"error": chunk.get("error") or {**chunk, "choices": None}}
-    return failure_from_json(reader.verbatim(error).get("error"))
+    """The failure in `error`, or that the chunk is; then its other fields are fields of a chunk, and no details."""
+    return failure_from_json(reader.error(error_in(chunk)))
 
 
 def _decode_choice(choice: Json, reader: LenientReader) -> ChatChoice | None:
@@ -75,6 +115,7 @@ def _decode_choice(choice: Json, reader: LenientReader) -> ChatChoice | None:
     if is_message:
         delta = choice.get("message")
     logprobs, reason, usage = choice.get("logprobs"), choice.get("finish_reason"), choice.get("usage")
+    error = choice.get("error")
     return ChatChoice(
         index,
         decode_delta(reader.fields(delta), reader),
@@ -82,6 +123,7 @@ def _decode_choice(choice: Json, reader: LenientReader) -> ChatChoice | None:
         _decode_logprobs(logprobs, reader) if logprobs else NOTHING,
         reader.string(reason) if reason else "",
         reader.verbatim(reader.fields(usage)) if usage else NOTHING,
+        _failure_of(choice, reader) if error else None,
         reader.unknown_fields(choice, CHOICE_FIELDS),
     )
 

@@ -94,7 +94,7 @@ def _reasoning(delta: Json, reader: LenientReader) -> list[Fragment]:
 def _decode_parts(content: list[Any], fragments: list[Fragment], reader: LenientReader) -> Json:
     """Add the fragments of a list of content parts; return the unknown parts, for passing through."""
     unknown: list[Json] = []
-    for each in content:
+    for each in reader.first(content):
         part = reader.fields({"type": "text", "text": each} if isinstance(each, str) else each)
         if "thinking" in part:
             if text := _thinking_text(part["thinking"], reader):
@@ -114,7 +114,7 @@ def _thinking_text(thinking: Any, reader: LenientReader) -> str:
 
 
 def _decode_calls(calls: Any, reader: LenientReader) -> list[ToolCallFragment]:
-    return [_decode_call(fragment, reader) for fragment in reader.objects(calls)]
+    return [_decode_call(fragment, reader) for fragment in reader.first(reader.objects(calls))]
 
 
 def _decode_call(raw: Json, reader: LenientReader) -> ToolCallFragment:

@@ -367,8 +367,8 @@ async def test_method_that_a_path_does_not_have_names_the_others(product: Produc
         response: Response = await product.anna.request("PATCH", path)
         return response.status, response.headers["allow"]
 
-    assert await allow("/v1/webhook_endpoints") == (405, "GET, POST")
-    assert await allow(f"/v1/webhook_endpoints/{UNKNOWN}") == (405, "DELETE, GET, POST")
+    assert await allow("/v1/webhook_endpoints") == (405, "GET, HEAD, POST")
+    assert await allow(f"/v1/webhook_endpoints/{UNKNOWN}") == (405, "DELETE, GET, HEAD, POST")
 
 
 async def test_caller_has_a_limited_number_of_endpoints(anna: openai.AsyncOpenAI, ben: openai.AsyncOpenAI) -> None:

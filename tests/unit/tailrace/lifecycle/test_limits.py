@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.logs import record
+from tailrace.failures import RestartReason
 from tailrace.lifecycle.limits import QUARANTINE_AFTER, is_spared, limit_failure, new_job_id
 from tailrace.log.state import GenerationState
 from tailrace.queue import QUARANTINE
@@ -35,7 +36,7 @@ def lives(max_attempts: int, neighbours: Iterable[int]) -> Iterator[GenerationSt
         state = run(state, count)
         assert limit_failure(state, 50, max_attempts) is None  # the worker agrees with the sweeper
         yield state
-        if limit_failure(state, 50, max_attempts, is_lost=True):
+        if limit_failure(state, 50, max_attempts, ended="worker_lost"):
             return
         state = lose(state, max_attempts)
 
@@ -85,6 +86,28 @@ def test_attempt_that_the_upstream_interrupted_is_charged() -> None:
     failure = limit_failure(state, 50, max_attempts=1)
     assert failure is not None
     assert failure.code == "attempts_exhausted"
+
+
+@pytest.mark.parametrize(
+    ("ended", "cause"),
+    [
+        ("worker_lost", "its worker was lost"),
+        ("upstream_lost", "the upstream broke off the answer"),
+        ("upstream_silent", "the upstream sent no more content"),
+    ],
+)
+def test_failure_of_spent_attempts_names_how_the_last_one_ended(ended: RestartReason, cause: str) -> None:
+    reached = limit_failure(run(QUEUED), 50, 1, ended=ended)
+    assert reached is not None
+    assert reached.message == f"Too many attempts failed; the last one: {cause}."
+
+
+def test_interruption_by_the_upstream_is_charged_also_beside_others() -> None:
+    state = run(run(QUEUED, neighbours=9), neighbours=9)
+    assert limit_failure(state, 50, 2, ended="worker_lost") is not None
+    assert limit_failure(state, 50, 3, ended="worker_lost") is None
+    assert limit_failure(state, 50, 2, ended="upstream_lost") is not None
+    assert limit_failure(run(QUEUED, neighbours=9), 50, 2, ended="upstream_lost") is None
 
 
 @pytest.mark.parametrize(("now_ms", "code"), [(100, None), (100.5, "deadline_exceeded")])

@@ -131,9 +131,9 @@ async def test_sweeper_logs_an_unreadable_state_once_and_sweeps_the_others(
 ) -> None:
     later, lost = await harness.running(), await harness.running()
     record = (await harness.log.server.client.hget(keys.state(later), "record")).decode()  # type: ignore[misc]
-    unknown = record.replace('"on_interrupt":"restart"', '"on_interrupt":"continue"')
+    unknown = record.replace('"on_interrupt":"restart"', '"on_interrupt":"resume"')
     if unknown == record:
-        unknown = record.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"continue"')
+        unknown = record.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"resume"')
     assert unknown != record
     await harness.set(later, record=unknown)
     await harness.set(lost, lease=1)
@@ -411,4 +411,4 @@ async def test_sweeper_goes_on_after_every_kind_of_error(
     monkeypatch.setattr(harness.sweeper, "sweep", raising(*errors))
     with pytest.raises(asyncio.CancelledError):
         await harness.sweeper.run()
-    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING", "ERROR"]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]  # an outage is logged elsewhere

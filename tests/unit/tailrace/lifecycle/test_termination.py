@@ -3,6 +3,7 @@ import contextlib
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import Redis
 
@@ -12,11 +13,12 @@ from support.logs import record as record_of
 from support.queues import queue_on, submit
 from tailrace import keys
 from tailrace.errors import Gone, NotFound, RedisUnavailable
-from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Item, Started, Text, seq_span
+from tailrace.events import Done, Entry, Event, Failure, FinalStatus, Finish, Gap, Item, Started, Stream, Text, seq_span
 from tailrace.failures import failure
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.log.codec import to_row
+from tailrace.log.measures import Measures
 from tailrace.log.reading import Fold
 from tailrace.queue import Queue
 from tailrace.redis.subscriber import Subscriber
@@ -91,8 +93,27 @@ async def test_terminate_cancels_a_running_generation_and_keeps_its_text(
     assert done.output == [Item(0, "text", text="Once upon", status="incomplete")]
     assert done.usage is not None
     assert done.usage["estimated"]
+    assert done.stream == Stream(attempts=1), "what another process does not know is left out"
     assert await write(log, taken, 5, *texts("a")) is Outcome.FENCED
     assert await log.unfinished.list(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
+
+
+async def test_terminate_writes_what_the_worker_had_measured(
+    log: Log, queue: Queue, taken: LeaseGrant, generation_id: str
+) -> None:
+    gap = Gap(2.5, 1.5, f"{taken.epoch}-4")
+    stream = Stream(retries=1, chunks=2, bytes=300, malformed=0, stalls=0, slowest=[gap])
+    measured = Measures(0.5, 1.5, 2.0, stream, (1.0, 2.0, None))
+    await log.renew([(generation_id, taken.epoch, False)], measures={generation_id: msgspec.json.encode(measured)})
+    assert await log.measures(generation_id) == measured
+    await terminate(log, queue, generation_id, "cancelled")
+    done = await checked_done(log, generation_id)
+    assert done.usage
+    tokens = done.usage["completion_tokens"]
+    assert done.stream == msgspec.structs.replace(stream, attempts=1, tokens_per_second=tokens / 2.0)
+    assert (done.timings.first_token, done.timings.between_tokens_max) == (0.5, 1.5)
+    assert done.timings.total is not None
+    assert done.cost == (done.usage["prompt_tokens"] + 2 * tokens) / 1e6
 
 
 async def test_terminate_notifies_the_worker(

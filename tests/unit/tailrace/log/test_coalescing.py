@@ -99,8 +99,8 @@ def test_fold_of_merged_rows_is_that_of_their_entries(name: str, logprobs: bool)
     entries = LOGS[name](RECORD)
     fold = Output(codec.merged(list(map(to_row, entries))), logprobs=logprobs)
     expected = Output(entries, logprobs=logprobs)
-    assert (fold.all_items(), fold.open, fold.last_seq, fold.next_item) == (
-        expected.all_items(), expected.open, expected.last_seq, expected.next_item,
+    assert (fold.all_items(), fold.open, fold.last_id, fold.next_item) == (
+        expected.all_items(), expected.open, expected.last_id, expected.next_item,
     )  # fmt: skip
 
 

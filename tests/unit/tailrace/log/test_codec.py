@@ -9,6 +9,7 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import (
     KINDS,
     NO_EXTRA,
+    Bucket,
     Created,
     Delta,
     Done,
@@ -17,6 +18,7 @@ from tailrace.events import (
     Extra,
     Failure,
     Finish,
+    Gap,
     Item,
     ItemClosed,
     ItemOpened,
@@ -24,12 +26,14 @@ from tailrace.events import (
     Refusal,
     Restarted,
     Started,
+    Stream,
     Text,
     Timings,
     ToolArguments,
     Upstream,
 )  # fmt: skip
 from tailrace.ids import EntryId
+from tailrace.log import codec
 from tailrace.log.codec import Row, decode, encode, from_row, pack, stored_done, to_row, unpack
 
 numbers = st.integers(0, 2**40)
@@ -58,6 +62,12 @@ items: st.SearchStrategy[Item] = st.builds(
 )  # fmt: skip
 outputs = st.lists(items, max_size=3)
 indexes = st.lists(numbers, max_size=3)
+counts = st.none() | numbers
+streams = st.builds(
+    Stream, counts, counts, counts, counts, counts, st.none() | seconds, counts,
+    st.lists(st.builds(Bucket, numbers, st.none() | seconds), max_size=3),
+    st.lists(st.builds(Gap, seconds, seconds, names), max_size=3),
+)  # fmt: skip
 OF_EACH_KIND: dict[type[Event], st.SearchStrategy[Any]] = {
     Created: st.builds(Created, seconds, st.booleans(), numbers),
     Started: st.builds(Started, numbers, seconds),
@@ -73,7 +83,7 @@ OF_EACH_KIND: dict[type[Event], st.SearchStrategy[Any]] = {
         st.lists(st.builds(Finish, numbers, st.none() | texts, st.booleans()), max_size=3), st.none() | objects,
         st.none() | st.builds(Failure, texts, texts, texts, st.none() | texts), indexes, outputs,
         st.builds(Upstream, st.none() | texts, st.none() | texts),
-        st.builds(Timings, *[st.none() | seconds for _ in Timings.__struct_fields__]),
+        st.builds(Timings, *[st.none() | seconds for _ in Timings.__struct_fields__]), st.none() | seconds, streams,
     ),
 }  # fmt: skip
 events = st.one_of(list(OF_EACH_KIND.values()))
@@ -140,7 +150,22 @@ FIELDS: list[tuple[Event, str, str]] = [
     (ToolArguments(2, '{"q":', tool=0, call="functions.f:0"), "tool_arguments:2:0:functions.f:0", '{"q":'),
     (ToolArguments(2, "1", 3, 4, "a/b:c"), "tool_arguments:2/3:4:a/b:c", "1"),
     (ToolArguments(2, "ls", 3, 4, "a/b:c", custom=True), "tool_arguments:2/3:4/custom:a/b:c", "ls"),
+    (Text(4, "x", place=(3, 1)), "text:4@3.1", "x"),
+    (Text(4, "x", 1, place=(3, 1)), "text:4/1@3.1", "x"),
+    (Refusal(4, "x", place=(3, 0)), "refusal:4@3.0", "x"),
+    (ToolArguments(4, "x", call="a@b", place=(3, 0)), "tool_arguments:4@3.0:0:a@b", "x"),
+    (Reasoning(1, "hm", form="summary"), "reasoning:1!summary:", "hm"),
+    (Reasoning(1, "hm", place=(0, 1), form="summary", ref="rs_1/x:y"), "reasoning:1@0.1!summary:rs_1/x:y", "hm"),
+    (Reasoning(1, "hm", key="reasoning", ref="rs_1"), "reasoning:1!.9:reasoningrs_1", "hm"),
+    (ItemOpened(2, "refusal", place=(0, 1), further=True), "item_opened:2",
+     '{"type":"refusal","place":[0,1],"further":true}'),
+    (ItemOpened(2, "other", ref="ws_1", fields={"type": "web_search_call"}), "item_opened:2",
+     '{"type":"other","ref":"ws_1","fields":{"type":"web_search_call"}}'),
     (ItemClosed(Item(0, "reasoning", text="hm")), "item_closed:0", '{"type":"reasoning","text":"hm"}'),
+    (ItemClosed(Item(0, "text", text="a", part={"b": 1}), is_last=False), "item_closed:0",
+     '{"type":"text","text":"a","part":{"b":1},"is_last":false}'),
+    (ItemClosed(Item(1, "text", text="b", place=(0, 1)), earlier=[Item(0, "text", text="a")]), "item_closed:1",
+     '{"type":"text","text":"b","place":[0,1],"earlier":[{"item":0,"type":"text","text":"a"}]}'),
     (Restarted(2, reason="worker_lost", at=1.0), "restarted", '{"attempt":2,"reason":"worker_lost","at":1.0}'),
     (Done("completed", 9.0, [Finish(0, "stop")]), "done",
      '{"status":"completed","at":9.0,"finish":[{"index":0,"finish_reason":"stop"}]}'),
@@ -163,6 +188,7 @@ def test_empty_extra_is_left_out() -> None:
     ("field", "value"),
     [
         ("", ""), ("text", "a"), ("text:", "a"), ("text:x", "a"), ("text:0/x", "a"), ("text:0/1/2", "a"),
+        ("reasoning:0!summary.x:a", "a"), ("text:0@", "a"), ("text:0@1", "a"), ("text:0@1.x", "a"),
         ("tool_arguments:0", "a"), ("tool_arguments:0:x:call", "a"), ("item_opened:0", ""), ("item_opened:0", "[]"),
         ("item_opened:0", "{}"), ("item_opened:0", '{"type":"image"}'), ("item_opened:x", '{"type":"text"}'),
         ("item_closed:0", '{"text":1,"type":"text"}'), ("created", "{}"), ("created", "not JSON"), ("started",
@@ -194,6 +220,7 @@ def test_stored_done_is_the_event_with_its_output_as_bytes(done: Done) -> None:
     stored = stored_done(to_row(Entry(EntryId(1, 2), done)).value.encode())
     assert (stored.status, stored.at, stored.finish, stored.usage) == (done.status, done.at, done.finish, done.usage)
     assert (stored.error, stored.timings) == (done.error, done.timings)
+    assert (stored.cost, stored.stream) == (done.cost, done.stream)
     assert msgspec.json.decode(stored.output, type=list[Item]) == done.output
 
 
@@ -206,3 +233,10 @@ def test_damaged_stored_done_is_corrupt(value: bytes) -> None:
 def test_row_size_is_the_bytes_of_its_content() -> None:
     assert Row(1, 2, "text:0", "ü🜁", '{"chunk_fields":{"x":"ß"}}').size == 6 + 6 + 27
     assert Row(1, 2, "tool_arguments:0:0:ü", "").size == 21, "the field counts in bytes, too"
+
+
+def test_places_with_long_ids_are_not_kept() -> None:
+    event = ToolArguments(1, "x", tool=0, call="c" * 1000)
+    codec._reader.cache_clear()
+    assert decode(*encode(event)) == event
+    assert codec._reader.cache_info().currsize == 0

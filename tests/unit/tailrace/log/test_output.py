@@ -23,6 +23,7 @@ from tailrace.events import (
     Entry,
     Event,
     Extra,
+    Failure,
     FinalStatus,
     Finish,
     Item,
@@ -35,8 +36,9 @@ from tailrace.events import (
     Timings,
     ToolArguments,
 )  # fmt: skip
-from tailrace.ids import EntryId
+from tailrace.ids import START, EntryId
 from tailrace.log.output import BYTES_A_TOKEN, Output
+from tailrace.upstreams.prices import Price
 
 
 def fold(*events: Event | tuple[Event, Extra], **options: Any) -> Output:
@@ -52,7 +54,7 @@ TWO_TEXTS = (text_opened(), *texts("Once| upon"))
 
 def test_output_of_an_empty_log_is_empty() -> None:
     output = Output()
-    assert (output.last_seq, output.open, output.has_items, output.next_item) == (-1, [], False, 0)
+    assert (output.last_id, output.open, output.has_items, output.next_item) == (START, [], False, 0)
     assert output.items() == output.all_items() == []
     assert output.choices() == []
     assert output.done is None
@@ -67,7 +69,7 @@ def test_output_of_a_log_equals_the_output_in_its_done(name: str, options: str) 
     done = before.build_done(done_of(entries).status, 1.0)
     assert (done.output, done.open) == (done_of(entries).output, done_of(entries).open)
     assert whole.items() == done_of(entries).output
-    assert (whole.done, whole.open, whole.last_seq) == (done_of(entries), [], entries[-1].id.seq)
+    assert (whole.done, whole.open, whole.last_id) == (done_of(entries), [], entries[-1].id)
 
 
 def test_reading_the_output_does_not_change_it() -> None:
@@ -211,6 +213,23 @@ def test_usage_is_none_if_no_upstream_was_reached() -> None:
     assert fold(Started(1, 1.0)).build_done("cancelled", 1.0).usage is None
 
 
+def test_refused_request_used_no_tokens() -> None:
+    refused = Failure("No.", "upstream_refused", status=400)
+    done = fold(Started(1, 1.0)).build_done("failed", 1.0, error=refused, prompt_bytes=6)
+    assert done.usage == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0, "estimated": True}
+    unreachable = Failure("No.", "upstream_timeout")
+    usage = fold(Started(1, 1.0)).build_done("failed", 1.0, error=unreachable, prompt_bytes=6).usage
+    assert usage
+    assert usage["prompt_tokens"] == 2
+
+
+def test_cost_is_of_the_usage_also_where_it_is_estimated() -> None:
+    price = Price(input=1, output=2)
+    assert fold().build_done("completed", 1.0, usage=USAGE, price=price).cost == (12 + 2 * 7) / 1e6
+    assert fold(Started(1, 1.0)).build_done("cancelled", 1.0, prompt_bytes=6, price=price).cost == 2e-6
+    assert fold().build_done("completed", 1.0, usage=USAGE).cost is None
+
+
 @pytest.mark.parametrize(("size", "tokens"), [(0, 0), (1, 1), (4, 1), (5, 2)])
 def test_prompt_tokens_are_estimated_by_the_bytes_of_the_prompt(size: int, tokens: int) -> None:
     assert fold().estimated_usage(size)["prompt_tokens"] == tokens
@@ -230,7 +249,7 @@ def test_timings_are_computed_from_the_log() -> None:
     assert fold().build_done("cancelled", 9.0).timings == Timings()
 
 
-def test_last_seq_is_the_last_sequence_number_taken() -> None:
+def test_last_id_is_of_the_last_entry() -> None:
     output = Output([Entry(EntryId(EPOCH, 0), Created(1.0)), Entry(EntryId(EPOCH, 1), Started(1, 1.0))])
-    assert output.last_seq == 1
+    assert output.last_id.seq == 1
     assert (output.created_at, output.started_at) == (1.0, 1.0)

@@ -13,7 +13,7 @@ import logging, resource, sys
 from {module} import {served}, main
 from tailrace.settings import Settings
 
-def print_limits(_):
+def print_limits(_, **__):
     print(*resource.getrlimit(resource.RLIMIT_NOFILE))
 
 async def print_limits_async(_):
@@ -22,7 +22,7 @@ async def print_limits_async(_):
 logging.basicConfig(format="%(message)s")
 resource.setrlimit(resource.RLIMIT_NOFILE, (512, 4096))
 {served}.run = {run}
-main(Settings({setting}=int(sys.argv[1])))
+main(Settings({setting}=int(sys.argv[1]), port=0))
 """
 FRONTEND = PROCESS.format(
     module="tailrace_frontend.server", served="Server", run="print_limits", setting="max_connections"
@@ -34,7 +34,8 @@ WORKER = PROCESS.format(
 
 def run_process(process: str, connections: int) -> tuple[str, str]:
     """Start a process for so many connections. Returns the limits that it prints and the lines that it logs."""
-    run = subprocess.run([sys.executable, "-c", process, str(connections)], check=True, capture_output=True, text=True)
+    run = subprocess.run([sys.executable, "-c", process, str(connections)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     return run.stdout.strip(), run.stderr
 
 

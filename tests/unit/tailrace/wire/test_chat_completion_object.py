@@ -6,7 +6,7 @@ import pytest
 
 from support.logs import USAGE, LogBuilder, record, text_opened, texts
 from tailrace.events import Extra, Finish, Item, ItemOpened, Json, Text
-from tailrace.wire.chat_completion_object import ChatCompletion, add, joined, message
+from tailrace.wire.chat_completion_object import ChatCompletion, add, joined, merge, message
 
 RECORD = record()
 
@@ -46,6 +46,27 @@ def test_sum_changes_none_of_the_deltas() -> None:
     assert summed(one, other) == {"a": [{"index": 0, "b": "ch"}], "d": {"e": "fi"}, "g": [1, 2]}
     assert one == {"a": [{"index": 0, "b": "c"}], "d": {"e": "f"}, "g": [1]}
     assert other == {"a": [{"index": 0, "b": "h"}], "d": {"e": "i"}, "g": [2]}
+
+
+def test_other_fields_are_merged() -> None:
+    first: Json = {"x_groq": {"id": "r", "seed": 7}, "citations": ["a"], "tier": None, "n": 1}
+    last: Json = {"x_groq": {"id": "r", "usage": {"a": 1}}, "citations": ["b"], "tier": "flex", "n": 2}
+    merged: Json = {}
+    for fields in (first, last, {"tier": None}):
+        merge(merged, fields)
+    assert merged == {
+        "x_groq": {"id": "r", "seed": 7, "usage": {"a": 1}}, "citations": ["b"], "tier": "flex", "n": 2
+    }  # fmt: skip
+    assert first["x_groq"] == {"id": "r", "seed": 7}
+
+
+def test_lists_of_a_choice_are_joined() -> None:
+    one: Json = {"token_ids": [1], "stop": 3}
+    joined_fields: Json = {}
+    for fields in (one, {"token_ids": [1, 2]}, {"token_ids": [3], "stop": None}):
+        merge(joined_fields, fields, joins_lists=True)
+    assert joined_fields == {"token_ids": [1, 1, 2, 3], "stop": 3}
+    assert one == {"token_ids": [1], "stop": 3}
 
 
 @pytest.mark.parametrize(

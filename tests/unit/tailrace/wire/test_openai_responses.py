@@ -5,7 +5,7 @@ import pytest
 from support.logs import EPOCH, REQUEST, record
 from support.named_logs import LOGS
 from tailrace import jsoncodec
-from tailrace.events import Entry, Text, ToolArguments
+from tailrace.events import NO_EXTRA, Entry, Extra, ItemOpened, Text, ToolArguments
 from tailrace.ids import EntryId
 from tailrace.wire import openai_responses, sse
 from tailrace.wire.openai_response_object import Context
@@ -44,3 +44,19 @@ def test_padding_is_for_deltas_only() -> None:
             if line.startswith(b"data: {"):
                 event = jsoncodec.loads(line.removeprefix(b"data: "))
                 assert ("obfuscation" in event) == event["type"].endswith(".delta")
+
+
+def test_field_of_an_upstream_with_the_name_of_a_delta_is_not_padded() -> None:
+    entry = Entry(EntryId(EPOCH, 9), ItemOpened(0, "text"), Extra(frames={"0": {"delta": {"a": 1}}}))
+    frame = openai_responses.encode(OBFUSCATED, entry)
+    assert frame == openai_responses.encode(CONTEXT, entry)
+    assert b'"delta":{"a":1}' in frame
+
+
+@pytest.mark.parametrize("text", ["", " word", '\u2028"\\\n', "日本 😀\x00"])
+@pytest.mark.parametrize("place", [None, (3, 1)])
+def test_plain_text_is_framed_like_any_other_event(text: str, place: tuple[int, int] | None) -> None:
+    context, event = Context.of(record(), REQUEST), Text(4, text, place=place)
+    (value,) = openai_responses.ENCODERS[Text](context, event, NO_EXTRA)
+    frame = sse.event_frame(value["type"], value | {"sequence_number": 9})
+    assert openai_responses.encode(context, Entry(EntryId(EPOCH, 9), event)) == frame

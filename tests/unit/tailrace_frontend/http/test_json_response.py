@@ -56,10 +56,10 @@ async def test_large_response_is_sent_in_slices_and_held_until_then() -> None:
     await until(lambda: client.inflight.total == len(response.body))
     receiver.open.set()
     await sending
-    assert b"".join(receiver.bodies) == response.body
+    assert b"".join(receiver.bodies) == bytes(response.body) + b"\n"
     assert max(map(len, receiver.bodies)) == SLICE_BYTES
     assert [each.get("more_body") for each in receiver.messages] == [None, True, True, True, False]
-    assert dict(receiver.messages[0]["headers"])[b"content-length"] == b"%d" % len(response.body)
+    assert dict(receiver.messages[0]["headers"])[b"content-length"] == b"%d" % (len(response.body) + 1)
     assert client.inflight.total == 0
 
 
@@ -83,14 +83,14 @@ async def test_response_without_room_is_refused_only_where_the_request_may_be_re
     assert receiver.messages == []
     response = JSONBytesResponse(value, 202)
     await response(scope_of(client, "POST"), receive, receiver)
-    assert b"".join(receiver.bodies) == response.body
+    assert b"".join(receiver.bodies) == bytes(response.body) + b"\n"
 
 
 async def test_small_response_is_one_message_and_takes_no_room() -> None:
     client, receiver = Client(0), Receiver()
     receiver.open.set()
     await JSONBytesResponse("x")(scope_of(client), receive, receiver)
-    assert receiver.bodies == [b'"x"']
+    assert receiver.bodies == [b'"x"\n']
 
 
 async def test_response_without_a_server_is_sent_whole() -> None:

@@ -87,11 +87,13 @@ async def test_query_that_is_out_of_range_is_refused_by_name(path: str, query: s
 @pytest.mark.parametrize(
     ("path", "allowed"),
     [
-        ("/v1/generations", {"GET", "POST"}),
-        (f"/v1/generations/{GENERATION}", {"GET", "DELETE"}),
+        ("/v1/generations", {"GET", "HEAD", "POST"}),
+        (f"/v1/generations/{GENERATION}", {"GET", "HEAD", "DELETE"}),
         (f"/v1/generations/{GENERATION}/cancel", {"POST"}),
-        ("/healthz", {"GET"}),
-        ("/", {"GET"}),
+        ("/healthz", {"GET", "HEAD"}),
+        ("/", {"GET", "HEAD"}),
+        (f"/v1/generations/{GENERATION}/events", {"GET"}),
+        ("/api/chat/x/stream", {"GET"}),
     ],
 )
 async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: str, allowed: set[str]) -> None:

@@ -156,7 +156,7 @@ async def test_format_that_needs_the_request_gets_it(
 
     for needs_request in (True, False):
         wire = WireFormat("text/event-stream", recording, needs_request=needs_request)
-        monkeypatch.setattr(stream_endpoint, "native_format", lambda _, wire=wire: wire)
+        monkeypatch.setattr(stream_endpoint, "native_format", lambda *_, wire=wire: wire)
         client = await frontend.get(RECORD.id)
         await until(lambda client=client: client.completed)  # type: ignore[misc]
     assert requests == [REQUEST, None]

@@ -147,3 +147,8 @@ def test_limit_is_for_one_event_and_not_for_one_read() -> None:
     fits = b"data: " + b"x" * 100 + b"\n\n"
     assert payloads(fits * 50, max_event=100) == [b"x" * 100] * 50
     assert payloads(*in_bytes(fits * 3), max_event=100) == [b"x" * 100] * 3
+
+
+def test_error_field_is_data() -> None:
+    stream = b'data: {}\n\nerror: {"code":400}\n\nerror:{}\n\nerrors: 1\n\nerror\n\ndata: [DONE]\n\n'
+    assert payloads(stream) == payloads(*in_bytes(stream)) == [b"{}", b'{"code":400}', b"{}", b"[DONE]"]

@@ -97,7 +97,7 @@ async def test_route_answers_503_with_retry_after_while_redis_is_unreachable(met
     assert "x-should-retry" not in response.headers  # nothing was accepted
 
 
-@pytest.mark.parametrize(("path", "allowed"), [(PATH, {"POST"}), (f"{PATH}/{ID}", {"GET", "DELETE"})])
+@pytest.mark.parametrize(("path", "allowed"), [(PATH, {"POST"}), (f"{PATH}/{ID}", {"GET", "HEAD", "DELETE"})])
 async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: str, allowed: set[str]) -> None:
     response = await asked("PUT", path)
     assert refusal(response)[:2] == (405, "method_not_allowed")

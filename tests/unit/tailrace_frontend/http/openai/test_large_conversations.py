@@ -12,12 +12,12 @@ from support.log_writer import LogWriter
 from tailrace import jsoncodec
 from tailrace.events import Options
 from tailrace.ids import RESPONSE_PREFIX, id_as
-from tailrace.translation import chat_request
 from tailrace.translation.input_items import input_items
 from tailrace_frontend.callers import OPEN_KEY
 from tailrace_frontend.http.api import create_api
 from tailrace_frontend.large_requests import LARGE_BYTES, TURN_BYTES
 from tailrace_frontend.services import Services
+from tailrace_frontend.upstream_requests import request_for
 
 PATH = "/v1/responses"
 OPTIONS = Options(deadline_s=60, retention_s=60)
@@ -90,7 +90,7 @@ async def test_steps_of_a_large_conversation_are_in_turns_of_their_own(
     large, turns = await ended(services, LARGE), Turns()
     for module in ("conversation", "http.openai.responses"):
         monkeypatch.setattr(f"tailrace_frontend.{module}.input_items", turns.noted(input_items))
-    monkeypatch.setattr("tailrace_frontend.http.openai.responses.chat_request", turns.noted(chat_request))
+    monkeypatch.setattr("tailrace_frontend.http.openai.responses.request_for", turns.noted(request_for))
     monkeypatch.setattr(msgspec.json, "decode", turns.noted(msgspec.json.decode))
     monkeypatch.setattr(jsoncodec, "dumps", turns.noted(jsoncodec.dumps))
     counting = asyncio.create_task(turns.count())

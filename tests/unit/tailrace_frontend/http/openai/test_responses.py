@@ -99,9 +99,9 @@ async def test_size_of_a_prompt_needs_no_redis() -> None:
     ("path", "allowed"),
     [
         (PATH, {"POST"}),
-        (f"{PATH}/{ID}", {"GET", "DELETE"}),
+        (f"{PATH}/{ID}", {"GET", "HEAD", "DELETE"}),
         (f"{PATH}/{ID}/cancel", {"POST"}),
-        (f"{PATH}/{ID}/input_items", {"GET"}),
+        (f"{PATH}/{ID}/input_items", {"GET", "HEAD"}),
     ],
 )
 async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: str, allowed: set[str]) -> None:

@@ -18,6 +18,7 @@ from tailrace.events import (
     Text,
     ToolArguments,
 )
+from tailrace_worker.upstream.fields import MAX_ITEMS
 
 # items
 
@@ -227,3 +228,35 @@ def test_pending_surrogate_is_replaced_when_its_item_closes() -> None:
     )
     assert [item.arguments or item.text for item in answer.items] == ["a\ufffd", "\ufffd", "\ufffd"]
     assert [event.whole.text for event in answer.events if isinstance(event, ItemClosed)] == ["a\ufffd", "\ufffd"]
+
+
+def test_lists_of_a_choice_belong_to_their_chunk_also_where_they_are_equal() -> None:
+    ha = chunk(choice({"content": "ha"}, token_ids=[7], seed=1))
+    answer = Translation(role(), ha, ha, chunk(choice({}, token_ids=[8])), end())
+    first, again = {"seed": 1, "token_ids": [7]}, {"token_ids": [7]}
+    assert [extra.choice for _, extra in answer.translated] == [{}, first, again, {"token_ids": [8]}]
+    assert answer.items[0].text == "haha"
+
+
+# limits
+
+
+def test_items_beyond_the_limit_count_as_malformed() -> None:
+    kinds = ("reasoning_content", "content")
+    chunks = [chunk(choice({kinds[number % 2]: "x"})) for number in range(MAX_ITEMS + 5)]
+    answer = Translation(*chunks, chunk(choice({}, vendor="late")), end())
+    assert len(answer.items) == MAX_ITEMS
+    assert answer.translator.malformed == 3  # of 5; those of the last item's kind continue it
+
+
+def test_choice_without_room_for_an_item_ends() -> None:
+    """Its fields would need an empty text."""
+    calls = [fragment(number, f"call_{number}", "f", "{}") for number in range(MAX_ITEMS)]
+    answer = Translation(call_chunk(*calls), chunk(choice({}, index=1, vendor=1)), end(), end(index=1))
+    assert len(answer.items) == MAX_ITEMS
+    assert answer.translator.status == "completed"
+
+
+def test_choices_of_a_chunk_beyond_the_limit_count_as_malformed() -> None:
+    answer = Translation(chunk(*(choice({"content": "x"}) for _ in range(MAX_ITEMS + 2))))
+    assert (answer.items[0].text, answer.translator.malformed) == ("x" * MAX_ITEMS, 2)

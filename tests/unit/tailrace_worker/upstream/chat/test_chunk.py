@@ -37,18 +37,20 @@ def test_chunk_is_decoded_into_typed_values() -> None:
                 logprobs=logprobs,
                 finish_reason="stop",
                 usage={},
+                failure=None,
                 fields={"seed": 7},
             )
         ],
         usage=USAGE,
         failure=None,
         fields={"service_tier": "default"},
+        is_whole=False,
     )
     assert reader.malformed == 0
 
 
 def test_empty_chunk_has_empty_values() -> None:
-    assert decode_chunk({}, LenientReader()) == ChatChunk("", "", [], {}, None, {})
+    assert decode_chunk({}, LenientReader()) == ChatChunk("", "", [], {}, None, {}, is_whole=False)
 
 
 @pytest.mark.parametrize("malformed", [

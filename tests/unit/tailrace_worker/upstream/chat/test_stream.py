@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +10,7 @@ import pytest
 
 from support.logs import record
 from tailrace.events import Json
+from tailrace.upstreams import DEFAULT_UPSTREAM, PROFILES
 from tailrace_worker.upstream.chat.stream import open_stream
 from tailrace_worker.upstream.client import UpstreamClient
 
@@ -29,17 +29,14 @@ class StubClient:
 
     def __init__(self, *reads: bytes) -> None:
         self.body: Json = {}
-        self.used = ""
+        self.config = DEFAULT_UPSTREAM
         self._reads = reads
-        self.sdk, self.sdk_without_retries = self._sdk("sdk"), self._sdk("sdk without retries")
-
-    def _sdk(self, name: str) -> Any:
-        streaming = SimpleNamespace(create=partial(self._create, name))
-        return SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(with_streaming_response=streaming)))
+        completions = SimpleNamespace(with_streaming_response=SimpleNamespace(create=self._create))
+        self.sdk = SimpleNamespace(chat=SimpleNamespace(completions=completions))
 
     @asynccontextmanager
-    async def _create(self, name: str, *, extra_body: Json, **_: Any) -> AsyncIterator[Any]:
-        self.used, self.body = name, extra_body
+    async def _create(self, *, extra_body: Json, **_: Any) -> AsyncIterator[Any]:
+        self.body = extra_body
         yield SimpleNamespace(http_response=httpx2.Response(200, stream=Body(*self._reads)))
 
     async def payloads(self, request: Json, **fields: Any) -> list[list[bytes]]:
@@ -68,13 +65,6 @@ async def test_request_of_the_responses_api_is_sent_as_a_chat_request() -> None:
     }
 
 
-@pytest.mark.parametrize(("foreground", "used"), [(False, "sdk"), (True, "sdk without retries")])
-async def test_foreground_request_is_sent_without_retries(foreground: bool, used: str) -> None:
-    client = StubClient()
-    await client.payloads({"model": "m"}, foreground=foreground)
-    assert client.used == used
-
-
 async def test_other_stream_options_are_kept() -> None:
     client = StubClient()
     await client.payloads({"model": "m", "stream_options": {"include_obfuscation": False}})
@@ -91,3 +81,10 @@ async def test_payloads_are_grouped_by_read_and_end_with_done() -> None:
 async def test_payloads_of_a_stream_without_done_end_with_the_response() -> None:
     client = StubClient(b"data: 1\n\ndata: 2")
     assert await client.payloads({"model": "m"}) == [[b"1"], [b"2"]]
+
+
+async def test_field_that_the_product_refuses_is_not_sent() -> None:
+    client = StubClient(b"data: [DONE]\n\n")
+    client.config = DEFAULT_UPSTREAM.model_copy(update={"profile": PROFILES["mistral"]})
+    await client.payloads({"model": "m", "messages": [], "stream_options": {"include_usage": True}})
+    assert client.body == {"model": "m", "messages": [], "stream": True}

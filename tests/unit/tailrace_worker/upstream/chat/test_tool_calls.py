@@ -6,7 +6,10 @@ from support.chat_chunks import call_chunk, end, fragment, text_chunk
 from support.chat_streams import STREAMS
 from support.translation import Translation
 from tailrace.events import NO_EXTRA, Extra, Item, ItemClosed, ItemOpened, ToolArguments
+from tailrace_worker.upstream.chat.choice import MAX_HELD_CHARACTERS
+from tailrace_worker.upstream.chat.tool_calls import ToolCalls
 from tailrace_worker.upstream.chat.translator import ChatTranslator
+from tailrace_worker.upstream.fields import MAX_ITEMS
 
 
 def test_calls_stay_open_and_their_fragments_may_interleave() -> None:
@@ -65,6 +68,16 @@ def test_fragment_without_index_belongs_to_its_id_else_to_the_last_call() -> Non
         call_chunk(fragment(None, "c", None, "6")),
     )
     assert answer.calls == [("a", "f", "13"), ("b", "f", "2456")]
+
+
+def test_fragments_without_index_and_id_belong_to_the_calls_at_their_places() -> None:
+    answer = Translation(
+        call_chunk(fragment(None, "z", "f", "0")),
+        call_chunk(fragment(None, "a", "f", ""), fragment(None, "b", "g", "")),
+        call_chunk(fragment(None, None, None, "1"), fragment(None, None, None, "2")),
+        call_chunk(fragment(None, None, None, "3"), fragment(None, None, None, "4"), fragment(None, None, None, "5")),
+    )
+    assert answer.calls == [("z", "f", "0"), ("a", "f", "13"), ("b", "g", "245")]
 
 
 def test_calls_without_index_and_id_are_kept_apart_within_a_chunk() -> None:
@@ -181,3 +194,45 @@ def test_custom_input_of_another_type_is_malformed() -> None:
     assert answer.kinds == ["item_opened", "text", "item_closed", "item_opened"]
     assert answer.calls == [("c", "", "")]
     assert answer.translator.malformed == 1
+
+
+class ComparedId(str):
+    """An id that counts how often ids are compared."""
+
+    __slots__ = ()
+    comparisons = 0
+
+    def __eq__(self, other: object) -> bool:
+        ComparedId.comparisons += 1
+        return super().__eq__(other)
+
+    __hash__ = str.__hash__
+
+
+def test_work_for_a_fragment_does_not_grow_with_the_number_of_calls() -> None:
+    calls = ToolCalls()
+    for number in range(1000):
+        calls.chunk += 1
+        call = calls.find(None, ComparedId(f"call_{number}"), "f")
+        assert call
+        assert calls.find(None, ComparedId(f"call_{number}"), "") is call
+    assert len(calls.all) == 1000
+    assert ComparedId.comparisons <= 5000
+
+
+def test_calls_beyond_the_limit_count_as_malformed() -> None:
+    answer = Translation(
+        call_chunk(*(fragment(number, f"call_{number}", "f", "{}") for number in range(MAX_ITEMS))),
+        call_chunk(fragment(MAX_ITEMS, "last", "f", "{}")),
+        call_chunk(fragment(0, None, None, " ")),
+    )
+    assert len(answer.calls) == MAX_ITEMS
+    assert answer.calls[0] == ("call_0", "f", "{} ")
+    assert answer.translator.malformed == 1
+
+
+def test_arguments_without_a_name_are_held_to_a_limit() -> None:
+    translator, size = ChatTranslator(), 1000
+    events = [translator.translate(call_chunk(fragment(0, "call_a", None, "x" * size))) for _ in range(200)]
+    written = sum(len(event.text) for each in events for event, _ in each if isinstance(event, ToolArguments))
+    assert 200 * size - written <= MAX_HELD_CHARACTERS

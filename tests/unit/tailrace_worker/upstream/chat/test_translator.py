@@ -41,11 +41,30 @@ def folded(answer: Translation, translated: list[Translated]) -> Json:
     items = Output(numbered(translated)).items()
     translator = answer.translator
     choices = {each.index: _folded_choice(each, items, translated) for each in translator.finish}
+    by_choice = sorted(items, key=lambda item: item.choice)
+    extras = [*(extra for _, extra in translated), translator.extra]
     return {
         "choices": choices,
         "usage": translator.usage,
         "error": translator.failure and translator.failure.message,
-        "chunk_fields": translator.extra.chunk_fields,
+        "chunk_fields": fold_chunks(chunk(**extra.chunk_fields) for extra in extras)["chunk_fields"],
+        "items": [_folded_item(item) for item in by_choice if item.type == "call" or item.text],
+    }
+
+
+def _folded_item(item: Item) -> Json:
+    if item.type != "call":
+        return {"choice": item.choice, "type": item.type, "text": item.text}
+    return {"choice": item.choice, "type": "call", **_folded_call(item)}
+
+
+def _folded_call(item: Item) -> Json:
+    return {
+        "id": item.id,
+        "name": item.name,
+        "arguments": item.arguments,
+        "call": item.call or {},
+        "is_custom": item.custom,
     }
 
 
@@ -64,17 +83,7 @@ def _folded_choice(finish: Finish, items: list[Item], translated: list[Translate
         "content": text_of("text"),
         "reasoning": text_of("reasoning"),
         "refusal": text_of("refusal"),
-        "tool_calls": [
-            {
-                "id": item.id,
-                "name": item.name,
-                "arguments": item.arguments,
-                "call": item.call or {},
-                "is_custom": item.custom,
-            }
-            for item in mine
-            if item.type == "call"
-        ],
+        "tool_calls": [_folded_call(item) for item in mine if item.type == "call"],
         "finish_reason": finish.finish_reason,
     }
 
@@ -110,7 +119,7 @@ def test_events_of_any_stream_are_in_their_places(chunks: list[Json]) -> None:
     fold = Output(logprobs=True)
     for entry in answer.entries:
         event, extra = entry.event, entry.extra
-        assert entry.is_contiguous_after(EntryId(1, fold.last_seq))
+        assert entry.is_contiguous_after(fold.last_id)
         fold.add(entry)
         if isinstance(event, ItemOpened):
             assert event.item == fold.next_item - 1
@@ -256,6 +265,47 @@ def test_done_marks_the_end_of_an_answer_without_finish_reasons() -> None:
     assert translator.malformed == 0
 
 
+@pytest.mark.parametrize(
+    ("chunks", "complete"),
+    [
+        ([], False),
+        ([role()], False),
+        ([chunk(usage=USAGE)], False),
+        ([chunk(choice({"reasoning_content": "So"}))], False),
+        ([chunk(choice({"reasoning_content": "So"})), text_chunk("Hi")], True),
+        ([chunk(choice({"refusal": "No"}))], True),
+        ([call_chunk(fragment(0, "c", "look"))], True),
+        ([call_chunk(fragment(0, "c", "look", '{"a":'))], False),
+        ([call_chunk(fragment(0, "c", "look", '{"a":')), call_chunk(fragment(0, arguments="1}"))], True),
+        ([chunk(choice({"tool_calls": [{"index": 0, "custom": {"name": "run", "input": "ls {"}}]}))], True),
+        ([text_chunk("a"), text_chunk("b", 1), end()], False),
+    ],
+)
+def test_done_without_finish_reason_ends_an_answer_that_is_whole(chunks: list[Json], complete: bool) -> None:
+    translator = Translation(*chunks).translator
+    assert not translator.is_complete
+    translator.read(b"[DONE]")
+    assert translator.is_complete is complete
+
+
+def test_completion_in_place_of_a_stream_is_a_complete_answer() -> None:
+    message = {"role": "assistant", "content": "Hi"}
+    completion = chunk({"index": 0, "message": message}, usage=USAGE) | {"object": "chat.completion"}
+    answer = Translation(completion)
+    assert answer.translator.is_complete
+    assert [item.text for item in answer.items] == ["Hi"]
+    assert answer.translator.usage == USAGE
+
+
+def test_completion_with_deltas_is_a_chunk() -> None:
+    translator = ChatTranslator()  # Perplexity sends its chunks as `chat.completion`, with the message so far
+    both = {"index": 0, "delta": {"content": "Hi"}, "message": {"role": "assistant", "content": "Hi"}}
+    assert [event.kind for event, _ in translator.translate({"object": "chat.completion", "choices": [both]})] == [
+        "item_opened", "text",
+    ]  # fmt: skip
+    assert not translator.is_complete
+
+
 def test_empty_finish_reason_is_none_and_the_last_one_counts() -> None:
     answer = Translation(
         chunk(choice({"content": "a"}, "")), end("stop"), end("tool_calls"), text_chunk("b")
@@ -285,7 +335,7 @@ def test_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
     ({"error": {"message": "Busy", "type": "overloaded", "code": "busy", "param": "model"}},
      Failure("Busy", "busy", "overloaded", "model")),
     ({"error": {"message": "Busy", "type": "overloaded", "code": None}}, Failure("Busy", "overloaded", "overloaded")),
-    ({"error": {"message": "Busy", "code": 503}}, Failure("Busy", "503")),
+    ({"error": {"message": "Busy", "code": 503}}, Failure("Busy", "upstream_error", status=503)),
     ({"error": "Busy"}, Failure("Busy", "upstream_error")),
     ({"error": {"code": 1}}, Failure("The upstream failed.", "1")),
     ({"error": True}, Failure("true", "upstream_error")),
@@ -293,9 +343,15 @@ def test_upstreams_id_and_model_are_the_first_non_empty_ones() -> None:
     ({"error": {"message": {"detail": "Busy"}}}, Failure('{"detail":"Busy"}', "upstream_error")),
     ({"error": {"message": "Half \ud83d", "param": 1}}, Failure("Half \ufffd", "upstream_error")),
     ({"object": "error", "message": "Busy", "type": "BadRequestError", "code": 400},
-     Failure("Busy", "400", "BadRequestError")),
-    (chunk(choice({}, "error")), Failure("The upstream aborted the answer.", "error")),
-    (chunk(choice({}, "error"), error={"message": "Gone", "code": 502}), Failure("Gone", "502")),
+     Failure("Busy", "BadRequestError", "BadRequestError", status=400)),
+    (chunk(choice({}, "error")), Failure("The upstream aborted the answer (finish reason `error`).", "upstream_error")),
+    (chunk(choice({}, "network_error")),
+     Failure("The upstream aborted the answer (finish reason `network_error`).", "network_error")),
+    (chunk(choice({}, "error"), error={"message": "Gone", "code": 502}),
+     Failure("Gone", "upstream_error", status=502)),
+    ({"code": "InternalError", "message": "Busy", "request_id": "7d"}, Failure("Busy", "InternalError")),
+    (chunk(choice({}, "error", error={"message": "Gone", "code": 502})), Failure("Gone", "upstream_error", status=502)),
+    (chunk(choice({}, error={"message": "Half \ud83d"})), Failure("Half \ufffd", "upstream_error")),
 ])  # fmt: skip
 def test_error_in_the_stream_is_a_failure_in_any_shape(error: Json, failure: Failure) -> None:
     translator = ChatTranslator()
@@ -312,3 +368,23 @@ def test_empty_error_is_no_failure() -> None:
         ).translator.failure
         is None
     )
+
+
+@pytest.mark.parametrize("error", [
+    {"object": "error", "message": "Key sk-1 is wrong", "type": "auth", "code": 1, "request_id": "7d"},
+    {"message": "Key sk-1 is wrong", "type": "auth", "code": 1, "param": "key", "request_id": "7d"},
+    chunk(choice({}, "error", error={"message": "Key sk-1 is wrong"}), request_id="7d"),
+])  # fmt: skip
+def test_error_is_in_the_failure_alone_where_it_is_redacted(error: Json) -> None:
+    answer = Translation(text_chunk("a"), error)
+    assert answer.translator.failure is not None
+    assert answer.translator.extra.chunk_fields == {"request_id": "7d"}
+    assert all("sk-1" not in repr(entry) for entry in answer.entries)
+
+
+@pytest.mark.parametrize("progress", [
+    {"message": "ping"}, {"code": 1}, {"type": "progress", "message": "Searching"}, {"code": 200, "message": "OK"},
+    {"code": "0", "message": "success", "type": "status"}, {"code": 5, "message": {"a": 1}},
+])  # fmt: skip
+def test_report_of_a_gateway_is_no_error(progress: Json) -> None:
+    assert Translation(progress, text_chunk("a"), end()).translator.failure is None

@@ -1,0 +1,202 @@
+"""The commands and their arguments: one row each, and the help that lists them with every setting."""
+
+import argparse
+import platform
+import shutil
+import textwrap
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from pydantic import SecretStr
+
+from tailrace.settings import Settings
+from tailrace.wire import WIRE_FORMATS
+
+MAX_WIDTH = 100
+NAMES_WIDTH = 24
+SETTINGS = ("host", "port", "data_dir")
+"""Arguments that are settings, and have their names."""
+
+
+class Argument(NamedTuple):
+    """Names of an argument, and what `argparse` takes beside them."""
+
+    names: tuple[str, ...]
+    options: dict[str, Any]
+
+
+def argument(*names: str, **options: Any) -> Argument:
+    """A row of a command."""
+    return Argument(names, options)
+
+
+HOST = argument("--host", help="address to listen on")
+PORT = argument("--port", type=int, help="port to listen on; 0 picks a free one")
+DATA_DIR = argument("--data-dir", metavar="DIR", help="directory where `tailrace dev` keeps its data")
+CALLER = argument("--caller", default="", metavar="NAME", help="caller (TAILRACE_API_KEYS); default: the only one")
+LATEST_ID = argument("generation_id", metavar="ID", nargs="?", default="", help="the generation; default: the latest")
+AS_JSON = argument("--json", dest="as_json", action="store_true", help="print JSON")
+"""Arguments that several commands take: to print JSON; and those above."""
+
+OUTPUT = "The text of the answer goes to stdout. Calls of tools, restarts and failures go to stderr."
+
+TIMES = (
+    "Times are seconds since the creation. A log has the times of its attempts and of its end. The times between the "
+    "pieces of content are measured by the worker, which writes them with the end, and before, without a histogram, "
+    "whenever it renews its lease."
+)
+
+
+class Command(NamedTuple):
+    """A command. Its `module` has a `main(settings, **arguments)`, and is imported only when the command runs.
+
+    `is_service`: it runs until it is stopped, and logs; other commands print, and log errors only. `uses_redis`: it
+    takes the server of a running `tailrace dev` where no address is configured. `details`: more for its own help.
+    """
+
+    module: str
+    help: str
+    arguments: tuple[Argument, ...] = ()
+    is_service: bool = False
+    uses_redis: bool = True
+    details: str = ""
+
+
+COMMANDS: dict[str, Command] = {
+    "dev": Command(
+        "tailrace_cli.dev", "run everything in one command: Valkey, worker, frontend, demo model",
+        (
+            HOST, PORT, DATA_DIR,
+            argument("--demo", action="store_true", help="use the demo model, also where another upstream is found"),
+            argument("-o", "--open", dest="open_browser", action="store_true", help="open the page in a browser"),
+        ),
+        is_service=True, uses_redis=False,
+    ),
+    "frontend": Command(
+        "tailrace_frontend.server", "run a frontend: HTTP API, event streams, chat page", (HOST, PORT), is_service=True
+    ),
+    "worker": Command(
+        "tailrace_worker.worker", "run a worker, which runs generations against the upstream", is_service=True
+    ),
+    "demo-model": Command(
+        "tailrace_cli.demo_model", "run a scripted, OpenAI-compatible server that needs no model",
+        (
+            HOST, PORT,
+            argument(
+                "--list", dest="list_scenarios", action="store_true",
+                help='print the scenarios that it plays (model "demo:stall"), and exit',
+            ),
+            argument("--json", dest="as_json", action="store_true", help="the same as JSON"),
+        ),
+        is_service=True, uses_redis=False,
+    ),
+    "ask": Command(
+        "tailrace_cli.ask", "ask a model and print the answer; Ctrl-C leaves, and the answer continues",
+        (
+            argument("question", nargs="*", help="the question; without one it is read from standard input"),
+            argument("-m", "--model", default="", help="model; default: TAILRACE_MODEL, or the upstream's first"),
+            argument("-s", "--system", default="", metavar="TEXT", help="instructions for the model"),
+            CALLER, DATA_DIR,
+        ),
+        details=OUTPUT,
+    ),
+    "tail": Command(
+        "tailrace_cli.tail", "print a generation as it grows, and its end",
+        (
+            LATEST_ID,
+            argument(
+                "--wire", default="", metavar="FORMAT",
+                help=f"wire format: {', '.join(WIRE_FORMATS)}; default: text on a terminal, native elsewhere",
+            ),
+            argument("--after", default="", metavar="CURSOR", help="start after this event id"),
+            CALLER, DATA_DIR,
+        ),
+        details=OUTPUT,
+    ),
+    "ls": Command(
+        "tailrace_cli.ls", "list generations, newest first",
+        (
+            argument("-n", "--limit", type=int, default=20, help="how many; default: 20"),
+            AS_JSON, CALLER, DATA_DIR,
+        ),
+    ),
+    "show": Command(
+        "tailrace_cli.show", "print a generation: its state, its question, and its answer so far",
+        (LATEST_ID, AS_JSON, CALLER, DATA_DIR),
+    ),
+    "debug": Command(
+        "tailrace_cli.debug", "print the timeline of a generation: attempts, gaps, retries, entries and their sizes",
+        (LATEST_ID, AS_JSON, CALLER, DATA_DIR),
+        details=TIMES,
+    ),
+    "cancel": Command(
+        "tailrace_cli.cancel", "cancel generations, on any worker",
+        (argument("generation_ids", metavar="ID", nargs="+", help="id of a generation, gen_…"), DATA_DIR),
+    ),
+}  # fmt: skip
+
+
+class VersionAction(argparse.Action):
+    """`--version`: of Tailrace and of Python. (Read only then: it takes 10 ms.)"""
+
+    def __init__(self, option_strings: list[str], dest: str) -> None:  # noqa: ARG002 - it has no value
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="print the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"tailrace {version('tailrace')} (Python {platform.python_version()})")
+        parser.exit()
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help in two columns, in at most `MAX_WIDTH` characters. (argparse does not count the indentation of commands when
+    it computes the first column: one of them would have a line of its own.)"""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=NAMES_WIDTH, width=help_width())
+        self._action_max_length = max(map(len, COMMANDS)) + 4
+
+
+def help_width() -> int:
+    """Characters of a line of the help."""
+    return min(shutil.get_terminal_size().columns, MAX_WIDTH) - 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    described = "LLM output that survives: OpenAI-compatible streams, stored in a Redis log and read over SSE."
+    whole = argparse.ArgumentParser(
+        prog="tailrace",
+        description=textwrap.fill(described, help_width()),
+        epilog=settings_help(help_width()),
+        formatter_class=HelpFormatter,
+    )
+    whole.add_argument("--version", action=VersionAction)
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", title="commands")
+    for name, command in COMMANDS.items():
+        paragraphs = [f"{command.help[0].upper()}{command.help[1:]}.", *filter(None, [command.details])]
+        described = "\n".join(textwrap.fill(each, help_width()) for each in paragraphs)
+        own = commands.add_parser(
+            name, help=command.help, description=described,
+            formatter_class=HelpFormatter, epilog="`tailrace --help` lists every setting of the environment.",
+        )  # fmt: skip
+        own.add_argument("-v", "--verbose", action="store_true", help="log at debug level")
+        for names, options in command.arguments:
+            own.add_argument(*names, **options)
+    return whole
+
+
+def settings_help(width: int) -> str:
+    """Every setting with its default and its description, in lines of at most `width` characters."""
+    lines = [
+        "settings, from the environment:",
+        "  OPENAI_BASE_URL, OPENAI_API_KEY",
+        *_wrapped("The upstream, as the OpenAI SDK reads them.", width),
+    ]
+    for name, field in Settings.model_fields.items():
+        value = field.default.get_secret_value() if isinstance(field.default, SecretStr) else field.default
+        lines += [f"  TAILRACE_{name.upper()}={value}", *_wrapped(field.description or "", width)]
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, initial_indent=6 * " ", subsequent_indent=6 * " ", break_on_hyphens=False)
