@@ -166,8 +166,10 @@ class GenerationWorker:
         Raises:
             Misconfigured: a server's settings would lose logs.
         """
-        is_one = self.settings.queue_server == self.settings.redis_url
-        for name, server in (("redis", self.log.server), ("redis" if is_one else QUEUE_SERVER, self.queue.server)):
+        servers = {"redis": self.log.server}
+        if self.settings.queue_server != self.settings.redis_url:
+            servers[QUEUE_SERVER] = self.queue.server
+        for name, server in servers.items():
             wrong, warnings = await retry_transient(server.problems, longest_s=LONGEST_PAUSE_S)
             for warning in warnings:
                 logger.warning("%s: %s", name, warning)

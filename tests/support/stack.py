@@ -37,10 +37,10 @@ class Process:
     def output(self) -> str:
         return self._output.read_text()
 
-    async def wait_for_log(self, text: str) -> None:
-        """Wait until its output contains this text."""
+    async def wait_for_log(self, text: str, times: int = 1) -> None:
+        """Wait until its output contains this text, so many times."""
         deadline = asyncio.get_running_loop().time() + READY_S
-        while text not in self.output:
+        while self.output.count(text) < times:
             assert asyncio.get_running_loop().time() < deadline, self.output
             await asyncio.sleep(0.02)
 
