@@ -2,6 +2,7 @@
 
     name:key                                    a caller and a key
     name:key;expires=2027-01-31T00:00:00Z       the same, refused from that time on
+    name:key;scopes=read+create                 a key that may do only that (`tailrace.scopes`)
 
 Entries are separated by commas, in a file also by white space and line ends. Entries with the same name are several
 keys of one caller: a key is rotated by adding the new one, and removing the old one once no client uses it.
@@ -24,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tailrace.errors import Misconfigured
+from tailrace.scopes import CALLER_SCOPES, Scope, Scopes, scopes_of
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 MIN_KEY_LENGTH = 8
-EXPIRES = ";expires="
 RELOAD_S = 1.0
 SETTLED_S = 1.0
 """A file that was changed longer ago than this is not being written."""
@@ -36,11 +37,13 @@ logger = logging.getLogger(__name__)
 
 
 class ApiKey(NamedTuple):
-    """A key: its caller's name, its SHA-256 digest, and the time from which it is refused (epoch seconds)."""
+    """A key: its caller's name, its SHA-256 digest, the time from which it is refused (epoch seconds), and what it may
+    do."""
 
     owner: str
     digest: bytes
     expires: float = inf
+    scopes: Scopes = CALLER_SCOPES
 
 
 Keys = Mapping[bytes, ApiKey]
@@ -149,13 +152,27 @@ def parse(entries: Iterable[str]) -> Keys:
 
 def _parse_entry(entry: str, position: int) -> ApiKey:
     name, separator, rest = entry.partition(":")
-    key, has_expiry, expires = rest.partition(EXPIRES)
-    if not separator or not NAME.fullmatch(name) or len(key) < MIN_KEY_LENGTH or ";" in key:
+    key, *given = rest.split(";")
+    options = dict(option.partition("=")[::2] for option in given)
+    is_known = options.keys() <= {"expires", "scopes"} and len(options) == len(given)
+    if not separator or not NAME.fullmatch(name) or len(key) < MIN_KEY_LENGTH or not is_known:
         raise Misconfigured(
-            f"TAILRACE_API_KEYS: entry {position} is not `name:key` or `name:key;expires=…` "
+            f"TAILRACE_API_KEYS: entry {position} is not `name:key`, with `;expires=…` and `;scopes=…` or without "
             f"(name of letters, digits, `_.-`; key of at least {MIN_KEY_LENGTH} characters, without `;`)"
         )
-    return ApiKey(name, digest_of(key), _epoch_seconds(expires, position) if has_expiry else inf)
+    expires = _epoch_seconds(options["expires"], position) if "expires" in options else inf
+    scopes = _scopes(options["scopes"], position) if "scopes" in options else CALLER_SCOPES
+    return ApiKey(name, digest_of(key), expires, scopes)
+
+
+def _scopes(text: str, position: int) -> Scopes:
+    try:
+        return scopes_of(text.split("+"))
+    except ValueError:
+        known = ", ".join(Scope)
+        raise Misconfigured(
+            f"TAILRACE_API_KEYS: entry {position} has an unknown scope: `read+create` are two; all are {known}"
+        ) from None
 
 
 def _epoch_seconds(text: str, position: int) -> float:

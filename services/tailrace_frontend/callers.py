@@ -20,11 +20,12 @@ from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from tailrace.errors import HostRefused, OriginRefused, Unauthenticated
+from tailrace.scopes import EVERY_SCOPE, Scope
 from tailrace.settings import Settings
 from tailrace_frontend.api_keys import ApiKey, ApiKeys, digest_of
 
 OPEN = "open"
-OPEN_KEY = ApiKey(OPEN, b"")
+OPEN_KEY = ApiKey(OPEN, b"", scopes=EVERY_SCOPE)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -66,13 +67,14 @@ class Callers:
         return found
 
     def may_read(self, key: ApiKey) -> bool:
-        """Whether the key is still valid. Checked again twice in each keep-alive interval of a stream."""
+        """Whether the key is still valid; its scopes were checked when it was used. Asked again twice in each
+        keep-alive interval of a stream."""
         return self.are_open or self._keys.is_valid(key)
 
     def ticket(self, generation_id: str, key: ApiKey, expires: int) -> str | None:
         """A ticket that lets a browser read this log until `expires` (epoch seconds), and for as long as the key is
-        valid; None in open mode."""
-        if self.are_open:
+        valid; None in open mode, and for a key that may not read."""
+        if self.are_open or Scope.READ not in key.scopes:
             return None
         signature = self._sign(generation_id, key, expires)
         return f"{key.owner}~{expires}~{signature}"
@@ -92,7 +94,7 @@ class Callers:
             expected = self._sign(generation_id, key, int(expires) if is_number else 0)
             if hmac.compare_digest(expected.encode(), _bytes(signature)):
                 found = key
-        if found is None or not is_number:
+        if found is None or not is_number or Scope.READ not in found.scopes:
             raise Unauthenticated("The ticket is not valid for this generation, or its API key was withdrawn.")
         if int(expires) < time.time():
             raise Unauthenticated("The ticket has expired.")

@@ -4,12 +4,15 @@ import asyncio
 import time
 from collections.abc import Mapping
 
+from tailrace.audit import Audit
+from tailrace.errors import InsufficientScope
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, Queue
+from tailrace.scopes import Scopes
 from tailrace.settings import Settings
 from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.api_keys import ApiKey
@@ -38,6 +41,7 @@ class Services:
         self.callers = Callers(settings)
         self.rate_limits = RateLimits(settings)
         self.log = Log.connect(settings)
+        self.audit = Audit(self.log.server)
         self.queue = Queue.connect(settings)
         self.hub = Hub(settings, self.log)
         self.confirmations = Confirmations(
@@ -77,6 +81,20 @@ class Services:
         body_bytes = min(int(announced), most) if announced.isdecimal() else 0
         most_bytes = most if "transfer-encoding" in headers else None
         await self.rate_limits.charge_request(caller.owner, body_bytes, items, most_bytes=most_bytes)
+        return caller
+
+    async def authorize(self, headers: Mapping[str, str], scopes: Scopes) -> ApiKey:
+        """The key of a request, which has one of these scopes. A refusal is counted as a request.
+
+        Raises:
+            Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
+            InsufficientScope: the key has none of them.
+            RateLimited: so the caller sends too many requests.
+        """
+        caller = self.callers.identify(headers)
+        if caller.scopes.isdisjoint(scopes):
+            await self.rate_limits.charge_request(caller.owner)
+            raise InsufficientScope.lacking(scopes)
         return caller
 
     async def start(self) -> None:

@@ -17,6 +17,7 @@
     │   └── HeadTooLarge             431  head_too_large
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
+    ├── InsufficientScope            403  insufficient_scope
     ├── NotFound                     404  not_found
     │   ├── ModelNotFound            404  model_not_found
     │   └── ObjectNotFound           404  invalid_request_error
@@ -36,6 +37,7 @@ A class defines the HTTP status, the `type` and the `code`. Its docstring is the
 one JSON shape of all errors (OpenAI's Error schema: all four keys, always).
 """
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 MAX_ID = 100
@@ -194,6 +196,19 @@ class OriginRefused(TailraceError):
     status = 403
     type = "invalid_request_error"
     code = "origin_refused"
+
+
+class InsufficientScope(TailraceError):
+    """The API key may not do this."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "insufficient_scope"
+
+    @classmethod
+    def lacking(cls, scopes: Iterable[str]) -> "InsufficientScope":
+        """The error for a key that has none of these scopes."""
+        return cls(f"The API key may not do this: it lacks the scope {' or '.join(sorted(scopes))}.")
 
 
 class NotFound(TailraceError):

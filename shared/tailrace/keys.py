@@ -19,6 +19,7 @@
     tailrace:{webhooks}:tries:<endpoint>   hash    workers          workers          the same
     tailrace:{webhooks}:known:<webhook>    string  finalize         finalize         retention + 60 s from done
     tailrace:{webhooks}:swept              string  sweepers         sweepers         a quarter of a lease
+    tailrace:audit                         stream  frontends        operators        its last 100,000 or so entries
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
@@ -52,6 +53,7 @@ import hashlib
 from functools import lru_cache
 from zlib import crc32
 
+AUDIT = "tailrace:audit"
 CIRCUITS = "tailrace:circuits"
 QUEUE = "tailrace:queue"
 RESTORING = "tailrace:restoring"

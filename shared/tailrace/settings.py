@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Callers as `name:key,name:key`, or `@/path/to/file` (one per line, re-read when it "
-        "changes). A caller may have several keys; `name:key;expires=2027-01-31T00:00:00Z` is refused from then on. "
+        "changes). A caller may have several keys; `name:key;expires=2027-01-31T00:00:00Z` is refused from then on, "
+        "and `name:key;scopes=read+create` may do only that (`docs/admin.md`). "
         "Empty: open mode, loopback only.",
     )
     ticket_secret: SecretStr = Field(

@@ -24,6 +24,7 @@ from tailrace_frontend import page
 from tailrace_frontend.callers import OPEN
 from tailrace_frontend.client_connection import REQUEST_ID
 from tailrace_frontend.http import cors, dev, openapi, routes
+from tailrace_frontend.http.admin import routers as admin
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.head import HeadAsGet, has_head
 from tailrace_frontend.http.json_response import JSONBytesResponse
@@ -42,7 +43,15 @@ MAX_ID_CHARACTERS = 64
 SEE_LOG = "The frontend's log has the reason."
 EXAMPLE_OF = b'"model":%b'
 EXAMPLE = EXAMPLE_OF % jsoncodec.dumps(EXAMPLE_MODEL)
-ROUTERS = (routes.router, chat.router, responses.router, models.router, webhooks.router, ai_sdk_routes.router)
+ROUTERS = (
+    routes.router,
+    chat.router,
+    responses.router,
+    models.router,
+    webhooks.router,
+    ai_sdk_routes.router,
+    *admin.ROUTERS,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -5,8 +5,10 @@ from typing import Any
 from fastapi import FastAPI
 
 from tailrace.errors import NotFound
+from tailrace.scopes import Scope
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.negotiation import JSON_VIEW
+from tailrace_frontend.http.require import require
 
 CREATE: dict[str, Any] = {
     "requestBody": {
@@ -50,6 +52,7 @@ def document_events(api: FastAPI) -> None:
 
     @api.get(
         "/v1/generations/{generation_id}/events",
+        dependencies=[require(Scope.READ)],
         tags=["generations"],
         responses={
             200: {

@@ -16,6 +16,7 @@ from tailrace.errors import NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
+from tailrace.scopes import Scope
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.generations import IdempotencyKey, Snapshot
@@ -27,6 +28,7 @@ from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
 from tailrace_frontend.http.negotiation import check_value, wants_events
 from tailrace_frontend.http.openapi import CREATE
+from tailrace_frontend.http.require import require
 from tailrace_frontend.http.value_json import value_json
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services, events_url
@@ -39,6 +41,7 @@ router = APIRouter(prefix="/v1/generations", tags=["generations"])
 
 @router.post(
     "",
+    dependencies=[require(Scope.CREATE)],
     status_code=202,
     response_model=schemas.GenerationJson,
     responses={202: {"description": "The generation. (With `Accept: text/event-stream`: 200, and its log.)"}},
@@ -108,7 +111,7 @@ async def _read_value(request: Request, services: Services, caller: ApiKey, stat
     return await answer_whole(services, request, caller, read)
 
 
-@router.get("", response_model=schemas.GenerationList)
+@router.get("", dependencies=[require(Scope.READ)], response_model=schemas.GenerationList)
 async def list_generations(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -135,6 +138,7 @@ async def list_generations(
 
 @router.get(
     "/{generation_id}",
+    dependencies=[require(Scope.READ)],
     response_model=schemas.GenerationJson | schemas.GenerationValue,
 )
 async def get(
@@ -160,7 +164,7 @@ async def get(
     return JSONBytesResponse(_as_json(services, caller, summary) | beside)
 
 
-@router.post("/{generation_id}/cancel", response_model=schemas.GenerationJson)
+@router.post("/{generation_id}/cancel", dependencies=[require(Scope.CANCEL)], response_model=schemas.GenerationJson)
 async def cancel(request: Request, generation_id: str) -> Response:
     """Cancel the generation. Idempotent: repeating it, or cancelling an ended generation, returns it unchanged."""
     services: Services = request.app.state.services
@@ -169,7 +173,7 @@ async def cancel(request: Request, generation_id: str) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.delete("/{generation_id}", response_model=schemas.Deleted)
+@router.delete("/{generation_id}", dependencies=[require(Scope.CANCEL)], response_model=schemas.Deleted)
 async def delete(request: Request, generation_id: str) -> Response:
     """Delete the generation; a running one is cancelled first."""
     services: Services = request.app.state.services

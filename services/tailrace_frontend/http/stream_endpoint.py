@@ -18,6 +18,7 @@ from tailrace import jsoncodec
 from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
+from tailrace.scopes import READERS
 from tailrace.wire import JSON_VALUES, WIRE_FORMATS, Encode, WireFormat
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
@@ -100,7 +101,7 @@ async def _find(
     Raises:
         TailraceError: the request is refused, or Redis did not answer.
     """
-    caller = _caller(services, generation_id, headers, query.get("ticket"))
+    caller = await _caller(services, generation_id, headers, query.get("ticket"))
     cursor = parse_cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
     if not is_generation_id(generation_id):
         raise NotFound
@@ -147,13 +148,13 @@ def connect(
     return stream
 
 
-def _caller(services: Services, generation_id: str, headers: Headers, ticket: str | None) -> ApiKey:
+async def _caller(services: Services, generation_id: str, headers: Headers, ticket: str | None) -> ApiKey:
     """The key that the request was sent with, or for which its ticket was issued.
 
     A ticket is sent as `Authorization: Ticket …`, or in the query by a client that cannot send headers.
 
     Raises:
-        TailraceError: as `Callers.identify` and `Callers.redeem`.
+        TailraceError: as `Services.authorize` and `Callers.redeem`.
     """
     callers = services.callers
     scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -163,7 +164,7 @@ def _caller(services: Services, generation_id: str, headers: Headers, ticket: st
         ticket = None
     if ticket is not None and not callers.are_open:
         return callers.redeem(ticket, generation_id)
-    return callers.identify(headers)
+    return await services.authorize(headers, READERS)
 
 
 def parse_cursor(from_header: list[str], from_query: str | None) -> EntryId | None:

@@ -35,6 +35,7 @@ KEYS: dict[str, str] = {
     "rate": keys.rate("anna"),
     "idempotency": keys.idempotency("anna", "key"),
     "chat": keys.chat("anna", "chat"),
+    "AUDIT": keys.AUDIT,
     "CIRCUITS": keys.CIRCUITS,
     "QUEUE": keys.QUEUE,
     "RESTORING": keys.RESTORING,

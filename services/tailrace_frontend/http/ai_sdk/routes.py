@@ -17,6 +17,7 @@ from fastapi import APIRouter, Request, Response
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, NotFound, TailraceError
 from tailrace.events import Api, Json, Options
+from tailrace.scopes import Scope
 from tailrace.translation import chat_request
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
@@ -25,6 +26,7 @@ from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import decode_body, idempotency_key, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.log_response import LogResponse
+from tailrace_frontend.http.require import require
 from tailrace_frontend.http.stream_endpoint import GENERATION_HEADER
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.services import Services
@@ -42,6 +44,7 @@ router = APIRouter(prefix="/api/chat", tags=["AI SDK"])
 
 @router.post(
     "",
+    dependencies=[require(Scope.CREATE)],
     responses=ANSWER,
     openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}},
 )
@@ -111,13 +114,13 @@ async def _default_model(services: Services, caller: ApiKey) -> str:
     raise InvalidBody("model: is required: no TAILRACE_MODEL is set, and no worker has listed models", param="model")
 
 
-@router.get("/{chat_id}/stream", responses=ANSWER | NOTHING)
+@router.get("/{chat_id}/stream", dependencies=[require(Scope.READ)], responses=ANSWER | NOTHING)
 async def stream(chat_id: str) -> None:  # noqa: ARG001 - it is documented
     """The answer that is being written, from its first part to its end. Answered by `ai_sdk.stream`."""
     raise NotFound
 
 
-@router.post("/{chat_id}/stop", responses=NOTHING)
+@router.post("/{chat_id}/stop", dependencies=[require(Scope.CANCEL)], responses=NOTHING)
 async def stop(request: Request, chat_id: str) -> Response:
     """Cancel the answer that is being written, at the upstream as well. What has been written stays. Idempotent."""
     services: Services = request.app.state.services
@@ -129,7 +132,7 @@ async def stop(request: Request, chat_id: str) -> Response:
     return JSONBytesResponse(body, headers={GENERATION_HEADER: state.record.id})
 
 
-@router.get("/{chat_id}/messages")
+@router.get("/{chat_id}/messages", dependencies=[require(Scope.READ)])
 async def messages(request: Request, chat_id: str) -> Response:
     """The chat's messages, for a page that is loaded. An answer that is still being written comes by the stream."""
     services: Services = request.app.state.services

@@ -11,6 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from tailrace.errors import TailraceError, Unavailable
 from tailrace.log.state import GenerationState
+from tailrace.scopes import READERS
 from tailrace.wire import WIRE_FORMATS, ui_message_object, ui_message_replay
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE, ClientConnection
@@ -89,7 +90,7 @@ async def _find(services: Services, chat_id: str, headers: Headers) -> tuple[Api
     Raises:
         TailraceError: the request is refused, or Redis did not answer.
     """
-    caller = services.callers.identify(headers)
+    caller = await services.authorize(headers, READERS)
     if services.hub.draining:
         raise Unavailable("This frontend is stopping.")
     await services.rate_limits.charge_stream(caller.owner)

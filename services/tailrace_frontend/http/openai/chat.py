@@ -16,6 +16,7 @@ from tailrace.events import Json, Options
 from tailrace.failures import failure_of
 from tailrace.ids import START
 from tailrace.log.state import GenerationState
+from tailrace.scopes import Scope
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS, openai_chat
 from tailrace.wire.chat_completion_object import ChatCompletion
@@ -29,6 +30,7 @@ from tailrace_frontend.http.openai.errors import AnswerFailed, invalid_parameter
 from tailrace_frontend.http.openai.lookup import CHAT_COMPLETION, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.storage_fields import StorageFields, is_stored, with_retention
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND
+from tailrace_frontend.http.require import require
 from tailrace_frontend.http.stream_endpoint import STREAM_HEADERS
 from tailrace_frontend.services import Services
 from tailrace_frontend.upstream_requests import request_for
@@ -41,7 +43,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 router = APIRouter(prefix="/v1/chat/completions", tags=["chat completions"])
 
 
-@router.post("", response_model=None, responses=ANSWERS, openapi_extra=CREATE_FOREGROUND)
+@router.post(
+    "", dependencies=[require(Scope.CREATE)], response_model=None, responses=ANSWERS, openapi_extra=CREATE_FOREGROUND
+)
 async def create(request: Request) -> Response:
     """OpenAI's Chat Completions. The answer's id is also that of a generation and of a Response."""
     services: Services = request.app.state.services
@@ -56,7 +60,7 @@ async def create(request: Request) -> Response:
     return foreground.whole(services, request, caller, state, partial(_completion, services))
 
 
-@router.get("/{completion_id}", response_model=None, responses=ANSWERS)
+@router.get("/{completion_id}", dependencies=[require(Scope.READ)], response_model=None, responses=ANSWERS)
 async def get(
     request: Request, completion_id: str, stream: bool = False, starting_after: int | None = None
 ) -> Response:
@@ -73,7 +77,7 @@ async def get(
     return await _resume(services, caller, state, starting_after)
 
 
-@router.delete("/{completion_id}", response_model=None)
+@router.delete("/{completion_id}", dependencies=[require(Scope.CANCEL)], response_model=None)
 async def delete(request: Request, completion_id: str) -> Response:
     """Delete the answer; one that is under way is cancelled first."""
     services: Services = request.app.state.services

@@ -14,7 +14,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from tailrace.events import Json
+from tailrace.scopes import Scope
 from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.require import require
 from tailrace_frontend.services import Services
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -36,7 +38,7 @@ class ModelList(BaseModel):
     data: list[ModelJson]
 
 
-@router.get("", response_model=ModelList)
+@router.get("", dependencies=[require(Scope.READ, Scope.CREATE)], response_model=ModelList)
 async def list_models(request: Request) -> Response:
     """The models that the caller may use, the default first: those of the settings, then the upstream's."""
     services: Services = request.app.state.services
@@ -45,7 +47,7 @@ async def list_models(request: Request) -> Response:
     return JSONBytesResponse({"object": "list", "data": [model_json(name) for name in names]})
 
 
-@router.get("/{model:path}", response_model=ModelJson)
+@router.get("/{model:path}", dependencies=[require(Scope.READ, Scope.CREATE)], response_model=ModelJson)
 async def get(request: Request, model: str) -> Response:
     """A model that the caller may use."""
     services: Services = request.app.state.services

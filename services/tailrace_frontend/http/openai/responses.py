@@ -23,6 +23,7 @@ from tailrace.ids import START
 from tailrace.log.output import BYTES_A_TOKEN
 from tailrace.log.state import GenerationState
 from tailrace.prompt_size import prompt_bytes
+from tailrace.scopes import Scope
 from tailrace.sizes import size_text
 from tailrace.translation.input_items import input_items
 from tailrace.translation.responses import INCLUDABLE
@@ -39,6 +40,7 @@ from tailrace_frontend.http.openai.foreground import WholeRequest
 from tailrace_frontend.http.openai.lookup import RESPONSE, as_object_not_found, find, headers_of
 from tailrace_frontend.http.openai.response_json import Order, encoded_response_of, page_of, response_of
 from tailrace_frontend.http.openapi import CREATE_FOREGROUND
+from tailrace_frontend.http.require import require
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.large_requests import Turn
 from tailrace_frontend.services import Services
@@ -61,7 +63,7 @@ CREATE = CREATE_FOREGROUND | {
 router = APIRouter(prefix="/v1/responses", tags=["responses"])
 
 
-@router.post("", response_model=None, responses=ANSWERS, openapi_extra=CREATE)
+@router.post("", dependencies=[require(Scope.CREATE)], response_model=None, responses=ANSWERS, openapi_extra=CREATE)
 async def create(request: Request) -> Response:
     """OpenAI's Responses. The id is also that of a generation and of a Chat Completion."""
     services: Services = request.app.state.services
@@ -90,7 +92,7 @@ async def create(request: Request) -> Response:
     return await _read(request, services, caller, state)
 
 
-@router.post("/input_tokens", response_model=None)
+@router.post("/input_tokens", dependencies=[require(Scope.CREATE)], response_model=None)
 async def count_input_tokens(request: Request) -> Response:
     """The size of a prompt, estimated by its length: only the upstream has the model's tokens."""
     services: Services = request.app.state.services
@@ -104,7 +106,7 @@ async def count_input_tokens(request: Request) -> Response:
     return JSONBytesResponse({"object": "response.input_tokens", "input_tokens": count, "estimated": True})
 
 
-@router.get("/{response_id}", response_model=None, responses=ANSWERS)
+@router.get("/{response_id}", dependencies=[require(Scope.READ)], response_model=None, responses=ANSWERS)
 async def get(
     request: Request,
     response_id: str,
@@ -125,7 +127,7 @@ async def get(
         return await _read(request, services, caller, state)
 
 
-@router.post("/{response_id}/cancel", response_model=None)
+@router.post("/{response_id}/cancel", dependencies=[require(Scope.CANCEL)], response_model=None)
 async def cancel(request: Request, response_id: str) -> Response:
     """End a background response. Repeating it, or cancelling one that has ended, returns it unchanged."""
     services: Services = request.app.state.services
@@ -137,7 +139,7 @@ async def cancel(request: Request, response_id: str) -> Response:
         return await _read(request, services, caller, await services.generations.cancel(state.record.id, caller.owner))
 
 
-@router.delete("/{response_id}", response_model=None)
+@router.delete("/{response_id}", dependencies=[require(Scope.CANCEL)], response_model=None)
 async def delete(request: Request, response_id: str) -> Response:
     """Delete the Response; one that is under way is cancelled first."""
     services: Services = request.app.state.services
@@ -149,7 +151,7 @@ async def delete(request: Request, response_id: str) -> Response:
     return JSONBytesResponse(deleted, headers=headers_of(state))
 
 
-@router.get("/{response_id}/input_items", response_model=None)
+@router.get("/{response_id}/input_items", dependencies=[require(Scope.READ)], response_model=None)
 async def list_input_items(
     request: Request,
     response_id: str,

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from tailrace import jsoncodec
 from tailrace.events import Options
+from tailrace.scopes import Scope
 from tailrace.webhooks import CreationKey, EndpointRef
 from tailrace.webhooks.endpoints import CREATION_S
 from tailrace_frontend.http import schemas
@@ -25,6 +26,7 @@ from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import webhook_schemas as models
 from tailrace_frontend.http.openai.errors import Body, validated
 from tailrace_frontend.http.openai.retries import key_of
+from tailrace_frontend.http.require import require
 from tailrace_frontend.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
@@ -66,6 +68,7 @@ def _creation_key(request: Request, given: models.CreateEndpoint) -> CreationKey
 
 @router.post(
     "/webhook_endpoints",
+    dependencies=[require(Scope.CREATE)],
     response_model=models.EndpointWithSecret,
 )
 async def create(request: Request) -> Response:
@@ -77,7 +80,7 @@ async def create(request: Request) -> Response:
     return _answer(models.EndpointWithSecret.of(endpoint, signing_secret=endpoint.secret))
 
 
-@router.get("/webhook_endpoints", response_model=models.EndpointList)
+@router.get("/webhook_endpoints", dependencies=[require(Scope.READ)], response_model=models.EndpointList)
 async def list_endpoints(
     request: Request,
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
@@ -89,7 +92,7 @@ async def list_endpoints(
     return _answer(models.EndpointList.of(found, has_more=has_more))
 
 
-@router.get("/webhook_endpoints/{id}", response_model=models.Endpoint)
+@router.get("/webhook_endpoints/{id}", dependencies=[require(Scope.READ)], response_model=models.Endpoint)
 async def get(request: Request, endpoint_id: EndpointId) -> Response:
     """One endpoint, without its secret."""
     services, owner = await _caller(request)
@@ -98,6 +101,7 @@ async def get(request: Request, endpoint_id: EndpointId) -> Response:
 
 @router.post(
     "/webhook_endpoints/{id}",
+    dependencies=[require(Scope.CREATE)],
     response_model=models.Endpoint,
 )
 async def update(request: Request, endpoint_id: EndpointId) -> Response:
@@ -107,7 +111,7 @@ async def update(request: Request, endpoint_id: EndpointId) -> Response:
     return _answer(models.Endpoint.of(await services.webhooks.update(EndpointRef(owner, endpoint_id), changes)))
 
 
-@router.delete("/webhook_endpoints/{id}", response_model=models.DeletedEndpoint)
+@router.delete("/webhook_endpoints/{id}", dependencies=[require(Scope.CANCEL)], response_model=models.DeletedEndpoint)
 async def delete(request: Request, endpoint_id: EndpointId) -> Response:
     """Delete the endpoint, and what waits to be delivered there."""
     services, owner = await _caller(request)
@@ -117,6 +121,7 @@ async def delete(request: Request, endpoint_id: EndpointId) -> Response:
 
 @router.post(
     "/webhook_endpoints/{id}/rotate_secret",
+    dependencies=[require(Scope.CREATE)],
     response_model=models.EndpointWithSecret,
 )
 async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
@@ -129,6 +134,7 @@ async def rotate_secret(request: Request, endpoint_id: EndpointId) -> Response:
 
 @router.post(
     "/webhook_endpoints/{id}/test",
+    dependencies=[require(Scope.CREATE)],
     response_model=models.SampleResult,
 )
 async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
@@ -141,7 +147,9 @@ async def send_sample(request: Request, endpoint_id: EndpointId) -> Response:
     return _answer(models.SampleResult(webhook_endpoint_id=endpoint_id, event_type=event_type, status_code=status))
 
 
-@router.get("/webhook_event_types", response_model=models.EventTypeList)
+@router.get(
+    "/webhook_event_types", dependencies=[require(Scope.READ, Scope.CREATE)], response_model=models.EventTypeList
+)
 async def event_types(request: Request) -> Response:
     """The types of event that an endpoint can receive."""
     await _caller(request)

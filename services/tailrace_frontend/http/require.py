@@ -1,0 +1,53 @@
+"""The scope that a route needs, declared where the route is.
+
+    @router.get("", dependencies=[require(Scope.READ)])
+
+Every route declares one (`tests/contract/http/test_scopes.py` reads the application's route table). The check comes
+first: before the query is validated, before the body is read.
+"""
+
+from typing import Any
+
+from fastapi import Depends, Request
+
+from tailrace.scopes import Scope
+from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.services import Services
+
+CALLER = "tailrace.caller"
+"""In the scope of a request whose caller is known: its `ApiKey`."""
+
+
+class Required:
+    """The dependency of a route: the caller of the request, if its key has one of the scopes."""
+
+    def __init__(self, *scopes: Scope) -> None:
+        self.scopes = frozenset(scopes)
+
+    async def __call__(self, request: Request) -> ApiKey:
+        """
+        Raises:
+            Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
+            InsufficientScope: the key has none of the scopes.
+            RateLimited: so the caller sends too many requests.
+        """
+        services: Services = request.app.state.services
+        caller = request.scope[CALLER] = await services.authorize(request.headers, self.scopes)
+        return caller
+
+
+def require(*scopes: Scope) -> Any:
+    """The dependency of a route that needs one of these scopes."""
+    return Depends(Required(*scopes))
+
+
+def required_scopes(dependencies: list[Any]) -> frozenset[Scope] | None:
+    """The scopes that a route with these dependencies needs one of; None: it declares none."""
+    declared = [each.dependency.scopes for each in dependencies if isinstance(each.dependency, Required)]
+    return frozenset.union(*declared) if declared else None
+
+
+def caller_of(request: Request) -> ApiKey:
+    """The key of a request that `require` has let through."""
+    caller: ApiKey = request.scope[CALLER]
+    return caller

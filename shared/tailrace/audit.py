@@ -1,0 +1,89 @@
+"""The audit: who did what, on what, from where, and how it ended.
+
+Each line is an entry of the stream `tailrace:audit` on the log's server, and a line of the process' log. The stream
+keeps about 100,000 of them. Acts are all recorded. Reads and refusals can be repeated at will, so equal ones within
+`REPEATED_S` are one entry; the next one has their number.
+
+A line that Redis does not take is in the process' log alone: an act is not refused because the audit is away.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tailrace import keys
+from tailrace.errors import TailraceError
+from tailrace.redis.server import RedisServer
+
+OK = "ok"
+MAX_ENTRIES = 100_000
+MAX_CHARACTERS = 256
+REPEATED_S = 10.0
+MAX_REPEATED = 1000
+"""Kinds of line that a process compares. Beyond it a new kind is recorded each time."""
+
+logger = logging.getLogger(__name__)
+
+
+class Line(NamedTuple):
+    """What is recorded. `who`: the caller's name, or "" where the request had no valid key."""
+
+    who: str
+    action: str
+    target: str
+    outcome: str
+    address: str
+
+
+class Audit:
+    """The audit of all processes."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._server = server
+        self._recent: dict[Line, tuple[float, int]] = {}
+
+    async def record(
+        self, who: str, action: str, target: str, outcome: str, address: str, *, is_read: bool = False
+    ) -> None:
+        """Record a line. `is_read`: nothing was changed."""
+        line = Line(*(_printable(part) for part in (who, action, target, outcome, address)))
+        repeated = self._repeated(line) if is_read or outcome != OK else 0
+        if repeated is None:
+            return
+        logger.info(
+            "audit: %s %s %s: %s from %s%s", line.who or "-", line.action, line.target or "-", line.outcome,
+            line.address or "-", f" ({repeated} more before)" if repeated else "",
+        )  # fmt: skip
+        fields = [*_fields(line), *(("repeated", str(repeated)) if repeated else ())]
+        try:
+            await self._server.execute("XADD", keys.AUDIT, "MAXLEN", "~", MAX_ENTRIES, "*", *fields)
+        except TailraceError as error:
+            logger.warning("audit: the line above is not in Redis: %s", error)
+
+    def _repeated(self, line: Line) -> int | None:
+        """How many equal lines were left out before this one; None: this one is left out as well.
+
+        The target of a refusal does not count: a client without a key could name another one each time.
+        """
+        kind = line if line.outcome == OK else line._replace(target="")
+        now = time.monotonic()
+        recorded_at, repeated = self._recent.get(kind, (float("-inf"), 0))
+        if now - recorded_at < REPEATED_S:
+            self._recent[kind] = recorded_at, repeated + 1
+            return None
+        if len(self._recent) >= MAX_REPEATED:
+            self._recent = {each: known for each, known in self._recent.items() if now - known[0] < REPEATED_S}
+        if len(self._recent) < MAX_REPEATED:
+            self._recent[kind] = now, 0
+        return repeated
+
+
+def _fields(line: Line) -> Iterator[str]:
+    for name, value in line._asdict().items():
+        yield from (name, value)
+
+
+def _printable(text: str) -> str:
+    """The text as one line that Redis and a terminal can show."""
+    return "".join(char if char.isprintable() else "�" for char in text[:MAX_CHARACTERS])
