@@ -98,6 +98,11 @@ class Attempt:
         """Of the upstream that was asked last, for the model; None where it is not known."""
         return self.target.upstream.price_of(self.target.model) if self.target else None
 
+    @property
+    def contents(self) -> int:
+        """Pieces of content so far."""
+        return self._timings.count
+
     def on_first_content(self, call: Callable[[], object]) -> None:
         """Call this once, with the first content of the attempt."""
         self._timings.on_first = call

@@ -71,6 +71,11 @@ class GenerationRun:
         return self._current.measures() if self._current else Measures()
 
     @property
+    def contents(self) -> int:
+        """Pieces of content that the attempt has received."""
+        return self._current.contents if self._current else 0
+
+    @property
     def upstream_response(self) -> str:
         """The response that an upstream runs in its background, for the generation's state; empty for none."""
         return self._current.background.stored if self._current else ""

@@ -31,6 +31,7 @@ from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import DELIVER_WEBHOOKS, JOB, QUEUE_SERVER, Queue
+from tailrace.queue.presence import WorkerStatus
 from tailrace.redis.outage import level_of
 from tailrace.settings import WORKER_NAME, Settings
 from tailrace.webhooks import EndpointRef, Sender
@@ -43,6 +44,7 @@ from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.webhook_delivery import WebhookDelivery
+from tailrace_worker.worker_status import StatusMeter
 
 LONGEST_PAUSE_S = 2.0
 """Between two questions to servers that are away when the worker starts."""
@@ -62,6 +64,8 @@ class GenerationWorker:
         self.json_checker = JsonChecker()
         self.appender = Appender(self.log, self.queue.index.register)
         self.running: dict[str, GenerationRun] = {}
+        self._status = StatusMeter(settings.max_jobs)
+        self._stopping = asyncio.Event()
         self.reconnects = ReconnectSignal()
         self.models = ModelReports(self.pool, self.queue.models, self.name, self.reconnects)
         self.control = self.log.server.subscriber()
@@ -95,6 +99,7 @@ class GenerationWorker:
             await run.run(generation_id, job_id)
         finally:
             del self.running[generation_id]
+            self._status.count(run)
 
     async def deliver_webhooks(self, _: dict[Any, Any], endpoint: str, _job_id: str) -> None:
         """Begin to deliver what is due at an endpoint. The job does not wait for it: it would hold a generation's
@@ -111,7 +116,7 @@ class GenerationWorker:
         Raises:
             Misconfigured: a server's settings would lose logs.
         """
-        stopping = asyncio.Event()
+        stopping = self._stopping
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopping.set)
@@ -177,9 +182,17 @@ class GenerationWorker:
                 raise Misconfigured(f"{name}: {'; '.join(wrong)}")
 
     def _on_control_message(self, message: bytes | None) -> None:
-        """`message`: the id of a generation that another process has acquired; None: the connection was lost."""
+        """`message`: the id of a generation that another process has acquired, or an operator's command; None: the
+        connection was lost."""
         if message is None:
             self.reconnects.notify()
+        elif message == b"drain":
+            logger.info("an operator has this worker drain: it takes no further generation")
+            self.job_runner.stop_picking()
+            self.reconnects.notify()  # for a heartbeat now
+        elif message == b"stop":
+            logger.info("an operator stops this worker")
+            self._stopping.set()
         elif run := self.running.get(message.decode()):
             run.stop(Outcome.FENCED)
 
@@ -201,11 +214,15 @@ class GenerationWorker:
         while True:
             try:
                 await self.queue.server.run()
-                await self.queue.presence.heartbeat(self.name)
+                await self.queue.presence.heartbeat(self.name, self._status_now())
                 await self.pool.admission.keep_alive()
             except (Unavailable, RedisRefused) as error:
                 logger.log(level_of(error), "heartbeat: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
+
+    def _status_now(self) -> WorkerStatus:
+        runner = self.job_runner
+        return self._status.status(self.running.values(), runner.job_counter, draining=not runner.allow_pick_jobs)
 
     async def _renew_leases(self) -> None:
         held = [(run, state) for run in self.running.values() if (state := run.state)]

@@ -23,6 +23,7 @@
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
+    tailrace:worker_status:<worker>        string  workers          the dashboard    3 leases
     tailrace:models:<worker>               string  workers          frontends        6 min from the worker's last report
     tailrace:models_failure:<worker>       string  workers          tailrace dev     6 min from the worker's last try
     tailrace:circuits                      channel fail, close      workers          not stored
@@ -31,7 +32,8 @@
     tailrace:upstream:<name>:slots         zset    workers          workers          members expire after 3 leases
     tailrace:upstream_calls                hash    workers          frontends        totals, never removed
     tailrace:upstream_report:<worker>      hash    workers          frontends        3 leases
-    tailrace:owner:<owner>:generations     zset    submit           list             an id leaves after its retention
+    tailrace:generations                   zset    submit           the dashboard    an id leaves after its retention
+    tailrace:owner:<owner>:generations     zset    submit           list             the same
     tailrace:owner:<owner>:unfinished      zset    submit           admission        an id leaves after done, or after
                                                                                      its deadline, the score
     tailrace:owner:<owner>:stored          hash    submit, worker   admission        bytes by id; an id leaves after its
@@ -55,6 +57,7 @@ from zlib import crc32
 
 AUDIT = "tailrace:audit"
 CIRCUITS = "tailrace:circuits"
+GENERATIONS = "tailrace:generations"
 QUEUE = "tailrace:queue"
 RESTORING = "tailrace:restoring"
 WAKE = "tailrace:wake"
@@ -89,6 +92,10 @@ def of_generation(generation_id: str) -> tuple[str, ...]:
 
 def worker(worker: str) -> str:
     return f"tailrace:worker:{worker}"
+
+
+def worker_status(worker: str) -> str:
+    return f"tailrace:worker_status:{worker}"
 
 
 def models(worker: str) -> str:

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Removes generations from their owner's list and from what is stored for the owner.
+-- Removes generations from their owner's list, from that of all, and from what is stored for the owner.
 --
--- KEYS     owned, stored, stored_until
+-- KEYS     owned, stored, stored_until, generations
 -- ARGV     generation ids: a few hundred, because the script holds up every other command
 -- Answers  OK
 --
@@ -20,4 +20,5 @@ if sum > 0 then redis.call('HINCRBY', stored, '', string.format('%.0f', 0 - sum)
 redis.call('HDEL', stored, unpack(ARGV))
 redis.call('ZREM', stored_until, unpack(ARGV))
 redis.call('ZREM', owned, unpack(ARGV))
+redis.call('ZREM', KEYS[4], unpack(ARGV))
 return {'OK'}

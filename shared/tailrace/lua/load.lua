@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- What admission decides by, in one command; counts the request against its caller's rate, and claims its key.
 --
--- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim
+-- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim, generations
 -- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
 --          no key), life of the claim (s), 1: replace an earlier claim
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
@@ -12,10 +12,10 @@
 -- The rate is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst` ahead. A request
 -- that is refused is not counted, and makes no claim: otherwise refused requests would fill the server, at 256 bytes each
 -- for hours. An earlier claim is read all the same: a repeat is served. Up to 500 generations that are no longer kept leave
--- the sum and the caller's list: a caller may create many that are kept for seconds, and never read the list. No flag but
+-- the sum and both lists: a caller may create many that are kept for seconds, and never read the list. No flag but
 -- allow-oom: a full server must refuse by admission, which names the reason.
 local queue, unfinished_of, owned, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local rate, claim = KEYS[6], KEYS[7]
+local rate, claim, generations = KEYS[6], KEYS[7], KEYS[8]
 local cost, burst, value, life = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 
 local time = redis.call('TIME')
@@ -31,6 +31,7 @@ if #expired > 0 then
   redis.call('HDEL', stored, unpack(expired))
   redis.call('ZREM', stored_until, unpack(expired))
   redis.call('ZREM', owned, unpack(expired))
+  redis.call('ZREM', generations, unpack(expired))
 end
 
 local wait = 0

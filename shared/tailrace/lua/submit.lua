@@ -1,25 +1,27 @@
 -- Adds a generation to its owner's lists and sizes, enqueues its job and wakes the workers.
 --
--- KEYS     owned, unfinished_of, stored, stored_until, queue, job
+-- KEYS     owned, unfinished_of, stored, stored_until, generations, queue, job
 -- ARGV     generation_id, created, deadline, longest life of any generation, lease (ms each), size of the request
 --          (bytes), time until which it is kept at most (ms), then as for `enqueue`: job_id ('' to enqueue nothing),
 --          payload, life of the payload (ms), clock skew (ms), channel that wakes workers
 -- Answers  OK position (0 where nothing is enqueued)
 --
 -- One script, so that a server that has no room does both or neither. Idempotent: scores never change, and the same job
--- twice is one job. Up to 500 generations older than the longest life leave the owner's list, and generations whose
--- deadline passed a lease ago leave the owner's count: both are no longer kept. Out of memory: refused by Redis at the
--- first command, which therefore takes memory.
+-- twice is one job. Up to 500 generations older than the longest life leave the owner's list, and as many that of all
+-- generations; those whose deadline passed a lease ago leave the owner's count: all of them are no longer kept. Out of
+-- memory: refused by Redis at the first command, which therefore takes memory.
 local owned, unfinished_of, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local queue, job = KEYS[5], KEYS[6]
+local generations, queue, job = KEYS[5], KEYS[6], KEYS[7]
 local generation_id, created, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local life, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local size, kept_until, job_id = ARGV[6], ARGV[7], ARGV[8]
 
-redis.call('ZADD', owned, 'NX', string.format('%.0f', created), generation_id)
-local old = redis.call('ZRANGEBYSCORE', owned, '-inf', string.format('%.0f', created - life), 'LIMIT', 0, 500)
-if #old > 0 then redis.call('ZREM', owned, unpack(old)) end
-redis.call('PEXPIRE', owned, life)
+for _, list in ipairs({owned, generations}) do
+  redis.call('ZADD', list, 'NX', string.format('%.0f', created), generation_id)
+  local old = redis.call('ZRANGEBYSCORE', list, '-inf', string.format('%.0f', created - life), 'LIMIT', 0, 500)
+  if #old > 0 then redis.call('ZREM', list, unpack(old)) end
+  redis.call('PEXPIRE', list, life)
+end
 redis.call('ZREMRANGEBYSCORE', unfinished_of, '-inf', string.format('%.0f', created - lease))
 redis.call('ZADD', unfinished_of, 'NX', string.format('%.0f', deadline), generation_id)
 redis.call('PEXPIRE', unfinished_of, life)

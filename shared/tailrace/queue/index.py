@@ -104,7 +104,10 @@ class GenerationIndex:
     ) -> Command:
         """Add a generation to the indexes and enqueue its job, both or neither. `created`: ms of Redis' clock."""
         owner = record.owner
-        names = [keys.owned(owner), keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner)]
+        names = [
+            keys.owned(owner), keys.unfinished_of(owner), keys.stored(owner), keys.stored_until(owner),
+            keys.GENERATIONS,
+        ]  # fmt: skip
         deadline = created + 1000 * record.options.deadline_s
         kept_until = deadline + self._lease_ms + 1000 * record.options.retention_s
         return scripts.SUBMIT.on(
@@ -140,13 +143,22 @@ class GenerationIndex:
         the list removes them (`forget`). A page begins after the last id of the one before, not at a rank: ranks move
         while ids leave, and generations that are kept would be skipped.
         """
-        name, last = keys.owned(owner), None
+        async for page in self._list(keys.owned(owner), after, PAGE):
+            yield page
+
+    async def list_all(self, after: str | None, page_size: int) -> AsyncIterator[list[str]]:
+        """As `list_owned`, the generations of all owners."""
+        async for page in self._list(keys.GENERATIONS, after, page_size):
+            yield page
+
+    async def _list(self, name: str, after: str | None, page_size: int) -> AsyncIterator[list[str]]:
+        last = None
         if after is not None:
             created = await self._server.execute("ZSCORE", name, after)
             if created is None:
                 return
             last = _Place(int(created), after.encode())
-        while page := await self._page(name, last):
+        while page := await self._page(name, last, page_size):
             yield [place.generation_id.decode() for place in page]
             last = page[-1]
 
@@ -165,14 +177,19 @@ class GenerationIndex:
         stored = await self._server.execute("GET", keys.chat(owner, chat_id))
         return stored.decode().partition(" ")[2] if stored else None
 
-    async def _page(self, name: str, last: _Place | None) -> list[_Place]:
+    async def _page(self, name: str, last: _Place | None, size: int) -> list[_Place]:
         """Up to a page of those after `last`. Those of its millisecond are read apart: only their ids order them."""
         newest = "+inf" if last is None else f"({last.created}"
-        read: list[Command] = [("ZRANGE", name, newest, "-inf", "BYSCORE", "REV", "LIMIT", 0, PAGE, "WITHSCORES")]
+        read: list[Command] = [("ZRANGE", name, newest, "-inf", "BYSCORE", "REV", "LIMIT", 0, size, "WITHSCORES")]
         if last is not None:
             read.append(("ZRANGE", name, last.created, last.created, "BYSCORE", "REV", "WITHSCORES"))
         older, *same = (_places(reply) for reply in checked(await self._server.execute_many(read)))
-        return [*(each for places in same for each in places if last is not None and each < last), *older][:PAGE]
+        return [*(each for places in same for each in places if last is not None and each < last), *older][:size]
+
+    async def forget_unlisted(self, generation_ids: Sequence[str]) -> None:
+        """Remove generations that are no longer kept from the list of all."""
+        if generation_ids:
+            await self._server.execute("ZREM", keys.GENERATIONS, *generation_ids)
 
     async def forget(self, owner: str, generation_ids: Sequence[str]) -> None:
         """Remove generations from their owner's list, and from what is stored for the owner.
@@ -180,7 +197,7 @@ class GenerationIndex:
         In slices: a script holds up every other command. (600,000 ids in one call held Redis up for 1.4 s, a slice does
         for less than 5 ms, measured.)
         """
-        names = [keys.owned(owner), keys.stored(owner), keys.stored_until(owner)]
+        names = [keys.owned(owner), keys.stored(owner), keys.stored_until(owner), keys.GENERATIONS]
         for start in range(0, len(generation_ids), FORGOTTEN_AT_ONCE):
             some = generation_ids[start : start + FORGOTTEN_AT_ONCE]
             await self._server.execute(*scripts.FORGET.on(names, *some))

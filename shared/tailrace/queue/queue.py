@@ -81,7 +81,7 @@ class Queue:
         """
         names = [
             keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
-            keys.rate(owner), keys.idempotency(owner, key or ""),
+            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS,
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(

@@ -19,6 +19,7 @@ from tailrace import keys
 from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import Options
 from tailrace.ids import new_generation_id
+from tailrace.lifecycle.worker_control import send_command
 from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS
 from tailrace.process.tasks import cancel_and_wait
@@ -398,3 +399,30 @@ async def test_drain_ends_where_redis_takes_no_handover(
     await harness.process._drain()
     assert harness.process.running == {}
     assert (await harness.log.state(generation_id)).status == "running"
+
+
+# An operator's commands
+
+
+async def test_worker_that_is_told_to_drain_takes_nothing_and_says_so(harness: Harness) -> None:
+    process = harness.process
+    process._on_control_message(b"drain")
+    process._on_control_message(b"drain")
+    assert not process.job_runner.allow_pick_jobs
+    assert process._status_now().draining
+    assert not process._stopping.is_set()
+
+
+async def test_worker_that_is_told_to_stop_stops(harness: Harness) -> None:
+    harness.process._on_control_message(b"stop")
+    assert harness.process._stopping.is_set()
+
+
+async def test_commands_reach_the_worker_that_listens(harness: Harness) -> None:
+    process, server = harness.process, harness.log.server
+    assert not await send_command(server, process.name, "drain")
+    process._listen()
+    await until(lambda: process.control.connected)
+    while not await send_command(server, process.name, "drain"):  # noqa: ASYNC110 - until it is subscribed
+        await asyncio.sleep(0.01)
+    await until(lambda: not process.job_runner.allow_pick_jobs)

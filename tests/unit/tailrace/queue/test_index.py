@@ -223,3 +223,33 @@ async def test_chat_is_forgotten_with_its_generation(redis: Redis, queue: Queue)
     await queue.index.set_newest_of_chat("chat\ud800", new_record(deadline_s=100))
     (name,) = await redis.keys()
     assert 990 < await redis.ttl(name) <= 1000 + CLAIM_GRACE_S
+
+
+# All generations
+
+
+async def test_list_of_all_has_every_owners_generations_newest_first(queue: Queue) -> None:
+    records = [new_record(1_000_000 + n // 2, owner=("anna", "bob")[n % 2]) for n in range(7)]
+    for record in records:
+        await queue.index.register(record)
+    for size in (1, 3, 100):
+        pages = [page async for page in queue.index.list_all(None, size)]
+        assert max(map(len, pages)) <= size
+        ids = [each for page in pages for each in page]
+        assert sorted(ids) == sorted(record.id for record in records)
+        assert ids[0] == records[-1].id
+        assert [each async for page in queue.index.list_all(ids[2], size) for each in page] == ids[3:]
+
+
+async def test_generations_that_are_no_longer_kept_leave_the_list_of_all(redis: Redis) -> None:
+    queue = queue_on(redis, longest_life_s=100)
+    old, kept, gone = (new_record(created) for created in (1_000_000, 1_090_000, 1_095_000))
+    for record in (old, kept, gone):
+        await queue.index.register(record)
+    await queue.index.register(new_record(1_101_000))
+    assert old.id not in [each async for page in queue.index.list_all(None, 10) for each in page]
+    await queue.index.forget_unlisted([gone.id])
+    await queue.index.forget_unlisted([])
+    assert gone.id not in [each async for page in queue.index.list_all(None, 10) for each in page]
+    await queue.index.forget("anna", [kept.id])
+    assert await redis.zcard(keys.GENERATIONS) == 1
