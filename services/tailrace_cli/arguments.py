@@ -90,6 +90,16 @@ COMMANDS: dict[str, Command] = {
         ),
         is_service=True, uses_redis=False,
     ),
+    "health": Command(
+        "tailrace_cli.health", "ask a process of this machine whether it lives, or can serve",
+        (
+            argument("role", nargs="?", choices=("frontend", "worker"), default="frontend", help="default: frontend"),
+            argument("--ready", dest="is_readiness", action="store_true", help="whether it can serve: Redis and all"),
+            HOST, PORT,
+        ),
+        uses_redis=False,
+        details="The exit status is 0 where it does. The address is that of the settings.",
+    ),
     "ask": Command(
         "tailrace_cli.ask", "ask a model and print the answer; Ctrl-C leaves, and the answer continues",
         (

@@ -25,6 +25,7 @@ from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
+from tailrace.process.recent import Recent
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
 from tailrace.translation import json_format_of
@@ -32,7 +33,6 @@ from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.preview import preview_of
-from tailrace_frontend.recent import Recent
 from tailrace_frontend.streaming.completion_waiter import Client, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
 

@@ -60,6 +60,7 @@ class Services:
         )  # fmt: skip
         self._tasks: list[asyncio.Task[None]] = []
         self._drained_at = 0.0
+        self.has_started = False
 
     def turn(self, body_bytes: int) -> Turn:
         """The turn of a request with such a body among all large ones."""
@@ -102,6 +103,7 @@ class Services:
         self.upstreams.reload_on_hangup()
         loops = {"sweeper": self._sweeper.run, "confirmations": self.confirmations.run}
         self._tasks = [asyncio.create_task(loop(), name=name) for name, loop in loops.items()]
+        self.has_started = True
 
     async def drain(self, seconds: float) -> None:
         """Send every client elsewhere within so many seconds. `close` confirms ends for what is left of them."""

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from tailrace import keys
-from tailrace.errors import Gone, Misconfigured, NotFound, RedisRefused, Unavailable
+from tailrace.errors import Gone, NotFound, RedisRefused, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
@@ -30,24 +30,22 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import DELIVER_WEBHOOKS, JOB, QUEUE_SERVER, Queue
+from tailrace.queue import DELIVER_WEBHOOKS, JOB, Queue
 from tailrace.queue.presence import WorkerStatus
 from tailrace.redis.outage import level_of
 from tailrace.settings import WORKER_NAME, Settings
 from tailrace.webhooks import EndpointRef, Sender
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
+from tailrace_worker.health import Health
 from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.json_checker import JsonChecker
 from tailrace_worker.model_reports import ModelReports
+from tailrace_worker.operations import OperationsServer
 from tailrace_worker.reconnect_signal import ReconnectSignal
-from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.webhook_delivery import WebhookDelivery
 from tailrace_worker.worker_status import StatusMeter
-
-LONGEST_PAUSE_S = 2.0
-"""Between two questions to servers that are away when the worker starts."""
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +75,9 @@ class GenerationWorker:
         self.webhooks = WebhookDelivery(self.log.server, Sender(allow_private=settings.webhook_allow_private))
         self.job_wakeups = self.queue.server.subscriber()
         self.job_runner = self._job_runner()
+        has_two_servers = settings.queue_server != settings.redis_url
+        self.health = Health(self.log.server, self.queue.server if has_two_servers else None, self._lost_connections)
+        self.operations = OperationsServer(self.health.routes())
 
     def _job_runner(self) -> JobRunner:
         return JobRunner(
@@ -114,14 +115,17 @@ class GenerationWorker:
         """Take and run generations until SIGTERM or SIGINT; then drain, and hand over what still runs.
 
         Raises:
-            Misconfigured: a server's settings would lose logs.
+            Misconfigured: a server's settings would lose logs, or the operations address cannot be listened on.
         """
         stopping = self._stopping
         loop = asyncio.get_running_loop()
         for sign in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sign, stopping.set)
         self.pool.upstreams.reload_on_hangup()
-        if not await self._are_servers_fit(stopping):
+        if self.settings.worker_operations_address:
+            await self.operations.start(*self.settings.worker_operations_host_and_port)
+        self.health.has_started = True
+        if not await self.health.wait_for_servers(stopping):
             return await self._close()
         self._listen()
         tune_gc()
@@ -137,6 +141,7 @@ class GenerationWorker:
             ]
             startup.logger.info("worker %s runs up to %d generations", short_name(self.name), self.settings.max_jobs)
             await stopping.wait()
+            self.health.is_stopping = True
             await self._drain()
             await cancel_and_wait(*background)
         return await self._close()
@@ -149,37 +154,10 @@ class GenerationWorker:
         self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
         self.job_wakeups.add(keys.CIRCUITS, self.pool.admission.on_circuit_message)
 
-    async def _are_servers_fit(self, stopping: asyncio.Event) -> bool:
-        """Check the servers, however long they are away. False: the process was asked to stop meanwhile.
-
-        Raises:
-            Misconfigured: a server's settings would lose logs.
-        """
-        checking, asked = asyncio.create_task(self._check_servers()), asyncio.create_task(stopping.wait())
-        try:
-            await asyncio.wait({checking, asked}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await cancel_and_wait(asked, *([] if checking.done() else [checking]))
-        if checking.cancelled():
-            return False
-        await checking
-        return True
-
-    async def _check_servers(self) -> None:
-        """Wait for the servers, and check their settings.
-
-        Raises:
-            Misconfigured: a server's settings would lose logs.
-        """
-        servers = {"redis": self.log.server}
-        if self.settings.queue_server != self.settings.redis_url:
-            servers[QUEUE_SERVER] = self.queue.server
-        for name, server in servers.items():
-            wrong, warnings = await retry_transient(server.problems, longest_s=LONGEST_PAUSE_S)
-            for warning in warnings:
-                logger.warning("%s: %s", name, warning)
-            if wrong:
-                raise Misconfigured(f"{name}: {'; '.join(wrong)}")
+    def _lost_connections(self) -> list[str]:
+        """The connections that receive what others publish, and are down."""
+        subscribers = {"of cancellations": self.control, "of new work": self.job_wakeups}
+        return [name for name, subscriber in subscribers.items() if not subscriber.connected]
 
     def _on_control_message(self, message: bytes | None) -> None:
         """`message`: the id of a generation that another process has acquired, or an operator's command; None: the
@@ -189,6 +167,7 @@ class GenerationWorker:
         elif message == b"drain":
             logger.info("an operator has this worker drain: it takes no further generation")
             self.job_runner.stop_picking()
+            self.health.is_stopping = True
             self.reconnects.notify()  # for a heartbeat now
         elif message == b"stop":
             logger.info("an operator stops this worker")
@@ -284,6 +263,7 @@ class GenerationWorker:
                 await self.queue.jobs.enqueue(state.record.id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:
+        await self.operations.close()
         await self.control.close()
         await self.job_wakeups.close()
         await self.pool.close()

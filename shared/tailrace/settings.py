@@ -56,6 +56,10 @@ class Settings(BaseSettings):
         description="Address `host:port` of `/readyz` and `/metrics`, which then are not on the frontend's own; empty: "
         "the frontend's own.",
     )
+    worker_operations_address: str = Field(
+        "",
+        description="Address `host:port` of a worker's probes `/livez`, `/startupz` and `/readyz`; empty: none.",
+    )
     api_keys: SecretStr = Field(
         SecretStr(""),
         description="Callers as `name:key,name:key`, or `@/path/to/file` (one per line, re-read when it "
@@ -287,10 +291,16 @@ class Settings(BaseSettings):
         Raises:
             Misconfigured: it is not `host:port`.
         """
-        host, _, port = self.operations_address.rpartition(":")
-        if not host or not (port.isascii() and port.isdecimal() and int(port) < 65536):
-            raise Misconfigured("TAILRACE_OPERATIONS_ADDRESS is not `host:port`")
-        return host.strip("[]"), int(port)
+        return _host_and_port("operations_address", self.operations_address)
+
+    @property
+    def worker_operations_host_and_port(self) -> tuple[str, int]:
+        """`worker_operations_address` in its two parts.
+
+        Raises:
+            Misconfigured: it is not `host:port`.
+        """
+        return _host_and_port("worker_operations_address", self.worker_operations_address)
 
     def check_frontend(self) -> None:
         """Check that the frontend is not open to the network and that its tickets cannot be forged.
@@ -315,6 +325,13 @@ class Settings(BaseSettings):
                 "TAILRACE_API_KEYS needs TAILRACE_TICKET_SECRET (at least 16 characters, the same on every frontend): "
                 "it signs the tickets that browsers use. Generate one with: openssl rand -hex 32"
             )
+
+
+def _host_and_port(setting: str, address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal() and int(port) < 65536):
+        raise Misconfigured(f"{PREFIX}{setting.upper()} is not `host:port`")
+    return host.strip("[]"), int(port)
 
 
 def load(**overrides: object) -> Settings:

@@ -395,11 +395,11 @@ async def test_worker_names_the_server_that_it_refuses(
     valkey: EmbeddedServer, second_valkey: EmbeddedServer, redis: Redis, queue_redis: Redis
 ) -> None:
     worker = GenerationWorker(Settings(redis_url=valkey.url, queue_url=second_valkey.url))
-    await worker._check_servers()
+    await worker.health.check_servers()
     await queue_redis.config_set("maxmemory-policy", "allkeys-lru")
     try:
         with pytest.raises(Misconfigured, match=r"^the queue's server: maxmemory-policy is allkeys-lru"):
-            await worker._check_servers()
+            await worker.health.check_servers()
     finally:
         await queue_redis.config_set("maxmemory-policy", "noeviction")
     await worker._close()

@@ -9,7 +9,18 @@ from tailrace_frontend.page import FILES
 
 PUBLIC = {
     ("GET", path)
-    for path in (*FILES, "/", "/docs", "/docs/oauth2-redirect", "/openapi.json", "/healthz", "/metrics", "/readyz")
+    for path in (
+        *FILES,
+        "/",
+        "/docs",
+        "/docs/oauth2-redirect",
+        "/openapi.json",
+        "/healthz",
+        "/livez",
+        "/startupz",
+        "/metrics",
+        "/readyz",
+    )
 }
 """Routes without a scope: they answer without a key, and tell nothing of any caller."""
 

@@ -29,6 +29,15 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
 
     @property
+    def role(self) -> str:
+        """The command."""
+        return self._arguments[0]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self._environment
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid

@@ -14,6 +14,7 @@ import yaml
 from compose_spec import PyCompose, PyOptions
 
 from tailrace.settings import Settings
+from tailrace_cli.arguments import parser
 from tailrace_cli.embedded import free_port
 from tailrace_frontend.http.routes import MAX_WAIT_S
 
@@ -63,9 +64,18 @@ def test_redis_has_a_limit_of_memory(compose: Any) -> None:
 def test_operations_are_neither_published_nor_behind_the_proxy(compose: Any) -> None:
     frontend = compose["services"]["frontend"]
     port = frontend["environment"]["TAILRACE_OPERATIONS_ADDRESS"].partition(":")[2]
-    assert f":{port}/readyz" in str(frontend["healthcheck"]["test"])
     assert "ports" not in frontend
+    assert "ports" not in compose["services"]["worker"]
     assert port not in NGINX.read_text()
+
+
+def test_health_checks_are_the_commands_own(compose: Any) -> None:
+    """A worker is asked whether it lives: no restart brings Redis back. (Docker restarts none; orchestrators do.)"""
+    for name, arguments in (("frontend", ["frontend", "--ready"]), ("worker", ["worker"])):
+        test = compose["services"][name]["healthcheck"]["test"]
+        assert test == ["CMD", "tailrace", "health", *arguments]
+        parser().parse_args(test[2:])
+    assert compose["services"]["worker"]["environment"]["TAILRACE_WORKER_OPERATIONS_ADDRESS"]
 
 
 def test_proxy_writes_no_request_line_of_an_event_stream_into_a_log() -> None:

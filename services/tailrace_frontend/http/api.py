@@ -19,6 +19,7 @@ from starlette.routing import Match, Route
 from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace.events import Json
+from tailrace.process.recent import Recent
 from tailrace.queue import UpstreamUsage
 from tailrace_frontend import page
 from tailrace_frontend.callers import OPEN
@@ -36,7 +37,6 @@ from tailrace_frontend.http.rate_limit_headers import RateLimitHeaders
 from tailrace_frontend.http.reference import EXAMPLE_MODEL
 from tailrace_frontend.http.reference_document import openapi_document
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
-from tailrace_frontend.recent import Recent
 from tailrace_frontend.services import Services
 
 MAX_ID_CHARACTERS = 64
@@ -77,7 +77,7 @@ def create_api(services: Services) -> FastAPI:
     for router in ROUTERS:
         api.include_router(router)
     openapi.document_events(api)
-    _add_health(api)
+    _add_health(api, services)
     if not services.settings.operations_address:
         _add_operations(api, services)
     page.mount(api, retention_s=services.settings.retention_s, is_dev=dev.is_available(services.settings))
@@ -93,7 +93,7 @@ def create_api(services: Services) -> FastAPI:
 def create_operations(services: Services) -> FastAPI:
     """Health, readiness and metrics alone, for an address of their own."""
     operations = FastAPI(title="Tailrace: operations", openapi_url=None, redirect_slashes=False)
-    _add_health(operations)
+    _add_health(operations, services)
     _add_operations(operations, services)
     _finish(operations, services)
     return operations
@@ -132,10 +132,18 @@ async def _example_model(services: Services) -> str:
     return services.settings.model or EXAMPLE_MODEL
 
 
-def _add_health(api: FastAPI) -> None:
+def _add_health(api: FastAPI, services: Services) -> None:
     @api.get("/healthz", tags=["operations"])
-    async def healthz() -> dict[str, str]:
-        """The process answers."""
+    @api.get("/livez", tags=["operations"])
+    async def livez() -> dict[str, str]:
+        """The process answers, whatever Redis does: a restart would not bring Redis back."""
+        return {"status": "ok"}
+
+    @api.get("/startupz", tags=["operations"])
+    async def startupz() -> dict[str, str]:
+        """The process has started; 503 until then. It does not wait for Redis."""
+        if not services.has_started:
+            raise Unavailable("This frontend is starting.")
         return {"status": "ok"}
 
 

@@ -132,7 +132,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/api/chat/{chat_id}/stream"): Operation("Resume the answer that is being written"),
     ("POST", "/api/chat/{chat_id}/stop"): Operation("Cancel the answer that is being written"),
     ("GET", "/api/chat/{chat_id}/messages"): Operation("Get the messages of a chat"),
-    ("GET", "/healthz"): Operation("The process answers"),
+    ("GET", "/healthz"): Operation("The process answers: /livez by its former name"),
+    ("GET", "/livez"): Operation("The process answers"),
+    ("GET", "/startupz"): Operation("The process has started", (503,)),
     ("GET", "/readyz"): Operation("The frontend can serve", (503,)),
     ("GET", "/metrics"): Operation("Metrics for Prometheus"),
 }  # fmt: skip

@@ -27,6 +27,8 @@ async def test_documentation_lists_every_route_and_needs_no_other_server(product
         ("/v1/generations/{generation_id}/cancel", "post"),
         ("/v1/generations/{generation_id}/events", "get"),
         ("/healthz", "get"),
+        ("/livez", "get"),
+        ("/startupz", "get"),
         ("/readyz", "get"),
         ("/metrics", "get"),
     }
@@ -151,7 +153,8 @@ async def test_unknown_method_is_refused_with_the_allowed_ones(product: Product)
 
 
 async def test_frontend_is_healthy_and_ready(product: Product) -> None:
-    assert (await product.api.request("GET", "/healthz")).value == {"status": "ok"}
+    for path in ("/healthz", "/livez", "/startupz"):
+        assert (await product.api.request("GET", path)).value == {"status": "ok"}
     response = await product.api.request("GET", "/readyz")
     assert (response.status, response.value["status"]) == (200, "ok")
 
@@ -229,7 +232,8 @@ async def test_operations_may_have_an_address_of_their_own(product: Product) -> 
             assert (await api.request("GET", path)).refusal == (404, "not_found")
             assert (await operations.request("GET", path)).status == 200
         for one in (api, operations):
-            assert (await one.request("GET", "/healthz")).value == {"status": "ok"}
+            for path in ("/healthz", "/livez", "/startupz"):
+                assert (await one.request("GET", path)).value == {"status": "ok"}
         for path in ("/", "/v1/generations", "/docs", "/openapi.json"):
             assert (await operations.request("GET", path)).refusal == (404, "not_found")
         assert (await operations.request("POST", "/readyz")).refusal == (405, "method_not_allowed")

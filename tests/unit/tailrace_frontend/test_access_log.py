@@ -68,12 +68,20 @@ async def test_call_is_one_line_without_its_query(caplog: pytest.LogCaptureFixtu
 async def test_other_requests_are_logged_at_debug_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, NAME)
     async with served() as (http, url):
-        for path in ("/", "/healthz", "/metrics", "/docs"):
+        for path in ("/", "/metrics", "/docs"):
             await call(http, "GET", url + path)
         await call(http, "OPTIONS", f"{url}/v1/generations")
     assert lines(caplog, logging.INFO) == []
     assert lines(caplog, logging.DEBUG)[-1] == "OPTIONS /v1/generations 200"
-    assert len(lines(caplog, logging.DEBUG)) == 5
+    assert len(lines(caplog, logging.DEBUG)) == 4
+
+
+async def test_probes_are_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, NAME)
+    async with served() as (http, url):
+        for path in ("/healthz", "/livez", "/readyz?verbose", "/startupz"):
+            await call(http, "GET", url + path)
+    assert lines(caplog, logging.DEBUG) == []
 
 
 async def test_polls_of_the_page_are_logged_at_debug_level(caplog: pytest.LogCaptureFixture) -> None:

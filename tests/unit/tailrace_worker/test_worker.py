@@ -159,21 +159,20 @@ async def test_delivery_of_webhooks_holds_no_slot(harness: Harness, monkeypatch:
 # servers
 
 
-@pytest.mark.parametrize("name", ["log", "queue"])
 async def test_worker_refuses_a_server_that_would_lose_logs(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def problems() -> tuple[list[str], list[str]]:
         return ["maxmemory-policy is allkeys-lru", "version 6"], ["appendonly is off"]
 
-    monkeypatch.setattr(getattr(harness, name).server, "problems", problems)
+    monkeypatch.setattr(harness.log.server, "problems", problems)
     with pytest.raises(Misconfigured, match="allkeys-lru; version 6"):
-        await harness.process._check_servers()
+        await harness.process.health.check_servers()
     assert "redis: appendonly is off" in caplog.messages
 
 
 async def test_worker_accepts_fit_servers(harness: Harness) -> None:
-    await harness.process._check_servers()
+    await harness.process.health.check_servers()
 
 
 # the control channel

@@ -3,8 +3,8 @@ import asyncio
 import pytest
 
 from tailrace.errors import RedisUnavailable
-from tailrace_frontend import recent as module
-from tailrace_frontend.recent import Recent
+from tailrace.process import recent as module
+from tailrace.process.recent import Recent
 
 
 class Check:
