@@ -89,6 +89,8 @@ def _settings(command: Command, arguments: argparse.Namespace) -> Settings:
     given = {name: getattr(arguments, name, None) for name in SETTINGS}
     overrides: dict[str, object] = {name: value for name, value in given.items() if value is not None}
     loaded = settings.load(**overrides)
+    if loaded.log_format == "json" and command.is_service:
+        logs.use_json(arguments.command)
     if not command.uses_redis or "redis_url" in loaded.model_fields_set:
         return loaded
     url = running_server_url(loaded.data_dir)

@@ -1,4 +1,4 @@
-"""The log of a process, on stderr: time, level and process before each line.
+"""The log of a process, on stderr: time, level and process before each line; or JSON (`json_logs`).
 
     14:20:05 INFO    worker      gen_… completed               on a terminal, in its time zone, with colours
     2026-11-22T14:20:05.123Z INFO worker[4242] gen_… completed  in a file or a pipe, in UTC, with the process id
@@ -17,6 +17,7 @@ from tailrace_cli.terminal import BLUE, CYAN, DIM, GREEN, MAGENTA, RED, YELLOW, 
 COLOURS = {"dev": MAGENTA, "frontend": CYAN, "worker": GREEN, "demo-model": BLUE}
 LEVEL_COLOURS = {logging.WARNING: YELLOW, logging.ERROR: RED, logging.CRITICAL: RED}
 WIDTH = max(map(len, COLOURS))
+HANDLER = "tailrace"
 NOISY = ("httpx", "httpx2", "openai", "asyncio", "uvicorn")
 """Loggers of libraries whose lines below a warning are for `-v`."""
 
@@ -61,8 +62,18 @@ def configure(process: str, *, level: int) -> None:
         TerminalFormatter(process, colours=has_colours(sys.stderr)) if sys.stderr.isatty() else LogFormatter(process)
     )
     logging.basicConfig(level=level, handlers=[handler])
+    handler.set_name(HANDLER)
     is_verbose = level <= logging.DEBUG
     # arq's own lines repeat what the worker logs.
     logging.getLogger("arq").setLevel(logging.DEBUG if is_verbose else logging.CRITICAL)
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.DEBUG if is_verbose else max(level, logging.WARNING))
+
+
+def use_json(process: str) -> None:
+    """Log JSON from now on."""
+    from tailrace_cli.json_logs import JsonLogFormatter
+
+    for handler in logging.getLogger().handlers:
+        if handler.get_name() == HANDLER:
+            handler.setFormatter(JsonLogFormatter(process))

@@ -13,6 +13,7 @@ work is refused. Twice a second a further one asks for the server's memory (`adm
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
@@ -22,6 +23,8 @@ from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavai
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import EntryId, new_generation_id, new_token
 from tailrace.lifecycle.confirmation import Confirmations
+from tailrace.lifecycle.end_line import printable
+from tailrace.lifecycle.steps import log_step
 from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
@@ -37,6 +40,8 @@ from tailrace_frontend.streaming.completion_waiter import Client, wait_for_compl
 from tailrace_frontend.streaming.hub import Hub
 
 NO_FIELDS: Json = {}
+
+logger = logging.getLogger(__name__)
 
 READS = 2
 """Generations that are read whole at the same time. Each may take tens of megabytes."""
@@ -165,6 +170,7 @@ class Generations:
             created, waiting_under = await self._log.create(record, request, job_id)
             if waiting_under is not None:
                 submission = await self._submit(record, created, waiting_under, body_bytes)
+                log_step(logger, "created", record, "%s created  %s", printable(record.model))
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
             if await self._log.discard(generation_id, job_id) is Outcome.OK:

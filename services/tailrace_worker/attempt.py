@@ -22,6 +22,7 @@ from tailrace.failures import RestartReason, failure
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.end_line import log_end
 from tailrace.lifecycle.limits import limit_failure
+from tailrace.lifecycle.steps import log_step
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.codec import is_readable
 from tailrace.log.measures import Measures, streamed_tokens
@@ -82,7 +83,7 @@ class Attempt:
         self._pool = pool
         self._fallback: Fallback | None = None
         self._earlier = grant.measures if earlier is None else earlier
-        waited = max(0, grant.now - self.writer.state.record.created) / 1000
+        self._waited_s = waited = max(0, grant.now - self.writer.state.record.created) / 1000
         self._timings = TokenTimings(lambda: self.writer.output.last_id, waited=waited, earlier=self._earlier)
         self._json_checker = json_checker
         self._redis_ahead_s = grant.now / 1000 - time.time()
@@ -143,7 +144,8 @@ class Attempt:
         if writer.output.done:
             return
         outcome = writer.stopped.result().outcome
-        logger.info("%s: stopped: %s", generation_id, await stop_reason(self._log, writer.state, outcome))
+        why = await stop_reason(self._log, writer.state, outcome)
+        log_step(logger, "stopped", writer.state, "%s: stopped: %s", why, reason=why)
         if not isinstance(outcome, Outcome):
             reason = failure(outcome)
             await retry_transient(lambda: self._confirmations.terminate(generation_id, "failed", reason))
@@ -154,6 +156,7 @@ class Attempt:
 
     async def _execute(self, reason: RestartReason) -> None:
         writer, state = self.writer, self.writer.state
+        log_step(logger, "attempt_began", state, "%s: attempt %d begins", state.attempt, waited_s=self._waited_s)
         if writer.output.has_items and state.record.options.on_interrupt == "fail":
             return await self._finish("failed", error=failure("worker_lost"))
         if reached := limit_failure(state, 1000 * self._now(), self._settings.max_attempts, before=reason):
@@ -175,6 +178,8 @@ class Attempt:
     def _begin(self, reason: RestartReason) -> None:
         writer, attempt = self.writer, self.writer.state.attempt
         if writer.output.next_item:
+            message = "%s: restarted: %s (attempt %d)"
+            log_step(logger, "restarted", writer.state, message, reason, attempt, reason=reason)
             writer.add(writer.output.restarted(attempt, reason, self._now()))
         else:
             writer.add(Started(attempt, self._now()))

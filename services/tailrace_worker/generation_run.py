@@ -15,9 +15,11 @@ from tailrace.errors import RedisRefused, Unavailable
 from tailrace.failures import RestartReason
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
+from tailrace.lifecycle.steps import log_step
 from tailrace.log import LeaseGrant, Log, Outcome
 from tailrace.log.measures import Measures
 from tailrace.log.state import GenerationState
+from tailrace.process import log_fields
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
@@ -82,6 +84,7 @@ class GenerationRun:
 
     async def run(self, generation_id: str, job_id: str) -> None:
         """Run the generation until it ends, or until another process has acquired it. Its end is to be confirmed."""
+        log_fields.bind(generation=generation_id, worker=self._worker)
         reason: RestartReason = "worker_lost"
         earlier: Measures | None = None
         while True:
@@ -101,7 +104,9 @@ class GenerationRun:
                 await self._current.run(reason)
             except UpstreamInterrupted as interruption:
                 reason, earlier = interruption.reason, self._current.measures()
-                logger.info("%s: interrupted: %s; another attempt follows", generation_id, reason)
+                state = self._current.writer.state
+                message = "%s: interrupted: %s; another attempt follows"
+                log_step(logger, "interrupted", state, message, reason, reason=reason)
             else:
                 if end := self._current.ending.written:
                     self._confirmations.keep(end)
@@ -112,9 +117,8 @@ class GenerationRun:
     def _log_takeover(self, grant: LeaseGrant) -> None:
         state = grant.state
         if state and state.taken_from not in ("", self._worker):
-            logger.info(
-                "%s taken over from %s (attempt %d)", state.record.id, short_name(state.taken_from), state.attempt
-            )
+            message, former = "%s taken over from %s (attempt %d)", short_name(state.taken_from)
+            log_step(logger, "taken_over", state, message, former, state.attempt, former=state.taken_from)
 
     def _store(self) -> "asyncio.Task[None]":
         """Store at once what a worker that dies, and an end by another process, need: the response that runs in the

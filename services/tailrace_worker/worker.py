@@ -22,6 +22,7 @@ from tailrace.failures import failure
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.limits import new_job_id
+from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
@@ -260,6 +261,7 @@ class GenerationWorker:
         for state in rest:
             job_id = new_job_id(state)
             if await self.log.release(state.record.id, state.epoch, job_id) is Outcome.OK:
+                log_step(logger, "handed_over", state, "%s: handed over in attempt %d", state.attempt)
                 await self.queue.jobs.enqueue(state.record.id, job_id, self.settings.deadline_s)
 
     async def _close(self) -> None:

@@ -230,6 +230,9 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         10.0, ge=0, description="Seconds that a stopping process gives its streams and generations to finish."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="How processes log: `text`, or `json`, an object a line."
+    )
     data_dir: Path = Field(
         DATA_DIR,
         description="Directory where `tailrace dev` keeps its server's data, so that answers outlive it, and "

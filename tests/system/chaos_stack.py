@@ -13,6 +13,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from support.stack import Frontend, Process, Stack
+from system import canaries
 from system.wire_client import ask
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_demo import running
@@ -121,6 +122,11 @@ class ChaosStack(Stack):
         files = sorted(self.root.glob("*.log"))
         lines = [f"{path.name}: {line}" for path in files for line in path.read_text().splitlines() if text in line]
         return [*lines, f"faults: {' '.join(f'{each:.3f}' for each in self.faults)}"]
+
+    def leaks(self) -> list[str]:
+        """What no process may log, and did."""
+        logs = {path.name: path.read_text() for path in sorted(self.root.glob("*.log"))}
+        return canaries.leaks(logs, canaries.secrets_of(self.environment))
 
     def tracebacks(self) -> list[str]:
         """The first traceback in the output of each process."""

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from system import canaries
 from system.wire_client import Event
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Plan(NamedTuple):
         end = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
         return {
             "model": "scripted",
-            "messages": [{"role": "user", "content": f"{self.tag} {self.marker}"}],
+            "messages": [{"role": "user", "content": f"{self.tag} {canaries.PROMPT} {self.marker}"}],
             "script": [*self.before, {"tokens": tokens}, *end],
             "script_id": self.tag,
             "tailrace": {"on_interrupt": self.on_interrupt},

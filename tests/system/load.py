@@ -169,7 +169,7 @@ class Run:
             port=port,
             config=config or {},
             two_servers=two_servers,
-            **settings,
+            **{"log_format": self.rng.choice(("text", "json"))} | settings,
         ) as product:
             await self.take_baseline(product)
             try:
@@ -184,6 +184,7 @@ class Run:
                 self.notes += [f"{path.name}: {path.read_text()[-1500:]}" for path in product.root.glob("*.log")]
                 raise
             finally:
+                self.found += [Violation("leak", self.name, each) for each in product.leaks()[:2]]
                 self.found += [Violation("traceback", self.name, each) for each in product.tracebacks()[:2]]
                 self._logged += [line for case in self._wrong_cases(product) for line in product.lines_about(case)]
 

@@ -119,6 +119,16 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "queries are in no log": Mutant(
+        "worker-kills",
+        [
+            Edit(
+                "services/tailrace_frontend/access_log.py",
+                '"%s %s %d", method, path, status)',
+                '"%s %s %d", method, target, status)',
+            )
+        ],
+    ),
     "numbers inside of an entry": Mutant(
         "resume-equality",
         [Edit("shared/tailrace/wire/__init__.py", "        after_number=openai_responses.after_number,\n")],

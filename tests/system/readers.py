@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from system import canaries
 from system.checker import Fold, Plan, Violation
 from system.wire_client import CUT, Event, EventParser, Exchange, open_exchange
 
@@ -62,7 +63,7 @@ class Reader:
         self.vanished = ""
         self.last_byte_at = time.monotonic()
         self.fold = Fold(plan)
-        self._path = f"/v1/generations/{generation_id}/events"
+        self._path = f"/v1/generations/{generation_id}/events?ticket={canaries.TICKET}"
         self._ports = ports
         self.returns = returns
         self._hop = hop

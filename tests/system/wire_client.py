@@ -10,6 +10,8 @@ import socket
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from system import canaries
+
 End = Literal["whole", "cut"]
 CUT = (OSError, EOFError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError)
 """What a broken connection, or a response that is not HTTP, raises here."""
@@ -117,7 +119,7 @@ async def open_exchange(
         undo.pop_all()
     reader, writer = await asyncio.open_connection(sock=connection, limit=buffer or 65536)
     exchange = Exchange(reader, writer)
-    named = {"Host": f"127.0.0.1:{port}", "Connection": "close", **headers}
+    named = {"Host": f"127.0.0.1:{port}", "Connection": "close", "Authorization": f"Bearer {canaries.KEY}", **headers}
     if body:
         named["Content-Length"] = str(len(body))
     head = f"{method} {path} HTTP/1.1\r\n".encode()

@@ -11,7 +11,10 @@ feed would begin another entry of the log.
 import logging
 import re
 
+import msgspec
+
 from tailrace.events import Done, Failure
+from tailrace.lifecycle.steps import log_step
 from tailrace.log.state import GenerationState
 
 MAX_CHARACTERS = 500
@@ -26,7 +29,12 @@ def log_end(logger: logging.Logger, state: GenerationState, done: Done, detail: 
     `detail`: more about the error, for operators alone.
     """
     level = logging.INFO if done.error is None or done.status == "cancelled" else logging.WARNING
-    logger.log(level, "%s %s", state.record.id, end_line(state, done, detail))
+    fields = {"status": done.status, "timings": msgspec.to_builtins(done.timings), "output_tokens": done.output_tokens}
+    if done.error:
+        fields["error"] = done.error.code
+    if done.upstream.name:
+        fields["upstream"] = done.upstream.name
+    log_step(logger, "ended", state, "%s %s", end_line(state, done, detail), level=level, **fields)
 
 
 def end_line(state: GenerationState, done: Done, detail: str = "") -> str:

@@ -42,6 +42,7 @@ from tailrace.ids import short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.limits import is_spared, limit_failure, new_job_id
+from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
 from tailrace.log import Log, Outcome
@@ -178,8 +179,8 @@ class Sweeper:
             await self._confirmations.terminate(generation_id, "cancelled", failure("client_disconnected"))
         elif state.status == "running":
             spared = is_spared(state, self._max_attempts)
-            logger.info(
-                "%s: worker %s is lost in attempt %d; another one takes over%s", generation_id,
+            log_step(
+                logger, "worker_lost", state, "%s: worker %s is lost in attempt %d; another one takes over%s",
                 short_name(state.worker), state.attempt, " (the lost attempt does not count)" if spared else "",
             )  # fmt: skip
             lost.append(partial(self._guarded, generation_id, partial(self._requeue, state, spared=spared)))

@@ -1,6 +1,8 @@
 """The lines of a log: on a terminal and in a file."""
 
+import contextvars
 import io
+import json
 import logging
 import os
 import re
@@ -9,7 +11,9 @@ import time
 
 import pytest
 
+from tailrace.process import log_fields
 from tailrace_cli import logs, terminal
+from tailrace_cli.json_logs import JsonLogFormatter
 from tailrace_cli.logs import LogFormatter, TerminalFormatter
 
 NAME = "a logger"
@@ -54,6 +58,54 @@ def test_record_is_one_line_whatever_an_upstream_sends(formatter: logging.Format
     line = formatter.format(record("failed: \x1b[2Jgone\r\n2026-01-01T00:00:00.000Z INFO worker[1] forged\u2028"))
     assert len(line.splitlines()) == 1
     assert line.endswith(r"failed: \x1b[2Jgone\x0d\n2026-01-01T00:00:00.000Z INFO worker[1] forged\u2028")
+
+
+def json_line(made: logging.LogRecord) -> dict[str, object]:
+    (line,) = JsonLogFormatter("worker").format(made).splitlines()
+    value: dict[str, object] = json.loads(line)
+    return value
+
+
+def test_json_line_has_the_fields_of_every_line_and_its_own() -> None:
+    made = record("gen_x: é\n\x1b[2J\u2028")
+    made.__dict__ |= {"event": "ended", "timings": {"total": 1.5}, "attempt": 2}
+    assert json_line(made) == {
+        "ts": "2026-11-21T05:00:42.123Z", "level": "INFO", "event": "ended", "message": "gen_x: é\n\x1b[2J\u2028",
+        "process": "worker", "pid": os.getpid(), "logger": NAME, "timings": {"total": 1.5}, "attempt": 2,
+    }  # fmt: skip
+    assert json_line(record("text"))["event"] == "log"
+    assert json_line(record("half \ud83d"))["message"] == "half \ud83d"
+
+
+def test_json_line_has_the_fields_that_its_task_has_bound() -> None:
+    def inside() -> dict[str, object]:
+        log_fields.bind(generation="gen_x", worker="w")
+        log_fields.bind(worker="v")
+        return json_line(record("text"))
+
+    line = contextvars.copy_context().run(inside)
+    assert (line["generation"], line["worker"]) == ("gen_x", "v")
+    assert "generation" not in json_line(record("text"))
+
+
+def test_json_traceback_is_in_its_line() -> None:
+    made = record("failed", logging.ERROR)
+    try:
+        raise ZeroDivisionError
+    except ZeroDivisionError:
+        made.exc_info = sys.exc_info()
+    assert str(json_line(made)["exc_info"]).startswith("Traceback")
+
+
+def test_json_replaces_the_text_of_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    root, written = logging.getLogger(), io.StringIO()
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(root, "level", root.level)
+    monkeypatch.setattr(sys, "stderr", written)
+    logs.configure("worker", level=logging.INFO)
+    logs.use_json("worker")
+    root.handlers[0].handle(record("text"))
+    assert json.loads(written.getvalue())["message"] == "text"
 
 
 def test_traceback_follows_its_line() -> None:

@@ -317,7 +317,8 @@ async def test_log_line_of_an_end_has_the_result(
     caplog.set_level(logging.INFO)
     ScriptedDialect(monkeypatch, text_chunk("Hello"), end())
     await (await harness.attempt()).run("worker_lost")
-    (line,) = [each for each in caplog.messages if harness.generation_id in each]
+    began, line = [each for each in caplog.messages if harness.generation_id in each]
+    assert began.endswith(": attempt 1 begins")
     assert re.fullmatch(r"gen_\w+ completed  demo  ~2 tokens  \d\.\d s  first \d\.\d\d s", line)
 
 
