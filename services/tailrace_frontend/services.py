@@ -14,6 +14,11 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.scopes import Scopes
 from tailrace.settings import Settings
+from tailrace.stats import Stats
+from tailrace.stats.history import History
+from tailrace.stats.history_reader import HistoryReader
+from tailrace.stats.model_labels import ModelLabels
+from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
@@ -43,20 +48,33 @@ class Services:
         self.log = Log.connect(settings)
         self.audit = Audit(self.log.server)
         self.queue = Queue.connect(settings)
-        self.hub = Hub(settings, self.log)
+        self.stats = Stats("frontend")
+        self.stats.model_label = ModelLabels(settings, self.upstreams).label
+        self.hub = Hub(settings, self.log, self.stats)
         self.confirmations = Confirmations(
-            self.log, self.queue, connected_at=lambda: self.hub.subscriber.connected_at, max_bytes=KEPT_BYTES
+            self.log,
+            self.queue,
+            connected_at=lambda: self.hub.subscriber.connected_at,
+            max_bytes=KEPT_BYTES,
+            stats=self.stats,
         )
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams)
         self.encoders = Encoders(self.log, self.generations.reads)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
         self.webhooks = Webhooks(settings, self.log)
-        self.metrics = Metrics(self.hub)
+        self.metrics = Metrics(self.hub, self.stats)
+        self.history = HistoryReader(self.queue.server)
+        self._history = History(
+            self.stats, self.queue.server, {"readers": lambda: self.hub.count}, waiting=self.queue.jobs.depth
+        )
+        other_server = self.queue.server if settings.queue_server != settings.redis_url else None
+        self._servers = ServerGauges(self.stats, servers_of(self.log.server, other_server))
         self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.hub.subscriber.connected_for,
+            stats=self.stats,
         )  # fmt: skip
         self._tasks: list[asyncio.Task[None]] = []
         self._drained_at = 0.0
@@ -101,7 +119,10 @@ class Services:
     async def start(self) -> None:
         self.hub.start()
         self.upstreams.reload_on_hangup()
-        loops = {"sweeper": self._sweeper.run, "confirmations": self.confirmations.run}
+        loops = {
+            "sweeper": self._sweeper.run, "confirmations": self.confirmations.run, "history": self._history.run,
+            "servers": self._servers.run,
+        }  # fmt: skip
         self._tasks = [asyncio.create_task(loop(), name=name) for name, loop in loops.items()]
         self.has_started = True
 
@@ -128,6 +149,7 @@ class Services:
         await cancel_and_wait(*self._tasks)
         await self.hub.close()
         await self.webhooks.close()
+        await self._history.flush_finally()
         await self.log.server.close()
         await self.queue.server.close()
 

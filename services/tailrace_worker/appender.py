@@ -20,6 +20,7 @@ executes another: 100 logs of 10,000 rows take 1.4 s (one after the other, and p
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
@@ -28,6 +29,7 @@ from tailrace.failures import FailureCode
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
+from tailrace.stats import Stats
 from tailrace_worker.writer import Writer, refusal
 
 BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
@@ -43,7 +45,13 @@ logger = logging.getLogger(__name__)
 class Appender:
     """Sends the batches of all writers. `on_restored` is awaited for each log that had to be restored."""
 
-    def __init__(self, log: Log, on_restored: Callable[[GenerationRecord], Awaitable[None]]) -> None:
+    def __init__(
+        self, log: Log, on_restored: Callable[[GenerationRecord], Awaitable[None]], stats: Stats | None = None
+    ) -> None:
+        stats = stats or Stats("worker")
+        self._rows, self._round_trips = stats.durations("append_batch_rows"), stats.durations("append_seconds")
+        self._entries, self._failures = stats.count("appended_entries_total"), stats.count("append_failures_total")
+        self._restored_logs = stats.count("logs_restored_total")
         self._log = log
         self._on_restored = on_restored
         self._ready: dict[Writer, None] = {}
@@ -87,10 +95,14 @@ class Appender:
         if not calls:
             return None
         results: Sequence[AppendResult | Exception]
+        began = time.monotonic()
         try:
             results = await self._log.append([batch for _, batch in calls])
         except RedisUnavailable as error:
             results = [error] * len(calls)
+            self._failures.value += 1
+        else:
+            self._measure(calls, results, time.monotonic() - began)
         for (writer, _), result in zip(calls, results, strict=True):
             if isinstance(result, AppendResult) and result.outcome is Outcome.UNKNOWN:
                 task = asyncio.create_task(self._restore(writer), name=f"restore {writer.generation_id}")
@@ -98,6 +110,15 @@ class Appender:
             else:
                 writer.on_result(result)
         return next((result for result in results if isinstance(result, RedisUnavailable)), None)
+
+    def _measure(
+        self, calls: Sequence[tuple[Writer, AppendBatch]], results: Sequence[AppendResult | Exception], seconds: float
+    ) -> None:
+        self._round_trips.observe(seconds)
+        for (_, batch), result in zip(calls, results, strict=True):
+            if isinstance(result, AppendResult) and result.outcome is Outcome.OK:
+                self._entries.value += len(batch.rows)
+                self._rows.observe(len(batch.rows))
 
     async def _restore(self, writer: Writer) -> None:
         """Restore a log, and have its batch in flight sent again. Until then none of its batches is sent."""
@@ -128,6 +149,7 @@ class Appender:
                 await self._log.announce_restore()
                 outcome = await self._log.restore(writer.state, writer.request, writer.rows)
                 if outcome is Outcome.OK:
+                    self._restored_logs.value += 1
                     await self._on_restored(writer.state.record)
             except RedisUnavailable:
                 await asyncio.sleep(BACKOFF_S[-1])

@@ -13,13 +13,13 @@ The lifecycle of the generation (lease, deadline, end) is `attempt`'s: nothing h
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from itertools import count
 from typing import NamedTuple
 
 from tailrace.events import Delta, Extra, Failure, FinalStatus, ItemOpened, Json
-from tailrace.failures import failure
+from tailrace.failures import FAILURES, failure
 from tailrace.lifecycle.end_line import printable
 from tailrace.settings import Settings
 from tailrace_worker.idle_timeout import IdleTimeout
@@ -38,6 +38,9 @@ from tailrace_worker.upstream.errors import (
 )
 from tailrace_worker.upstream.sse import EventTooLarge
 from tailrace_worker.writer import Writer
+
+CountRequest = Callable[[str, bool], None]
+OK = "200"
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class UpstreamFailed(Exception):
 class Asking:
     """Asks one upstream for the answer of one attempt.
 
+    `count`: called with the status or the code with which a request ended, and whether it is sent again.
     `timings`: of the attempt, which may ask several upstreams. `deadline`: seconds of `time.monotonic()`; no delay
     before a retry exceeds it. (The caller ends a request that is under way then.) `retries`: how often a request is
     sent again, at most. `translator`: of the last request.
@@ -103,7 +107,9 @@ class Asking:
         deadline: float,
         *,
         retries: int,
+        count: CountRequest = lambda _code, _is_retry: None,
     ) -> None:
+        self._count = count
         self._settings = settings
         self._writer = writer
         self._timings = timings
@@ -137,15 +143,18 @@ class Asking:
             except UPSTREAM_ERRORS as error:
                 if translator.is_complete and not translator.failure:  # it broke off, or was silent, behind the answer
                     self._write(translator.close())
+                    self._count(OK, False)
                     return self._answer_of(translator)
                 self._note_failure(self._failure_of(error))
                 delay_s = self._delay_before_retry(error, retry)
+                self._count(_code_of(self._failure_of(error)), delay_s is not None)
                 if delay_s is None:
                     raise self._failed(error, translator) from error
                 self._log_retry(error, retry, delay_s)
                 await asyncio.sleep(delay_s)
             else:
                 answer = self._answer_of(translator)
+                self._count(OK if answer.failure is None else _code_of(answer.failure), False)
                 if answer.failure and answer.failure.code != "log_limit":
                     self._note_failure(answer.failure)
                 return answer
@@ -301,6 +310,13 @@ class Asking:
         if self._is_too_long():
             return Answer("incomplete", translator, failure("log_limit"), is_truncated=False)
         return Answer("incomplete", translator, failure("upstream_truncated"), is_truncated=True)
+
+
+def _code_of(reason: Failure) -> str:
+    """The status of the upstream's answer, or the code of a failure without one: one of few values."""
+    if reason.status is not None and 400 <= reason.status < 600:
+        return str(reason.status)
+    return reason.code if reason.code in FAILURES else "upstream_error"
 
 
 def _has_content_of_its_own(extra: Extra) -> bool:

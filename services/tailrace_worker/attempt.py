@@ -30,6 +30,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.prompt_size import prompt_bytes
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace.stats.ends import record_end
 from tailrace.upstreams import Price, Target
 from tailrace_worker.appender import Appender
 from tailrace_worker.asking import UpstreamFailed
@@ -129,7 +130,8 @@ class Attempt:
         finally:
             await cancel_and_wait(execution)
             if self.target:
-                self._pool.admission.measured(self.target.upstream.name, self._timings)
+                model = self.writer.state.record.model
+                self._pool.admission.measured(self.target.upstream.name, self._timings, model)
         await self._conclude(execution)
 
     async def _conclude(self, execution: "asyncio.Task[None]") -> None:
@@ -146,6 +148,7 @@ class Attempt:
         outcome = writer.stopped.result().outcome
         why = await stop_reason(self._log, writer.state, outcome)
         log_step(logger, "stopped", writer.state, "%s: stopped: %s", why, reason=why)
+        self._pool.stats.count("leases_lost_total").value += await is_run_elsewhere(self._log, writer.state, outcome)
         if not isinstance(outcome, Outcome):
             reason = failure(outcome)
             await retry_transient(lambda: self._confirmations.terminate(generation_id, "failed", reason))
@@ -181,6 +184,7 @@ class Attempt:
             message = "%s: restarted: %s (attempt %d)"
             log_step(logger, "restarted", writer.state, message, reason, attempt, reason=reason)
             writer.add(writer.output.restarted(attempt, reason, self._now()))
+            self._pool.stats.count("restarts_total", reason).value += 1
         else:
             writer.add(Started(attempt, self._now()))
 
@@ -289,6 +293,7 @@ class Attempt:
         outcome = await self.ending.write(done, extra)
         if outcome is Outcome.OK:
             log_end(logger, writer.state, done, detail)
+            record_end(self._pool.stats, writer.state.record.model, done)
         else:
             logger.info("%s: %s is not written: %s", writer.generation_id, done.status, outcome)
 

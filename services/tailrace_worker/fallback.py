@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from tailrace.errors import InvalidRequest
 from tailrace.events import Api, Failure, Json
@@ -153,7 +154,14 @@ class Fallback:
                     dialect = dialect.keeping(self._background)
                 retries = self._settings.upstream_retries if self._pool.upstreams.is_default else 0
                 asking = self._asking = Asking(
-                    self._settings, self._writer, self._timings, client, dialect, self._deadline, retries=retries
+                    self._settings,
+                    self._writer,
+                    self._timings,
+                    client,
+                    dialect,
+                    self._deadline,
+                    retries=retries,
+                    count=partial(self._count_request, target.upstream.name),
                 )
                 try:
                     answer = await asking.run(body, first_item)
@@ -171,6 +179,11 @@ class Fallback:
                 watching.cancel()
             self._admission.release(call, has_failed=has_failed)
 
+    def _count_request(self, upstream: str, code: str, is_retried: bool) -> None:
+        self._admission.count_request(upstream, code)
+        if is_retried:
+            self._admission.count_retry(upstream)
+
     async def _watch(self, call: Call) -> None:
         """Report the first content of a probe, which may stream for minutes after that."""
         while not self._timings.count:  # noqa: ASYNC110 - an event would cost every token of every answer
@@ -184,6 +197,8 @@ class Fallback:
         candidate.failures += 1
         candidate.is_spent = delay_s is None or now + delay_s >= self._deadline
         candidate.ready_at = now + (delay_s or 0.0)
+        if not candidate.is_spent:
+            self._admission.count_retry(candidate.name)
         again = "is not asked again" if candidate.is_spent else f"may be asked again in {delay_s or 0.0:.1f} s"
         logger.warning(
             "%s: upstream %s failed, and %s (request %d of up to %d): %s [%s]",

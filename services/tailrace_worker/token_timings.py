@@ -137,6 +137,14 @@ class TokenTimings:
         return self._times[0] - self.asked if self._times else None
 
     @property
+    def added_s(self) -> float | None:
+        """From the creation to the generation's first content, without the part of the upstream (`first_token_s`). None
+        where it was an earlier attempt's."""
+        if self._earlier.first_token is not None or not self._times:
+            return None
+        return max(0.0, self._waited + self.asked - self._began)
+
+    @property
     def gaps(self) -> Sequence[float]:
         """The gaps in seconds, the shortest first."""
         return self._sorted_gaps()[0]

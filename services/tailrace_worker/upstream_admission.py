@@ -22,6 +22,7 @@ from tailrace.queue import Breaker, UpstreamCalls
 from tailrace.queue.durations import FIRST_TOKEN, GAP, duration_counts
 from tailrace.redis.outage import level_of
 from tailrace.settings import Settings
+from tailrace.stats import Stats
 from tailrace.upstreams import CurrentUpstreams, UpstreamConfig
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.token_timings import TokenTimings
@@ -54,7 +55,17 @@ CIRCUIT_OPEN = Refusal("has an open circuit")
 class UpstreamAdmission:
     """The admission of one worker. `changed` is notified when a call has ended here or a circuit has changed."""
 
-    def __init__(self, settings: Settings, calls: UpstreamCalls, upstreams: CurrentUpstreams, worker: str) -> None:
+    def __init__(
+        self, settings: Settings, calls: UpstreamCalls, upstreams: CurrentUpstreams, worker: str,
+        stats: Stats | None = None,
+    ) -> None:  # fmt: skip
+        self._stats = stats or Stats("worker")
+        self._stats.gauge(
+            "upstream_in_flight", lambda: {(each.name,): self._in_use[each.name] for each in upstreams.all}
+        )
+        self._stats.gauge(
+            "upstream_circuit_open", lambda: {(each.name,): each.name in self._probe_at for each in upstreams.all}
+        )
         self._calls = calls
         self._upstreams = upstreams
         self._worker = worker
@@ -106,9 +117,22 @@ class UpstreamAdmission:
         if call.opened is not None:
             self._run(self._close_circuit(call.upstream.name, call.opened), f"close {call.upstream.name}")
 
-    def measured(self, upstream: str, timings: TokenTimings) -> None:
-        """Count the durations of an attempt that has ended, for the metrics."""
-        first = timings.first_token_s
+    def count_request(self, upstream: str, code: str) -> None:
+        """A request has ended: 200, the status of an error, or the code of a failure without one."""
+        self._stats.count("upstream_requests_total", upstream, code).value += 1
+
+    def count_retry(self, upstream: str) -> None:
+        """A request is sent again."""
+        self._stats.count("upstream_retries_total", upstream).value += 1
+
+    def measured(self, upstream: str, timings: TokenTimings, model: str = "") -> None:
+        """Count the durations of an attempt that has ended, for the metrics. `model`: as the caller names it."""
+        first, label = timings.first_token_s, self._stats.model_label(model)
+        if first is not None:
+            self._stats.durations("upstream_time_to_first_token_seconds", upstream).observe(first)
+        if (added := timings.added_s) is not None:
+            self._stats.durations("added_time_to_first_token_seconds", label).observe(added)
+        self._stats.durations("inter_token_latency_seconds", label).observe_sorted(timings.gaps)
         self._durations += Counter(duration_counts(FIRST_TOKEN, upstream, [] if first is None else [first]))
         self._durations += Counter(duration_counts(GAP, upstream, timings.gaps))
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from tailrace.events import Failure
 from tailrace.queue import UpstreamCalls
 from tailrace.settings import Settings
+from tailrace.stats import Stats
+from tailrace.stats.model_labels import ModelLabels
 from tailrace.upstreams import CurrentUpstreams, UpstreamConfig
 from tailrace_worker.upstream.client import UpstreamClient
 from tailrace_worker.upstream.redaction import Redaction
@@ -20,12 +22,14 @@ from tailrace_worker.upstream_admission import UpstreamAdmission
 
 class UpstreamPool:
     """The clients, by upstream. `admission`: which of them may be called now. `listeners` are called after each reload.
+    `stats`: the worker's.
 
     Raises:
         Misconfigured: `tailrace.toml` is wrong, or the environment lacks a key that it names.
     """
 
-    def __init__(self, settings: Settings, calls: UpstreamCalls, worker: str) -> None:
+    def __init__(self, settings: Settings, calls: UpstreamCalls, worker: str, stats: Stats | None = None) -> None:
+        self.stats = stats or Stats("worker")
         self._settings = settings
         self._clients: list[UpstreamClient] = []
         self._calls: Counter[UpstreamClient] = Counter()
@@ -33,7 +37,8 @@ class UpstreamPool:
         self.redaction = Redaction()
         self.upstreams = CurrentUpstreams(settings, needs_keys=True)
         self.upstreams.on_change = self._on_change
-        self.admission = UpstreamAdmission(settings, calls, self.upstreams, worker)
+        self.admission = UpstreamAdmission(settings, calls, self.upstreams, worker, self.stats)
+        self.stats.model_label = ModelLabels(settings, self.upstreams).label
         self.listeners: list[Callable[[], None]] = []
         self._open()
 

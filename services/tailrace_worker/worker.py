@@ -35,12 +35,14 @@ from tailrace.queue import DELIVER_WEBHOOKS, JOB, Queue
 from tailrace.queue.presence import WorkerStatus
 from tailrace.redis.outage import level_of
 from tailrace.settings import WORKER_NAME, Settings
+from tailrace.stats import Stats
 from tailrace.webhooks import EndpointRef, Sender
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.health import Health
 from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.json_checker import JsonChecker
+from tailrace_worker.metrics import Activity, WorkerMetrics
 from tailrace_worker.model_reports import ModelReports
 from tailrace_worker.operations import OperationsServer
 from tailrace_worker.reconnect_signal import ReconnectSignal
@@ -59,26 +61,34 @@ class GenerationWorker:
         self.name = os.environ.get(WORKER_NAME) or new_token()
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
-        self.pool = UpstreamPool(settings, self.queue.upstreams, self.name)
+        self.stats = Stats("worker")
+        self.pool = UpstreamPool(settings, self.queue.upstreams, self.name, self.stats)
         self.json_checker = JsonChecker()
-        self.appender = Appender(self.log, self.queue.index.register)
+        self.appender = Appender(self.log, self.queue.index.register, self.stats)
         self.running: dict[str, GenerationRun] = {}
         self._status = StatusMeter(settings.max_jobs)
         self._stopping = asyncio.Event()
         self.reconnects = ReconnectSignal()
         self.models = ModelReports(self.pool, self.queue.models, self.name, self.reconnects)
         self.control = self.log.server.subscriber()
-        self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: self.control.connected_at)
+        self.confirmations = Confirmations(
+            self.log, self.queue, connected_at=lambda: self.control.connected_at, stats=self.stats
+        )
         self.sweeper = Sweeper(
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.control.connected_for,
+            stats=self.stats,
         )  # fmt: skip
         self.webhooks = WebhookDelivery(self.log.server, Sender(allow_private=settings.webhook_allow_private))
         self.job_wakeups = self.queue.server.subscriber()
         self.job_runner = self._job_runner()
-        has_two_servers = settings.queue_server != settings.redis_url
-        self.health = Health(self.log.server, self.queue.server if has_two_servers else None, self._lost_connections)
-        self.operations = OperationsServer(self.health.routes())
+        other_server = self.queue.server if settings.queue_server != settings.redis_url else None
+        self.health = Health(self.log.server, other_server, self._lost_connections)
+        activity = Activity(
+            lambda: len(self.running), lambda: not self.job_runner.allow_pick_jobs, lambda: self.control.connected
+        )
+        self.metrics = WorkerMetrics(self.stats, self.log.server, other_server, settings.max_jobs, activity)
+        self.operations = OperationsServer(self.health.routes() | self.metrics.routes())
 
     def _job_runner(self) -> JobRunner:
         return JobRunner(
@@ -138,6 +148,7 @@ class GenerationWorker:
                 tasks.create_task(self.confirmations.run(), name="confirmations"),
                 tasks.create_task(self.models.run(), name="models"),  # its first step loads the CA certificates
                 tasks.create_task(self._send_heartbeats(), name="heartbeats"),
+                tasks.create_task(self.metrics.run(), name="metrics"),
                 tasks.create_task(self.job_runner.main(), name="job_runner"),
             ]
             startup.logger.info("worker %s runs up to %d generations", short_name(self.name), self.settings.max_jobs)
@@ -271,6 +282,7 @@ class GenerationWorker:
         await self.pool.close()
         await self.json_checker.close()
         await self.webhooks.close()
+        await self.metrics.close()
         await self.log.server.close()
         await self.queue.server.close()
 

@@ -43,6 +43,11 @@
     tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention; for a
                                                                                      body alone, deadline + 180 s
     tailrace:owner:<owner>:chat:<hash>     string  POST /api/chat   /api/chat/{id}   deadline + retention
+    tailrace:{stats}:<width>:<slot>        hash    flush_stats      the history      61 min; 3 days of ten minutes
+    tailrace:{stats}:<width>:<slot>:durations
+                                           string  flush_stats      the history      as the hash
+    tailrace:{stats}:process:<process>:flushed
+                                           string  flush_stats      flush_stats      a day from the last flush
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
@@ -188,6 +193,18 @@ def idempotency(owner: str, key: str) -> str:
 
 def chat(owner: str, chat_id: str) -> str:
     return f"tailrace:owner:{owner}:chat:{_digest(chat_id)}"
+
+
+def stats(width_s: int, slot: int) -> str:
+    return f"tailrace:{{stats}}:{width_s}:{slot}"
+
+
+def stats_durations(width_s: int, slot: int) -> str:
+    return f"{stats(width_s, slot)}:durations"
+
+
+def stats_flushed(process: str) -> str:
+    return f"tailrace:{{stats}}:process:{process}:flushed"
 
 
 def _digest(text: str) -> str:

@@ -67,6 +67,9 @@ LOAD = Script("load")
 RECORD_OUTPUT = Script("record_output")
 FORGET = Script("forget")
 
+# On the queue's server; KEYS are those of the history.
+FLUSH_STATS = Script("flush_stats")
+
 # On the queue's server; KEYS are those of one upstream, or of the calls of all.
 FAIL_CALL = Script("fail_call")
 PROBE_CIRCUIT = Script("probe_circuit")

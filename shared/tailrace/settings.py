@@ -58,7 +58,7 @@ class Settings(BaseSettings):
     )
     worker_operations_address: str = Field(
         "",
-        description="Address `host:port` of a worker's probes `/livez`, `/startupz` and `/readyz`; empty: none.",
+        description="Address `host:port` of a worker's `/metrics`, `/livez`, `/startupz` and `/readyz`; empty: none.",
     )
     api_keys: SecretStr = Field(
         SecretStr(""),

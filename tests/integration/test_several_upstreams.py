@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 
 from support.api import Api, body, eventually
+from support.metrics import over_all
 from support.stack import Stack, stack
 from support.upstreams import NamedUpstream, named_upstreams, write_config
 from system.upstream_kills import LIMIT, kill_under_load
@@ -35,11 +36,8 @@ class Product:
         return list(await asyncio.gather(*map(self.api.wait_for_result, ids)))
 
     async def metric(self, name: str, upstream: str) -> float:
-        text = (await self.api.request("GET", "/metrics")).body.decode()
-        lines = [
-            line for line in text.splitlines() if line.startswith(f'tailrace_upstream_{name}{{upstream="{upstream}"}}')
-        ]
-        return float(lines[0].rpartition(" ")[2]) if lines else float("nan")
+        fold = max if name == "circuit_open" else sum
+        return await over_all(self.stack.metrics_ports, f"tailrace_upstream_{name}", fold, upstream=upstream)
 
     async def reload(self, *tables: str) -> None:
         """Write the file and have every process read it."""

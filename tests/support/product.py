@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from support.api import Api, eventually
 from support.log_writer import LogWriter
+from support.metrics import sums
 from support.stack import Frontend, Stack, stack
 from tailrace import keys
 from tailrace.log import Log
@@ -111,8 +111,8 @@ async def wait_for_final_404(product: Product) -> None:
 
 
 async def metrics(api: Api) -> dict[str, float]:
-    text = (await api.request("GET", "/metrics")).body.decode()
-    return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+    """The value of each metric, added up over its labels."""
+    return sums((await api.request("GET", "/metrics")).body.decode())
 
 
 async def has_metric(api: Api, name: str, value: float) -> bool:

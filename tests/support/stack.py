@@ -101,6 +101,12 @@ class Frontend(Process):
         raise AssertionError(f"the frontend is not ready:\n{self.output}")
 
 
+class Worker(Process):
+    """A worker. `operations_port`: of its probes and metrics; it is kept over restarts."""
+
+    operations_port: int
+
+
 class Stack:
     """Redis, workers and frontends. `settings` are those of every process, without `TAILRACE_`."""
 
@@ -108,7 +114,7 @@ class Stack:
         self.root = root
         self.upstream = upstream
         self.redis = EmbeddedServer(root / "valkey")
-        self.workers: list[Process] = []
+        self.workers: list[Worker] = []
         self.frontends: list[Frontend] = []
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -124,10 +130,16 @@ class Stack:
     def url(self) -> str:
         return self.frontends[0].url
 
-    async def add_worker(self, **settings: str) -> Process:
-        worker = Process(
-            "worker", environment=self._with(settings), output=self.root / f"worker-{len(self.workers)}.log"
-        )
+    @property
+    def metrics_ports(self) -> list[int]:
+        """The ports of all processes that answer `/metrics`: those of the frontends first."""
+        return [*(each.port for each in self.frontends), *(each.operations_port for each in self.workers)]
+
+    async def add_worker(self, **settings: str) -> Worker:
+        port = free_port()
+        environment = self._with({"worker_operations_address": f"127.0.0.1:{port}", **settings})
+        worker = Worker("worker", environment=environment, output=self.root / f"worker-{len(self.workers)}.log")
+        worker.operations_port = port
         self.workers.append(worker)
         await worker.start()
         return worker
@@ -137,7 +149,8 @@ class Stack:
         self.environment["OPENAI_BASE_URL"] = self.upstream = upstream
         for worker in self.workers:
             await worker.stop()
-            await worker.restart_with(self.environment)
+            address = {"worker_operations_address": f"127.0.0.1:{worker.operations_port}"}
+            await worker.restart_with(self._with(address))
 
     async def add_frontend(self, **settings: str) -> Frontend:
         port = free_port()

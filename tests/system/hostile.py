@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.children import Load, load
+from support.metrics import sums
 from system.chaos import allow_many_sockets
 from system.chaos_stack import ChaosStack, chaos_stack
 from system.checker import Plan
@@ -114,7 +115,7 @@ class Scene:
     async def count_strays(self) -> int:
         """Places that are taken by others than the readers."""
         _, text = await ask(self.stack.ports[0], "GET", "/metrics")
-        return int(float(text.decode().partition("\ntailrace_readers ")[2].split()[0])) - self._readers
+        return int(sums(text.decode())["tailrace_readers"]) - self._readers
 
 
 def _reset_peak(pid: int) -> None:

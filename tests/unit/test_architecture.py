@@ -34,6 +34,7 @@ KEYS_OF = {
     "claim_webhooks": "pending, due, bodies, tries",
     "add_endpoint": "endpoints, claim",
     "replace_endpoint": "endpoints",
+    "flush_stats": "flushed, then for each width of slots: counts, durations",
 }
 """Scripts of the queue's server, of the index and of webhooks; all others run on the keys of one generation."""
 

@@ -20,7 +20,6 @@ from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest, MethodNotAllowed, NotFound, RedisRefused, TailraceError, Unavailable
 from tailrace.events import Json
 from tailrace.process.recent import Recent
-from tailrace.queue import UpstreamUsage
 from tailrace_frontend import page
 from tailrace_frontend.callers import OPEN
 from tailrace_frontend.client_connection import REQUEST_ID
@@ -168,20 +167,17 @@ def _add_operations(api: FastAPI, services: Services) -> None:
     @api.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
         """Counters and gauges for Prometheus."""
-        queued, workers, upstreams = await load.get()
-        services.metrics.queued.set(queued)
-        services.metrics.workers.set(workers)
-        services.metrics.upstreams.usage = upstreams
+        services.metrics.queued, services.metrics.workers = await load.get()
         return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _load(services: Services) -> tuple[float, float, dict[str, UpstreamUsage]]:
-    """Generations that wait, living workers, and the upstreams' calls; NaN and none while Redis is away."""
+async def _load(services: Services) -> tuple[float, float]:
+    """Generations that wait, and living workers; NaN while Redis is away."""
     queue = services.queue
     try:
-        return await queue.jobs.depth(), await queue.presence.count(), await queue.upstreams.usage()
+        return await queue.jobs.depth(), await queue.presence.count()
     except (Unavailable, RedisRefused):
-        return float("nan"), float("nan"), {}
+        return float("nan"), float("nan")
 
 
 async def _error_response(request: Request, error: Exception) -> Response:
@@ -190,7 +186,7 @@ async def _error_response(request: Request, error: Exception) -> Response:
     if shown.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         ids = request.scope.get(REQUEST_ID), request.headers.get("x-client-request-id", "")[:MAX_ID_CHARACTERS]
         logger.error("request %s (the client's id: %r) failed: %s", *ids, type(error).__name__)
-    request.app.state.services.metrics.refused.labels(shown.status).inc()
+    request.app.state.services.metrics.refused(shown.status)
     if _is_unknown_address(error) and wants_html(request.headers.get("accept", "")):
         return not_found_page(request.url.path)
     return JSONBytesResponse(shown.as_json(), shown.status, shown.headers())

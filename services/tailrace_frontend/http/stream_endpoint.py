@@ -85,10 +85,16 @@ async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, 
         if wire is JSON_VALUES:
             check_value(state.record)
         if state.is_final and cursor == state.position:
+            services.metrics.resumed("ended")
             await respond(send, 204, allowed)
             return None
-        return await open_stream(services, wire, state, cursor, caller, allowed, scope, send)
+        stream = await open_stream(services, wire, state, cursor, caller, allowed, scope, send)
+        if cursor is not None:
+            services.metrics.resumed("continued")
+        return stream
     except TailraceError as error:
+        if headers.get("last-event-id") or query.get("last_event_id"):
+            services.metrics.resumed("refused")
         await refuse(services, error, wire if wants_events(accept) else None, allowed, send)
         return None
 
@@ -110,8 +116,6 @@ async def _find(
     await services.rate_limits.charge_stream(caller.owner)
     async with services.rate_limits.turn(caller.owner):
         state = await services.generations.find(generation_id, caller.owner)
-    if cursor is not None:
-        services.metrics.resumed.inc()
     return caller, state, cursor
 
 
@@ -186,7 +190,7 @@ async def refuse(
     if wire is not None and hint is not None:
         services.metrics.streams_deferred.inc()
         return await respond(send, 200, stream_headers(wire, allowed), hint)
-    services.metrics.refused.labels(error.status).inc()
+    services.metrics.refused(error.status)
     own = [(name.lower().encode(), value.encode()) for name, value in error.headers().items()]
     headers = [(b"content-type", b"application/json"), *own, *allowed]
     return await respond(send, error.status, headers, jsoncodec.dumps(error.as_json()) + b"\n")

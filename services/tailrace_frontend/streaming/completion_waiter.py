@@ -105,6 +105,10 @@ class CompletionWaiter:
 
     abort = drain
 
+    @property
+    def activity(self) -> str:
+        return "waiting"
+
     def tick(self, now: float) -> None:
         pass
 

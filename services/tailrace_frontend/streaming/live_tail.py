@@ -17,8 +17,10 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Position
-from tailrace.log.codec import from_row, unpack
+from tailrace.log.codec import from_row, take_stamp, unpack
+from tailrace.stats import Stats
 from tailrace.wire import Encode, Frame, WireFormat
+from tailrace_frontend.streaming.delivery_counts import DeliveryCounts
 from tailrace_frontend.streaming.single_flight import SingleFlightPages
 
 TAIL_BYTES = 256 * 1024
@@ -71,11 +73,12 @@ class LiveTail:
     """
 
     __slots__ = (
-        "_bytes", "_entries", "_lanes", "pages", "record", "resync_count", "subscribed", "verified_at",
+        "_bytes", "_counts", "_entries", "_lanes", "pages", "record", "resync_count", "subscribed", "verified_at",
     )  # fmt: skip
 
-    def __init__(self, record: GenerationRecord) -> None:
+    def __init__(self, record: GenerationRecord, counts: DeliveryCounts | None = None) -> None:
         self.record = record
+        self._counts = counts or DeliveryCounts(Stats("frontend"))
         self.resync_count = 0
         self.pages = SingleFlightPages(record.id)
         self.subscribed = False
@@ -117,12 +120,14 @@ class LiveTail:
     def on_message(self, message: bytes | None) -> None:
         """A message of the log's channel: entries. None or an empty one: the log itself has to be read."""
         self.verified_at = time.monotonic()
-        resync_count, first = self.resync_count, len(self._entries)
+        resync_count, first, sent_at = self.resync_count, len(self._entries), None
         if not message:
             self.resync_count += 1
         else:
             try:
-                for row in unpack(message):
+                rows = unpack(message)
+                sent_at = take_stamp(rows)
+                for row in rows:
                     if self._add(from_row(row)):
                         first = 0
             except CorruptEntry:
@@ -133,6 +138,8 @@ class LiveTail:
         if self.resync_count != resync_count:
             self._request_resync()
         elif first < len(self._entries) and self._hand_over(first):
+            if sent_at is not None and self._lanes:
+                self._counts.lag.observe(max(0.0, time.time() - sent_at))
             return self._keep_newest(1)
         if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
             self._keep_newest(min(len(self._entries) // 2, TAIL_ENTRIES))
@@ -141,6 +148,8 @@ class LiveTail:
     def on_position(self, position: Position | None) -> None:
         """The log's position, read after a keep-alive interval without a message."""
         self.verified_at = time.monotonic()
+        if position is not None and self._entries and position.id > self._entries[-1].id:
+            self._counts.gaps.value += 1
         for follower in self._followers():
             follower.on_position(position)
 
@@ -202,6 +211,7 @@ class LiveTail:
             else:
                 restarts = not entry.is_contiguous_after(last)
             if restarts:
+                self._counts.gaps.value += 1
                 self._clear()
         self._entries.append(entry)
         return restarts

@@ -216,6 +216,7 @@ class LogCursor:
         frame = self.format.encode_restart()
         if frame is None or self.position == START:
             return self._enter(State.ABORTED)
+        self._hub.delivery.restarted.value += 1
         self._sink.write(frame)
         self.position = START
         return self._enter(State.CATCHING_UP)
@@ -239,6 +240,9 @@ class LogCursor:
             size += len(frame or b"")
             if size >= PAGE_BYTES or end == len(entries):
                 self._send(frames, entries[start:end])
+                counts = self._hub.delivery
+                counts.replayed_entries.value += end - start
+                counts.replayed_bytes.value += size
                 if self.is_final or (end < len(entries) and not self._sink.has_room):
                     return False
                 start, frames, size = end, [], 0

@@ -138,6 +138,13 @@ class StreamConnection:
             if not self._waiter.done():
                 self._waiter.set_exception(error)
 
+    @property
+    def activity(self) -> str:
+        """As `Connection.activity`."""
+        if self._blocked_since is not None:
+            return "blocked"
+        return "live" if self.is_idle else "catching_up"
+
     # ── called by the hub ────────────────────────────────────────────────────────────────────────────────────────────
 
     def drain(self) -> None:
@@ -147,7 +154,13 @@ class StreamConnection:
 
     def abort(self) -> None:
         """End now: the client sees a broken connection."""
+        self._cut("stopping" if self._hub.draining else "memory")
         self._client.abort()
+
+    def _cut(self, reason: str) -> None:
+        """Count why the stream ends before its log."""
+        if not self._client.lost:
+            self._hub.delivery.cut(reason)
 
     def tick(self, now: float) -> None:
         """The hub's clock, `time.monotonic()`."""
@@ -155,10 +168,12 @@ class StreamConnection:
         if now >= self._authorized_until:
             self._authorized_until = now + settings.keepalive_s / 2
             if not self._may_read(self._caller):
-                return self.abort()
+                self._cut("unauthorized")
+                return self._client.abort()
         if self._blocked_since is not None:
             if now - self._blocked_since > settings.client_write_timeout_s:
-                self.abort()
+                self._cut("slow")
+                self._client.abort()
         elif self.cursor.needs_tick:
             self.wake()
         elif now - self._written_at >= settings.keepalive_s:
@@ -179,10 +194,13 @@ class StreamConnection:
             case State.COMPLETE:
                 await self._complete()
             case State.ABORTED:
+                self._cut("damaged")
                 await self._break_off()
             case State.UNAVAILABLE:
+                self._cut("redis_away")
                 await self._end_with_retry(REDIS_AWAY)
             case _:
+                self._cut("stopping")
                 await self._end_with_retry(STOPPING)
 
     async def _end_with_retry(self, why: str) -> None:
@@ -199,7 +217,7 @@ class StreamConnection:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _break_off(self) -> None:
-        self.abort()
+        self._client.abort()
         await asyncio.sleep(0)  # uvicorn learns of the abort before it sees a response without an end
 
     async def _while_blocked(self, written: Awaitable[None]) -> None:

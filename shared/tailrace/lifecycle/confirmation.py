@@ -32,6 +32,8 @@ from tailrace.lifecycle.written_end import Deletion, WrittenEnd
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
+from tailrace.stats import Stats
+from tailrace.stats.ends import record_end
 
 TICK_S = 0.1
 CHECKED_AT_ONCE = 200
@@ -74,8 +76,10 @@ class Confirmations:
     """
 
     def __init__(
-        self, log: Log, queue: Queue, *, connected_at: Callable[[], float], max_bytes: float = math.inf
-    ) -> None:
+        self, log: Log, queue: Queue, *, connected_at: Callable[[], float], max_bytes: float = math.inf,
+        stats: Stats | None = None,
+    ) -> None:  # fmt: skip
+        self._stats = stats or Stats("frontend")
         self._log = log
         self._queue = queue
         self._connected_at = connected_at
@@ -108,6 +112,7 @@ class Confirmations:
         if end := await write_end(self._log, generation_id, status, error):
             self.keep(end)
             log_end(logger, end.state, end.done)
+            record_end(self._stats, end.state.record.model, end.done)
             await self._queue.index.record_output(end.state.record, end.output_bytes)
             await finalize(self._log, self._queue, end.state)
 
@@ -265,6 +270,7 @@ class Confirmations:
             self._queue_updates.add(generation_id, partial(act.finalize_again, self._log, self._queue))
         if outcome is Outcome.OK:
             logger.warning("%s: Redis had lost the end or the deletion; it was written again", generation_id)
+            self._stats.count("ends_rewritten_total").value += 1
             kept.seen(time.monotonic())
         else:
             self._forget(kept)  # another end was written, or it was deleted or has expired

@@ -49,6 +49,7 @@ from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
+from tailrace.stats import Stats
 
 NEVER_CREATED_S = 60.0
 HOLD_OFF_S = 0.5
@@ -76,7 +77,10 @@ class Sweeper:
         *,
         max_attempts: int,
         connected_for: Callable[[], float],
+        stats: Stats | None = None,
     ) -> None:
+        stats = stats or Stats("frontend")
+        self._rescued = {why: stats.count("orphans_rescued_total", why) for why in ("worker_lost", "not_queued")}
         self._log = log
         self._queue = queue
         self._confirmations = confirmations
@@ -196,6 +200,7 @@ class Sweeper:
         job_id = new_job_id(state, is_lost=state.status == "running")
         await self._queue.jobs.remove(state.job_id)  # first: afterwards no state names this job any more
         if await self._log.requeue_expired(generation_id, state.epoch, job_id, spared=spared) is Outcome.OK:
+            self._rescued["worker_lost" if state.status == "running" else "not_queued"].value += 1
             await self._queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
 
 

@@ -328,9 +328,33 @@ _packer = msgspec.msgpack.Encoder()
 _unpacker = msgspec.msgpack.Decoder(list[Row])
 
 
+STAMP = "text:-1"
+"""The field of the row behind the others of a message: when it was sent, in epoch seconds by the sender's clock. It has
+the id of the row before it, so that versions which do not know it take it for a repetition of that row, and drop it. It
+is in messages alone, never in a log."""
+
+
 def pack(rows: Sequence[Row]) -> bytes:
-    """Rows as one message, for the generation's channel."""
+    """Rows in one piece."""
     return _packer.encode(rows)
+
+
+def message(rows: Sequence[Row], sent_at: float) -> bytes:
+    """Rows as one message, for the generation's channel. `sent_at`: epoch seconds."""
+    if not rows:
+        return pack(rows)
+    last = rows[-1]
+    return _packer.encode([*rows, Row(last.epoch, last.seq, STAMP, f"{sent_at:.6f}")])
+
+
+def take_stamp(rows: list[Row]) -> float | None:
+    """Remove the stamp of a message from its rows: when it was sent; None where there is none."""
+    if not rows or rows[-1].field != STAMP:
+        return None
+    try:
+        return float(rows.pop().value)
+    except ValueError:
+        return None
 
 
 def unpack(message: bytes) -> list[Row]:

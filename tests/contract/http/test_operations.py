@@ -294,14 +294,14 @@ async def test_metrics_count_generations_streams_and_readers(product: Product) -
         assert figures["tailrace_streams_opened_total"] == 1
         assert (figures["tailrace_readers"], figures["tailrace_live_logs"]) == (1, 1)
         assert figures["tailrace_subscriber_connected"] == 1
-        assert figures["tailrace_queued"] >= 1
+        assert figures["tailrace_generations_waiting"] >= 1
         assert figures["tailrace_workers"] == 0
         stream.cut()
         await eventually(lambda: has_metric(api, "tailrace_readers", 0))
         assert await has_metric(api, "tailrace_live_logs", 0)
         await api.cancel(generation_id)
         await api.read(generation_id, stream.parser.last_id)
-        assert await has_metric(api, "tailrace_streams_resumed_total", 1)
+        assert await has_metric(api, "tailrace_resumes_total", 1)
 
 
 async def _raw(frontend: Frontend, sent: bytes) -> tuple[bytes, bytes]:

@@ -1,6 +1,7 @@
 """Messages that the scripts publish."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -14,7 +15,7 @@ from tailrace import keys
 from tailrace.events import Entry, Text, seq_span
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, Log
-from tailrace.log.codec import Row, from_row, unpack
+from tailrace.log.codec import Row, from_row, take_stamp, unpack
 
 
 @pytest.fixture
@@ -28,7 +29,13 @@ async def rows_of_next(published: Messages) -> list[Row]:
     async with asyncio.timeout(TIMEOUT_S):
         message = await published.get()
     assert message is not None
-    return unpack(message) if message else []
+    if not message:
+        return []
+    rows = unpack(message)
+    sent_at = take_stamp(rows)
+    assert sent_at is not None
+    assert abs(sent_at - time.time()) < 60
+    return rows
 
 
 async def test_subscribers_receive_exactly_the_appended_rows(log: Log, generation_id: str, published: Messages) -> None:

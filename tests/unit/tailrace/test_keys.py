@@ -46,6 +46,9 @@ KEYS: dict[str, str] = {
     "WEBHOOKS_SWEPT": keys.WEBHOOKS_SWEPT,
     "WORKERS": keys.WORKERS,
     "UPSTREAM_CALLS": keys.UPSTREAM_CALLS,
+    "stats": keys.stats(60, 29_000_000),
+    "stats_durations": keys.stats_durations(60, 29_000_000),
+    "stats_flushed": keys.stats_flushed("p1"),
 }
 LISTS = {"of_generation", "all_unfinished"}
 

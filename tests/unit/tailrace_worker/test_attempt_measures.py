@@ -184,7 +184,7 @@ async def test_attempt_counts_its_durations_for_the_metrics_also_where_another_p
     attempt = await harness.attempt()
     counted: list[tuple[str, int]] = []
     monkeypatch.setattr(
-        attempt._pool.admission, "measured", lambda name, timings: counted.append((name, timings.count))
+        attempt._pool.admission, "measured", lambda name, timings, _: counted.append((name, timings.count))
     )
     running = asyncio.create_task(attempt.run("worker_lost"))
     async with asyncio.timeout(5):

@@ -1,5 +1,5 @@
 """Every router under `/v1/admin`."""
 
-from tailrace_frontend.http.admin import me
+from tailrace_frontend.http.admin import history, me
 
-ROUTERS = (me.router,)
+ROUTERS = (history.router, me.router)

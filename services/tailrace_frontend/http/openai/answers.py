@@ -77,7 +77,7 @@ class WaitingAnswer(Response):
         if isinstance(error, (NotFound, Gone)):
             error = ObjectNotFound("The answer was deleted.")
         refusal = refusal_of(error, may_repeat=self._may_repeat)
-        self._services.metrics.refused.labels(refusal.status).inc()
+        self._services.metrics.refused(refusal.status)
         return refusal
 
     def _refused(self, error: AnswerFailed | TailraceError) -> Response:

@@ -103,13 +103,14 @@ def _check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
 async def _resume(services: Services, caller: ApiKey, state: GenerationState, starting_after: int) -> Response:
     """The chunks after a sequence number. The last number is that of the finish reason or the usage: after it an answer
     that has ended has its end alone."""
-    services.metrics.resumed.inc()
     record, log = state.record, services.log
     has_all = starting_after >= state.seq
     if has_all and (done := await services.generations.end(state)) is not None:
+        services.metrics.resumed("ended")
         headers = {name.decode(): value.decode() for name, value in STREAM_HEADERS}
         end = openai_chat.encode_end(done.status, done.error)
         return Response(end, media_type=WIRE.media_type, headers=headers | headers_of(state))
+    services.metrics.resumed("continued")
     after = state.position if has_all else await log.id_at(record.id, starting_after, state.epoch)
     position = None if after == START else after
     return StreamedAnswer(services, caller, state, WIRE, position, seen_to=starting_after, may_repeat=False)

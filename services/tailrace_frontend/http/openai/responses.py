@@ -235,7 +235,7 @@ async def _stream(
     last_seen = min(number, state.seq)
     after = START
     if last_seen > 0:
-        services.metrics.resumed.inc()
+        services.metrics.resumed("continued")
         after = await services.log.id_at(state.record.id, last_seen - 1, state.epoch)
     return StreamedAnswer(services, caller, state, WIRES[pads], after, seen_to=number, may_repeat=False)
 

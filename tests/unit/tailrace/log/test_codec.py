@@ -34,7 +34,19 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.ids import EntryId
 from tailrace.log import codec
-from tailrace.log.codec import Row, decode, encode, from_row, pack, stored_done, to_row, unpack
+from tailrace.log.codec import (
+    STAMP,
+    Row,
+    decode,
+    encode,
+    from_row,
+    message,
+    pack,
+    stored_done,
+    take_stamp,
+    to_row,
+    unpack,
+)
 
 numbers = st.integers(0, 2**40)
 seconds = st.floats(0, 2**34)
@@ -240,3 +252,29 @@ def test_places_with_long_ids_are_not_kept() -> None:
     codec._reader.cache_clear()
     assert decode(*encode(event)) == event
     assert codec._reader.cache_info().currsize == 0
+
+
+def test_stamp_of_a_message_is_taken_from_its_rows() -> None:
+    rows = [Row(7, 1, "text:0", "Hel"), Row(7, 2, "text:0", "lo", '{"delta":{}}')]
+    received = unpack(message(rows, 1_795_235_902.123456))
+    assert take_stamp(received) == 1_795_235_902.123456
+    assert received == rows
+    assert take_stamp(received) is None, "a message of a version without stamps"
+
+
+def test_stamp_is_a_repetition_of_the_last_row_to_versions_that_do_not_know_it() -> None:
+    """Theirs reads every row, and drops those whose id is not above the newest one."""
+    rows = [Row(7, 2, "done", '{"status":"completed","at":1.0}')]
+    *_, stamp = unpack(message(rows, 1.5))
+    assert stamp.id == rows[-1].id
+    assert isinstance(from_row(stamp).event, Text)
+
+
+def test_message_without_rows_has_no_stamp() -> None:
+    assert unpack(message([], 1.5)) == []
+
+
+def test_unreadable_stamp_is_removed() -> None:
+    received = [Row(7, 1, "text:0", "a"), Row(7, 1, STAMP, "soon")]
+    assert take_stamp(received) is None
+    assert [row.field for row in received] == ["text:0"]

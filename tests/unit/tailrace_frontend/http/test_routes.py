@@ -105,5 +105,5 @@ async def test_method_that_a_path_lacks_is_refused_with_the_allowed_ones(path: s
 async def test_metrics_are_served_while_redis_is_unreachable() -> None:
     response = await ask(frontend(), "GET", "/metrics")
     assert response.status == 200
-    assert b"tailrace_queued NaN" in response.body
-    assert b"tailrace_readers 0.0" in response.body
+    assert b"tailrace_generations_waiting NaN" in response.body
+    assert b'tailrace_readers{state="live"} 0.0' in response.body
