@@ -37,13 +37,15 @@ logger = logging.getLogger(__name__)
 
 
 class ApiKey(NamedTuple):
-    """A key: its caller's name, its SHA-256 digest, the time from which it is refused (epoch seconds), and what it may
-    do."""
+    """What a request shows: its caller's name, its SHA-256 digest, the time from which it is refused (epoch seconds),
+    and what it may do. `id`: of a key that was created at run time. `grant`: the ticket through which the key reads."""
 
     owner: str
     digest: bytes
     expires: float = inf
     scopes: Scopes = CALLER_SCOPES
+    id: str = ""
+    grant: str = ""
 
 
 Keys = Mapping[bytes, ApiKey]

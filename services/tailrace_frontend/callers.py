@@ -1,7 +1,8 @@
 """Authentication of callers, and the tickets that let browsers read one log.
 
-A caller is a name with one or more API keys (`api_keys`). The *owner* of a generation is the name of the caller that
-created it. Keys are compared in constant time.
+A caller is a name with one or more API keys: those of the settings (`api_keys`), and those that were created at run
+time (`run_time_keys`). The *owner* of a generation is the name of the caller that created it. A key is looked up by its
+SHA-256, so the time that this takes tells nothing about any key.
 
 A browser cannot send headers with `EventSource`, so the generation's JSON carries a ticket: an HMAC over the id, the
 owner, the expiry and the API key of the request. It grants reading of that one log, and ends with its key. A client
@@ -17,12 +18,14 @@ import hashlib
 import hmac
 import time
 from collections.abc import Collection, Mapping
+from itertools import count
 from urllib.parse import urlsplit
 
-from tailrace.errors import HostRefused, OriginRefused, Unauthenticated
+from tailrace.errors import CallerBlocked, HostRefused, OriginRefused, Unauthenticated
 from tailrace.scopes import EVERY_SCOPE, Scope
 from tailrace.settings import Settings
 from tailrace_frontend.api_keys import ApiKey, ApiKeys, digest_of
+from tailrace_frontend.run_time_keys import RunTimeKeys
 
 OPEN = "open"
 OPEN_KEY = ApiKey(OPEN, b"", scopes=EVERY_SCOPE)
@@ -40,6 +43,7 @@ class Callers:
         self._settings = settings
         self._secret = settings.ticket_secret.get_secret_value().encode()
         self._keys = ApiKeys(settings.api_keys.get_secret_value().strip())
+        self._run_time = RunTimeKeys()
 
     @property
     def are_open(self) -> bool:
@@ -50,7 +54,8 @@ class Callers:
         """The key that the request was sent with (`Authorization: Bearer <key>`); `owner` is the caller's name.
 
         Raises:
-            Unauthenticated: the key is missing, unknown or expired.
+            Unauthenticated: the key is missing, unknown, expired or revoked.
+            CallerBlocked: the operator has blocked the caller.
             HostRefused, OriginRefused: the request could come from a foreign web page (open mode only).
         """
         if self.are_open:
@@ -58,39 +63,63 @@ class Callers:
             return OPEN_KEY
         scheme, _, given = headers.get("authorization", "").partition(" ")
         digest = digest_of(given.strip())
-        found = None
-        for key in self._keys.current().values():  # no early exit: the time must not depend on the matching key
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        if found is None or scheme.lower() != "bearer" or not self._keys.is_valid(found):
+        found = self._keys.current().get(digest) or self._run_time.find(digest)
+        if found is None or scheme.lower() != "bearer" or not self._is_valid(found):
             raise Unauthenticated
+        if self._run_time.is_blocked(found.owner):
+            raise CallerBlocked
         return found
 
+    def apply(self, run_time: RunTimeKeys) -> None:
+        """Use these keys, blocks and revocations from now on."""
+        self._run_time = run_time
+
+    @property
+    def configured(self) -> list[ApiKey]:
+        """The keys of the settings, those that have expired or were revoked among them."""
+        return list(self._keys.current().values())
+
+    @property
+    def run_time(self) -> RunTimeKeys:
+        """The keys, blocks and revocations of run time."""
+        return self._run_time
+
     def may_read(self, key: ApiKey) -> bool:
-        """Whether the key is still valid; its scopes were checked when it was used. Asked again twice in each
-        keep-alive interval of a stream."""
-        return self.are_open or self._keys.is_valid(key)
+        """Whether the key and the ticket are still valid; their scopes were checked when they were used. Asked for each
+        open stream when something is revoked, and twice in each keep-alive interval."""
+        return self.are_open or (self._is_valid(key) and not self._run_time.is_blocked(key.owner))
+
+    def _is_valid(self, key: ApiKey) -> bool:
+        run_time = self._run_time
+        if run_time.is_revoked(key.digest.hex()) or (key.grant and run_time.is_revoked(key.grant)):
+            return False
+        return self._keys.is_valid(key) or run_time.is_valid(key)
 
     def ticket(self, generation_id: str, key: ApiKey, expires: int) -> str | None:
         """A ticket that lets a browser read this log until `expires` (epoch seconds), and for as long as the key is
         valid; None in open mode, and for a key that may not read."""
         if self.are_open or Scope.READ not in key.scopes:
             return None
-        signature = self._sign(generation_id, key, expires)
-        return f"{key.owner}~{expires}~{signature}"
+        for until in count(expires):  # a ticket that was revoked is another one a second later
+            ticket = f"{key.owner}~{until}~{self._sign(generation_id, key, until)}"
+            if not self._run_time.is_revoked(grant_of(ticket)):
+                return ticket
+        raise AssertionError
 
     def redeem(self, ticket: str, generation_id: str) -> ApiKey:
         """The key for which the ticket was issued.
 
         Raises:
             Unauthenticated: the signature is wrong, the ticket is for another log or has expired, or its key is no
-            longer valid.
+            longer valid, or the ticket was revoked.
+            CallerBlocked: the operator has blocked the caller.
         """
         owner, _, rest = ticket.partition("~")
         expires, _, signature = rest.partition("~")
         is_number = expires.isdecimal() and expires.isascii() and len(expires) < 16
         found = None
-        for key in self._keys.of(owner) or [ApiKey(owner, b"")]:  # an unknown caller takes as long as a known one
+        known = [*self._keys.of(owner), *self._run_time.of(owner)]
+        for key in known or [ApiKey(owner, b"")]:  # an unknown caller takes as long as a known one
             expected = self._sign(generation_id, key, int(expires) if is_number else 0)
             if hmac.compare_digest(expected.encode(), _bytes(signature)):
                 found = key
@@ -98,6 +127,11 @@ class Callers:
             raise Unauthenticated("The ticket is not valid for this generation, or its API key was withdrawn.")
         if int(expires) < time.time():
             raise Unauthenticated("The ticket has expired.")
+        found = found._replace(grant=grant_of(ticket))
+        if not self._is_valid(found):
+            raise Unauthenticated("The ticket or its API key was revoked.")
+        if self._run_time.is_blocked(owner):
+            raise CallerBlocked
         return found
 
     def _sign(self, generation_id: str, key: ApiKey, expires: int) -> str:
@@ -110,6 +144,16 @@ class Callers:
             raise HostRefused
         if not has_own_origin(headers, self._settings.origins):
             raise OriginRefused
+
+
+def grant_of(shown: str) -> str:
+    """By which a key, ticket or token is revoked."""
+    return digest_of(shown).hex()
+
+
+def expiry_of(ticket: str) -> int:
+    """When a valid ticket expires (epoch seconds)."""
+    return int(ticket.split("~")[1])
 
 
 def has_local_host(headers: Mapping[str, str]) -> bool:

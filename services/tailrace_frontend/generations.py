@@ -36,7 +36,7 @@ from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.preview import preview_of
-from tailrace_frontend.streaming.completion_waiter import Client, wait_for_completion
+from tailrace_frontend.streaming.completion_waiter import Client, MayWait, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
 
 NO_FIELDS: Json = {}
@@ -243,9 +243,11 @@ class Generations:
             raise
 
     async def wait(
-        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None
-    ) -> GenerationState:
-        """Where the generation stands after its end, or after `wait_s`, or as soon as the client has left.
+        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None,
+        may_wait: MayWait = lambda: True,
+    ) -> GenerationState:  # fmt: skip
+        """Where the generation stands after its end, or after `wait_s`, or as soon as the client has left or may no
+        longer wait.
 
         Raises:
             NotFound, Gone, Unavailable: as `find`.
@@ -253,7 +255,7 @@ class Generations:
         """
         state = await self.find(generation_id, owner)
         if wait_s:
-            state = await wait_for_completion(self._hub, state, wait_s, client)
+            state = await wait_for_completion(self._hub, state, wait_s, client, may_wait)
         return state
 
     async def summary(self, state: GenerationState) -> Snapshot:

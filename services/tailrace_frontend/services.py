@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
+from tailrace.access import AccessStore
 from tailrace.audit import Audit
-from tailrace.errors import InsufficientScope
+from tailrace.errors import InsufficientScope, Unauthenticated
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
@@ -20,6 +21,7 @@ from tailrace.stats.history_reader import HistoryReader
 from tailrace.stats.model_labels import ModelLabels
 from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace.upstreams import CurrentUpstreams
+from tailrace_frontend.access_control import AccessControl
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
@@ -29,6 +31,7 @@ from tailrace_frontend.generations import Generations
 from tailrace_frontend.large_requests import TURN_BYTES, Turn
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
+from tailrace_frontend.run_time_access import RunTimeAccess
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.webhooks import Webhooks
 
@@ -59,6 +62,8 @@ class Services:
             stats=self.stats,
         )
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams)
+        self.access = RunTimeAccess(AccessStore(self.log.server), self.callers.apply, self.hub.check_access)
+        self.access_control = AccessControl(self.callers, self.access)
         self.encoders = Encoders(self.log, self.generations.reads)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
@@ -106,18 +111,55 @@ class Services:
         """The key of a request, which has one of these scopes. A refusal is counted as a request.
 
         Raises:
-            Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
+            Unauthenticated, CallerBlocked, HostRefused, OriginRefused: as `Callers.identify`.
+            Unavailable: the key is unknown, and the keys of run time could not be read yet.
             InsufficientScope: the key has none of them.
             RateLimited: so the caller sends too many requests.
         """
-        caller = self.callers.identify(headers)
+        caller = await self.authenticate(headers)
+        await self.check_scopes(caller, scopes)
+        return caller
+
+    async def authenticate(self, headers: Mapping[str, str]) -> ApiKey:
+        """The key of a request, whatever it may do.
+
+        Raises:
+            Unauthenticated, CallerBlocked, HostRefused, OriginRefused, Unavailable: as `authorize`.
+        """
+        caller = await self._known(lambda: self.callers.identify(headers))
+        self.access.note_used(caller.id)
+        return caller
+
+    async def check_scopes(self, caller: ApiKey, scopes: Scopes) -> None:
+        """
+        Raises:
+            InsufficientScope, RateLimited: as `authorize`.
+        """
         if caller.scopes.isdisjoint(scopes):
             await self.rate_limits.charge_request(caller.owner)
             raise InsufficientScope.lacking(scopes)
-        return caller
+
+    async def redeem(self, ticket: str, generation_id: str) -> ApiKey:
+        """The key for which the ticket was issued.
+
+        Raises:
+            Unauthenticated, CallerBlocked: as `Callers.redeem`.
+            Unavailable: as `authorize`.
+        """
+        return await self._known(lambda: self.callers.redeem(ticket, generation_id))
+
+    async def _known(self, find: Callable[[], ApiKey]) -> ApiKey:
+        """The key that `find` finds, maybe after another look at the keys of run time."""
+        try:
+            return find()
+        except Unauthenticated:
+            if not await self.access.look_again():
+                raise
+        return find()
 
     async def start(self) -> None:
         self.hub.start()
+        self.access.start(self.hub.subscriber)
         self.upstreams.reload_on_hangup()
         loops = {
             "sweeper": self._sweeper.run, "confirmations": self.confirmations.run, "history": self._history.run,
@@ -147,6 +189,7 @@ class Services:
     async def close(self) -> None:
         await self.confirmations.drain(self._drained_at - time.monotonic())
         await cancel_and_wait(*self._tasks)
+        await self.access.close()
         await self.hub.close()
         await self.webhooks.close()
         await self._history.flush_finally()

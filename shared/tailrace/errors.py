@@ -18,6 +18,7 @@
     ├── Unauthenticated              401  invalid_api_key
     ├── OriginRefused                403  origin_refused
     ├── InsufficientScope            403  insufficient_scope
+    ├── CallerBlocked                403  caller_blocked
     ├── NotFound                     404  not_found
     │   ├── ModelNotFound            404  model_not_found
     │   └── ObjectNotFound           404  invalid_request_error
@@ -209,6 +210,14 @@ class InsufficientScope(TailraceError):
     def lacking(cls, scopes: Iterable[str]) -> "InsufficientScope":
         """The error for a key that has none of these scopes."""
         return cls(f"The API key may not do this: it lacks the scope {' or '.join(sorted(scopes))}.")
+
+
+class CallerBlocked(TailraceError):
+    """The caller is blocked by the operator."""
+
+    status = 403
+    type = "invalid_request_error"
+    code = "caller_blocked"
 
 
 class NotFound(TailraceError):

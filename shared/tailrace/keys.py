@@ -19,6 +19,9 @@
     tailrace:{webhooks}:tries:<endpoint>   hash    workers          workers          the same
     tailrace:{webhooks}:known:<webhook>    string  finalize         finalize         retention + 60 s from done
     tailrace:{webhooks}:swept              string  sweepers         sweepers         a quarter of a lease
+    tailrace:{access}                      hash    frontends        frontends        keys, blocks, revocations
+    tailrace:{access}:changed              channel change_access    frontends        not stored
+    tailrace:{access}:used                 hash    frontends        frontends        a field leaves with its key
     tailrace:audit                         stream  frontends        operators        its last 100,000 or so entries
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
@@ -52,7 +55,8 @@
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
-its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks. The other keys of
+its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks,
+and those of access. The other keys of
 the log's server are used one at a time. The queue is a single node.
 """
 
@@ -60,6 +64,9 @@ import hashlib
 from functools import lru_cache
 from zlib import crc32
 
+ACCESS = "tailrace:{access}"
+ACCESS_CHANGED = "tailrace:{access}:changed"
+ACCESS_USED = "tailrace:{access}:used"
 AUDIT = "tailrace:audit"
 CIRCUITS = "tailrace:circuits"
 GENERATIONS = "tailrace:generations"

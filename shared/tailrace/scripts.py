@@ -58,6 +58,9 @@ REPLACE_ENDPOINT = Script("replace_endpoint")
 ADD_WEBHOOK = Script("add_webhook")
 CLAIM_WEBHOOKS = Script("claim_webhooks")
 
+# On the log's server; KEYS are those of access.
+CHANGE_ACCESS = Script("change_access")
+
 # On the queue's server.
 SET_NEWEST_OF_CHAT = Script("set_newest_of_chat")
 SUBMIT = Script("submit")

@@ -15,6 +15,7 @@ SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
 MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / source).rglob("*.py"))
 ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
 KEYS_OF = {
+    "change_access": "access, its channel",
     "take": "queue, mark",
     "enqueue": "queue, job",
     "submit": "owned, unfinished_of, stored, stored_until, generations, queue, job",

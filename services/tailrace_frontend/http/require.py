@@ -15,7 +15,7 @@ from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.services import Services
 
 CALLER = "tailrace.caller"
-"""In the scope of a request whose caller is known: its `ApiKey`."""
+"""In the scope of a request whose caller is known, and maybe refused: its `ApiKey`."""
 
 
 class Required:
@@ -27,12 +27,11 @@ class Required:
     async def __call__(self, request: Request) -> ApiKey:
         """
         Raises:
-            Unauthenticated, HostRefused, OriginRefused: as `Callers.identify`.
-            InsufficientScope: the key has none of the scopes.
-            RateLimited: so the caller sends too many requests.
+            TailraceError: as `Services.authorize`.
         """
         services: Services = request.app.state.services
-        caller = request.scope[CALLER] = await services.authorize(request.headers, self.scopes)
+        caller = request.scope[CALLER] = await services.authenticate(request.headers)
+        await services.check_scopes(caller, self.scopes)
         return caller
 
 

@@ -8,6 +8,7 @@ POST   /v1/generations/{id}/cancel
 DELETE /v1/generations/{id}
 """
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -154,7 +155,11 @@ async def get(
     services: Services = request.app.state.services
     caller = await services.identify(request.headers)
     wait_s = 0 if is_head(request.scope) else wait  # a head has no field that the end changes
-    state = await services.generations.wait(_checked(generation_id), caller.owner, wait_s, client_of(request))
+    state = await services.generations.wait(
+        _checked(generation_id), caller.owner, wait_s, client_of(request), partial(services.callers.may_read, caller)
+    )
+    if wait_s:
+        services.callers.identify(request.headers)  # once more: its key may have been revoked meanwhile
     if view:
         return await _read_value(request, services, caller, state)
     if output:

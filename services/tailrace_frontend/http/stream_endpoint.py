@@ -158,7 +158,7 @@ async def _caller(services: Services, generation_id: str, headers: Headers, tick
     A ticket is sent as `Authorization: Ticket …`, or in the query by a client that cannot send headers.
 
     Raises:
-        TailraceError: as `Services.authorize` and `Callers.redeem`.
+        TailraceError: as `Services.authorize` and `Services.redeem`.
     """
     callers = services.callers
     scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -167,7 +167,7 @@ async def _caller(services: Services, generation_id: str, headers: Headers, tick
     elif scheme:
         ticket = None
     if ticket is not None and not callers.are_open:
-        return callers.redeem(ticket, generation_id)
+        return await services.redeem(ticket, generation_id)
     return await services.authorize(headers, READERS)
 
 

@@ -19,6 +19,9 @@ Find = Callable[[], Awaitable[GenerationState]]
 """Reads the state of one generation."""
 
 
+MayWait = Callable[[], bool]
+
+
 class Client(Protocol):
     """The connection of a client that waits (a `ClientConnection`)."""
 
@@ -30,7 +33,7 @@ class CompletionWaiter:
     """A connection without a stream: it follows a log only to learn that it has changed.
 
     It has a place at the hub from the beginning of `with` to its end, or until `leave`. `state` is the newest that was
-    read. `is_stopping`: this process stops, or the client has left.
+    read. `is_stopping`: this process stops, or the client has left, or its key was withdrawn.
     """
 
     def __init__(
@@ -41,9 +44,10 @@ class CompletionWaiter:
         *,
         find: Find | None = None,
         outage_s: float = 0.0,
+        may_wait: MayWait = lambda: True,
     ) -> None:
         """`find` reads the state; without it, the log's own is used. `outage_s`: for how long it may raise
-        `Unavailable` until that is raised here."""
+        `Unavailable` until that is raised here. `may_wait`: whether the client's key is still valid."""
         self.owner = state.record.owner
         self.state = state
         self.is_stopping = False
@@ -51,6 +55,7 @@ class CompletionWaiter:
         self._client = client
         self._find = find or (lambda: hub.log.state(state.record.id))
         self._outage_s = outage_s
+        self._may_wait = may_wait
         self._failing_since: float | None = None
         self._has_place = False
         self._has_output = False
@@ -108,6 +113,10 @@ class CompletionWaiter:
     @property
     def activity(self) -> str:
         return "waiting"
+
+    def check_access(self) -> None:
+        if not self._may_wait():
+            self.drain()
 
     def tick(self, now: float) -> None:
         pass
@@ -173,7 +182,7 @@ class CompletionWaiter:
 
 
 async def wait_for_completion(
-    hub: Hub, state: GenerationState, seconds: float, client: Client | None = None
+    hub: Hub, state: GenerationState, seconds: float, client: Client | None = None, may_wait: MayWait = lambda: True
 ) -> GenerationState:
     """The state once the generation has ended, or after `seconds`, or when this process stops or the client leaves.
 
@@ -183,7 +192,7 @@ async def wait_for_completion(
     """
     if state.is_final:
         return state
-    with CompletionWaiter(hub, state, client) as waiter:
+    with CompletionWaiter(hub, state, client, may_wait=may_wait) as waiter:
         return await waiter.wait_for_end(seconds)
 
 

@@ -55,9 +55,9 @@ class StreamConnection:
         headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, caller: ApiKey,
         may_read: Callable[[ApiKey], bool], seen_to: int = -1,
     ) -> None:  # fmt: skip
-        """`after`, `seen_to`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked twice in
-        each keep-alive interval, so that a withdrawn key, which takes up to 2 s to be read, ends its streams within
-        one.
+        """`after`, `seen_to`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked when
+        something is revoked, and twice in each keep-alive interval, so that a key that was removed from its file, or
+        whose revocation was missed, ends its streams within one.
 
         Raises:
             RateLimited: as `Hub.join`.
@@ -162,14 +162,18 @@ class StreamConnection:
         if not self._client.lost:
             self._hub.delivery.cut(reason)
 
+    def check_access(self) -> None:
+        """End now, if the key or ticket was withdrawn."""
+        if not self._may_read(self._caller):
+            self._cut("unauthorized")
+            self._client.abort()
+
     def tick(self, now: float) -> None:
         """The hub's clock, `time.monotonic()`."""
         settings = self._hub.settings
         if now >= self._authorized_until:
             self._authorized_until = now + settings.keepalive_s / 2
-            if not self._may_read(self._caller):
-                self._cut("unauthorized")
-                return self._client.abort()
+            self.check_access()
         if self._blocked_since is not None:
             if now - self._blocked_since > settings.client_write_timeout_s:
                 self._cut("slow")

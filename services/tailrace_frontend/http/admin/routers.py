@@ -1,5 +1,5 @@
 """Every router under `/v1/admin`."""
 
-from tailrace_frontend.http.admin import history, me
+from tailrace_frontend.http.admin import blocks, history, keys, me
 
-ROUTERS = (history.router, me.router)
+ROUTERS = (blocks.router, history.router, keys.router, me.router)

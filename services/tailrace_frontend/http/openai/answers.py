@@ -70,8 +70,9 @@ class WaitingAnswer(Response):
         """It waits for an absent Redis for as long as a stream does."""
         services, record = self._services, self._state.record
         find = partial(services.generations.find, record.id, record.owner)
+        may_wait = partial(services.callers.may_read, self._caller)
         outage_s = services.settings.restart_grace_s + services.settings.lease_s
-        return CompletionWaiter(services.hub, self._state, client, find=find, outage_s=outage_s)
+        return CompletionWaiter(services.hub, self._state, client, find=find, outage_s=outage_s, may_wait=may_wait)
 
     def _refusal(self, error: AnswerFailed | TailraceError) -> Refusal:
         if isinstance(error, (NotFound, Gone)):

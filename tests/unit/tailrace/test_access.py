@@ -1,0 +1,45 @@
+"""What is stored of keys, blocks and revocations, on a real server."""
+
+from redis.asyncio import Redis
+
+from tailrace.access import VERSION, AccessStore, Block, KeyRecord, blocked, expired, key_added, key_removed, revoked
+from tailrace.redis.server import RedisServer
+
+KEY = KeyRecord("key_1", "zoe", "ab" * 32, "tr_abcd…efgh", ["read"], 1, "ops")
+
+
+async def test_state_is_what_the_changes_made_of_it(redis: Redis) -> None:
+    store = AccessStore(RedisServer(redis))
+    assert await store.version() == 0
+    first = await store.change(key_added(KEY), blocked("eve", Block(2, "ops", "unpaid")), revoked("aa", 3))
+    second = await store.change(revoked("bb"), revoked("cc", 2**40))
+    state = await store.load()
+    assert state.version == await store.version() == second > first > 0
+    assert state.keys == {"key_1": KEY}
+    assert state.blocked == {"eve": Block(2, "ops", "unpaid")}
+    assert state.revoked == {"aa": 3.0, "bb": float("inf"), "cc": float(2**40)}
+    await store.change(key_removed("key_1"), blocked("eve", None), *expired(state))
+    state = await store.load()
+    assert (state.keys, state.blocked, set(state.revoked)) == ({}, {}, {"bb", "cc"})
+
+
+async def test_version_rises_although_the_clock_of_the_server_went_back(redis: Redis) -> None:
+    store = AccessStore(RedisServer(redis))
+    await store.change((VERSION, b"%d" % 2**52))
+    assert await store.change(revoked("aa")) == 2**52 + 2
+
+
+async def test_what_cannot_be_decoded_allows_nothing(redis: Redis) -> None:
+    store = AccessStore(RedisServer(redis))
+    await store.change(("key:a", b"{}"), ("block:eve", b"?"), ("new:field", b"?"))
+    state = await store.load()
+    assert state.keys == {}
+    assert set(state.blocked) == {"eve"}
+
+
+async def test_last_use_is_kept_by_key(redis: Redis) -> None:
+    store = AccessStore(RedisServer(redis))
+    await store.note_used({})
+    await store.note_used({"key_1": 5, "key_2": 6})
+    await store.forget_used("key_2")
+    assert await store.used() == {"key_1": 5}
