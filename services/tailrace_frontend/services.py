@@ -21,9 +21,9 @@ from tailrace.stats.history_reader import HistoryReader
 from tailrace.stats.model_labels import ModelLabels
 from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace.upstreams import CurrentUpstreams
-from tailrace_frontend.access_control import AccessControl
+from tailrace_frontend.access_control import SECRET_PREFIX, AccessControl
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.callers import Callers
+from tailrace_frontend.callers import Callers, expiry_of
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.encoders import Encoders
@@ -112,7 +112,7 @@ class Services:
 
         Raises:
             Unauthenticated, CallerBlocked, HostRefused, OriginRefused: as `Callers.identify`.
-            Unavailable: the key is unknown, and the keys of run time could not be read yet.
+            Unavailable: it may be a key of run time, and the keys of run time could not be read yet.
             InsufficientScope: the key has none of them.
             RateLimited: so the caller sends too many requests.
         """
@@ -126,7 +126,8 @@ class Services:
         Raises:
             Unauthenticated, CallerBlocked, HostRefused, OriginRefused, Unavailable: as `authorize`.
         """
-        caller = await self._known(lambda: self.callers.identify(headers))
+        is_run_time = SECRET_PREFIX in headers.get("authorization", "")
+        caller = await self._known(lambda: self.callers.identify(headers), may_be_new=is_run_time)
         self.access.note_used(caller.id)
         return caller
 
@@ -146,14 +147,15 @@ class Services:
             Unauthenticated, CallerBlocked: as `Callers.redeem`.
             Unavailable: as `authorize`.
         """
-        return await self._known(lambda: self.callers.redeem(ticket, generation_id))
+        is_current = time.time() < expiry_of(ticket)
+        return await self._known(lambda: self.callers.redeem(ticket, generation_id), may_be_new=is_current)
 
-    async def _known(self, find: Callable[[], ApiKey]) -> ApiKey:
-        """The key that `find` finds, maybe after another look at the keys of run time."""
+    async def _known(self, find: Callable[[], ApiKey], *, may_be_new: bool) -> ApiKey:
+        """The key that `find` finds. `may_be_new`: it may be a key of run time that this process has not read yet."""
         try:
             return find()
         except Unauthenticated:
-            if not await self.access.look_again():
+            if not may_be_new or not await self.access.look_again():
                 raise
         return find()
 
