@@ -182,7 +182,7 @@ class StreamConnection:
             self.wake()
         elif now - self._written_at >= settings.keepalive_s:
             self._keep_alive()
-        return None
+        return
 
     def _keep_alive(self) -> None:
         keep_alive = self.cursor.format.keep_alive
