@@ -19,7 +19,7 @@ from tailrace.redis.server import RedisServer
 OK = "ok"
 MAX_ENTRIES = 100_000
 MAX_CHARACTERS = 256
-REPEATED_S = 10.0
+REPEATED_S = 60.0
 MAX_REPEATED = 1000
 """Kinds of line that a process compares. Beyond it a new kind is recorded each time."""
 
@@ -34,6 +34,15 @@ class Line(NamedTuple):
     target: str
     outcome: str
     address: str
+
+
+class Entry(NamedTuple):
+    """A line of the stream. `at` in ms of Redis' clock. `repeated`: equal lines before it that were left out."""
+
+    id: str
+    at: int
+    line: Line
+    repeated: int
 
 
 class Audit:
@@ -61,6 +70,23 @@ class Audit:
         except TailraceError as error:
             logger.warning("audit: the line above is not in Redis: %s", error)
 
+    async def newest(self, limit: int, before: str = "") -> list[Entry]:
+        """The newest entries, or those before this one; the newest first.
+
+        Raises:
+            RedisUnavailable, RedisRefused.
+        """
+        end = f"({before}" if before else "+"
+        return _entries(await self._server.execute("XREVRANGE", keys.AUDIT, end, "-", "COUNT", limit))
+
+    async def following(self, limit: int, after: str) -> list[Entry]:
+        """The entries after this one; the oldest first.
+
+        Raises:
+            RedisUnavailable, RedisRefused.
+        """
+        return _entries(await self._server.execute("XRANGE", keys.AUDIT, f"({after}", "+", "COUNT", limit))
+
     def _repeated(self, line: Line) -> int | None:
         """How many equal lines were left out before this one; None: this one is left out as well.
 
@@ -77,6 +103,16 @@ class Audit:
         if len(self._recent) < MAX_REPEATED:
             self._recent[kind] = now, 0
         return repeated
+
+
+def _entries(reply: list[tuple[bytes, list[bytes]]]) -> list[Entry]:
+    return [_entry(entry_id.decode(), [field.decode() for field in fields]) for entry_id, fields in reply]
+
+
+def _entry(entry_id: str, fields: list[str]) -> Entry:
+    known = dict(zip(fields[::2], fields[1::2], strict=True))
+    line = Line(*(known.get(name, "") for name in Line._fields))
+    return Entry(entry_id, int(entry_id.partition("-")[0]), line, int(known.get("repeated", 0)))
 
 
 def _fields(line: Line) -> Iterator[str]:

@@ -237,11 +237,6 @@ async def test_last_use_is_known_after_a_while(two: Two) -> None:
     assert abs(await eventually(used) - time.time()) < 60
 
 
-async def audited(product: Product) -> list[dict[str, str]]:
-    entries = await product.log.server.client.xrange(keys.AUDIT)
-    return [{name.decode(): value.decode() for name, value in fields.items()} for _, fields in entries]
-
-
 async def test_acts_and_refusals_are_audited(two: Two) -> None:
     key = await two.new_key(caller="ida", scopes=["admin:view"])
     viewer: Api = two.api(key["key"], two.first)
@@ -251,9 +246,25 @@ async def test_acts_and_refusals_are_audited(two: Two) -> None:
     ]
     assert [each.status for each in refused] == [403, 401]
     await two.revoke(key["id"])
-    lines = [(each["who"], each["action"], each["target"], each["outcome"]) for each in await audited(two.product)]
+    entries = (await two.ops.request("GET", "/v1/admin/audit?limit=1000")).value["data"]
+    lines = [(each["who"], each["action"], each["target"], each["outcome"]) for each in entries]
+    assert {each["address"] for each in entries} == {"127.0.0.1"}
     assert ("ops", "create_key", f"ida/{key['id']}", "ok") in lines
     assert ("ida", "block_caller", "ida", "insufficient_scope") in lines
     assert ("", "revoke_key", UNKNOWN_ID, "invalid_api_key") in lines
     assert ("ops", "revoke_key", key["id"], "ok") in lines
     assert not any(key["key"] in " ".join(line) for line in lines)
+
+
+async def test_audit_is_read_by_pages_and_followed_by_its_cursor(two: Two) -> None:
+    for _ in range(3):
+        await two.new_key()
+    page = (await two.ops.request("GET", "/v1/admin/audit?limit=2")).value
+    assert page["has_more"] is True
+    cursor = page["data"][0]["id"]
+    older = (await two.ops.request("GET", f"/v1/admin/audit?limit=1&before={page['data'][1]['id']}")).value["data"]
+    assert older[0]["at"] <= page["data"][1]["at"]
+    key = await two.new_key(caller="eva")
+    newer = (await two.ops.request("GET", f"/v1/admin/audit?after={cursor}")).value["data"]
+    assert f"eva/{key['id']}" in [each["target"] for each in newer]
+    assert (await two.ops.request("GET", "/v1/admin/audit?after=x")).status == 400
