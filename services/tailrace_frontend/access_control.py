@@ -27,8 +27,9 @@ from tailrace.errors import InvalidRequest, NotFound, Unauthenticated
 from tailrace.ids import new_id
 from tailrace.scopes import Scopes, names_of
 from tailrace_frontend.api_keys import ApiKey, digest_of
-from tailrace_frontend.callers import Callers, expiry_of, grant_of
+from tailrace_frontend.callers import Callers, grant_of
 from tailrace_frontend.run_time_access import RunTimeAccess
+from tailrace_frontend.tickets import expiry_of
 
 SECRET_PREFIX = "tr_"  # noqa: S105 - what secrets begin with
 HINT_BEGIN, HINT_END = 7, 4

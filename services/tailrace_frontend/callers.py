@@ -13,22 +13,25 @@ must then be a loopback name and an `Origin` must be the server's own or a confi
 use the model through its visitor's browser.
 """
 
-import base64
-import hashlib
-import hmac
 import time
 from collections.abc import Collection, Mapping
 from itertools import count
 from urllib.parse import urlsplit
 
 from tailrace.errors import CallerBlocked, HostRefused, OriginRefused, Unauthenticated
-from tailrace.scopes import EVERY_SCOPE, Scope
+from tailrace.events import GenerationRecord
+from tailrace.scopes import EVERY_SCOPE, READERS, Scope
 from tailrace.settings import Settings
+from tailrace.shares import Share
 from tailrace_frontend.api_keys import ApiKey, ApiKeys, digest_of
 from tailrace_frontend.run_time_keys import RunTimeKeys
+from tailrace_frontend.tickets import OF_KEY, OF_SHARE, Ticket, Tickets
 
 OPEN = "open"
-OPEN_KEY = ApiKey(OPEN, b"", scopes=EVERY_SCOPE)
+NO_KEY = b""
+"""The digest of what reads without a key: a share, or whom open mode serves."""
+
+OPEN_KEY = ApiKey(OPEN, NO_KEY, scopes=EVERY_SCOPE)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -41,7 +44,7 @@ class Callers:
             Misconfigured: as `ApiKeys`.
         """
         self._settings = settings
-        self._secret = settings.ticket_secret.get_secret_value().encode()
+        self._tickets = Tickets(settings.ticket_secret.get_secret_value())
         self._keys = ApiKeys(settings.api_keys.get_secret_value().strip())
         self._run_time = RunTimeKeys()
 
@@ -93,6 +96,8 @@ class Callers:
         run_time = self._run_time
         if run_time.is_revoked(key.digest.hex()) or (key.grant and run_time.is_revoked(key.grant)):
             return False
+        if key.digest == NO_KEY:
+            return bool(key.grant) and time.time() < key.expires
         return self._keys.is_valid(key) or run_time.is_valid(key)
 
     def ticket(self, generation_id: str, key: ApiKey, expires: int) -> str | None:
@@ -101,10 +106,14 @@ class Callers:
         if self.are_open or Scope.READ not in key.scopes:
             return None
         for until in count(expires):  # a ticket that was revoked is another one a second later
-            ticket = f"{key.owner}~{until}~{self._sign(generation_id, key, until)}"
+            ticket = self._tickets.issue(OF_KEY, generation_id, key.owner, until, key.digest.hex())
             if not self._run_time.is_revoked(grant_of(ticket)):
                 return ticket
         raise AssertionError
+
+    def share_ticket(self, record: GenerationRecord, share: Share) -> str:
+        """The ticket of a share: until it expires or is revoked."""
+        return self._tickets.issue(OF_SHARE, record.id, record.owner, share.expires, share.id)
 
     def redeem(self, ticket: str, generation_id: str) -> ApiKey:
         """The key for which the ticket was issued.
@@ -114,29 +123,29 @@ class Callers:
             longer valid, or the ticket was revoked.
             CallerBlocked: the operator has blocked the caller.
         """
-        owner, _, rest = ticket.partition("~")
-        signature, expires = rest.partition("~")[2], expiry_of(ticket)
-        found = None
-        known = [*self._keys.of(owner), *self._run_time.of(owner)]
-        for key in known or [ApiKey(owner, b"")]:  # an unknown caller takes as long as a known one
-            expected = self._sign(generation_id, key, expires)
-            if hmac.compare_digest(expected.encode(), _bytes(signature)):
-                found = key
+        parsed = Ticket.parse(ticket)
+        found = self._holder_of(parsed, ticket, generation_id)
         if found is None or Scope.READ not in found.scopes:
             raise Unauthenticated("The ticket is not valid for this generation, or its API key was withdrawn.")
-        if expires < time.time():
+        if parsed.expires < time.time():
             raise Unauthenticated("The ticket has expired.")
-        found = found._replace(grant=grant_of(ticket))
         if not self._is_valid(found):
             raise Unauthenticated("The ticket or its API key was revoked.")
-        if self._run_time.is_blocked(owner):
+        if self._run_time.is_blocked(parsed.owner):
             raise CallerBlocked
         return found
 
-    def _sign(self, generation_id: str, key: ApiKey, expires: int) -> str:
-        message = "\n".join(("read", generation_id, key.owner, str(expires), key.digest.hex()))
-        digest = hmac.digest(self._secret, _bytes(message), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+    def _holder_of(self, ticket: Ticket, text: str, generation_id: str) -> ApiKey | None:
+        """For whom the ticket was issued; None: its signature is wrong."""
+        if ticket.kind == OF_SHARE:
+            is_signed = self._tickets.is_signed(ticket, generation_id, ticket.name)
+            return ApiKey(ticket.owner, NO_KEY, ticket.expires, READERS, grant=ticket.name) if is_signed else None
+        found = None
+        known = [*self._keys.of(ticket.owner), *self._run_time.of(ticket.owner)]
+        for key in known or [ApiKey(ticket.owner, NO_KEY)]:  # an unknown caller takes as long as a known one
+            if self._tickets.is_signed(ticket, generation_id, key.digest.hex()):
+                found = key
+        return found and found._replace(grant=grant_of(text))
 
     def _check_local(self, headers: Mapping[str, str]) -> None:
         if not has_local_host(headers):
@@ -150,13 +159,6 @@ def grant_of(shown: str) -> str:
     return digest_of(shown).hex()
 
 
-def expiry_of(ticket: str) -> int:
-    """When a ticket expires (epoch seconds); 0 where it does not say so."""
-    expires = ticket.partition("~")[2].partition("~")[0]
-    is_number = expires.isdecimal() and expires.isascii() and len(expires) < 16
-    return int(expires) if is_number else 0
-
-
 def has_local_host(headers: Mapping[str, str]) -> bool:
     """Whether the `Host` is a loopback name. A page that has rebound its own name by DNS sends that name."""
     return _hostname(headers.get("host", "")) in LOOPBACK
@@ -166,11 +168,6 @@ def has_own_origin(headers: Mapping[str, str], others: Collection[str] = ()) -> 
     """Whether the request comes from no web page, from a page of this server, or from one of the `others`."""
     origin = headers.get("origin")
     return not origin or origin in others or _host_of_origin(origin) == headers.get("host", "")
-
-
-def _bytes(text: str) -> bytes:
-    """The text as UTF-8. Clients can send lone surrogates, which the strict encoder rejects."""
-    return text.encode("utf-8", "surrogatepass")
 
 
 def _host_of_origin(origin: str) -> str:

@@ -15,6 +15,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, Queue
 from tailrace.scopes import Scopes
 from tailrace.settings import Settings
+from tailrace.shares import ShareStore
 from tailrace.stats import Stats
 from tailrace.stats.history import History
 from tailrace.stats.history_reader import HistoryReader
@@ -23,7 +24,7 @@ from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.access_control import SECRET_PREFIX, AccessControl
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.callers import Callers, expiry_of
+from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.encoders import Encoders
@@ -32,7 +33,9 @@ from tailrace_frontend.large_requests import TURN_BYTES, Turn
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
 from tailrace_frontend.run_time_access import RunTimeAccess
+from tailrace_frontend.shares import Shares, last_second_of
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.tickets import expiry_of
 from tailrace_frontend.webhooks import Webhooks
 
 KEPT_BYTES = 32 * 1024 * 1024
@@ -64,6 +67,7 @@ class Services:
         self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams)
         self.access = RunTimeAccess(AccessStore(self.log.server), self.callers.apply, self.hub.check_access)
         self.access_control = AccessControl(self.callers, self.access)
+        self.shares = Shares(ShareStore(self.log.server), self.access)
         self.encoders = Encoders(self.log, self.generations.reads)
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
@@ -201,7 +205,5 @@ class Services:
 
 def events_url(services: Services, state: GenerationState, caller: ApiKey) -> str:
     """Where a browser's `EventSource` reads this log. The ticket lives as long as the log may, and as the key does."""
-    options = state.record.options
-    expires = state.record.created // 1000 + options.deadline_s + options.retention_s + 60
-    ticket = services.callers.ticket(state.record.id, caller, expires)
+    ticket = services.callers.ticket(state.record.id, caller, last_second_of(state))
     return f"/v1/generations/{state.record.id}/events" + (f"?ticket={ticket}" if ticket else "")

@@ -5,6 +5,7 @@
                                                                                      create; retention from done
     tailrace:{gen}:log                     stream  the scripts      readers          as the state
     tailrace:{gen}:tombstone               hash    create, delete   readers, append  deadline + 2 × retention + 24 h
+    tailrace:{gen}:shares                  hash    frontends        frontends        deadline + retention from create
     tailrace:{gen}:events                  channel append, finish   hubs             not stored
     tailrace:unfinished:<0-15>             set     Log.create       sweepers         a hint: an id leaves after done
     tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
@@ -94,6 +95,10 @@ def tombstone(generation_id: str) -> str:
 
 def events(generation_id: str) -> str:
     return f"tailrace:{{{generation_id}}}:events"
+
+
+def shares(generation_id: str) -> str:
+    return f"tailrace:{{{generation_id}}}:shares"
 
 
 @lru_cache(maxsize=4096)

@@ -23,7 +23,7 @@ from tailrace.process.recent import Recent
 from tailrace_frontend import page
 from tailrace_frontend.callers import OPEN
 from tailrace_frontend.client_connection import REQUEST_ID
-from tailrace_frontend.http import cors, dev, openapi, routes
+from tailrace_frontend.http import cors, dev, openapi, routes, shares
 from tailrace_frontend.http.admin import routers as admin
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.head import HeadAsGet, has_head
@@ -43,6 +43,7 @@ SEE_LOG = "The frontend's log has the reason."
 EXAMPLE_OF = b'"model":%b'
 EXAMPLE = EXAMPLE_OF % jsoncodec.dumps(EXAMPLE_MODEL)
 ROUTERS = (
+    shares.router,
     routes.router,
     chat.router,
     responses.router,

@@ -94,6 +94,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/v1/generations/{generation_id}"): Operation("Get a generation, or wait for its end", (400, 404, 410)),
     ("DELETE", "/v1/generations/{generation_id}"): Operation("Delete a generation", (404, 410)),
     ("POST", "/v1/generations/{generation_id}/cancel"): Operation("Cancel a generation", (404, 410)),
+    ("POST", "/v1/generations/{generation_id}/shares"): Operation(
+        "Share a generation by a link", (400, 404, 410, 413), {"expires_in_s": 900}
+    ),
+    ("GET", "/v1/generations/{generation_id}/shares"): Operation("List the links of a generation", (404, 410)),
+    ("DELETE", "/v1/generations/{generation_id}/shares/{share_id}"): Operation("Revoke a link", (404, 410)),
     ("GET", "/v1/generations/{generation_id}/events"): Operation("Follow the log", (400, 404, 410)),
     ("POST", "/v1/chat/completions"): Operation("Create a Chat Completion", (400, 404, 410, 413, FAILED), CHAT),
     ("GET", "/v1/chat/completions/{completion_id}"): Operation("Get a Chat Completion again", (400, 404, FAILED)),
@@ -154,6 +159,7 @@ PARAMETERS = {
     "order": "By time: `desc` is newest first.",
     "output": "`false`: without the request and the output, and with the progress: attempt, worker, readers, expiry.",
     "response_id": "`resp_…`, as the answer has it.",
+    "share_id": "`shr_…`, as the answer to its creation has it.",
     "starting_after": "With `stream`: what follows this `sequence_number`.",
     "stream": "Whether the answer is a stream of events, live, instead of an object.",
     "ticket": "From `events_url`, in place of a key; better as `Authorization: Ticket …`, which no proxy logs.",

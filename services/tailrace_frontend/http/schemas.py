@@ -250,6 +250,26 @@ class Deleted(BaseModel):
     deleted: Literal[True] = True
 
 
+class ShareJson(BaseModel):
+    """A link by which others read a generation. Times in epoch seconds."""
+
+    id: str
+    created_at: int
+    expires_at: int
+
+
+class SharedLink(ShareJson):
+    """The link itself, shown once: of the page, and of the event stream."""
+
+    url: str
+    events_url: str
+
+
+class ShareList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[ShareJson]
+
+
 class ErrorJson(BaseModel):
     message: str
     type: str

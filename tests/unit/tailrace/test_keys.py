@@ -12,6 +12,7 @@ KEYS: dict[str, str] = {
     "log": keys.log(GENERATION_ID),
     "tombstone": keys.tombstone(GENERATION_ID),
     "events": keys.events(GENERATION_ID),
+    "shares": keys.shares(GENERATION_ID),
     "worker": keys.worker("w1"),
     "worker_status": keys.worker_status("w1"),
     "models": keys.models("w1"),

@@ -11,8 +11,9 @@ from tailrace.errors import CallerBlocked, HostRefused, OriginRefused, TailraceE
 from tailrace.settings import Settings
 from tailrace_frontend import api_keys
 from tailrace_frontend.api_keys import ApiKey, digest_of
-from tailrace_frontend.callers import OPEN, OPEN_KEY, Callers, expiry_of, grant_of
+from tailrace_frontend.callers import OPEN, OPEN_KEY, Callers, grant_of
 from tailrace_frontend.run_time_keys import RunTimeKeys
+from tailrace_frontend.tickets import expiry_of
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 OTHER = "gen_bcdefghijklmnopqrstuvwxyza"
@@ -39,7 +40,7 @@ def key_of(of: Callers, key: str = "anna-key-1") -> ApiKey:
 def settled(of: Callers, file: Path, text: str) -> None:
     """Replace the file's content. The first check finds that it has changed, the second one reads it."""
     file.write_text(text)
-    of.may_read(ApiKey("nobody", b""))
+    of.may_read(ApiKey("nobody", b"no key"))
 
 
 @pytest.fixture
