@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from starlette.types import Receive, Scope, Send
 
+from tailrace import tracing
 from tailrace.settings import Settings
 from tailrace_frontend.http.ai_sdk.stream import answer_chat
 from tailrace_frontend.http.api import create_api, create_operations
@@ -81,6 +82,8 @@ class Frontend:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._turnstile.enter()
+        if tracing.is_on() and scope["type"] == "http":
+            tracing.enter_request(scope["headers"])
         answer, streamed_id = find_stream(scope)
         if answer is None:
             await self.api(scope, receive, send)

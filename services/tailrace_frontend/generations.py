@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tailrace import tracing
 from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
 from tailrace.ids import EntryId, new_generation_id, new_token
@@ -31,6 +32,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.recent import Recent
 from tailrace.queue import Claim, Queue, Submission
 from tailrace.settings import Settings
+from tailrace.tracing.span import Span
 from tailrace.translation import json_format_of
 from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.admission import Admission
@@ -158,11 +160,21 @@ class Generations:
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
+        with tracing.creating(owner, request["model"]) as span:
+            return await self._create(owner, request, options, key, body_bytes, record_fields, span)
+
+    async def _create(
+        self, owner: str, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int,
+        record_fields: Json, span: Span,
+    ) -> tuple[GenerationState, Submission | None]:  # fmt: skip
         self.models.check_request(owner, request)
         self._check_continues(request["model"], options)
         generation_id = await self._admit(owner, options, key, body_bytes)
         fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
         fields["structured"] = json_format_of(fields.get("api", "chat"), request) is not None
+        if traceparent := span.traceparent:
+            span.set(generation=generation_id, message_id=generation_id)
+            fields["traceparent"] = traceparent
         record = GenerationRecord(generation_id, owner, request["model"], options, **fields)
         job_id = new_token()
         submission = None

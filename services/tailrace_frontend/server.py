@@ -19,6 +19,7 @@ from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import available_files, raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
+from tailrace.tracing.provider import Traces
 from tailrace_frontend.app import Frontend
 from tailrace_frontend.client_limits import HEAD_BYTES, ClientLimits
 from tailrace_frontend.http_protocol import Protocol
@@ -136,9 +137,11 @@ def main(settings: Settings) -> None:
         check_address(settings.host, settings.port)
     raise_open_file_limit(settings.connections)
     tune_malloc()
-    server = build(settings)
+    server, traces = build(settings), Traces(settings, "tailrace-frontend")
+    traces.start()
     tune_gc()
     server.run(sockets=listeners)
+    traces.stop()
 
 
 def check_address(host: str, port: int) -> None:

@@ -18,7 +18,8 @@ from contextlib import aclosing
 from itertools import count
 from typing import NamedTuple
 
-from tailrace.events import Delta, Extra, Failure, FinalStatus, ItemOpened, Json
+from tailrace import tracing
+from tailrace.events import Delta, Extra, Failure, FinalStatus, GenerationRecord, ItemOpened, Json
 from tailrace.failures import FAILURES, failure
 from tailrace.lifecycle.end_line import printable
 from tailrace.settings import Settings
@@ -37,6 +38,7 @@ from tailrace_worker.upstream.errors import (
     retry_delay,
 )
 from tailrace_worker.upstream.sse import EventTooLarge
+from tailrace_worker.upstream_span import traced
 from tailrace_worker.writer import Writer
 
 CountRequest = Callable[[str, bool], None]
@@ -138,8 +140,7 @@ class Asking:
                 redact=self._upstream.redaction.redacted,
             )  # fmt: skip
             try:
-                async with aclosing(self._dialect.open(self._upstream, record, request)) as stream:
-                    await self._consume(stream, translator)
+                await self._request(record, request, translator, retry)
             except UPSTREAM_ERRORS as error:
                 if translator.is_complete and not translator.failure:  # it broke off, or was silent, behind the answer
                     self._write(translator.close())
@@ -161,6 +162,23 @@ class Asking:
             finally:
                 self._count_malformed(translator)
         raise AssertionError("the retries are bounded")
+
+    async def _request(self, record: GenerationRecord, request: Json, translator: Translator, retry: int) -> None:
+        """Request the answer once, and write it.
+
+        Raises:
+            one of UPSTREAM_ERRORS.
+        """
+        if not tracing.is_on():
+            return await self._exchange(record, request, translator)
+        return await traced(
+            lambda: self._exchange(record, request, translator), self._upstream, request, retry, translator,
+            self._timings, self._writer, lambda error: self._failure_of(error).code,
+        )  # fmt: skip
+
+    async def _exchange(self, record: GenerationRecord, request: Json, translator: Translator) -> None:
+        async with aclosing(self._dialect.open(self._upstream, record, request)) as stream:
+            await self._consume(stream, translator)
 
     def _delay_before_retry(self, error: Exception, retry: int) -> float | None:
         """Seconds after which to request the answer again; None: the error is final. `retry`: counted from 0."""

@@ -26,6 +26,7 @@ from tailrace.redis.outage import level_of
 from tailrace.settings import Settings
 from tailrace_worker.appender import Appender
 from tailrace_worker.attempt import Attempt, UpstreamInterrupted
+from tailrace_worker.attempt_span import run_traced
 from tailrace_worker.json_checker import JsonChecker
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.upstream_pool import UpstreamPool
@@ -101,7 +102,7 @@ class GenerationRun:
             self._log_takeover(grant)
             marking = asyncio.create_task(self._mark_started(job_id), name=f"mark {generation_id}")
             try:
-                await self._current.run(reason)
+                await run_traced(self._current, self._worker, reason)
             except UpstreamInterrupted as interruption:
                 reason, earlier = interruption.reason, self._current.measures()
                 state = self._current.writer.state

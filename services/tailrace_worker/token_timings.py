@@ -120,6 +120,11 @@ class TokenTimings:
         )
 
     @property
+    def first_at(self) -> float | None:
+        """The time of the attempt's first content."""
+        return self._times[0] if self._times else None
+
+    @property
     def _first_token(self) -> float | None:
         """From the creation to the first content of the generation."""
         if self._earlier.first_token is not None or not self._times:

@@ -36,6 +36,7 @@ from tailrace.queue.presence import WorkerStatus
 from tailrace.redis.outage import level_of
 from tailrace.settings import WORKER_NAME, Settings
 from tailrace.stats import Stats
+from tailrace.tracing.provider import Traces
 from tailrace.webhooks import EndpointRef, Sender
 from tailrace_worker.appender import Appender
 from tailrace_worker.generation_run import GenerationRun
@@ -303,4 +304,7 @@ def main(settings: Settings) -> None:
 
     raise_open_file_limit(settings.max_jobs)
     tune_malloc()
+    traces = Traces(settings, "tailrace-worker")
+    traces.start()
     uvloop.run(serve())
+    traces.stop()

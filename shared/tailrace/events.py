@@ -466,7 +466,7 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
     beside the record, as its caller sent it, in the API that `api` names. `Log.request` loads it: it may be megabytes.
     `store`: whether later requests may continue this one. `preview`: how the last user message begins, for lists.
-    `structured`: whether the request asks for JSON.
+    `structured`: whether the request asks for JSON. `traceparent`: of the creation, where it is traced.
     """
 
     id: str
@@ -483,3 +483,4 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     store: bool = True
     preview: str = ""
     structured: bool = False
+    traceparent: str = ""

@@ -230,6 +230,14 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         10.0, ge=0, description="Seconds that a stopping process gives its streams and generations to finish."
     )
+    trace_first_attempt: Literal["link", "child"] = Field(
+        "link",
+        description="How the span of a generation's first attempt belongs to its creation, where `OTEL_…` asks for "
+        "traces: `link`, in a trace of its own, or `child`. Later attempts are linked.",
+    )
+    trace_upstreams: bool = Field(
+        False, description="Whether requests to upstreams carry a `traceparent`, where `OTEL_…` asks for traces."
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="How processes log: `text`, or `json`, an object a line."
     )

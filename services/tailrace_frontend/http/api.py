@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -53,6 +54,11 @@ ROUTERS = (
     *admin.ROUTERS,
 )
 
+NO_TELEMETRY: TelemetryConfig = {
+    "tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False,
+}  # fmt: skip
+"""FastAPI's own has spans as long as a stream, and the values of requests that it refuses (see `tailrace.tracing`)."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -73,6 +79,7 @@ def create_api(services: Services) -> FastAPI:
         version=version("tailrace"),
         lifespan=lifespan,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     for router in ROUTERS:
         api.include_router(router)
@@ -92,7 +99,7 @@ def create_api(services: Services) -> FastAPI:
 
 def create_operations(services: Services) -> FastAPI:
     """Health, readiness and metrics alone, for an address of their own."""
-    operations = FastAPI(title="Tailrace: operations", openapi_url=None, redirect_slashes=False)
+    operations = FastAPI(title="Tailrace: operations", openapi_url=None, redirect_slashes=False, telemetry=NO_TELEMETRY)
     _add_health(operations, services)
     _add_operations(operations, services)
     _finish(operations, services)

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl
 from starlette.datastructures import Headers
 from starlette.types import Scope, Send
 
-from tailrace import jsoncodec
+from tailrace import jsoncodec, tracing
 from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
@@ -149,6 +149,8 @@ def connect(
         caller=caller, may_read=services.callers.may_read, seen_to=seen_to,
     )  # fmt: skip
     services.metrics.streams.inc()
+    if tracing.is_on():
+        stream.cursor.span = tracing.subscription(state.record, wire=wire.media_type, resumed=cursor is not None)
     return stream
 
 

@@ -19,6 +19,7 @@ from tailrace.ids import START, EntryId
 from tailrace.log import Page
 from tailrace.log.reading import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.log.state import GenerationState
+from tailrace.tracing.span import Span
 from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.cursor_state import FINAL, TRANSITIONS, State
 from tailrace_frontend.streaming.frame_sink import FrameSink
@@ -32,7 +33,7 @@ class LogCursor:
 
     __slots__ = (
         "_encode", "_failing_since", "_has_sent", "_hub", "_limit", "_missing_since", "_seen_to", "_sink", "_tail",
-        "format", "position", "record", "state",
+        "format", "position", "record", "span", "state",
     )  # fmt: skip
 
     def __init__(
@@ -56,10 +57,12 @@ class LogCursor:
         self._limit = FIRST_PAGE
         self._missing_since: float | None = None
         self._failing_since: float | None = None
+        self.span: Span | None = None  # ends when what was written before is sent
         self._tail = hub.subscribe(self, self.record, wire, encode, live=not state.is_final)
 
     def close(self) -> None:
         """Follow no longer."""
+        self._end_span()
         self._hub.unsubscribe(self, self.record.id, self.format)
 
     @property
@@ -290,6 +293,14 @@ class LogCursor:
             self.state = state
             if state is not State.MISSING:
                 self._missing_since = None
+            if self.span and (state is FOLLOWING or state in FINAL):
+                self._end_span()
+
+    def _end_span(self) -> None:
+        if self.span:
+            self.span.set(outcome=self.state.value)
+            self.span.end()
+            self.span = None
 
 
 def is_ahead(position: EntryId, state: GenerationState) -> bool:

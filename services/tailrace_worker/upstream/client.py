@@ -15,6 +15,7 @@ import httpx2
 import msgspec
 import openai
 
+from tailrace import tracing
 from tailrace.events import Failure
 from tailrace.settings import Settings
 from tailrace.upstreams import DEFAULT_UPSTREAM, UpstreamConfig
@@ -52,6 +53,7 @@ class UpstreamClient:
         key = config.key()
         self.redaction = redaction or Redaction()
         self.redaction.add([key])
+        hooks = [_continue_trace] if settings.trace_upstreams else []
         self.sdk = openai.AsyncOpenAI(
             api_key=key or "none",  # local servers need no key, but the SDK requires one
             base_url=config.base_url or None,
@@ -62,7 +64,7 @@ class UpstreamClient:
                 limits=limits,
                 timeout=timeout,
                 follow_redirects=False,
-                event_hooks={"response": [bound_error_body]},
+                event_hooks={"request": hooks, "response": [bound_error_body]},
             ),
         )
 
@@ -98,6 +100,10 @@ class UpstreamClient:
 
     async def close(self) -> None:
         await self.sdk.close()
+
+
+async def _continue_trace(request: httpx2.Request) -> None:
+    request.headers.update(tracing.outgoing_headers())
 
 
 async def stream_payloads(send: SendRequest, is_last: Callable[[bytes], bool]) -> AsyncGenerator[list[bytes], None]:
