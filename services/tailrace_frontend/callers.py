@@ -1,8 +1,9 @@
 """Authentication of callers, and the tickets that let browsers read one log.
 
 A caller is a name with one or more API keys: those of the settings (`api_keys`), and those that were created at run
-time (`run_time_keys`). The *owner* of a generation is the name of the caller that created it. A key is looked up by its
-SHA-256, so the time that this takes tells nothing about any key.
+time (`run_time_keys`). A token of the issuer of the settings (`tokens`) names a caller, too. The *owner* of a
+generation is the name of the caller that created it. A key is looked up by its SHA-256, so the time that this takes
+tells nothing about any key.
 
 A browser cannot send headers with `EventSource`, so the generation's JSON carries a ticket: an HMAC over the id, the
 owner, the expiry and the API key of the request. It grants reading of that one log, and ends with its key. A client
@@ -25,7 +26,9 @@ from tailrace.settings import Settings
 from tailrace.shares import Share
 from tailrace_frontend.api_keys import ApiKey, ApiKeys, digest_of
 from tailrace_frontend.run_time_keys import RunTimeKeys
-from tailrace_frontend.tickets import OF_KEY, OF_SHARE, Ticket, Tickets
+from tailrace_frontend.tickets import OF_KEY, OF_SHARE, OF_TOKEN, Ticket, Tickets
+from tailrace_frontend.tokens import GRANT as TOKEN_GRANT
+from tailrace_frontend.tokens import Tokens
 
 OPEN = "open"
 NO_KEY = b""
@@ -47,6 +50,7 @@ class Callers:
         self._tickets = Tickets(settings.ticket_secret.get_secret_value())
         self._keys = ApiKeys(settings.api_keys.get_secret_value().strip())
         self._run_time = RunTimeKeys()
+        self.tokens = Tokens(settings) if settings.jwt_issuer else None
 
     @property
     def are_open(self) -> bool:
@@ -57,7 +61,8 @@ class Callers:
         """The key that the request was sent with (`Authorization: Bearer <key>`); `owner` is the caller's name.
 
         Raises:
-            Unauthenticated: the key is missing, unknown, expired or revoked.
+            Unauthenticated: the key or token is missing, unknown, expired or revoked.
+            UnknownSigner: so is the key that has signed the token.
             CallerBlocked: the operator has blocked the caller.
             HostRefused, OriginRefused: the request could come from a foreign web page (open mode only).
         """
@@ -67,6 +72,8 @@ class Callers:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         digest = digest_of(given.strip())
         found = self._keys.current().get(digest) or self._run_time.find(digest)
+        if found is None and self.tokens and given.count(".") == 2:
+            found = self.tokens.identify(given.strip())
         if found is None or scheme.lower() != "bearer" or not self._is_valid(found):
             raise Unauthenticated
         if self._run_time.is_blocked(found.owner):
@@ -98,6 +105,8 @@ class Callers:
             return False
         if key.digest == NO_KEY:
             return bool(key.grant) and time.time() < key.expires
+        if key.grant.startswith(TOKEN_GRANT):
+            return self.tokens is not None and self.tokens.is_valid(key)
         return self._keys.is_valid(key) or run_time.is_valid(key)
 
     def ticket(self, generation_id: str, key: ApiKey, expires: int) -> str | None:
@@ -105,8 +114,11 @@ class Callers:
         valid; None in open mode, and for a key that may not read."""
         if self.are_open or Scope.READ not in key.scopes:
             return None
-        for until in count(expires):  # a ticket that was revoked is another one a second later
-            ticket = self._tickets.issue(OF_KEY, generation_id, key.owner, until, key.digest.hex())
+        of_token = key.grant.startswith(TOKEN_GRANT)
+        kind, bound_to = (OF_TOKEN, "") if of_token else (OF_KEY, key.digest.hex())
+        last = min(expires, int(key.expires)) if of_token else expires
+        for until in count(last):  # a ticket that was revoked is another one a second later
+            ticket = self._tickets.issue(kind, generation_id, key.owner, until, bound_to)
             if not self._run_time.is_revoked(grant_of(ticket)):
                 return ticket
         raise AssertionError
@@ -140,6 +152,9 @@ class Callers:
         if ticket.kind == OF_SHARE:
             is_signed = self._tickets.is_signed(ticket, generation_id, ticket.name)
             return ApiKey(ticket.owner, NO_KEY, ticket.expires, READERS, grant=ticket.name) if is_signed else None
+        if ticket.kind == OF_TOKEN:
+            is_signed = self.tokens is not None and self._tickets.is_signed(ticket, generation_id, "")
+            return ApiKey(ticket.owner, NO_KEY, ticket.expires, READERS, grant=grant_of(text)) if is_signed else None
         found = None
         known = [*self._keys.of(ticket.owner), *self._run_time.of(ticket.owner)]
         for key in known or [ApiKey(ticket.owner, NO_KEY)]:  # an unknown caller takes as long as a known one

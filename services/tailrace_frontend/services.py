@@ -29,6 +29,7 @@ from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.generations import Generations
+from tailrace_frontend.issuer_keys import IssuerKeys
 from tailrace_frontend.large_requests import TURN_BYTES, Turn
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
@@ -36,6 +37,7 @@ from tailrace_frontend.run_time_access import RunTimeAccess
 from tailrace_frontend.shares import Shares, last_second_of
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.tickets import expiry_of
+from tailrace_frontend.tokens import UnknownSigner
 from tailrace_frontend.webhooks import Webhooks
 
 KEPT_BYTES = 32 * 1024 * 1024
@@ -72,6 +74,7 @@ class Services:
         self.chats = Chats(self.queue, self.generations)
         self.conversations = Conversations(self.generations, self.log, settings.max_body_bytes)
         self.webhooks = Webhooks(settings, self.log)
+        self.issuer_keys = IssuerKeys(settings, self.callers.tokens) if self.callers.tokens else None
         self.metrics = Metrics(self.hub, self.stats)
         self.history = HistoryReader(self.queue.server)
         self._history = History(
@@ -131,7 +134,12 @@ class Services:
             Unauthenticated, CallerBlocked, HostRefused, OriginRefused, Unavailable: as `authorize`.
         """
         is_run_time = SECRET_PREFIX in headers.get("authorization", "")
-        caller = await self._known(lambda: self.callers.identify(headers), may_be_new=is_run_time)
+        try:
+            caller = await self._known(lambda: self.callers.identify(headers), may_be_new=is_run_time)
+        except UnknownSigner:
+            if not self.issuer_keys or not await self.issuer_keys.look_again():
+                raise
+            caller = self.callers.identify(headers)
         self.access.note_used(caller.id)
         return caller
 
@@ -166,6 +174,8 @@ class Services:
     async def start(self) -> None:
         self.hub.start()
         self.access.start(self.hub.subscriber)
+        if self.issuer_keys:
+            self.issuer_keys.start()
         self.upstreams.reload_on_hangup()
         loops = {
             "sweeper": self._sweeper.run, "confirmations": self.confirmations.run, "history": self._history.run,
@@ -196,6 +206,8 @@ class Services:
         await self.confirmations.drain(self._drained_at - time.monotonic())
         await cancel_and_wait(*self._tasks)
         await self.access.close()
+        if self.issuer_keys:
+            await self.issuer_keys.close()
         await self.hub.close()
         await self.webhooks.close()
         await self._history.flush_finally()

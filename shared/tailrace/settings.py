@@ -10,11 +10,13 @@ from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from tailrace.errors import Misconfigured
+from tailrace.scopes import Scope, scopes_of
 
 DATA_DIR = Path(".tailrace")
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -34,6 +36,9 @@ INTERNAL = frozenset({DEV_PROCESSES, LISTENERS, WORKER_NAME})
 
 OF_EXAMPLES = frozenset({"TAILRACE_URL", "TAILRACE_KEY"})
 """Variables of the programs in `examples/`."""
+
+
+ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 
 
 class Settings(BaseSettings):
@@ -72,6 +77,23 @@ class Settings(BaseSettings):
         description="Signs the tickets for `EventSource`; the same on every frontend, required with API keys. "
         "(`tailrace dev` generates one.)",
     )
+    jwt_issuer: str = Field(
+        "",
+        description="Issuer whose tokens (JWT) identify callers beside the API keys, as `iss` has it: an https URL. "
+        "Empty: none.",
+    )
+    jwt_audience: str = Field("", description="Audience that a token must have (`aud`); required with an issuer.")
+    jwt_jwks_url: str = Field(
+        "", description="URL of the issuer's keys (JWK Set); empty: as its OpenID configuration names it."
+    )
+    jwt_algorithms: str = Field(
+        "RS256,ES256,EdDSA", description="Signature algorithms that are accepted; asymmetric ones only."
+    )
+    jwt_owner_claim: str = Field("sub", min_length=1, description="Claim of a token that names the caller.")
+    jwt_scope_claim: str = Field(
+        "scope", description="Claim with the scopes of a token, as `tailrace:read tailrace:create` or a list of them."
+    )
+    jwt_scopes: str = Field("read+create+cancel", description="Scopes of a token whose claim names none of Tailrace's.")
     cors_origins: str = Field(
         "", description="Origins that browsers may call from, separated by commas; `*`: any; empty: none."
     )
@@ -274,8 +296,13 @@ class Settings(BaseSettings):
 
     @cached_property
     def has_callers(self) -> bool:
-        """Whether callers are identified by API keys; otherwise the frontend runs in open mode."""
-        return bool(self.api_keys.get_secret_value().strip())
+        """Whether callers are identified by API keys or tokens; otherwise the frontend runs in open mode."""
+        return bool(self.api_keys.get_secret_value().strip() or self.jwt_issuer)
+
+    @cached_property
+    def jwt_algorithm_names(self) -> frozenset[str]:
+        """`jwt_algorithms` as a set."""
+        return frozenset(name.strip() for name in self.jwt_algorithms.split(",") if name.strip())
 
     @cached_property
     def origins(self) -> list[str]:
@@ -290,10 +317,7 @@ class Settings(BaseSettings):
     @property
     def is_loopback(self) -> bool:
         """Whether `host` is reachable from this machine only."""
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback_name(self.host)
 
     @property
     def operations_host_and_port(self) -> tuple[str, int]:
@@ -321,6 +345,8 @@ class Settings(BaseSettings):
         """
         if self.operations_address:
             _ = self.operations_host_and_port
+        if self.jwt_issuer:
+            _check_tokens(self)
         if not self.has_callers and not self.is_loopback:
             raise Misconfigured(
                 f"TAILRACE_HOST is {self.host}, beyond loopback, and TAILRACE_API_KEYS is empty: "
@@ -333,7 +359,8 @@ class Settings(BaseSettings):
             )
         if self.has_callers and len(self.ticket_secret.get_secret_value()) < 16:
             raise Misconfigured(
-                "TAILRACE_API_KEYS needs TAILRACE_TICKET_SECRET (at least 16 characters, the same on every frontend): "
+                f"{'TAILRACE_API_KEYS' if self.api_keys.get_secret_value().strip() else 'TAILRACE_JWT_ISSUER'} needs "
+                "TAILRACE_TICKET_SECRET (at least 16 characters, the same on every frontend): "
                 "it signs the tickets that browsers use. Generate one with: openssl rand -hex 32"
             )
 
@@ -343,6 +370,42 @@ def _host_and_port(setting: str, address: str) -> tuple[str, int]:
     if not host or not (port.isascii() and port.isdecimal() and int(port) < 65536):
         raise Misconfigured(f"{PREFIX}{setting.upper()} is not `host:port`")
     return host.strip("[]"), int(port)
+
+
+def _check_tokens(settings: Settings) -> None:
+    """
+    Raises:
+        Misconfigured: tokens could be forged, or be meant for others.
+    """
+    if not settings.jwt_audience:
+        raise Misconfigured("TAILRACE_JWT_ISSUER needs TAILRACE_JWT_AUDIENCE: tokens for others would be accepted")
+    for name, url in (("TAILRACE_JWT_ISSUER", settings.jwt_issuer), ("TAILRACE_JWT_JWKS_URL", settings.jwt_jwks_url)):
+        if url and not is_safe_url(url):
+            raise Misconfigured(f"{name} is no https URL")
+    if not settings.jwt_algorithm_names or settings.jwt_algorithm_names - ASYMMETRIC:
+        raise Misconfigured(f"TAILRACE_JWT_ALGORITHMS: these exist: {', '.join(sorted(ASYMMETRIC))}")
+    try:
+        scopes_of(settings.jwt_scopes.split("+"))
+    except ValueError:
+        raise Misconfigured(f"TAILRACE_JWT_SCOPES: these exist: {', '.join(Scope)}") from None
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether nobody on the way can change what is read there: https, or http on loopback."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback_name(host)))
+
+
+def is_loopback_name(host: str) -> bool:
+    """Whether a host is reachable from this machine only."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def load(**overrides: object) -> Settings:
