@@ -22,7 +22,7 @@ import msgspec
 from tailrace import tracing
 from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import GenerationRecord, Json, Options
-from tailrace.ids import EntryId, new_generation_id, new_token
+from tailrace.ids import EntryId, new_generation_id
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.end_line import printable
 from tailrace.lifecycle.steps import log_step
@@ -30,7 +30,7 @@ from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.process.recent import Recent
-from tailrace.queue import Claim, Queue, Submission
+from tailrace.queue import Claim, Queue, Submission, job_id_of
 from tailrace.settings import Settings
 from tailrace.tracing.span import Span
 from tailrace.translation import json_format_of
@@ -176,7 +176,7 @@ class Generations:
             span.set(generation=generation_id, message_id=generation_id)
             fields["traceparent"] = traceparent
         record = GenerationRecord(generation_id, owner, request["model"], options, **fields)
-        job_id = new_token()
+        job_id = job_id_of(owner)
         submission = None
         try:
             created, waiting_under = await self._log.create(record, request, job_id)

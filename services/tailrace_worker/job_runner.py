@@ -26,7 +26,7 @@ from redis.exceptions import RedisError
 
 from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
-from tailrace.queue import QUARANTINE, Queue, dump_job, load_job
+from tailrace.queue import QUARANTINE, Parked, Queue, Taken, dump_job, load_job
 from tailrace.redis.outage import level_of
 
 POLL_S = 0.25
@@ -47,7 +47,8 @@ class JobRunner(Worker):
     """Takes jobs by name and runs up to `max_jobs` at once. After `stop_picking` only the running ones end.
 
     `jobs`: a job's name in the queue → what runs it. arq neither retries a job nor keeps its result: a generation's log
-    decides what runs again, and holds the result. An exception of a job is logged.
+    decides what runs again, and holds the result. An exception of a job is logged. `held`: the jobs that run here, to
+    be renewed (`Jobs.renew`).
     """
 
     def __init__(self, queue: Queue, worker: str, jobs: Mapping[str, Job], *, max_jobs: int) -> None:
@@ -77,6 +78,7 @@ class JobRunner(Worker):
         self._taking = asyncio.Lock()
         self._must_end = False
         self._unremoved: set[str] = set()
+        self.held: set[str] = set()
 
     def wake(self, _: bytes | None = None) -> None:
         """A job was enqueued: poll now."""
@@ -117,40 +119,43 @@ class JobRunner(Worker):
             self._awake.clear()
 
     async def start_jobs(self, job_ids: list[bytes]) -> None:
-        """Start the jobs of the queue's first page, and those of further pages while they hold none but parked ones."""
+        """Start the jobs of the queue's first page, and those of further pages while they hold none that may start: one
+        that waits for a quarantined one which runs here stays in the queue, one of a caller at its limit leaves it."""
         start = 0
         while job_ids:
-            parked = await self._start_page(job_ids)
-            if parked < len(job_ids) or parked < self.queue_read_limit:
+            stayed, left = await self._start_page(job_ids)
+            if stayed + left < len(job_ids) or len(job_ids) < self.queue_read_limit:
                 return
-            start += parked
+            start += stayed
             job_ids = await self.pool.zrange(keys.QUEUE, start, start + self.queue_read_limit - 1)
 
-    async def _start_page(self, job_ids: list[bytes]) -> int:
-        """Start jobs while there are slots. Returns how many quarantined ones must wait for one that runs here."""
-        parked = 0
+    async def _start_page(self, job_ids: list[bytes]) -> tuple[int, int]:
+        """Start jobs while there are slots. Returns how many quarantined ones must wait for one that runs here, and how
+        many were parked."""
+        stayed = left = 0
         for job_id in map(bytes.decode, job_ids):
             if self.job_counter >= self.max_jobs or not self.allow_pick_jobs:
-                return parked
+                break
             if job_id in self.tasks:
                 continue
             is_quarantined = job_id.startswith(QUARANTINE)
             if is_quarantined and self._quarantined and not self._quarantined.done():
-                parked += 1
+                stayed += 1
                 continue
             async with self._taking:
-                task = await self._take(job_id)
+                taken = await self._queue.jobs.take(job_id, self._worker, 1000 * MARK_S)
+                task = self._start(taken) if isinstance(taken, Taken) and taken.job_id not in self.tasks else None
+            left += isinstance(taken, Parked)
+            if taken and (isinstance(taken, Parked) or taken.job_id != job_id):
+                self._awake.set()  # the queue has changed: read it again
             if task and is_quarantined:
                 self._quarantined = task
-        return parked
+        return stayed, left
 
-    async def _take(self, job_id: str) -> "asyncio.Task[None] | None":
-        """Take a job and start it; None if this worker may not run it."""
-        score = await self._queue.jobs.take(job_id, self._worker, 1000 * MARK_S)
-        if score is None:
-            return None
+    def _start(self, taken: Taken) -> "asyncio.Task[None]":
         self.job_counter += 1
-        task = self.tasks[job_id] = self.loop.create_task(self.run_job(job_id, score))
+        self.held.add(taken.job_id)
+        task = self.tasks[taken.job_id] = self.loop.create_task(self.run_job(*taken))
         task.add_done_callback(self._free_slot)
         return task
 
@@ -160,6 +165,7 @@ class JobRunner(Worker):
 
     async def finish_job(self, job_id: str, *_: Any) -> None:
         """Remove what arq keeps of a job that has run. arq's own arguments ask for more, which nothing uses here."""
+        self.held.discard(job_id)  # before the removal: a renewal must not follow it
         try:
             await self._queue.jobs.remove(job_id)
         except (Unavailable, RedisRefused):

@@ -21,7 +21,7 @@ from tailrace.errors import Gone, NotFound, RedisRefused, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
-from tailrace.lifecycle.limits import new_job_id
+from tailrace.lifecycle.limits import enqueue_again, new_job_id
 from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
@@ -198,8 +198,8 @@ class GenerationWorker:
             await self.reconnects.wait(self.settings.lease_s / 3)
 
     async def _send_heartbeats(self) -> None:
-        """Send a heartbeat, notice a failover of the queue's server and renew the slots of upstreams, every third of a
-        lease and whenever Redis is back.
+        """Send a heartbeat, notice a failover of the queue's server and renew what callers and upstreams have under
+        way, every third of a lease and whenever Redis is back.
 
         (A task of its own, because a queue that does not reply must not let the leases expire, which are elsewhere.)
         """
@@ -207,6 +207,7 @@ class GenerationWorker:
             try:
                 await self.queue.server.run()
                 await self.queue.presence.heartbeat(self.name, self._status_now())
+                await self.queue.jobs.renew(self.job_runner.held)
                 await self.pool.admission.keep_alive()
             except (Unavailable, RedisRefused) as error:
                 logger.log(level_of(error), "heartbeat: %s: %s", type(error).__name__, error)
@@ -274,7 +275,7 @@ class GenerationWorker:
             job_id = new_job_id(state)
             if await self.log.release(state.record.id, state.epoch, job_id) is Outcome.OK:
                 log_step(logger, "handed_over", state, "%s: handed over in attempt %d", state.attempt)
-                await self.queue.jobs.enqueue(state.record.id, job_id, self.settings.deadline_s)
+                await enqueue_again(self.queue, state, job_id)
 
     async def _close(self) -> None:
         await self.operations.close()

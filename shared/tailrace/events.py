@@ -43,6 +43,7 @@ Place = tuple[int, int]
 Status = Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
 FinalStatus = Literal["completed", "incomplete", "failed", "cancelled"]
 OnInterrupt = Literal["restart", "fail", "continue"]
+Priority = Literal["low", "normal", "high"]
 MAX_TOKENS = 2**53
 """A greater count of an upstream's is none: clients read numbers as doubles."""
 
@@ -449,6 +450,7 @@ class Options(msgspec.Struct, frozen=True):
     """How a generation is kept, and what happens when it is interrupted. Times in seconds.
 
     `previous`: the id of the generation that this one continues, for those who list them; empty where there is none.
+    `priority`: among its owner's generations that wait.
     """
 
     deadline_s: int
@@ -456,6 +458,7 @@ class Options(msgspec.Struct, frozen=True):
     on_interrupt: OnInterrupt = "restart"
     on_disconnect: Literal["continue", "cancel"] = "continue"
     previous: str = ""
+    priority: Priority = "normal"
 
 
 class GenerationRecord(msgspec.Struct, frozen=True):

@@ -53,6 +53,13 @@
     tailrace:{stats}:process:<process>:flushed
                                            string  flush_stats      flush_stats      a day from the last flush
     tailrace:queue                         zset    submit, enqueue  arq              a job leaves when it is taken
+    tailrace:tags                          zset    the scripts      the scripts      until the queue is empty
+    tailrace:parked                        hash    take, unpark     admission,       an owner leaves with its last
+                                                                    sweepers         parked job
+    tailrace:owner:<owner>:line            zset    submit, enqueue  take             a job leaves when it is taken
+    tailrace:owner:<owner>:turns           hash    submit, take     take             as the line
+    tailrace:owner:<owner>:running         zset    take, workers    take             members expire after 3 leases
+    tailrace:owner:<owner>:parked          zset    take             unpark           a job leaves for the queue
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
@@ -71,8 +78,10 @@ ACCESS_USED = "tailrace:{access}:used"
 AUDIT = "tailrace:audit"
 CIRCUITS = "tailrace:circuits"
 GENERATIONS = "tailrace:generations"
+PARKED = "tailrace:parked"
 QUEUE = "tailrace:queue"
 RESTORING = "tailrace:restoring"
+TAGS = "tailrace:tags"
 WAKE = "tailrace:wake"
 WEBHOOKS_PENDING = "tailrace:{webhooks}:pending"
 WEBHOOKS_SWEPT = "tailrace:{webhooks}:swept"
@@ -193,6 +202,22 @@ def stored(owner: str) -> str:
 
 def stored_until(owner: str) -> str:
     return f"tailrace:owner:{owner}:stored_until"
+
+
+def line(owner: str) -> str:
+    return f"tailrace:owner:{owner}:line"
+
+
+def turns(owner: str) -> str:
+    return f"tailrace:owner:{owner}:turns"
+
+
+def running(owner: str) -> str:
+    return f"tailrace:owner:{owner}:running"
+
+
+def parked(owner: str) -> str:
+    return f"tailrace:owner:{owner}:parked"
 
 
 def rate(owner: str) -> str:

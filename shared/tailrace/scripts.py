@@ -1,8 +1,9 @@
-"""Every Lua script: one file each under `lua/`, with its contract on top.
+"""Every Lua script: one file each under `lua/`, with its contract on top; functions of several in `lua/parts/`.
 
 Every script may be run again with the same arguments: `redis.server` repeats a command whose reply was lost.
 """
 
+import re
 from collections.abc import Sequence
 from hashlib import sha1
 from importlib.resources import files
@@ -12,10 +13,17 @@ Command = tuple[Any, ...]
 
 
 class Script:
-    """A script: its text, and its SHA-1 digest, by which a server that knows the text runs it."""
+    """A script: its text, and its SHA-1 digest, by which a server that knows the text runs it.
 
-    def __init__(self, name: str) -> None:
-        self.text = (files("tailrace") / "lua" / f"{name}.lua").read_text()
+    `part`: the file with functions that it calls.
+    """
+
+    def __init__(self, name: str, part: str = "") -> None:
+        texts = files("tailrace") / "lua"
+        self.text = (texts / f"{name}.lua").read_text()
+        if part:
+            flags, rest = re.match(r"(#![^\n]*\n)?(.*)", self.text, re.DOTALL).groups("")  # type: ignore[union-attr]
+            self.text = flags + (texts / "parts" / f"{part}.lua").read_text() + rest
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         TEXTS[self.sha] = self.text
 
@@ -63,9 +71,11 @@ CHANGE_ACCESS = Script("change_access")
 
 # On the queue's server.
 SET_NEWEST_OF_CHAT = Script("set_newest_of_chat")
-SUBMIT = Script("submit")
-ENQUEUE = Script("enqueue")
-TAKE = Script("take")
+SUBMIT = Script("submit", "fair")
+ENQUEUE = Script("enqueue", "fair")
+TAKE = Script("take", "fair")
+WITHDRAW = Script("withdraw", "fair")
+UNPARK = Script("unpark", "fair")
 LOAD = Script("load")
 RECORD_OUTPUT = Script("record_output")
 FORGET = Script("forget")
@@ -73,7 +83,7 @@ FORGET = Script("forget")
 # On the queue's server; KEYS are those of the history.
 FLUSH_STATS = Script("flush_stats")
 
-# On the queue's server; KEYS are those of one upstream, or of the calls of all.
+# On the queue's server; KEYS are those of one upstream or of one caller's runs, or of the calls of all.
 FAIL_CALL = Script("fail_call")
 PROBE_CIRCUIT = Script("probe_circuit")
 CLOSE_CIRCUIT = Script("close_circuit")

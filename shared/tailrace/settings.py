@@ -133,6 +133,14 @@ class Settings(BaseSettings):
     max_unfinished_per_caller: int = Field(
         2500, ge=1, description="Generations of one caller that may be queued or running at once."
     )
+    max_running_per_caller: int = Field(
+        0, ge=0, description="Generations of one caller that run at once, on all workers; more wait. 0: any number."
+    )
+    weights: str = Field(
+        "",
+        description="Callers' shares of the workers while generations of several wait, as `caller=3,caller=0.5`; all "
+        "others have 1.",
+    )
     max_readers_per_caller: int = Field(
         2500, ge=1, description="Event streams that a frontend serves to one caller at once."
     )

@@ -124,7 +124,10 @@ EPOCHS = SHIFTS.map(lambda shift: lambda known: _epoch(shift, known))
 BEHIND = st.sampled_from([0, 0, 0, -1, -2, 1, 7])
 OBJECT = st.just("{}")
 CREATED = st.just('{"queued":false}')
-JOB = (NAMES, TEXTS, MS, MS, TEXTS)
+STEPS = st.sampled_from(["0.25", "1", "0", "1e-05", ""])
+SHARES = st.sampled_from(["0.0625", "0.25", "1", ""])
+JOB = (NAMES, st.one_of(TEXTS, st.just("{}")), MS, st.sampled_from(["a", "b", ""]), STEPS, SHARES, TEXTS)
+OWNER = (st.sampled_from(["a", "b", ""]), st.integers(0, 2))
 GENERATIONS = st.sampled_from(IDS)
 RUN_IDS = st.one_of(st.just(lambda known: known.run_id), st.just(lambda known: known.run_id), TEXTS)
 
@@ -150,7 +153,12 @@ LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
 QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "submit": _arguments(GENERATIONS, MS, MS, MS, MS, COUNTS, MS, *JOB),
     "enqueue": _arguments(*JOB),
-    "take": _arguments(NAMES, NAMES, MS, COUNTS, MS, RUN_IDS, st.one_of(st.just(0), MS, st.just(2 * FIRST_EPOCH))),
+    "take": _arguments(
+        NAMES, NAMES, MS, COUNTS, MS, RUN_IDS, st.one_of(st.just(0), MS, st.just(2 * FIRST_EPOCH)), *OWNER, MS,
+        st.sampled_from(["0", "0", "1"]),
+    ),
+    "withdraw": _arguments(NAMES, *OWNER, st.sampled_from(["0.25", "1"]), st.sampled_from(["0", "1"])),
+    "unpark": _arguments(*OWNER, st.sampled_from(["0.25", "1"]), st.integers(1, 500)),
     "load": _arguments(st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6)),
     "record_output": _arguments(GENERATIONS, COUNTS, MS),
     "set_newest_of_chat": _arguments(GENERATIONS, st.one_of(st.just(0), MS), MS),
@@ -198,9 +206,18 @@ CALLS = st.one_of(
 )
 CREATE = Call("create", lambda _: ["{}", "{}", "one", "one", '{"queued":false}', 0, HOUR_MS, HOUR_MS, HOUR_MS], 0)
 ACQUIRE = Call("acquire", lambda _: ["one", "", HOUR_MS, "one", 0, ""], 0)
-ENQUEUE = Call("enqueue", lambda _: ["one", "one", 1, HOUR_MS, ""], 0)
-TAKE = Call("take", lambda known: ["one", "one", HOUR_MS, 0, 1, known.run_id, 0], 0)
-BEGINNINGS = st.sampled_from([[], [CREATE], [CREATE, ACQUIRE], [CREATE, ACQUIRE], [ENQUEUE], [ENQUEUE, TAKE]])
+ENQUEUE, TWO, URGENT = (
+    Call("enqueue", lambda _, name=name, share=share: [name, "{}", HOUR_MS, "a", "1", share, ""], 0)  # type: ignore[misc]
+    for name, share in (("one", "0.25"), ("two", "1"), ("three", "0.0625"))
+)
+TAKE = Call("take", lambda known: ["one", "one", HOUR_MS, 0, 1, known.run_id, 0, "a", 1, HOUR_MS, "0"], 0)
+NEXT = Call("take", lambda known: ["two", "one", HOUR_MS, 0, 1, known.run_id, 0, "a", 1, HOUR_MS, "0"], 0)
+BEGINNINGS = st.sampled_from(
+    [
+        [], [CREATE], [CREATE, ACQUIRE], [CREATE, ACQUIRE], [ENQUEUE], [ENQUEUE, TAKE], [ENQUEUE, TWO, URGENT],
+        [ENQUEUE, TAKE, TWO, NEXT, URGENT],
+    ]
+)  # fmt: skip
 BATCHES = st.tuples(BEGINNINGS, st.lists(CALLS, min_size=1, max_size=30)).map(lambda parts: parts[0] + parts[1])
 
 
@@ -220,14 +237,49 @@ def _has_outcome(reply: Any) -> bool:
 OF_ENDPOINT = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
 OF_CIRCUIT = [keys.circuit("a"), keys.failures("a"), keys.CIRCUITS]
 OF_CALLER = [keys.unfinished_of("a"), keys.owned("a"), *STORED]
+
+
+def _waiting(job_id: str, owner: str) -> list[str]:
+    places = keys.line(owner), keys.turns(owner), keys.parked(owner)
+    return [keys.QUEUE, f"arq:job:{job_id}", keys.TAGS, *places]
+
+
+def _of_turns(owner: str) -> list[str]:
+    places = keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner)
+    return [keys.TAGS, *places, keys.PARKED, keys.WAKE]
+
+
 KEYS: dict[str, Callable[[list[Any]], Sequence[str]]] = {
-    "submit": lambda given: [OF_CALLER[1], OF_CALLER[0], *STORED, keys.QUEUE, f"arq:job:{given[7]}"],
-    "enqueue": lambda given: [keys.QUEUE, f"arq:job:{given[0]}"],
-    "take": lambda given: [keys.QUEUE, f"arq:in-progress:{given[0]}"],
-    "load": lambda _: [keys.QUEUE, *OF_CALLER, keys.rate("a"), keys.idempotency("a", "key")],
+    "submit": lambda given: [OF_CALLER[1], OF_CALLER[0], *STORED, keys.GENERATIONS, *_waiting(given[7], given[10])],
+    "enqueue": lambda given: _waiting(given[0], given[3]),
+    "take": lambda given: [
+        keys.QUEUE,
+        f"arq:in-progress:{given[0]}",
+        f"arq:job:{given[0]}",
+        keys.TAGS,
+        keys.line(given[7]),
+        keys.turns(given[7]),
+        keys.running(given[7]),
+        keys.parked(given[7]),
+        keys.PARKED,
+    ],
+    "withdraw": lambda given: [
+        keys.QUEUE,
+        *(f"arq:{kind}:{given[0]}" for kind in ("job", "in-progress", "retry")),
+        *_of_turns(given[1]),
+    ],
+    "unpark": lambda given: [keys.QUEUE, *_of_turns(given[0])],
+    "load": lambda _: [
+        keys.QUEUE,
+        *OF_CALLER,
+        keys.rate("a"),
+        keys.idempotency("a", "key"),
+        keys.GENERATIONS,
+        keys.PARKED,
+    ],
     "set_newest_of_chat": lambda _: [keys.chat("a", "chat")],
     "record_output": lambda _: STORED,
-    "forget": lambda _: OF_CALLER[1:],
+    "forget": lambda _: [*OF_CALLER[1:], keys.GENERATIONS],
     "add_unfinished": lambda given: [keys.unfinished(given[0])],
     "suspect": lambda _: [keys.suspected(0)],
     "add_webhook": lambda given: [keys.webhook_known(given[0]), keys.WEBHOOKS_PENDING, *OF_ENDPOINT[:2]],

@@ -16,10 +16,12 @@ MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / s
 ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
 KEYS_OF = {
     "change_access": "access, its channel",
-    "take": "queue, mark",
-    "enqueue": "queue, job",
-    "submit": "owned, unfinished_of, stored, stored_until, generations, queue, job",
-    "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim, generations",
+    "take": "queue, mark, job, tags, line, turns, running, parked, parked_counts",
+    "enqueue": "queue, job, tags, line, turns, parked",
+    "submit": "owned, unfinished_of, stored, stored_until, generations, then as for `enqueue`",
+    "withdraw": "queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake",
+    "unpark": "queue, tags, line, turns, running, parked, parked_counts, wake",
+    "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts",
     "record_output": "stored, stored_until",
     "forget": "owned, stored, stored_until, generations",
     "set_newest_of_chat": "chat",
@@ -65,7 +67,7 @@ def test_script_begins_with_its_contract(path: Path) -> None:
 
 def test_script_files_are_exactly_those_that_are_called() -> None:
     text = (ROOT / "shared" / "tailrace" / "scripts.py").read_text()
-    assert sorted(re.findall(r'Script\("(\w+)"\)', text)) == [path.stem for path in SCRIPTS]
+    assert sorted(re.findall(r'Script\("(\w+)"[,)]', text)) == [path.stem for path in SCRIPTS]
 
 
 def test_module_names_are_not_vague() -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tailrace import jsoncodec
 from tailrace.errors import InvalidBody, InvalidRequest
-from tailrace.events import Json, OnInterrupt, Options
+from tailrace.events import Json, OnInterrupt, Options, Priority
 from tailrace.ids import GENERATION
 from tailrace.settings import Settings
 
@@ -62,6 +62,11 @@ class TailraceOptions(BaseModel):
     )
     retention_s: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Seconds that the generation is stored after its end."
+    )
+    priority: Priority = Field(
+        "normal",
+        description="Among the caller's own generations that wait: `high` goes 4 times as often as `normal`, `low` a "
+        "quarter as often. Other callers are not affected.",
     )
     previous: Annotated[str, Field(pattern=f"^{GENERATION.pattern}$")] | None = Field(
         None,
@@ -346,6 +351,7 @@ def options_from(given: TailraceOptions, settings: Settings, on_disconnect: OnDi
         on_interrupt=given.on_interrupt,
         on_disconnect=given.on_disconnect if has_policy else on_disconnect,
         previous=given.previous or "",
+        priority=given.priority,
     )
 
 

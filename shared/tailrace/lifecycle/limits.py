@@ -6,9 +6,8 @@ and is charged for MAX_ATTEMPTS of them; handovers are not counted.
 
 from tailrace.events import Failure
 from tailrace.failures import LAST_CAUSES, RestartReason, failure
-from tailrace.ids import new_token
 from tailrace.log.state import GenerationState
-from tailrace.queue import QUARANTINE
+from tailrace.queue import QUARANTINE, Queue, job_id_of
 
 QUARANTINE_AFTER = 3
 """Lost attempts. From then on the generation is quarantined, and every lost attempt is charged."""
@@ -46,4 +45,11 @@ def new_job_id(state: GenerationState, *, is_lost: bool = False) -> str:
 
     `is_lost`: whether the run by this state was lost with its worker.
     """
-    return (QUARANTINE if state.lost_attempts + is_lost >= QUARANTINE_AFTER else "") + new_token()
+    prefix = QUARANTINE if state.lost_attempts + is_lost >= QUARANTINE_AFTER else ""
+    return job_id_of(state.record.owner, prefix)
+
+
+async def enqueue_again(queue: Queue, state: GenerationState, job_id: str) -> None:
+    """Enqueue the next run of a generation: at the front if it has run before, as its caller has had that turn."""
+    options = state.record.options
+    await queue.jobs.enqueue(state.record.id, job_id, options.deadline_s, options.priority, again=state.attempt > 0)

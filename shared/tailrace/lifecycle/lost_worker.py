@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 from tailrace import keys
-from tailrace.lifecycle.limits import new_job_id
+from tailrace.lifecycle.limits import enqueue_again, new_job_id
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
@@ -43,7 +43,7 @@ async def _queue_again(log: Log, queue: Queue, state: GenerationState) -> None:
     generation_id, job_id = state.record.id, new_job_id(state)
     await queue.jobs.remove(state.job_id)  # first: afterwards no state names this job any more
     if await log.release(generation_id, state.epoch, job_id) is Outcome.OK:
-        await queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
+        await enqueue_again(queue, state, job_id)
 
 
 async def _held_by(log: Log, worker: str) -> AsyncIterator[GenerationState]:

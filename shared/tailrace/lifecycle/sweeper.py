@@ -12,6 +12,7 @@ everything, and which process sweeps a shard is chance. A sweep finds, and does:
     no client reads what runs only while read it ends as cancelled
     it has ended                              `finalize`
     a webhook of it is due                    a job that delivers it
+    its caller has fewer runs than it may     a parked job is moved back into the queue
     it was never created, or is gone          it leaves the index
     its state cannot be read                  left alone: a later version may have written it
 
@@ -41,7 +42,7 @@ from tailrace.failures import failure
 from tailrace.ids import short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.finalization import finalize
-from tailrace.lifecycle.limits import is_spared, limit_failure, new_job_id
+from tailrace.lifecycle.limits import enqueue_again, is_spared, limit_failure, new_job_id
 from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
@@ -113,6 +114,8 @@ class Sweeper:
                 generation_ids = await self._log.unfinished.list(shard)
                 if generation_ids:
                     await self._check(shard, generation_ids)
+                if shard == 0:
+                    await self._queue.jobs.unpark()
         await enqueue_due_webhooks(self._log, self._queue, int(self._period_s * 1000))
 
     async def _must_hold_off(self) -> bool:
@@ -201,7 +204,7 @@ class Sweeper:
         await self._queue.jobs.remove(state.job_id)  # first: afterwards no state names this job any more
         if await self._log.requeue_expired(generation_id, state.epoch, job_id, spared=spared) is Outcome.OK:
             self._rescued["worker_lost" if state.status == "running" else "not_queued"].value += 1
-            await self._queue.jobs.enqueue(generation_id, job_id, state.record.options.deadline_s)
+            await enqueue_again(self._queue, state, job_id)
 
 
 def _is_suspect(state: GenerationState | CorruptEntry | None, now: int, is_waiting: bool) -> bool:

@@ -1,18 +1,12 @@
--- Puts a job into arq's queue and wakes the workers.
+-- Puts a job into arq's queue, at a slot of its caller (`parts/fair.lua`), and wakes the workers.
 --
--- KEYS     queue, job
--- ARGV     job_id, payload, life of the payload (ms), clock skew (ms), channel that wakes workers
+-- KEYS     queue, job, tags, line, turns, parked
+-- ARGV     job_id, payload, life of the payload (ms), caller, step of the caller ('' where the job is no generation, 0
+--          where the caller was charged before), step of the priority ('' where the job is in no line), channel that
+--          wakes workers
 -- Answers  OK position
 --
 -- As arq's `enqueue_job`, but without its WATCH: where a connection is lost under WATCH, arq raises an error that is no
--- connection error, or reports that the job existed. The same job twice is one job. Jobs are scored `clock skew` in the
--- past, because arq compares the score with the worker's clock. Out of memory: refused by Redis.
-local queue, job = KEYS[1], KEYS[2]
-local job_id, payload, life, skew, wake = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', job, payload, 'NX', 'PX', life)
-redis.call('ZADD', queue, 'NX', string.format('%.0f', now - skew), job_id)
-redis.call('SPUBLISH', wake, '')
-return {'OK', redis.call('ZRANK', queue, job_id) + 1}
+-- connection error, or reports that the job existed. The same job twice is one job. The payload also gets the time and
+-- the step. Out of memory: refused by Redis.
+return {'OK', enqueue(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], unpack(ARGV))}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- What admission decides by, in one command; counts the request against its caller's rate, and claims its key.
 --
--- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim, generations
+-- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts
 -- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
 --          no key), life of the claim (s), 1: replace an earlier claim
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
@@ -51,4 +51,6 @@ if value ~= '' and not earlier and wait == 0 then
   redis.call('SET', claim, value, 'EX', life)
 end
 local bytes = tonumber(redis.call('HGET', stored, '') or 0)
-return {'OK', redis.call('ZCARD', queue), redis.call('ZCARD', unfinished_of), bytes, wait, earlier}
+local depth = redis.call('ZCARD', queue)
+for _, parked in ipairs(redis.call('HVALS', KEYS[9])) do depth = depth + parked end
+return {'OK', depth, redis.call('ZCARD', unfinished_of), bytes, wait, earlier}

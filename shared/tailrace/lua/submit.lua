@@ -1,9 +1,8 @@
 -- Adds a generation to its owner's lists and sizes, enqueues its job and wakes the workers.
 --
--- KEYS     owned, unfinished_of, stored, stored_until, generations, queue, job
+-- KEYS     owned, unfinished_of, stored, stored_until, generations, then as for `enqueue`
 -- ARGV     generation_id, created, deadline, longest life of any generation, lease (ms each), size of the request
---          (bytes), time until which it is kept at most (ms), then as for `enqueue`: job_id ('' to enqueue nothing),
---          payload, life of the payload (ms), clock skew (ms), channel that wakes workers
+--          (bytes), time until which it is kept at most (ms), then as for `enqueue`; job_id '' to enqueue nothing
 -- Answers  OK position (0 where nothing is enqueued)
 --
 -- One script, so that a server that has no room does both or neither. Idempotent: scores never change, and the same job
@@ -11,7 +10,7 @@
 -- generations; those whose deadline passed a lease ago leave the owner's count: all of them are no longer kept. Out of
 -- memory: refused by Redis at the first command, which therefore takes memory.
 local owned, unfinished_of, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local generations, queue, job = KEYS[5], KEYS[6], KEYS[7]
+local generations = KEYS[5]
 local generation_id, created, deadline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local life, lease = tonumber(ARGV[4]), tonumber(ARGV[5])
 local size, kept_until, job_id = ARGV[6], ARGV[7], ARGV[8]
@@ -33,9 +32,5 @@ if redis.call('HSETNX', stored, generation_id, size .. '+0') == 1 then
 end
 if job_id == '' then return {'OK', 0} end
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-redis.call('SET', job, ARGV[9], 'NX', 'PX', ARGV[10])
-redis.call('ZADD', queue, 'NX', string.format('%.0f', now - tonumber(ARGV[11])), job_id)
-redis.call('SPUBLISH', ARGV[12], '')
-return {'OK', redis.call('ZRANK', queue, job_id) + 1}
+local place = enqueue(KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], unpack(ARGV, 8))
+return {'OK', place}

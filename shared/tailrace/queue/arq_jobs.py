@@ -1,18 +1,28 @@
 """Jobs in arq's queue. Only this module, and the worker's `JobRunner`, know arq.
 
-A job carries the generation's id and nothing else, and each run of a generation has a job of its own: a job id that is
-used twice is blocked by the in-progress mark of a dead worker (42.5 s, measured). Which worker may write is decided by
-the log's lease, not by arq.
+A job carries the generation's id, and each run of a generation has a job of its own: a job id that is used twice is
+blocked by the in-progress mark of a dead worker (42.5 s, measured). Which worker may write is decided by the log's
+lease, not by arq.
+
+In which order jobs run decides `lua/parts/fair.lua`, by their scores. How many of an owner run at once is counted by
+leases (`keys.running`), from the take of a job until its worker has ended it; a job beyond the limit is parked
+(`keys.parked`) until another one ends.
 """
 
 import time
-from typing import Any
+from collections import defaultdict
+from collections.abc import Collection
+from functools import partial
+from typing import Any, NamedTuple
 
 from arq.connections import ArqRedis
 from arq.constants import in_progress_key_prefix, job_key_prefix, retry_key_prefix
 from arq.jobs import serialize_job
 
 from tailrace import jsoncodec, keys, scripts
+from tailrace.events import Priority
+from tailrace.ids import new_token
+from tailrace.queue.rights import RightOf
 from tailrace.redis.server import RedisServer, checked
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
@@ -29,8 +39,21 @@ one of them at a time, and leaves the others in the queue, so a prompt that cras
 neighbours' attempts."""
 
 CLOCK_SKEW_S = 3600
-"""Jobs are scored this far in the past: arq compares the enqueuer's clock with the worker's. Those that are not
-generations are scored twice as far, and so go first: they end at once, and must not wait behind a full queue."""
+"""Earlier versions scored jobs by their clock, so far in the past. A sweeper queues those again (`is_waiting`)."""
+
+CLOCK = 1e12
+"""Scores above it are such times, in ms."""
+
+OF_OWNER = "@"
+"""In a job id, between its random part and the owner's name."""
+
+RUNNING_LEASES = 3
+"""How long a run counts that its worker does not renew: as long as a worker counts as alive (`presence`)."""
+
+MOVED_AT_ONCE = 500
+
+PRIORITY_STEPS = {"high": "0.0625", "normal": "0.25", "low": "1"}
+"""Weights of 16, 4 and 1 in the line of an owner."""
 
 HOLD_S = 3
 """After a restart or a failover the queue may hold jobs that were already taken. For this many seconds, jobs older than
@@ -50,24 +73,44 @@ def _is_plain(value: Any) -> bool:
     return value is None or isinstance(value, str | int | float | bool | list | tuple | dict)
 
 
-def job_keys(job_id: str) -> list[str]:
-    """The keys of a waiting job."""
-    return [keys.QUEUE, job_key_prefix + job_id]
+def job_id_of(owner: str, prefix: str = "") -> str:
+    """An id for a run of one of the owner's generations: who takes a job knows whose it is."""
+    return prefix + new_token() + OF_OWNER + owner
 
 
-def job_arguments(generation_id: str, job_id: str, expires_s: int, job: str = JOB) -> list[Any]:
-    """The arguments with which a script enqueues a job."""
-    now_ms = int(1000 * time.time())
-    payload = serialize_job(job, (generation_id, job_id), {}, None, now_ms, serializer=dump_job)
-    past_s = CLOCK_SKEW_S if job == JOB else 2 * CLOCK_SKEW_S
-    return [job_id, payload, expires_s * 1000, 1000 * past_s, keys.WAKE]
+def owner_of(job_id: str) -> str:
+    """Whose job it is; empty for one that is no generation, or that an earlier version named."""
+    return job_id.partition(OF_OWNER)[2]
+
+
+def keys_of_waiting(job_id: str) -> list[str]:
+    """The keys on which a script enqueues a job."""
+    owner = owner_of(job_id)
+    return [
+        keys.QUEUE, job_key_prefix + job_id, keys.TAGS, keys.line(owner), keys.turns(owner), keys.parked(owner),
+    ]  # fmt: skip
+
+
+class Taken(NamedTuple):
+    """A job that a worker has taken. `score`: of the queue, for arq."""
+
+    job_id: str
+    score: int
+
+
+class Parked(NamedTuple):
+    """A job that has left the queue until another one of its owner has ended."""
+
+    job_id: str
 
 
 class Jobs:
     """The jobs that wait, and those that workers have taken."""
 
-    def __init__(self, server: RedisServer) -> None:
+    def __init__(self, server: RedisServer, *, lease_ms: int, right_of: RightOf) -> None:
         self._server = server
+        self._running_ms = RUNNING_LEASES * lease_ms
+        self._right_of = right_of
         self.arq = ArqRedis(
             server.client.connection_pool,
             job_serializer=dump_job,
@@ -75,33 +118,107 @@ class Jobs:
             default_queue_name=keys.QUEUE,
         )
 
-    async def enqueue(self, generation_id: str, job_id: str, expires_s: int, *, job: str = JOB) -> int:
+    def waiting(
+        self,
+        generation_id: str,
+        job_id: str,
+        expires_s: int,
+        priority: Priority = "normal",
+        *,
+        job: str = JOB,
+        again: bool = False,
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and the arguments with which a script enqueues a job. `again`: the generation has run before, and
+        goes to the front: its owner has had that turn."""
+        payload = serialize_job(job, (generation_id, job_id), {}, None, int(1000 * time.time()), serializer=dump_job)
+        owner = owner_of(job_id)
+        step = f"{0 if again else self._right_of(owner).step!r}" if job == JOB else ""
+        share = "" if job != JOB or job_id.startswith(QUARANTINE) else PRIORITY_STEPS[priority]
+        return keys_of_waiting(job_id), [job_id, payload, expires_s * 1000, owner, step, share, keys.WAKE]
+
+    async def enqueue(
+        self,
+        generation_id: str,
+        job_id: str,
+        expires_s: int,
+        priority: Priority = "normal",
+        *,
+        job: str = JOB,
+        again: bool = False,
+    ) -> int:
         """Ask for a run of a job (a row of `tailrace_worker.worker.JOBS`). Returns the place in the queue, from 1.
 
-        The same job id twice is one job.
+        The same job id twice is one job. `again`: as for `waiting`.
         """
-        _, position = await self._server.execute(*self.enqueue_command(generation_id, job_id, expires_s, job=job))
+        names, arguments = self.waiting(generation_id, job_id, expires_s, priority, job=job, again=again)
+        _, position = await self._server.execute(*scripts.ENQUEUE.on(names, *arguments))
         return int(position)
 
-    def enqueue_command(self, generation_id: str, job_id: str, expires_s: int, *, job: str = JOB) -> Command:
-        """The command of `enqueue`, to be sent together with others."""
-        return scripts.ENQUEUE.on(job_keys(job_id), *job_arguments(generation_id, job_id, expires_s, job))
+    async def take(self, job_id: str, worker: str, life_ms: int) -> Taken | Parked | None:
+        """The job, or the one of the same owner whose turn it is, if this worker may run it now; None if another worker
+        has it, or it waits no longer."""
+        outcome, *answer = await self._take(job_id, worker, life_ms)
+        if outcome == b"OTHER":
+            first = answer[0].decode()
+            outcome, *answer = await self._take(first, worker, life_ms)
+            if outcome not in (b"HELD", b"UNKNOWN", b"OTHER"):
+                job_id = first
+            else:
+                outcome, *answer = await self._take(job_id, worker, life_ms, whatever_turn=True)
+        if outcome == b"PARKED":
+            return Parked(job_id)
+        return Taken(job_id, int(float(answer[0]))) if outcome == b"OK" else None
 
-    async def take(self, job_id: str, worker: str, life_ms: int) -> int | None:
-        """The job's score, if this worker may run it now; None if another worker has it, or it waits no longer."""
-        outcome, *score = await self._take(job_id, worker, life_ms, self._server.known_run or await self._server.run())
-        if outcome == b"CHANGED":
-            outcome, *score = await self._take(job_id, worker, life_ms, await self._server.run())
-        return int(float(score[0])) if outcome == b"OK" else None
-
-    async def _take(self, job_id: str, worker: str, life_ms: int, run: ServerRun) -> list[Any]:
-        """The reply to `take.lua`. `run`: the server's, as this process knows it."""
-        names = [keys.QUEUE, in_progress_key_prefix + job_id]
-        command = scripts.TAKE.on(
-            names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, run.began_ms
-        )
-        reply: list[Any] = await self._server.execute(*command)
+    async def _take(self, job_id: str, worker: str, life_ms: int, *, whatever_turn: bool = False) -> list[Any]:
+        """The reply to `take.lua`."""
+        command = partial(self._take_command, job_id, worker, life_ms, whatever_turn)
+        reply: list[Any] = await self._server.execute(*command(self._server.known_run or await self._server.run()))
+        if reply[0] == b"CHANGED":
+            reply = await self._server.execute(*command(await self._server.run()))
         return reply
+
+    def _take_command(self, job_id: str, worker: str, life_ms: int, whatever_turn: bool, run: ServerRun) -> Command:
+        """`run`: the server's, as this process knows it."""
+        owner = owner_of(job_id)
+        names = [
+            keys.QUEUE, in_progress_key_prefix + job_id, job_key_prefix + job_id, keys.TAGS, keys.line(owner),
+            keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED,
+        ]  # fmt: skip
+        return scripts.TAKE.on(
+            names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, run.began_ms,
+            owner, self._right_of(owner).max_running, self._running_ms, int(whatever_turn),
+        )  # fmt: skip
+
+    async def renew(self, job_ids: Collection[str]) -> None:
+        """Go on counting these runs of a worker as their owners': at least every third of a lease."""
+        held: defaultdict[str, list[str]] = defaultdict(list)
+        for job_id in job_ids:
+            if owner := owner_of(job_id):
+                held[owner].append(job_id)
+        if held:
+            checked(
+                await self._server.execute_many(
+                    [
+                        scripts.RENEW_SLOTS.on([keys.running(owner)], self._running_ms, *some)
+                        for owner, some in held.items()
+                    ]
+                )
+            )
+
+    async def unpark(self) -> None:
+        """Move parked jobs back into the queue that may run: those of workers that have died, and those of owners whose
+        limit was raised. (The end of a run moves one back by itself.)"""
+        owners = [owner.decode() for owner in await self._server.execute("HKEYS", keys.PARKED)]
+        if owners:
+            checked(await self._server.execute_many([self._unpark_command(owner) for owner in owners]))
+
+    def _unpark_command(self, owner: str) -> Command:
+        right = self._right_of(owner)
+        names = [
+            keys.QUEUE, keys.TAGS, keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner),
+            keys.PARKED, keys.WAKE,
+        ]  # fmt: skip
+        return scripts.UNPARK.on(names, owner, right.max_running, right.step, MOVED_AT_ONCE)
 
     async def mark_started(self, job_id: str) -> None:
         """Take a running job out of the queue: arq leaves it there, where it hides waiting jobs behind it (11.8 s,
@@ -109,34 +226,51 @@ class Jobs:
         await self._server.execute("ZREM", keys.QUEUE, job_id)
 
     async def remove(self, job_id: str) -> None:
-        """Remove a job and all that arq keeps of it; harmless if there is none."""
-        checked(await self._server.execute_many(self.remove_commands(job_id)))
+        """Remove a job whose run has ended, or which is not to run, and all that arq keeps of it; harmless if there is
+        none."""
+        await self._server.execute(*self.remove_command(job_id))
 
-    def remove_commands(self, job_id: str) -> list[Command]:
-        """The commands of `remove`, to be sent together with others."""
-        prefixes = (job_key_prefix, in_progress_key_prefix, retry_key_prefix)
-        return [("ZREM", keys.QUEUE, job_id), ("DEL", *(prefix + job_id for prefix in prefixes))]
+    def remove_command(self, job_id: str, *, has_ended: bool = True) -> Command:
+        """The command of `remove`, to be sent together with others. `has_ended`: whether a run of the job has ended;
+        otherwise it counts as its owner's until its worker removes it."""
+        owner = owner_of(job_id)
+        right = self._right_of(owner)
+        names = [
+            keys.QUEUE, job_key_prefix + job_id, in_progress_key_prefix + job_id, retry_key_prefix + job_id, keys.TAGS,
+            keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED, keys.WAKE,
+        ]  # fmt: skip
+        return scripts.WITHDRAW.on(names, job_id, owner, right.max_running, right.step, int(has_ended))
 
     async def is_waiting(self, job_ids: list[str]) -> list[bool]:
-        """For each job, whether a worker will still find it. A worker does not find one that was taken and not
-        begun."""
+        """For each job, whether a worker will find it in its turn. A worker does not find one that was taken and not
+        begun; and one that an earlier version scored has its turn after all others."""
         commands: list[Command] = []
         for job_id in job_ids:
             mark = in_progress_key_prefix + job_id
             commands += [
                 ("ZSCORE", keys.QUEUE, job_id), ("EXISTS", mark, job_key_prefix + job_id), ("EXISTS", mark),
+                ("ZSCORE", keys.parked(owner_of(job_id)), job_id),
             ]  # fmt: skip
         replies = checked(await self._server.execute_many(commands))
         return [
-            score is not None and known == 1 and not taken
-            for score, known, taken in zip(replies[::3], replies[1::3], replies[2::3], strict=True)
+            known == 1 and not taken and (parked is not None or (score is not None and float(score) < CLOCK))
+            for score, known, taken, parked in zip(*(replies[start::4] for start in range(4)), strict=True)
         ]
 
     async def position(self, job_id: str) -> int | None:
-        """Place in the queue, from 1; None once a worker has taken the job."""
-        rank = await self._server.execute("ZRANK", keys.QUEUE, job_id)
+        """Place in the queue, from 1; None once a worker has taken the job. Behind a parked one are those of its owner
+        that were parked later."""
+        parked = keys.parked(owner_of(job_id))
+        commands: list[Command] = [
+            ("ZRANK", keys.QUEUE, job_id), ("ZRANK", parked, job_id), ("ZSCORE", parked, job_id),
+        ]  # fmt: skip
+        rank, parked_rank, tag = checked(await self._server.execute_many(commands))
+        if rank is None and parked_rank is not None:
+            rank = parked_rank + await self._server.execute("ZCOUNT", keys.QUEUE, "-inf", f"({float(tag)!r}")
         return None if rank is None else int(rank) + 1
 
     async def depth(self) -> int:
         """The number of jobs that wait."""
-        return int(await self._server.execute("ZCARD", keys.QUEUE))
+        commands: list[Command] = [("ZCARD", keys.QUEUE), ("HVALS", keys.PARKED)]
+        queued, parked = checked(await self._server.execute_many(commands))
+        return int(queued) + sum(map(int, parked))

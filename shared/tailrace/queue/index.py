@@ -10,7 +10,7 @@ import msgspec
 from tailrace import keys, scripts
 from tailrace.errors import IdempotencyKeyReused
 from tailrace.events import GenerationRecord
-from tailrace.queue.arq_jobs import job_keys as keys_of_job
+from tailrace.queue.arq_jobs import keys_of_waiting
 from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
 
@@ -92,7 +92,7 @@ class GenerationIndex:
 
     async def register(self, record: GenerationRecord) -> None:
         """Add a generation to the indexes. Repeating it changes nothing."""
-        await self._server.execute(*self.submit_command(record, record.created, keys_of_job(""), [""]))
+        await self._server.execute(*self.submit_command(record, record.created, keys_of_waiting(""), [""]))
 
     def submit_command(
         self,

@@ -14,10 +14,11 @@ from typing import NamedTuple
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull
 from tailrace.events import GenerationRecord
-from tailrace.queue.arq_jobs import Jobs, job_arguments, job_keys
+from tailrace.queue.arq_jobs import Jobs
 from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
 from tailrace.queue.models import UpstreamModels
 from tailrace.queue.presence import WorkerPresence
+from tailrace.queue.rights import EQUAL, RightOf, rights_from
 from tailrace.queue.upstream_calls import UpstreamCalls
 from tailrace.redis.server import RedisServer, checked
 from tailrace.settings import Settings
@@ -44,11 +45,13 @@ class Submission(NamedTuple):
 
 
 class Queue:
-    """The queue's server."""
+    """The queue's server. `right_of`: each owner's right beside the others (`rights`)."""
 
-    def __init__(self, server: RedisServer, *, lease_ms: int, longest_life_s: int) -> None:
+    def __init__(
+        self, server: RedisServer, *, lease_ms: int, longest_life_s: int, right_of: RightOf = lambda _: EQUAL
+    ) -> None:
         self.server = server
-        self.jobs = Jobs(server)
+        self.jobs = Jobs(server, lease_ms=lease_ms, right_of=right_of)
         self.index = GenerationIndex(server, lease_ms=lease_ms, longest_life_s=longest_life_s)
         self.presence = WorkerPresence(server, lease_ms=lease_ms)
         self.models = UpstreamModels(server)
@@ -59,7 +62,8 @@ class Queue:
         """The queue as the settings name it; nothing is connected yet."""
         has_own_server = settings.queue_server != settings.redis_url
         server = RedisServer.connect(settings.queue_server, "TAILRACE_QUEUE_URL" if has_own_server else "")
-        return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s)
+        right_of = rights_from(settings)
+        return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s, right_of=right_of)
 
     async def load(
         self,
@@ -81,7 +85,7 @@ class Queue:
         """
         names = [
             keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
-            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS,
+            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS, keys.PARKED,
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(
@@ -99,10 +103,10 @@ class Queue:
         Raises:
             RedisFull: the server has no room.
         """
-        job = job_arguments(record.id, job_id, record.options.deadline_s)
+        job_keys, job = self.jobs.waiting(record.id, job_id, record.options.deadline_s, record.options.priority)
         replies = await self.server.execute_many(
             [
-                self.index.submit_command(record, created, job_keys(job_id), job, request_bytes),
+                self.index.submit_command(record, created, job_keys, job, request_bytes),
                 self.presence.count_command(created),
             ]
         )
@@ -110,7 +114,7 @@ class Queue:
         return Submission(int(position), int(workers))
 
     async def remove(self, generation_id: str, owner: str, job_id: str) -> None:
-        """Remove an ended generation and its job. arq cannot remove a job whose worker died, or whose server was
-        away."""
-        commands = [*self.jobs.remove_commands(job_id), self.index.remove_command(generation_id, owner)]
+        """Remove an ended generation and its job, which its worker may still be ending. arq cannot remove a job whose
+        worker died, or whose server was away."""
+        commands = [self.jobs.remove_command(job_id, has_ended=False), self.index.remove_command(generation_id, owner)]
         checked(await self.server.execute_many(commands))

@@ -16,7 +16,8 @@ from tailrace import keys
 from tailrace.errors import CorruptEntry, RedisUnavailable
 from tailrace.ids import new_token
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import JOB, QUARANTINE
+from tailrace.queue import JOB, QUARANTINE, Parked, Right, Taken, job_id_of
+from tailrace.queue.arq_jobs import owner_of
 from tailrace_worker.job_runner import JobRunner
 
 
@@ -131,7 +132,7 @@ async def test_error_costs_a_poll_and_no_slot(harness: Harness, monkeypatch: pyt
     errors = [RedisUnavailable() for _ in range(5)]
     take = harness.queue.jobs.take
 
-    async def failing(*args: Any) -> int | None:
+    async def failing(*args: Any) -> Taken | Parked | None:
         if errors:
             raise errors.pop()
         return await take(*args)
@@ -190,7 +191,7 @@ async def test_stop_picking_while_a_job_is_taken_starts_that_one_and_no_further(
     harness.runner.stop_picking()
     runner, take, taking, replies = harness.make_runner(), harness.queue.jobs.take, asyncio.Event(), asyncio.Event()
 
-    async def reply_late(*arguments: Any) -> int | None:
+    async def reply_late(*arguments: Any) -> Taken | Parked | None:
         score = await take(*arguments)
         taking.set()
         await replies.wait()
@@ -242,7 +243,7 @@ async def test_waiting_quarantined_job_costs_no_call_and_counts_as_waiting(
     taken: list[str] = []
     take = harness.queue.jobs.take
 
-    async def recorded(job_id: str, *args: Any) -> int | None:
+    async def recorded(job_id: str, *args: Any) -> Taken | Parked | None:
         taken.append(job_id)
         return await take(job_id, *args)
 
@@ -301,3 +302,31 @@ async def test_exception_of_a_job_is_logged_and_frees_its_slot(
     assert record.getMessage() == f"job gen_a {job_id}: the run failed"
     assert record.exc_info is not None
     assert isinstance(record.exc_info[1], CorruptEntry)
+
+
+async def test_jobs_beyond_their_callers_limit_leave_the_slots_to_others(redis: Redis) -> None:
+    """More of them than a poll reads: the runner goes on to those behind them without waiting for the next poll."""
+    queue = queue_on(redis, right_of=lambda owner: Right(1.0, 1 if owner == "anna" else 0))
+    started, finish = asyncio.Queue[str](), asyncio.Event()
+
+    async def run(_: dict[Any, Any], _generation_id: str, job_id: str) -> None:
+        await queue.jobs.mark_started(job_id)
+        started.put_nowait(owner_of(job_id))
+        await finish.wait()
+
+    runner = JobRunner(queue, "this worker", {JOB: run}, max_jobs=3)
+    runner.poll_delay_s = 3600
+    for _ in range(2 * runner.queue_read_limit + 5):
+        await queue.jobs.enqueue("gen", job_id_of("anna"), 60)
+    for _ in range(2):
+        await queue.jobs.enqueue("gen", job_id_of("bob"), 60)
+    running = asyncio.create_task(runner.main())
+    async with asyncio.timeout(30):
+        owners = [await started.get() for _ in range(3)]
+    assert sorted(owners) == ["anna", "bob", "bob"]
+    assert len(runner.held) == 3
+    runner.stop_picking()
+    finish.set()
+    await asyncio.gather(*runner.tasks.values())
+    assert not runner.held
+    await cancel_and_wait(running)

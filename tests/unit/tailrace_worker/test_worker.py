@@ -23,7 +23,7 @@ from tailrace.lifecycle.worker_control import send_command
 from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import DELIVER_WEBHOOKS, arq_jobs
+from tailrace.queue import DELIVER_WEBHOOKS, Parked, Taken, arq_jobs
 from tailrace.settings import WORKER_NAME, Settings
 from tailrace.webhooks import EndpointRef
 from tailrace_cli.embedded import EmbeddedServer
@@ -331,7 +331,7 @@ async def test_drain_hands_over_a_job_that_was_being_taken(
 ) -> None:
     process, take, taken, replies = harness.process, harness.queue.jobs.take, asyncio.Event(), asyncio.Event()
 
-    async def reply_late(*arguments: Any) -> int | None:
+    async def reply_late(*arguments: Any) -> Taken | Parked | None:
         score = await take(*arguments)
         taken.set()
         await replies.wait()

@@ -42,8 +42,8 @@ def test_options_are_removed_and_other_fields_pass_through_unchanged() -> None:
         stream=True, stream_options={"include_usage": True, "x": 1}, response_format={"type": "json_object"},
         x_vendor={"deep": [1, None, True, {"ä": "€\0"}]}, seed=2**70, reasoning_effort="low", metadata={}, user=None,
     )  # fmt: skip
-    given = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8}
-    assert parsed(chat | {"tailrace": given}) == (chat, Options(7, 8, "fail", "cancel"))
+    given = {"on_interrupt": "fail", "on_disconnect": "cancel", "deadline_s": 7, "retention_s": 8, "priority": "low"}
+    assert parsed(chat | {"tailrace": given}) == (chat, Options(7, 8, "fail", "cancel", priority="low"))
 
 
 @pytest.mark.parametrize("given", [None, {}, {"deadline_s": None, "retention_s": None}])
