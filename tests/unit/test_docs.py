@@ -39,6 +39,7 @@ from tailrace.events import (
 )  # fmt: skip
 from tailrace.failures import FAILURES, FORMAT_ERRORS, RESTART_REASONS
 from tailrace.ids import EntryId
+from tailrace.lifecycle.steps import Step
 from tailrace.settings import Settings
 from tailrace.stats.table import METRICS, PREFIX
 from tailrace.wire import WIRE_FORMATS, native
@@ -404,3 +405,8 @@ def test_restart_reason_table_is_the_codes_table() -> None:
     assert rows(f"| reason | meaning |{text}") == [
         [f"`{reason}`", meaning] for reason, meaning in RESTART_REASONS.items()
     ]
+
+
+def test_table_of_log_events_has_every_step_of_a_generations_life() -> None:
+    text = page("operations.md").partition("  | `event` | when | also |\n")[2].partition("\n\n")[0]
+    assert re.findall(r"^  \| `(\w+)` \|", text, flags=re.MULTILINE) == list(get_args(Step))
