@@ -30,7 +30,7 @@ async def scrape(ports: Iterable[int]) -> list[str]:
 
 
 async def over_all(
-    ports: Iterable[int], name: str, fold: Callable[[Iterable[float]], float] = sum, **labels: str
+    ports: Iterable[int], name: str, fold: Callable[[Iterable[float]], float] = sum, /, **labels: str
 ) -> float:
     """One metric over all processes, of the samples with these labels."""
     found = [

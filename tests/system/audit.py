@@ -30,6 +30,7 @@ KEPT = re.compile(
     r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26}|creation:\w*:[0-9a-f]{64})"
     r"|owner:\w*:(generations|stored|stored_until|rate|chat:[0-9a-f]{64})"
     r"|idempotency:\w*:[0-9a-f]{64}|workers|models(?:_failure)?:[a-z2-7]{16}|queue:health-check"
+    r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)"
     r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots))"
 )
 NEVER_EXPIRES = frozenset({"tailrace:workers", "tailrace:upstream_calls"})

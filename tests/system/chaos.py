@@ -1,6 +1,7 @@
 """Fault injection: no token is lost, doubled or mixed, every accepted generation ends once, and no client hangs.
 
     scripts/chaos [--scenario NAME …] [--size short|full] [--seed N] [--runs N] [--mutants] [--list]
+    scripts/chaos --alerts [--fault NAME …]
 
 Each scenario runs the product as processes, injects faults, and reads over HTTP with an independent `checker`. A failed
 run is not repeated: it prints its seed and a transcript, and the exit status is 1. With `--runs` a scenario is played
@@ -23,6 +24,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from system.alerts import FAULTS
+from system.alerts import main as play_alerts
 from system.load import Report, Run
 from system.mutants import MUTANTS, sources_without
 from system.results import Play, Row, quantile, table
@@ -76,6 +79,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mutants", action="store_true", help="remove the guards, one at a time: their scenarios must fail"
     )
+    parser.add_argument("--alerts", action="store_true", help="inject faults: each must fire the alert that is meant")
+    parser.add_argument("--fault", action="append", choices=list(FAULTS), metavar="NAME", help="may be repeated")
     parser.add_argument("--list", action="store_true", help="list the scenarios")
     return parser
 
@@ -89,6 +94,8 @@ async def main() -> int:
             )
         )
         return 0
+    if options.alerts:
+        return await play_alerts(options.fault or ())
     allow_many_sockets()
     print(f"seed {options.seed}", flush=True)
     names = options.scenario or list(SCENARIOS)

@@ -40,7 +40,7 @@ def specified(text: str) -> PyCompose:
 
 def test_compose_file_conforms_to_the_specification() -> None:
     assert specified(COMPOSE.read_text()).to_dict()["services"].keys() == {
-        "redis", "frontend", "worker", "nginx", "demo-model"
+        "redis", "frontend", "worker", "nginx", "demo-model", "prometheus", "grafana"
     }  # fmt: skip
 
 

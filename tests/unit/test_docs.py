@@ -17,6 +17,7 @@ from PIL import Image, ImageSequence
 from pydantic import SecretStr
 
 from browser.picture import LIMIT_BYTES, PICTURE
+from support.prometheus import rules
 from system.scenarios import SCENARIOS
 from tailrace.errors import Gone, Misconfigured, RetryableError, TailraceError
 from tailrace.events import (
@@ -294,6 +295,12 @@ def test_metrics_table_is_that_of_the_code() -> None:
             f"{metric.help}.",
         ]
         for metric in METRICS
+    ]
+
+
+def test_alerts_table_is_that_of_the_rules() -> None:
+    assert rows(section(page("operations.md"), "Alerts")) == [
+        [f"`{rule['alert']}`", rule["labels"]["severity"], rule["annotations"]["description"]] for rule in rules()
     ]
 
 

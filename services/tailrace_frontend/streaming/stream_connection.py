@@ -36,6 +36,8 @@ from tailrace_frontend.streaming.log_cursor import LogCursor
 
 STOPPING = "this frontend is stopping"
 REDIS_AWAY = "Redis is unavailable"
+NEARLY = 0.9
+"""A client that leaves by itself within the last tenth of the write timeout counts as slow."""
 
 
 class StreamConnection:
@@ -176,7 +178,6 @@ class StreamConnection:
             self.check_access()
         if self._blocked_since is not None:
             if now - self._blocked_since > settings.client_write_timeout_s:
-                self._cut("slow")
                 self._client.abort()
         elif self.cursor.needs_tick:
             self.wake()
@@ -226,10 +227,13 @@ class StreamConnection:
 
     async def _while_blocked(self, written: Awaitable[None]) -> None:
         self._blocked_since = time.monotonic()
+        began, timeout_s = self._blocked_since, self._hub.settings.client_write_timeout_s
         try:
             await written
         finally:
             self._blocked_since = None
+            if self._client.lost and time.monotonic() - began > NEARLY * timeout_s:
+                self._hub.delivery.cut("slow")  # by the tick, or by the protocol, whose timer is the same
 
 
 def retry_ms() -> int:

@@ -1,5 +1,6 @@
 """What a frontend counts of its delivery: lag, gaps, replays and cuts."""
 
+import asyncio
 import time
 
 import pytest
@@ -15,7 +16,7 @@ ENTRIES = LOGS["text"](RECORD)
 
 @pytest.fixture
 def harness() -> HubHarness:
-    return HubHarness()
+    return HubHarness(client_write_timeout_s=0.05)
 
 
 def counts(harness: HubHarness, name: str, *labels: str) -> int:
@@ -71,7 +72,8 @@ async def test_streams_that_end_before_their_log_are_counted_by_reason(harness: 
     slow.flow.pause_writing()
     slow.stream.wake()
     await until(lambda: slow.stream.activity == "blocked")
-    slow.stream.tick(time.monotonic() + 31)
+    await asyncio.sleep(0.1)  # beyond the write timeout
+    slow.stream.tick(time.monotonic())
     harness.valid_owners.clear()
     withdrawn.stream.tick(time.monotonic() + 31)
     drained.stream.drain()

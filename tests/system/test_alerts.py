@@ -1,0 +1,14 @@
+"""Three of the faults of `scripts/chaos --alerts`: one of each tier, and one of Redis."""
+
+import pytest
+
+from support.prometheus import MISSING, is_installed
+from system.alerts import judge
+
+pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(not is_installed(), reason=MISSING)]
+
+
+@pytest.mark.parametrize("name", ["worker-killed", "redis-killed", "subscriptions-refused"])
+async def test_fault_fires_the_alert_that_is_meant_and_no_other(name: str) -> None:
+    verdict = await judge(name)
+    assert verdict.holds, str(verdict)
