@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
+from functools import lru_cache
 from math import inf
 from typing import Self
 
 from tailrace.access import NOTHING, AccessState, KeyRecord
-from tailrace.scopes import Scope, scopes_of
+from tailrace.scopes import Scope, Scopes, scopes_of
 from tailrace_frontend.api_keys import ApiKey
 
 
@@ -52,6 +53,10 @@ class RunTimeKeys:
 
 def _key_of(record: KeyRecord) -> ApiKey:
     """The key of a record. A scope of another release allows nothing."""
-    known = [name for name in record.scopes if name in set(Scope)]
     expires = inf if record.expires is None else record.expires
-    return ApiKey(record.owner, bytes.fromhex(record.digest), expires, scopes_of(known), record.id)
+    return ApiKey(record.owner, bytes.fromhex(record.digest), expires, _scopes_of(tuple(record.scopes)), record.id)
+
+
+@lru_cache(maxsize=256)
+def _scopes_of(names: tuple[str, ...]) -> Scopes:
+    return scopes_of(name for name in names if name in set(Scope))
