@@ -103,6 +103,8 @@ def owner_of(settings: Settings, caller: str) -> str:
     names = sorted({key.owner for key in keys.current().values()})
     if caller in names or (not caller and len(names) == 1):
         return caller or names[0]
+    if caller and settings.jwt_issuer:
+        return caller  # tokens name callers that the settings do not
     problem = f"TAILRACE_API_KEYS has no caller {caller!r}" if caller else "TAILRACE_API_KEYS has several callers"
     raise Misconfigured(f"{problem}; choose one with --caller: {', '.join(names)}")
 

@@ -142,10 +142,12 @@ class AccessControl:
         """Refuse a caller, and end its streams.
 
         Raises:
-            InvalidRequest: the server is in open mode.
+            InvalidRequest: the server is in open mode, or the caller would block itself, which it could not undo.
             RedisUnavailable, RedisFull.
         """
         self._check_closed()
+        if caller == by:
+            raise InvalidRequest("A caller cannot block itself.")
         block = Block(int(time.time()), by, reason)
         await self._change(blocked(caller, block))
         return block

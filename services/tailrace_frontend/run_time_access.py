@@ -79,9 +79,12 @@ class RunTimeAccess:
         return self._current.state.version != version
 
     async def refresh(self) -> None:
-        """Read what this process has changed itself."""
-        async with self._reading:
-            await self._read()
+        """Read what this process has changed itself: now, or as soon as Redis is back."""
+        try:
+            async with self._reading:
+                await self._read()
+        except TailraceError:
+            self._changed.set()
 
     async def _run(self) -> None:
         while True:

@@ -24,7 +24,7 @@ from tailrace import keys, scripts
 from tailrace.redis.server import RedisServer
 
 MAX_KEYS = 5000
-"""Run-time keys. Each change makes every frontend read all of them: 10,000 took 100 ms (on a machine with other work)."""
+"""Run-time keys. Each change makes every frontend read all of them: 10,000 took 100 ms, beside other work."""
 
 VERSION = "version"
 KEY = "key:"

@@ -6,7 +6,16 @@ with the routes, and send the examples.
 
 from typing import Any, NamedTuple
 
-from tailrace.errors import Gone, InvalidBody, NotFound, RateLimited, RequestTooLarge, Unauthenticated, Unavailable
+from tailrace.errors import (
+    Gone,
+    InsufficientScope,
+    InvalidBody,
+    NotFound,
+    RateLimited,
+    RequestTooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from tailrace_frontend.http.openai import response_body
 from tailrace_frontend.http.openai.webhook_schemas import CreateEndpoint, RotateSecret, SendSample, UpdateEndpoint
 
@@ -42,6 +51,7 @@ TAGS = {
 ERRORS = {
     400: "The request cannot be understood; `param` names the part.",
     401: "The API key is missing or wrong.",
+    403: "The API key lacks the scope, or the operator has blocked the caller.",
     404: "It does not exist, or belongs to another caller; or the caller may not use the model.",
     410: "The generation is no longer stored: `deleted`, `expired` or `lost`.",
     413: "The body is too large.",
@@ -51,13 +61,14 @@ ERRORS = {
 ERROR_EXAMPLES = {
     400: InvalidBody("messages: Field required", param="messages").as_json(),
     401: Unauthenticated().as_json(),
+    403: InsufficientScope.lacking(["read"]).as_json(),
     404: NotFound().as_json(),
     410: Gone("expired").as_json(),
     413: RequestTooLarge("The body may have at most 8 MiB.").as_json(),
     429: RateLimited().as_json(),
     503: Unavailable().as_json(),
 }
-EVERYWHERE = (401, 429, 503)
+EVERYWHERE = (401, 403, 429, 503)
 """Of every operation but those of `operations`."""
 
 FAILED = "default"

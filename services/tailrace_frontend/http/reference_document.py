@@ -33,7 +33,7 @@ from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
 SCHEMAS = "#/components/schemas/"
 ERROR_SCHEMA: Json = {"$ref": f"{SCHEMAS}ErrorResponse"}
 UNUSED = ("HTTPValidationError", "ValidationError")
-BEARER: Json = {"type": "http", "scheme": "bearer", "description": "An API key of `TAILRACE_API_KEYS`."}
+BEARER: Json = {"type": "http", "scheme": "bearer", "description": "An API key, or a token of the issuer."}
 TICKET: Json = {
     "type": "apiKey", "in": "query", "name": "ticket",
     "description": "Reads one log. A generation's `events_url` has it.",

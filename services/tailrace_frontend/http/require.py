@@ -10,12 +10,15 @@ from typing import Any
 
 from fastapi import Depends, Request
 
-from tailrace.scopes import Scope
+from tailrace.scopes import CALLER_SCOPES, EVERY_SCOPE, Scope
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.services import Services
 
 CALLER = "tailrace.caller"
 """In the scope of a request whose caller is known, and maybe refused: its `ApiKey`."""
+
+
+ADMIN_SCOPES = EVERY_SCOPE - CALLER_SCOPES
 
 
 class Required:
@@ -32,6 +35,8 @@ class Required:
         services: Services = request.app.state.services
         caller = request.scope[CALLER] = await services.authenticate(request.headers)
         await services.check_scopes(caller, self.scopes)
+        if self.scopes <= ADMIN_SCOPES:  # other routes count their requests with what they ask for
+            await services.rate_limits.charge_request(caller.owner)
         return caller
 
 

@@ -174,6 +174,11 @@ async def test_blocked_caller_is_refused_until_the_block_ends(two: Two) -> None:
     assert (await two.ops.request("DELETE", "/v1/admin/blocks/eve")).status == 404
 
 
+async def test_caller_cannot_block_itself(two: Two) -> None:
+    assert (await two.ops.request("PUT", "/v1/admin/blocks/ops")).status == 400
+    assert (await two.ops.request("GET", "/v1/admin/me")).status == 200
+
+
 async def test_revoked_ticket_ends_its_streams_alone(two: Two) -> None:
     zoe = two.api((await two.new_key())["key"])
     generation_id = await zoe.create()

@@ -72,8 +72,7 @@ async def test_outage_keeps_the_keys_that_were_read_last(frontend: Frontend) -> 
     await frontend.access.refresh()
     frontend.store.is_away = True
     assert await frontend.access.look_again() is False
-    with pytest.raises(RedisUnavailable):
-        await frontend.access.refresh()
+    await frontend.access.refresh()
     assert frontend.knows("secret-1")
 
 
