@@ -57,6 +57,14 @@ class Callers:
         """Whether the server is in open mode: no API keys, one caller."""
         return not self._settings.has_callers
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all callers that have a key."""
+        if self.are_open:
+            return [OPEN]
+        of_run_time = (record.owner for record in self._run_time.state.keys.values())
+        return sorted({*of_run_time, *(key.owner for key in self.configured)})
+
     def identify(self, headers: Mapping[str, str]) -> ApiKey:
         """The key that the request was sent with (`Authorization: Bearer <key>`); `owner` is the caller's name.
 

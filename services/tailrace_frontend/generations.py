@@ -2,7 +2,7 @@
 
 A creation costs four sequential trips to Redis, whether or not it has an Idempotency-Key:
 
-    1. queue   the load, the charge of the caller's rate, and the key's claim
+    1. queue   the load, the check of all limits and their charge, and the key's claim
     2. log     add to the index of the unfinished, `create`; two trips where the request is large
     3. queue   `submit`, count the workers
     4. log     the state once more: accepted means that the server still has it
@@ -30,7 +30,7 @@ from tailrace.log import Log, Outcome
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.process.recent import Recent
-from tailrace.queue import Claim, Queue, Submission, job_id_of
+from tailrace.queue import Charge, Claim, LimitsOf, Load, Queue, Submission, Terms, job_id_of
 from tailrace.settings import Settings
 from tailrace.tracing.span import Span
 from tailrace.translation import json_format_of
@@ -40,6 +40,7 @@ from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.preview import preview_of
 from tailrace_frontend.streaming.completion_waiter import Client, MayWait, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.token_allowances import TokenAllowances
 
 NO_FIELDS: Json = {}
 
@@ -87,7 +88,8 @@ class Snapshot(NamedTuple):
 
 class Generations:
     """The operations on generations that routes offer, each for one owner. `reads` bounds how many are read whole
-    at the same time. `upstreams`: None where this process creates none."""
+    at the same time. `upstreams`: None where this process creates none. `limits_of`: of a caller, now; by default those
+    of the settings."""
 
     def __init__(
         self,
@@ -97,6 +99,7 @@ class Generations:
         confirmations: Confirmations,
         hub: Hub,
         upstreams: CurrentUpstreams | None = None,
+        limits_of: LimitsOf | None = None,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -104,13 +107,9 @@ class Generations:
         self._confirmations = confirmations
         self._hub = hub
         self._upstreams = upstreams
-        self._admission = Admission(settings, log, queue, self._is_served)
+        self._admission = Admission(settings, log, queue, upstreams, limits_of)
         self._upstream_models = Recent(queue.models.names)
         self.reads = asyncio.Semaphore(READS)
-
-    def _is_served(self, model: str) -> bool:
-        """Whether an upstream serves the model, as far as this process knows the upstreams."""
-        return self._upstreams is None or bool(self._upstreams.targets(model))
 
     def _check_continues(self, model: str, options: Options) -> None:
         """
@@ -129,6 +128,11 @@ class Generations:
     def models(self) -> AllowedModels:
         """The models that callers may name."""
         return self._admission.models
+
+    @property
+    def tokens(self) -> TokenAllowances:
+        """The tokens and the budgets that callers have left."""
+        return self._admission.tokens
 
     async def list_models(self, owner: str) -> list[str]:
         """The models that the owner may use, as far as they are known; the first is the default.
@@ -155,8 +159,8 @@ class Generations:
         Raises:
             ModelNotFound: the owner may not use the model.
             InvalidValue: no upstream can continue the answer, as its options want.
-            RateLimited, Unavailable: refused; nothing stays but the claim of the key, which a repeat may use. Beyond
-                the rate not even that stays.
+            RateLimited: a limit refuses it; nothing is charged, and nothing stays.
+            Unavailable: refused; nothing stays but the claim of the key, which a repeat may use.
             IdempotencyKeyReused: the key was used with another body.
             Gone: the key's generation is no longer kept.
         """
@@ -169,7 +173,7 @@ class Generations:
     ) -> tuple[GenerationState, Submission | None]:  # fmt: skip
         self.models.check_request(owner, request)
         self._check_continues(request["model"], options)
-        generation_id = await self._admit(owner, options, key, body_bytes)
+        generation_id = await self._admit(owner, request, options, key, body_bytes)
         fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
         fields["structured"] = json_format_of(fields.get("api", "chat"), request) is not None
         if traceparent := span.traceparent:
@@ -187,6 +191,7 @@ class Generations:
         except RedisFull:
             if await self._log.discard(generation_id, job_id) is Outcome.OK:
                 await self._queue.jobs.remove(job_id)  # its reply may have been lost before the refusal
+                await self._queue.quotas.release(owner, generation_id)
             raise
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None
@@ -222,21 +227,32 @@ class Generations:
                 await self._log.discard(record.id, job_id)
             raise
 
-    async def _admit(self, owner: str, options: Options, key: IdempotencyKey | None, body_bytes: int) -> str:
+    async def _admit(
+        self, owner: str, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int
+    ) -> str:
         """The id to create: a fresh one, or the one that the key names."""
-        generation_id, charge = new_generation_id(), self._admission.charge(body_bytes)
-        if key is None:
-            load = await self._queue.load(owner, charge=charge)
-        else:
-            claim = Claim.of(generation_id, key.body)
-            life_s = self._settings.deadline_s + 2 * options.retention_s if key.life_s is None else key.life_s
-            load = await self._queue.load(owner, key.key, claim, life_s, charge, replaces=key.is_new)
-            claimed = claim.held_by(load.claimed)
+        generation_id, charge = new_generation_id(), self._admission.charge(owner, body_bytes)
+        terms = await self._admission.terms(owner, generation_id, request, options, body_bytes)
+        load = await self._load(owner, generation_id, options, key, charge, terms)
+        if load.quota.refused == "unfinished" and not await self._admission.is_beyond_unfinished(owner):
+            terms = msgspec.structs.replace(terms, max_unfinished=None)
+            load = await self._load(owner, generation_id, options, key, charge, terms)
+        if key is not None:
+            claimed = Claim.of(generation_id, key.body).held_by(load.claimed)
             if claimed != generation_id and await self._log.positions([claimed]) != [None]:
                 return claimed
             generation_id = claimed
-        await self._admission.admit(owner, load, body_bytes)
+        self._admission.check(owner, load)
         return generation_id
+
+    async def _load(
+        self, owner: str, generation_id: str, options: Options, key: IdempotencyKey | None, charge: Charge, terms: Terms
+    ) -> Load:
+        if key is None:
+            return await self._queue.load(owner, charge=charge, terms=terms)
+        claim = Claim.of(generation_id, key.body)
+        life_s = self._settings.deadline_s + 2 * options.retention_s if key.life_s is None else key.life_s
+        return await self._queue.load(owner, key.key, claim, life_s, charge, terms, replaces=key.is_new)
 
     async def find(self, generation_id: str, owner: str) -> GenerationState:
         """Where one of the owner's generations stands.
@@ -364,6 +380,7 @@ class Generations:
         state = await self.find(generation_id, owner)
         if not state.is_final:
             await self._confirmations.terminate(generation_id, "cancelled")
+            state = await self._log.state(generation_id, owner)
         await self._confirmations.delete(state)
 
 

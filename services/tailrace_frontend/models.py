@@ -17,10 +17,16 @@ SHOWN = 200
 
 class AllowedModels:
     """The lists as `TAILRACE_MODELS` and `TAILRACE_MODELS_PER_CALLER` give them; an empty list allows every model.
-    `default`: `TAILRACE_MODEL`. `is_served`: whether an upstream of `tailrace.toml` serves a model."""
+    `default`: `TAILRACE_MODEL`. `is_served`: whether an upstream of `tailrace.toml` serves a model. `own_of`: the list
+    that an operator has set for a caller, in the place of the setting's; None: none."""
 
     def __init__(
-        self, models: str, per_caller: str, default: str = "", is_served: Callable[[str], bool] = lambda _: True
+        self,
+        models: str,
+        per_caller: str,
+        default: str = "",
+        is_served: Callable[[str], bool] = lambda _: True,
+        own_of: Callable[[str], Sequence[str] | None] = lambda _: None,
     ) -> None:
         """
         Raises:
@@ -29,6 +35,7 @@ class AllowedModels:
         self._models = _split(models)
         self._default = default
         self._is_served = is_served
+        self._own_of = own_of
         self._per_caller: dict[str, list[str]] = {}
         for position, entry in enumerate(_split(per_caller), 1):
             caller, separator, names = entry.partition("=")
@@ -41,7 +48,7 @@ class AllowedModels:
     def names_for(self, caller: str, upstream: Sequence[str] = ()) -> list[str]:
         """The models that the caller may use, without repetition: the default, those that the lists name whole, then
         those of the upstream. The first one is used where a request names none."""
-        named = (each for each in (*self._models, *self._per_caller.get(caller, ())) if not each.endswith("*"))
+        named = (each for each in (*self._models, *self._own(caller)) if not each.endswith("*"))
         listed = dict.fromkeys((self._default, *named, *upstream))
         return [each for each in listed if each and self.may_use(caller, each) and self._is_served(each)]
 
@@ -65,7 +72,11 @@ class AllowedModels:
 
     def may_use(self, caller: str, model: str) -> bool:
         """Whether the model is in the list for all callers, and in the caller's own if there is one."""
-        return _is_among(model, self._models) and _is_among(model, self._per_caller.get(caller, ()))
+        return _is_among(model, self._models) and _is_among(model, self._own(caller))
+
+    def _own(self, caller: str) -> Sequence[str]:
+        chosen = self._own_of(caller)
+        return self._per_caller.get(caller, ()) if chosen is None else chosen
 
 
 def named_models(request: Json) -> Iterator[tuple[str, str]]:

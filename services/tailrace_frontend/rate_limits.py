@@ -25,12 +25,12 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import NamedTuple
 
 from tailrace.errors import RateLimited
-from tailrace.queue import FREE, Charge
+from tailrace.queue import FREE, Charge, LimitsOf, limits_of_settings
 from tailrace.settings import KIB, MIB, Settings
 
 UNIT_BYTES = 4 * KIB
@@ -67,21 +67,27 @@ class Allowance(NamedTuple):
     reset_s: float
 
 
-class Rate:
-    """One kind of request of all callers, one unit every `interval_s` each, and up to `burst_s` ahead of that."""
+class Pace(NamedTuple):
+    """One unit every `interval_s`, and up to `burst_s` ahead of that."""
 
-    def __init__(self, interval_s: float, burst_s: float) -> None:
-        self._interval_s = interval_s
-        self._burst_s = burst_s
+    interval_s: float
+    burst_s: float
+
+
+class Rate:
+    """One kind of request of all callers. `pace_of`: of a caller, as its limits are now."""
+
+    def __init__(self, pace_of: Callable[[str], Pace]) -> None:
+        self._pace_of = pace_of
         self._paid_at: dict[str, float] = {}
 
     def charge(self, owner: str, cost: int) -> float:
         """Count a request, unless the caller is too far ahead: the seconds until it is not; 0: counted."""
-        now = time.monotonic()
+        now, pace = time.monotonic(), self._pace_of(owner)
         paid_at = max(self._paid_at.get(owner, 0.0), now)
-        if paid_at - now > self._burst_s:
-            return paid_at - now - self._burst_s
-        self._paid_at[owner] = paid_at + cost * self._interval_s
+        if paid_at - now > pace.burst_s:
+            return paid_at - now - pace.burst_s
+        self._paid_at[owner] = paid_at + cost * pace.interval_s
         return 0.0
 
     def ahead_s(self, owner: str) -> float:
@@ -90,21 +96,31 @@ class Rate:
 
     def add(self, owner: str, cost: int) -> None:
         """Count what cannot be refused any more."""
-        self._paid_at[owner] = max(self._paid_at.get(owner, 0.0), time.monotonic()) + cost * self._interval_s
+        self._paid_at[owner] = (
+            max(self._paid_at.get(owner, 0.0), time.monotonic()) + cost * self._pace_of(owner).interval_s
+        )
 
 
 class RateLimits:
-    """The rates of one frontend's callers."""
+    """The rates of one frontend's callers. `limits_of`: of a caller, now; by default those of the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, limits_of: LimitsOf | None = None) -> None:
         self._settings = settings
-        interval_s = 60 / settings.max_requests_per_minute_per_caller
-        self._requests = Rate(interval_s, BURST_S)
+        self._limits_of = limits_of or limits_of_settings(settings)
+        self._requests = Rate(self._pace_of_requests)
         self._turns: dict[str, asyncio.Semaphore] = {}
         self._reading: dict[str, asyncio.Lock] = {}
         self._last_body: dict[str, object] = {}
-        self._streams = Rate(interval_s, BURST_S + settings.max_readers_per_caller * interval_s)
+        self._streams = Rate(self._pace_of_streams)
         self._opens_at: dict[str, float] = {}
+
+    def _pace_of_requests(self, owner: str) -> Pace:
+        return Pace(60 / self._limits_of(owner).requests_per_minute, BURST_S)
+
+    def _pace_of_streams(self, owner: str) -> Pace:
+        limits = self._limits_of(owner)
+        interval_s = 60 / limits.requests_per_minute
+        return Pace(interval_s, BURST_S + limits.max_readers * interval_s)
 
     async def charge_request(
         self, owner: str, body_bytes: int = 0, items: int = 0, *, most_bytes: int | None = None
@@ -133,7 +149,7 @@ class RateLimits:
         elif self._last_body.get(owner) is body:
             self._requests.add(owner, cost)
         else:
-            raise await self._late_refusal(wait_s, self._settings.max_body_bytes)
+            raise await self._late_refusal(owner, wait_s, self._settings.max_body_bytes)
 
     @asynccontextmanager
     async def reading(self, owner: str) -> AsyncIterator[None]:
@@ -150,7 +166,7 @@ class RateLimits:
             if not wait_s:
                 yield
         if wait_s:
-            raise await self._late_refusal(wait_s)
+            raise await self._late_refusal(owner, wait_s)
 
     def charge_answer(self, owner: str, answer_bytes: int) -> None:
         """Count what a request has read."""
@@ -171,7 +187,7 @@ class RateLimits:
 
     def allowance(self, owner: str) -> Allowance:
         """The requests that the caller may send to this frontend now."""
-        limit, ahead_s = self._settings.max_requests_per_minute_per_caller, self._requests.ahead_s(owner)
+        limit, ahead_s = self._limits_of(owner).requests_per_minute, self._requests.ahead_s(owner)
         remaining = 0 if ahead_s > BURST_S else 1 + int((BURST_S - ahead_s) * limit / 60)
         return Allowance(limit, remaining, ahead_s)
 
@@ -181,26 +197,25 @@ class RateLimits:
             return nullcontext()
         return self._turns.setdefault(owner, asyncio.Semaphore(TURNS))
 
-    def creation(self, body_bytes: int) -> Charge:
+    def creation(self, owner: str, body_bytes: int) -> Charge:
         """The cost of the creation of a generation, in the rate over all frontends."""
         if not self._settings.has_callers:
             return FREE
-        interval_ms = 60_000 / self._settings.max_requests_per_minute_per_caller
-        return Charge(units(body_bytes) * interval_ms, BURST_S * 1000)
+        return Charge(units(body_bytes) * 1000 * self._pace_of_requests(owner).interval_s, BURST_S * 1000)
 
     async def _charge(self, rate: Rate, owner: str, cost: int, body_bytes: int) -> None:
         if not self._settings.has_callers:
             return
         if wait_s := rate.charge(owner, cost):
-            raise await self._late_refusal(wait_s, body_bytes)
+            raise await self._late_refusal(owner, wait_s, body_bytes)
 
-    async def _late_refusal(self, wait_s: float, body_bytes: int = 0) -> RateLimited:
+    async def _late_refusal(self, owner: str, wait_s: float, body_bytes: int = 0) -> RateLimited:
         delay_s = (DELAY_S + body_bytes / DISCARDED_BYTES_S) * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load
         await asyncio.sleep(delay_s)
-        return self.refusal(wait_s - delay_s)
+        return self.refusal(owner, wait_s - delay_s)
 
-    def refusal(self, wait_s: float) -> RateLimited:
+    def refusal(self, owner: str, wait_s: float) -> RateLimited:
         """The answer to a request that would be within the rate after `wait_s`."""
-        limit = self._settings.max_requests_per_minute_per_caller
+        limit = self._limits_of(owner).requests_per_minute
         retry_after = max(1, math.ceil(wait_s))
         return RateLimited(f"Request limit of the caller reached ({limit} a minute).", retry_after=retry_after)

@@ -1,18 +1,20 @@
 """The parts of one frontend process: its settings, upstreams, callers, log, queue, hub and counters."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 
 from tailrace.access import AccessStore
 from tailrace.audit import Audit
-from tailrace.errors import InsufficientScope, Unauthenticated
+from tailrace.errors import InsufficientScope, RedisRefused, Unauthenticated, Unavailable
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import QUEUE_SERVER, Queue
+from tailrace.queue import QUEUE_SERVER, CallerPolicies, Queue
+from tailrace.queue.reader_counts import REPORT_S, ReaderCounts
 from tailrace.scopes import Scopes
 from tailrace.settings import Settings
 from tailrace.shares import ShareStore
@@ -24,6 +26,7 @@ from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.access_control import SECRET_PREFIX, AccessControl
 from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.caller_views import CallerViews
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
@@ -43,6 +46,9 @@ from tailrace_frontend.webhooks import Webhooks
 KEPT_BYTES = 32 * 1024 * 1024
 """Memory of the ends that a frontend confirms: cancels of 2.5 s, with their rows."""
 
+POLICIES_S = 1.0
+"""A frontend that starts waits so long for the limits of callers."""
+
 
 class Services:
     """Built without I/O; `start` and `close` belong to the server's lifespan."""
@@ -52,13 +58,16 @@ class Services:
         self.settings = settings
         self.upstreams = CurrentUpstreams(settings)
         self.callers = Callers(settings)
-        self.rate_limits = RateLimits(settings)
         self.log = Log.connect(settings)
         self.audit = Audit(self.log.server)
         self.queue = Queue.connect(settings)
+        self.policies = CallerPolicies(self.queue.server, settings)
+        self.queue.use_rights(self.policies.right_of)
+        self.rate_limits = RateLimits(settings, self.policies.of)
+        self.queue_subscriber = self.queue.server.subscriber()
         self.stats = Stats("frontend")
         self.stats.model_label = ModelLabels(settings, self.upstreams).label
-        self.hub = Hub(settings, self.log, self.stats)
+        self.hub = Hub(settings, self.log, self.stats, self.policies.of)
         self.confirmations = Confirmations(
             self.log,
             self.queue,
@@ -66,7 +75,11 @@ class Services:
             max_bytes=KEPT_BYTES,
             stats=self.stats,
         )
-        self.generations = Generations(settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams)
+        self.generations = Generations(
+            settings, self.log, self.queue, self.confirmations, self.hub, self.upstreams, self.policies.of
+        )
+        self.reader_counts = ReaderCounts(self.queue.server)
+        self.caller_views = CallerViews(self.queue, self.policies, self.reader_counts)
         self.access = RunTimeAccess(AccessStore(self.log.server), self.callers.apply, self.hub.check_access)
         self.access_control = AccessControl(self.callers, self.access)
         self.shares = Shares(ShareStore(self.log.server), self.access)
@@ -176,13 +189,25 @@ class Services:
         self.access.start(self.hub.subscriber)
         if self.issuer_keys:
             self.issuer_keys.start()
+        self.queue_subscriber.start()
+        self.policies.listen(self.queue_subscriber)
+        with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):  # a server that is away delays no start
+            async with asyncio.timeout(POLICIES_S):
+                await self.policies.refresh()
         self.upstreams.reload_on_hangup()
         loops = {
             "sweeper": self._sweeper.run, "confirmations": self.confirmations.run, "history": self._history.run,
-            "servers": self._servers.run,
+            "servers": self._servers.run, "policies": self.policies.run, "reader counts": self._report_readers,
         }  # fmt: skip
         self._tasks = [asyncio.create_task(loop(), name=name) for name, loop in loops.items()]
         self.has_started = True
+
+    async def _report_readers(self) -> None:
+        """Report how many streams this frontend serves to each caller. An outage is logged elsewhere."""
+        while True:
+            with contextlib.suppress(Unavailable, RedisRefused):
+                await self.reader_counts.report(self.hub.counts)
+            await asyncio.sleep(REPORT_S)
 
     async def drain(self, seconds: float) -> None:
         """Send every client elsewhere within so many seconds. `close` confirms ends for what is left of them."""
@@ -209,6 +234,7 @@ class Services:
         if self.issuer_keys:
             await self.issuer_keys.close()
         await self.hub.close()
+        await self.queue_subscriber.close()
         await self.webhooks.close()
         await self._history.flush_finally()
         await self.log.server.close()

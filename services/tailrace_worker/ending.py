@@ -15,6 +15,8 @@ from tailrace.ids import EntryId
 from tailrace.lifecycle.finalization import finalize
 from tailrace.lifecycle.written_end import WrittenEnd
 from tailrace.log import AppendResult, Log, Outcome
+from tailrace.log.codec import StoredDone, stored_done
+from tailrace.log.spent import with_spent
 from tailrace.queue import Queue
 from tailrace_worker.retry import retry_transient
 from tailrace_worker.writer import Writer
@@ -46,9 +48,12 @@ class Ending:
         last_seq = self._writer.output.last_id.seq
         self._final = last_seq, done, extra
         answer = await self._write()
-        if answer.outcome in (Outcome.OK, Outcome.DONE):
-            await self._finalize()
-        if answer.outcome is Outcome.OK or _is_row(answer, self._writer.epoch, last_seq + seq_span(done)):
+        is_own = answer.outcome is Outcome.OK or _is_row(answer, self._writer.epoch, last_seq + seq_span(done))
+        if is_own:
+            await self._finalize(done)
+        elif answer.done is not None:
+            await self._finalize(stored_done(answer.done.value.encode()))
+        if is_own:
             self._writer.mark_done(done)  # DONE with this row: the reply to an earlier call was lost
             return Outcome.OK
         self._writer.stop(answer.outcome)
@@ -92,10 +97,10 @@ class Ending:
         last_seq, done, extra = self._final
         return await self._log.finish(self._writer.generation_id, self._writer.epoch, last_seq, done, extra)
 
-    async def _finalize(self) -> None:
-        """Run what follows the end. Where a server is away, or refuses it, a sweeper does, and the end is confirmed all
-        the same: the queue's server may be away while the log's server loses it."""
-        state = self._writer.state
+    async def _finalize(self, done: Done | StoredDone) -> None:
+        """Run what follows the end that the log has. Where a server is away, or refuses it, a sweeper does, and the
+        end is confirmed all the same: the queue's server may be away while the log's server loses it."""
+        state = with_spent(self._writer.state, done)
         try:
             await asyncio.gather(
                 self._queue.index.record_output(state.record, self._output_bytes),

@@ -31,7 +31,7 @@ from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.malloc_tuning import tune_malloc
 from tailrace.process.rlimits import raise_open_file_limit
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.queue import DELIVER_WEBHOOKS, JOB, Queue
+from tailrace.queue import DELIVER_WEBHOOKS, JOB, CallerPolicies, Queue
 from tailrace.queue.presence import WorkerStatus
 from tailrace.redis.outage import level_of
 from tailrace.settings import WORKER_NAME, Settings
@@ -82,6 +82,8 @@ class GenerationWorker:
         )  # fmt: skip
         self.webhooks = WebhookDelivery(self.log.server, Sender(allow_private=settings.webhook_allow_private))
         self.job_wakeups = self.queue.server.subscriber()
+        self.policies = CallerPolicies(self.queue.server, settings)
+        self.queue.use_rights(self.policies.right_of)
         self.job_runner = self._job_runner()
         other_server = self.queue.server if settings.queue_server != settings.redis_url else None
         self.health = Health(self.log.server, other_server, self._lost_connections)
@@ -146,6 +148,7 @@ class GenerationWorker:
                 tasks.create_task(self.appender.run(), name="appender"),
                 tasks.create_task(self._renew(), name="renew"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
+                tasks.create_task(self.policies.run(), name="policies"),
                 tasks.create_task(self.confirmations.run(), name="confirmations"),
                 tasks.create_task(self.models.run(), name="models"),  # its first step loads the CA certificates
                 tasks.create_task(self._send_heartbeats(), name="heartbeats"),
@@ -165,6 +168,7 @@ class GenerationWorker:
         self.job_wakeups.start()
         self.control.add(keys.worker(self.name), self._on_control_message)
         self.job_wakeups.add(keys.WAKE, self.job_runner.wake)
+        self.policies.listen(self.job_wakeups)
         self.job_wakeups.add(keys.CIRCUITS, self.pool.admission.on_circuit_message)
 
     def _lost_connections(self) -> list[str]:

@@ -26,7 +26,8 @@
     ├── RetryableError                           carries Retry-After
     │   ├── RateLimited              429  rate_limit_exceeded
     │   │   ├── ConcurrencyLimited   429  concurrency_limit_exceeded
-    │   │   └── StorageLimited       429  storage_limit_exceeded
+    │   │   ├── StorageLimited       429  storage_limit_exceeded
+    │   │   └── QuotaExceeded        429  insufficient_quota
     │   └── Unavailable              503  unavailable
     │       ├── RedisUnavailable     503  unavailable
     │       └── RedisFull            503  unavailable
@@ -295,6 +296,17 @@ class StorageLimited(RateLimited):
 
     def __init__(self, message: str | None = None, *, retry_after: int = 60, detail: str = "") -> None:
         super().__init__(message, retry_after=retry_after, detail=detail)
+
+
+class QuotaExceeded(RateLimited):
+    """The budget of the caller is spent."""
+
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's SDKs repeat each 429, unless they are asked not to. A budget returns at the end of its period."""
+        return super().headers() | ({} if self.retry_after <= LONGEST_RETRY_S else {"x-should-retry": "false"})
 
 
 class Unavailable(RetryableError):

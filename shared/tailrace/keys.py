@@ -44,6 +44,16 @@
                                                                                      retention
     tailrace:owner:<owner>:stored_until    zset    submit, worker   admission        the same ids, by expiry
     tailrace:owner:<owner>:rate            string  Queue.load       Queue.load       until its requests are paid for
+    tailrace:owner:<owner>:use             hash    load, settle     load, frontends  tokens of this minute, day and
+                                                                                     month; 40 days from the last end
+    tailrace:owner:<owner>:reserved        hash    load, settle     settle           tokens and cost by id, until it
+                                                                                     ends, or its deadline
+    tailrace:owner:<owner>:reserved_until  zset    load, settle     load             the same ids, by deadline
+    tailrace:owner:<owner>:settled         zset    settle           settle           an id leaves 2 h after its end
+    tailrace:owner:<owner>:outputs         hash    settle           load             sizes of outputs by model; 40 days
+    tailrace:callers                       hash    frontends        every process    until an operator deletes them
+    tailrace:callers:changed               channel frontends        every process    not stored
+    tailrace:readers                       hash    frontends        frontends        18 s from the last report
     tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention; for a
                                                                                      body alone, deadline + 180 s
     tailrace:owner:<owner>:chat:<hash>     string  POST /api/chat   /api/chat/{id}   deadline + retention
@@ -76,10 +86,13 @@ ACCESS = "tailrace:{access}"
 ACCESS_CHANGED = "tailrace:{access}:changed"
 ACCESS_USED = "tailrace:{access}:used"
 AUDIT = "tailrace:audit"
+CALLERS = "tailrace:callers"
+CALLERS_CHANGED = "tailrace:callers:changed"
 CIRCUITS = "tailrace:circuits"
 GENERATIONS = "tailrace:generations"
 PARKED = "tailrace:parked"
 QUEUE = "tailrace:queue"
+READERS = "tailrace:readers"
 RESTORING = "tailrace:restoring"
 TAGS = "tailrace:tags"
 WAKE = "tailrace:wake"
@@ -222,6 +235,26 @@ def parked(owner: str) -> str:
 
 def rate(owner: str) -> str:
     return f"tailrace:owner:{owner}:rate"
+
+
+def use(owner: str) -> str:
+    return f"tailrace:owner:{owner}:use"
+
+
+def reserved(owner: str) -> str:
+    return f"tailrace:owner:{owner}:reserved"
+
+
+def reserved_until(owner: str) -> str:
+    return f"tailrace:owner:{owner}:reserved_until"
+
+
+def settled(owner: str) -> str:
+    return f"tailrace:owner:{owner}:settled"
+
+
+def outputs(owner: str) -> str:
+    return f"tailrace:owner:{owner}:outputs"
 
 
 def idempotency(owner: str, key: str) -> str:

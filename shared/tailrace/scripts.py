@@ -79,6 +79,8 @@ UNPARK = Script("unpark", "fair")
 LOAD = Script("load")
 RECORD_OUTPUT = Script("record_output")
 FORGET = Script("forget")
+SETTLE = Script("settle")
+SET_POLICY = Script("set_policy")
 
 # On the queue's server; KEYS are those of the history.
 FLUSH_STATS = Script("flush_stats")

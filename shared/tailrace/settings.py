@@ -150,6 +150,31 @@ class Settings(BaseSettings):
         description="Requests that one caller may send in a minute: to each frontend, and creations to all of them "
         "together. A request counts once, and once more for each 4 KiB of its body. Not in open mode.",
     )
+    max_tokens_per_minute_per_caller: int = Field(
+        0,
+        ge=0,
+        description="Tokens of inputs and outputs that one caller may use in a minute. A request reserves what it may "
+        "use, and is charged what it has used. 0: no limit.",
+    )
+    budget_day_tokens_per_caller: int = Field(
+        0, ge=0, description="Tokens that one caller may use in a day (UTC); 0: no limit."
+    )
+    budget_day_usd_per_caller: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="US dollars that one caller may use in a day (UTC), by the prices of `tailrace.toml`; 0: no limit.",
+    )
+    budget_month_tokens_per_caller: int = Field(
+        0, ge=0, description="Tokens that one caller may use in a month (UTC); 0: no limit."
+    )
+    budget_month_usd_per_caller: float = Field(
+        0.0,
+        ge=0,
+        le=1e6,
+        description="US dollars that one caller may use in a month (UTC), by the prices of `tailrace.toml`; 0: no "
+        "limit.",
+    )
     max_stored_bytes_per_caller: int = Field(
         GIB,
         ge=MIB,

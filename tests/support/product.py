@@ -18,6 +18,9 @@ from tailrace.redis.server import RedisServer
 LEASE_S = 0.5
 WRITER_LEASE_MS = 600_000  # longer than any test: the logs that tests write have no lease that runs out
 ORIGIN = "https://app.example.org"
+UNSTORED = re.compile(rb"^arq:|:(?:swept|suspected|readers|use|settled|outputs)(?::|$)|gen_")
+"""Keys that frontends write at any time: of sweeps, of reports, and of what an end was charged."""
+
 UNKNOWN_ID = "gen_" + "a" * 26
 CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "ticket_secret": "0123456789abcdef"}
 
@@ -65,7 +68,7 @@ class Product:
         known = {key async for key in redis.scan_iter(count=1000)}
         jobs = sorted(key for key in known if key.startswith(b"arq:job:"))
         waiting = filter(None, await redis.mget(jobs)) if jobs else ()
-        others = {key for key in known if not re.search(b"^arq:|:(?:swept|suspected)(?::|$)|gen_", key)}
+        others = {key for key in known if not UNSTORED.search(key)}
         return others | set(re.findall(b"gen_[a-z2-7]{26}", b" ".join([*known, *waiting])))
 
     @asynccontextmanager

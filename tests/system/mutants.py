@@ -84,6 +84,15 @@ MUTANTS: dict[str, Mutant] = {
         "rolled-back-delete",
         [Edit("shared/tailrace/lifecycle/confirmation.py", "        self.keep(Deletion(state))\n")],
     ),
+    "an end is charged once": Mutant(
+        "charges",
+        [
+            Edit(
+                "shared/tailrace/lua/settle.lua",
+                "is_new = redis.call('ZADD', settled, 'NX', string.format('%.0f', now), generation_id) == 1\n",
+            )
+        ],
+    ),
     "quarantined run one at a time": Mutant(
         "poison",
         [

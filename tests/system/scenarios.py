@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 from system import (
     caller_faults,
+    charge_faults,
     client_faults,
     frontend_faults,
     leaving_faults,
@@ -65,6 +66,11 @@ SCENARIOS: dict[str, Scenario] = {
         worker_faults.rolling, "SIGTERMs", "SIGTERM to exit", None,
         {"workers": 2, "frontends": 2, "rounds": 1, "generations": 16, "at once": 8},
         {"workers": 4, "frontends": 3, "rounds": 5, "generations": 300, "at once": 30},
+    ),
+    "charges": Scenario(
+        charge_faults.charges, "ends", "", None,
+        {"workers": 2, "kills": 4, "generations": 24, "at once": 10},
+        {"workers": 4, "kills": 60, "generations": 1000, "at once": 30},
     ),
     "frontend-kills": Scenario(
         frontend_faults.frontend_kills, "SIGKILLs", "cut to next event elsewhere", None,

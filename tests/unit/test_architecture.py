@@ -21,7 +21,10 @@ KEYS_OF = {
     "submit": "owned, unfinished_of, stored, stored_until, generations, then as for `enqueue`",
     "withdraw": "queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake",
     "unpark": "queue, tags, line, turns, running, parked, parked_counts, wake",
-    "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts",
+    "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts, use, "
+    "reserved, reserved_until, outputs",
+    "settle": "use, reserved, reserved_until, settled, outputs",
+    "set_policy": "callers",
     "record_output": "stored, stored_until",
     "forget": "owned, stored, stored_until, generations",
     "set_newest_of_chat": "chat",

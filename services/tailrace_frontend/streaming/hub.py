@@ -25,6 +25,7 @@ from tailrace.events import GenerationRecord
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
+from tailrace.queue import CallerLimits, LimitsOf
 from tailrace.settings import Settings
 from tailrace.stats import Stats
 from tailrace.wire import Encode, WireFormat
@@ -70,11 +71,14 @@ class Connection(Protocol):
 class Hub:
     """The connections of this process, and the live tails of the logs that they follow."""
 
-    def __init__(self, settings: Settings, log: Log, stats: Stats | None = None) -> None:
+    def __init__(
+        self, settings: Settings, log: Log, stats: Stats | None = None, limits_of: LimitsOf | None = None
+    ) -> None:
         self.settings = settings
         self.stats = stats or Stats("frontend")
         self.delivery = DeliveryCounts(self.stats)
         self.log = log
+        self.limits_of = limits_of or (lambda _: CallerLimits.of(self.settings))
         self.subscriber = log.server.subscriber(Throttle(READ_INTERVAL_S))
         self.draining = False
         self._connections: set[Connection] = set()
@@ -121,6 +125,11 @@ class Hub:
         return self._per_owner[owner]
 
     @property
+    def counts(self) -> Mapping[str, int]:
+        """Connections of each caller."""
+        return self._per_owner
+
+    @property
     def tails(self) -> int:
         """Logs being followed."""
         return len(self._tails)
@@ -139,13 +148,11 @@ class Hub:
             RateLimited: this process has as many connections as allowed.
             ConcurrencyLimited: the caller has.
         """
-        settings = self.settings
-        if self.count >= settings.max_readers:
-            raise RateLimited(f"Concurrent stream limit of this frontend reached ({settings.max_readers}).")
-        if self.count_of(owner) >= settings.max_readers_per_caller:
-            raise ConcurrencyLimited(
-                f"Concurrent stream limit of the caller reached ({settings.max_readers_per_caller})."
-            )
+        most, limits = self.settings.max_readers, self.limits_of(owner)
+        if self.count >= most:
+            raise RateLimited(f"Concurrent stream limit of this frontend reached ({most}).")
+        if self.count_of(owner) >= limits.max_readers:
+            raise ConcurrencyLimited(f"Concurrent stream limit of the caller reached ({limits.max_readers}).")
 
     def join(self, connection: Connection) -> None:
         """Admit a connection and serve it until it leaves.

@@ -114,7 +114,7 @@ class Confirmations:
             log_end(logger, end.state, end.done)
             record_end(self._stats, end.state.record.model, end.done)
             await self._queue.index.record_output(end.state.record, end.output_bytes)
-            await finalize(self._log, self._queue, end.state)
+            await finalize(self._log, self._queue, end.ended)
 
     async def delete(self, state: GenerationState) -> None:
         """Delete an ended generation, and keep the deletion until it is confirmed.

@@ -20,8 +20,9 @@ Step = Callable[[Log, Queue, GenerationState], Awaitable[None]]
 
 
 async def remove_from_queue(_: Log, queue: Queue, state: GenerationState) -> None:
-    """Remove its job from the queue, and the generation from its owner's count."""
-    await queue.remove(state.record.id, state.record.owner, state.job_id)
+    """Remove its job from the queue, and the generation from its owner's count; charge the owner what it has used."""
+    record, charges = state.record, queue.quotas.settle_commands(state)
+    await queue.remove(record.id, record.owner, state.job_id, charges)
 
 
 async def remove_from_index(log: Log, _: Queue, state: GenerationState) -> None:

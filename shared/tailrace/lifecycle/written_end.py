@@ -17,6 +17,7 @@ from tailrace.log import AppendBatch, Log, Outcome
 from tailrace.log.codec import Row
 from tailrace.log.packed_rows import PackedRows
 from tailrace.log.reading import Position
+from tailrace.log.spent import with_spent
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.redis.server import checked
@@ -52,6 +53,11 @@ class WrittenEnd(NamedTuple):
     @property
     def generation_id(self) -> str:
         return self.state.record.id
+
+    @property
+    def ended(self) -> GenerationState:
+        """The state with what the generation has used, to be charged."""
+        return with_spent(self.state, self.done)
 
     @property
     def position(self) -> Position:
@@ -97,7 +103,7 @@ class WrittenEnd(NamedTuple):
             RedisUnavailable, RedisFull, RedisRefused: repeat it.
         """
         await queue.index.record_output(self.state.record, self.output_bytes)
-        await remove_from_queue(log, queue, self.state)
+        await remove_from_queue(log, queue, self.ended)
 
     async def finalize_again(self, log: Log, queue: Queue) -> None:
         """After the end was written again: the owner's list may lack what was restored, and the job may wait again.
@@ -107,7 +113,7 @@ class WrittenEnd(NamedTuple):
         """
         await queue.index.register(self.state.record)
         await queue.index.record_output(self.state.record, self.output_bytes)
-        await finalize(log, queue, self.state)
+        await finalize(log, queue, self.ended)
 
     async def _finish(self, log: Log) -> Outcome:
         """Send `done`, or the rows that the server lacks under the end's epoch: BEHIND."""

@@ -48,6 +48,7 @@ from tailrace.log.results import (
     lease_grant_of,
     outcome_of,
 )
+from tailrace.log.spent import Spent
 from tailrace.log.state import ABANDONED_MS, GenerationState
 from tailrace.log.unfinished import UnfinishedIndex
 from tailrace.redis.server import LARGE_BYTES, RedisServer, checked
@@ -233,6 +234,7 @@ class Log(ReadableLog):
             "lease": None,
             "seen": None,
             "tokens": None,
+            "spent": None,
         }
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
@@ -267,7 +269,7 @@ class Log(ReadableLog):
         row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
         command = scripts.FINISH.on(
             keys.of_generation(generation_id), epoch, last_seq, done.status, message([row], time.time()), *_flat([row]),
-            "" if (tokens := done.output_tokens) is None else tokens,
+            "" if (tokens := done.output_tokens) is None else tokens, str(Spent.of(done)),
         )  # fmt: skip
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
         return append_result_of(await execute(*command))

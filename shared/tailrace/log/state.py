@@ -27,6 +27,7 @@ The state is a hash of small fields, which scripts read and set one by one:
     measures    what the workers have measured so far        renew
     upstream_response  what an upstream runs for the answer  renew
     tokens      output tokens as `done` counts them          finish
+    spent       what the generation has used (`log.spent`)   finish
 """
 
 from collections.abc import Sequence
@@ -48,7 +49,8 @@ class GenerationState(msgspec.Struct, frozen=True):
     `attempt` counts runs. `handovers` of them were handed over by a stopping worker, `spared` ended with a worker that
     died and are not charged (`lifecycle.limits`). `neighbours`: how many other jobs its worker had when the lease was
     last granted or renewed. `upstream_response`: the name of the upstream that runs the answer in its background, a
-    space, and the upstream's id of the response; empty where none does.
+    space, and the upstream's id of the response; empty where none does. `spent`: as `log.spent` writes it; empty before
+    the end.
     """
 
     record: GenerationRecord
@@ -69,6 +71,7 @@ class GenerationState(msgspec.Struct, frozen=True):
     taken_from: str = ""
     tokens: int | None = None
     upstream_response: str = ""
+    spent: str = ""
 
     @property
     def is_final(self) -> bool:

@@ -3,14 +3,14 @@
 --
 -- KEYS     state, log, tombstone, events
 -- ARGV     epoch, seq that was folded, status, the row as one message, the row: id, field, value, extra, then
---          its output tokens ('' where they are not known)
+--          its output tokens ('' where they are not known), what it has used (`log.spent`)
 -- Answers  OK | CHANGED seq | FENCED | DONE row | UNKNOWN | GONE
 --
 -- Compare-and-set: `done` holds the fold of the log, so it is written only onto the seq that was folded. Of several
 -- writers one writes `done`. Every key of the generation then lives for its retention. UNKNOWN as in `append`.
 local state, log, tombstone, events = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local epoch, folded, status, message = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local id, field, value, extra, tokens = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local id, field, value, extra, tokens, spent = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
 local known = redis.call('HMGET', state, 'epoch', 'seq', 'status', 'retention')
 if not known[1] then
@@ -28,7 +28,7 @@ if extra == '' then
 else
   redis.call('XADD', log, id, field, value, 'extra', extra)
 end
-redis.call('HSET', state, 'seq', string.match(id, '%d+$'), 'status', status, 'lease', 0)
+redis.call('HSET', state, 'seq', string.match(id, '%d+$'), 'status', status, 'lease', 0, 'spent', spent or '')
 redis.call('HDEL', state, 'measures', 'upstream_response')
 if tokens ~= '' then redis.call('HSET', state, 'tokens', tokens) end
 redis.call('PEXPIRE', state, known[4])

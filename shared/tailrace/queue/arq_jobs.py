@@ -110,7 +110,7 @@ class Jobs:
     def __init__(self, server: RedisServer, *, lease_ms: int, right_of: RightOf) -> None:
         self._server = server
         self._running_ms = RUNNING_LEASES * lease_ms
-        self._right_of = right_of
+        self.right_of = right_of
         self.arq = ArqRedis(
             server.client.connection_pool,
             job_serializer=dump_job,
@@ -132,7 +132,7 @@ class Jobs:
         goes to the front: its owner has had that turn."""
         payload = serialize_job(job, (generation_id, job_id), {}, None, int(1000 * time.time()), serializer=dump_job)
         owner = owner_of(job_id)
-        step = f"{0 if again else self._right_of(owner).step!r}" if job == JOB else ""
+        step = f"{0 if again else self.right_of(owner).step!r}" if job == JOB else ""
         share = "" if job != JOB or job_id.startswith(QUARANTINE) else PRIORITY_STEPS[priority]
         return keys_of_waiting(job_id), [job_id, payload, expires_s * 1000, owner, step, share, keys.WAKE]
 
@@ -186,7 +186,7 @@ class Jobs:
         ]  # fmt: skip
         return scripts.TAKE.on(
             names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, run.began_ms,
-            owner, self._right_of(owner).max_running, self._running_ms, int(whatever_turn),
+            owner, self.right_of(owner).max_running, self._running_ms, int(whatever_turn),
         )  # fmt: skip
 
     async def renew(self, job_ids: Collection[str]) -> None:
@@ -213,7 +213,7 @@ class Jobs:
             checked(await self._server.execute_many([self._unpark_command(owner) for owner in owners]))
 
     def _unpark_command(self, owner: str) -> Command:
-        right = self._right_of(owner)
+        right = self.right_of(owner)
         names = [
             keys.QUEUE, keys.TAGS, keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner),
             keys.PARKED, keys.WAKE,
@@ -234,7 +234,7 @@ class Jobs:
         """The command of `remove`, to be sent together with others. `has_ended`: whether a run of the job has ended;
         otherwise it counts as its owner's until its worker removes it."""
         owner = owner_of(job_id)
-        right = self._right_of(owner)
+        right = self.right_of(owner)
         names = [
             keys.QUEUE, job_key_prefix + job_id, in_progress_key_prefix + job_id, retry_key_prefix + job_id, keys.TAGS,
             keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED, keys.WAKE,

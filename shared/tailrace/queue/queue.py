@@ -9,7 +9,10 @@ Nothing here is needed to find what is unfinished (`log.unfinished`): this serve
 enqueues what waits; the lists of the owners are incomplete until what they lack has expired.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
+
+import msgspec
 
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull
@@ -18,9 +21,11 @@ from tailrace.queue.arq_jobs import Jobs
 from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
 from tailrace.queue.models import UpstreamModels
 from tailrace.queue.presence import WorkerPresence
+from tailrace.queue.quotas import NO_TERMS, Quota, Quotas, Terms
 from tailrace.queue.rights import EQUAL, RightOf, rights_from
 from tailrace.queue.upstream_calls import UpstreamCalls
 from tailrace.redis.server import RedisServer, checked
+from tailrace.scripts import Command
 from tailrace.settings import Settings
 
 QUEUE_SERVER = "the queue's server"
@@ -29,12 +34,13 @@ QUEUE_SERVER = "the queue's server"
 
 class Load(NamedTuple):
     """Figures that admission decides by: jobs that wait, the owner's generations that wait or run, an earlier claim,
-    and the owner's use."""
+    and the owner's use. `quota.refused`: the limit that refuses the creation, if one does."""
 
     depth: int
     own: int
     claimed: bytes | None
     usage: Usage = Usage()
+    quota: Quota = Quota()
 
 
 class Submission(NamedTuple):
@@ -56,6 +62,7 @@ class Queue:
         self.presence = WorkerPresence(server, lease_ms=lease_ms)
         self.models = UpstreamModels(server)
         self.upstreams = UpstreamCalls(server, lease_ms=lease_ms)
+        self.quotas = Quotas(server, lease_ms=lease_ms)
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
@@ -65,6 +72,10 @@ class Queue:
         right_of = rights_from(settings)
         return cls(server, lease_ms=settings.lease_ms, longest_life_s=settings.longest_life_s, right_of=right_of)
 
+    def use_rights(self, right_of: RightOf) -> None:
+        """Let these rights hold from now on, in the place of those of the settings."""
+        self.jobs.right_of = right_of
+
     async def load(
         self,
         owner: str,
@@ -72,30 +83,34 @@ class Queue:
         claim: Claim | None = None,
         life_s: int = 0,
         charge: Charge = FREE,
+        terms: Terms = NO_TERMS,
         *,
         replaces: bool = False,
     ) -> Load:
-        """The load, the charge of the request, and, with an Idempotency-Key, its claim: in one round trip.
+        """The load, the check of every limit, the charge of the request, and, with an Idempotency-Key, its claim: in
+        one round trip.
 
-        A request beyond the rate makes no claim; an earlier one is read in any case. `replaces`: claim the key whatever
-        it names, which then is no part of the load.
+        A request that a limit refuses is not charged, and makes no claim; an earlier one is read in any case.
+        `replaces`: claim the key whatever it names, which then is no part of the load.
 
         Raises:
             RedisFull: there is no room for the claim.
         """
         names = [
             keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
-            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS, keys.PARKED,
+            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS, keys.PARKED, keys.use(owner),
+            keys.reserved(owner), keys.reserved_until(owner), keys.outputs(owner),
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(
-            names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S, int(replaces)
-        )
+            names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S, int(replaces),
+            b"" if terms is NO_TERMS else msgspec.json.encode(terms),
+        )  # fmt: skip
         outcome, *load = await self.server.execute(*command)
         if outcome == b"FULL":
             raise RedisFull
-        depth, own, stored, wait, earlier = load
-        return Load(int(depth), int(own), earlier, Usage(int(stored), int(wait)))
+        depth, own, stored, wait, earlier, *quota = load
+        return Load(int(depth), int(own), earlier, Usage(int(stored), int(wait)), Quota.of(wait, quota))
 
     async def submit(self, record: GenerationRecord, created: int, job_id: str, request_bytes: int = 0) -> Submission:
         """Register a created generation and enqueue its job, both or neither. Repeating it changes nothing.
@@ -113,8 +128,12 @@ class Queue:
         (_, position), workers = checked(replies)
         return Submission(int(position), int(workers))
 
-    async def remove(self, generation_id: str, owner: str, job_id: str) -> None:
+    async def remove(self, generation_id: str, owner: str, job_id: str, charges: Sequence[Command] = ()) -> None:
         """Remove an ended generation and its job, which its worker may still be ending. arq cannot remove a job whose
-        worker died, or whose server was away."""
-        commands = [self.jobs.remove_command(job_id, has_ended=False), self.index.remove_command(generation_id, owner)]
+        worker died, or whose server was away. `charges`: of `Quotas.settle_commands`, in the same round trip."""
+        commands = [
+            self.jobs.remove_command(job_id, has_ended=False),
+            self.index.remove_command(generation_id, owner),
+            *charges,
+        ]
         checked(await self.server.execute_many(commands))

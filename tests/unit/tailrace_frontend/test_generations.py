@@ -182,14 +182,27 @@ async def test_generation_that_a_key_names_is_found_without_its_request_and_is_s
     assert (again and again.status, await queue.jobs.depth()) == ("cancelled", 0)
 
 
-async def test_claim_of_a_generation_that_was_refused_names_none(server: CountingServer, queue: Queue) -> None:
+async def test_claim_of_a_generation_that_was_not_created_names_none(
+    server: CountingServer, generations: Generations, queue: Queue, redis: Redis
+) -> None:
+    await create(generations)
+    server.trips.clear()
+    server.before_trip = full_from_trip(redis, server, 1)  # after the claim
+    with pytest.raises(RedisFull):
+        await create(generations, KEY)
+    server.before_trip = None
+    await redis.config_set("maxmemory", "0")
+    assert await generations.repeated(OWNER, REQUEST, KEY) is None
+    with pytest.raises(IdempotencyKeyReused):
+        await generations.repeated(OWNER, REQUEST, IdempotencyKey(KEY.key, b"another body"))
+
+
+async def test_refused_creation_leaves_no_claim(server: CountingServer, queue: Queue) -> None:
     generations = generations_with(server, queue, max_queued=1)
     await create(generations)
     with pytest.raises(RateLimited):
         await create(generations, KEY)
-    assert await generations.repeated(OWNER, REQUEST, KEY) is None
-    with pytest.raises(IdempotencyKeyReused):
-        await generations.repeated(OWNER, REQUEST, IdempotencyKey(KEY.key, b"another body"))
+    assert await queue.index.claim_of(OWNER, KEY.key) is None
 
 
 async def test_repeat_of_a_generation_that_has_ended_waits_for_no_worker(generations: Generations, log: Log) -> None:

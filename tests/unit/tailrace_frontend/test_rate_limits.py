@@ -16,6 +16,7 @@ from tailrace_frontend.rate_limits import (
     TURNS,
     UNIT_BYTES,
     UNIT_READ_BYTES,
+    Pace,
     Rate,
     RateLimits,
     units,
@@ -54,7 +55,7 @@ async def served(calls: int, limits: RateLimits, owner: str = "anna", *, streams
 
 
 def test_rate_lets_a_burst_pass_and_then_one_unit_an_interval(clock: list[float]) -> None:
-    rate = Rate(0.125, 1.0)
+    rate = Rate(lambda _: Pace(0.125, 1.0))
     assert [rate.charge("anna", 1) for _ in range(9)] == [0.0] * 9
     assert rate.charge("anna", 1) == 0.125
     clock[0] += 0.125
@@ -64,7 +65,7 @@ def test_rate_lets_a_burst_pass_and_then_one_unit_an_interval(clock: list[float]
 
 
 def test_refused_request_is_not_counted(clock: list[float]) -> None:
-    rate = Rate(0.1, 0.0)
+    rate = Rate(lambda _: Pace(0.1, 0.0))
     rate.charge("anna", 100)
     waits = [rate.charge("anna", 100) for _ in range(3)]
     assert waits == pytest.approx([10.0] * 3)
@@ -132,7 +133,7 @@ async def test_open_mode_counts_nothing() -> None:
     one = RateLimits(Settings(max_requests_per_minute_per_caller=1))
     assert await served(1000, one) == 1000
     assert await served(1000, one, streams=True) == 1000
-    assert one.creation(10**6) == FREE
+    assert one.creation("open", 10**6) == FREE
 
 
 async def test_delayed_refusals_wait_beside_each_other() -> None:

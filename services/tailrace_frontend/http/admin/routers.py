@@ -1,5 +1,5 @@
 """Every router under `/v1/admin`."""
 
-from tailrace_frontend.http.admin import audit, blocks, history, keys, me
+from tailrace_frontend.http.admin import audit, blocks, callers, history, keys, me
 
-ROUTERS = (audit.router, blocks.router, history.router, keys.router, me.router)
+ROUTERS = (audit.router, blocks.router, callers.router, history.router, keys.router, me.router)

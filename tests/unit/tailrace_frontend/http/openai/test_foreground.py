@@ -22,6 +22,7 @@ from tailrace.errors import (
 from tailrace.events import Failure, Json, Options
 from tailrace.failures import failure
 from tailrace.log.state import GenerationState
+from tailrace.queue import limits_of_settings
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.callers import OPEN_KEY
 from tailrace_frontend.http.openai import foreground
@@ -100,7 +101,9 @@ async def test_request_is_refused_before_anything_is_stored(
 
 
 async def test_request_beyond_the_callers_streams_is_refused(services: Services) -> None:
-    services.hub.settings = services.settings.model_copy(update={"max_readers": 9, "max_readers_per_caller": 1})
+    settings = services.settings.model_copy(update={"max_readers": 9, "max_readers_per_caller": 1})
+    services.hub.settings = settings
+    services.hub.limits_of = limits_of_settings(settings)
     with (
         CompletionWaiter(services.hub, await services.log.state(await create(services))),
         pytest.raises(ConcurrencyLimited),
