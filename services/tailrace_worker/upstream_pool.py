@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 from tailrace.events import Failure
 from tailrace.queue import UpstreamCalls
@@ -15,7 +16,7 @@ from tailrace.settings import Settings
 from tailrace.stats import Stats
 from tailrace.stats.model_labels import ModelLabels
 from tailrace.upstreams import CurrentUpstreams, UpstreamConfig
-from tailrace_worker.upstream.client import UpstreamClient
+from tailrace_worker.upstream.client import LIMITS, UpstreamClient
 from tailrace_worker.upstream.redaction import Redaction
 from tailrace_worker.upstream_admission import UpstreamAdmission
 
@@ -40,7 +41,13 @@ class UpstreamPool:
         self.admission = UpstreamAdmission(settings, calls, self.upstreams, worker, self.stats)
         self.stats.model_label = ModelLabels(settings, self.upstreams).label
         self.listeners: list[Callable[[], None]] = []
+        for kind in LIMITS:
+            self.stats.gauge(f"upstream_remaining_{kind}", partial(self._remaining, kind))
         self._open()
+
+    def _remaining(self, kind: str) -> dict[tuple[str, ...], float]:
+        """By upstream, for those that say so."""
+        return {(each.config.name,): each.remaining[kind] for each in self._clients if kind in each.remaining}
 
     @property
     def clients(self) -> list[UpstreamClient]:

@@ -55,6 +55,16 @@ async def test_both_tiers_tell_every_metric_and_what_clients_have_seen() -> None
         assert await over_all(running.metrics_ports, "tailrace_workers", max) == 2
 
 
+async def test_worker_tells_what_the_upstream_says_is_left() -> None:
+    async with stack(workers=1, frontends=1, lease_s="1") as running, aiohttp.ClientSession() as http:
+        api = Api(http, running.url)
+        for left, shown in (("41", 41), ("40", 40), ("a few", 40)):
+            head = {"head": {"x-ratelimit-remaining-requests": left, "x-ratelimit-remaining-tokens": "9" * 30}}
+            await api.wait_for_result(await api.create_scripted(head, *STEPS))
+            assert await over_all(running.metrics_ports, "tailrace_upstream_remaining_requests") == shown
+        assert await over_all(running.metrics_ports, "tailrace_upstream_remaining_tokens") == 10**15 - 1
+
+
 async def _slots(running: Stack, count: int) -> list[Slot]:
     server = RedisServer.connect(running.redis.url)
     try:

@@ -87,6 +87,10 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Sent again", "ops", ((rate("upstream_retries_total", "upstream"), "{{upstream}}"),)),
         Panel("In flight", "short", ((total("upstream_in_flight", "upstream"), "{{upstream}}"),)),
         Panel("Circuit open", "bool", ((greatest("upstream_circuit_open", "upstream"), "{{upstream}}"),)),
+        Panel("Left of the upstream's limits", "short", (
+            (f"min by (upstream) (tailrace_upstream_remaining_requests{{{OF}}})", "{{upstream}}: requests"),
+            (f"min by (upstream) (tailrace_upstream_remaining_tokens{{{OF}}})", "{{upstream}}: tokens"),
+        )),
         Panel("Reasons of ends", "ops", ((rate("generations_total", "finish_reason"), "{{finish_reason}}"),)),
     ),
     "Recovery and Redis": (

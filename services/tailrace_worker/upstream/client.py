@@ -31,6 +31,9 @@ DRAIN_S = 0.05
 NOT_OF_OPENAI: Mapping[str, Any] = {"OpenAI-Organization": openai.Omit(), "OpenAI-Project": openai.Omit()}
 """The SDK takes both from the environment, where they belong to OPENAI_API_KEY. No other upstream is sent them."""
 
+LIMITS = ("requests", "tokens")
+MAX_DIGITS = 15
+
 SendRequest = Callable[[], AbstractAsyncContextManager[openai.AsyncAPIResponse[Any]]]
 """Sends a request when its result is entered: a `with_streaming_response` method of the SDK, with its arguments."""
 
@@ -39,6 +42,7 @@ class UpstreamClient:
     """The connections to one upstream; by default to that of `OPENAI_BASE_URL` and `OPENAI_API_KEY`.
 
     `redaction`: the keys of all upstreams, which no message repeats: behind a router an error may quote any of them.
+    `remaining`: requests and tokens that the newest response has left of the upstream's limits, where it says so.
     `sdk` is for the dialects, which know the SDK's method and the body that it sends. It retries nothing (`asking`
     does), and follows no redirect: the prompt goes to the configured address alone.
     """
@@ -47,6 +51,7 @@ class UpstreamClient:
         self, settings: Settings, config: UpstreamConfig = DEFAULT_UPSTREAM, redaction: Redaction | None = None
     ) -> None:
         self.config = config
+        self.remaining: dict[str, int] = {}
         self.idle_timeout_s = settings.upstream_idle_timeout_s
         limits = httpx2.Limits(max_connections=settings.max_jobs, max_keepalive_connections=settings.max_jobs)
         timeout = httpx2.Timeout(None, connect=settings.upstream_connect_timeout_s)
@@ -64,9 +69,15 @@ class UpstreamClient:
                 limits=limits,
                 timeout=timeout,
                 follow_redirects=False,
-                event_hooks={"request": hooks, "response": [bound_error_body]},
+                event_hooks={"request": hooks, "response": [bound_error_body, self._note_limits]},
             ),
         )
+
+    async def _note_limits(self, response: httpx2.Response) -> None:
+        """Keep what the upstream says is left of its limits, in OpenAI's headers."""
+        for kind in LIMITS:
+            if (left := response.headers.get(f"x-ratelimit-remaining-{kind}", "")).isdecimal():
+                self.remaining[kind] = int(left[:MAX_DIGITS])
 
     def redact(self, failure: Failure) -> Failure:
         """The same failure without any key (`Redaction`)."""

@@ -145,6 +145,10 @@ METRICS: tuple[Metric, ...] = (
     _gauge("upstream_in_flight", "Requests under way", WORKER, ("upstream",)),
     _gauge("upstream_circuit_open", "Whether this worker does not call the upstream but for probes", WORKER,
            ("upstream",)),
+    _gauge("upstream_remaining_requests", "Requests that the upstream's newest response has left, where it says so",
+           WORKER, ("upstream",)),
+    _gauge("upstream_remaining_tokens", "Tokens that the upstream's newest response has left, where it says so",
+           WORKER, ("upstream",)),
     _histogram("upstream_time_to_first_token_seconds", "From the first request to an upstream to its first content",
                WORKER, ("upstream",), history="upstream_ttft"),
 )  # fmt: skip
