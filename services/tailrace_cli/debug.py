@@ -15,11 +15,11 @@ from tailrace import jsoncodec
 from tailrace.events import Bucket, Json, Upstream
 from tailrace.ids import short_name
 from tailrace.log.state import GenerationState
+from tailrace.log.timeline import History, Timeline
 from tailrace.settings import Settings
 from tailrace.upstreams.prices import DIGITS
 from tailrace_cli.access import opened
 from tailrace_cli.terminal import has_colours, one_line
-from tailrace_cli.timeline import History, Timeline
 
 PIPE_COLUMNS = 160
 """Width of the tables in a file or a pipe: nothing is cut there."""

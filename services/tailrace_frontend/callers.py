@@ -102,6 +102,10 @@ class Callers:
         """The keys, blocks and revocations of run time."""
         return self._run_time
 
+    def keys_of(self, owner: str) -> list[ApiKey]:
+        """The keys of a caller that may be used now."""
+        return [key for key in (*self._keys.of(owner), *self._run_time.of(owner)) if self.may_read(key)]
+
     def may_read(self, key: ApiKey) -> bool:
         """Whether the key and the ticket are still valid; their scopes were checked when they were used. Asked for each
         open stream when something is revoked, and twice in each keep-alive interval."""

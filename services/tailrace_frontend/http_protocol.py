@@ -44,6 +44,8 @@ from tailrace_frontend.client_limits import (
     HEAD,
     HEAD_BYTES,
     MAX_HEADERS,
+    SESSION_COOKIE,
+    SESSION_HEADER,
     SMALL_HEAD_BYTES,
     UNREAD_HEADERS,
     URL_BYTES,
@@ -217,6 +219,8 @@ class Protocol(HttpToolsProtocol):
             raise ExceedingHead
         if name.lower() not in UNREAD_HEADERS:
             super().on_header(name, value)
+        elif name.lower() == b"cookie" and (session := SESSION_COOKIE.search(value)):
+            super().on_header(SESSION_HEADER, session[1])
 
     def on_headers_complete(self) -> None:
         check_head(self.parser.get_http_version(), self.parser.should_upgrade(), self.headers)

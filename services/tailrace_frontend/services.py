@@ -15,7 +15,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, CallerPolicies, Queue
 from tailrace.queue.reader_counts import REPORT_S, ReaderCounts
-from tailrace.scopes import Scopes
+from tailrace.scopes import CALLER_SCOPES, Scopes
 from tailrace.settings import Settings
 from tailrace.shares import ShareStore
 from tailrace.stats import Stats
@@ -30,6 +30,7 @@ from tailrace_frontend.caller_views import CallerViews
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
+from tailrace_frontend.dashboard import SnapshotFeed, SnapshotReader
 from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.issuer_keys import IssuerKeys
@@ -37,6 +38,7 @@ from tailrace_frontend.large_requests import TURN_BYTES, Turn
 from tailrace_frontend.metrics import Metrics
 from tailrace_frontend.rate_limits import RateLimits
 from tailrace_frontend.run_time_access import RunTimeAccess
+from tailrace_frontend.sessions import Sessions
 from tailrace_frontend.shares import Shares, last_second_of
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.tickets import expiry_of
@@ -58,6 +60,7 @@ class Services:
         self.settings = settings
         self.upstreams = CurrentUpstreams(settings)
         self.callers = Callers(settings)
+        self.sessions = Sessions(settings, self.callers)
         self.log = Log.connect(settings)
         self.audit = Audit(self.log.server)
         self.queue = Queue.connect(settings)
@@ -95,6 +98,7 @@ class Services:
         )
         other_server = self.queue.server if settings.queue_server != settings.redis_url else None
         self._servers = ServerGauges(self.stats, servers_of(self.log.server, other_server))
+        self.snapshots = SnapshotFeed(SnapshotReader(self.queue, self.hub))
         self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(
             self.log, self.queue, self.confirmations,
@@ -136,7 +140,8 @@ class Services:
             InsufficientScope: the key has none of them.
             RateLimited: so the caller sends too many requests.
         """
-        caller = await self.authenticate(headers)
+        caller = None if CALLER_SCOPES & scopes else self.sessions.caller_of(headers)
+        caller = caller or await self.authenticate(headers)
         await self.check_scopes(caller, scopes)
         return caller
 
@@ -231,6 +236,7 @@ class Services:
         await self.confirmations.drain(self._drained_at - time.monotonic())
         await cancel_and_wait(*self._tasks)
         await self.access.close()
+        await self.snapshots.close()
         if self.issuer_keys:
             await self.issuer_keys.close()
         await self.hub.close()

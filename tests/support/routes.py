@@ -6,22 +6,15 @@ from fastapi.routing import iter_route_contexts
 from tailrace.scopes import Scopes
 from tailrace_frontend.http.require import required_scopes
 from tailrace_frontend.page import FILES
+from tailrace_frontend.page.dashboard_files import FILES as DASHBOARD_FILES
+from tailrace_frontend.page.dashboard_files import PAGES as DASHBOARD_PAGES
 
-PUBLIC = {
-    ("GET", path)
-    for path in (
-        *FILES,
-        "/",
-        "/docs",
-        "/docs/oauth2-redirect",
-        "/openapi.json",
-        "/healthz",
-        "/livez",
-        "/startupz",
-        "/metrics",
-        "/readyz",
-    )
-}
+OPERATIONS = (
+    "/docs", "/docs/oauth2-redirect", "/openapi.json", "/healthz", "/livez", "/startupz", "/metrics", "/readyz",
+)  # fmt: skip
+PAGES = (*FILES, "/", *DASHBOARD_FILES, *DASHBOARD_PAGES)
+SESSION = {(method, "/v1/admin/session") for method in ("GET", "POST")}
+PUBLIC = {("GET", path) for path in (*PAGES, *OPERATIONS)} | SESSION
 """Routes without a scope: they answer without a key, and tell nothing of any caller."""
 
 

@@ -37,6 +37,7 @@ from tailrace_frontend.http.rate_limit_headers import RateLimitHeaders
 from tailrace_frontend.http.reference import EXAMPLE_MODEL
 from tailrace_frontend.http.reference_document import openapi_document
 from tailrace_frontend.metrics import CONTENT_TYPE_LATEST
+from tailrace_frontend.page import dashboard_files
 from tailrace_frontend.services import Services
 
 MAX_ID_CHARACTERS = 64
@@ -89,7 +90,8 @@ def create_api(services: Services) -> FastAPI:
         _add_operations(api, services)
     page.mount(api, retention_s=services.settings.retention_s, is_dev=dev.is_available(services.settings))
     api.include_router(dev.router(services.settings))
-    api.add_middleware(PageTransfer, paths=page.FILES)
+    dashboard_files.mount(api)
+    api.add_middleware(PageTransfer, paths=[*page.FILES, *dashboard_files.FILES])
     _finish(api, services)
     _add_reference(api, services)
     api.add_middleware(RateLimitHeaders, services=services)

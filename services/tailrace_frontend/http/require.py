@@ -33,7 +33,12 @@ class Required:
             TailraceError: as `Services.authorize`.
         """
         services: Services = request.app.state.services
-        caller = request.scope[CALLER] = await services.authenticate(request.headers)
+        if self.scopes.isdisjoint(CALLER_SCOPES):
+            services.sessions.check_origin(request.method, request.headers)
+            caller = services.sessions.caller_of(request.headers)
+        else:
+            caller = None
+        caller = request.scope[CALLER] = caller or await services.authenticate(request.headers)
         await services.check_scopes(caller, self.scopes)
         if self.scopes <= ADMIN_SCOPES:  # other routes count their requests with what they ask for
             await services.rate_limits.charge_request(caller.owner)

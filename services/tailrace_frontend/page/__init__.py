@@ -11,6 +11,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 HERE = Path(__file__).parent
+DASHBOARD = HERE / "dashboard"
+"""Another page, which `dashboard_files` serves."""
+
 MEDIA_TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
@@ -19,7 +22,7 @@ MEDIA_TYPES = {
 FILES = {"/": ("index.html", "text/html; charset=utf-8")} | {
     f"/{file.relative_to(HERE)}": (str(file.relative_to(HERE)), MEDIA_TYPES[file.suffix])
     for file in sorted(HERE.rglob("*"))
-    if file.suffix in MEDIA_TYPES
+    if file.suffix in MEDIA_TYPES and DASHBOARD not in file.parents
 }
 HEADERS = {
     "Cache-Control": "no-cache",

@@ -234,8 +234,7 @@ class Log(ReadableLog):
             "terminating_error": None,
             "lease": None,
             "seen": None,
-            "tokens": None,
-            "spent": None,
+            **dict.fromkeys(("tokens", "spent", "ended", "failure")),
         }
         flat = [part for name, value in fields.items() if value is not None for part in (name, value)]
         life = (options.deadline_s + options.retention_s) * 1000 + self.lease_ms
@@ -272,6 +271,7 @@ class Log(ReadableLog):
             keys.of_generation(generation_id), epoch, last_seq, done.status, message([row], stamp(time.time())),
             *_flat([row]),
             "" if (tokens := done.output_tokens) is None else tokens, str(Spent.of(done)),
+            done.error.code if done.error else "",
         )  # fmt: skip
         execute = self.server.execute if row.size <= LARGE_BYTES else self.server.execute_alone
         return append_result_of(await execute(*command))

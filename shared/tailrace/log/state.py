@@ -28,6 +28,8 @@ The state is a hash of small fields, which scripts read and set one by one:
     upstream_response  what an upstream runs for the answer  renew
     tokens      output tokens as `done` counts them          finish
     spent       what the generation has used (`log.spent`)   finish
+    ended       ms: when `done` was written                  finish
+    failure     the code of the error in `done`              finish
 """
 
 from collections.abc import Sequence
@@ -50,7 +52,7 @@ class GenerationState(msgspec.Struct, frozen=True):
     died and are not charged (`lifecycle.limits`). `neighbours`: how many other jobs its worker had when the lease was
     last granted or renewed. `upstream_response`: the name of the upstream that runs the answer in its background, a
     space, and the upstream's id of the response; empty where none does. `spent`: as `log.spent` writes it; empty before
-    the end.
+    the end. `ended`: when the end was written, 0 before. `failure`: the code of its error.
     """
 
     record: GenerationRecord
@@ -72,6 +74,8 @@ class GenerationState(msgspec.Struct, frozen=True):
     tokens: int | None = None
     upstream_response: str = ""
     spent: str = ""
+    ended: int = 0
+    failure: str = ""
 
     @property
     def is_final(self) -> bool:

@@ -104,6 +104,19 @@ class Parked(NamedTuple):
     job_id: str
 
 
+def key_of_job(job_id: str) -> str:
+    """The key of a waiting job's payload."""
+    return job_key_prefix + job_id
+
+
+def enqueued_at(payload: bytes) -> int:
+    """When a waiting job was enqueued, in ms of the enqueuer's clock; 0 where the payload has no time."""
+    try:
+        return int(load_job(payload).get("et") or 0)
+    except (ValueError, AttributeError, TypeError):
+        return 0
+
+
 class Jobs:
     """The jobs that wait, and those that workers have taken."""
 

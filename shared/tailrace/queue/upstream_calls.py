@@ -157,21 +157,31 @@ class UpstreamCalls:
             await self._server.execute_many([("HGETALL", keys.UPSTREAM_CALLS), ("ZRANGE", keys.WORKERS, 0, -1)])
         )
         counts = {field.decode(): int(count) for field, count in zip(totals[::2], totals[1::2], strict=True)}
-        names = sorted({field.partition(":")[2] for field in counts})
-        if not names:
+        if not (names := names_in(counts)):
             return {}
         reports = [("HGET", keys.upstream_report(worker.decode()), "in_use") for worker in workers]
         replies = checked(await self._server.execute_many(reports)) if reports else []
         under_way = [msgspec.json.decode(report, type=dict[str, int]) for report in replies if report]
-        is_open = await self.open_circuits(names)
-        return {
-            name: UpstreamUsage(
-                counts.get(f"{CALLS}:{name}", 0),
-                counts.get(f"{FAILURES}:{name}", 0),
-                sum(each.get(name, 0) for each in under_way),
-                name in is_open,
-                histogram_of(FIRST_TOKEN, name, counts),
-                histogram_of(GAP, name, counts),
-            )
-            for name in names
-        }
+        return usage_from(counts, under_way, await self.open_circuits(names))
+
+
+def names_in(counts: Mapping[str, int]) -> list[str]:
+    """The upstreams that the fields of the totals name."""
+    return sorted({field.partition(":")[2] for field in counts})
+
+
+def usage_from(
+    counts: Mapping[str, int], under_way: Sequence[Mapping[str, int]], open_circuits: Collection[str]
+) -> dict[str, UpstreamUsage]:
+    """The usage by upstream: from the totals, the workers' reports and the names of those whose circuit is open."""
+    return {
+        name: UpstreamUsage(
+            counts.get(f"{CALLS}:{name}", 0),
+            counts.get(f"{FAILURES}:{name}", 0),
+            sum(each.get(name, 0) for each in under_way),
+            name in open_circuits,
+            histogram_of(FIRST_TOKEN, name, counts),
+            histogram_of(GAP, name, counts),
+        )
+        for name in names_in(counts)
+    }

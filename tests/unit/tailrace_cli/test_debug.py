@@ -16,12 +16,12 @@ from support.log_writer import LogWriter
 from support.logs import USAGE
 from tailrace.events import Bucket, FailedRequest, Failure, Gap, Options, Stream, Timings, Upstream
 from tailrace.log.measures import Measures
+from tailrace.log.timeline import History
 from tailrace.settings import Settings
 from tailrace_cli import main
 from tailrace_cli.access import Access, opened
 from tailrace_cli.debug import BAR, NOT_ENDED, NOT_MEASURED, NOT_OWN, rendered, seconds
 from tailrace_cli.embedded import EmbeddedServer
-from tailrace_cli.timeline import History
 
 MEASURED = Stream(
     attempts=1, retries=1, chunks=1234, bytes=98_765, malformed=2, tokens_per_second=20.5, stalls=1,

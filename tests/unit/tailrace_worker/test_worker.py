@@ -403,7 +403,7 @@ async def test_drain_ends_where_redis_takes_no_handover(
 # An operator's commands
 
 
-async def test_worker_that_is_told_to_drain_takes_nothing_and_says_so(harness: Harness) -> None:
+async def test_worker_that_is_to_drain_takes_nothing_and_reports_it(harness: Harness) -> None:
     process = harness.process
     process._on_control_message(b"drain")
     process._on_control_message(b"drain")
@@ -412,7 +412,7 @@ async def test_worker_that_is_told_to_drain_takes_nothing_and_says_so(harness: H
     assert not process._stopping.is_set()
 
 
-async def test_worker_that_is_told_to_stop_stops(harness: Harness) -> None:
+async def test_worker_that_is_to_stop_stops(harness: Harness) -> None:
     harness.process._on_control_message(b"stop")
     assert harness.process._stopping.is_set()
 

@@ -34,7 +34,7 @@ def test_rate_counts_each_piece_of_content_once() -> None:
     assert meter._contents == 0
 
 
-def test_system_without_proc_tells_no_memory(monkeypatch: object) -> None:
+def test_system_without_proc_has_no_memory(monkeypatch: object) -> None:
     statm = worker_status.STATM
     try:
         worker_status.STATM = statm / "missing"

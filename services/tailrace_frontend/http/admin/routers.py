@@ -1,5 +1,27 @@
 """Every router under `/v1/admin`."""
 
-from tailrace_frontend.http.admin import audit, blocks, callers, history, keys, me
+from tailrace_frontend.http.admin import (
+    audit,
+    blocks,
+    callers,
+    generations,
+    history,
+    keys,
+    me,
+    overview,
+    session,
+    workers,
+)
 
-ROUTERS = (audit.router, blocks.router, callers.router, history.router, keys.router, me.router)
+ROUTERS = (
+    audit.router,
+    blocks.router,
+    callers.router,
+    generations.router,
+    history.router,
+    keys.router,
+    me.router,
+    overview.router,
+    session.router,
+    workers.router,
+)

@@ -29,7 +29,7 @@ async def test_presence_ends_three_leases_after_the_last_heartbeat(
     assert await redis.zcard(keys.WORKERS) == counts + 1
 
 
-async def test_heartbeats_carry_what_workers_say_of_themselves(queue: Queue, redis: Redis) -> None:
+async def test_heartbeats_carry_the_status_of_workers(queue: Queue, redis: Redis) -> None:
     status = WorkerStatus(host="one.example", running=3, slots=100, draining=True, tokens_per_second=12.5)
     await queue.presence.heartbeat("two")
     await queue.presence.heartbeat("one", status)

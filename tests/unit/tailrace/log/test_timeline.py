@@ -11,7 +11,7 @@ from tailrace.events import Bucket, FailedRequest, Failure, Gap, Started, Stream
 from tailrace.ids import EntryId
 from tailrace.log.measures import Measures
 from tailrace.log.state import GenerationState
-from tailrace_cli.timeline import (
+from tailrace.log.timeline import (
     CONTINUED,
     ENDED_ELSEWHERE,
     LOST,

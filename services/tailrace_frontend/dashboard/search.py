@@ -1,0 +1,127 @@
+"""The generations of all owners, newest first, by qualifiers.
+
+    status:failed model:demo owner:anna error:upstream_timeout worker:1f6b since:2h gen_…
+
+Qualifiers of one name are alternatives, those of different names must all hold. A value that ends with `*` is a
+beginning. `since` is a time span (`30s`, `15m`, `2h`, `3d`) or a time (`2027-01-31T10:00Z`). A generation's id, or the
+id of its answer in another API, is the generation itself.
+
+A search looks at the newest `MOST_HEADS` generations at most, and says so: what it costs does not depend on how many
+there are.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from tailrace.errors import InvalidValue
+from tailrace.ids import CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX, generation_id_from, is_generation_id
+from tailrace.log import Log
+from tailrace.log.state import GenerationState
+from tailrace.queue import Queue
+
+MOST_HEADS = 10_000
+HEADS_AT_ONCE = 250
+"""States that are read in one round trip: 3 ms of Redis."""
+
+MAX_CHARACTERS = 500
+SPAN = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+NAMES = ("status", "model", "owner", "error", "worker")
+
+
+class Query(NamedTuple):
+    """What is searched for. `values`: by qualifier, the alternatives. `since`: ms. `id`: the one that is meant."""
+
+    values: dict[str, tuple[str, ...]]
+    since: int = 0
+    id: str = ""
+
+    @classmethod
+    def parse(cls, text: str, now_ms: int) -> "Query":
+        """
+        Raises:
+            InvalidValue: a word is neither a qualifier nor an id.
+        """
+        if len(text) > MAX_CHARACTERS:
+            raise InvalidValue.at("q", f"A search has at most {MAX_CHARACTERS} characters.")
+        values: dict[str, tuple[str, ...]] = {}
+        since, generation_id = 0, ""
+        for word in text.split():
+            name, colon, value = word.partition(":")
+            if found := _as_id(word):
+                generation_id = found
+            elif name == "since" and value:
+                since = _time_ms(value, now_ms)
+            elif colon and name in NAMES and value:
+                values[name] = (*values.get(name, ()), value)
+            else:
+                known = ", ".join(f"{each}:" for each in (*NAMES, "since"))
+                raise InvalidValue.at("q", f"{word!r} is no id of a generation, and no qualifier: {known}.")
+        return cls(values, since, generation_id)
+
+    def matches(self, state: GenerationState) -> bool:
+        """Whether a generation is one of those that are searched for."""
+        fields = {
+            "status": state.status, "model": state.record.model, "owner": state.record.owner, "error": state.failure,
+            "worker": state.worker,
+        }  # fmt: skip
+        return all(any(_fits(name, fields[name], each) for each in values) for name, values in self.values.items())
+
+
+class Found(NamedTuple):
+    """A page of what was found. `looked_at`: the generations that were compared. `after`: the last of them, where
+    more may follow. `is_cut`: the search ended because it had looked at as many as it may."""
+
+    states: Sequence[GenerationState]
+    looked_at: int
+    after: str | None
+    is_cut: bool
+
+
+async def search(log: Log, queue: Queue, query: Query, limit: int, after: str | None) -> Found:
+    """Up to `limit` generations, after the given one. Those that are no longer kept leave the list on the way."""
+    found: list[GenerationState] = []
+    looked_at, last = 0, after
+    size = limit + 1 if not query.values else HEADS_AT_ONCE
+    async for page in queue.index.list_all(after, min(size, HEADS_AT_ONCE)):
+        states = await log.states(page)
+        await queue.index.forget_unlisted([each for each, state in zip(page, states, strict=True) if state is None])
+        for generation_id, state in zip(page, states, strict=True):
+            if isinstance(state, GenerationState):
+                if state.record.created < query.since:
+                    return Found(found, looked_at, None, is_cut=False)
+                if query.matches(state):
+                    if len(found) == limit:
+                        return Found(found, looked_at, last, is_cut=False)
+                    found.append(state)
+            looked_at, last = looked_at + 1, generation_id
+        if looked_at >= MOST_HEADS:
+            return Found(found, looked_at, last, is_cut=True)
+    return Found(found, looked_at, None, is_cut=False)
+
+
+def _fits(name: str, value: str, pattern: str) -> bool:
+    """A worker is known by the beginning of its name (`ids.short_name`)."""
+    if pattern.endswith("*") or name == "worker":
+        return value.startswith(pattern.removesuffix("*"))
+    return value == pattern
+
+
+def _as_id(word: str) -> str:
+    """The generation that the word names; empty where it names none."""
+    if is_generation_id(word):
+        return word
+    forms = (generation_id_from(prefix, word) for prefix in (CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX))
+    return next(filter(None, forms), "")
+
+
+def _time_ms(text: str, now_ms: int) -> int:
+    if span := SPAN.fullmatch(text):
+        return now_ms - 1000 * int(span[1]) * SECONDS[span[2]]
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidValue.at("q", f"since:{text} is neither a time span (15m, 2h) nor a time (2027-01-31).") from None
+    return round(1000 * (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())

@@ -1,0 +1,192 @@
+"""The generations of all owners.
+
+GET    /v1/admin/generations                 a page, newest first; `?q=` as in `dashboard.search`, `?after=`, `?limit=`
+POST   /v1/admin/generations/cancel          {"ids": […]}: up to 1,000
+POST   /v1/admin/generations/delete          the same
+GET    /v1/admin/generations/{id}            where it stands, and its measures
+GET    /v1/admin/generations/{id}/timeline   its attempts, gaps and entries: the whole log is read
+GET    /v1/admin/generations/{id}/content    its request and its output
+GET    /v1/admin/generations/{id}/events     its log (`streams`)
+POST   /v1/admin/generations/{id}/cancel
+DELETE /v1/admin/generations/{id}
+
+Only the content and the log have prompts or outputs. They need `admin:content`; with it the others have the preview of
+the prompt and the messages of errors as well, which may quote either.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import Query as QueryParameter
+from fastapi import Request, Response
+
+from tailrace.errors import Gone, InvalidBody, NotFound, TailraceError
+from tailrace.events import Json
+from tailrace.ids import is_generation_id
+from tailrace.log.state import GenerationState
+from tailrace.scopes import Scope
+from tailrace_frontend.dashboard import Query, search
+from tailrace_frontend.dashboard.detail import content_json, detail_json, row_json, timeline_json
+from tailrace_frontend.http.admin.audited_route import admin_router, set_target
+from tailrace_frontend.http.bodies import decode_body, read_body
+from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.require import caller_of, require
+from tailrace_frontend.services import Services
+
+PAGE = 50
+MOST_AT_ONCE = 1000
+AT_THE_SAME_TIME = 16
+MAX_BODY_BYTES = 64 * 1024
+NO_STORE = {"cache-control": "no-store"}
+
+router = admin_router("/generations")
+
+Act = Callable[[GenerationState], Awaitable[bool]]
+"""Act on a generation; whether that changed anything."""
+
+
+@router.get("", dependencies=[require(Scope.ADMIN_VIEW)])
+async def list_generations(
+    request: Request,
+    q: str = "",
+    limit: Annotated[int, QueryParameter(ge=1, le=100)] = PAGE,
+    after: Annotated[str | None, QueryParameter(max_length=64)] = None,
+) -> Response:
+    """A page of what the search finds; `id` where it names one generation."""
+    services: Services = request.app.state.services
+    if after is not None:
+        _check_id(after)
+    query = Query.parse(q, await services.queue.server.now())
+    if query.id:
+        return JSONBytesResponse({"object": "list", "id": query.id, "data": []}, headers=NO_STORE)
+    found = await search(services.log, services.queue, query, limit, after)
+    has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
+    return JSONBytesResponse(
+        {
+            "object": "list",
+            "data": [row_json(state, has_content=has_content) for state in found.states],
+            "after": found.after,
+            "looked_at": found.looked_at,
+            "is_cut": found.is_cut,
+        },
+        headers=NO_STORE,
+    )
+
+
+@router.post("/cancel", dependencies=[require(Scope.ADMIN_OPERATE)])
+async def cancel_many(request: Request) -> Response:
+    """Cancel these generations. Those that have ended, or are gone, are counted and left as they are."""
+    services: Services = request.app.state.services
+
+    async def cancel(state: GenerationState) -> bool:
+        if state.is_final:
+            return False
+        await services.generations.cancel(state.record.id, state.record.owner)
+        return True
+
+    return await _each(request, cancel)
+
+
+@router.post("/delete", dependencies=[require(Scope.ADMIN_OPERATE)])
+async def delete_many(request: Request) -> Response:
+    """Delete these generations; those that run are cancelled first."""
+    services: Services = request.app.state.services
+
+    async def delete(state: GenerationState) -> bool:
+        await services.generations.delete(state.record.id, state.record.owner)
+        return True
+
+    return await _each(request, delete)
+
+
+@router.get("/{generation_id}", dependencies=[require(Scope.ADMIN_VIEW)])
+async def get_generation(request: Request, generation_id: str) -> Response:
+    """Where the generation stands, and what was measured of it."""
+    services, state = await _find(request, generation_id)
+    has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
+    value = await detail_json(services.generations, services.log, state, has_content=has_content)
+    return JSONBytesResponse(value, headers=NO_STORE)
+
+
+@router.get("/{generation_id}/timeline", dependencies=[require(Scope.ADMIN_VIEW)])
+async def get_timeline(request: Request, generation_id: str) -> Response:
+    """The history of the generation, from its whole log."""
+    services, state = await _find(request, generation_id)
+    async with services.generations.reads:
+        return JSONBytesResponse(await timeline_json(services.log, state), headers=NO_STORE)
+
+
+@router.get("/{generation_id}/content", dependencies=[require(Scope.ADMIN_CONTENT)])
+async def get_content(request: Request, generation_id: str) -> Response:
+    """The request as the caller sent it, and the output so far."""
+    services, state = await _find(request, generation_id)
+    return JSONBytesResponse(content_json(await services.generations.snapshot(state)), headers=NO_STORE)
+
+
+@router.post("/{generation_id}/cancel", dependencies=[require(Scope.ADMIN_OPERATE)])
+async def cancel_generation(request: Request, generation_id: str) -> Response:
+    """Cancel the generation. One that has ended stays as it is."""
+    services, state = await _find(request, generation_id)
+    state = await services.generations.cancel(generation_id, state.record.owner)
+    return JSONBytesResponse({"id": generation_id, "status": state.status})
+
+
+@router.delete("/{generation_id}", dependencies=[require(Scope.ADMIN_OPERATE)])
+async def delete_generation(request: Request, generation_id: str) -> Response:
+    """Delete the generation; one that runs is cancelled first."""
+    services, state = await _find(request, generation_id)
+    await services.generations.delete(generation_id, state.record.owner)
+    return Response(status_code=204)
+
+
+async def _find(request: Request, generation_id: str) -> tuple[Services, GenerationState]:
+    """
+    Raises:
+        NotFound, Gone: there is no such generation, or no longer.
+    """
+    services: Services = request.app.state.services
+    _check_id(generation_id)
+    return services, await services.log.state(generation_id)
+
+
+def _check_id(generation_id: str) -> None:
+    if not is_generation_id(generation_id):
+        raise NotFound
+
+
+async def _each(request: Request, act: Act) -> Response:
+    """Act on each generation that the body names, a few at the same time.
+
+    Raises:
+        InvalidBody: the body names none, or too many.
+    """
+    services: Services = request.app.state.services
+    ids = _ids(await decode_body(await read_body(request, MAX_BODY_BYTES)))
+    set_target(request, f"{len(ids)}: {' '.join(ids)}")
+    states = await services.log.states(ids)
+    found = [state for state in states if isinstance(state, GenerationState)]
+    turn = asyncio.Semaphore(AT_THE_SAME_TIME)
+    counts = {"done": 0, "unchanged": 0, "missing": len(ids) - len(found), "failed": 0}
+
+    async def one(state: GenerationState) -> None:
+        async with turn:
+            try:
+                counts["done" if await act(state) else "unchanged"] += 1
+            except (NotFound, Gone):
+                counts["missing"] += 1
+            except TailraceError:
+                counts["failed"] += 1
+
+    await asyncio.gather(*map(one, found))
+    return JSONBytesResponse(counts, headers=NO_STORE)
+
+
+def _ids(body: Json) -> list[str]:
+    ids = body.get("ids")
+    if not isinstance(ids, list) or not all(isinstance(each, str) and is_generation_id(each) for each in ids):
+        raise InvalidBody("ids: a list of the ids of generations is missing.", param="ids")
+    unique = list(dict.fromkeys(ids))
+    if not 0 < len(unique) <= MOST_AT_ONCE:
+        raise InvalidBody(f"ids: there must be 1 to {MOST_AT_ONCE:,} of them.", param="ids")
+    return unique

@@ -1,0 +1,103 @@
+"""The installation now.
+
+GET /v1/admin/overview         one snapshot
+GET /v1/admin/overview/events  a snapshot each second (`streams`)
+GET /v1/admin/upstreams        the upstreams: calls, failures, circuits, limits
+GET /v1/admin/health           what is in order and what is not, in words, and the settings in force
+"""
+
+from fastapi import Request, Response
+from pydantic import SecretStr
+
+from tailrace.errors import RedisRefused, Unavailable
+from tailrace.events import Json
+from tailrace.redis.outage import place_of
+from tailrace.scopes import Scope
+from tailrace.settings import PREFIX, Settings
+from tailrace_frontend.dashboard.snapshot import snapshot_json, upstream_json
+from tailrace_frontend.http.admin.audited_route import admin_router
+from tailrace_frontend.http.json_response import JSONBytesResponse
+from tailrace_frontend.http.require import require
+from tailrace_frontend.services import Services
+
+NO_STORE = {"cache-control": "no-store"}
+
+router = admin_router()
+
+
+@router.get("/overview", dependencies=[require(Scope.ADMIN_VIEW)])
+async def overview(request: Request) -> Response:
+    """Load, workers, upstreams, servers, and what is wrong."""
+    services: Services = request.app.state.services
+    return JSONBytesResponse(snapshot_json(await services.snapshots.now()), headers=NO_STORE)
+
+
+@router.get("/upstreams", dependencies=[require(Scope.ADMIN_VIEW)])
+async def upstreams(request: Request) -> Response:
+    """Every upstream that the file names or that was ever called."""
+    services: Services = request.app.state.services
+    usage = await services.queue.upstreams.usage()
+    open_circuits = await services.queue.upstreams.open_circuits(sorted(usage))
+    limits = {each.name: each.max_concurrency for each in services.upstreams.all}
+    known = {name: upstream_json(name, each, open_circuits.get(name)) for name, each in usage.items()}
+    data: list[Json] = [
+        {"name": name, "calls": 0, "failures": 0, "in_use": 0, "open": False}
+        | known.get(name, {})
+        | {"max_concurrency": limits.get(name), "is_configured": name in limits}
+        for name in dict.fromkeys([*limits, *known])
+    ]
+    return JSONBytesResponse({"object": "list", "data": data}, headers=NO_STORE)
+
+
+@router.get("/health", dependencies=[require(Scope.ADMIN_VIEW)])
+async def health(request: Request) -> Response:
+    """The state of the servers and of this frontend in words."""
+    services: Services = request.app.state.services
+    checks = [_subscriber(services), *await _servers(services), *await _badges(services)]
+    value = {"checks": checks, "settings": settings_json(services.settings)}
+    return JSONBytesResponse(value, headers=NO_STORE)
+
+
+def _check(name: str, level: str, text: str) -> Json:
+    return {"name": name, "level": level, "text": text}
+
+
+def _subscriber(services: Services) -> Json:
+    if services.hub.subscriber.connected:
+        return _check("this frontend", "ok", f"It serves {services.hub.count:,} connections and receives every append.")
+    return _check("this frontend", "bad", "Its subscriber is not connected: live streams wait for it.")
+
+
+async def _servers(services: Services) -> list[Json]:
+    try:
+        wrong, warnings = await services.problems()
+    except (Unavailable, RedisRefused) as error:
+        return [_check("Redis", "bad", error.message)]
+    found = [_check("Redis", "bad", each) for each in wrong] + [_check("Redis", "warning", each) for each in warnings]
+    return found or [_check("Redis", "ok", "It answers, keeps what it is given, and lets us do what we need.")]
+
+
+async def _badges(services: Services) -> list[Json]:
+    try:
+        snapshot = await services.snapshots.now()
+    except (Unavailable, RedisRefused):
+        return []
+    wrong = [_check("now", badge.level, badge.text) for badge in snapshot.badges if badge.code != "subscriber"]
+    alive = len(snapshot.workers)
+    return wrong or [_check("workers", "ok", f"{alive} {'is' if alive == 1 else 'are'} alive, and the queue moves.")]
+
+
+def settings_json(settings: Settings) -> list[Json]:
+    """Every setting with its value; of a secret, whether it is set; of a Redis server, its place."""
+    found = []
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            shown = "(set)" if value.get_secret_value() else "(empty)"
+        elif name.endswith("_url"):
+            shown = place_of(value) if value else ""
+        else:
+            shown = str(value)
+        is_default = value == field.default
+        found.append({"name": PREFIX + name.upper(), "value": shown, "is_default": is_default})
+    return found

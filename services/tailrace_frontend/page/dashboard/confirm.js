@@ -1,0 +1,35 @@
+/* Every act that ends something asks first, with the number of what it ends. While a question is open nothing changes
+ * what it is about: the caller has fixed that before. */
+
+const dialog = document.getElementById("question");
+let busy = false;
+
+/** Whether the reader says yes. Only one question at a time; a second one is a no. */
+export function confirm(title, text, yes) {
+  if (dialog.open) return Promise.resolve(false);
+  dialog.querySelector("h2").textContent = title;
+  dialog.querySelector("p").textContent = text;
+  dialog.querySelector(".danger").textContent = yes;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) =>
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true }),
+  );
+}
+
+export const isAsking = () => dialog.open;
+
+/** Runs an act once, however often its button is pressed meanwhile. */
+export async function once(act) {
+  if (busy) return;
+  busy = true;
+  try {
+    await act();
+  } finally {
+    busy = false;
+  }
+}
+
+export function announce(text) {
+  document.getElementById("announcer").textContent = text;
+}

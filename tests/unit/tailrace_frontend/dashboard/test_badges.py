@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+
+from tailrace.queue.presence import LiveWorker, WorkerStatus
+from tailrace.settings import Settings
+from tailrace_frontend.dashboard.badges import Facts, badges_of
+
+SETTINGS = Settings(lease_s=5, max_memory_percent=85)
+WORKER = LiveWorker("worker-1", 300, WorkerStatus(running=1, slots=10))
+
+
+def codes(**changes: Any) -> list[str]:
+    healthy: dict[str, Any] = {
+        "waiting": 0, "waited": 0.0, "workers": [WORKER], "circuits": {}, "memory_percent": 40.0, "skew": 0.1,
+        "settings": SETTINGS, "subscribed": True,
+    }  # fmt: skip
+    return [badge.code for badge in badges_of(Facts(**healthy | changes))]
+
+
+def test_healthy_installation_has_no_badge() -> None:
+    assert codes() == []
+    assert codes(waiting=5, waited=2.0) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"workers": []}, "no_workers"),
+        ({"workers": [WORKER._replace(status=WorkerStatus(draining=True))], "waiting": 3}, "all_draining"),
+        ({"waiting": 3, "waited": 11.0}, "waiting"),
+        ({"workers": [WORKER, WORKER._replace(name="w2", silent_ms=6000)]}, "silent:w2"),
+        ({"circuits": {"one": 4000}}, "circuit:one"),
+        ({"memory_percent": 86.0}, "memory"),
+        ({"subscribed": False}, "subscriber"),
+        ({"skew": -3.0}, "skew"),
+    ],
+)
+def test_each_condition_has_its_badge_alone(changes: dict[str, Any], code: str) -> None:
+    assert codes(**changes) == [code]
+
+
+def test_worst_comes_first() -> None:
+    assert codes(skew=9.0, subscribed=False, circuits={"one": 1}) == ["subscriber", "circuit:one", "skew"]
