@@ -62,15 +62,20 @@ export function reconcile(parent, items, keyOf, make) {
   for (const gone of known.values()) gone.remove();
 }
 
-/** Updates the cells of a row in place, but for the one that has the focus. */
+/** Updates the cells of a row in place. The focus stays where it is: at the same control of its cell. */
 function morph(old, made) {
   old.className = made.className;
   if (old.children.length !== made.children.length) return;
   [...made.children].forEach((cell, index) => {
     const before = old.children[index];
-    if (!before.contains(document.activeElement) && !before.isEqualNode(cell)) before.replaceWith(cell);
+    if (before.isEqualNode(cell)) return;
+    const place = controls(before).indexOf(document.activeElement);
+    before.replaceWith(cell);
+    controls(cell)[place]?.focus();
   });
 }
+
+const controls = (cell) => [...cell.querySelectorAll("a, button, input")];
 
 /** A table whose rows become cards on a narrow screen. `columns`: `{name, number, wide, cell(item)}`. */
 export function table(caption, columns, { empty = "Nothing here.", keyOf = (item) => item.id, className } = {}) {
