@@ -175,6 +175,39 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ],
     ),
+    "no more run than may": Mutant(
+        "caller-limits",
+        [Edit("shared/tailrace/lua/take.lua", "if redis.call('ZCARD', running) >= limit then", "if false then")],
+    ),
+    "a run counts for as long as it lasts": Mutant(
+        "caller-limits",
+        [
+            Edit(
+                "services/tailrace_worker/worker.py",
+                "                await self.queue.jobs.renew(self.job_runner.held)\n",
+            )
+        ],
+    ),
+    "a run counts until its worker has ended it": Mutant(
+        "caller-limits",
+        [
+            Edit(
+                "shared/tailrace/queue/queue.py",
+                "self.jobs.remove_command(job_id, has_ended=False)",
+                "self.jobs.remove_command(job_id)",
+            )
+        ],
+    ),
+    "what a dead worker held is swept": Mutant(
+        "caller-limits",
+        [
+            Edit(
+                "shared/tailrace/lifecycle/sweeper.py",
+                "                    await self._queue.jobs.unpark()\n",
+                "                    pass\n",
+            )
+        ],
+    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),

@@ -9,6 +9,7 @@ from system import (
     client_faults,
     frontend_faults,
     leaving_faults,
+    limit_faults,
     network_faults,
     openai_faults,
     redis_faults,
@@ -164,6 +165,11 @@ SCENARIOS: dict[str, Scenario] = {
     "client-gone": Scenario(
         leaving_faults.client_gone, "generations", "leaving to cancelled", None,
         {"clients": 14}, {"clients": 210},
+    ),
+    "caller-limits": Scenario(
+        limit_faults.caller_limits, "SIGKILLs", "last kill to as many runs as may", limit_faults.LONGEST_S,
+        {"workers": 3, "kills": 6, "kills until a check": 3, "cancels at once": 5},
+        {"workers": 4, "kills": 200, "kills until a check": 20, "cancels at once": 5},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,
