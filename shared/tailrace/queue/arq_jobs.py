@@ -118,7 +118,11 @@ def enqueued_at(payload: bytes) -> int:
 
 
 class Jobs:
-    """The jobs that wait, and those that workers have taken."""
+    """The jobs that wait, and those that workers have taken.
+
+    `right_of`: each owner's right, now. After one has changed, `unpark` lets it take effect at once; otherwise the next
+    sweep does.
+    """
 
     def __init__(self, server: RedisServer, *, lease_ms: int, right_of: RightOf) -> None:
         self._server = server

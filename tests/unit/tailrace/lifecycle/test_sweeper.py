@@ -3,12 +3,14 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from arq.constants import in_progress_key_prefix
 from redis.asyncio import Redis
 
+from support.api import eventually
 from support.ends import confirmations_on
 from support.queues import LEASE_MS, queue_on, submit
 from support.stored_log import done_of_log
@@ -21,7 +23,7 @@ from tailrace.lifecycle import sweeper
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
 from tailrace.log.state import ABANDONED_MS, GenerationState
-from tailrace.queue import QUARANTINE
+from tailrace.queue import QUARANTINE, Right
 from tailrace.redis.server_run import ServerRun
 
 MAX_ATTEMPTS = 2
@@ -217,6 +219,43 @@ async def test_sweeper_enqueues_a_job_that_no_worker_would_find_after_a_lease(
     assert state.job_id != job_id
     assert await harness.queue.jobs.position(state.job_id) == 1
     assert not [key async for key in redis.scan_iter(f"arq:*{job_id}")]
+
+
+async def test_sweeper_gives_a_job_of_an_earlier_version_its_place_after_a_lease(
+    harness: Harness, redis: Redis
+) -> None:
+    """That version scored it by its clock: behind all that this version enqueues."""
+    old = await harness.submitted()
+    await redis.zadd(keys.QUEUE, {(await harness.log.state(old)).job_id: await harness.log.server.now()})
+    for _ in range(3):
+        await harness.submitted()
+    await harness.suspected_since(old, LEASE_S)
+    await harness.sweep()
+    scores = [score for _, score in await redis.zrange(keys.QUEUE, 0, -1, withscores=True)]
+    assert len(scores) == 4
+    assert max(scores) < 10
+    assert (await harness.log.state(old)).status == "queued"
+
+
+async def test_sweeper_queues_a_lost_run_before_its_callers_backlog(harness: Harness) -> None:
+    lost = await harness.running()
+    for _ in range(20):
+        await harness.submitted()
+    state = await harness.lose(lost)
+    assert await harness.queue.jobs.position(state.job_id) in (1, 2)
+
+
+async def test_sweeper_moves_back_what_was_parked_behind_a_dead_worker(harness: Harness, redis: Redis) -> None:
+    harness.queue.jobs.right_of = lambda _: Right(1.0, 1)
+    for _ in range(2):
+        job_id = (await harness.log.state(await harness.submitted())).job_id
+        await eventually(partial(harness.queue.jobs.take, job_id, "worker", 60_000), 30)  # the server may be young
+        await harness.queue.jobs.mark_started(job_id)
+    assert await harness.queue.jobs.position(job_id) == 1
+    assert await redis.zcard(keys.QUEUE) == 0
+    await redis.delete(keys.running("me"))  # its lease has expired
+    await harness.sweep()
+    assert await redis.zrange(keys.QUEUE, 0, -1) == [job_id.encode()]
 
 
 @pytest.mark.parametrize("status", ["cancelled", "failed"])
