@@ -24,7 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from system.alerts import FAULTS
+from system.alert_faults import FAULTS
 from system.alerts import main as play_alerts
 from system.load import Report, Run
 from system.mutants import MUTANTS, sources_without

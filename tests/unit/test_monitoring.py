@@ -12,7 +12,7 @@ import yaml
 
 from monitoring.dashboard import DASHBOARD, panels, text
 from support.prometheus import MISSING, MONITORING, RULES, is_installed, rules
-from system.alerts import FAULTS
+from system.alert_faults import FAULTS
 from tailrace.stats.table import BY_NAME, PREFIX, Metric
 
 ROOT = Path(__file__).parents[2]
