@@ -79,9 +79,15 @@ class JobRunner(Worker):
         self._must_end = False
         self._unremoved: set[str] = set()
         self.held: set[str] = set()
+        self._must_unpark = False
 
     def wake(self, _: bytes | None = None) -> None:
         """A job was enqueued: poll now."""
+        self._awake.set()
+
+    def on_rights_changed(self, _: object = None) -> None:
+        """Callers may have more at once now: parked jobs begin without waiting for a sweep."""
+        self._must_unpark = True
         self._awake.set()
 
     def stop_picking(self) -> None:
@@ -104,6 +110,9 @@ class JobRunner(Worker):
     async def main(self) -> None:
         while True:
             try:
+                if self._must_unpark:
+                    self._must_unpark = False
+                    await self._queue.jobs.unpark()
                 await self._poll_iteration()
                 for job_id in list(self._unremoved):
                     await self._queue.jobs.remove(job_id)

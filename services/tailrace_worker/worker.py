@@ -85,6 +85,7 @@ class GenerationWorker:
         self.policies = CallerPolicies(self.queue.server, settings)
         self.queue.use_rights(self.policies.right_of)
         self.job_runner = self._job_runner()
+        self.policies.on_change.append(self.job_runner.on_rights_changed)
         other_server = self.queue.server if settings.queue_server != settings.redis_url else None
         self.health = Health(self.log.server, other_server, self._lost_connections)
         activity = Activity(

@@ -188,16 +188,6 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
-    "a run counts until its worker has ended it": Mutant(
-        "caller-limits",
-        [
-            Edit(
-                "shared/tailrace/queue/queue.py",
-                "self.jobs.remove_command(job_id, has_ended=False)",
-                "self.jobs.remove_command(job_id)",
-            )
-        ],
-    ),
     "what a dead worker held is swept": Mutant(
         "caller-limits",
         [

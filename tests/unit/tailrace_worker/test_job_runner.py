@@ -330,3 +330,32 @@ async def test_jobs_beyond_their_callers_limit_leave_the_slots_to_others(redis: 
     await asyncio.gather(*runner.tasks.values())
     assert not runner.held
     await cancel_and_wait(running)
+
+
+async def test_limit_that_is_raised_lets_parked_jobs_begin_without_a_sweep(redis: Redis) -> None:
+    rights = {"anna": Right(1.0, 1)}
+    queue = queue_on(redis, right_of=lambda owner: rights[owner])
+    started, finish = asyncio.Queue[str](), asyncio.Event()
+
+    async def run(_: dict[Any, Any], _generation_id: str, job_id: str) -> None:
+        started.put_nowait(job_id)
+        await queue.jobs.mark_started(job_id)
+        await finish.wait()
+
+    runner = JobRunner(queue, "this worker", {JOB: run}, max_jobs=5)
+    for _ in range(4):
+        await queue.jobs.enqueue("gen", job_id_of("anna"), 60)
+    running = asyncio.create_task(runner.main())
+    async with asyncio.timeout(30):
+        await started.get()
+        while await redis.zcard(keys.parked("anna")) < 3:  # noqa: ASYNC110 - the server has it
+            await asyncio.sleep(0.01)
+        rights["anna"] = Right(1.0, 3)
+        runner.on_rights_changed()
+        for _ in range(2):
+            await started.get()
+    assert len(runner.held) == 3
+    runner.stop_picking()
+    finish.set()
+    await asyncio.gather(*runner.tasks.values())
+    await cancel_and_wait(running)
