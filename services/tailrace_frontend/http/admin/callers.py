@@ -19,10 +19,12 @@ from tailrace.queue.caller_policies import check_caller, parse_policy
 from tailrace.scopes import Scope
 from tailrace_frontend.caller_views import CallerView
 from tailrace_frontend.http.admin.audited_route import admin_router
-from tailrace_frontend.http.bodies import decode_body, received
+from tailrace_frontend.http.bodies import decode_body, read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.require import require
 from tailrace_frontend.services import Services
+
+MAX_BODY_BYTES = 64 * 1024
 
 router = admin_router("/callers")
 
@@ -35,7 +37,6 @@ async def list_callers(
 ) -> Response:
     """Callers that have a key or a policy, by name, after this one."""
     services: Services = request.app.state.services
-    await services.identify(request.headers, limit)
     names = [name for name in services.caller_views.names(services.callers.names) if name > after]
     views = await services.caller_views.of(names[:limit])
     data = [_as_json(services, view) for view in views]
@@ -46,7 +47,6 @@ async def list_callers(
 async def get_caller(request: Request, name: str) -> Response:
     """One caller. A name that has neither a key nor a policy is a caller with the limits of the settings."""
     services: Services = request.app.state.services
-    await services.identify(request.headers)
     return await _answer(services, check_caller(name))
 
 
@@ -54,10 +54,9 @@ async def get_caller(request: Request, name: str) -> Response:
 async def put_caller(request: Request, name: str) -> Response:
     """Set the policy of a caller, in every process within a second."""
     services: Services = request.app.state.services
-    async with received(services, request) as (_, body):
-        given = await decode_body(body)
-        given = {field: value for field, value in given.items() if value is not None}
-        await services.policies.put(check_caller(name), parse_policy(given))
+    given = await decode_body(await read_body(request, MAX_BODY_BYTES))
+    given = {field: value for field, value in given.items() if value is not None}
+    await services.policies.put(check_caller(name), parse_policy(given))
     return await _answer(services, name)
 
 
@@ -65,8 +64,8 @@ async def put_caller(request: Request, name: str) -> Response:
 async def patch_caller(request: Request, name: str) -> Response:
     """Change the policy of a caller, in every process within a second."""
     services: Services = request.app.state.services
-    async with received(services, request) as (_, body):
-        await services.policies.patch(check_caller(name), await decode_body(body))
+    given = await decode_body(await read_body(request, MAX_BODY_BYTES))
+    await services.policies.patch(check_caller(name), given)
     return await _answer(services, name)
 
 
@@ -74,7 +73,6 @@ async def patch_caller(request: Request, name: str) -> Response:
 async def delete_caller_policy(request: Request, name: str) -> Response:
     """Have the settings hold for a caller again."""
     services: Services = request.app.state.services
-    await services.identify(request.headers)
     await services.policies.remove(check_caller(name))
     return await _answer(services, name)
 

@@ -1,27 +1,32 @@
-/* The callers: those with limits of their own, those that are blocked, and those that the newest generations have. */
+/* The callers: what each may, and what each uses; block and unblock. */
 
 import { get, request, session } from "./api.js";
-import { announce, confirm, once } from "./confirm.js";
+import { announce, confirm, isAsking, once } from "./confirm.js";
 import { el, pill, table } from "./dom.js";
 import { count, cost } from "./format.js";
 import { live } from "./live.js";
 
+const of = (used, limit) => (limit ? `${count(used)} / ${count(limit)}` : count(used));
 const shown = (value) => (value === null || value === undefined ? "" : count(value));
 
 export function callers(root, _, signal) {
+  let loadedAt = 0;
   const problem = el("p", { class: "problem", role: "alert", hidden: true });
   const columns = [
     { name: "Caller", cell: ({ name }) => el("a", { href: `/dashboard/generations?q=owner:${name}` }, name) },
     { name: "State", cell: ({ blocked, reason }) => (blocked ? el("span", { title: reason }, pill("bad", "blocked"), reason ? ` ${reason}` : "") : pill("ok", "served")) },
-    { name: "Running", number: true, label: true, cell: ({ running, max_running }) => (max_running ? `${shown(running) || "0"} / ${count(max_running)}` : shown(running)) },
-    { name: "Weight", number: true, label: true, cell: ({ weight }) => shown(weight) },
-    { name: "Requests/min", number: true, label: true, cell: ({ requests_per_minute }) => shown(requests_per_minute) },
-    { name: "Tokens/min", number: true, label: true, cell: ({ tokens_per_minute }) => shown(tokens_per_minute) },
-    { name: "Budget a day", number: true, label: true, cell: ({ budget_day_usd }) => (budget_day_usd === undefined || budget_day_usd === null ? "" : cost(budget_day_usd)) },
+    { name: "Running", number: true, label: true, cell: ({ use, limits }) => of(use.running, limits.max_running) },
+    { name: "Waiting", number: true, label: true, cell: ({ use }) => count(use.waiting) },
+    { name: "Readers", number: true, label: true, cell: ({ use }) => count(use.readers) },
+    { name: "Weight", number: true, label: true, cell: ({ limits }) => shown(limits.weight) },
+    { name: "Requests/min", number: true, label: true, cell: ({ limits }) => shown(limits.requests_per_minute) || "any" },
+    { name: "Tokens/min", number: true, label: true, cell: ({ use, limits }) => of(use.tokens_this_minute, limits.tokens_per_minute) },
+    { name: "Tokens today", number: true, label: true, cell: ({ use, limits }) => of(use.day.tokens, limits.budget_day_tokens) },
+    { name: "Cost today", number: true, label: true, cell: ({ use, limits }) => (limits.budget_day_usd ? `${cost(use.day.usd)} / ${cost(limits.budget_day_usd)}` : cost(use.day.usd)) },
     ...(session.mayOperate ? [{ name: "Actions", wide: true, cell: action }] : []),
   ];
   const list = table("Callers", columns, { empty: "No caller is known.", keyOf: ({ name }) => name });
-  root.append(el("h1", {}, "Callers"), problem, list.element, el("p", { class: "quiet small" }, "Callers that have a policy, that are blocked, or that own one of the newest generations. A blocked caller's streams end, and its requests are refused."));
+  root.append(el("h1", {}, "Callers"), problem, list.element, el("p", { class: "quiet small" }, "Callers that have a key or a policy; the first 100 by name. A blocked caller's streams end, and its requests are refused."));
 
   function action({ name, blocked }) {
     const word = blocked ? "Unblock" : "Block";
@@ -42,23 +47,19 @@ export function callers(root, _, signal) {
     problem.textContent = error.message;
   }
 
-  /** What this server does not have is left out. */
-  const part = (path) => get(path, { signal }).catch((error) => (error.status === 404 ? { data: [] } : Promise.reject(error)));
-
   async function load() {
+    loadedAt = Date.now();
     try {
-      const [blocks, newest] = await Promise.all([part("/blocks"), part("/generations?limit=100")]);
-      const all = new Map();
-      const add = (name, more) => all.set(name, { ...all.get(name), name, ...more });
-      for (const { owner } of newest.data) add(owner, {});
-      for (const { caller, reason } of blocks.data) add(caller, { blocked: true, reason });
-      list.show([...all.values()].sort((one, other) => one.name.localeCompare(other.name)));
+      const [known, blocks] = await Promise.all([get("/callers?limit=100", { signal }), get("/blocks", { signal })]);
+      const reasons = new Map(blocks.data.map(({ caller, reason }) => [caller, reason]));
+      list.show(known.data.map((each) => ({ ...each, reason: reasons.get(each.name) })));
       problem.hidden = true;
     } catch (error) {
       if (!signal.aborted) fail(error);
     }
   }
 
+  live.addEventListener("snapshot", () => Date.now() - loadedAt > 1800 && !isAsking() && load(), { signal });
   live.addEventListener("refresh", load, { signal });
   load();
 }
