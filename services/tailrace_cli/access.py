@@ -17,7 +17,7 @@ from tailrace.ids import is_generation_id
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
-from tailrace.queue import Queue
+from tailrace.queue import CallerPolicies, Queue
 from tailrace.redis.outage import place_of, reason_of
 from tailrace.settings import DATA_DIR, Settings
 from tailrace_frontend.api_keys import ApiKeys
@@ -35,7 +35,11 @@ class Access:
         self.queue = Queue.connect(settings)
         self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: -math.inf)
         hub = Hub(settings, self.log)
-        self.generations = Generations(settings, self.log, self.queue, self.confirmations, hub)
+        self.policies = CallerPolicies(self.queue.server, settings)
+        self.queue.use_rights(self.policies.right_of)
+        self.generations = Generations(
+            settings, self.log, self.queue, self.confirmations, hub, limits_of=self.policies.of
+        )
 
     async def find(self, generation_id: str, caller: str) -> GenerationState:
         """The generation with this id, of any owner; without an id the latest one of the caller.

@@ -51,6 +51,7 @@ async def _create_and_print(access: Access, owner: str, body: Json) -> int:
     if size > access.settings.max_body_bytes:
         raise RequestTooLarge(f"the question may have at most {access.settings.max_body_bytes} bytes")
     request, options = check_create(body, access.settings)
+    await access.policies.refresh()
     state, submission = await access.generations.create(owner, request, options, body_bytes=size)
     if submission is not None and not submission.workers:
         print("No worker is running: the answer begins once one does (`tailrace worker`).", file=sys.stderr)

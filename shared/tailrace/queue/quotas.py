@@ -20,7 +20,7 @@ from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
 
 CHARGEABLE_S = 7200
-"""An end is charged within so many seconds. Its mark (110 bytes) lives a minute longer, so that it is charged once."""
+"""An end is charged within so many seconds. Its mark (91 bytes) lives a minute longer, so that it is charged once."""
 
 LIFE_S = 40 * 86400
 """Of what a caller uses, from its last end: longer than a month."""
