@@ -23,6 +23,9 @@ LONGEST_S = 3 * LEASE_S + 10
 LONG_S = 4 * LEASE_S
 """A run that is longer than the lease by which it counts."""
 
+NOTICED_S = 0.3
+"""Until the upstream has noticed that a call was closed. Meanwhile the next one may arrive there."""
+
 FINAL = ("completed", "incomplete", "failed", "cancelled")
 
 
@@ -116,6 +119,16 @@ class Fleet(NamedTuple):
         await asyncio.sleep(LONG_S)
         return None
 
+    async def watch(self) -> None:
+        """Find out whether more run than may, for longer than the upstream takes to notice a closed call."""
+        since = time.monotonic()
+        while True:
+            if self.upstream.in_use <= LIMIT:
+                since = time.monotonic()
+            elif time.monotonic() - since > NOTICED_S:
+                return self.run.wrong("above", self.run.name, f"{self.upstream.in_use} run, {LIMIT} may")
+            await asyncio.sleep(0.02)
+
 
 async def caller_limits(run: Run) -> None:
     """Workers are killed and generations cancelled while a caller has more than may run: never more do, nor fewer."""
@@ -126,16 +139,17 @@ async def caller_limits(run: Run) -> None:
     ):
         stack.environment["OPENAI_BASE_URL"] = upstream.url
         for _ in range(run.size["workers"]):
-            await stack.wait_until_working(await stack.add_worker())
+            await stack.wait_until_working(await stack.add_worker(worker_operations_address=""))
         await run.take_baseline(stack)
         fleet = Fleet(run, stack, upstream, Callers(run, stack))
+        watching = asyncio.create_task(fleet.watch())
         async with fleet.callers.at_work():
             for number in range(1, run.size["kills"] + 1):
                 await fleet.fault()
                 if number % run.size["kills until a check"] == 0:
                     await fleet.check()
             upstream.delay_s = 0.0
-        run.check(upstream.most_in_use <= LIMIT, "above", f"{upstream.most_in_use} ran at once, {LIMIT} may")
+        await cancel_and_wait(watching)
         ends = ", ".join(f"{count} {status}" for status, count in sorted(fleet.callers.ends.items()))
         run.notes.append(
             f"{fleet.callers.aborts} cancels, {upstream.calls} calls, {upstream.most_in_use} at once at most; {ends}"
