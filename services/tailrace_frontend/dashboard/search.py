@@ -15,20 +15,28 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import msgspec
+
+from tailrace import keys
 from tailrace.errors import InvalidValue
 from tailrace.ids import CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX, generation_id_from, is_generation_id
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
+from tailrace.redis.server import checked
 
 MOST_HEADS = 10_000
-HEADS_AT_ONCE = 250
-"""States that are read in one round trip: 3 ms of Redis."""
+HEADS_AT_ONCE = 500
+"""Heads that are read in one round trip."""
 
 MAX_CHARACTERS = 500
 SPAN = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 NAMES = ("status", "model", "owner", "error", "worker")
+COMPARED = ("created", "record", "status", "worker", "failure")
+
+Head = Sequence[bytes | None]
+"""The fields of a state that are compared; None where the generation is no longer kept."""
 
 
 class Query(NamedTuple):
@@ -61,13 +69,30 @@ class Query(NamedTuple):
                 raise InvalidValue.at("q", f"{word!r} is no id of a generation, and no qualifier: {known}.")
         return cls(values, since, generation_id)
 
-    def matches(self, state: GenerationState) -> bool:
+    def matches(self, head: Head) -> bool:
         """Whether a generation is one of those that are searched for."""
-        fields = {
-            "status": state.status, "model": state.record.model, "owner": state.record.owner, "error": state.failure,
-            "worker": state.worker,
-        }  # fmt: skip
-        return all(any(_fits(name, fields[name], each) for each in values) for name, values in self.values.items())
+        if not self.values:
+            return True
+        _, record, *others = head
+        fields = dict(
+            zip(("status", "worker", "error"), (each.decode() if each else "" for each in others), strict=True)
+        )
+        if not all(_fits_any(name, fields[name], values) for name, values in self.values.items() if name in fields):
+            return False
+        if "model" not in self.values and "owner" not in self.values:
+            return True
+        try:
+            known = msgspec.structs.asdict(msgspec.json.decode(record or b"{}", type=_Request))
+        except msgspec.MsgspecError:
+            return False
+        return all(_fits_any(name, known[name], values) for name, values in self.values.items() if name in known)
+
+
+class _Request(msgspec.Struct):
+    """What a search needs of a record."""
+
+    model: str = ""
+    owner: str = ""
 
 
 class Found(NamedTuple):
@@ -82,24 +107,38 @@ class Found(NamedTuple):
 
 async def search(log: Log, queue: Queue, query: Query, limit: int, after: str | None) -> Found:
     """Up to `limit` generations, after the given one. Those that are no longer kept leave the list on the way."""
-    found: list[GenerationState] = []
+    found: list[str] = []
     looked_at, last = 0, after
     size = limit + 1 if not query.values else HEADS_AT_ONCE
     async for page in queue.index.list_all(after, min(size, HEADS_AT_ONCE)):
-        states = await log.states(page)
-        await queue.index.forget_unlisted([each for each, state in zip(page, states, strict=True) if state is None])
-        for generation_id, state in zip(page, states, strict=True):
-            if isinstance(state, GenerationState):
-                if state.record.created < query.since:
-                    return Found(found, looked_at, None, is_cut=False)
-                if query.matches(state):
+        heads = await _heads(log, page)
+        await queue.index.forget_unlisted([each for each, head in zip(page, heads, strict=True) if head[0] is None])
+        for generation_id, head in zip(page, heads, strict=True):
+            if head[0] is not None:
+                if int(head[0]) < query.since:
+                    return Found(await _states(log, found), looked_at, None, is_cut=False)
+                if query.matches(head):
                     if len(found) == limit:
-                        return Found(found, looked_at, last, is_cut=False)
-                    found.append(state)
+                        return Found(await _states(log, found), looked_at, last, is_cut=False)
+                    found.append(generation_id)
             looked_at, last = looked_at + 1, generation_id
         if looked_at >= MOST_HEADS:
-            return Found(found, looked_at, last, is_cut=True)
-    return Found(found, looked_at, None, is_cut=False)
+            return Found(await _states(log, found), looked_at, last, is_cut=True)
+    return Found(await _states(log, found), looked_at, None, is_cut=False)
+
+
+async def _heads(log: Log, ids: Sequence[str]) -> list[Head]:
+    """What a search compares: a tenth of what a whole state costs to decode."""
+    return checked(await log.server.execute_many([("HMGET", keys.state(each), *COMPARED) for each in ids]))
+
+
+async def _states(log: Log, ids: Sequence[str]) -> list[GenerationState]:
+    """Those that are still kept."""
+    return [state for state in await log.states(ids) if isinstance(state, GenerationState)] if ids else []
+
+
+def _fits_any(name: str, value: str, patterns: Sequence[str]) -> bool:
+    return any(_fits(name, value, each) for each in patterns)
 
 
 def _fits(name: str, value: str, pattern: str) -> bool:

@@ -76,6 +76,7 @@ class TimeChart extends HTMLElement {
     const { line, quiet, keys, font } = colours();
     const axis = { stroke: quiet, grid: { stroke: line, width: 1 }, ticks: { show: false }, font: `12px ${font}` };
     const { format } = this.series[0];
+    const least = format(1) === "1" ? 1 : 0.01; // of counts, and of times
     const zoned = (value) => (this.withDate ? new Date(value * 1000).toLocaleTimeString("en-GB", { weekday: "short", hour: "2-digit", minute: "2-digit" }) : new Date(value * 1000).toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
     this.#plot = new uPlot(
       {
@@ -84,9 +85,9 @@ class TimeChart extends HTMLElement {
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
         padding: [8, 8, 0, 0],
-        scales: { x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 1) - SHORTEST_S), high ?? 1] }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(1, (high ?? 1) * 1.1)] } },
+        scales: { x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 1) - SHORTEST_S), high ?? 1] }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(least, (high ?? 0) * 1.1)] } },
         axes: [{ ...axis, size: 26, space: this.withDate ? 90 : 80, values: (_, ticks) => ticks.map(zoned) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((value) => format(value)) }],
-        series: [{}, ...this.series.map(({ name }, index) => ({ label: name, stroke: keys[index], width: 1.75, fill: index ? undefined : keys[0].replace("rgb(", "rgba(").replace(")", ", 0.1)"), points: { show: false } }))],
+        series: [{}, ...this.series.map(({ name }, index) => ({ label: name, stroke: keys[index], width: 1.75, fill: index ? undefined : keys[0].replace("rgb(", "rgba(").replace(")", ", 0.1)"), points: { size: 6, show: (plot, place) => plot.data[place].filter((value) => value !== null).length < 3 } }))],
       },
       this.#data,
       this.#canvas,
