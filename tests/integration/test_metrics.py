@@ -1,4 +1,4 @@
-"""The metrics of a product that runs: both tiers tell every metric, and agree with what clients see."""
+"""The metrics of a product that runs: both tiers export every metric, and agree with what clients see."""
 
 import asyncio
 import time
@@ -21,11 +21,11 @@ COUNT = 12
 pytestmark = pytest.mark.timeout(120)
 
 
-def told(text: str) -> set[str]:
+def metric_names(text: str) -> set[str]:
     return {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
 
 
-async def test_both_tiers_tell_every_metric_and_what_clients_have_seen() -> None:
+async def test_both_tiers_export_every_metric_and_what_clients_have_seen() -> None:
     async with stack(workers=2, frontends=2, lease_s="1") as running, aiohttp.ClientSession() as http:
         apis = [Api(http, each.url) for each in running.frontends]
         ids = await asyncio.gather(*(apis[n % 2].create_scripted(*STEPS) for n in range(COUNT)))
@@ -35,7 +35,7 @@ async def test_both_tiers_tell_every_metric_and_what_clients_have_seen() -> None
         await apis[0].request("GET", "/v1/generations/nothing")
         texts = await scrape(running.metrics_ports)
         for text, tier in zip(texts, ("frontend", "frontend", "worker", "worker"), strict=True):
-            assert told(text) >= {PREFIX + metric.name for metric in metrics_of(tier)}  # type: ignore[arg-type]
+            assert metric_names(text) >= {PREFIX + metric.name for metric in metrics_of(tier)}  # type: ignore[arg-type]
 
         async def total(name: str, **labels: str) -> float:
             return await over_all(running.metrics_ports, PREFIX + name, **labels)
@@ -55,7 +55,7 @@ async def test_both_tiers_tell_every_metric_and_what_clients_have_seen() -> None
         assert await over_all(running.metrics_ports, "tailrace_workers", max) == 2
 
 
-async def test_worker_tells_what_the_upstream_says_is_left() -> None:
+async def test_worker_exports_the_remaining_limits_of_the_upstream() -> None:
     async with stack(workers=1, frontends=1, lease_s="1") as running, aiohttp.ClientSession() as http:
         api = Api(http, running.url)
         for left, shown in (("41", 41), ("40", 40), ("a few", 40)):
