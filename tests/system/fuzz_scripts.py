@@ -6,6 +6,7 @@ before, because a server may lose what it has, or be restored.
 """
 
 import re
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +15,13 @@ from importlib.resources import files
 from itertools import takewhile
 from typing import Any
 
+import msgspec
 from hypothesis import strategies as st
 from redis import Redis, ResponseError
 
 from tailrace import keys, scripts
 from tailrace.log.codec import Row, pack
+from tailrace.queue.quotas import Budgets, Reservation, Terms
 from tailrace.scripts import Script
 
 HOUR_MS = 3_600_000
@@ -109,6 +112,12 @@ def _restore(drawn: Any, known: Known) -> list[Any]:
     return [epoch, owner, lease, life, 2 * life, len(flat) // 2, *flat, *_flat(made)]
 
 
+def _flush(drawn: Any, _: Known) -> list[Any]:
+    number, life, amounts, buckets = drawn
+    counted = [part for pair in amounts for part in pair]
+    return [number, life, HOUR_MS, 2 * HOUR_MS, len(amounts), *counted, *(part for pair in buckets for part in pair)]
+
+
 def _arguments(*parts: Any) -> st.SearchStrategy[Callable[[Known], list[Any]]]:
     """Arguments in order; an element that is a function of `Known` becomes its result."""
     return st.tuples(*parts).map(
@@ -129,6 +138,21 @@ SHARES = st.sampled_from(["0.0625", "0.25", "1", ""])
 JOB = (NAMES, st.one_of(TEXTS, st.just("{}")), MS, st.sampled_from(["a", "b", ""]), STEPS, SHARES, TEXTS)
 OWNER = (st.sampled_from(["a", "b", ""]), st.integers(0, 2))
 GENERATIONS = st.sampled_from(IDS)
+LIMITS = st.one_of(st.just(0), COUNTS)
+RESERVATIONS = st.builds(
+    Reservation, generation_id=GENERATIONS, model=NAMES, hold=MS, input=COUNTS,
+    budgets=st.builds(Budgets, LIMITS, LIMITS, LIMITS, LIMITS), tokens_per_minute=LIMITS, max_output=LIMITS,
+    choices=st.integers(1, 3), input_price=st.sampled_from([0.0, 2500.0]), output_price=st.sampled_from([0.0, 0.5]),
+)  # fmt: skip
+TERMS = st.builds(
+    Terms, max_queued=st.one_of(st.none(), COUNTS), max_unfinished=st.one_of(st.none(), COUNTS),
+    max_stored_bytes=st.one_of(st.none(), COUNTS), body_bytes=COUNTS, is_full=st.booleans(),
+    reservation=st.one_of(st.none(), RESERVATIONS),
+).map(msgspec.json.encode)  # fmt: skip
+ENDS = st.one_of(st.just(0), MS, st.builds(lambda ago: int(time.time() * 1000) - ago, MS))
+ACCESS_FIELDS = st.lists(st.tuples(st.sampled_from(["key:a", "block:b"]), TEXTS), max_size=3)
+AMOUNTS = st.lists(st.tuples(st.sampled_from(["created", ">waiting"]), COUNTS), max_size=3)
+BUCKETS = st.lists(st.tuples(st.integers(0, 500), COUNTS), max_size=3)
 RUN_IDS = st.one_of(st.just(lambda known: known.run_id), st.just(lambda known: known.run_id), TEXTS)
 
 LOG_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
@@ -159,7 +183,16 @@ QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     ),
     "withdraw": _arguments(NAMES, *OWNER, st.sampled_from(["0.25", "1"]), st.sampled_from(["0", "1"])),
     "unpark": _arguments(*OWNER, st.sampled_from(["0.25", "1"]), st.integers(1, 500)),
-    "load": _arguments(st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6)),
+    "load": _arguments(
+        st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6), st.sampled_from(["0", "1"]),
+        st.one_of(st.just(""), TERMS),
+    ),
+    "settle": _arguments(
+        GENERATIONS, COUNTS, COUNTS, COUNTS, ENDS, MS, MS, st.sampled_from(["", "m"]), st.just(7_200_000), MS
+    ),
+    "set_policy": _arguments(NAMES, st.sampled_from(["", "{}"]), st.sampled_from(["*", "", "{}"]), NAMES),
+    "change_access": _drawn(lambda drawn, _: [part for pair in drawn[0] for part in pair], ACCESS_FIELDS),
+    "flush_stats": _drawn(_flush, st.integers(1, 3), MS, AMOUNTS, BUCKETS),
     "record_output": _arguments(GENERATIONS, COUNTS, MS),
     "set_newest_of_chat": _arguments(GENERATIONS, st.one_of(st.just(0), MS), MS),
     "forget": _drawn(lambda drawn, _: drawn[0], st.lists(GENERATIONS, min_size=1, max_size=3)),
@@ -236,6 +269,8 @@ def _has_outcome(reply: Any) -> bool:
 
 OF_ENDPOINT = [keys.webhooks_due("e"), keys.webhook_bodies("e"), keys.webhook_tries("e")]
 OF_CIRCUIT = [keys.circuit("a"), keys.failures("a"), keys.CIRCUITS]
+OF_QUOTA = [keys.use("a"), keys.reserved("a"), keys.reserved_until("a")]
+OF_STATS = [name(width, 1) for width in (60, 600) for name in (keys.stats, keys.stats_durations)]
 OF_CALLER = [keys.unfinished_of("a"), keys.owned("a"), *STORED]
 
 
@@ -276,7 +311,13 @@ KEYS: dict[str, Callable[[list[Any]], Sequence[str]]] = {
         keys.idempotency("a", "key"),
         keys.GENERATIONS,
         keys.PARKED,
+        *OF_QUOTA,
+        keys.outputs("a"),
     ],
+    "settle": lambda _: [*OF_QUOTA, keys.settled("a"), keys.outputs("a")],
+    "set_policy": lambda _: [keys.CALLERS],
+    "change_access": lambda _: [keys.ACCESS, keys.ACCESS_CHANGED],
+    "flush_stats": lambda _: [keys.stats_flushed("one"), *OF_STATS],
     "set_newest_of_chat": lambda _: [keys.chat("a", "chat")],
     "record_output": lambda _: STORED,
     "forget": lambda _: [*OF_CALLER[1:], keys.GENERATIONS],
