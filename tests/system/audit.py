@@ -12,7 +12,7 @@ import re
 import signal
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -34,6 +34,7 @@ KEPT = re.compile(
     r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)|worker_status:[a-z2-7]{16}|generations|audit"
     r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots))"
 )
+UNFINISHED = re.compile(r"tailrace:owner:\w*:unfinished")
 NEVER_EXPIRES = frozenset(f"tailrace:{name}" for name in ("workers", "upstream_calls", "generations", "audit"))
 SETTLE_S = CONFIRM_S + 3.5
 SPARE_FILES = 2
@@ -92,11 +93,15 @@ def _kind(process: Process) -> str:
     return "frontend" if isinstance(process, Frontend) else "worker"
 
 
-async def audit(stack: ChaosStack, before: dict[str, Footprint], tags: Sequence[str]) -> list[Violation]:
-    """Everything that is not as before, once processes had time to settle. `tags`: of the calls to the upstream."""
+async def audit(
+    stack: ChaosStack, before: dict[str, Footprint], tags: Sequence[str], vanished: Collection[str] = ()
+) -> list[Violation]:
+    """Everything that is not as before, once processes had time to settle. `tags`: of the calls to the upstream;
+    `vanished`: the generations that a server lost and that were reported as gone. Those count for their owner until
+    their deadline, because no process can find that they are over."""
     settled_at = time.monotonic() + SETTLE_S
     checks: list[Check] = [
-        partial(_held, stack, before), partial(_left_in_redis, stack), partial(_left_upstream, stack, tags)
+        partial(_held, stack, before), partial(_left_in_redis, stack, vanished), partial(_left_upstream, stack, tags)
     ]  # fmt: skip
     return [violation for check in checks for violation in await _final(check, settled_at)]
 
@@ -125,11 +130,11 @@ async def _held(stack: ChaosStack, before: dict[str, Footprint]) -> list[Violati
     return found
 
 
-async def _left_in_redis(stack: ChaosStack) -> list[Violation]:
-    return [each for server in stack.servers for each in await _left_on(stack, server)][:5]
+async def _left_in_redis(stack: ChaosStack, vanished: Collection[str]) -> list[Violation]:
+    return [each for server in stack.servers for each in await _left_on(stack, server, vanished)][:5]
 
 
-async def _left_on(stack: ChaosStack, server: EmbeddedServer) -> list[Violation]:
+async def _left_on(stack: ChaosStack, server: EmbeddedServer, vanished: Collection[str]) -> list[Violation]:
     found = []
     async with stack.client(server) as redis:
         names = [name.decode() async for name in redis.scan_iter(count=1000)]
@@ -138,7 +143,11 @@ async def _left_on(stack: ChaosStack, server: EmbeddedServer) -> list[Violation]
             pipe.pttl(name)
         lives = await pipe.execute() if names else []
         for name, life in zip(names, lives, strict=True):
-            if not KEPT.fullmatch(name):
+            if UNFINISHED.fullmatch(name):
+                counted = [each.decode() for each in await redis.zrange(name, 0, -1)]
+                stray = sorted(set(counted) - set(vanished))
+                found += [Violation("stray key", "redis", f"{name} counts {each}") for each in stray]
+            elif not KEPT.fullmatch(name):
                 found.append(Violation("stray key", "redis", name))
             elif life == -1 and name not in NEVER_EXPIRES:
                 found.append(Violation("stray key", "redis", f"{name} never expires"))

@@ -179,7 +179,9 @@ class Run:
                     alive = process._process is not None and process._process.returncode is None
                     self.check(alive, "exit", f"a process exited by itself:\n{process.output[-1500:]}")
                 if not self.violations:
-                    self.found += await audit(product, self._before, self._tags_of(product))
+                    self.found += await audit(
+                        product, self._before, self._tags_of(product), self._vanished_from(product)
+                    )
             except BaseException:
                 self.notes += [f"{path.name}: {path.read_text()[-1500:]}" for path in product.root.glob("*.log")]
                 raise
@@ -195,6 +197,11 @@ class Run:
 
     def _tags_of(self, product: ChaosStack) -> list[str]:
         return [case.plan.tag for load in self.loads if load.stack is product for case in load.cases]
+
+    def _vanished_from(self, product: ChaosStack) -> list[str]:
+        """The generations that a reader has read as gone."""
+        cases = [case for load in self.loads if load.stack is product for case in load.cases]
+        return [case.generation_id for case in cases if any(reader.vanished for reader in case.readers)]
 
     async def take_baseline(self, product: ChaosStack) -> None:
         """Take what the idle processes hold now as the baseline."""
