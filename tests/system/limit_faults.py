@@ -131,7 +131,10 @@ class Fleet(NamedTuple):
 
 
 async def caller_limits(run: Run) -> None:
-    """Workers are killed and generations cancelled while a caller has more than may run: never more do, nor fewer."""
+    """Workers are killed and generations cancelled while a caller has more than may run.
+
+    More do for NOTICED_S at most, and never fewer.
+    """
     upstream = NamedUpstream("limited", words=10, delay_s=0.1)
     async with (
         named_upstreams(upstream),
