@@ -1,4 +1,6 @@
-"""The HTTP routes: chat completions, responses, the list of models, and the record of calls (`/calls`, for tests)."""
+"""The HTTP routes: chat completions, responses, the list of models, and for tests the record of calls
+(`/calls`) and the release of scripts that hold (`/release`).
+"""
 
 import time
 from typing import Annotated, Any
@@ -17,6 +19,7 @@ from tailrace_demo.chunks import Envelope
 from tailrace_demo.responses import RESPONSES_ROUTES
 from tailrace_demo.scenarios import Repeats, UnknownScenario, is_scenario, play
 from tailrace_demo.script import Head, ScriptError, Statuses, Step, parse_script
+from tailrace_demo.holds import HOLDS
 from tailrace_demo.scripted_response import ScriptedResponse
 from tailrace_demo.statuses import error, status_of, unknown_model
 
@@ -39,6 +42,7 @@ def create_app() -> Starlette:
             *RESPONSES_ROUTES,
             Route("/v1/models", models),
             Route("/calls", calls),
+            Route("/release", release, methods=["POST"]),
         ],
         exception_handlers={
             HTTPException: on_http_error,
@@ -91,6 +95,11 @@ async def models(request: Request) -> Response:
 
 async def calls(request: Request) -> Response:
     return JSONResponse(request.app.state.ledger[request.query_params.get("script_id", "")].as_json())
+
+
+async def release(request: Request) -> Response:
+    HOLDS[request.query_params.get("hold", "")].set()
+    return Response(status_code=204)
 
 
 async def on_invalid(request: Request, problem: Exception) -> Response:  # noqa: ARG001

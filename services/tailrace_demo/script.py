@@ -14,6 +14,7 @@ status. After its last step, a script ends the response cleanly.
     {"comment": "ping"}                               : ping
     {"raw": "…"}  {"raw_base64": "…"}                 these bytes, in one write
     {"sleep": 0.5}                                    send nothing for this many seconds
+    {"hold": "name"}                                  send nothing until POST /release?hold=name
     {"status": 429, "headers": {…}, "json": {…}}      first step only: answer with this status
     {"statuses": [429, 500], "headers": {…}}          first step only: the first calls of this model and
                                                       script_id get these, later ones the rest of the script
@@ -37,6 +38,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from tailrace_demo.chunks import Envelope, encode_json
+from tailrace_demo.holds import HOLDS
 
 Write = Callable[[bytes], Awaitable[None]]
 Count = Annotated[int, Meta(ge=0)]
@@ -159,6 +161,13 @@ class Sleep(Step, frozen=True):
         await asyncio.sleep(self.sleep)
 
 
+class Hold(Step, frozen=True):
+    hold: Annotated[str, Meta(max_length=200)]
+
+    async def play(self, envelope: Envelope, write: Write) -> None:
+        await HOLDS[self.hold].wait()
+
+
 class Status(Step, frozen=True):
     only_first = True
     status: StatusCode
@@ -209,6 +218,7 @@ STEPS: dict[str, type[Step]] = {
     "raw": Raw,
     "raw_base64": RawBase64,
     "sleep": Sleep,
+    "hold": Hold,
     "status": Status,
     "statuses": Statuses,
     "head": Head,

@@ -16,6 +16,7 @@ from support.chat_page import (
     answer_in,
     finished_answer,
     generate,
+    generate_held,
     generate_text,
     generate_tokens,
     get,
@@ -277,12 +278,13 @@ async def test_ticket_rejected_by_its_own_server_is_renewed_once_only(product: S
 
 
 async def test_reload_during_the_answer_continues_it(product: Stack, open_page: OpenPage) -> None:
-    generation = await generate_tokens(product, 250, rate=80, script_id="reload")
+    generation = await generate_held(product, 250, script_id="reload")
     page = await open_page(generation.url)
     await wait_for_tokens(page, 40)
     await page.reload()
     await wait_for_state(page, "streaming")
     await wait_for_tokens(page, 60)
+    await generation.release()
     assert await finished_answer(page) == token_text(250)
     assert (await generation.calls())["started"] == 1
 
@@ -304,7 +306,7 @@ async def test_second_tab_on_the_same_url_shows_the_same_answer_live(product: St
 async def test_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a_token(
     product: Stack, open_page: OpenPage
 ) -> None:
-    generation = await generate_tokens(product, 600, rate=60)  # both pages are open before it has ended
+    generation = await generate_held(product, 600)
     page = await open_page(generation.url, disturbed=True)
     plain = await open_page(product.url + "/", disturbed=True)
     await open_event_source(plain, generation.events_path)
@@ -314,6 +316,7 @@ async def test_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a
     await frontend.stop(signal.SIGKILL)
     await wait_for_state(page, "reconnecting")
     await frontend.start()
+    await generation.release()
     assert await finished_answer(page) == token_text(600)
     assert_whole(await received_events(plain), 600)
 
@@ -321,7 +324,7 @@ async def test_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a
 async def test_redis_outage_costs_neither_the_page_nor_a_plain_event_source_a_token(
     product: Stack, open_page: OpenPage
 ) -> None:
-    generation = await generate_tokens(product, 600, rate=60)
+    generation = await generate_held(product, 600)
     page = await open_page(generation.url, disturbed=True)
     plain = await open_page(product.url + "/", disturbed=True)
     await open_event_source(plain, generation.events_path)
@@ -332,35 +335,38 @@ async def test_redis_outage_costs_neither_the_page_nor_a_plain_event_source_a_to
     await wait_for_state(page, "reconnecting")
     await outage
     product.redis.start()
+    await generation.release()
     assert await finished_answer(page) == token_text(600)
     assert_whole(await received_events(plain), 600)
 
 
 async def test_killed_worker_restarts_the_answer(product: Stack, open_page: OpenPage) -> None:
-    generation = await generate_tokens(product, 400, rate=60, script_id="worker")
+    generation = await generate_held(product, 400, script_id="worker")
     page = await open_page(generation.url)
     await wait_for_tokens(page, 40)
     worker = product.workers[0]
     await worker.stop(signal.SIGKILL)
     await worker.start()
+    await generation.release()
     assert await finished_answer(page) == token_text(400)
     await expect(page.locator("[data-figure=attempt]")).to_have_text("attempt 2")
     assert (await generation.calls())["started"] == 2
 
 
 async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
-    generation = await generate_tokens(product, 400, rate=60)
+    generation = await generate_held(product, 400)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
     frontend_proxy.set_mode("refuse")
     await wait_for_state(page, "reconnecting")
     await frontend_proxy.wait_for_refusals(3)
     frontend_proxy.set_mode("pass")
+    await generation.release()
     assert await finished_answer(page) == token_text(400)
 
 
 async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
-    generation = await generate_tokens(product, 400, rate=60)
+    generation = await generate_held(product, 400)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
     await page.context.set_offline(True)
@@ -368,6 +374,7 @@ async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Pro
     await wait_for_state(page, "offline")
     frontend_proxy.set_mode("pass")
     await page.context.set_offline(False)
+    await generation.release()
     assert await finished_answer(page) == token_text(400)
 
 

@@ -20,6 +20,7 @@ from support.chat_page import (
     answer_in,
     finished_answer,
     generate,
+    generate_held,
     generate_tokens,
     token_text,
     wait_for_state,
@@ -198,6 +199,7 @@ async def test_cut_connection_costs_nothing(product: Stack, open_page: OpenPage)
     page = await open_breakable(product, open_page, 400, 80)
     await page.get_by_role("button", name="Cut my connection").click()
     await wait_for_text_after_the_break(page)
+    await generation.release()
     assert await finished_answer(page) == token_text(400)
     await expect(page.locator(".experiment")).to_contain_text(re.compile(r"^Connection cut · connected again after"))
     await expect(page.locator(".experiment")).to_contain_text("nothing lost, nothing twice")
@@ -300,7 +302,7 @@ async def test_replay_has_the_entries_that_the_log_had(product: Stack, open_page
 async def test_dead_line_is_reported_and_the_answer_then_goes_on(
     product: Stack, frontend_proxy: Proxy, open_page: OpenPage
 ) -> None:
-    generation = await generate_tokens(product, 1500, rate=60)
+    generation = await generate_held(product, 1500)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
     frontend_proxy.set_mode("stall")
@@ -310,19 +312,21 @@ async def test_dead_line_is_reported_and_the_answer_then_goes_on(
     await expect(status.locator(".clock")).to_have_text(re.compile(r"^1\d s$"))
     frontend_proxy.set_mode("pass")
     await expect(status).to_have_attribute("data-state", "streaming", timeout=20_000)
+    await generation.release()
     assert await finished_answer(page) == token_text(1500)
 
 
 async def test_lost_connection_claims_nothing_of_the_answer(
     product: Stack, frontend_proxy: Proxy, open_page: OpenPage
 ) -> None:
-    generation = await generate_tokens(product, 400, rate=60)
+    generation = await generate_held(product, 400)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
     await wait_for_tokens(page, 40)
     frontend_proxy.set_mode("cut")
     await expect(page.locator("#status")).to_contain_text("Connection lost. Trying again… The text so far is kept.")
     await expect(page.locator("#status .clock")).to_have_text("2 s")
     frontend_proxy.set_mode("pass")
+    await generation.release()
     assert await finished_answer(page) == token_text(400)
 
 

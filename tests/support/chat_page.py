@@ -1,6 +1,7 @@
 """Generations that are opened in the chat page, and what the page shows of them."""
 
 import asyncio
+import uuid
 from typing import Any
 
 import aiohttp
@@ -16,13 +17,20 @@ END: list[Json] = [{"delta": {}, "finish_reason": "stop"}, {"done": True}]
 class CreatedGeneration:
     """A generation that was created over the API and is then opened in the page."""
 
-    def __init__(self, product: Stack, created: Json, script_id: str) -> None:
+    def __init__(self, product: Stack, created: Json, script_id: str, hold: str = "") -> None:
         self._product = product
         self._script_id = script_id
+        self._hold = hold
         self.id: str = created["id"]
         self.path = f"/?id={self.id}"
         self.url = product.url + self.path
         self.events_path: str = created["events_url"]
+
+    async def release(self) -> None:
+        """Let the upstream send the second half of a held answer."""
+        url = f"{self._product.upstream.removesuffix('/v1')}/release?hold={self._hold}"
+        async with aiohttp.ClientSession(raise_for_status=True) as http, http.post(url):
+            pass
 
     async def fetch(self) -> Json:
         return await get(f"{self._product.url}/v1/generations/{self.id}")
@@ -46,11 +54,23 @@ async def get(url: str) -> Json:
         return value
 
 
-async def generate(product: Stack, script: list[Json], script_id: str = "") -> CreatedGeneration:
+async def generate(product: Stack, script: list[Json], script_id: str = "", hold: str = "") -> CreatedGeneration:
     messages = [{"role": "user", "content": "What survives?"}]
     body = {"model": "scripted", "messages": messages, "script": script, "script_id": script_id}
     async with aiohttp.ClientSession() as http, http.post(f"{product.url}/v1/generations", json=body) as answer:
-        return CreatedGeneration(product, await answer.json(), script_id)
+        return CreatedGeneration(product, await answer.json(), script_id, hold)
+
+
+async def generate_held(product: Stack, tokens: int, script_id: str = "") -> CreatedGeneration:
+    """A generation of unique tokens that sends the second half of them once it is released."""
+    hold, half = uuid.uuid4().hex, tokens // 2
+    script: list[Json] = [
+        {"tokens": {"count": half, "rate": 60}},
+        {"hold": hold},
+        {"tokens": {"count": tokens - half, "start": half, "rate": 60}},
+        *END,
+    ]
+    return await generate(product, script, script_id, hold)
 
 
 async def generate_tokens(product: Stack, tokens: int, rate: float, script_id: str = "") -> CreatedGeneration:

@@ -96,6 +96,19 @@ async def test_raw_bytes_arrive_in_the_writes_of_the_script(base_url: str, http:
     assert chunks == halves
 
 
+async def test_hold_sends_nothing_until_it_is_released(http: httpx2.AsyncClient) -> None:
+    script = [{"comment": "before"}, {"hold": "held"}, {"comment": "after"}]
+    async with http.stream("POST", CHAT, json=scripted(*script)) as response:
+        chunks = response.aiter_raw()
+        assert await anext(chunks) == b": before\n\n"
+        rest = asyncio.ensure_future(anext(chunks))
+        await asyncio.sleep(0.05)
+        assert not rest.done()
+        assert (await http.post("/release", params={"hold": "held"})).status_code == 204
+        assert await rest == b": after\n\n"
+    assert (await play(http, *script)).status_code == 200  # it stays released
+
+
 async def test_status_step_sets_status_headers_and_body(http: httpx2.AsyncClient) -> None:
     step = {"status": 429, "headers": {"Retry-After": "7"}, "json": {"error": {"message": "slow down"}}}
     response = await play(http, step)
