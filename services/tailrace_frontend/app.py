@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from tailrace import tracing
 from tailrace.settings import Settings
-from tailrace_frontend.http.admin.streams import answer_any_events, answer_snapshots
+from tailrace_frontend.http.admin.streams import answer_any_events, answer_audit, answer_snapshots
 from tailrace_frontend.http.ai_sdk.stream import answer_chat
 from tailrace_frontend.http.api import create_api, create_operations
 from tailrace_frontend.http.stream_endpoint import answer_events
@@ -36,6 +36,7 @@ STREAM_ROUTES = (
     StreamRoute(re.compile(r"/v1/generations/([^/]{1,64})/events", re.ASCII), answer_events),
     StreamRoute(re.compile(r"/api/chat/([^/]+)/stream"), answer_chat),
     StreamRoute(re.compile(r"/v1/admin/overview/(events)"), answer_snapshots),
+    StreamRoute(re.compile(r"/v1/admin/audit/(events)"), answer_audit),
     StreamRoute(re.compile(r"/v1/admin/generations/([^/]{1,64})/events", re.ASCII), answer_any_events),
 )  # fmt: skip
 

@@ -30,7 +30,7 @@ from tailrace_frontend.caller_views import CallerViews
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
-from tailrace_frontend.dashboard import SnapshotFeed, SnapshotReader
+from tailrace_frontend.dashboard import AuditFeed, SnapshotFeed, SnapshotReader
 from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.issuer_keys import IssuerKeys
@@ -98,6 +98,7 @@ class Services:
         )
         other_server = self.queue.server if settings.queue_server != settings.redis_url else None
         self._servers = ServerGauges(self.stats, servers_of(self.log.server, other_server))
+        self.audit_feed = AuditFeed(self.audit, self.hub.subscriber)
         self.snapshots = SnapshotFeed(SnapshotReader(self.queue, self.hub))
         self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(

@@ -1,8 +1,8 @@
 """The audit: who did what, on what, from where, and how it ended.
 
 Each line is an entry of the stream `tailrace:audit` on the log's server, and a line of the process' log. The stream
-keeps about 100,000 of them. Acts are all recorded. Reads and refusals can be repeated at will, so equal ones within
-`REPEATED_S` are one entry; the next one has their number.
+keeps about 100,000 of them. Each new one is announced on a channel, for those who follow. Acts are all recorded. Reads
+and refusals can be repeated at will, so equal ones within `REPEATED_S` are one entry; the next one has their number.
 
 A line that Redis does not take is in the process' log alone: an act is not refused because the audit is away.
 """
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from tailrace import keys
 from tailrace.errors import TailraceError
-from tailrace.redis.server import RedisServer
+from tailrace.redis.server import RedisServer, checked
 
 OK = "ok"
 MAX_ENTRIES = 100_000
@@ -65,8 +65,9 @@ class Audit:
             line.address or "-", f" ({repeated} more before)" if repeated else "",
         )  # fmt: skip
         fields = [*_fields(line), *(("repeated", str(repeated)) if repeated else ())]
+        added = ("XADD", keys.AUDIT, "MAXLEN", "~", MAX_ENTRIES, "*", *fields)
         try:
-            await self._server.execute("XADD", keys.AUDIT, "MAXLEN", "~", MAX_ENTRIES, "*", *fields)
+            checked(await self._server.execute_many([added, ("SPUBLISH", keys.AUDIT_ADDED, b"")]))
         except TailraceError as error:
             logger.warning("audit: the line above is not in Redis: %s", error)
 
@@ -86,6 +87,15 @@ class Audit:
             RedisUnavailable, RedisRefused.
         """
         return _entries(await self._server.execute("XRANGE", keys.AUDIT, f"({after}", "+", "COUNT", limit))
+
+    async def end(self) -> str:
+        """The id of the newest entry; "0-0" where there is none.
+
+        Raises:
+            RedisUnavailable, RedisRefused.
+        """
+        newest = await self.newest(1)
+        return newest[0].id if newest else "0-0"
 
     def _repeated(self, line: Line) -> int | None:
         """How many equal lines were left out before this one; None: this one is left out as well.

@@ -24,6 +24,7 @@
     tailrace:{access}:changed              channel change_access    frontends        not stored
     tailrace:{access}:used                 hash    frontends        frontends        a field leaves with its key
     tailrace:audit                         stream  frontends        operators        its last 100,000 or so entries
+    tailrace:audit:added                   channel Audit.record     frontends        not stored
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
@@ -86,6 +87,7 @@ ACCESS = "tailrace:{access}"
 ACCESS_CHANGED = "tailrace:{access}:changed"
 ACCESS_USED = "tailrace:{access}:used"
 AUDIT = "tailrace:audit"
+AUDIT_ADDED = "tailrace:audit:added"
 CALLERS = "tailrace:callers"
 CALLERS_CHANGED = "tailrace:callers:changed"
 CIRCUITS = "tailrace:circuits"

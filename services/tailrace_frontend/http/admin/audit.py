@@ -1,15 +1,15 @@
 """GET /v1/admin/audit: who did what.
 
-The newest entries first, and `?before=<id>` the next page; or, to follow, `?after=<id>`: what was added, oldest first.
+The newest entries first, and `?before=<id>` the next page; or `?after=<id>`: what was added since, oldest first.
+`GET /v1/admin/audit/events` follows (`streams`).
 """
 
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 
-from tailrace.audit import Entry
-from tailrace.events import Json
 from tailrace.scopes import Scope
+from tailrace_frontend.dashboard import entry_json
 from tailrace_frontend.http.admin.audited_route import admin_router
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.require import require
@@ -32,9 +32,5 @@ async def list_audit(
         found = await services.audit.newest(limit + 1, before or "")
     else:
         found = await services.audit.following(limit + 1, after)
-    data = [_as_json(entry) for entry in found[:limit]]
+    data = [entry_json(entry) for entry in found[:limit]]
     return JSONBytesResponse({"object": "list", "data": data, "has_more": len(found) > limit})
-
-
-def _as_json(entry: Entry) -> Json:
-    return {"id": entry.id, "at": entry.at / 1000, **entry.line._asdict(), "repeated": entry.repeated}

@@ -1,6 +1,7 @@
 """The event streams under `/v1/admin`, which `app` answers without FastAPI.
 
 GET /v1/admin/overview/events          a snapshot of the installation each second; needs `admin:view`
+GET /v1/admin/audit/events             the entries of the audit, as they are added; needs `admin:view`
 GET /v1/admin/generations/{id}/events  the log of any generation; needs `admin:content`
 
 Each leaves a line in the audit, as the routes do.
@@ -19,7 +20,7 @@ from tailrace.scopes import Scope
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import SCOPE
-from tailrace_frontend.dashboard import SnapshotStream
+from tailrace_frontend.dashboard import AuditStream, SnapshotStream
 from tailrace_frontend.http.head import refuse_stream
 from tailrace_frontend.http.stream_endpoint import open_stream, parse_cursor, refuse, respond, stream_headers
 from tailrace_frontend.services import Services
@@ -45,6 +46,28 @@ async def answer_snapshots(services: Services, _: str, scope: AsgiScope, send: S
         await _record(services, None, "snapshots", "", error, scope)
         return await refuse(services, error, NATIVE, [], send)
     await _record(services, caller, "snapshots", "", None, scope)
+    return await stream.run()
+
+
+async def answer_audit(services: Services, _: str, scope: AsgiScope, send: Send) -> None:
+    """Send the entries of the audit from the request's cursor, or from now on, or the reason why not."""
+    headers, caller = Headers(scope=scope), None
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    try:
+        refuse_stream(scope)
+        caller = await services.authorize(headers, VIEWERS)
+        cursor = parse_cursor(headers.getlist("last-event-id"), query.get("last_event_id"))
+        if services.hub.draining:
+            raise Unavailable("This frontend is stopping.")
+        position = str(cursor or await services.audit.end())
+        stream = AuditStream(
+            services.hub, services.audit_feed, position, scope[SCOPE], send, caller, services.callers.may_read,
+            stream_headers(NATIVE),
+        )  # fmt: skip
+    except TailraceError as error:
+        await _record(services, caller, "follow_audit", "", error, scope)
+        return await refuse(services, error, NATIVE, [], send)
+    await _record(services, caller, "follow_audit", "", None, scope)
     return await stream.run()
 
 

@@ -1,0 +1,172 @@
+"""A follower of the audit: an event stream of its entries, from a cursor.
+
+An entry is announced on a channel when it is added, and the followers of this frontend then read what they lack. So a
+message that was lost delays entries until the next keep-alive, and loses none. While the log's server is away, the
+stream stays open, and goes on where it was.
+
+The first frame has an id and no data: a client that reconnects before the first entry still has its position.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+from starlette.types import Send
+
+from tailrace import jsoncodec, keys
+from tailrace.audit import Audit, Entry
+from tailrace.errors import TailraceError
+from tailrace.events import Json
+from tailrace.redis.subscriber import Subscriber
+from tailrace.wire import WIRE_FORMATS
+from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.client_connection import ClientConnection
+from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.stream_connection import retry_ms
+
+PAGE = 200
+KEEP_ALIVE = WIRE_FORMATS["native"].keep_alive
+
+
+def entry_json(entry: Entry) -> Json:
+    """An entry as the API has it; `at` in epoch seconds."""
+    return {"id": entry.id, "at": entry.at / 1000, **entry.line._asdict(), "repeated": entry.repeated}
+
+
+class AuditFeed:
+    """Wakes the followers of this frontend. Without any, nothing is subscribed."""
+
+    def __init__(self, audit: Audit, subscriber: Subscriber) -> None:
+        self.audit = audit
+        self._subscriber = subscriber
+        self._followers: set[AuditStream] = set()
+
+    def join(self, follower: "AuditStream") -> None:
+        """Wake this one as well, from now on, and once the server has confirmed the subscription."""
+        if not self._followers:
+            self._subscriber.add(keys.AUDIT_ADDED, self._on_message)
+        self._followers.add(follower)
+
+    def leave(self, follower: "AuditStream") -> None:
+        """Undo `join`."""
+        self._followers.discard(follower)
+        if not self._followers:
+            self._subscriber.remove(keys.AUDIT_ADDED)
+
+    def _on_message(self, _: bytes | None) -> None:
+        for follower in self._followers:
+            follower.wake()
+
+
+class AuditStream:
+    """One follower. It is admitted when it is made, and must then be `run`. `position`: the id of the last entry that
+    it is not sent.
+
+    Raises:
+        RateLimited: as `Hub.join`.
+    """
+
+    def __init__(
+        self, hub: Hub, feed: AuditFeed, position: str, client: ClientConnection, send: Send, caller: ApiKey,
+        may_look: Callable[[ApiKey], bool], headers: Sequence[tuple[bytes, bytes]],
+    ) -> None:  # fmt: skip
+        self.owner = caller.owner
+        self._hub = hub
+        self._feed = feed
+        self._position = position
+        self._client = client
+        self._send = send
+        self._caller = caller
+        self._may_look = may_look
+        self._headers = headers
+        self._awake = asyncio.Event()
+        self._is_draining = self._has_failed = False
+        self._blocked_since: float | None = None
+        self._written_at = time.monotonic()
+        self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
+        hub.join(self)
+
+    async def run(self) -> None:
+        """Answer 200, then with entries until the client has left or this process stops."""
+        client = self._client
+        try:
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            client.on_lost = self.wake
+            self._write(b"id: %b\n\n" % self._position.encode())
+            self._feed.join(self)
+            while not (client.lost or self._is_draining):
+                if client.is_full:
+                    await self._while_blocked()
+                elif not await self._send_page():
+                    await self._awake.wait()
+                    self._awake.clear()
+            if not client.lost:
+                self._write(b"retry: %d\n\n" % retry_ms())
+                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            client.on_lost = None
+            self._feed.leave(self)
+            self._hub.leave(self)
+
+    def wake(self) -> None:
+        """Read on."""
+        self._awake.set()
+
+    async def _send_page(self) -> bool:
+        """Send what follows the position; whether more may follow at once."""
+        try:
+            entries = await self._feed.audit.following(PAGE, self._position)
+        except TailraceError:  # an outage is logged by the server; the tick tries again
+            self._has_failed = True
+            return False
+        self._has_failed = False
+        if entries:
+            self._write(b"".join(_frame(entry) for entry in entries))
+            self._position = entries[-1].id
+        return len(entries) == PAGE
+
+    async def _while_blocked(self) -> None:
+        self._blocked_since = time.monotonic()
+        try:
+            await self._client.drained()
+        finally:
+            self._blocked_since = None
+
+    def _write(self, data: bytes) -> None:
+        self._written_at = time.monotonic()
+        self._client.write(data)
+
+    # ── called by the hub ────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def activity(self) -> str:
+        return "live" if self._blocked_since is None else "blocked"
+
+    def check_access(self) -> None:
+        if not self._may_look(self._caller):
+            self.abort()
+
+    def drain(self) -> None:
+        self._is_draining = True
+        self.wake()
+
+    def abort(self) -> None:
+        self._client.abort()
+
+    def tick(self, now: float) -> None:
+        settings = self._hub.settings
+        if now >= self._authorized_until:
+            self._authorized_until = now + settings.keepalive_s / 2
+            self.check_access()
+        if self._blocked_since is not None:
+            if now - self._blocked_since > settings.client_write_timeout_s:
+                self.abort()
+        elif now - self._written_at >= settings.keepalive_s:
+            self._write(KEEP_ALIVE)
+            self.wake()
+        elif self._has_failed:
+            self.wake()
+
+
+def _frame(entry: Entry) -> bytes:
+    return b"id: %b\nevent: entry\ndata: %b\n\n" % (entry.id.encode(), jsoncodec.dumps(entry_json(entry)))
