@@ -10,16 +10,17 @@ UNKNOWN = float("nan")
 
 
 class Metrics:
-    """The metrics of one process. `queued`, `workers`: of the deployment, as they were read last."""
+    """The metrics of one process. `queued`, `oldest_wait_s`, `workers`: of the deployment, as they were read last."""
 
     def __init__(self, hub: Hub, stats: Stats | None = None) -> None:
         self.stats = stats or hub.stats
-        self.queued = self.workers = UNKNOWN
+        self.queued = self.oldest_wait_s = self.workers = UNKNOWN
         gauge, count = self.stats.gauge, self.stats.count
         gauge("readers", lambda: hub.activities)
         gauge("live_logs", lambda: hub.tails)
         gauge("subscriber_connected", lambda: hub.subscriber.connected)
         gauge("generations_waiting", lambda: self.queued)
+        gauge("oldest_wait_seconds", lambda: self.oldest_wait_s)
         gauge("workers", lambda: self.workers)
         self.created = count("generations_created_total")
         self.streams = count("streams_opened_total")

@@ -71,6 +71,8 @@
     tailrace:owner:<owner>:turns           hash    submit, take     take             as the line
     tailrace:owner:<owner>:running         zset    take, workers    take             members expire after 3 leases
     tailrace:owner:<owner>:parked          zset    take             unpark           a job leaves for the queue
+    tailrace:waiting                       zset    submit, enqueue  frontends        jobs by the time of their enqueueing;
+                                                                                     one leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
@@ -97,6 +99,7 @@ QUEUE = "tailrace:queue"
 READERS = "tailrace:readers"
 RESTORING = "tailrace:restoring"
 TAGS = "tailrace:tags"
+WAITING = "tailrace:waiting"
 WAKE = "tailrace:wake"
 WEBHOOKS_PENDING = "tailrace:{webhooks}:pending"
 WEBHOOKS_SWEPT = "tailrace:{webhooks}:swept"

@@ -64,7 +64,8 @@ ROWS: dict[str, tuple[Panel, ...]] = {
         Panel("Delivery lag", "s", quantiles("delivery_lag_seconds"), "From a worker's append to the last socket."),
     ),
     "Latency": (
-        Panel("Queue", "s", quantiles("queue_time_seconds", MODEL)),
+        Panel("Queue", "s", (*quantiles("queue_time_seconds", MODEL), (greatest("oldest_wait_seconds"), "waiting now")),
+              "Of those that have ended, and how long the oldest one that waits has."),
         Panel("Upstream's first token", "s", quantiles("upstream_time_to_first_token_seconds")),
         Panel("Added to the first token", "s", quantiles("added_time_to_first_token_seconds", MODEL),
               "Without the upstream's own time: the queue, the take-over, requests that failed."),

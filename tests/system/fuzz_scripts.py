@@ -276,7 +276,7 @@ OF_CALLER = [keys.unfinished_of("a"), keys.owned("a"), *STORED]
 
 def _waiting(job_id: str, owner: str) -> list[str]:
     places = keys.line(owner), keys.turns(owner), keys.parked(owner)
-    return [keys.QUEUE, f"arq:job:{job_id}", keys.TAGS, *places]
+    return [keys.QUEUE, f"arq:job:{job_id}", keys.TAGS, *places, keys.WAITING]
 
 
 def _of_turns(owner: str) -> list[str]:
@@ -297,11 +297,13 @@ KEYS: dict[str, Callable[[list[Any]], Sequence[str]]] = {
         keys.running(given[7]),
         keys.parked(given[7]),
         keys.PARKED,
+        keys.WAITING,
     ],
     "withdraw": lambda given: [
         keys.QUEUE,
         *(f"arq:{kind}:{given[0]}" for kind in ("job", "in-progress", "retry")),
         *_of_turns(given[1]),
+        keys.WAITING,
     ],
     "unpark": lambda given: [keys.QUEUE, *_of_turns(given[0])],
     "load": lambda _: [

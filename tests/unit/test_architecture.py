@@ -16,10 +16,10 @@ MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / s
 ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
 KEYS_OF = {
     "change_access": "access, its channel",
-    "take": "queue, mark, job, tags, line, turns, running, parked, parked_counts",
-    "enqueue": "queue, job, tags, line, turns, parked",
+    "take": "queue, mark, job, tags, line, turns, running, parked, parked_counts, waiting",
+    "enqueue": "queue, job, tags, line, turns, parked, waiting",
     "submit": "owned, unfinished_of, stored, stored_until, generations, then as for `enqueue`",
-    "withdraw": "queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake",
+    "withdraw": "queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake, waiting",
     "unpark": "queue, tags, line, turns, running, parked, parked_counts, wake",
     "load": "queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts, use, "
     "reserved, reserved_until, outputs",

@@ -177,17 +177,18 @@ def _add_operations(api: FastAPI, services: Services) -> None:
     @api.get("/metrics", tags=["operations"])
     async def metrics() -> Response:
         """Counters and gauges for Prometheus."""
-        services.metrics.queued, services.metrics.workers = await load.get()
-        return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
+        shown = services.metrics
+        shown.queued, shown.oldest_wait_s, shown.workers = await load.get()
+        return Response(shown.text(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _load(services: Services) -> tuple[float, float]:
-    """Generations that wait, and living workers; NaN while Redis is away."""
+async def _load(services: Services) -> tuple[float, float, float]:
+    """Generations that wait, for how long the oldest of them has, and living workers; NaN while Redis is away."""
     queue = services.queue
     try:
-        return await queue.jobs.depth(), await queue.presence.count()
+        return await queue.jobs.depth(), await queue.jobs.oldest_wait_s(), await queue.presence.count()
     except (Unavailable, RedisRefused):
-        return float("nan"), float("nan")
+        return float("nan"), float("nan"), float("nan")
 
 
 async def _error_response(request: Request, error: Exception) -> Response:

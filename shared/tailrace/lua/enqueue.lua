@@ -1,6 +1,6 @@
 -- Puts a job into arq's queue, at a slot of its caller (`parts/fair.lua`), and wakes the workers.
 --
--- KEYS     queue, job, tags, line, turns, parked
+-- KEYS     queue, job, tags, line, turns, parked, waiting
 -- ARGV     job_id, payload, life of the payload (ms), caller, step of the caller ('' where the job is no generation, 0
 --          where the caller was charged before), step of the priority ('' where the job is in no line), channel that
 --          wakes workers
@@ -9,4 +9,4 @@
 -- As arq's `enqueue_job`, but without its WATCH: where a connection is lost under WATCH, arq raises an error that is no
 -- connection error, or reports that the job existed. The same job twice is one job. The payload also gets the time and
 -- the step. Out of memory: refused by Redis.
-return {'OK', enqueue(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], unpack(ARGV))}
+return {'OK', enqueue(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7], unpack(ARGV))}

@@ -32,5 +32,5 @@ if redis.call('HSETNX', stored, generation_id, size .. '+0') == 1 then
 end
 if job_id == '' then return {'OK', 0} end
 
-local place = enqueue(KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], unpack(ARGV, 8))
+local place = enqueue(KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11], KEYS[12], unpack(ARGV, 8))
 return {'OK', place}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Takes a job from the queue for one worker, under arq's own mark; its caller then has one more that runs.
 --
--- KEYS     queue, mark, job, tags, line, turns, running, parked, parked_counts
+-- KEYS     queue, mark, job, tags, line, turns, running, parked, parked_counts, waiting
 -- ARGV     job_id, worker, life of the mark (ms), hold (ms), what the scores of earlier versions are below their time
 --          (ms), run id of the server as the worker knows it, when the worker noticed that run (the server's ms),
 --          caller ('' where none is counted), how many of the caller's may run at once (0: any number), life of a lease
@@ -18,14 +18,17 @@
 -- A run began when the worker noticed it, or before. A server that was never promoted also reports when it was started,
 -- in whole seconds. The earlier of the two counts: a job from before it, of the same second too, counts as older.
 local queue, mark, job, tags, line = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local turns, running, parked, counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local turns, running, parked, counts, waiting = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
 local job_id, worker, life, hold, skew = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local known_run, began, owner, limit, lease = ARGV[6], tonumber(ARGV[7]), ARGV[8], tonumber(ARGV[9]), tonumber(ARGV[10])
 local whatever_turn = ARGV[11] == '1'
 
 local score = redis.call('ZSCORE', queue, job_id)
 if not score then
-  if not redis.call('ZSCORE', parked, job_id) then leave_line(line, turns, job_id) end
+  if not redis.call('ZSCORE', parked, job_id) then
+    leave_line(line, turns, job_id)
+    redis.call('ZREM', waiting, job_id)
+  end
   return {'UNKNOWN'}
 end
 local held = redis.call('GET', mark)
@@ -72,5 +75,6 @@ if owner ~= '' then
   redis.call('ZADD', running, string.format('%.0f', now + lease), job_id)
   redis.call('PEXPIRE', running, string.format('%.0f', lease))
 end
+redis.call('ZREM', waiting, job_id)
 redis.call('SET', mark, worker, 'PX', life)
 return {'OK', score}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Removes a job with all that is kept of it; another one of its caller may run instead.
 --
--- KEYS     queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake
+-- KEYS     queue, job, mark, retries, tags, line, turns, running, parked, parked_counts, wake, waiting
 -- ARGV     job_id, caller, how many of the caller's may run at once (0: any number), step of the caller, '1' where its
 --          run has ended
 -- Answers  OK
@@ -47,6 +47,7 @@ if line_finish and line_finish > 0 then
   if free and free < line_finish then redis.call('HSET', turns, share, tag(free)) end
 end
 redis.call('DEL', job, mark, KEYS[4])
+redis.call('ZREM', KEYS[12], job_id)
 
 local ended = has_ended and redis.call('ZREM', running, job_id) == 1
 if owner ~= '' and (ended or waits) then

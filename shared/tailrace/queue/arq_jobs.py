@@ -52,6 +52,9 @@ RUNNING_LEASES = 3
 
 MOVED_AT_ONCE = 500
 
+OLDEST = 20
+"""Jobs that are looked at together for the one that has waited for longest: the first one has, as a rule."""
+
 PRIORITY_STEPS = {"high": "0.0625", "normal": "0.25", "low": "1"}
 """Weights of 16, 4 and 1 in the line of an owner."""
 
@@ -88,6 +91,7 @@ def keys_of_waiting(job_id: str) -> list[str]:
     owner = owner_of(job_id)
     return [
         keys.QUEUE, job_key_prefix + job_id, keys.TAGS, keys.line(owner), keys.turns(owner), keys.parked(owner),
+        keys.WAITING,
     ]  # fmt: skip
 
 
@@ -199,7 +203,7 @@ class Jobs:
         owner = owner_of(job_id)
         names = [
             keys.QUEUE, in_progress_key_prefix + job_id, job_key_prefix + job_id, keys.TAGS, keys.line(owner),
-            keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED,
+            keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED, keys.WAITING,
         ]  # fmt: skip
         return scripts.TAKE.on(
             names, job_id, worker, life_ms, 1000 * HOLD_S, 1000 * CLOCK_SKEW_S, run.run_id, run.began_ms,
@@ -255,6 +259,7 @@ class Jobs:
         names = [
             keys.QUEUE, job_key_prefix + job_id, in_progress_key_prefix + job_id, retry_key_prefix + job_id, keys.TAGS,
             keys.line(owner), keys.turns(owner), keys.running(owner), keys.parked(owner), keys.PARKED, keys.WAKE,
+            keys.WAITING,
         ]  # fmt: skip
         return scripts.WITHDRAW.on(names, job_id, owner, right.max_running, right.step, int(has_ended))
 
@@ -291,3 +296,21 @@ class Jobs:
         commands: list[Command] = [("ZCARD", keys.QUEUE), ("HVALS", keys.PARKED)]
         queued, parked = checked(await self._server.execute_many(commands))
         return int(queued) + sum(map(int, parked))
+
+    async def oldest_wait_s(self) -> float:
+        """For how many seconds the generation has been waiting, in the queue or parked, whose job was enqueued first; 0
+        where none waits.
+
+        Jobs that do not wait any more leave the list here, if the worker that took them is of an earlier version.
+        """
+        while True:
+            commands: list[Command] = [("TIME",), ("ZRANGE", keys.WAITING, 0, OLDEST - 1, "WITHSCORES")]
+            (seconds, micros), listed = checked(await self._server.execute_many(commands))
+            if not listed:
+                return 0.0
+            job_ids = [job_id.decode() for job_id in listed[::2]]
+            waiting = await self.is_waiting(job_ids)
+            for waits, since in zip(waiting, listed[1::2], strict=True):
+                if waits:
+                    return max(0.0, int(seconds) + int(micros) / 1e6 - float(since) / 1000)
+            await self._server.execute("ZREM", keys.WAITING, *job_ids)

@@ -295,6 +295,7 @@ async def test_metrics_count_generations_streams_and_readers(product: Product) -
         assert (figures["tailrace_readers"], figures["tailrace_live_logs"]) == (1, 1)
         assert figures["tailrace_subscriber_connected"] == 1
         assert figures["tailrace_generations_waiting"] >= 1
+        assert figures["tailrace_oldest_wait_seconds"] > 0
         assert figures["tailrace_workers"] == 0
         stream.cut()
         await eventually(lambda: has_metric(api, "tailrace_readers", 0))

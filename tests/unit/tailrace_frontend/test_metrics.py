@@ -57,8 +57,9 @@ async def test_what_the_deployment_has_is_unknown_until_it_was_read() -> None:
     metrics = Metrics(HubHarness().hub)
     values = samples(metrics)
     assert values["tailrace_generations_waiting"] != values["tailrace_generations_waiting"]
-    metrics.queued, metrics.workers = 3, 2
+    metrics.queued, metrics.oldest_wait_s, metrics.workers = 3, 4.5, 2
     assert samples(metrics)["tailrace_generations_waiting"] == 3
+    assert samples(metrics)["tailrace_oldest_wait_seconds"] == 4.5
     assert samples(metrics)["tailrace_workers"] == 2
 
 

@@ -69,8 +69,9 @@ local function leave_line(line, turns, job_id)
 end
 
 -- Enqueues a job, once, and wakes the workers. Answers its place. `step` '': the job is no generation, and goes first;
--- 0: its caller has been charged for it, and it goes to the front. `share` '': the job is in no line.
-local function enqueue(queue, job, tags, line, turns, parked, job_id, payload, life, owner, step, share, wake)
+-- 0: its caller has been charged for it, and it goes to the front. `share` '': the job is in no line. `waiting` has when
+-- the job of each generation was enqueued, for as long as it waits, in the queue or parked.
+local function enqueue(queue, job, tags, line, turns, parked, waiting, job_id, payload, life, owner, step, share, wake)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
   payload = string.format('{"at":%.0f,"step":%s,"share":%s,', now, step == '' and '0' or step, share == '' and '0' or share)
@@ -87,6 +88,7 @@ local function enqueue(queue, job, tags, line, turns, parked, job_id, payload, l
         redis.call('ZADD', tags, tag(start + charge), owner)
       end
       redis.call('ZADD', queue, tag(start), job_id)
+      redis.call('ZADD', waiting, 'NX', string.format('%.0f', now), job_id)
       if share ~= '' then join(queue, line, turns, job_id, share, charge > 0) end
     end
   end
