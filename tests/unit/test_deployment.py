@@ -14,6 +14,7 @@ import yaml
 from compose_spec import PyCompose, PyOptions
 
 from tailrace.settings import Settings
+from tailrace.tracing.provider import is_wanted
 from tailrace_cli.arguments import parser
 from tailrace_cli.embedded import free_port
 from tailrace_frontend.http.routes import MAX_WAIT_S
@@ -40,7 +41,8 @@ def specified(text: str) -> PyCompose:
 
 def test_compose_file_conforms_to_the_specification() -> None:
     assert specified(COMPOSE.read_text()).to_dict()["services"].keys() == {
-        "redis", "frontend", "worker", "nginx", "demo-model", "prometheus", "grafana"
+        "redis", "frontend", "worker", "nginx", "demo-model", "prometheus", "grafana",
+        "collector",
     }  # fmt: skip
 
 
@@ -92,6 +94,25 @@ def test_image_is_the_same_for_every_role(compose: Any) -> None:
     assert len({compose["services"][name]["build"]["dockerfile"] for name in ours}) == 1
     assert (ROOT / compose["services"]["frontend"]["build"]["dockerfile"]).is_file()
     assert [compose["services"][name]["command"][0] for name in ours] == ["frontend", "worker", "demo-model"]
+
+
+def test_image_with_traces_is_installed_from_their_lock_file(compose: Any) -> None:
+    text = (ROOT / compose["services"]["worker"]["build"]["dockerfile"]).read_text()
+    assert "--require-hashes -r requirements${EXTRA:+-$EXTRA}.txt" in text
+    copied = re.findall(r"^COPY (requirements.*) \./$", text, re.MULTILINE)[0].split()
+    assert copied == ["requirements.txt", "requirements-otel.txt"]
+    for name in ("frontend", "worker"):
+        service = compose["services"][name]
+        assert service["build"]["args"] == {"EXTRA": "${EXTRA:-}"}
+        assert service["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"] == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+    assert not is_wanted({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}), "without an address the variable is empty"
+
+
+def test_collector_is_added_by_its_profile_and_shown_on_this_host_alone(compose: Any) -> None:
+    collector = compose["services"]["collector"]
+    assert collector["profiles"] == ["otel"]
+    assert all(port.startswith("127.0.0.1:") for port in collector["ports"])
+    assert "http://collector:4318" in COMPOSE.read_text()
 
 
 def test_file_of_upstreams_is_where_its_processes_look_for_it(compose: Any) -> None:

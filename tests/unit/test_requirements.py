@@ -12,8 +12,8 @@ import pytest
 from support.installation import locked_versions
 
 ROOT = Path(__file__).parents[2]
-RUNNING, DEVELOPING = ROOT / "requirements.txt", ROOT / "requirements-dev.txt"
-LOCKS = (RUNNING, DEVELOPING, ROOT / "tests" / "clients" / "requirements.txt")
+RUNNING, DEVELOPING, TRACING = (ROOT / f"requirements{kind}.txt" for kind in ("", "-dev", "-otel"))
+LOCKS = (RUNNING, DEVELOPING, TRACING, ROOT / "tests" / "clients" / "requirements.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -33,8 +33,8 @@ def test_lock_has_names_versions_and_hashes_and_no_host(lock: Path) -> None:
         assert re.match(r"[a-z0-9.-]+==[\w.]+( ; [^\n\\]+)? \\\n(    --hash=sha256:[0-9a-f]{64}( \\)?\n*)+$", entry)
 
 
-def test_running_needs_no_package_that_developing_has_not_at_the_same_version() -> None:
-    assert set(locked_versions(RUNNING)) < set(locked_versions(DEVELOPING))
+def test_running_and_tracing_need_no_package_that_developing_has_not_at_the_same_version() -> None:
+    assert set(locked_versions(RUNNING)) < set(locked_versions(TRACING)) < set(locked_versions(DEVELOPING))
 
 
 def test_running_needs_the_dependencies_and_the_build_backend_and_no_tool() -> None:
@@ -42,6 +42,7 @@ def test_running_needs_the_dependencies_and_the_build_backend_and_no_tool() -> N
     locked = names_of(locked_versions(RUNNING))
     assert names_of(PROJECT["project"]["dependencies"]) | names_of(groups["build"]) <= locked
     assert names_of(groups["dev"]).isdisjoint(locked)
+    assert names_of(PROJECT["project"]["optional-dependencies"]["otel"]) <= names_of(locked_versions(TRACING))
     assert names_of(groups["dev"]) | locked <= names_of(locked_versions(DEVELOPING))
 
 
