@@ -4,6 +4,7 @@ import argparse
 import platform
 import shutil
 import textwrap
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -11,10 +12,11 @@ from pydantic import SecretStr
 
 from tailrace.settings import Settings
 from tailrace.wire import WIRE_FORMATS
+from tailrace_cli import policy_options
 
 MAX_WIDTH = 100
 NAMES_WIDTH = 24
-SETTINGS = ("host", "port", "data_dir")
+SETTINGS = ("host", "port", "data_dir", "url")
 """Arguments that are settings, and have their names."""
 
 
@@ -36,7 +38,15 @@ DATA_DIR = argument("--data-dir", metavar="DIR", help="directory where `tailrace
 CALLER = argument("--caller", default="", metavar="NAME", help="caller (TAILRACE_API_KEYS); default: the only one")
 LATEST_ID = argument("generation_id", metavar="ID", nargs="?", default="", help="the generation; default: the latest")
 AS_JSON = argument("--json", dest="as_json", action="store_true", help="print JSON")
-"""Arguments that several commands take: to print JSON; and those above."""
+URL = argument("--url", help="address of a frontend (TAILRACE_URL); default: a running `tailrace dev`, else the port's")
+YES = argument("--yes", "-y", dest="is_confirmed", action="store_true", help="do not ask")
+WORKER_ID = argument("worker_id", metavar="WORKER", help="name of the worker, or its beginning")
+CALLER_NAME = argument("name", metavar="NAME", help="name of the caller")
+"""Arguments that several commands take."""
+
+ASKS = (
+    "It asks a frontend, with the key of TAILRACE_API_KEY, which needs the scope admin:view; acts need admin:operate."
+)
 
 OUTPUT = "The text of the answer goes to stdout. Calls of tools, restarts and failures go to stderr."
 
@@ -47,11 +57,20 @@ TIMES = (
 )
 
 
+class Action(NamedTuple):
+    """What a command does beside printing, `tailrace workers drain`; its arguments come before those of the command."""
+
+    help: str
+    arguments: tuple[Argument, ...]
+    details: str = ""
+
+
 class Command(NamedTuple):
     """A command. Its `module` has a `main(settings, **arguments)`, and is imported only when the command runs.
 
     `is_service`: it runs until it is stopped, and logs; other commands print, and log errors only. `uses_redis`: it
     takes the server of a running `tailrace dev` where no address is configured. `details`: more for its own help.
+    `actions`: by name; its `main` receives the one that was chosen, or None, as `action`.
     """
 
     module: str
@@ -60,6 +79,7 @@ class Command(NamedTuple):
     is_service: bool = False
     uses_redis: bool = True
     details: str = ""
+    actions: Mapping[str, Action] = {}
 
 
 COMMANDS: dict[str, Command] = {
@@ -143,6 +163,49 @@ COMMANDS: dict[str, Command] = {
         "tailrace_cli.cancel", "cancel generations, on any worker",
         (argument("generation_ids", metavar="ID", nargs="+", help="id of a generation, gen_…"), DATA_DIR),
     ),
+    "top": Command(
+        "tailrace_cli.top", "watch load, workers, callers and what runs, as it changes",
+        (AS_JSON, URL, DATA_DIR),
+        uses_redis=False,
+        details=f"On a terminal until `q` or Ctrl-C; into a pipe once. {ASKS}",
+    ),
+    "workers": Command(
+        "tailrace_cli.workers", "list the workers that are alive; drain or stop one",
+        (AS_JSON, URL, DATA_DIR),
+        uses_redis=False, details=ASKS,
+        actions={
+            "drain": Action("have a worker take no further generation; what it runs ends there", (WORKER_ID, YES)),
+            "stop": Action("have a worker end as on SIGTERM; its supervisor may start another", (WORKER_ID, YES)),
+        },
+    ),
+    "callers": Command(
+        "tailrace_cli.callers", "list what callers use and may use; change the policy of one; block one",
+        (AS_JSON, URL, DATA_DIR),
+        uses_redis=False, details=ASKS,
+        actions={
+            "show": Action("print one caller: its use, and its limits", (CALLER_NAME,)),
+            "set": Action(
+                "change the policy of a caller, in every process within a second",
+                (CALLER_NAME, *(argument(name, **options) for name, options in policy_options.options())),
+                f"The value `{policy_options.DEFAULT}` has the settings hold again.",
+            ),
+            "reset": Action("remove the policy of a caller: the settings hold again", (CALLER_NAME,)),
+            "block": Action(
+                "refuse all requests of a caller, and end its streams",
+                (CALLER_NAME, argument("--reason", default="", metavar="TEXT", help="for other operators"), YES),
+            ),
+            "unblock": Action("serve a caller again", (CALLER_NAME,)),
+        },
+    ),
+    "audit": Command(
+        "tailrace_cli.audit", "print who did what as an operator",
+        (
+            argument("-n", "--limit", type=int, default=20, help="how many of the newest; default: 20"),
+            argument("-f", "--follow", action="store_true", help="go on with what is added, until Ctrl-C"),
+            AS_JSON, URL, DATA_DIR,
+        ),
+        uses_redis=False, details=ASKS,
+    ),
 }  # fmt: skip
 
 
@@ -183,16 +246,34 @@ def parser() -> argparse.ArgumentParser:
     whole.add_argument("--version", action=VersionAction)
     commands = whole.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     for name, command in COMMANDS.items():
-        paragraphs = [f"{command.help[0].upper()}{command.help[1:]}.", *filter(None, [command.details])]
-        described = "\n".join(textwrap.fill(each, help_width()) for each in paragraphs)
-        own = commands.add_parser(
-            name, help=command.help, description=described,
-            formatter_class=HelpFormatter, epilog="`tailrace --help` lists every setting of the environment.",
-        )  # fmt: skip
+        own = _add(commands, name, command)
         own.add_argument("-v", "--verbose", action="store_true", help="log at debug level")
         for names, options in command.arguments:
             own.add_argument(*names, **options)
+        if command.actions:
+            _add_actions(own, command)
     return whole
+
+
+def _add(parsers: Any, name: str, row: Command | Action) -> argparse.ArgumentParser:
+    paragraphs = [f"{row.help[0].upper()}{row.help[1:]}.", *filter(None, [row.details])]
+    added: argparse.ArgumentParser = parsers.add_parser(
+        name, help=row.help, description="\n".join(textwrap.fill(each, help_width()) for each in paragraphs),
+        formatter_class=HelpFormatter, epilog="`tailrace --help` lists every setting of the environment.",
+    )  # fmt: skip
+    return added
+
+
+def _add_actions(own: argparse.ArgumentParser, command: Command) -> None:
+    """The actions, with the arguments of the command, which may stand on either side of the action's name."""
+    own.set_defaults(action=None)
+    actions = own.add_subparsers(dest="action", metavar="ACTION", title="actions")
+    for name, action in command.actions.items():
+        parser = _add(actions, name, action)
+        for names, options in action.arguments:
+            parser.add_argument(*names, **options)
+        for names, options in command.arguments:
+            parser.add_argument(*names, **{**options, "default": argparse.SUPPRESS})
 
 
 def settings_help(width: int) -> str:

@@ -1,7 +1,7 @@
-"""Files in the data directory of `tailrace dev`: the address of its server, and the secret of its tickets.
+"""Files in the data directory of `tailrace dev`: the addresses of its server and frontend, the secret of its tickets.
 
-The server listens on a free port, which changes; its data directory is known. The URL is therefore written there, and
-other commands find it. The secret is kept, so that the addresses of streams outlive a restart.
+Both may listen on any free port; the data directory is known. The URLs are therefore written there, and other commands
+find them. The secret is kept, so that the addresses of streams outlive a restart.
 """
 
 import os
@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 FILE = "redis-url"
+OF_FRONTEND = "frontend-url"
 OF_TICKETS = "ticket-secret"
 SECRET_BYTES = 32
 
@@ -28,6 +29,28 @@ def running_server_url(data_dir: Path) -> str | None:
     except (OSError, ValueError):
         return None
     return url if port and responds(port) else None
+
+
+def write_frontend_url(data_dir: Path, url: str) -> None:
+    """Store the URL of the frontend that uses the directory."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    (data_dir / OF_FRONTEND).write_text(url + "\n")
+
+
+def forget_frontend_url(data_dir: Path) -> None:
+    """Delete it: the frontend has ended."""
+    (data_dir / OF_FRONTEND).unlink(missing_ok=True)
+
+
+def frontend_url(data_dir: Path) -> str | None:
+    """The stored URL, if a program listens there; otherwise None. (One that was killed leaves its URL.)"""
+    try:
+        url = (data_dir / OF_FRONTEND).read_text().strip()
+        parts = urlsplit(url)
+        with socket.create_connection((parts.hostname or "", parts.port or 0), timeout=1):
+            return url
+    except (OSError, ValueError):
+        return None
 
 
 def responds(port: int) -> bool:

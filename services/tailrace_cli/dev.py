@@ -84,6 +84,8 @@ async def _run(settings: Settings, *, wants_demo: bool, opens_browser: bool) -> 
         server = EmbeddedServer(settings.data_dir, holder=f"{port.url}, pid {os.getpid()}")
         server.start()
         stack.callback(server.stop)
+        data_dir.write_frontend_url(server.data_dir, port.url)
+        stack.callback(data_dir.forget_frontend_url, server.data_dir)
         upstream = await asyncio.to_thread(upstreams.choose, wants_demo=wants_demo, settings=settings)
         processes = stack.enter_context(Processes(settings, server, port, upstream))
         return await processes.run(stopping, opens_browser=opens_browser)

@@ -13,7 +13,7 @@ from tailrace.events import Item, Json
 from tailrace.ids import short_name
 from tailrace.settings import Settings
 from tailrace_cli.access import opened
-from tailrace_cli.ls import age
+from tailrace_cli.tables import age
 from tailrace_cli.terminal import neutralized, one_line
 from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.generation_json import generation_json

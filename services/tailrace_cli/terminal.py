@@ -6,7 +6,10 @@ characters that reverse the direction of text. A file or a pipe gets the bytes a
 """
 
 import os
-from typing import TextIO
+import sys
+from typing import Any, TextIO
+
+from tailrace import jsoncodec
 
 DIRECTION = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 CONTROL = (*range(0x20), *range(0x7F, 0xA0))
@@ -15,7 +18,9 @@ ESCAPES = {each: f"\\x{each:02x}" for each in CONTROL if each not in b"\t\n"} | 
 }
 LINE_ESCAPES = ESCAPES | {0x0A: "\\n", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 
-RESET, DIM, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = (f"\x1b[{code}m" for code in (0, 2, 31, 32, 33, 34, 35, 36))
+RESET, BOLD, DIM, RED, GREEN, YELLOW, BLUE, MAGENTA, CYAN = (
+    f"\x1b[{code}m" for code in (0, 1, 2, 31, 32, 33, 34, 35, 36)
+)
 
 
 def neutralized(data: bytes) -> bytes:
@@ -36,3 +41,10 @@ def has_colours(stream: TextIO) -> bool:
 def coloured(text: str, colour: str) -> str:
     """The text in a colour, or dimmed."""
     return f"{colour}{text}{RESET}"
+
+
+def print_json(value: Any) -> None:
+    """One line of JSON on stdout, at once."""
+    data = jsoncodec.dumps(jsoncodec.replace_lone_surrogates(value)) + b"\n"
+    sys.stdout.buffer.write(neutralized(data) if sys.stdout.isatty() else data)
+    sys.stdout.buffer.flush()

@@ -301,6 +301,14 @@ class Settings(BaseSettings):
         description="Directory where `tailrace dev` keeps its server's data, so that answers outlive it, and "
         "its address, so that other commands without a REDIS_URL find it.",
     )
+    url: str = Field(
+        "",
+        description="Address of a frontend, for the commands that ask one; empty: that of a running `tailrace dev`, "
+        "else the host and port above.",
+    )
+    api_key: SecretStr = Field(
+        SecretStr(""), description="API key of the commands that ask a frontend; a token of the issuer as well."
+    )
 
     @cached_property
     def queue_server(self) -> str:

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from support.api import Api
+from support.api import Api, eventually
 from support.stack import Stack, stack
 from support.terminal_session import CONTROL_C, TerminalSession
 
@@ -102,6 +102,45 @@ async def test_timeline_of_an_answer_that_lost_its_worker_is_shown_on_a_terminal
     assert value["stream"]["slowest"][0]["seconds"] > 0.25
     assert [attempt["ended"] for attempt in value["attempts"]] == ["worker_lost", "completed"]
     assert len({attempt["worker"] for attempt in value["attempts"]}) == 2
+
+
+@pytest.mark.parametrize(("key", "status"), [(b"q", 0), (CONTROL_C, 130)])
+async def test_top_is_left_by_a_key_and_leaves_the_terminal_as_it_was(product: Stack, key: bytes, status: int) -> None:
+    environment = product.environment | {"TAILRACE_URL": product.url}
+    async with aiohttp.ClientSession() as http:
+        api = Api(http, product.url)
+        generation_id = await api.create_scripted({"delta": {"content": "So far"}}, {"hang": True})
+        async with TerminalSession("top", environment=environment) as terminal:
+            await terminal.until(generation_id)
+            assert not terminal.echoes
+            terminal.type(key)
+            assert await terminal.wait() == status
+            assert terminal.echoes
+        await api.request("POST", f"/v1/generations/{generation_id}/cancel")
+    assert terminal.raw.startswith("\x1b[?1049h\x1b[?25l")
+    assert terminal.raw.endswith("\x1b[?25h\x1b[?1049l")
+
+
+async def test_worker_is_drained_once_the_user_has_agreed(product: Stack) -> None:
+    environment = product.environment | {"TAILRACE_URL": product.url}
+    worker = await product.add_worker()
+    await worker.wait_for_log("the upstream's models")
+    known = json.loads(await output_of(product, "workers", "--json", "--url", product.url))
+    (name,) = [each["id"] for each in known if each["pid"] == worker.pid]
+    for answer, status in (("n", 1), ("y", 0)):
+        async with TerminalSession("workers", "drain", name, environment=environment) as terminal:
+            await terminal.until("0 generations end where it is. Drain it? [y/N] ")
+            terminal.type(f"{answer}\n".encode())
+            assert await terminal.wait() == status
+    assert terminal.shown.splitlines()[-1] == f"{name}  drains"
+    await eventually(lambda: drains(product, name))
+    await worker.stop()
+    product.workers.remove(worker)
+
+
+async def drains(product: Stack, name: str) -> bool:
+    workers = json.loads(await output_of(product, "workers", "--json", "--url", product.url))
+    return any(each["draining"] for each in workers if each["id"] == name)
 
 
 async def test_log_of_a_service_on_a_terminal_is_in_colours_and_has_its_calls(product: Stack) -> None:

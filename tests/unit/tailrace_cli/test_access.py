@@ -18,7 +18,6 @@ from tailrace.events import Options, Text
 from tailrace.settings import Settings
 from tailrace_cli import main
 from tailrace_cli.access import Access, command_for, opened, owner_of
-from tailrace_cli.ls import age, table
 
 OPTIONS = Options(600, 60)
 KEYS = {"ticket_secret": "x" * 16}
@@ -67,20 +66,6 @@ async def test_ls_without_a_generation_prints_the_header(redis: Redis, capsys: p
 @pytest.mark.parametrize("limit", ["0", "-1", "1001"])
 async def test_limit_out_of_range_is_refused(capsys: pytest.CaptureFixture[str], limit: str) -> None:
     await printed(capsys, "ls", "-n", limit, status=2)
-
-
-def test_lines_of_a_table_are_cut_to_the_terminal() -> None:
-    rows = [("ID", "QUESTION"), ("gen_a", "A long question")]
-    assert table(rows, 0) == ["ID     QUESTION", "gen_a  A long question"]
-    assert table(rows, 12) == ["ID     QUES…", "gen_a  A lo…"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(-1, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"), (86_399, "23 h"), (2e5, "2 d")],
-)
-def test_age_is_in_its_largest_unit(seconds: float, text: str) -> None:
-    assert age(seconds) == text
 
 
 # show

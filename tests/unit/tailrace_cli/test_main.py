@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ import pytest
 from tailrace.errors import Misconfigured
 from tailrace.process import startup
 from tailrace.settings import Settings
-from tailrace_cli import arguments, children, main
-from tailrace_cli.arguments import COMMANDS
+from tailrace_cli import arguments, children, main, policy_options
+from tailrace_cli.arguments import COMMANDS, Action, Command
 from tailrace_demo import running
 
 COMMAND = (sys.executable, "-m", "tailrace_cli")
@@ -46,7 +48,14 @@ def run(monkeypatch: pytest.MonkeyPatch, raised: BaseException, command: str = "
 
 
 @pytest.mark.parametrize("columns", [80, 300])
-@pytest.mark.parametrize("argv", [["--help"], *([name, "--help"] for name in COMMANDS)])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--help"],
+        *([name, "--help"] for name in COMMANDS),
+        *([name, action, "--help"] for name, command in COMMANDS.items() for action in command.actions),
+    ],
+)
 def test_help_fits_the_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argv: list[str], columns: int
 ) -> None:
@@ -70,14 +79,16 @@ def test_help_has_every_setting_with_its_default() -> None:
     text = arguments.settings_help(100)
     for name, field in Settings.model_fields.items():
         (default,) = re.findall(rf"^  TAILRACE_{name.upper()}=(.*)$", text, flags=re.MULTILINE)
-        assert default == ("" if name in ("api_keys", "ticket_secret") else str(field.default))
+        assert default == ("" if name in ("api_keys", "api_key", "ticket_secret") else str(field.default))
     assert "OPENAI_BASE_URL" in text
 
 
 def test_every_argument_and_command_has_a_help() -> None:
-    rows = [row for command in COMMANDS.values() for row in command.arguments]
+    actions: list[Action | Command] = [action for command in COMMANDS.values() for action in command.actions.values()]
+    described = [*COMMANDS.values(), *actions]
+    rows = [row for each in described for row in each.arguments]
     assert [row.names for row in rows if not row.options.get("help")] == []
-    assert [name for name, command in COMMANDS.items() if not command.help] == []
+    assert [each for each in described if not each.help] == []
 
 
 def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,14 +206,17 @@ def test_verbosity_reaches_the_children(monkeypatch: pytest.MonkeyPatch, level: 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_arguments_of_a_command_are_those_of_its_function(name: str) -> None:
-    from importlib import import_module
-    from inspect import signature
-
-    parser = argparse.ArgumentParser()
-    for names, options in COMMANDS[name].arguments:
-        parser.add_argument(*names, **options)
+    command, parser = COMMANDS[name], argparse.ArgumentParser(conflict_handler="resolve")
+    actions = (action.arguments for action in command.actions.values())
+    for given_arguments in (command.arguments, *actions):
+        for names, options in given_arguments:
+            parser.add_argument(*names, **options)
     given = {action.dest for action in parser._actions} - {"help", *arguments.SETTINGS}
-    assert set(signature(import_module(COMMANDS[name].module).main).parameters) - {"settings"} == given
+    given |= {"action"} if command.actions else set()
+    parameters = signature(import_module(command.module).main).parameters.values()
+    named = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} - {"settings"}
+    assert given - named == (set(policy_options.FIELDS) if name == "callers" else set())
+    assert named <= given
 
 
 def test_help_of_ask_names_where_calls_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
