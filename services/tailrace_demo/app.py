@@ -16,10 +16,10 @@ from starlette.routing import Route
 from tailrace_demo.answers import MODELS, ChatRequest, answer
 from tailrace_demo.calls import new_ledger
 from tailrace_demo.chunks import Envelope
+from tailrace_demo.holds import HOLDS
 from tailrace_demo.responses import RESPONSES_ROUTES
 from tailrace_demo.scenarios import Repeats, UnknownScenario, is_scenario, play
 from tailrace_demo.script import Head, ScriptError, Statuses, Step, parse_script
-from tailrace_demo.holds import HOLDS
 from tailrace_demo.scripted_response import ScriptedResponse
 from tailrace_demo.statuses import error, status_of, unknown_model
 

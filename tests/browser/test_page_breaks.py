@@ -17,6 +17,7 @@ from playwright.async_api import Page, Route, expect
 
 from support.chat_page import (
     END,
+    CreatedGeneration,
     answer_in,
     finished_answer,
     generate,
@@ -74,10 +75,9 @@ async def break_by_signals(page: Page, product: Stack) -> None:
     await page.context.route("**/dev/kill/*", kill)
 
 
-async def open_breakable(product: Stack, open_page: OpenPage, tokens: int, rate: float, **options: Any) -> Page:
+async def open_breakable(product: Stack, open_page: OpenPage, generation: CreatedGeneration, **options: Any) -> Page:
     page = await open_page(product.url + "/", disturbed=True, **options)
     await break_by_signals(page, product)
-    generation = await generate_tokens(product, tokens, rate=rate)
     await page.goto(generation.url)
     await wait_for_tokens(page, 40)
     return page
@@ -90,7 +90,7 @@ async def wait_for_text_after_the_break(page: Page) -> None:
 
 
 async def test_text_goes_on_after_each_kill_of_the_worker_from_the_page(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 3000, 60)
+    page = await open_breakable(product, open_page, await generate_tokens(product, 3000, rate=60))
     for attempt in range(2, KILLS + 2):
         await page.get_by_role("button", name="Kill the worker").click()
         await expect(page.locator(".experiment")).to_contain_text(f"attempt {attempt}")
@@ -100,8 +100,10 @@ async def test_text_goes_on_after_each_kill_of_the_worker_from_the_page(product:
 
 
 async def test_killed_worker_costs_nothing_and_the_page_has_compared(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 300, 80)
+    generation = await generate_held(product, 300)
+    page = await open_breakable(product, open_page, generation)
     await page.get_by_role("button", name="Kill the worker").click()
+    await generation.release()
     assert await finished_answer(page) == token_text(300)
     await expect(page.locator(".experiment")).to_contain_text(
         re.compile(r"^Worker killed \(pid \d+\) · noticed after .* s · attempt 2 · .* · nothing lost, nothing twice: ")
@@ -112,7 +114,7 @@ async def test_killed_worker_costs_nothing_and_the_page_has_compared(product: St
 async def test_each_kill_names_its_own_worker_and_the_strip_none_that_is_dead(
     product: Stack, open_page: OpenPage
 ) -> None:
-    page = await open_breakable(product, open_page, 3000, 60)
+    page = await open_breakable(product, open_page, await generate_tokens(product, 3000, rate=60))
     worker, clock = page.locator("[data-figure=worker]"), page.locator(".experiment")
     for attempt in (2, 3):
         killed = (product.workers[0].pid, await worker.inner_text())
@@ -130,7 +132,8 @@ async def test_each_kill_names_its_own_worker_and_the_strip_none_that_is_dead(
 
 
 async def test_button_that_breaks_keeps_the_focus_until_the_answer_ends(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 720, 60)
+    generation = await generate_held(product, 720)
+    page = await open_breakable(product, open_page, generation)
     cut = page.get_by_role("button", name="Cut my connection")
     await cut.focus()
     await page.keyboard.press("Enter")
@@ -139,12 +142,13 @@ async def test_button_that_breaks_keeps_the_focus_until_the_answer_ends(product:
     await page.keyboard.press("Enter")  # has no effect
     await expect(cut).to_have_attribute("aria-disabled", "false")
     await expect(cut).to_be_focused()
+    await generation.release()
     assert await finished_answer(page) == token_text(720)
     await expect(page.locator(".message[data-role=assistant] > .actions button").first).to_be_focused()
 
 
 async def test_kill_that_is_refused_gives_the_reason(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 600, 60)
+    page = await open_breakable(product, open_page, await generate_tokens(product, 600, rate=60))
     message = "The worker is not running at the moment; `tailrace dev` is starting it again."
     refusal = {"status": 503, "json": {"error": {"message": message, "code": "unavailable"}}}
     await page.context.route("**/dev/kill/*", lambda route: route.fulfill(**refusal))
@@ -157,7 +161,7 @@ async def test_kill_that_is_refused_gives_the_reason(product: Stack, open_page: 
 
 
 async def test_lost_worker_of_a_queued_answer_shows_its_place(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 2000, 60)
+    page = await open_breakable(product, open_page, await generate_tokens(product, 2000, rate=60))
 
     async def queued(route: Route) -> None:
         answer = await route.fetch()
@@ -186,8 +190,10 @@ async def test_answer_that_its_upstream_broke_off_names_that(product: Stack, ope
 
 
 async def test_killed_web_server_costs_nothing(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 500, 80)
+    generation = await generate_held(product, 500)
+    page = await open_breakable(product, open_page, generation)
     await page.get_by_role("button", name="Kill the web server").click()
+    await generation.release()
     await wait_for_text_after_the_break(page)
     assert await finished_answer(page) == token_text(500)
     await expect(page.locator(".experiment")).to_contain_text("connected again after")
@@ -196,20 +202,23 @@ async def test_killed_web_server_costs_nothing(product: Stack, open_page: OpenPa
 
 
 async def test_cut_connection_costs_nothing(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 400, 80)
+    generation = await generate_held(product, 400)
+    page = await open_breakable(product, open_page, generation)
     await page.get_by_role("button", name="Cut my connection").click()
-    await wait_for_text_after_the_break(page)
     await generation.release()
+    await wait_for_text_after_the_break(page)
     assert await finished_answer(page) == token_text(400)
     await expect(page.locator(".experiment")).to_contain_text(re.compile(r"^Connection cut · connected again after"))
     await expect(page.locator(".experiment")).to_contain_text("nothing lost, nothing twice")
 
 
 async def test_earlier_text_is_overwritten_in_place_and_nothing_jumps(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 900, 150)
+    generation = await generate_held(product, 900)
+    page = await open_breakable(product, open_page, generation)
     await wait_for_tokens(page, 400)
     await page.evaluate(RECORD_FRAMES)
     await page.get_by_role("button", name="Kill the worker").click()
+    await generation.release()
     await expect(page.locator(".earlier")).to_be_visible()
     assert await page.locator(".earlier").get_attribute("aria-hidden") == "true"
     await wait_for_state(page, "restarted")
@@ -224,7 +233,9 @@ async def test_earlier_text_is_overwritten_in_place_and_nothing_jumps(product: S
 
 
 async def test_new_text_out_of_sight_has_a_button_that_leads_to_it(product: Stack, open_page: OpenPage) -> None:
-    page = await open_breakable(product, open_page, 3000, 150, viewport={"width": 390, "height": 600})
+    page = await open_breakable(
+        product, open_page, await generate_tokens(product, 3000, rate=150), viewport={"width": 390, "height": 600}
+    )
     await wait_for_tokens(page, 500)
     await page.get_by_role("button", name="Kill the worker").click()
     before = await page.evaluate("scrollY")

@@ -19,7 +19,8 @@ class NamedUpstream:
     """An ASGI application: a model server that sends `words` words, one every `delay_s`.
 
     `calls`: requests for an answer so far; `models_asked`: the model of each; `in_use` and `most_in_use`: those that
-    stream, from the arrival of the request until its last chunk is written or its client has left.
+    stream, from the arrival of the request until its last chunk is written or its client has left; `clients`: the port
+    of each of them.
     """
 
     def __init__(self, name: str, *, words: int = 5, delay_s: float = 0.0) -> None:
@@ -29,10 +30,14 @@ class NamedUpstream:
         self.words = words
         self.delay_s = delay_s
         self.calls = 0
-        self.in_use = 0
+        self.clients: dict[object, int] = {}
         self.most_in_use = 0
         self.models_asked: list[str] = []
         self.keys: set[str] = set()
+
+    @property
+    def in_use(self) -> int:
+        return len(self.clients)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"].endswith("/models"):
@@ -41,27 +46,27 @@ class NamedUpstream:
         self.keys |= {value.decode() for name, value in scope["headers"] if name == b"authorization"}
         self.calls += 1
         self.models_asked.append(body["model"])
-        return await self._answer(receive, send)
+        return await self._answer(scope["client"][1], receive, send)
 
-    async def _answer(self, receive: Receive, send: Send) -> None:
+    async def _answer(self, client: int, receive: Receive, send: Send) -> None:
         if self.mode in STATUSES:
             return await self._json(send, STATUSES[self.mode], {"error": {"message": f"{self.name} fails"}})
         if self.mode == "reset":
             raise ConnectionResetError
-        self.in_use += 1
+        call = object()
+        self.clients[call] = client
         self.most_in_use = max(self.most_in_use, self.in_use)
-        streaming = asyncio.create_task(self._stream(send))
+        streaming = asyncio.create_task(self._stream(call, send))
         leaving = asyncio.create_task(_left(receive))
         try:
             await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not streaming.done():
-                self.in_use -= 1
+            self.clients.pop(call, None)
             streaming.cancel()
             leaving.cancel()
         return None
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, call: object, send: Send) -> None:
         headers = [(b"content-type", b"text/event-stream")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if self.mode == "silent":
@@ -69,7 +74,7 @@ class NamedUpstream:
         for number in range(self.words):
             await asyncio.sleep(self.delay_s)
             await _chunk(send, {"delta": {"content": f"{self.name}{number} "}, "index": 0})
-        self.in_use -= 1  # before the client can see the end
+        self.clients.pop(call)  # before the client can see the end
         end: Message = {"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False}
         await _chunk(send, {"delta": {}, "index": 0, "finish_reason": "stop"})
         await send(end)

@@ -210,15 +210,16 @@ def _entails(*names: str) -> frozenset[str]:
 GONE = _entails("ProcessDown", "WorkersMissing")
 SERVERS = _entails("RedisAway", "SubscriberDown", "WorkersMissing", "GapsFound", "DeliveryLag")
 BOTH_WORK = {"max_jobs": "4"}
-"""Six generations then need both workers, so that each of them has some. One worker is left with six generations for its
-four slots: a queue that grows is entailed."""
+"""Six generations then need both workers, so that each of them has some. One worker is left with six generations for
+its four slots: a queue that grows is entailed."""
 FAULTS: dict[str, Fault] = {
     "worker-killed": Fault(
         worker_killed, "TailraceWorkerLost", GONE | _entails("QueueGrows"), settings=BOTH_WORK
     ),
     "workers-gone": Fault(workers_gone, "TailraceNoWorkers", GONE, settings={"drain_s": "0"}),
     "worker-frozen": Fault(
-        worker_frozen, "TailraceLeaseLost", GONE | _entails("WorkerLost", "UpstreamStalls", "SubscriberDown", "QueueGrows"),
+        worker_frozen, "TailraceLeaseLost",
+        GONE | _entails("WorkerLost", "UpstreamStalls", "SubscriberDown", "QueueGrows"),
         settings=BOTH_WORK,
     ),
     "frontend-killed": Fault(frontend_killed, "TailraceProcessDown", frontends=2),

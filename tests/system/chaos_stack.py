@@ -79,7 +79,10 @@ class ChaosStack(Stack):
 
     async def wait_until_working(self, worker: Process, starts: int = 1) -> None:
         """Wait until it takes generations, after so many starts."""
-        await self.until(lambda: worker.output.count("runs up to") >= starts, 20, "a worker does not start")
+        try:
+            await self.until(lambda: worker.output.count("runs up to") >= starts, 30, "")
+        except AssertionError:
+            raise AssertionError(f"a worker does not start:\n{worker.output[-2000:]}") from None
 
     async def until(self, condition: Callable[[], bool], timeout_s: float, failure: str) -> None:
         deadline = time.monotonic() + timeout_s

@@ -1,16 +1,20 @@
-"""Workers die and callers cancel while a caller has more generations than may run at once."""
+"""Workers die, callers cancel and clients leave while a caller has more generations than may run at once."""
 
 import asyncio
 import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
+
+from starlette.types import Receive, Send
 
 from support.upstreams import NamedUpstream, named_upstreams
 from system.chaos_stack import LEASE_S, ChaosStack
 from system.load import Run
-from system.wire_client import ask
+from system.wire_client import CUT, ask, open_exchange
 from tailrace.process.tasks import cancel_and_wait
 
 LIMIT = 6
@@ -23,10 +27,42 @@ LONGEST_S = 3 * LEASE_S + 10
 LONG_S = 4 * LEASE_S
 """A run that is longer than the lease by which it counts."""
 
-NOTICED_S = 0.3
-"""Until the upstream has noticed that a call was closed. Meanwhile the next one may arrive there."""
+ESTABLISHED = "01"
+"""Of Linux' /proc/net/tcp: neither side has closed."""
 
 FINAL = ("completed", "incomplete", "failed", "cancelled")
+
+
+class LimitedUpstream(NamedUpstream):
+    """Reports each call that arrives while LIMIT others run.
+
+    A call whose client has closed the connection, or was killed, does not run any more: the kernel knows that at once,
+    the upstream's event loop later.
+    """
+
+    def __init__(self, run: Run) -> None:
+        super().__init__("limited", words=10, delay_s=0.1)
+        self._run = run
+        self.most_running = 0
+
+    async def _answer(self, client: int, receive: Receive, send: Send) -> None:
+        if self.in_use >= self.most_running:
+            running = {client, *self.clients.values()} & connected_clients(self.url)
+            self.most_running = max(self.most_running, len(running))
+            if len(running) > LIMIT:
+                self._run.wrong("above", self._run.name, f"{len(running)} run, {LIMIT} may")
+        await super()._answer(client, receive, send)
+
+
+def connected_clients(url: str) -> set[int]:
+    """The ports of those whose connections to this server are open on both sides."""
+    server = urlsplit(url).port
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {
+        int(client.partition(":")[2], 16)
+        for _, local, client, state, *_ in rows
+        if state == ESTABLISHED and int(local.partition(":")[2], 16) == server
+    }
 
 
 class Callers:
@@ -34,8 +70,8 @@ class Callers:
 
     def __init__(self, run: Run, stack: ChaosStack) -> None:
         self._run, self._stack = run, stack
-        self.unfinished: dict[str, float] = {}
-        self.aborts = 0
+        self.unfinished: set[str] = set()
+        self.cancels = self.departures = 0
         self.ends: Counter[str] = Counter()
         self.stopping = False
 
@@ -48,19 +84,37 @@ class Callers:
             if len(self.unfinished) >= WAITING:
                 await asyncio.sleep(0.05)
                 continue
-            body = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
-            status, answer = await ask(self._port, "POST", "/v1/generations", body, timeout=10)
-            if status == 202:
-                self.unfinished[answer["id"]] = time.monotonic()
+            await self._create_one()
 
-    async def abort(self, count: int) -> None:
+    async def _create_one(self, **fields: str) -> str:
+        """Its id; empty where the answer was lost."""
+        body = {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+        status, answer = await ask(self._port, "POST", "/v1/generations", body, timeout=10)
+        if status != 202:
+            return ""
+        self.unfinished.add(answer["id"])
+        return str(answer["id"])
+
+    async def cancel(self, count: int) -> None:
         """Cancel so many; one whose answer was lost is cancelled again."""
         for _ in range(count):
             while not self.unfinished:  # noqa: ASYNC110 - another task creates them
                 await asyncio.sleep(0.05)
             generation_id = self._run.rng.choice(list(self.unfinished))
             status, _ = await ask(self._port, "POST", f"/v1/generations/{generation_id}/cancel", {}, timeout=10)
-            self.aborts += status == 200
+            self.cancels += status == 200
+
+    async def leave(self, count: int) -> None:
+        """Create so many that are cancelled without a reader, read each for a moment, and close its connection."""
+        await asyncio.gather(*(self._leave_one() for _ in range(count)))
+
+    async def _leave_one(self) -> None:
+        if generation_id := await self._create_one(on_disconnect="cancel"):
+            with contextlib.suppress(*CUT):
+                reading = await open_exchange(self._port, "GET", f"/v1/generations/{generation_id}/events", {})
+                await asyncio.sleep(self._run.rng.random())
+                reading.close()
+                self.departures += 1
 
     async def watch(self) -> None:
         """Forget those that have ended."""
@@ -84,7 +138,7 @@ class Callers:
         status, answer = await ask(self._port, "GET", f"/v1/generations/{generation_id}?output=false", timeout=10)
         if status == 200 and answer["status"] in FINAL:
             self.ends[answer["status"]] += 1
-            self.unfinished.pop(generation_id, None)
+            self.unfinished.discard(generation_id)
 
 
 class Fleet(NamedTuple):
@@ -92,7 +146,7 @@ class Fleet(NamedTuple):
 
     run: Run
     stack: ChaosStack
-    upstream: NamedUpstream
+    upstream: LimitedUpstream
     callers: Callers
 
     async def fault(self) -> None:
@@ -100,12 +154,17 @@ class Fleet(NamedTuple):
         self.upstream.delay_s = self.run.rng.choice([0.02, 0.05, 0.1])
         worker = self.run.rng.choice(self.stack.workers)
         starts = worker.output.count("runs up to")
-        aborting = asyncio.create_task(self.callers.abort(self.run.size["cancels at once"]))
-        await self.stack.kill(worker)
-        await aborting
-        await self.stack.until(lambda: worker.output.count("runs up to") > starts, 30, "a worker does not start")
+        aborts = (
+            self.callers.cancel(self.run.size["cancels at once"]),
+            self.callers.leave(self.run.size["departures at once"]),
+        )
+        await asyncio.gather(self.stack.kill(worker), *aborts)
+        await self.stack.wait_until_working(worker, starts + 1)
         self.run.runs += 1
-        self.run.report(f"{self.run.runs} kills, {self.callers.aborts} cancels, {self.upstream.calls} calls")
+        self.run.report(
+            f"{self.run.runs} kills, {self.callers.cancels} cancels, {self.callers.departures} departures, "
+            f"{self.upstream.calls} calls"
+        )
 
     async def check(self) -> None:
         """As many run as may, soon; and no more, although these runs are longer than the lease by which they count."""
@@ -119,41 +178,33 @@ class Fleet(NamedTuple):
         await asyncio.sleep(LONG_S)
         return None
 
-    async def watch(self) -> None:
-        """Find out whether more run than may, for longer than the upstream takes to notice a closed call."""
-        since = time.monotonic()
-        while True:
-            if self.upstream.in_use <= LIMIT:
-                since = time.monotonic()
-            elif time.monotonic() - since > NOTICED_S:
-                return self.run.wrong("above", self.run.name, f"{self.upstream.in_use} run, {LIMIT} may")
-            await asyncio.sleep(0.02)
-
 
 async def caller_limits(run: Run) -> None:
-    """Workers are killed and generations cancelled while a caller has more than may run.
+    """Workers are killed, generations cancelled and clients leave, while a caller has more than may run.
 
-    More do for NOTICED_S at most, and never fewer.
+    Never do more, and never fewer for long.
     """
-    upstream = NamedUpstream("limited", words=10, delay_s=0.1)
+    upstream = LimitedUpstream(run)
     async with (
         named_upstreams(upstream),
-        run.stack(workers=0, frontends=2, max_running_per_caller=str(LIMIT), max_attempts="1000") as stack,
+        run.stack(
+            workers=0, frontends=2, max_running_per_caller=str(LIMIT), max_attempts="1000", disconnect_grace_s="6"
+        ) as stack,
     ):
         stack.environment["OPENAI_BASE_URL"] = upstream.url
         for _ in range(run.size["workers"]):
             await stack.wait_until_working(await stack.add_worker(worker_operations_address=""))
         await run.take_baseline(stack)
         fleet = Fleet(run, stack, upstream, Callers(run, stack))
-        watching = asyncio.create_task(fleet.watch())
         async with fleet.callers.at_work():
             for number in range(1, run.size["kills"] + 1):
                 await fleet.fault()
                 if number % run.size["kills until a check"] == 0:
                     await fleet.check()
             upstream.delay_s = 0.0
-        await cancel_and_wait(watching)
-        ends = ", ".join(f"{count} {status}" for status, count in sorted(fleet.callers.ends.items()))
+        callers = fleet.callers
+        ends = ", ".join(f"{count} {status}" for status, count in sorted(callers.ends.items()))
         run.notes.append(
-            f"{fleet.callers.aborts} cancels, {upstream.calls} calls, {upstream.most_in_use} at once at most; {ends}"
+            f"{callers.cancels} cancels, {callers.departures} departures, {upstream.calls} calls, "
+            f"{upstream.most_running} at once at most; {ends}"
         )

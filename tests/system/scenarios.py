@@ -168,8 +168,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "caller-limits": Scenario(
         limit_faults.caller_limits, "SIGKILLs", "last kill to as many runs as may", limit_faults.LONGEST_S,
-        {"workers": 3, "kills": 6, "kills until a check": 3, "cancels at once": 5},
-        {"workers": 4, "kills": 200, "kills until a check": 20, "cancels at once": 5},
+        {"workers": 3, "kills": 6, "kills until a check": 3, "cancels at once": 3, "departures at once": 3},
+        {"workers": 4, "kills": 200, "kills until a check": 20, "cancels at once": 3, "departures at once": 3},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,
