@@ -188,6 +188,14 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "a run counts until its worker has ended it": Mutant(
+        "caller-limits",
+        [
+            Edit(
+                "shared/tailrace/lua/withdraw.lua", "local ended = has_ended and redis.call", "local ended = redis.call"
+            )
+        ],
+    ),
     "what a dead worker held is swept": Mutant(
         "caller-limits",
         [
