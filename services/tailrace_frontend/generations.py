@@ -40,6 +40,7 @@ from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.preview import preview_of
 from tailrace_frontend.streaming.completion_waiter import Client, MayWait, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.tags import tags_of
 from tailrace_frontend.token_allowances import TokenAllowances
 
 NO_FIELDS: Json = {}
@@ -175,6 +176,8 @@ class Generations:
         self._check_continues(request["model"], options)
         generation_id = await self._admit(owner, request, options, key, body_bytes)
         fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
+        if tags := tags_of(request):
+            fields["tags"] = tags
         fields["structured"] = json_format_of(fields.get("api", "chat"), request) is not None
         if traceparent := span.traceparent:
             span.set(generation=generation_id, message_id=generation_id)

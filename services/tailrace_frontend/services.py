@@ -15,6 +15,7 @@ from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, CallerPolicies, Queue
 from tailrace.queue.reader_counts import REPORT_S, ReaderCounts
+from tailrace.queue.roll_call import RollCall
 from tailrace.scopes import CALLER_SCOPES, Scopes
 from tailrace.settings import Settings
 from tailrace.shares import ShareStore
@@ -32,6 +33,7 @@ from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
 from tailrace_frontend.dashboard import AuditFeed, SnapshotFeed, SnapshotReader
 from tailrace_frontend.encoders import Encoders
+from tailrace_frontend.frontend_reports import FrontendReports
 from tailrace_frontend.generations import Generations
 from tailrace_frontend.issuer_keys import IssuerKeys
 from tailrace_frontend.large_requests import TURN_BYTES, Turn
@@ -99,6 +101,8 @@ class Services:
         other_server = self.queue.server if settings.queue_server != settings.redis_url else None
         self._servers = ServerGauges(self.stats, servers_of(self.log.server, other_server))
         self.audit_feed = AuditFeed(self.audit, self.hub.subscriber)
+        self.reports = FrontendReports(self.hub, self.problems)
+        self.roll_call = RollCall(self.queue.server, self.reports.answer)
         self.snapshots = SnapshotFeed(SnapshotReader(self.queue, self.hub))
         self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(
@@ -197,6 +201,7 @@ class Services:
             self.issuer_keys.start()
         self.queue_subscriber.start()
         self.policies.listen(self.queue_subscriber)
+        self.roll_call.listen(self.queue_subscriber)
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):  # a server that is away delays no start
             async with asyncio.timeout(POLICIES_S):
                 await self.policies.refresh()
@@ -236,6 +241,7 @@ class Services:
     async def close(self) -> None:
         await self.confirmations.drain(self._drained_at - time.monotonic())
         await cancel_and_wait(*self._tasks)
+        await self.roll_call.close()
         await self.access.close()
         await self.snapshots.close()
         if self.issuer_keys:

@@ -469,7 +469,8 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     `foreground`: the client waits for the answer itself, and repeats the request after a 429. The request is stored
     beside the record, as its caller sent it, in the API that `api` names. `Log.request` loads it: it may be megabytes.
     `store`: whether later requests may continue this one. `preview`: how the last user message begins, for lists.
-    `structured`: whether the request asks for JSON. `traceparent`: of the creation, where it is traced.
+    `structured`: whether the request asks for JSON. `traceparent`: of the creation, where it is traced. `tags`: the
+    request's metadata as `name=value`, for searches.
     """
 
     id: str
@@ -487,3 +488,4 @@ class GenerationRecord(msgspec.Struct, frozen=True):
     preview: str = ""
     structured: bool = False
     traceparent: str = ""
+    tags: list[str] = []

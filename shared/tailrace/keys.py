@@ -55,6 +55,8 @@
     tailrace:callers                       hash    frontends        every process    until an operator deletes them
     tailrace:callers:changed               channel frontends        every process    not stored
     tailrace:readers                       hash    frontends        frontends        18 s from the last report
+    tailrace:frontends:asked               channel frontends        frontends        not stored
+    tailrace:frontends:answers:<token>     list    frontends        the dashboard    5 s from the last answer
     tailrace:idempotency:<owner>:<hash>    string  Queue.load       Queue.load       deadline + 2 × retention; for a
                                                                                      body alone, deadline + 180 s
     tailrace:owner:<owner>:chat:<hash>     string  POST /api/chat   /api/chat/{id}   deadline + retention
@@ -93,6 +95,7 @@ AUDIT_ADDED = "tailrace:audit:added"
 CALLERS = "tailrace:callers"
 CALLERS_CHANGED = "tailrace:callers:changed"
 CIRCUITS = "tailrace:circuits"
+FRONTENDS_ASKED = "tailrace:frontends:asked"
 GENERATIONS = "tailrace:generations"
 PARKED = "tailrace:parked"
 QUEUE = "tailrace:queue"
@@ -260,6 +263,10 @@ def settled(owner: str) -> str:
 
 def outputs(owner: str) -> str:
     return f"tailrace:owner:{owner}:outputs"
+
+
+def frontends_answers(token: str) -> str:
+    return f"tailrace:frontends:answers:{token}"
 
 
 def idempotency(owner: str, key: str) -> str:

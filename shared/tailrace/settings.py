@@ -40,6 +40,9 @@ OF_EXAMPLES = frozenset({"TAILRACE_URL", "TAILRACE_KEY"})
 
 ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 
+TRACE_ID = "{trace_id}"
+"""In the template of a trace's address."""
+
 
 class Settings(BaseSettings):
     """The settings of all processes. Each process reads only those that it needs."""
@@ -293,6 +296,11 @@ class Settings(BaseSettings):
     trace_upstreams: bool = Field(
         False, description="Whether requests to upstreams carry a `traceparent`, where `OTEL_…` asks for traces."
     )
+    trace_url: str = Field(
+        "",
+        description="Address of a trace in your tracing tool, with `{trace_id}`, as "
+        "`https://jaeger.example.org/trace/{trace_id}`: the dashboard links to it.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="How processes log: `text`, or `json`, an object a line."
     )
@@ -388,6 +396,8 @@ class Settings(BaseSettings):
             _ = self.operations_host_and_port
         if self.jwt_issuer:
             _check_tokens(self)
+        if self.trace_url and not (self.trace_url.startswith(("https://", "http://")) and TRACE_ID in self.trace_url):
+            raise Misconfigured(f"TAILRACE_TRACE_URL is no http URL with {TRACE_ID}")
         if not self.has_callers and not self.is_loopback:
             raise Misconfigured(
                 f"TAILRACE_HOST is {self.host}, beyond loopback, and TAILRACE_API_KEYS is empty: "

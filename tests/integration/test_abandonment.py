@@ -98,3 +98,16 @@ async def test_absence_of_redis_longer_than_the_grace_cancels_nothing_that_has_r
     assert await _is_cancelled(one, left)
     for stream in streams:
         stream.cut()
+
+
+async def test_operator_who_watches_keeps_nothing_alive(running: Stack, apis: list[Api]) -> None:
+    """The dashboard reads by `/v1/admin/…/events`, at another frontend than the caller."""
+    generation_id = await apis[0].create_scripted(*ENDLESS, tailrace=READ)
+    stream = await apis[0].stream(generation_id)
+    await stream.until_text("Hello")
+    stream.cut()
+    url = f"{running.frontends[1].url}/v1/admin/generations/{generation_id}/events"
+    async with aiohttp.ClientSession() as http, http.get(url) as watching:
+        assert watching.status == 200
+        await eventually(partial(_is_cancelled, apis[0], generation_id), 2 * GRACE_S)
+        assert b"client_disconnected" in await watching.content.read()

@@ -286,13 +286,14 @@ class HubHarness:
         after: EntryId | None = None,
         wire: str = "native",
         client: Client | None = None,
+        watcher: str = "",
     ) -> Client:
-        """A client that reads the log."""
+        """A client that reads the log; `watcher`: an operator of that name."""
         client, chosen = client or Client(), WIRE_FORMATS[wire]
         client.stream = StreamConnection(
             self.hub, chosen, chosen.bind(record, REQUEST), await self.log.state(record.id), after,
-            headers=HEADERS, client=client.connection, send=client.send, caller=ApiKey(record.owner, b""),
-            may_read=lambda key: key.owner in self.valid_owners,
+            headers=HEADERS, client=client.connection, send=client.send, caller=ApiKey(watcher or record.owner, b""),
+            may_read=lambda key: key.owner in self.valid_owners or bool(watcher), watches=bool(watcher),
         )  # fmt: skip
         self.tasks.append(asyncio.create_task(client.stream.run()))
         await until(lambda: client.messages)

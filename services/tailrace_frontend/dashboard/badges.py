@@ -1,6 +1,6 @@
 """What is wrong, in words. A healthy installation has no badge."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 from tailrace.ids import short_name
@@ -14,6 +14,16 @@ SKEW_S = 2.0
 """The clocks of this machine and of Redis differ by more."""
 
 
+NOTHING: Mapping[str, int] = {}
+RECENT = {
+    "leases_lost": "{times} a worker had lost its lease, and another one has taken its generation over.",
+    "restarts": "{times} a generation began again, after its worker or its upstream was lost.",
+    "restored": "{times} a log that Redis had lost was restored.",
+    "readers_restarted": "{times} a reader had to discard what it had: its log went back.",
+}
+"""Counts of the history (`stats.slots`) that are 0 in a healthy installation, and what they mean."""
+
+
 class Badge(NamedTuple):
     """`code` stays the same while the condition lasts; `text` may change."""
 
@@ -24,7 +34,8 @@ class Badge(NamedTuple):
 
 class Facts(NamedTuple):
     """What badges are made of. `waited`: seconds, of the next job. `memory_percent`: of the log's server. `skew`:
-    seconds that Redis' clock is ahead of this machine's. `subscribed`: whether this frontend receives appends."""
+    seconds that Redis' clock is ahead of this machine's. `subscribed`: whether this frontend receives appends.
+    `recent`: of `RECENT`, within the last two minutes."""
 
     waiting: int
     waited: float
@@ -34,6 +45,7 @@ class Facts(NamedTuple):
     skew: float
     settings: Settings
     subscribed: bool
+    recent: Mapping[str, int] = NOTHING
 
 
 def badges_of(facts: Facts) -> list[Badge]:
@@ -65,6 +77,14 @@ def _badges(facts: Facts) -> Iterator[Badge]:
         yield Badge("subscriber", "bad", "This frontend receives nothing that is appended: its subscriber is away.")
     if abs(facts.skew) > SKEW_S:
         yield Badge("skew", "warning", f"The clocks of this frontend and of Redis differ by {abs(facts.skew):.1f} s.")
+    yield from _recent_badges(facts.recent)
+
+
+def _recent_badges(recent: Mapping[str, int]) -> Iterator[Badge]:
+    for name, text in RECENT.items():
+        if count := recent.get(name, 0):
+            times = "Within two minutes, once" if count == 1 else f"Within two minutes, {count:,} times"
+            yield Badge(name, "warning", text.format(times=times))
 
 
 def _generations_wait(count: int) -> str:

@@ -7,11 +7,12 @@ from typing import Any
 
 import msgspec
 
-from tailrace.events import Delta, Entry, Failure, Json, Restarted, Text
+from tailrace.events import Delta, Entry, Failure, GenerationRecord, Json, Restarted, Text
 from tailrace.ids import short_name
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.log.timeline import History, Moment
+from tailrace.settings import TRACE_ID
 from tailrace_frontend.generations import Generations, Snapshot
 
 ITEM = "item "
@@ -33,7 +34,7 @@ def row_json(state: GenerationState, *, has_content: bool) -> Json:
         "tokens": state.tokens,
         "error": state.failure or None,
     }
-    return row | ({"preview": record.preview} if has_content else {})
+    return row | ({"preview": record.preview, "tags": record.tags} if has_content else {})
 
 
 async def detail_json(generations: Generations, log: Log, state: GenerationState, *, has_content: bool) -> Json:
@@ -74,6 +75,14 @@ async def detail_json(generations: Generations, log: Log, state: GenerationState
         "continued": done.continued,
         "failure": _failure(done.error, has_content=has_content),
     }
+
+
+def trace_json(record: GenerationRecord, trace_url: str) -> Json | None:
+    """The trace of the creation, and its address where the settings have a template of it; None: it was not traced."""
+    trace_id = record.traceparent.split("-")[1] if record.traceparent.count("-") == 3 else ""
+    if not trace_id:
+        return None
+    return {"id": trace_id, "url": trace_url.replace(TRACE_ID, trace_id) or None}
 
 
 def _failure(error: Failure | None, *, has_content: bool) -> Json | None:

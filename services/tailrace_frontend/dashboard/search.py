@@ -1,10 +1,11 @@
 """The generations of all owners, newest first, by qualifiers.
 
-    status:failed model:demo owner:anna error:upstream_timeout worker:1f6b since:2h gen_…
+    status:failed model:demo owner:anna tag:team=blue error:upstream_timeout worker:1f6b since:2h gen_…
 
 Qualifiers of one name are alternatives, those of different names must all hold. A value that ends with `*` is a
-beginning. `since` is a time span (`30s`, `15m`, `2h`, `3d`) or a time (`2027-01-31T10:00Z`). A generation's id, or the
-id of its answer in another API, is the generation itself.
+beginning. `status:waiting` is `status:queued`; a generation that is parked is one. A tag is a pair of the request's
+metadata, `name=value`, or a name alone. `since` is a time span (`30s`, `15m`, `2h`, `3d`) or a time
+(`2027-01-31T10:00Z`). A generation's id, or the id of its answer in another API, is the generation itself.
 
 A search looks at the newest `MOST_HEADS` generations at most, and says so: what it costs does not depend on how many
 there are.
@@ -13,6 +14,7 @@ there are.
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -32,7 +34,9 @@ HEADS_AT_ONCE = 500
 MAX_CHARACTERS = 500
 SPAN = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-NAMES = ("status", "model", "owner", "error", "worker")
+NAMES = ("status", "model", "owner", "tag", "error", "worker")
+IN_RECORD = ("model", "owner", "tag")
+SYNONYMS = {"waiting": "queued"}
 COMPARED = ("created", "record", "status", "worker", "failure")
 
 Head = Sequence[bytes | None]
@@ -63,6 +67,7 @@ class Query(NamedTuple):
             elif name == "since" and value:
                 since = _time_ms(value, now_ms)
             elif colon and name in NAMES and value:
+                value = SYNONYMS.get(value, value) if name == "status" else value
                 values[name] = (*values.get(name, ()), value)
             else:
                 known = ", ".join(f"{each}:" for each in (*NAMES, "since"))
@@ -79,13 +84,8 @@ class Query(NamedTuple):
         )
         if not all(_fits_any(name, fields[name], values) for name, values in self.values.items() if name in fields):
             return False
-        if "model" not in self.values and "owner" not in self.values:
-            return True
-        try:
-            known = msgspec.structs.asdict(msgspec.json.decode(record or b"{}", type=_Request))
-        except msgspec.MsgspecError:
-            return False
-        return all(_fits_any(name, known[name], values) for name, values in self.values.items() if name in known)
+        asked = {name: self.values[name] for name in IN_RECORD if name in self.values}
+        return not asked or _fits_record(record or b"{}", asked)
 
 
 class _Request(msgspec.Struct):
@@ -93,6 +93,29 @@ class _Request(msgspec.Struct):
 
     model: str = ""
     owner: str = ""
+    tags: list[str] = []
+
+
+def _fits_record(record: bytes, asked: dict[str, tuple[str, ...]]) -> bool:
+    if not any(_may_have(record, value) for value in next(iter(asked.values()))):
+        return False
+    try:
+        known = msgspec.json.decode(record, type=_Request)
+    except msgspec.MsgspecError:
+        return False
+    by_name = {"model": [known.model], "owner": [known.owner]}
+    by_name["tag"] = [*known.tags, *(tag.partition("=")[0] for tag in known.tags)]
+    return all(any(_fits_any(name, each, asked[name]) for each in by_name[name]) for name in asked)
+
+
+@lru_cache(maxsize=256)
+def _encoded(pattern: str) -> bytes:
+    return msgspec.json.encode(pattern.removesuffix("*"))[1:-1]
+
+
+def _may_have(record: bytes, pattern: str) -> bool:
+    """Whether the value may be in a record, as it is stored; most records are not decoded."""
+    return _encoded(pattern) in record
 
 
 class Found(NamedTuple):

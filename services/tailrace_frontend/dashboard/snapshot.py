@@ -19,7 +19,8 @@ from tailrace.queue.presence import LiveWorker, status_from
 from tailrace.queue.upstream_calls import UpstreamUsage, usage_from
 from tailrace.redis.server import checked
 from tailrace.scripts import Command
-from tailrace_frontend.dashboard.badges import Badge, Facts, badges_of
+from tailrace.stats.slots import MINUTES
+from tailrace_frontend.dashboard.badges import RECENT, Badge, Facts, badges_of
 from tailrace_frontend.streaming.hub import Hub
 
 HEADS = 20
@@ -41,11 +42,13 @@ class ServerFigures(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """`at`: ms of the queue server's clock. `waited`: seconds, of the job among the next ones that has waited for
-    longest. `readers`: event streams of this frontend."""
+    """`at`: ms of the queue server's clock. `parked`: of those that wait, the ones whose caller has as many running as
+    may run. `waited`: seconds, of the job among the next ones that has waited for longest. `readers`: event streams of
+    this frontend."""
 
     at: int
     waiting: int
+    parked: int
     waited: float
     workers: Sequence[LiveWorker]
     upstreams: dict[str, UpstreamUsage]
@@ -103,6 +106,8 @@ class SnapshotReader:
         return [
             ("TIME",),
             ("ZCARD", keys.QUEUE),
+            ("HVALS", keys.PARKED),
+            *(("HMGET", keys.stats(MINUTES.seconds, slot), *RECENT) for slot in _newest_slots()),
             ("ZRANGE", keys.QUEUE, 0, HEADS - 1),
             ("MGET", *(key_of_job(job) for job in self._jobs or [""])),
             ("ZRANGE", keys.WORKERS, 0, -1, "WITHSCORES"),
@@ -114,7 +119,7 @@ class SnapshotReader:
         ]
 
     def _snapshot(self, replies: list[Any], servers: Sequence[ServerFigures], now_s: float) -> Snapshot:
-        (seconds, micros), waiting, heads, jobs, alive, statuses, totals, *rest = replies
+        (seconds, micros), queued, parked, before, newest, heads, jobs, alive, statuses, totals, *rest = replies
         at = int(seconds) * 1000 + int(micros) // 1000
         reports, probes = rest[: len(self._workers)], rest[len(self._workers) :]
         workers = self._live_workers(alive, statuses, at)
@@ -124,16 +129,21 @@ class SnapshotReader:
         under_way = [msgspec.json.decode(each, type=dict[str, int]) for each in reports if each]
         upstreams = usage_from(counts, under_way, circuits)
         waited = max((at - since for job in jobs if job and (since := enqueued_at(job))), default=0) / 1000
+        waiting = int(queued) + sum(map(int, parked))
+        recent = {
+            name: int(one or 0) + int(other or 0) for name, one, other in zip(RECENT, before, newest, strict=True)
+        }
         self._workers = sorted(worker.name for worker in workers)
         self._upstreams = sorted(upstreams)
         self._jobs = [job.decode() for job in heads]
         facts = Facts(
-            int(waiting), max(0.0, waited), workers, circuits, servers[0].percent, at / 1000 - now_s,
-            self._settings, self._hub.subscriber.connected,
+            waiting, max(0.0, waited), workers, circuits, servers[0].percent, at / 1000 - now_s,
+            self._settings, self._hub.subscriber.connected, recent,
         )  # fmt: skip
         return Snapshot(
-            at, int(waiting), facts.waited, workers, upstreams, circuits, servers, self._hub.count, badges_of(facts)
-        )
+            at, waiting, sum(map(int, parked)), facts.waited, workers, upstreams, circuits, servers, self._hub.count,
+            badges_of(facts),
+        )  # fmt: skip
 
     def _live_workers(self, alive: Sequence[bytes], statuses: Sequence[bytes | None], at: int) -> list[LiveWorker]:
         known = dict(zip(self._workers or [""], statuses, strict=True))
@@ -144,6 +154,12 @@ class SnapshotReader:
                 worker = name.decode()
                 found.append(LiveWorker(worker, max(0, silent_ms), status_from(known.get(worker))))
         return sorted(found)
+
+
+def _newest_slots() -> tuple[int, int]:
+    """The minute of the history that is under way, and the one before: of all processes, as they have reported."""
+    newest = int(time.time()) // MINUTES.seconds
+    return newest - 1, newest
 
 
 def _figures(name: str, info: bytes) -> ServerFigures:
@@ -163,6 +179,7 @@ def snapshot_json(snapshot: Snapshot) -> Json:
     return {
         "at": snapshot.at / 1000,
         "waiting": snapshot.waiting,
+        "parked": snapshot.parked,
         "waited": round(snapshot.waited, 1),
         "running": snapshot.running,
         "slots": sum(worker.status.slots for worker in snapshot.workers if not worker.status.draining),

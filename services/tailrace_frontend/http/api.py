@@ -41,7 +41,6 @@ from tailrace_frontend.page import dashboard_files
 from tailrace_frontend.services import Services
 
 MAX_ID_CHARACTERS = 64
-SEE_LOG = "The frontend's log has the reason."
 EXAMPLE_OF = b'"model":%b'
 EXAMPLE = EXAMPLE_OF % jsoncodec.dumps(EXAMPLE_MODEL)
 ROUTERS = (
@@ -157,22 +156,13 @@ def _add_health(api: FastAPI, services: Services) -> None:
 
 
 def _add_operations(api: FastAPI, services: Services) -> None:
-    problems, load = Recent(services.problems), Recent(partial(_load, services))
+    load = Recent(partial(_load, services))
 
     @api.get("/readyz", tags=["operations"])
     async def readyz() -> dict[str, Any]:
         """The servers of the logs and of the queue answer and are set up so that logs are safe there, and what is
         appended is received; 503 otherwise, and while this frontend stops."""
-        if services.hub.draining:
-            raise Unavailable("This frontend is stopping.")
-        wrong, warnings = await problems.get()
-        if wrong:
-            raise Unavailable("; ".join(wrong))
-        if services.hub.is_away:
-            raise Unavailable(f"The subscriber connection is down; streams end with a retry hint. {SEE_LOG}")
-        if not services.hub.subscriber.connected:
-            warnings = [*warnings, f"the subscriber connection is down: {SEE_LOG}"]
-        return {"status": "ok", "warnings": warnings}
+        return {"status": "ok", "warnings": await services.reports.check_ready()}
 
     @api.get("/metrics", tags=["operations"])
     async def metrics() -> Response:

@@ -121,23 +121,23 @@ async def _find(
 
 async def open_stream(
     services: Services, wire: WireFormat, state: GenerationState, cursor: EntryId | None, caller: ApiKey,
-    extra: RawHeaders, scope: Scope, send: Send,
+    extra: RawHeaders, scope: Scope, send: Send, *, watches: bool = False,
 ) -> StreamConnection:  # fmt: skip
-    """An admitted connection.
+    """An admitted connection. `watches`: as for `StreamConnection`.
 
     Raises:
         RateLimited: as `Hub.join`.
     """
     encode = await services.encoders.bind(wire, state, cursor)
-    return connect(services, wire, encode, state, cursor, caller, extra, scope, send)
+    return connect(services, wire, encode, state, cursor, caller, extra, scope, send, watches=watches)
 
 
 def connect(
     services: Services, wire: WireFormat, encode: Encode, state: GenerationState, cursor: EntryId | None,
-    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send, seen_to: int = -1,
+    caller: ApiKey, extra: RawHeaders, scope: Scope, send: Send, seen_to: int = -1, watches: bool = False,
 ) -> StreamConnection:  # fmt: skip
     """An admitted connection that sends a log; in one step, so that a place that was left for it is not lost.
-    `seen_to`: as for `LogCursor`.
+    `seen_to`: as for `LogCursor`; `watches`: as for `StreamConnection`.
 
     Raises:
         MethodNotAllowed: the request was a HEAD.
@@ -146,7 +146,7 @@ def connect(
     refuse_stream(scope)
     stream = StreamConnection(
         services.hub, wire, encode, state, cursor, headers=stream_headers(wire, extra), client=scope[SCOPE], send=send,
-        caller=caller, may_read=services.callers.may_read, seen_to=seen_to,
+        caller=caller, may_read=services.callers.may_read, seen_to=seen_to, watches=watches,
     )  # fmt: skip
     services.metrics.streams.inc()
     if tracing.is_on():

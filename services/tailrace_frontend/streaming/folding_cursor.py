@@ -37,12 +37,12 @@ class FoldingCursor(LogCursor):
 
     def __init__(
         self, hub: Hub, wire: WireFormat, lines: JsonLines, state: GenerationState, after: EntryId | None,
-        sink: FrameSink,
+        sink: FrameSink, *, watches: bool = False,
     ) -> None:  # fmt: skip
         self._lines = lines
         self._due_at = 0.0
         self._is_pending = False
-        super().__init__(hub, wire, _no_frame, state, after, sink)
+        super().__init__(hub, wire, _no_frame, state, after, sink, watches=watches)
 
     @property
     def needs_tick(self) -> bool:

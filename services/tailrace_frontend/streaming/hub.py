@@ -194,9 +194,14 @@ class Hub:
                 connection.abort()
 
     def readers_of(self, generation_id: str) -> int:
-        """Event streams of this process that read one log. Requests that wait for its end are not among them."""
+        """Event streams of this process that read one log. Requests that wait for its end, and operators, are not among
+        them."""
         tail = self._tails.get(generation_id)
         return tail.readers if tail else 0
+
+    def is_followed(self, generation_id: str) -> bool:
+        """Whether anyone follows the log at this process: a reader, a request that waits for its end, an operator."""
+        return generation_id in self._tails
 
     # ── logs ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -208,14 +213,19 @@ class Hub:
         encode: Encode | None = None,
         *,
         live: bool = True,
+        watches: bool = False,
     ) -> LiveTail:
-        """Follow a log until `unsubscribe`. `live`: receive what is appended, which a finished log does not need."""
+        """Follow a log until `unsubscribe`. `live`: receive what is appended, which a finished log does not need.
+        `watches`: the follower is an operator, who keeps no generation alive."""
         tail = self._tails.get(record.id)
         if tail is None:
             tail = self._tails[record.id] = LiveTail(record, self.delivery)
-            self.presence.add(record)
         if live:
             self.listen(tail)
+        if watches:
+            tail.watchers += 1
+        elif not tail.is_read:
+            self.presence.add(record)
         tail.attach(follower, wire, encode)
         return tail
 
@@ -225,13 +235,18 @@ class Hub:
             tail.subscribed = True
             self.subscriber.add(keys.events(tail.record.id), tail.on_message)
 
-    def unsubscribe(self, follower: Follower, generation_id: str, wire: WireFormat | None = None) -> None:
+    def unsubscribe(
+        self, follower: Follower, generation_id: str, wire: WireFormat | None = None, *, watches: bool = False
+    ) -> None:
         """Undo `subscribe`."""
         tail = self._tails[generation_id]
         tail.detach(follower, wire)
+        if watches:
+            tail.watchers -= 1
+        elif not tail.is_read:
+            self.presence.remove(tail.record)
         if not tail.is_followed:
             del self._tails[generation_id]
-            self.presence.remove(tail.record)
             if tail.subscribed:
                 self.subscriber.remove(keys.events(generation_id))
 

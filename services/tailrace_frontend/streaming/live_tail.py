@@ -69,11 +69,13 @@ class LiveTail:
     """Consecutive entries: where an entry does not continue the one before it, the tail starts again with it.
 
     `resync_count` rises whenever messages may have been missed. `verified_at`: when the log last sent a message or had
-    its position read, of `time.monotonic()`. `subscribed`: whether its channel is.
+    its position read, of `time.monotonic()`. `subscribed`: whether its channel is. `watchers`: followers that are
+    operators, and no readers.
     """
 
     __slots__ = (
         "_bytes", "_counts", "_entries", "_lanes", "pages", "record", "resync_count", "subscribed", "verified_at",
+        "watchers",
     )  # fmt: skip
 
     def __init__(self, record: GenerationRecord, counts: DeliveryCounts | None = None) -> None:
@@ -82,6 +84,7 @@ class LiveTail:
         self.resync_count = 0
         self.pages = SingleFlightPages(record.id)
         self.subscribed = False
+        self.watchers = 0
         self.verified_at = time.monotonic()
         self._entries: list[Entry] = []
         self._lanes: list[_Lane] = []  # a dict would take 170 bytes more, and most logs are read in one format
@@ -109,8 +112,13 @@ class LiveTail:
 
     @property
     def readers(self) -> int:
-        """Followers with a format."""
-        return sum(len(lane.followers) for lane in self._lanes if lane.wire is not None)
+        """Followers with a format, without operators."""
+        return sum(len(lane.followers) for lane in self._lanes if lane.wire is not None) - self.watchers
+
+    @property
+    def is_read(self) -> bool:
+        """Whether somebody follows it who is no operator."""
+        return sum(len(lane.followers) for lane in self._lanes) > self.watchers
 
     @property
     def has_ended(self) -> bool:

@@ -33,16 +33,17 @@ class LogCursor:
 
     __slots__ = (
         "_encode", "_failing_since", "_has_sent", "_hub", "_limit", "_missing_since", "_seen_to", "_sink", "_tail",
-        "format", "position", "record", "span", "state",
+        "format", "position", "record", "span", "state", "watches",
     )  # fmt: skip
 
     def __init__(
         self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None,
-        sink: FrameSink, seen_to: int = -1,
+        sink: FrameSink, seen_to: int = -1, *, watches: bool = False,
     ) -> None:  # fmt: skip
         """`encode`: of this format and generation. `after`: the position that the client has reached; None: nothing.
 
-        `seen_to`: the client also has the frames behind that position up to this sequence number.
+        `seen_to`: the client also has the frames behind that position up to this sequence number. `watches`: as for
+        `Hub.subscribe`.
         """
         self.record: GenerationRecord = state.record
         self.position = after or START
@@ -57,13 +58,14 @@ class LogCursor:
         self._limit = FIRST_PAGE
         self._missing_since: float | None = None
         self._failing_since: float | None = None
+        self.watches = watches
         self.span: Span | None = None  # ends when what was written before is sent
-        self._tail = hub.subscribe(self, self.record, wire, encode, live=not state.is_final)
+        self._tail = hub.subscribe(self, self.record, wire, encode, live=not state.is_final, watches=watches)
 
     def close(self) -> None:
         """Follow no longer."""
         self._end_span()
-        self._hub.unsubscribe(self, self.record.id, self.format)
+        self._hub.unsubscribe(self, self.record.id, self.format, watches=self.watches)
 
     @property
     def is_final(self) -> bool:

@@ -55,16 +55,17 @@ class StreamConnection:
     def __init__(
         self, hub: Hub, wire: WireFormat, encode: Encode, state: GenerationState, after: EntryId | None, *,
         headers: Sequence[tuple[bytes, bytes]], client: ClientConnection, send: Send, caller: ApiKey,
-        may_read: Callable[[ApiKey], bool], seen_to: int = -1,
+        may_read: Callable[[ApiKey], bool], seen_to: int = -1, watches: bool = False,
     ) -> None:  # fmt: skip
         """`after`, `seen_to`: as for `LogCursor`. `may_read`: whether the caller's key is still valid; asked when
         something is revoked, and twice in each keep-alive interval, so that a key that was removed from its file, or
-        whose revocation was missed, ends its streams within one.
+        whose revocation was missed, ends its streams within one. `watches`: the caller is an operator: no reader of the
+        generation, and not counted as the owner's.
 
         Raises:
             RateLimited: as `Hub.join`.
         """
-        self.owner = state.record.owner
+        self.owner = caller.owner if watches else state.record.owner
         self._hub = hub
         self._headers = headers
         self._client = client
@@ -78,9 +79,9 @@ class StreamConnection:
         self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
         hub.join(self)
         self.cursor = (
-            FoldingCursor(hub, wire, encode, state, after, self)
+            FoldingCursor(hub, wire, encode, state, after, self, watches=watches)
             if isinstance(encode, JsonLines)
-            else LogCursor(hub, wire, encode, state, after, self, seen_to)
+            else LogCursor(hub, wire, encode, state, after, self, seen_to, watches=watches)
         )
 
     async def run(self) -> None:

@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
 
 from support.api import Api, eventually
 from support.product import UNKNOWN_ID, Product
 from support.routes import PUBLIC, declared_scopes
+from tailrace import keys
 from tailrace.events import Failure, ItemOpened, ToolArguments
 from tailrace.settings import Settings
 from tailrace_frontend.app import STREAM_ROUTES, Frontend
+from tailrace_frontend.dashboard.detail import trace_json
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -136,6 +139,130 @@ async def test_health_has_the_settings_without_secrets(guarded: Guarded) -> None
 async def test_upstreams_are_those_of_the_file_and_those_ever_called(guarded: Guarded) -> None:
     (upstream,) = (await get(guarded.viewer, "/upstreams"))["data"]
     assert (upstream["is_configured"], upstream["open"]) == (True, False)
+
+
+async def test_readers_of_all_frontends_have_their_cursors_and_operators_are_marked(guarded: Guarded) -> None:
+    generation_id = await guarded.caller.create()
+    writer = await guarded.product.writer(generation_id)
+    await writer.write_text("Hello")
+    stream = await guarded.caller.stream(generation_id)
+    await stream.until_text("Hello")
+    url = f"{guarded.url}/v1/admin/generations/{generation_id}/events"
+    headers = {"authorization": "Bearer key-of-auditor-1"}
+    async with guarded.product.http.get(url, headers=headers) as watching:
+        await watching.content.readuntil(b"Hello")
+        found = await get(guarded.viewer, f"/generations/{generation_id}/readers")
+        assert (found["count"], found["missing"]) == (2, 0)
+        assert found["frontends"] >= 2
+        assert sorted(each["watches"] for each in found["data"]) == [False, True]
+        assert {each["cursor"] for each in found["data"]} == {stream.parser.last_id}
+        assert {each["state"] for each in found["data"]} == {"live"}
+        assert (await get(guarded.viewer, f"/generations/{generation_id}"))["readers"] == 1
+    stream.cut()
+    await guarded.caller.cancel(generation_id)
+    assert (await guarded.viewer.request("GET", f"/v1/admin/generations/{UNKNOWN_ID}/readers")).status == 404
+
+
+async def test_stream_of_an_operator_takes_no_place_of_the_caller(product: Product) -> None:
+    limits = {"api_keys": KEYS, "ticket_secret": "0123456789abcdef", "max_readers_per_caller": "1"}
+    async with product.frontend(**limits) as frontend:
+        guarded = Guarded(product, frontend.url)
+        generation_id = await guarded.caller.create()
+        url = f"{frontend.url}/v1/admin/generations/{generation_id}/events"
+        headers = {"authorization": "Bearer key-of-auditor-1"}
+        async with product.http.get(url, headers=headers) as watching:
+            assert watching.status == 200
+            (await guarded.caller.stream(generation_id)).cut()
+        await guarded.caller.cancel(generation_id)
+
+
+async def test_log_is_downloaded_as_it_stands(guarded: Guarded) -> None:
+    generation_id = await guarded.caller.create()
+    writer = await guarded.product.writer(generation_id)
+    await writer.write_text(f"Answer {CANARY}")
+    path = f"/v1/admin/generations/{generation_id}/log"
+    running = await guarded.auditor.request("GET", path)
+    await writer.end()
+    ended = await guarded.auditor.request("GET", path)
+    assert ended.headers["content-disposition"] == f'attachment; filename="{generation_id}.ndjson"'
+    assert ended.headers["content-type"].startswith("application/x-ndjson")
+    lines = [json.loads(line) for line in ended.body.splitlines()]
+    assert (lines[0]["event"], lines[-1]["event"]) == ("created", "done")
+    assert running.body == b"".join(line + b"\n" for line in ended.body.splitlines()[: running.body.count(b"\n")])
+    assert CANARY.encode() in running.body
+    assert b'"done"' not in running.body
+    native = await guarded.caller.request(
+        "GET", f"/v1/generations/{generation_id}/events", headers={"accept": "application/x-ndjson"}
+    )
+    assert ended.body == native.body
+    assert (await guarded.operator.request("GET", path)).refusal == (403, "insufficient_scope")
+
+
+async def test_request_is_run_again_as_its_caller(guarded: Guarded) -> None:
+    messages = [{"role": "user", "content": "Once more"}]
+    first = await guarded.caller.create(
+        messages=messages, metadata={"team": "blue"}, tailrace={"on_disconnect": "cancel", "priority": "low"}
+    )
+    answer = await guarded.operator.request("POST", f"/v1/admin/generations/{first}/rerun")
+    assert (answer.status, answer.value["status"]) == (201, "queued")
+    second = (await guarded.caller.get(answer.value["id"])).value
+    assert second["request"] == (await guarded.caller.get(first)).value["request"]
+    detail = await get(guarded.viewer, f"/generations/{second['id']}")
+    assert (detail["owner"], detail["options"]["priority"]) == ("caller", "low")
+    assert detail["options"]["on_disconnect"] == "continue"
+    for name in ("viewer", "auditor", "caller"):
+        refused = await getattr(guarded, name).request("POST", f"/v1/admin/generations/{first}/rerun")
+        assert refused.refusal == (403, "insufficient_scope")
+    acts = (await get(guarded.viewer, "/audit?limit=50"))["data"]
+    assert {"who": "operator", "action": "rerun", "target": first, "outcome": "ok"}.items() <= next(
+        each for each in acts if each["action"] == "rerun" and each["who"] == "operator"
+    ).items()
+    for each in (first, second["id"]):
+        await guarded.caller.cancel(each)
+
+
+async def test_metadata_is_searched_with_the_scope_of_content(guarded: Guarded) -> None:
+    tagged = await guarded.caller.create(metadata={"group": f"blue-{CANARY}"})
+    found = await get(guarded.auditor, "/generations?q=tag:group=blue*")
+    assert [row["id"] for row in found["data"]] == [tagged]
+    assert found["data"][0]["tags"] == [f"group=blue-{CANARY}"]
+    refused = await guarded.viewer.request("GET", "/v1/admin/generations?q=tag:group")
+    assert refused.refusal == (403, "insufficient_scope")
+    await guarded.caller.cancel(tagged)
+
+
+async def test_parked_generation_waits_and_is_found(guarded: Guarded) -> None:
+    """As many of its caller's run as may: a worker has moved it out of the queue, and no sweeper moves it back."""
+    redis, policy = guarded.product.log.server.client, "/v1/admin/callers/caller"
+    await guarded.operator.request("PATCH", policy, json={"max_running": 1})
+    await redis.zadd(keys.running("caller"), {"another": 1e15})
+    generation_id = await guarded.caller.create(model="parked-here")
+    job_id = (await guarded.product.log.state(generation_id)).job_id
+    async with redis.pipeline() as moving:
+        moving.zadd(keys.parked("caller"), {job_id: 0})
+        moving.hset(keys.PARKED, "caller", "1")
+        moving.zrem(keys.QUEUE, job_id)
+        await moving.execute()
+
+    async def is_counted() -> bool:
+        overview = await get(guarded.viewer, "/overview")
+        return bool(overview["parked"] == 1 and overview["waiting"] == 1 + await redis.zcard(keys.QUEUE))
+
+    await eventually(is_counted)
+    found = await get(guarded.viewer, "/generations?q=status:waiting model:parked-here")
+    assert [row["id"] for row in found["data"]] == [generation_id]
+    await redis.delete(keys.running("caller"))
+    await guarded.operator.request("DELETE", policy)
+    await guarded.caller.cancel(generation_id)
+
+
+async def test_generation_that_was_traced_has_the_address_of_its_trace(product: Product) -> None:
+    record = (await product.log.state(await product.api.create())).record
+    traced = msgspec.structs.replace(record, traceparent="00-" + "ab" * 16 + "-" + "cd" * 8 + "-01")
+    assert trace_json(record, "https://t/{trace_id}") is None
+    assert trace_json(traced, "") == {"id": "ab" * 16, "url": None}
+    assert trace_json(traced, "https://t/{trace_id}?x") == {"id": "ab" * 16, "url": f"https://t/{'ab' * 16}?x"}
+    assert (await get(product.api, f"/generations/{record.id}"))["trace"] is None
 
 
 # Content

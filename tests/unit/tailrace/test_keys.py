@@ -59,6 +59,8 @@ KEYS: dict[str, str] = {
     "QUEUE": keys.QUEUE,
     "TAGS": keys.TAGS,
     "READERS": keys.READERS,
+    "FRONTENDS_ASKED": keys.FRONTENDS_ASKED,
+    "frontends_answers": keys.frontends_answers("token"),
     "RESTORING": keys.RESTORING,
     "WAITING": keys.WAITING,
     "WAKE": keys.WAKE,

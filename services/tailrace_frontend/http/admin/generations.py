@@ -7,6 +7,7 @@ GET    /v1/admin/generations/{id}            where it stands, and its measures
 GET    /v1/admin/generations/{id}/timeline   its attempts, gaps and entries: the whole log is read
 GET    /v1/admin/generations/{id}/content    its request and its output
 GET    /v1/admin/generations/{id}/events     its log (`streams`)
+       /v1/admin/generations/{id}/…          its readers, its log as a file, another run (`generation`)
 POST   /v1/admin/generations/{id}/cancel
 DELETE /v1/admin/generations/{id}
 
@@ -21,13 +22,13 @@ from typing import Annotated
 from fastapi import Query as QueryParameter
 from fastapi import Request, Response
 
-from tailrace.errors import Gone, InvalidBody, NotFound, TailraceError
+from tailrace.errors import Gone, InsufficientScope, InvalidBody, NotFound, TailraceError
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
 from tailrace.scopes import Scope
 from tailrace_frontend.dashboard import Query, search
-from tailrace_frontend.dashboard.detail import content_json, detail_json, row_json, timeline_json
+from tailrace_frontend.dashboard.detail import content_json, detail_json, row_json, timeline_json, trace_json
 from tailrace_frontend.http.admin.audited_route import admin_router, set_target
 from tailrace_frontend.http.bodies import decode_body, read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
@@ -58,10 +59,12 @@ async def list_generations(
     if after is not None:
         _check_id(after)
     query = Query.parse(q, await services.queue.server.now())
+    has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
+    if "tag" in query.values and not has_content:
+        raise InsufficientScope.lacking([Scope.ADMIN_CONTENT])
     if query.id:
         return JSONBytesResponse({"object": "list", "id": query.id, "data": []}, headers=NO_STORE)
     found = await search(services.log, services.queue, query, limit, after)
-    has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
     return JSONBytesResponse(
         {
             "object": "list",
@@ -106,6 +109,7 @@ async def get_generation(request: Request, generation_id: str) -> Response:
     services, state = await _find(request, generation_id)
     has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
     value = await detail_json(services.generations, services.log, state, has_content=has_content)
+    value["trace"] = trace_json(state.record, services.settings.trace_url)
     return JSONBytesResponse(value, headers=NO_STORE)
 
 

@@ -95,7 +95,7 @@ async def _open_or_refuse(
         if state.is_final and cursor == state.position:
             await respond(send, 204, [])
             return None
-        return await open_stream(services, NATIVE, state, cursor, caller, [], scope, send)
+        return await open_stream(services, NATIVE, state, cursor, caller, [], scope, send, watches=True)
     except TailraceError as error:
         await _record(services, caller, "events", generation_id, error, scope)
         await refuse(services, error, NATIVE, [], send)

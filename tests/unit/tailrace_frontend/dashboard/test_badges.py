@@ -4,7 +4,8 @@ import pytest
 
 from tailrace.queue.presence import LiveWorker, WorkerStatus
 from tailrace.settings import Settings
-from tailrace_frontend.dashboard.badges import Facts, badges_of
+from tailrace.stats.slots import COUNTERS
+from tailrace_frontend.dashboard.badges import RECENT, Facts, badges_of
 
 SETTINGS = Settings(lease_s=5, max_memory_percent=85)
 WORKER = LiveWorker("worker-1", 300, WorkerStatus(running=1, slots=10))
@@ -34,10 +35,18 @@ def test_healthy_installation_has_no_badge() -> None:
         ({"memory_percent": 86.0}, "memory"),
         ({"subscribed": False}, "subscriber"),
         ({"skew": -3.0}, "skew"),
+        ({"recent": {"leases_lost": 1, "restarts": 0}}, "leases_lost"),
+        ({"recent": {"restarts": 3}}, "restarts"),
+        ({"recent": {"restored": 1}}, "restored"),
+        ({"recent": {"readers_restarted": 1}}, "readers_restarted"),
     ],
 )
 def test_each_condition_has_its_badge_alone(changes: dict[str, Any], code: str) -> None:
     assert codes(**changes) == [code]
+
+
+def test_counts_of_the_history_are_those_that_badges_have() -> None:
+    assert set(RECENT) <= {metric.history for metric in COUNTERS}
 
 
 def test_worst_comes_first() -> None:

@@ -21,7 +21,7 @@ class Reader:
         if self.error:
             raise self.error
         return Snapshot(
-            self.reads * 1000, 0, 0.0, [], {}, {}, [ServerFigures("redis", 1, 2, 3, 4)], 0, []
+            self.reads * 1000, 0, 0, 0.0, [], {}, {}, [ServerFigures("redis", 1, 2, 3, 4)], 0, []
         )  # fmt: skip
 
     first = read

@@ -21,7 +21,8 @@ NOW = 1_800_000_000_000
 ID = "gen_" + "a" * 26
 
 
-HEAD = (str(NOW).encode(), msgspec.json.encode(record_of(id=ID)), b"failed", b"1f6bxyz", b"upstream_timeout")
+TAGS = ["team=blue", 'user=Zoë "Z"']
+HEAD = (str(NOW).encode(), msgspec.json.encode(record_of(id=ID, tags=TAGS)), b"failed", b"1f6bxyz", b"upstream_timeout")
 
 
 @pytest.mark.parametrize(
@@ -39,10 +40,24 @@ HEAD = (str(NOW).encode(), msgspec.json.encode(record_of(id=ID)), b"failed", b"1
         ("error:internal_error", False),
         ("worker:1f6b", True),
         ("worker:2f6b", False),
+        ("tag:team=blue", True),
+        ("tag:team", True),
+        ("tag:te", False),
+        ("tag:team=b*", True),
+        ("tag:team=red tag:user", True),
+        ("tag:team=red", False),
+        ("tag:blue", False),
+        ("tag:user=Zoë*", True),
+        ("tag:team=blue owner:ben", False),
+        ("tag:team=blue owner:anna model:demo", True),
     ],
 )
 def test_qualifiers_of_one_name_are_alternatives_and_others_must_all_hold(text: str, matches: bool) -> None:
     assert Query.parse(text, NOW).matches(HEAD) is matches
+
+
+def test_waiting_is_a_word_for_queued() -> None:
+    assert Query.parse("status:waiting", NOW).values == {"status": ("queued",)}
 
 
 @pytest.mark.parametrize("word", [ID, "chatcmpl-" + "a" * 26, "resp_" + "a" * 26])

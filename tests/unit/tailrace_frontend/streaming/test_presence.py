@@ -122,3 +122,24 @@ async def test_presence_that_redis_does_not_take_is_reported_again_where_the_rea
     await asyncio.sleep(0.05)
     await cancel_and_wait(task)
     assert attempts == [[WATCHED.id]] * 3
+
+
+async def test_operator_who_watches_is_no_reader(harness: HubHarness, reports: list[list[str]]) -> None:
+    await settled()
+    hub = harness.hub
+    watching = [await harness.connect(WATCHED, watcher="ops") for _ in range(2)]
+    await settled()
+    assert (reports, hub.readers_of(WATCHED.id), hub.is_followed(WATCHED.id)) == ([], 0, True)
+    assert (hub.count_of("anna"), hub.count_of("ops")) == (0, 2)
+    reader = await harness.connect(WATCHED)
+    await until(lambda: len(reports) == 1)
+    watching[0].disconnect()
+    await until(lambda: hub.count == 2)
+    assert (len(reports), hub.readers_of(WATCHED.id)) == (1, 1)
+    reader.disconnect()
+    await until(lambda: len(reports) == 2)
+    assert hub.tails == 1
+    watching[1].disconnect()
+    await until(lambda: hub.tails == 0)
+    await settled()
+    assert len(reports) == 2

@@ -1,0 +1,99 @@
+"""Questions to all frontends at once, for those who look: who reads a generation, and whether each may serve.
+
+    asker       publishes the question, and learns how many frontends have received it
+    frontends   each adds its answer to a list of the question's own
+    asker       reads the list until it is complete, or `WAIT_S` is over
+
+So nothing is reported where nobody looks. A frontend that does not answer in time is missing, and counted.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from tailrace import keys
+from tailrace.errors import RedisRefused, Unavailable
+from tailrace.ids import new_token
+from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.subscriber import Subscriber
+
+WAIT_S = 0.5
+STEP_S = 0.02
+ANSWERS_LIFE_MS = 5000
+MOST_UNDER_WAY = 32
+
+logger = logging.getLogger(__name__)
+
+
+class Question(msgspec.Struct, frozen=True, omit_defaults=True):
+    """`about`: the id of a generation, of `readers`. `token`: names the list of the answers."""
+
+    kind: Literal["readers", "status"]
+    about: str = ""
+    token: str = ""
+
+
+class Answers(NamedTuple):
+    """What came. `asked`: how many frontends have received the question."""
+
+    found: list[bytes]
+    asked: int
+
+
+Answering = Callable[[Question], Awaitable[bytes]]
+"""One frontend's answer to a question."""
+
+
+class RollCall:
+    """The questions of one frontend, and its answers to those of all."""
+
+    def __init__(self, server: RedisServer, answer: Answering) -> None:
+        self._server = server
+        self._answer = answer
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def listen(self, subscriber: Subscriber) -> None:
+        """Answer what is asked on a connection to the queue's server."""
+        subscriber.add(keys.FRONTENDS_ASKED, self._on_message)
+
+    async def ask(self, question: Question) -> Answers:
+        """
+        Raises:
+            RedisUnavailable, RedisRefused.
+        """
+        question = msgspec.structs.replace(question, token=new_token())
+        name = keys.frontends_answers(question.token)
+        asked = int(await self._server.execute("SPUBLISH", keys.FRONTENDS_ASKED, msgspec.json.encode(question)))
+        found: list[bytes] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WAIT_S):
+                while len(found) < asked:
+                    await asyncio.sleep(STEP_S)
+                    found = await self._server.execute("LRANGE", name, 0, -1)
+        return Answers(found, asked)
+
+    async def close(self) -> None:
+        await cancel_and_wait(*self._tasks)
+
+    def _on_message(self, message: bytes | None) -> None:
+        if not message or len(self._tasks) >= MOST_UNDER_WAY:
+            return
+        try:
+            question = msgspec.json.decode(message, type=Question)
+        except msgspec.MsgspecError:  # of a later version
+            return
+        task = asyncio.create_task(self._reply(question), name="answer")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _reply(self, question: Question) -> None:
+        """An outage is logged elsewhere; who asked sees that an answer is missing."""
+        name = keys.frontends_answers(question.token)
+        with contextlib.suppress(Unavailable, RedisRefused):
+            answer = await self._answer(question)
+            checked(await self._server.execute_many([("RPUSH", name, answer), ("PEXPIRE", name, ANSWERS_LIFE_MS)]))
