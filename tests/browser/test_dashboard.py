@@ -1,5 +1,6 @@
 """The dashboard in Chromium: every view, every act, its keyboard, its layout and its accessibility."""
 
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -155,10 +156,12 @@ async def test_generation_has_its_text_its_gaps_and_survives_its_worker(
     await guarded.workers[0].stop(signal.SIGKILL)
     await guarded.workers[0].start()
     await expect(page.locator(".waterfall")).to_contain_text("Attempt 2")
-    await expect(page.locator(".summary .pill")).to_have_text("completed")
+    await expect(page.locator(".summary .pill").first).to_have_text("completed")
     text = (await page.locator("live-text pre").inner_text()).split()
     assert text == [f"t{n}" for n in range(80)], "each token once"
     await expect(page.locator(".facts")).to_contain_text("Longest gap")
+    await expect(page.locator(".summary")).to_contain_text("lease lost")
+    await expect(page.locator(".summary")).to_contain_text("restarted")
     await page.locator("gap-strip li button").first.click()
     await expect(page.locator("#announcer")).to_contain_text("Gap of")
     await page.locator("summary", has_text="Request").click()
@@ -188,12 +191,81 @@ async def test_generation_is_cancelled_copied_downloaded_and_deleted(
     assert await status_of(web, generation_id) == "410"
 
 
+async def test_generation_has_its_readers_its_log_and_another_run(
+    guarded: Stack, web: Api, open_page: OpenPage
+) -> None:
+    generation_id = await web.create_scripted(SLOW, *END)
+    page = await log_in(open_page, guarded, f"/generations/{generation_id}")
+    await expect(page.locator("reader-list")).to_contain_text("a dashboard")
+    stream = await web.stream(generation_id)
+    await expect(page.locator("reader-list tbody tr")).to_have_count(2)
+    await expect(page.locator("reader-list")).to_contain_text("live")
+    stream.cut()
+    await expect(page.locator("reader-list tbody tr")).to_have_count(1)
+    await page.get_by_role("button", name="Cancel", exact=True).click()
+    await answer(page, "Cancel it")
+    await expect(page.locator(".summary .pill").first).to_have_text("cancelled")
+    async with page.expect_download() as download:
+        await page.get_by_role("button", name="Log as NDJSON").click()
+    file = await download.value
+    assert file.suggested_filename == f"{generation_id}.ndjson"
+    lines = [json.loads(line) for line in _lines(await file.path())]
+    assert (lines[0]["event"], lines[-1]["event"]) == ("created", "done")
+    await page.get_by_role("button", name="Run again").click()
+    await expect(page.locator("#question")).to_contain_text("web")
+    await answer(page, "Run it again")
+    await expect(page.locator("h1.id")).not_to_have_text(generation_id)
+    again = await page.locator("h1.id").inner_text()
+    assert (await web.get(again)).value["request"] == (await web.get(generation_id)).value["request"]
+    await web.cancel(again)
+
+
+async def test_limits_of_a_caller_are_changed_and_removed(guarded: Stack, web: Api, open_page: OpenPage) -> None:
+    page = await log_in(open_page, guarded, "/callers", disturbed=True)
+
+    async def policy() -> dict[str, Any]:
+        async with aiohttp.ClientSession() as http:
+            found = await Api(http, guarded.url, "key-of-ops-1").request("GET", "/v1/admin/callers/web")
+        return dict(found.value["policy"])
+
+    dialog = page.locator("#policy")
+    await page.get_by_role("button", name="Limits of web").click()
+    await dialog.get_by_label("Weight").fill("2.5")
+    await dialog.get_by_label("Running at once").fill("7")
+    await dialog.get_by_label("US dollars a day").fill("0.75")
+    await dialog.get_by_label("Models").fill("demo* scripted")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog).to_have_count(0)
+    await expect(page.locator("tr[data-key=web]")).to_contain_text("/ 7")
+    changed = {"weight": 2.5, "max_running": 7, "budget_day_usd": 0.75, "models": ["demo*", "scripted"]}
+    assert await policy() == changed
+    await page.get_by_role("button", name="Limits of web").click()
+    await dialog.get_by_label("Weight").fill("100000")
+    await dialog.get_by_label("US dollars a day").fill("")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("weight")
+    assert await policy() == changed
+    await dialog.get_by_label("Weight").fill("2.5")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(dialog).to_have_count(0)
+    assert await policy() == {name: value for name, value in changed.items() if name != "budget_day_usd"}
+    await page.get_by_role("button", name="Limits of web").click()
+    await dialog.get_by_role("button", name="Remove all").click()
+    await answer(page, "Keep")
+    await expect(dialog).to_be_visible()
+    await dialog.get_by_role("button", name="Remove all").click()
+    await answer(page, "Remove it")
+    await expect(dialog).to_have_count(0)
+    assert await policy() == {}
+
+
 async def test_key_without_content_and_acts_sees_neither(guarded: Stack, web: Api, open_page: OpenPage) -> None:
     prompt = [{"role": "user", "content": "A prompt that only auditors see"}]
     generation_id = await web.create_scripted(QUICK, *END, messages=prompt)
     page = await log_in(open_page, guarded, f"/generations/{generation_id}", key="key-of-view-1")
     await expect(page.locator(".text")).to_contain_text("admin:content")
-    await expect(page.get_by_role("button", name="Delete")).to_be_hidden()
+    for name in ("Delete", "Run again", "Log as NDJSON"):
+        await expect(page.get_by_role("button", name=name)).to_be_hidden()
     await page.get_by_role("link", name="Generations").click()
     await expect(page.locator(f"tr[data-key={generation_id}]")).to_be_visible()
     assert "only auditors" not in await page.content()
@@ -288,6 +360,10 @@ async def test_hidden_tab_closes_its_connection_and_a_visible_one_is_fresh(guard
         await eventually(lambda: _is(readers, 0))
         await page.evaluate(hide, False)
         await eventually(lambda: _is(readers, 1))
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines()
 
 
 async def _is(read: Callable[[], Awaitable[int]], value: int) -> bool:

@@ -1,10 +1,11 @@
-/* The callers: what each may, and what each uses; block and unblock. */
+/* The callers: what each may, and what each uses; their limits, block and unblock. */
 
 import { get, request, session } from "./api.js";
 import { announce, confirm, isAsking, once } from "./confirm.js";
 import { el, pill, table } from "./dom.js";
 import { count, cost } from "./format.js";
 import { live } from "./live.js";
+import { editPolicy } from "./policy.js";
 
 const of = (used, limit) => (limit ? `${count(used)} / ${count(limit)}` : count(used));
 const shown = (value) => (value === null || value === undefined ? "" : count(value));
@@ -22,6 +23,7 @@ export function callers(root, _, signal) {
     { name: "Requests/min", number: true, label: true, cell: ({ limits }) => shown(limits.requests_per_minute) || "any" },
     { name: "Tokens/min", number: true, label: true, cell: ({ use, limits }) => of(use.tokens_this_minute, limits.tokens_per_minute) },
     { name: "Tokens today", number: true, label: true, cell: ({ use, limits }) => of(use.day.tokens, limits.budget_day_tokens) },
+    { name: "This month", number: true, label: true, cell: ({ use, limits }) => of(use.month.tokens, limits.budget_month_tokens) },
     { name: "Cost today", number: true, label: true, cell: ({ use, limits }) => (limits.budget_day_usd ? `${cost(use.day.usd)} / ${cost(limits.budget_day_usd)}` : cost(use.day.usd)) },
     ...(session.mayOperate ? [{ name: "Actions", wide: true, cell: action }] : []),
   ];
@@ -30,7 +32,9 @@ export function callers(root, _, signal) {
 
   function action({ name, blocked }) {
     const word = blocked ? "Unblock" : "Block";
-    return el("button", { type: "button", class: blocked ? "" : "danger", "aria-label": `${word} ${name}`, onclick: () => once(() => act(name, blocked)).catch(fail) }, word);
+    const edit = el("button", { type: "button", "aria-label": `Limits of ${name}`, onclick: () => once(async () => (await editPolicy(await get(`/callers/${encodeURIComponent(name)}`, { signal }))) && load()).catch(fail) }, "Limits");
+    const block = el("button", { type: "button", class: blocked ? "" : "danger", "aria-label": `${word} ${name}`, onclick: () => once(() => act(name, blocked)).catch(fail) }, word);
+    return el("div", { class: "row" }, edit, block);
   }
 
   async function act(name, blocked) {

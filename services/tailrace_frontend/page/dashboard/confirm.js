@@ -17,7 +17,8 @@ export function confirm(title, text, yes) {
   );
 }
 
-export const isAsking = () => dialog.open;
+/** Whether any dialog is open: what is behind it must not move. */
+export const isAsking = () => document.querySelector("dialog[open]") !== null;
 
 /** Runs an act once, however often its button is pressed meanwhile. */
 export async function once(act) {

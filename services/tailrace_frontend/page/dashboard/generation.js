@@ -7,6 +7,7 @@ import { ago, cost, count, moment, plural, span, time } from "./format.js";
 import { live } from "./live.js";
 import { waterfall } from "./waterfall.js";
 import "./gaps.js";
+import "./readers.js";
 import "./text.js";
 
 const REFRESH_MS = 1800;
@@ -18,6 +19,7 @@ export function generation(root, id, signal) {
   const strip = document.createElement("gap-strip");
   const histogram = document.createElement("gap-histogram");
   const text = document.createElement("live-text");
+  const readers = document.createElement("reader-list");
   let detail = null;
   let history = null;
   let loadedAt = 0;
@@ -25,8 +27,10 @@ export function generation(root, id, signal) {
   $(".text > div").append(session.hasContent ? text : el("p", { class: "quiet" }, "Prompts and outputs are hidden: your key lacks the scope admin:content."));
   $(".gaps > div").className = "two";
   $(".gaps > div").append(strip, histogram);
+  $(".readers > div").append(readers);
   for (const button of root.querySelectorAll("[data-act]")) {
-    button.hidden = ["cancel", "delete"].includes(button.dataset.act) && !session.mayOperate;
+    const { act: kind } = button.dataset;
+    button.hidden = (["rerun", "cancel", "delete"].includes(kind) && !session.mayOperate) || (kind === "log" && !session.hasContent);
     button.addEventListener("click", () => once(() => act(button.dataset.act)).catch(fail));
   }
 
@@ -43,11 +47,13 @@ export function generation(root, id, signal) {
     try {
       detail = await get(`/generations/${id}`, { signal });
     } catch (error) {
+      if (error.status === 404 || error.status === 410) $(".summary").replaceChildren(pill("bad", "gone"));
       return fail(error);
     }
     showSummary();
     showFacts();
     showGaps(detail.stream);
+    readers.load(id, detail.seq, signal).catch(fail);
     if (!before && session.hasContent) text.read(id, { onRestart: loadSoon, onEnd: loadSoon });
     if (!history || before?.attempt !== detail.attempt || before?.status !== detail.status) await loadHistory();
     else showHistory();
@@ -63,6 +69,7 @@ export function generation(root, id, signal) {
     } catch (error) {
       return fail(error);
     }
+    showSummary();
     showHistory();
     showDetails();
   }
@@ -71,12 +78,24 @@ export function generation(root, id, signal) {
     const { status, model, owner, created_at, ended_at, failure, error, position } = detail;
     const isFinal = !["queued", "running"].includes(status);
     $(".summary").replaceChildren(
-      pill(status), el("span", { class: "mono" }, model), el("span", {}, "by ", el("a", { href: `/dashboard/generations?q=owner:${owner}` }, owner)),
+      pill(status), ...badges(), el("span", { class: "mono" }, model), el("span", {}, "by ", el("a", { href: `/dashboard/generations?q=owner:${owner}` }, owner)),
       el("span", { class: "quiet" }, `${moment(created_at)}, ${ago(created_at)}${ended_at ? `, took ${span(ended_at - created_at)}` : ""}`),
       position ? el("span", { class: "quiet" }, `place ${count(position)} in the queue`) : "",
       error ? el("strong", { class: "problem" }, error + (failure?.message ? `: ${failure.message}` : "")) : "",
     );
     $("[data-act=cancel]").disabled = isFinal;
+  }
+
+  /** What went wrong on the way, though it may have ended well. */
+  function badges() {
+    const ended = (history?.attempts ?? []).map((attempt) => attempt.ended ?? "");
+    const counts = [
+      ["lease lost", ended.filter((why) => why === "worker_lost" || why.startsWith("lost")).length],
+      ["restarted", ended.filter((why) => why === "worker_lost" || why.startsWith("upstream_")).length],
+      ["continued", ended.filter((why) => why.startsWith("interrupted")).length],
+      ["handed over", detail.handovers],
+    ];
+    return counts.filter(([, times]) => times).map(([what, times]) => pill("warning", times > 1 ? `${what} ${count(times)} times` : what));
   }
 
   function showFacts() {
@@ -87,7 +106,8 @@ export function generation(root, id, signal) {
       ["Tokens a second", s.tokens_per_second, (value) => value.toFixed(1)], ["Input tokens", usage?.prompt_tokens, count],
       ["Output tokens", usage?.completion_tokens ?? detail.tokens, count], ["Cost", detail.cost, cost], ["Pieces of content", s.chunks, count],
       ["Attempts", detail.attempt, count], ["Retries", s.retries, count], ["Stalls", s.stalls, count], ["Worker", detail.worker?.slice(0, 8), String],
-      ["Upstream", upstream.name || upstream.model, String], ["Readers here", detail.readers, count], ["Kept until", detail.expires_at, time],
+      ["Upstream", upstream.name || upstream.model, String], ["Kept until", detail.expires_at, time],
+      ["Tags", detail.tags?.join(", "), String], ["Trace", detail.trace, ({ id: trace, url }) => (url ? el("a", { href: url, rel: "noreferrer", target: "_blank" }, trace.slice(0, 12)) : el("span", { class: "mono", title: trace }, trace.slice(0, 12)))],
     ];
     const shown = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
     $(".facts").replaceChildren(...shown.map(([name, value, format]) => el("div", {}, el("dt", {}, name), el("dd", {}, format(value)))));
@@ -149,6 +169,8 @@ export function generation(root, id, signal) {
     if (kind === "copy") await copy(id, "The id");
     else if (kind === "curl") await copy(`curl -H "Authorization: Bearer $TAILRACE_KEY" ${location.origin}/v1/admin/generations/${id}`, "The command");
     else if (kind === "download") await download();
+    else if (kind === "log") el("a", { href: `/v1/admin/generations/${id}/log`, download: `${id}.ndjson` }).click();
+    else if (kind === "rerun") await rerun();
     else if (kind === "cancel") {
       if (!(await confirm("Cancel 1 generation?", "It ends now. Readers get what was written so far.", "Cancel it"))) return;
       await post(`/generations/${id}/cancel`);
@@ -160,6 +182,13 @@ export function generation(root, id, signal) {
       announce("The generation is deleted.");
       dispatchEvent(new CustomEvent("navigate-to", { detail: "/dashboard/generations" }));
     }
+  }
+
+  async function rerun() {
+    if (!(await confirm("Run 1 request again?", `A new generation of ${detail.owner}, whose limits and budgets hold for it.`, "Run it again"))) return;
+    const { id: other } = await post(`/generations/${id}/rerun`);
+    announce("The request runs again.");
+    dispatchEvent(new CustomEvent("navigate-to", { detail: `/dashboard/generations/${other}` }));
   }
 
   async function download() {

@@ -63,7 +63,7 @@ function showTiles(root, snapshot) {
   const [server] = snapshot.servers;
   const taking = snapshot.workers.filter(({ draining }) => !draining).length;
   const figures = [
-    ["Waiting", count(snapshot.waiting), snapshot.waiting ? `longest ${span(snapshot.waited)}` : "nothing waits"],
+    ["Waiting", count(snapshot.waiting), snapshot.parked ? `${count(snapshot.parked)} parked` : snapshot.waiting ? `longest ${span(snapshot.waited)}` : "nothing waits"],
     ["Running", count(snapshot.running), `of ${plural(snapshot.slots, "slot")}`],
     ["Tokens/s", rate(snapshot.tokens_per_second), "all workers"],
     ["Workers", count(snapshot.workers.length), taking === snapshot.workers.length ? "all take jobs" : `${taking} take jobs`],
