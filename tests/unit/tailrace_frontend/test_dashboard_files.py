@@ -68,9 +68,12 @@ def test_modules_are_short() -> None:
 
 
 def test_whole_dashboard_fits_its_budget() -> None:
-    """What a browser receives, and a wheel holds: compressed."""
-    files = [file for file in FOLDER.rglob("*") if file.is_file()]
-    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 60_000
+    """120 KB at most, far from them as a wheel holds it and as a browser receives it: compressed, with the licence and
+    `tailrace.js`. Unpacked, the modules and styles alone are below; uPlot's minified build has another 53 KB."""
+    files = [*(file for file in FOLDER.rglob("*") if file.is_file()), *FILES.values()]
+    packed = {file: len(gzip.compress(file.read_bytes())) for file in files}
+    assert sum(packed.values()) < 80_000
+    assert sum(file.stat().st_size for file in packed if VENDOR not in file.parents) < 120_000
 
 
 def test_vendored_files_are_those_of_the_manifest() -> None:
