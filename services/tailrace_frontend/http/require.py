@@ -4,14 +4,19 @@
 
 Every route declares one (`tests/contract/http/test_scopes.py` reads the application's route table). The check comes
 first: before the query is validated, before the body is read.
+
+A ticket allows one thing, the event stream of its generation, which is none of these routes. On another route of that
+generation it is valid, and refused as a key is that lacks a scope: 403. Elsewhere it is no credential: 401.
 """
 
 from typing import Any
 
 from fastapi import Depends, Request
 
+from tailrace.errors import InsufficientScope
 from tailrace.scopes import CALLER_SCOPES, EVERY_SCOPE, Scope
 from tailrace_frontend.api_keys import ApiKey
+from tailrace_frontend.http.stream_endpoint import ticket_of
 from tailrace_frontend.services import Services
 
 CALLER = "tailrace.caller"
@@ -38,11 +43,25 @@ class Required:
             caller = services.sessions.caller_of(request.headers)
         else:
             caller = None
+            await _refuse_ticket(services, request)
         caller = request.scope[CALLER] = caller or await services.authenticate(request.headers)
         await services.check_scopes(caller, self.scopes)
         if self.scopes <= ADMIN_SCOPES:  # other routes count their requests with what they ask for
             await services.rate_limits.charge_request(caller.owner)
         return caller
+
+
+async def _refuse_ticket(services: Services, request: Request) -> None:
+    """
+    Raises:
+        InsufficientScope: the request has a valid ticket of the generation that its path names.
+        Unauthenticated, CallerBlocked, Unavailable: it has another ticket (as `Services.redeem`).
+    """
+    ticket = ticket_of(request.headers, request.query_params.get("ticket"))
+    generation_id = request.path_params.get("generation_id")
+    if ticket is not None and generation_id and not services.callers.are_open:
+        await services.redeem(ticket, generation_id)
+        raise InsufficientScope("A ticket allows reading the events of its generation, and nothing else.")
 
 
 def require(*scopes: Scope) -> Any:

@@ -162,15 +162,19 @@ async def _caller(services: Services, generation_id: str, headers: Headers, tick
     Raises:
         TailraceError: as `Services.authorize` and `Services.redeem`.
     """
-    callers = services.callers
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "ticket":
-        ticket = given.strip()
-    elif scheme:
-        ticket = None
-    if ticket is not None and not callers.are_open:
+    ticket = ticket_of(headers, ticket)
+    if ticket is not None and not services.callers.are_open:
         return await services.redeem(ticket, generation_id)
     return await services.authorize(headers, READERS)
+
+
+def ticket_of(headers: Mapping[str, str], in_query: str | None) -> str | None:
+    """The ticket that a request was sent with, in its header or else in its query; None: it has another credential, or
+    none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "ticket":
+        return given.strip()
+    return None if scheme else in_query
 
 
 def parse_cursor(from_header: list[str], from_query: str | None) -> EntryId | None:

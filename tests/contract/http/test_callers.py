@@ -65,13 +65,15 @@ async def test_ticket_reads_its_stream_and_nothing_else(product: Product) -> Non
     for method, elsewhere in (
         ("GET", f"/v1/generations/{another}/events"),
         ("GET", f"/v1/generations/{UNKNOWN_ID}/events"),
-        ("GET", f"/v1/generations/{generation_id}"),
-        ("DELETE", f"/v1/generations/{generation_id}"),
-        ("POST", f"/v1/generations/{generation_id}/cancel"),
+        ("GET", f"/v1/generations/{another}"),
+        ("POST", f"/v1/generations/{another}/cancel"),
         ("GET", "/v1/generations"),
         ("POST", "/v1/generations"),
     ):
         assert (await product.stranger.request(method, f"{elsewhere}?{ticket}")).refusal == (401, "invalid_api_key")
+    for method, beside in (("GET", ""), ("DELETE", ""), ("POST", "/cancel")):
+        refused = await product.stranger.request(method, f"/v1/generations/{generation_id}{beside}?{ticket}")
+        assert refused.refusal == (403, "insufficient_scope")
 
 
 async def test_ticket_is_valid_on_every_frontend(product: Product) -> None:

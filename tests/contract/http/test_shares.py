@@ -36,16 +36,35 @@ async def test_link_reads_its_generation_and_nothing_else(product: Product) -> N
     assert streamed_text(stream.events) == "Hello"
     assert link["url"] == f"/?id={generation_id}#{query_of(link)[1:]}"
     assert (await product.stranger.events(sibling, query_of(link))).status == 401
-    ticket = {"Authorization": f"Ticket {query_of(link).partition('=')[2]}"}
+    refused = [await refusals(product, each, link) for each in (generation_id, sibling)]
+    assert refused == [{(403, "insufficient_scope")}, {(401, "invalid_api_key")}]
+    assert (await product.anna.get(generation_id)).status == 200
+
+
+async def refusals(product: Product, generation_id: str, link: Any) -> set[tuple[int, str | None]]:
+    """How all that is not the event stream is refused to the holder of a link, in the query and in the header."""
+    header = {"Authorization": f"Ticket {query_of(link).partition('=')[2]}"}
+    found = set()
     for method, path in (
         ("GET", ""), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/shares"), ("GET", "/shares"),
         ("DELETE", f"/shares/{link['id']}"),
     ):  # fmt: skip
-        for headers in ({}, ticket):
-            path_and_query = f"/v1/generations/{generation_id}{path}{query_of(link)}"
-            response = await product.stranger.request(method, path_and_query, headers=headers)
-            assert response.status == 401, (method, path)
-    assert (await product.anna.get(generation_id)).status == 200
+        path = f"/v1/generations/{generation_id}{path}"
+        found.add((await product.stranger.request(method, path + query_of(link))).refusal)
+        found.add((await product.stranger.request(method, path, headers=header)).refusal)
+    return found
+
+
+async def test_ticket_of_a_key_does_not_cancel(product: Product) -> None:
+    generation_id = await product.anna.create()
+    ticket = (await product.anna.get(generation_id)).value["events_url"].partition("?ticket=")[2]
+    path, header = f"/v1/generations/{generation_id}/cancel", {"Authorization": f"Ticket {ticket}"}
+    assert (await product.stranger.request("POST", path, headers=header)).refusal == (403, "insufficient_scope")
+    assert (await product.stranger.request("POST", path)).refusal == (401, "invalid_api_key")
+    forged = {"Authorization": f"Ticket {ticket}x"}
+    assert (await product.stranger.request("POST", path, headers=forged)).refusal == (401, "invalid_api_key")
+    with_key = await product.anna.request("POST", f"{path}?ticket={ticket}")
+    assert with_key.status == 200, "the key is what counts"
 
 
 async def test_link_ends_at_its_own_expiry(product: Product) -> None:
@@ -84,6 +103,7 @@ async def test_revoked_link_ends_its_streams_on_another_frontend(product: Produc
         await kept.rest()
     listed = (await product.anna.request("GET", f"/v1/generations/{generation_id}/shares")).value["data"]
     assert [each["id"] for each in listed] == [other["id"]]
+    assert await refusals(product, generation_id, link) == {(401, "invalid_api_key")}
     assert not any("ticket" in str(each) for each in listed)
     assert await revoke(product.anna, generation_id, link["id"]) == 404
 
