@@ -1,6 +1,6 @@
 """A worker process: takes generations from the queue and runs up to MAX_JOBS of them at once.
 
-Four tasks serve all runs: the appender batches their appends, `_renew` renews their leases in one round trip every
+Four tasks serve all runs: the appender batches their appends, `leases` renews their leases in one round trip every
 third of a lease, `confirmations` writes ends again that Redis loses, and a control channel of the worker's own receives
 cancellations within milliseconds. All four are on the log's server. Without the queue's server what runs continues and
 ends.
@@ -14,18 +14,12 @@ import signal
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from tailrace import keys
-from tailrace.errors import Gone, NotFound, RedisRefused, Unavailable
-from tailrace.failures import failure
+from tailrace.errors import RedisRefused, Unavailable
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
-from tailrace.lifecycle.limits import enqueue_again, new_job_id
-from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.sweeper import Sweeper
 from tailrace.log import Log, Outcome
-from tailrace.log.state import GenerationState
 from tailrace.process import startup
 from tailrace.process.gc_tuning import tune_gc
 from tailrace.process.malloc_tuning import tune_malloc
@@ -43,6 +37,7 @@ from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.health import Health
 from tailrace_worker.job_runner import Job, JobRunner
 from tailrace_worker.json_checker import JsonChecker
+from tailrace_worker.leases import Leases
 from tailrace_worker.metrics import Activity, WorkerMetrics
 from tailrace_worker.model_reports import ModelReports
 from tailrace_worker.operations import OperationsServer
@@ -79,6 +74,11 @@ class GenerationWorker:
             self.log, self.queue, self.confirmations,
             max_attempts=settings.max_attempts, connected_for=lambda: self.control.connected_for,
             stats=self.stats,
+        )  # fmt: skip
+        self.leases = Leases(
+            self.log, self.queue, self.confirmations, self.running, self._count_neighbours, self.reconnects,
+            lease_s=settings.lease_s, disconnect_grace_s=settings.disconnect_grace_s,
+            connected_for=lambda: self.control.connected_for,
         )  # fmt: skip
         self.webhooks = WebhookDelivery(self.log.server, Sender(allow_private=settings.webhook_allow_private))
         self.job_wakeups = self.queue.server.subscriber()
@@ -147,7 +147,7 @@ class GenerationWorker:
         async with asyncio.TaskGroup() as tasks:
             background = [
                 tasks.create_task(self.appender.run(), name="appender"),
-                tasks.create_task(self._renew(), name="renew"),
+                tasks.create_task(self.leases.run(), name="leases"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
                 tasks.create_task(self.policies.run(), name="policies"),
                 tasks.create_task(self.confirmations.run(), name="confirmations"),
@@ -193,15 +193,6 @@ class GenerationWorker:
         elif run := self.running.get(message.decode()):
             run.stop(Outcome.FENCED)
 
-    async def _renew(self) -> None:
-        """Renew the leases, every third of a lease and whenever Redis is back."""
-        while True:
-            try:
-                await self._renew_leases()
-            except (Unavailable, RedisRefused) as error:
-                logger.log(level_of(error), "renew: %s: %s", type(error).__name__, error)
-            await self.reconnects.wait(self.settings.lease_s / 3)
-
     async def _send_heartbeats(self) -> None:
         """Send a heartbeat, notice a failover of the queue's server and renew what callers and upstreams have under
         way, every third of a lease and whenever Redis is back.
@@ -222,33 +213,6 @@ class GenerationWorker:
         runner = self.job_runner
         return self._status.status(self.running.values(), runner.job_counter, draining=not runner.allow_pick_jobs)
 
-    async def _renew_leases(self) -> None:
-        held = [(run, state) for run in self.running.values() if (state := run.state)]
-        if not held:
-            return
-        leases = [(state.record.id, state.epoch, state.runs_while_read) for _, state in held]
-        measures = self._measures()
-        responses = {state.record.id: run.upstream_response for run, state in held}
-        answers = await self.log.renew(
-            leases, neighbours=self._count_neighbours(), measures=measures, upstream_responses=responses
-        )
-        for (run, state), answer in zip(held, answers, strict=True):
-            if answer is Outcome.ABANDONED:
-                if self.control.connected_for <= self.settings.disconnect_grace_s:
-                    continue  # readers could not report during the whole of the grace
-                with contextlib.suppress(NotFound, Gone):  # deleted meanwhile
-                    reason = failure("client_disconnected")
-                    await self.confirmations.terminate(state.record.id, "cancelled", reason)
-            elif answer is Outcome.UNKNOWN:
-                run.resend_from_last(state.epoch)
-            elif isinstance(answer, Outcome) and answer is not Outcome.OK:
-                run.stop(answer, state.epoch)
-
-    def _measures(self) -> dict[str, bytes]:
-        """By generation, as JSON."""
-        held = ((run, state) for run in self.running.values() if (state := run.state))
-        return {state.record.id: msgspec.json.encode(run.measures) for run, state in held}
-
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
         self.job_runner.stop_picking()
@@ -261,26 +225,14 @@ class GenerationWorker:
         await asyncio.gather(
             self.confirmations.drain(self.settings.drain_s), self.webhooks.drain(self.settings.drain_s)
         )
-        rest = [state for run in self.running.values() if (state := run.state)]
-        measures = self._measures()
+        held = self.leases.held()
         await self.job_runner.cancel_jobs()
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
-                await self._hand_over(rest, measures)
+                await self.leases.hand_over(held)
                 await self.queue.presence.deregister(self.name)
                 await self.queue.models.withdraw(self.name)
                 await self.queue.upstreams.withdraw(self.name)
-
-    async def _hand_over(self, rest: list[GenerationState], measures: dict[str, bytes]) -> None:
-        """Release the leases and enqueue other runs, so that no generation waits for its lease to expire. They begin
-        with these measures."""
-        if rest:
-            await self.log.renew([(state.record.id, state.epoch, False) for state in rest], measures=measures)
-        for state in rest:
-            job_id = new_job_id(state)
-            if await self.log.release(state.record.id, state.epoch, job_id) is Outcome.OK:
-                log_step(logger, "handed_over", state, "%s: handed over in attempt %d", state.attempt)
-                await enqueue_again(self.queue, state, job_id)
 
     async def _close(self) -> None:
         await self.operations.close()

@@ -73,7 +73,7 @@
     tailrace:owner:<owner>:turns           hash    submit, take     take             as the line
     tailrace:owner:<owner>:running         zset    take, workers    take             members expire after 3 leases
     tailrace:owner:<owner>:parked          zset    take             unpark           a job leaves for the queue
-    tailrace:waiting                       zset    submit, enqueue  frontends        jobs by the time of their enqueueing;
+    tailrace:waiting                       zset    submit, enqueue  frontends        jobs by their time of enqueueing;
                                                                                      one leaves when it is taken
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 

@@ -379,9 +379,9 @@ async def test_leases_are_renewed_while_the_queue_does_not_reply(
     async def heartbeat(_: str) -> None:
         await never.wait()
 
-    monkeypatch.setattr(worker, "_renew_leases", renew)
+    monkeypatch.setattr(worker.leases, "renew", renew)
     monkeypatch.setattr(worker.queue.presence, "heartbeat", heartbeat)
-    tasks = [asyncio.create_task(worker._renew()), asyncio.create_task(worker._send_heartbeats())]
+    tasks = [asyncio.create_task(worker.leases.run()), asyncio.create_task(worker._send_heartbeats())]
     async with asyncio.timeout(5):
         while renewals < 3:  # noqa: ASYNC110 - the stub signals nothing
             await asyncio.sleep(0.05)
