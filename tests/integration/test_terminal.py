@@ -112,10 +112,10 @@ async def test_top_is_left_by_a_key_and_leaves_the_terminal_as_it_was(product: S
         generation_id = await api.create_scripted({"delta": {"content": "So far"}}, {"hang": True})
         async with TerminalSession("top", environment=environment) as terminal:
             await terminal.until(generation_id)
-            assert not terminal.echoes
+            assert not terminal.echoes()
             terminal.type(key)
             assert await terminal.wait() == status
-            assert terminal.echoes
+            assert terminal.echoes()
         await api.request("POST", f"/v1/generations/{generation_id}/cancel")
     assert terminal.raw.startswith("\x1b[?1049h\x1b[?25l")
     assert terminal.raw.endswith("\x1b[?25h\x1b[?1049l")

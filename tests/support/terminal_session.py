@@ -34,7 +34,6 @@ class TerminalSession:
     def shown(self) -> str:
         return re.sub(r"\x1b\[\d*m", "", self.raw)
 
-    @property
     def echoes(self) -> bool:
         """Whether the terminal shows what is typed, as it does at first."""
         return bool(termios.tcgetattr(self._master)[3] & termios.ECHO)

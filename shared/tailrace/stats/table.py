@@ -94,8 +94,8 @@ METRICS: tuple[Metric, ...] = (
     # Frontends: generations.
     _counter("generations_created_total", "Generations accepted", FRONTEND, history="created"),
     _gauge("generations_waiting", "Generations waiting for a worker; the same on every frontend", FRONTEND),
-    _gauge("oldest_wait_seconds", "How long the generation that was queued first has been waiting, parked ones included; 0 "
-           "where none waits; the same on every frontend", FRONTEND),
+    _gauge("oldest_wait_seconds", "How long the generation queued first has been waiting, parked ones included; "
+           "0 where none waits; the same on every frontend", FRONTEND),
     _gauge("workers", "Workers with a heartbeat within the last three leases; the same on every frontend", FRONTEND),
     _counter("requests_refused_total", "Responses with status 4xx or 5xx", FRONTEND, ("status",),
              _each("429", "500", "503"), history="refused", history_by=0),
