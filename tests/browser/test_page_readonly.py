@@ -1,8 +1,10 @@
 """The link that lets another person read one answer without an API key."""
 
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
@@ -56,12 +58,13 @@ async def test_copied_read_only_link_shows_the_answer_without_key_and_question(
     note = owner.locator(".shared-note")
     await expect(note).to_contain_text("without its question")
     await expect(note).to_contain_text(str(time.gmtime(time.time() + 3600).tm_year))
+    await expect(note.get_by_role("button", name="Revoke the link")).to_be_visible()
     await owner.wait_for_function(
         """() => document.querySelector(".shared-note").getBoundingClientRect().bottom
           <= document.querySelector("footer").getBoundingClientRect().top"""
     )
     link = await owner.evaluate("navigator.clipboard.readText()")
-    assert link.startswith(f"{keyed.url}/?id={created['id']}#ticket=anna~")
+    assert re.match(rf"{re.escape(keyed.url)}/\?id={created['id']}#ticket=anna~\d+~shr_", unquote(link))
 
     reader = await open_page(link, models=None)
     await finished_answer(reader)
@@ -77,6 +80,57 @@ async def test_copied_read_only_link_shows_the_answer_without_key_and_question(
     sent = [url.partition("#")[0] for url in urls]  # browsers send no fragment
     assert not [url for url in sent if "ticket" in url]
     assert [url for url in sent if "/v1/" in url] == [f"{keyed.url}/v1/generations/{created['id']}/events"]
+
+
+async def test_revoked_link_ends_on_the_page_of_its_reader_and_the_others_go_on(
+    keyed: Frontend, open_page: OpenPage
+) -> None:
+    created = await create(keyed, {"tokens": {"count": 20, "rate": 100}}, {"hang": True})
+    owner = await owners_page(keyed, open_page, created)
+    links = []
+    for _ in range(2):
+        await owner.get_by_role("button", name="Copy read-only link").click()
+        await expect(owner.get_by_role("button", name="Copied")).to_be_visible()
+        links.append(await owner.evaluate("navigator.clipboard.readText()"))
+    assert links[0] != links[1]
+    readers = [await open_page(link, disturbed=True, models=None) for link in links]
+    for reader in readers:
+        await expect(answer_in(reader)).to_contain_text("t19")
+    note = owner.locator(".shared-note")
+    await expect(note.get_by_role("button", name="Revoke all 2 links of this answer")).to_be_visible()
+    await note.get_by_role("button", name="Revoke the link").click()
+    await expect(note).to_have_text("The link does not work any more.")
+    await expect(readers[1].locator("#status")).to_contain_text("was revoked")
+    await expect(answer_in(readers[1])).to_contain_text("t19")
+    await expect(readers[0].locator("#status")).to_have_attribute("data-state", "streaming")
+    late = await open_page(links[1], disturbed=True, models=None)
+    await expect(late.get_by_role("heading", name="This link is no longer valid.")).to_be_visible()
+
+    await owner.get_by_role("button", name="Copy read-only link").click()
+    await note.get_by_role("button", name="Revoke all 2 links of this answer").click()
+    await expect(note).to_have_text("The links do not work any more.")
+    await expect(readers[0].locator("#status")).to_contain_text("was revoked")
+    await owner.get_by_role("button", name="Stop").click()
+    await expect(owner.locator("#status")).to_have_attribute("data-state", "stopped")
+    await expect(note).to_have_text("The links do not work any more.")
+
+
+async def test_link_that_is_refused_is_explained(keyed: Frontend, open_page: OpenPage) -> None:
+    created = await create(keyed, {"delta": {"content": "An answer."}}, *END)
+    owner = await owners_page(keyed, open_page, created)
+    await finished_answer(owner)
+    refusal = {"error": {"message": "A generation can have 100 shares.", "code": None, "type": "x", "param": None}}
+    await owner.route("**/shares", lambda route: route.fulfill(status=400, json=refusal))
+    await owner.get_by_role("button", name="Copy read-only link").click()
+    await expect(owner.locator(".shared-note")).to_have_text("There is no link: A generation can have 100 shares.")
+
+
+async def owners_page(keyed: Frontend, open_page: OpenPage, created: Json) -> Page:
+    """The page of the one who has the key, with the answer."""
+    owner = await open_page(keyed.url + "/", disturbed=True, **CLIPBOARD)
+    await owner.evaluate("key => sessionStorage.setItem('tailrace.key', key)", KEY)
+    await owner.goto(f"{keyed.url}/?id={created['id']}")
+    return owner
 
 
 async def test_read_only_link_follows_an_answer_that_is_being_written(keyed: Frontend, open_page: OpenPage) -> None:

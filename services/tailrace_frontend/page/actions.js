@@ -2,7 +2,7 @@
 
 import { contentText } from "/answer.js";
 import { $, button, copy, element } from "/dom.js";
-import { curlCommand, readOnlyLink, untilText } from "/share.js";
+import { canBeShared, curlCommand } from "/share.js";
 
 let edit = () => {};
 let retry = () => {};
@@ -22,19 +22,11 @@ export function addMessageActions(messages) {
   });
 }
 
-/** Copies a link that needs no key; a note below the buttons names what it allows, and until when. */
-function readOnlyButton(turn) {
-  return button("Copy read-only link", ({ currentTarget }) => {
-    const { url, expiresAt } = readOnlyLink(turn.generation);
-    copy(url, currentTarget);
-    const note = element("p", { className: "shared-note", role: "status" });
-    turn.actions.querySelector(".shared-note")?.remove();
-    turn.actions.append(note);
-    note.textContent =
-      `The link shows this answer, without its question, to anyone who has it, and needs no key${untilText(expiresAt)}. ` +
-      "It ends before that if your key is withdrawn or the answer deleted.";
-    note.scrollIntoView({ block: "nearest" });
-  });
+/** Copies a new link that needs no key. */
+function copyReadOnlyLink(turn, control) {
+  const link = import("/links.js").then(({ makeLink }) => makeLink(turn));
+  const url = link.then((made) => location.origin + made.url);
+  copy(url, control).catch(() => {}); // the note below the buttons has the reason
 }
 
 /** The buttons under an answer. */
@@ -52,14 +44,17 @@ export function drawActions(turn, live) {
   if (id && !isShared) {
     buttons.push(
       button("Copy link", ({ currentTarget }) => copy(`${location.origin}/?id=${id}`, currentTarget)),
-      ...(generation && readOnlyLink(generation) ? [readOnlyButton(turn)] : []),
+      ...(generation && canBeShared(generation)
+        ? [button("Copy read-only link", ({ currentTarget }) => copyReadOnlyLink(turn, currentTarget))]
+        : []),
       button("As curl", ({ currentTarget }) => copy(curlCommand(id, live ? turn.cursor : ""), currentTarget), {
         title: "The command that continues this log in a terminal, from this word on",
       }),
       button("On a phone", async () => (await import("/qr.js")).showQrCode(id)),
     );
   }
-  actions.replaceChildren(...buttons);
+  const note = actions.querySelector(".shared-note"); // it has the button that ends a link
+  actions.replaceChildren(...buttons, ...(note ? [note] : []));
   if (hadFocus) actions.querySelector("button")?.focus();
 }
 

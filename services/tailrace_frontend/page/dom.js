@@ -29,15 +29,19 @@ export function seconds(s) {
 /** A whole number and its noun: `1 entry`, `2,345 entries`. */
 export const count = (n, singular, plural = `${singular}s`) => `${n.toLocaleString("en")} ${n === 1 ? singular : plural}`;
 
-/** Copies text, and shows on the button that it was. */
+/** Copies text, and shows on the button that it was. A promise of text is copied as part of the click that it began
+ * with: a later one is refused by some browsers. */
 export async function copy(text, control) {
   try {
-    await navigator.clipboard.writeText(text);
+    if (typeof text === "string") await navigator.clipboard.writeText(text);
+    else await navigator.clipboard.write([new ClipboardItem({ "text/plain": text.then(asBlob) })]);
     control.style.minWidth = `${control.offsetWidth}px`; // the buttons beside it keep their places
     const label = control.textContent;
     control.textContent = "Copied";
     setTimeout(() => (control.textContent = label === "Copied" ? "Copy" : label), 1_500);
   } catch {
-    prompt("Copy this text:", text); // browsers allow the clipboard on https and loopback only
+    prompt("Copy this text:", await text); // browsers allow the clipboard on https and loopback only
   }
 }
+
+const asBlob = (text) => new Blob([text], { type: "text/plain" });

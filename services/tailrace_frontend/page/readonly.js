@@ -1,6 +1,6 @@
 /* The page that a read-only link opens: one answer, without an API key. Loaded where the URL has a ticket.
  *
- * Rule: The link has the ticket of the answer's `events_url`, which allows the reading of that log and nothing else. So
+ * Rule: The link has the ticket of a share, which allows the reading of that log and nothing else. So
  *       the page shows no question, and offers no composer. The ticket is in the fragment, which no browser sends.
  */
 

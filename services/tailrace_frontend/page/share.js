@@ -1,4 +1,4 @@
-/* An answer elsewhere: its read-only link, and its log as a curl command at the cursor. */
+/* An answer elsewhere: whether it has read-only links, and its log as a curl command at the cursor. */
 
 import { apiKey } from "/keys.js";
 
@@ -15,15 +15,8 @@ export function curlCommand(id, cursor) {
 /** The ticket in the page's own URL, or null. */
 export const sharedTicket = () => new URLSearchParams(location.hash.slice(1)).get("ticket");
 
-/** The link to an answer for those who have no key, and the time (epoch seconds) at which it ends at the latest.
- *
- * Its ticket is the one of `events_url`: `owner~expires~signature`. null where the server has no API keys. */
-export function readOnlyLink({ id, events_url: events, expires_at: endsAt = Infinity }) {
-  const ticket = new URL(events, location.href).searchParams.get("ticket");
-  if (!ticket) return null;
-  const url = `${location.origin}/?id=${id}#ticket=${encodeURIComponent(ticket)}`;
-  return { url, expiresAt: Math.min(Number(ticket.split("~")[1]), endsAt) };
-}
+/** Whether the server makes links: it has API keys, and this one may read. */
+export const canBeShared = ({ events_url: events }) => new URL(events, location.href).searchParams.has("ticket");
 
 /** `until …` for a time in epoch seconds; empty where the time is not known. */
 export function untilText(epochS) {

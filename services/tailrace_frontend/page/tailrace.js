@@ -272,7 +272,7 @@ export class ApiError extends Error {
 }
 
 /** One API request. A retryable failure is retried for `retryForMs`, and `onRetry(error)` is called each time. */
-async function call(method, path, options = {}) {
+export async function call(method, path, options = {}) {
   const { base = "", key, idempotencyKey, body, retryForMs = 20_000, onRetry, signal } = options;
   const { timeoutMs = REQUEST_TIMEOUT_MS } = options;
   const headers = { "Content-Type": "application/json" };
