@@ -1,4 +1,4 @@
-"""The `tailrace` commands (`arguments`): what is common to them, and their errors on the terminal."""
+"""The `tailrace` commands (`commands`): what is common to them, and their errors on the terminal."""
 
 import argparse
 import asyncio
@@ -14,7 +14,8 @@ from tailrace.errors import InvalidRequest, Misconfigured, TailraceError
 from tailrace.process import startup
 from tailrace.settings import DEV_PROCESSES, Settings
 from tailrace_cli import logs
-from tailrace_cli.arguments import COMMANDS, SETTINGS, Command, parser
+from tailrace_cli.arguments import parser
+from tailrace_cli.commands import COMMANDS, SETTINGS, Command
 from tailrace_cli.data_dir import running_server_url
 
 INTERRUPTED = 128 + 2

@@ -60,10 +60,10 @@ async def fetch_models(upstream: UpstreamModels) -> tuple[list[str], str]:
 
 def text(
     *, url: str, note: str, upstream: str, models: Sequence[str], no_models: str = "", redis: str, data_dir: Path,
-    retention_s: int, processes: Sequence[tuple[str, int]],
+    retention_s: int, processes: Sequence[tuple[str, int]], load: str = "",
 ) -> str:  # fmt: skip
     """The banner, with an empty line around it. `note`: why the address is not the expected one.
-    `no_models`: why the upstream's models could not be listed."""
+    `no_models`: why the upstream's models could not be listed. `load`: what `--load` does."""
     rows = [
         ("Tailrace", url),
         ("", note),
@@ -72,6 +72,7 @@ def text(
         ("Redis", redis),
         ("answers", f"kept for {duration(retention_s)} under {data_dir}"),
         ("processes", " · ".join(f"{name} {pid}" for name, pid in processes)),
+        ("load", load),
     ]
     lines = [f"  {name:11}{value}" for name, value in rows if value]
     last = "  Ask a question and reload the page during the answer. Ctrl-C stops everything."

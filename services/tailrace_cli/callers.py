@@ -11,7 +11,7 @@ from tailrace.settings import Settings
 from tailrace_cli.confirmation import confirmed
 from tailrace_cli.frontend_client import ADMIN, FrontendClient, opened_frontend, rows_of
 from tailrace_cli.policy_options import DEFAULT, FIELDS, option
-from tailrace_cli.tables import bar, size, table, terminal_columns
+from tailrace_cli.tables import bar, short, size, table, terminal_columns
 from tailrace_cli.terminal import one_line, print_json
 
 PATH = f"{ADMIN}/callers"
@@ -20,7 +20,18 @@ PAGE = 100
 BAR_COLUMNS = 100
 """A narrower terminal has no room for bars."""
 
-HEADER = ("CALLER", ">RUNNING", ">WAITING", ">READERS", ">WEIGHT", ">TOKENS/MIN", ">DAY", ">MONTH", ">USD", "STATE")
+HEADER = (
+    "CALLER",
+    ">RUNNING",
+    ">WAITING",
+    ">READERS",
+    ">WEIGHT",
+    ">TOK/MIN",
+    ">TOK/DAY",
+    ">TOK/MON",
+    ">USD/MON",
+    "STATE",
+)
 NAME_WIDTH = 22
 BYTES = "_bytes"
 """Ends the names of limits that are bytes."""
@@ -136,9 +147,9 @@ def _cells(caller: Json, most: int, *, has_bars: bool) -> list[str]:
         f"{use['waiting']:,}",
         f"{use['readers']:,}",
         f"{limits['weight']:g}",
-        _of(use["tokens_this_minute"], limits["tokens_per_minute"]),
-        _of(use["day"]["tokens"], limits["budget_day_tokens"]),
-        _of(use["month"]["tokens"], limits["budget_month_tokens"]),
+        _tokens(use["tokens_this_minute"], limits["tokens_per_minute"]),
+        _tokens(use["day"]["tokens"], limits["budget_day_tokens"]),
+        _tokens(use["month"]["tokens"], limits["budget_month_tokens"]),
         f"{use['month']['usd']:.2f}",
         "blocked" if caller["blocked"] else "",
     ]
@@ -147,6 +158,11 @@ def _cells(caller: Json, most: int, *, has_bars: bool) -> list[str]:
 def _of(count: int, limit: int | None) -> str:
     """A number, and its limit where there is one."""
     return f"{count:,}" if limit is None else f"{count:,}/{limit:,}"
+
+
+def _tokens(count: int, limit: int | None) -> str:
+    """The same, rounded."""
+    return short(count) if limit is None else f"{short(count)}/{short(limit)}"
 
 
 def lines(caller: Json, *, has_bars: bool) -> Iterator[str]:

@@ -82,6 +82,13 @@ class Child:
                 await self._on_exit(worker, self._process.pid)
             await asyncio.sleep(RESTART_S if was_quick else 0)
 
+    def kill(self) -> bool:
+        """Send SIGKILL, as in a crash; whether there is a process. It is restarted."""
+        if self._process is None or self._process.returncode is not None or self._stopping.is_set():
+            return False
+        self._process.kill()
+        return True
+
     async def stop(self, timeout_s: float) -> None:
         """Send SIGTERM, and SIGKILL if the process is still running after `timeout_s`."""
         self._stopping.set()

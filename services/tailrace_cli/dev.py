@@ -17,11 +17,12 @@ from typing import Self
 
 from pydantic import SecretStr
 
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidRequest, TailraceError
 from tailrace.lifecycle.lost_worker import expire_leases, hand_over
 from tailrace.log import Log
 from tailrace.process import requested_kill
 from tailrace.process.listeners import environment_for
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.queue.models import UpstreamModels
 from tailrace.queue.presence import WorkerPresence
@@ -30,12 +31,15 @@ from tailrace.settings import DEV_PROCESSES, Settings, load
 from tailrace_cli import banner, data_dir, ports, process_table, upstreams
 from tailrace_cli.children import Child, OnExit
 from tailrace_cli.embedded import EmbeddedServer
+from tailrace_cli.load import LoadPlan, run_load
+from tailrace_cli.load_mix import MAX_RATE, callers_in, description
 from tailrace_cli.ports import BoundPort
 from tailrace_cli.process_table import ProcessTable
 from tailrace_cli.upstreams import Upstream
 from tailrace_frontend.models import AllowedModels
 
 STOP_S = 15.0
+LOAD_END_S = 5.0
 IDLE_TIMEOUT = "TAILRACE_UPSTREAM_IDLE_TIMEOUT_S"
 DEMO_IDLE_TIMEOUT_S = "5"
 """The demo model never thinks for long: who watches it stall need not wait a minute for what Tailrace does then."""
@@ -50,13 +54,21 @@ REPLACE_S = 1.0
 logger = logging.getLogger(__name__)
 
 
-def main(settings: Settings, *, demo: bool = False, open_browser: bool = False) -> int:
-    """Run until Ctrl-C. `demo`: use the demo model, whatever other upstream there is. Returns the exit status.
+def main(
+    settings: Settings, *, demo: bool = False, open_browser: bool = False, load_rate: float | None = None,
+    has_faults: bool = True,
+) -> int:  # fmt: skip
+    """Run until Ctrl-C. `demo`: use the demo model, whatever other upstream there is. `load_rate`: generations a second
+    that are created of it; `has_faults`: some of them fail, and workers are killed. Returns the exit status.
 
     Raises:
         Misconfigured: the port or the data directory is in use, or a setting is refused.
+        InvalidRequest: the rate is out of range.
     """
-    return asyncio.run(_run(with_defaults(settings), wants_demo=demo, opens_browser=open_browser))
+    if load_rate is not None and not 0 < load_rate <= MAX_RATE:
+        raise InvalidRequest(f"--load is a rate, above 0 and up to {MAX_RATE:g} generations a second")
+    plan = None if load_rate is None else LoadPlan(load_rate, has_faults)
+    return asyncio.run(_run(with_defaults(settings), wants_demo=demo, opens_browser=open_browser, plan=plan))
 
 
 def with_defaults(settings: Settings) -> Settings:
@@ -71,7 +83,7 @@ def with_ticket_secret(settings: Settings) -> Settings:
     return settings.model_copy(update={"ticket_secret": SecretStr(data_dir.ticket_secret(settings.data_dir))})
 
 
-async def _run(settings: Settings, *, wants_demo: bool, opens_browser: bool) -> int:
+async def _run(settings: Settings, *, wants_demo: bool, opens_browser: bool, plan: LoadPlan | None) -> int:
     settings = with_ticket_secret(settings)
     settings.check_frontend()
     stopping = asyncio.Event()
@@ -86,19 +98,27 @@ async def _run(settings: Settings, *, wants_demo: bool, opens_browser: bool) -> 
         stack.callback(server.stop)
         data_dir.write_frontend_url(server.data_dir, port.url)
         stack.callback(data_dir.forget_frontend_url, server.data_dir)
-        upstream = await asyncio.to_thread(upstreams.choose, wants_demo=wants_demo, settings=settings)
-        processes = stack.enter_context(Processes(settings, server, port, upstream))
+        upstream = await asyncio.to_thread(
+            upstreams.choose, wants_demo=wants_demo or plan is not None, settings=settings
+        )
+        processes = stack.enter_context(Processes(settings, server, port, upstream, plan))
         return await processes.run(stopping, opens_browser=opens_browser)
 
 
 class Processes:
-    """The children of `tailrace dev`, with the port and the file that they share."""
+    """The children of `tailrace dev`, with the port and the file that they share. `plan`: of the load, if any."""
 
-    def __init__(self, settings: Settings, server: EmbeddedServer, port: BoundPort, upstream: Upstream) -> None:
+    def __init__(
+        self, settings: Settings, server: EmbeddedServer, port: BoundPort, upstream: Upstream,
+        plan: LoadPlan | None = None,
+    ) -> None:  # fmt: skip
         self._settings = settings
         self._server = server
         self._port = port
         self._upstream = upstream
+        self._plan = plan
+        self._is_loaded = False
+        self._ending = asyncio.Event()
         self._table = ProcessTable(server.data_dir / process_table.FILE)
         self._demo_port = None if upstream.environment is not None else ports.bind("127.0.0.1", 0)
         self._children = self._create_children()
@@ -162,9 +182,12 @@ class Processes:
         self._table.record("dev", os.getpid())
         running = [asyncio.create_task(child.keep_running(), name=child.name) for child in self._children]
         waiting = asyncio.create_task(stopping.wait())
-        greeting = asyncio.create_task(self._greet(opens_browser=opens_browser))
+        beside = asyncio.create_task(self._greet_and_load(opens_browser=opens_browser), name="greeting and load")
         done, _ = await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
-        greeting.cancel()
+        self._ending.set()
+        if self._is_loaded:
+            await asyncio.wait([beside], timeout=LOAD_END_S)
+        await cancel_and_wait(beside)
         if waiting in done:
             if sys.stderr.isatty():
                 print(file=sys.stderr)  # after ^C
@@ -184,20 +207,32 @@ class Processes:
         await asyncio.gather(stop_frontend(), worker.stop(STOP_S))
         await asyncio.gather(*(child.stop(STOP_S) for child in self._children))
 
-    async def _greet(self, *, opens_browser: bool) -> None:
-        """Print the banner once everything runs, and open the page if that is wanted."""
+    async def _greet_and_load(self, *, opens_browser: bool) -> None:
+        if not await self._greet(opens_browser=opens_browser) or self._plan is None:
+            return
+        settings = self._settings.model_copy(update={"redis_url": self._server.url, "queue_url": ""})
+        worker, _ = self._children[-2:]
+        self._is_loaded = True
+        try:
+            await run_load(settings, self._plan, self._port.url, worker.kill, self._ending)
+        except Exception:
+            logger.exception("the load has ended")
+
+    async def _greet(self, *, opens_browser: bool) -> bool:
+        """Print the banner once everything runs, and open the page if that is wanted. Whether everything runs."""
         redis = RedisServer.connect(self._server.url)
         try:
             workers = WorkerPresence(redis, lease_ms=self._settings.lease_ms)
             if missing := await banner.wait_until_ready(self._port.url, workers):
                 logger.error("%s after %.0f s", missing, banner.READY_S)
-                return
+                return False
             models, problem = await banner.fetch_models(UpstreamModels(redis))
         finally:
             await redis.close()
         print(self._banner(models, problem), flush=True)
         if opens_browser and not await asyncio.to_thread(webbrowser.open, self._port.url):
             logger.warning("there is no browser to open %s", self._port.url)
+        return True
 
     def _banner(self, upstream_models: list[str], problem: str) -> str:
         settings = self._settings
@@ -214,4 +249,11 @@ class Processes:
             data_dir=self._server.data_dir,
             retention_s=settings.retention_s,
             processes=[*reversed(children), ("Valkey", self._server.pid)],
+            load=self._load_description(),
         )
+
+    def _load_description(self) -> str:
+        if self._plan is None:
+            return ""
+        names = list(callers_in(self._settings))
+        return description(self._plan.rate, names, self._port.url, has_faults=self._plan.has_faults)

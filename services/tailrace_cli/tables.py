@@ -12,6 +12,7 @@ LEAST = 6
 
 BAR, REST = "█", "░"
 STEPS = ((60, "s"), (60, "min"), (24, "h"))
+THOUSANDS = ("", "k", "M", "G", "T")
 SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -78,6 +79,14 @@ def age(seconds: float) -> str:
             return f"{amount} {unit}"
         amount //= step
     return f"{amount} d"
+
+
+def short(count: float) -> str:
+    """A count in four characters or so: `950`, `16.9k`, `5M`."""
+    amount, unit = float(count), 0
+    while amount >= 1000 and unit < len(THOUSANDS) - 1:
+        amount, unit = amount / 1000, unit + 1
+    return f"{amount:.3g}{THOUSANDS[unit]}"
 
 
 def size(count: float | None) -> str:

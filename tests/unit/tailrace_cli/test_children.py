@@ -74,6 +74,19 @@ async def test_child_that_exits_is_restarted_until_it_is_stopped(
     assert caplog.messages.count(f"worker exited ({reason}); restarting it") == 2
 
 
+async def test_child_that_is_killed_is_restarted_until_it_is_stopped(commands: Commands) -> None:
+    child = commands.child('echo >> "$FILE"\nexec sleep 60')
+    assert not child.kill(), "it has not started"
+    running = asyncio.create_task(child.keep_running())
+    await commands.until_started(1)
+    assert child.kill()
+    await commands.until_started(2)
+    await child.stop(TIMEOUT_S)
+    assert not child.kill()
+    await running
+    assert commands.started.read_text().count("\n") == 2
+
+
 async def test_each_start_of_a_child_is_reported_with_its_pid(commands: Commands) -> None:
     starts: list[tuple[str, int]] = []
     child = commands.child(

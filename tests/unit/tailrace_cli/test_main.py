@@ -21,7 +21,7 @@ from tailrace.errors import Misconfigured
 from tailrace.process import startup
 from tailrace.settings import Settings
 from tailrace_cli import arguments, children, main, policy_options
-from tailrace_cli.arguments import COMMANDS, Action, Command
+from tailrace_cli.commands import COMMANDS, SETTINGS, Action, Command
 from tailrace_demo import running
 
 COMMAND = (sys.executable, "-m", "tailrace_cli")
@@ -211,7 +211,7 @@ def test_arguments_of_a_command_are_those_of_its_function(name: str) -> None:
     for given_arguments in (command.arguments, *actions):
         for names, options in given_arguments:
             parser.add_argument(*names, **options)
-    given = {action.dest for action in parser._actions} - {"help", *arguments.SETTINGS}
+    given = {action.dest for action in parser._actions} - {"help", *SETTINGS}
     given |= {"action"} if command.actions else set()
     parameters = signature(import_module(command.module).main).parameters.values()
     named = {each.name for each in parameters if each.kind is not each.VAR_KEYWORD} - {"settings"}

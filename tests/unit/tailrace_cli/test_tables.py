@@ -3,7 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
-from tailrace_cli.tables import age, bar, fitted, size, table
+from tailrace_cli.tables import age, bar, fitted, short, size, table
 
 ROWS = [("ID", "QUESTION", ">TOKENS"), ("gen_a", "A long question", "1,200"), ("gen_bcd", "漢字", "7")]
 
@@ -57,3 +57,10 @@ def test_age_is_in_its_largest_unit(seconds: float, text: str) -> None:
 )
 def test_size_is_in_its_largest_unit(count: int | None, text: str) -> None:
     assert size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (999, "999"), (16_922, "16.9k"), (5_000_000, "5M"), (2e18, "2e+06T")]
+)
+def test_count_is_short(count: float, text: str) -> None:
+    assert short(count) == text
