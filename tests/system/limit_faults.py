@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from signal import SIGSTOP
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -26,6 +27,12 @@ LONGEST_S = 3 * LEASE_S + 10
 
 LONG_S = 4 * LEASE_S
 """A run that is longer than the lease by which it counts."""
+
+SUSPENDED = 0.5
+"""How often a worker is suspended before it is killed."""
+
+SUSPENDED_S = 0.3
+"""For so long after the cancels: for less than its lease, so that its runs count."""
 
 ESTABLISHED = "01"
 """Of Linux' /proc/net/tcp: neither side has closed."""
@@ -150,17 +157,34 @@ class Fleet(NamedTuple):
     callers: Callers
 
     async def fault(self) -> None:
-        """Kill a worker, while generations are cancelled that it may have run."""
+        """Kill a worker, while generations are cancelled that it may have run; at times it was suspended before, and
+        cannot end them."""
         self.upstream.delay_s = self.run.rng.choice([0.02, 0.05, 0.1])
         worker = self.run.rng.choice(self.stack.workers)
         starts = worker.output.count("runs up to")
-        aborts = (
+        aborts = asyncio.gather(
             self.callers.cancel(self.run.size["cancels at once"]),
             self.callers.leave(self.run.size["departures at once"]),
         )
-        await asyncio.gather(self.stack.kill(worker), *aborts)
+        if self.run.rng.random() < SUSPENDED:
+            worker.send(SIGSTOP)
+            await aborts
+            await asyncio.sleep(SUSPENDED_S)
+        await asyncio.gather(self.stack.kill(worker), aborts)
         await self.stack.wait_until_working(worker, starts + 1)
-        self.run.runs += 1
+        self._count_kills(1)
+
+    async def kill_all(self) -> None:
+        """Kill every worker: as many runs are lost as may run, and none ends that could move another one back."""
+        workers = self.stack.workers
+        starts = [worker.output.count("runs up to") for worker in workers]
+        await asyncio.gather(*(self.stack.kill(worker) for worker in workers))
+        for worker, before in zip(workers, starts, strict=True):
+            await self.stack.wait_until_working(worker, before + 1)
+        self._count_kills(len(workers))
+
+    def _count_kills(self, kills: int) -> None:
+        self.run.runs += kills
         self.run.report(
             f"{self.run.runs} kills, {self.callers.cancels} cancels, {self.callers.departures} departures, "
             f"{self.upstream.calls} calls"
@@ -200,6 +224,7 @@ async def caller_limits(run: Run) -> None:
             for number in range(1, run.size["kills"] + 1):
                 await fleet.fault()
                 if number % run.size["kills until a check"] == 0:
+                    await fleet.kill_all()
                     await fleet.check()
             upstream.delay_s = 0.0
         callers = fleet.callers
