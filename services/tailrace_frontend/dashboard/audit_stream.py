@@ -7,7 +7,6 @@ stream stays open, and goes on where it was.
 The first frame has an id and no data: a client that reconnects before the first entry still has its position.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 
@@ -21,8 +20,8 @@ from tailrace.redis.subscriber import Subscriber
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import ClientConnection
+from tailrace_frontend.dashboard.operator_stream import OperatorStream
 from tailrace_frontend.streaming.hub import Hub
-from tailrace_frontend.streaming.stream_connection import retry_ms
 
 PAGE = 200
 KEEP_ALIVE = WIRE_FORMATS["native"].keep_alive
@@ -58,59 +57,30 @@ class AuditFeed:
             follower.wake()
 
 
-class AuditStream:
-    """One follower. It is admitted when it is made, and must then be `run`. `position`: the id of the last entry that
-    it is not sent.
-
-    Raises:
-        RateLimited: as `Hub.join`.
-    """
+class AuditStream(OperatorStream):
+    """One follower. `position`: the id of the last entry that it is not sent."""
 
     def __init__(
         self, hub: Hub, feed: AuditFeed, position: str, client: ClientConnection, send: Send, caller: ApiKey,
         may_look: Callable[[ApiKey], bool], headers: Sequence[tuple[bytes, bytes]],
     ) -> None:  # fmt: skip
-        self.owner = caller.owner
-        self._hub = hub
+        super().__init__(hub, client, send, caller, may_look, headers)
         self._feed = feed
         self._position = position
-        self._client = client
-        self._send = send
-        self._caller = caller
-        self._may_look = may_look
-        self._headers = headers
-        self._awake = asyncio.Event()
-        self._is_draining = self._has_failed = False
-        self._blocked_since: float | None = None
+        self._has_failed = False
         self._written_at = time.monotonic()
-        self._authorized_until = self._written_at + hub.settings.keepalive_s / 2
-        hub.join(self)
 
-    async def run(self) -> None:
-        """Answer 200, then with entries until the client has left or this process stops."""
-        client = self._client
-        try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            client.on_lost = self.wake
-            self._write(b"id: %b\n\n" % self._position.encode())
-            self._feed.join(self)
-            while not (client.lost or self._is_draining):
-                if client.is_full:
-                    await self._while_blocked()
-                elif not await self._send_page():
-                    await self._awake.wait()
-                    self._awake.clear()
-            if not client.lost:
-                self._write(b"retry: %d\n\n" % retry_ms())
-                await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            client.on_lost = None
-            self._feed.leave(self)
-            self._hub.leave(self)
+    async def _follow(self) -> None:
+        self._write(b"id: %b\n\n" % self._position.encode())
+        self._feed.join(self)
+        while not self._is_over:
+            if self._client.is_full:
+                await self._while_blocked()
+            elif not await self._send_page():
+                await self._wait()
 
-    def wake(self) -> None:
-        """Read on."""
-        self._awake.set()
+    def _leave(self) -> None:
+        self._feed.leave(self)
 
     async def _send_page(self) -> bool:
         """Send what follows the position; whether more may follow at once."""
@@ -136,32 +106,8 @@ class AuditStream:
         self._written_at = time.monotonic()
         self._client.write(data)
 
-    # ── called by the hub ────────────────────────────────────────────────────────────────────────────────────────────
-
-    @property
-    def activity(self) -> str:
-        return "live" if self._blocked_since is None else "blocked"
-
-    def check_access(self) -> None:
-        if not self._may_look(self._caller):
-            self.abort()
-
-    def drain(self) -> None:
-        self._is_draining = True
-        self.wake()
-
-    def abort(self) -> None:
-        self._client.abort()
-
-    def tick(self, now: float) -> None:
-        settings = self._hub.settings
-        if now >= self._authorized_until:
-            self._authorized_until = now + settings.keepalive_s / 2
-            self.check_access()
-        if self._blocked_since is not None:
-            if now - self._blocked_since > settings.client_write_timeout_s:
-                self.abort()
-        elif now - self._written_at >= settings.keepalive_s:
+    def _on_tick(self, now: float) -> None:
+        if now - self._written_at >= self._hub.settings.keepalive_s:
             self._write(KEEP_ALIVE)
             self.wake()
         elif self._has_failed:
