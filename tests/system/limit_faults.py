@@ -77,7 +77,7 @@ class Callers:
 
     def __init__(self, run: Run, stack: ChaosStack) -> None:
         self._run, self._stack = run, stack
-        self.unfinished: set[str] = set()
+        self.unfinished: dict[str, None] = {}
         self.cancels = self.departures = 0
         self.ends: Counter[str] = Counter()
         self.stopping = False
@@ -99,15 +99,16 @@ class Callers:
         status, answer = await ask(self._port, "POST", "/v1/generations", body, timeout=10)
         if status != 202:
             return ""
-        self.unfinished.add(answer["id"])
+        self.unfinished[answer["id"]] = None
         return str(answer["id"])
 
     async def cancel(self, count: int) -> None:
-        """Cancel so many; one whose answer was lost is cancelled again."""
+        """Cancel so many, half of them among the oldest, which run."""
         for _ in range(count):
             while not self.unfinished:  # noqa: ASYNC110 - another task creates them
                 await asyncio.sleep(0.05)
-            generation_id = self._run.rng.choice(list(self.unfinished))
+            among = self._run.rng.choice([LIMIT, WAITING])
+            generation_id = self._run.rng.choice(list(self.unfinished)[:among])
             status, _ = await ask(self._port, "POST", f"/v1/generations/{generation_id}/cancel", {}, timeout=10)
             self.cancels += status == 200
 
@@ -145,7 +146,7 @@ class Callers:
         status, answer = await ask(self._port, "GET", f"/v1/generations/{generation_id}?output=false", timeout=10)
         if status == 200 and answer["status"] in FINAL:
             self.ends[answer["status"]] += 1
-            self.unfinished.discard(generation_id)
+            self.unfinished.pop(generation_id, None)
 
 
 class Fleet(NamedTuple):
