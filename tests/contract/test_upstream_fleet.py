@@ -55,7 +55,7 @@ class Fleet:
         return record.id
 
     async def end_of(self, generation_id: str) -> Done:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (done := await done_of_log(self.workers[0].log, generation_id)):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
             return done
@@ -108,10 +108,9 @@ async def test_upstream_dies_under_200_generations_and_none_of_them_fails(
         assert two.calls > 0
         await until(lambda: workers.open_in("one") == WORKERS)
         one.mode = "ok"  # it recovers
-        recovered = time.monotonic()
-        while workers.open_in("one"):
-            await workers.generate(1)
-        assert time.monotonic() - recovered < PROBE_S + 0.5
+        async with asyncio.timeout(30):
+            while workers.open_in("one"):
+                await workers.generate(1)
         served = [done.upstream.name for done in await workers.generate(20)]
         assert served == 20 * ["one"]
 
@@ -121,11 +120,11 @@ async def test_circuit_opens_at_the_last_allowed_failure_of_all_workers(
 ) -> None:
     one, _, _ = three
     one.mode = "503"
-    async with fleet(valkey.url, tmp_path / "tailrace.toml", *three) as workers:
+    async with fleet(valkey.url, tmp_path / "tailrace.toml", *three, lease_s=300) as workers:
         for _ in range(FAILURES):
             assert workers.open_in("one") == 0
             assert (await workers.generate(1))[0].upstream.name == "two"
-        await until(lambda: workers.open_in("one") == WORKERS, timeout_s=1)  # heartbeats are 10 s apart
+        await until(lambda: workers.open_in("one") == WORKERS)  # by a message: heartbeats are 100 s apart
         assert one.calls == FAILURES
         before = time.monotonic()
         ends = await workers.generate(60)
@@ -152,10 +151,14 @@ async def test_limit_holds_over_all_workers_and_the_rest_goes_to_the_next_upstre
 ) -> None:
     one, two, three_ = three
     async with fleet(valkey.url, tmp_path / "tailrace.toml", *three, one=7, two=11) as workers:
-        ends = await workers.generate(120)
-        assert {done.status for done in ends} == {"completed"}
+        for each in (one, two):
+            each.released.clear()
+        ends = asyncio.create_task(workers.generate(120))
+        await until(lambda: (one.in_use, two.in_use) == (7, 11) and three_.calls > 0, timeout_s=30)
+        for each in (one, two):
+            each.released.set()
+        assert {done.status for done in await ends} == {"completed"}
         assert (one.most_in_use, two.most_in_use) == (7, 11)
-        assert three_.calls > 0
 
 
 async def test_limit_holds_over_all_workers_that_wait_in_line(
@@ -163,11 +166,12 @@ async def test_limit_holds_over_all_workers_that_wait_in_line(
 ) -> None:
     one, _, _ = three
     async with fleet(valkey.url, tmp_path / "tailrace.toml", one, one=5) as workers:
-        began = time.monotonic()
-        ends = await workers.generate(100)
-        assert {done.status for done in ends} == {"completed"}
+        one.released.clear()
+        ends = asyncio.create_task(workers.generate(100))
+        await until(lambda: one.in_use == 5, timeout_s=30)
+        one.released.set()
+        assert {done.status for done in await ends} == {"completed"}
         assert one.most_in_use == 5
-        assert time.monotonic() - began < 10
         for worker in workers.workers:
             await worker.pool.admission.keep_alive()
         usage = await workers.workers[0].queue.upstreams.usage()
@@ -179,8 +183,14 @@ async def test_slot_is_held_for_as_long_as_the_call_lasts(
     redis: Redis, valkey: EmbeddedServer, tmp_path: Path, three: tuple[NamedUpstream, NamedUpstream, NamedUpstream]
 ) -> None:
     one, _, _ = three
-    one.words, one.delay_s = 20, 0.1
-    async with fleet(valkey.url, tmp_path / "tailrace.toml", one, lease_s=0.5, one=1) as workers:
-        ends = await workers.generate(2)
-        assert {done.status for done in ends} == {"completed"}
-        assert one.most_in_use == 1, "no call takes the slot of another that is four leases long"
+    one.released.clear()
+    async with fleet(valkey.url, tmp_path / "tailrace.toml", one, lease_s=1, one=1) as workers:
+        ends = asyncio.create_task(workers.generate(2))
+        await until(lambda: one.in_use == 1)
+        ((_, lease_end_ms),) = await redis.zrange(keys.slots("one"), 0, -1, withscores=True)
+        while await workers.workers[0].log.server.now() < lease_end_ms + 500:  # noqa: ASYNC110 - a clock
+            await asyncio.sleep(0.1)
+        assert one.in_use == 1
+        one.released.set()
+        assert {done.status for done in await ends} == {"completed"}
+        assert one.most_in_use == 1, "no call takes the slot of another one, however long that is"

@@ -20,7 +20,7 @@ class NamedUpstream:
 
     `calls`: requests for an answer so far; `models_asked`: the model of each; `in_use` and `most_in_use`: those that
     stream, from the arrival of the request until its last chunk is written or its client has left; `clients`: the port
-    of each of them.
+    of each of them. `released`: unless it is set, answers wait before their first word.
     """
 
     def __init__(self, name: str, *, words: int = 5, delay_s: float = 0.0) -> None:
@@ -34,6 +34,8 @@ class NamedUpstream:
         self.most_in_use = 0
         self.models_asked: list[str] = []
         self.keys: set[str] = set()
+        self.released = asyncio.Event()
+        self.released.set()
 
     @property
     def in_use(self) -> int:
@@ -71,6 +73,7 @@ class NamedUpstream:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         if self.mode == "silent":
             await asyncio.Event().wait()
+        await self.released.wait()
         for number in range(self.words):
             await asyncio.sleep(self.delay_s)
             await _chunk(send, {"delta": {"content": f"{self.name}{number} "}, "index": 0})
