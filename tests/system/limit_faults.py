@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from starlette.types import Receive, Send
 
 from support.upstreams import NamedUpstream, named_upstreams
-from system.chaos_stack import LEASE_S, ChaosStack
+from system.chaos_stack import ChaosStack
 from system.load import Run
 from system.wire_client import CUT, ask, open_exchange
 from tailrace.process.tasks import cancel_and_wait
@@ -21,6 +21,9 @@ from tailrace.process.tasks import cancel_and_wait
 LIMIT = 6
 WAITING = 30
 """Generations that are not ended: many more than may run."""
+
+LEASE_S = 3.0
+"""Longer than the start of a worker: those that begin after a loss find the leases of the dead ones."""
 
 LONGEST_S = 3 * LEASE_S + 10
 """Until as many run as may, after the last fault: the lease of a run that nobody removed, and a sweep."""
@@ -132,6 +135,16 @@ class Callers:
             await asyncio.sleep(0.2)
 
     @contextlib.asynccontextmanager
+    async def waiting_alone(self) -> AsyncIterator[None]:
+        """Create as many as wait, and do nothing else during the block; then wait until all have ended."""
+        for _ in range(WAITING):
+            await self._create_one()
+        yield
+        watching = asyncio.create_task(self.watch())
+        await self._stack.until(lambda: not self.unfinished, 120, "not all have ended")
+        await cancel_and_wait(watching)
+
+    @contextlib.asynccontextmanager
     async def at_work(self) -> AsyncIterator[None]:
         """Create and watch during the block, and then until all have ended."""
         tasks = [asyncio.create_task(work) for work in (self.create(), self.create(), self.watch())]
@@ -164,8 +177,8 @@ class Fleet(NamedTuple):
         worker = self.run.rng.choice(self.stack.workers)
         starts = worker.output.count("runs up to")
         aborts = asyncio.gather(
-            self.callers.cancel(self.run.size["cancels at once"]),
-            self.callers.leave(self.run.size["departures at once"]),
+            self.callers.cancel(self.run.size["aborts at once"]),
+            self.callers.leave(self.run.size["aborts at once"]),
         )
         if self.run.rng.random() < SUSPENDED:
             worker.send(SIGSTOP)
@@ -175,8 +188,17 @@ class Fleet(NamedTuple):
         await self.stack.wait_until_working(worker, starts + 1)
         self._count_kills(1)
 
-    async def kill_all(self) -> None:
-        """Kill every worker: as many runs are lost as may run, and none ends that could move another one back."""
+    async def lose_all(self) -> None:
+        """Kill every worker while no client does anything: as many runs are lost as may run, and neither an end nor a
+        creation moves another one back."""
+        self.upstream.delay_s = LONG_S / self.upstream.words
+        async with self.callers.waiting_alone():
+            await self.stack.until(lambda: self.upstream.in_use == LIMIT, LONGEST_S, "not as many run as may")
+            await self._kill_all()
+            await self.check()
+            self.upstream.delay_s = 0.0
+
+    async def _kill_all(self) -> None:
         workers = self.stack.workers
         starts = [worker.output.count("runs up to") for worker in workers]
         await asyncio.gather(*(self.stack.kill(worker) for worker in workers))
@@ -213,7 +235,12 @@ async def caller_limits(run: Run) -> None:
     async with (
         named_upstreams(upstream),
         run.stack(
-            workers=0, frontends=2, max_running_per_caller=str(LIMIT), max_attempts="1000", disconnect_grace_s="6"
+            workers=0,
+            frontends=2,
+            lease_s=str(LEASE_S),
+            disconnect_grace_s="6",
+            max_running_per_caller=str(LIMIT),
+            max_attempts="1000",
         ) as stack,
     ):
         stack.environment["OPENAI_BASE_URL"] = upstream.url
@@ -225,9 +252,10 @@ async def caller_limits(run: Run) -> None:
             for number in range(1, run.size["kills"] + 1):
                 await fleet.fault()
                 if number % run.size["kills until a check"] == 0:
-                    await fleet.kill_all()
                     await fleet.check()
             upstream.delay_s = 0.0
+        for _ in range(run.size["losses"]):
+            await fleet.lose_all()
         callers = fleet.callers
         ends = ", ".join(f"{count} {status}" for status, count in sorted(callers.ends.items()))
         run.notes.append(

@@ -168,8 +168,8 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "caller-limits": Scenario(
         limit_faults.caller_limits, "SIGKILLs", "last kill to as many runs as may", limit_faults.LONGEST_S,
-        {"workers": 3, "kills": 4, "kills until a check": 2, "cancels at once": 3, "departures at once": 3},
-        {"workers": 4, "kills": 200, "kills until a check": 20, "cancels at once": 3, "departures at once": 3},
+        {"workers": 3, "kills": 4, "kills until a check": 2, "aborts at once": 3, "losses": 1},
+        {"workers": 4, "kills": 200, "kills until a check": 20, "aborts at once": 3, "losses": 5},
     ),
     "cursor-fuzz": Scenario(
         client_faults.cursor_fuzz, "cursors", "", None,

@@ -1,7 +1,7 @@
 """A scenario of `scripts/chaos` for each part that can fail, at its short size, and the guards of the mutants.
 
-All of them take five minutes more: `scripts/chaos --size short` plays them. A scenario mostly waits: for leases, for processes to start. So two run at a time, each with a product of its own, and a
-test awaits the run of its scenario.
+All of them take five minutes more: `scripts/chaos --size short` plays them. A scenario mostly waits: for leases, for
+processes to start. So two run at a time, each with a product of its own, and a test awaits the run of its scenario.
 """
 
 import asyncio
