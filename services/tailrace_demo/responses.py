@@ -9,7 +9,7 @@ The steps are those of `script`, and one more:
 
     {"events": [{…}, …], "rate": 40}   each object as an event of its `type`; `rate` events/s
 
-With `background` a script is played once, whoever reads it: `reset` and `eof` then cut the connection of the first
+With `background` a script is played once, for all readers: `reset` and `eof` then cut the connection of the first
 reader that comes to them, and the script goes on.
 """
 

@@ -76,7 +76,7 @@ SCENARIOS: dict[str, Scenario] = {
         plays.json_mode, False,
     ),
     "json-misfit": Scenario(
-        "streams JSON that fits no schema of an object", "says so in `done.format`, where the request has a schema",
+        "streams JSON that fits no schema of an object", "reports it in `done.format`, where the request has a schema",
         "completed", plays.json_misfit, False,
     ),
     "content-type": Scenario(

@@ -3,7 +3,7 @@
 A caller is a name with one or more API keys: those of the settings (`api_keys`), and those that were created at run
 time (`run_time_keys`). A token of the issuer of the settings (`tokens`) names a caller, too. The *owner* of a
 generation is the name of the caller that created it. A key is looked up by its SHA-256, so the time that this takes
-tells nothing about any key.
+reveals nothing of any key.
 
 A browser cannot send headers with `EventSource`, so the generation's JSON carries a ticket: an HMAC over the id, the
 owner, the expiry and the API key of the request. It grants reading of that one log, and ends with its key. A client

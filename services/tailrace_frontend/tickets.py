@@ -68,7 +68,7 @@ class Tickets:
 
 
 def expiry_of(ticket: str) -> int:
-    """When a ticket expires (epoch seconds); 0 where it does not say so."""
+    """When a ticket expires (epoch seconds); 0 where it has no time."""
     return Ticket.parse(ticket).expires
 
 

@@ -95,7 +95,7 @@ class JsonChecker:
         process = self._process
         if process is None or process.returncode is not None:
             process = await self._start()
-        self._process = None  # until it has answered: a reply that nobody waits for must not be that of the next one
+        self._process = None  # until it has answered: a reply that no call waits for must not be that of the next one
         try:
             assert process.stdin is not None
             assert process.stdout is not None

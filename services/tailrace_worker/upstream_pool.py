@@ -46,7 +46,7 @@ class UpstreamPool:
         self._open()
 
     def _remaining(self, kind: str) -> dict[tuple[str, ...], float]:
-        """By upstream, for those that say so."""
+        """By upstream, for those that report it."""
         return {(each.config.name,): each.remaining[kind] for each in self._clients if kind in each.remaining}
 
     @property

@@ -1,4 +1,4 @@
-"""What a worker says of itself with each heartbeat: where it runs, how much it runs, and how fast.
+"""What a worker reports of itself with each heartbeat: where it runs, how much it runs, and how fast.
 
 The rate counts pieces of content as they come from the upstreams. It is read from what the runs count anyway, so a
 token costs nothing.
@@ -66,7 +66,7 @@ class StatusMeter:
 
 
 def _rss_bytes() -> int | None:
-    """The memory of this process that is in RAM; None where the system does not tell."""
+    """The memory of this process that is in RAM; None where the system does not report it."""
     try:
         return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):

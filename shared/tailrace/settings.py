@@ -442,7 +442,7 @@ def _check_tokens(settings: Settings) -> None:
 
 
 def is_safe_url(url: str) -> bool:
-    """Whether nobody on the way can change what is read there: https, or http on loopback."""
+    """Whether no one on the way can change what is read there: https, or http on loopback."""
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -70,7 +70,7 @@ async def log_in(
 
 
 async def answer(page: Page, word: str) -> None:
-    """Say yes to the question that is asked."""
+    """Agree to the question that is asked."""
     await page.locator("#question").get_by_role("button", name=word).click()
 
 

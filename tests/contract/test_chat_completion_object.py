@@ -66,7 +66,7 @@ def test_object_is_what_the_package_adds_up(case: Case) -> None:
 
 
 def _meaning(value: Any) -> Any:
-    """A value without what says nothing: null, empty texts and lists, and what the package adds to calls."""
+    """A value without what has no meaning: null, empty texts and lists, and what the package adds to calls."""
     match value:
         case dict():
             named = {name: _meaning(each) for name, each in value.items() if name not in ("index", "parsed_arguments")}

@@ -73,7 +73,7 @@ END: list[Step] = [
 
 
 def asked(*lost: Step, script_id: str, **fields: Any) -> Step:
-    """A body for an answer that breaks off after `WORDS`, and whose rest is sent to whoever asks for it."""
+    """A body for an answer that breaks off after `WORDS`, and whose rest is sent to any request for it."""
     more = {"continuation": [*deltas(*REST), *END], "tailrace": CONTINUE}
     return scripted(*deltas(*WORDS), *lost, script_id=script_id, **more, **fields)
 

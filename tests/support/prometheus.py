@@ -38,7 +38,7 @@ class Prometheus:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self, targets: dict[str, Sequence[int]], *, hold: bool = False) -> None:
-        """`targets`: ports by job. `hold`: whether alerts wait for as long as their rules say (`for`)."""
+        """`targets`: ports by job. `hold`: whether alerts wait for as long as their rules have it (`for`)."""
         written = [rule if hold else {**rule, "for": "0s"} for rule in rules()]
         (self._root / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "all", "rules": written}]}))
         config = {

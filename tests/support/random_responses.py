@@ -13,7 +13,7 @@ END_EVENTS = (
     "reasoning_summary_part.done", "function_call_arguments.done", "custom_tool_call_input.done",
     "content_part.added", "reasoning_summary_part.added", "reasoning_text.done",
 )  # fmt: skip
-"""Events that some servers leave out: what they say follows from others."""
+"""Events that some servers leave out: what they hold follows from others."""
 
 DELTAS = ("output_text.delta", "refusal.delta", "function_call_arguments.delta", "reasoning_text.delta")
 

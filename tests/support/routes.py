@@ -15,7 +15,7 @@ OPERATIONS = (
 PAGES = (*FILES, "/", *DASHBOARD_FILES, *DASHBOARD_PAGES)
 SESSION = {(method, "/v1/admin/session") for method in ("GET", "POST")}
 PUBLIC = {("GET", path) for path in (*PAGES, *OPERATIONS)} | SESSION
-"""Routes without a scope: they answer without a key, and tell nothing of any caller."""
+"""Routes without a scope: they answer without a key, and reveal nothing of any caller."""
 
 
 def declared_scopes(api: FastAPI) -> dict[tuple[str, str], Scopes | None]:

@@ -218,7 +218,7 @@ BODIES: Sequence[Fault] = (
     ),
     Fault("gzip that is none", lambda _: [GZIP, {"raw": "garbage"}], "unreadable"),
     Fault(
-        "gzip that ends in garbage",
+        "gzip that ends in other bytes",
         lambda stream: [GZIP, *raw(*_gzipped(stream.content(KEPT))), PAUSE, *raw(b"\xff" * 100)],
         after="unreadable", has_content=True,
     ),

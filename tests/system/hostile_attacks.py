@@ -1,6 +1,6 @@
 """The attacks of `scripts/hostile`, in a process of their own: `python -m system.hostile_attacks`.
 
-An attack is a coroutine for one connection; as many run at a time as its size says. What it returns is the end that the
+An attack is a coroutine for one connection; as many run at a time as its size is. What it returns is the end that the
 client saw. `docs/operations.md` documents the ends (Limits), and `ATTACKS` lists them.
 """
 

@@ -26,7 +26,7 @@ LEASE_S = 3.0
 """Longer than the start of a worker: those that begin after a loss find the leases of the dead ones."""
 
 LONGEST_S = 3 * LEASE_S + 10
-"""Until as many run as may, after the last fault: the lease of a run that nobody removed, and a sweep."""
+"""Until as many run as may, after the last fault: the lease of a run that was not removed, and a sweep."""
 
 LONG_S = 4 * LEASE_S
 """A run that is longer than the lease by which it counts."""

@@ -1,4 +1,4 @@
-"""OpenAI's routes over the checker's own client: requests, streams as they are received, and what a stream says.
+"""OpenAI's routes over the checker's own client: requests, streams as they are received, and what a stream holds.
 
 A stream of either format is judged by the same rules: it ends whole, with one terminal event, and nothing follows it.
 """

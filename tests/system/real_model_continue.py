@@ -9,7 +9,7 @@
                   had written it: computed at once, the same text has other last bits, and where two tokens are almost
                   as likely, the answer goes on with the other one. (The context bounds the answers, cut or not)
     JSON          every line of `view=json` must continue the one before, and the whole must fit the schema
-    cancel        from the request to cancel to the line of the server's own log that says that it has stopped
+    cancel        from the request to cancel to the line of the server's own log that reports that it has stopped
 """
 
 import argparse

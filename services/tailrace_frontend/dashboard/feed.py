@@ -2,7 +2,7 @@
 
     first viewer ──▶ task runs ── last viewer leaves ── LINGER_S ──▶ task ends
 
-So Redis has one pipeline a second from each frontend where somebody looks, however many look, and none where nobody
+So Redis has one pipeline a second from each frontend where somebody looks, however many look, and none where no one
 does. Each snapshot is encoded once. The last minutes are kept while the task runs, for those who come later.
 """
 

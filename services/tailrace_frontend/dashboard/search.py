@@ -7,7 +7,7 @@ beginning. `status:waiting` is `status:queued`; a generation that is parked is o
 metadata, `name=value`, or a name alone. `since` is a time span (`30s`, `15m`, `2h`, `3d`) or a time
 (`2027-01-31T10:00Z`). A generation's id, or the id of its answer in another API, is the generation itself.
 
-A search looks at the newest `MOST_HEADS` generations at most, and says so: what it costs does not depend on how many
+A search looks at the newest `MOST_HEADS` generations at most, and reports it: what it costs does not depend on how many
 there are.
 """
 

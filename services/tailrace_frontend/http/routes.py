@@ -60,7 +60,7 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     chat, options, canonical = await parse_body(body, services.settings, canonical=key is not None)
     await step(body, lambda: request_for(services.upstreams, "chat", chat))  # for its refusals
     body_bytes = len(body)
-    body.clear()  # what it says is in `chat`: a large request is in memory three times already
+    body.clear()  # its content is in `chat`: a large request is in memory three times already
     streams = wants_events(request.headers.get("accept", ""))
     if streams:
         services.hub.check_capacity(caller.owner)

@@ -170,7 +170,7 @@ class GenerationValue(BaseModel):
     id: str
     object: Literal["generation.value"] = "generation.value"
     status: Literal["queued", "running", "completed", "incomplete", "failed", "cancelled"]
-    value: Any = Field(description="What the text so far says; null until it says anything.")
+    value: Any = Field(description="The value of the text so far; null until it has one.")
     is_complete: bool = Field(description="Whether the text is one whole JSON value.")
     refusal: str | None = Field(None, description="The text with which the model refused to answer.")
     error: str | None = Field(None, description="Why the text is no JSON.")

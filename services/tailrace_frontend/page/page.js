@@ -2,7 +2,7 @@
  *
  * Rule 1: The URL is the whole state. After a reload, after Back or in another tab, the conversation is read from the
  *         generation's JSON and the answer from its log. The browser stores the model's name and an API key, no text.
- * Rule 2: The page asks the server what is not an event, and says what it does not know: see status.js.
+ * Rule 2: The page asks the server what is not an event, and shows what it does not know: see status.js.
  */
 
 import "/composer.js";

@@ -42,7 +42,7 @@ class UpstreamClient:
     """The connections to one upstream; by default to that of `OPENAI_BASE_URL` and `OPENAI_API_KEY`.
 
     `redaction`: the keys of all upstreams, which no message repeats: behind a router an error may quote any of them.
-    `remaining`: requests and tokens that the newest response has left of the upstream's limits, where it says so.
+    `remaining`: requests and tokens that the newest response has left of the upstream's limits, where it reports them.
     `sdk` is for the dialects, which know the SDK's method and the body that it sends. It retries nothing (`asking`
     does), and follows no redirect: the prompt goes to the configured address alone.
     """
@@ -74,7 +74,7 @@ class UpstreamClient:
         )
 
     async def _note_limits(self, response: httpx2.Response) -> None:
-        """Keep what the upstream says is left of its limits, in OpenAI's headers."""
+        """Keep what is left of the upstream's limits, as it reports it in OpenAI's headers."""
         for kind in LIMITS:
             if (left := response.headers.get(f"x-ratelimit-remaining-{kind}", "")).isdecimal():
                 self.remaining[kind] = int(left[:MAX_DIGITS])

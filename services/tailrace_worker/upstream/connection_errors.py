@@ -1,7 +1,7 @@
 """Why a connection to the upstream failed: the transport's errors, classified by their causes.
 
 The SDK reports every failure to connect as a timeout, because its aiohttp transport does. The exception at the end of
-the chain of causes says whether the connection was refused, the name unknown, or the certificate not accepted. Clients
+the chain of causes has whether the connection was refused, the name unknown, or the certificate not accepted. Clients
 receive a message that names the setting, not the address: that is for the log alone.
 """
 

@@ -49,7 +49,7 @@ class EmptyAnswer(ConnectionLost):
 
 class NotSent(ValueError):
     """A header or the address of the request has characters that HTTP does not permit: nothing was sent. The
-    transport's own message may quote the key, so nobody is shown it."""
+    transport's own message may quote the key, so no one is shown it."""
 
 
 class Unreadable(ValueError):

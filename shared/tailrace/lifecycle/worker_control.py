@@ -1,4 +1,4 @@
-"""Commands that an operator gives to one worker, over the channel that also tells it of cancels.
+"""Commands that an operator gives to one worker, over the channel that also has its cancels.
 
     drain   takes no further generation; those that run end where they are, and the process stays
     stop    as SIGTERM does: drains, hands over what still runs after `TAILRACE_DRAIN_S`, and ends the process, which

@@ -97,7 +97,7 @@ class Log(ReadableLog):
             msgspec.json.encode(record), stored, record.owner, job_id, msgspec.json.encode(event),
             seq_span(created) - 1, options.deadline_s * 1000, options.retention_s * 1000, self.lease_ms,
         )  # fmt: skip
-        index = self.unfinished.add_command(record.id)  # first: whoever finds the state finds it in the index
+        index = self.unfinished.add_command(record.id)  # first: what is found by its state is in the index
         if len(stored) <= LARGE_BYTES:
             _, (outcome, *result) = checked(await self.server.execute_many([index, command]))
         else:

@@ -1,4 +1,4 @@
-"""What a generation has used, in short: kept in its state, so that whoever finds the end can charge it.
+"""What a generation has used, in short: kept in its state, so that any process that finds the end can charge it.
 
 `done` has the same, beside an output that may be megabytes.
 """
@@ -26,7 +26,7 @@ class Spent(NamedTuple):
 
     @classmethod
     def of(cls, done: Done | StoredDone) -> Self:
-        """What this end has used. What its usage does not tell counts nothing."""
+        """What this end has used. What its usage lacks counts nothing."""
         usage = done.usage or {}
         cost = round((done.cost or 0) * NANO)
         return cls(_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"), cost, round(done.at * 1000))

@@ -5,7 +5,7 @@
 -- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
 --          no key), life of the claim (s), 1: replace an earlier claim, limits (JSON, `queue.quotas.Terms`; '': none)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
---          the request would be within the limits (0: it is, or nobody knows), the earlier claim (nil: there was none),
+--          the request would be within the limits (0: it is, or the time is not known), the earlier claim (nil: there was none),
 --          the first limit that refuses the request ('': none), tokens of this minute, then the tokens and the cost of
 --          this day and of this month, reserved ones included, as integers
 --          | FULL

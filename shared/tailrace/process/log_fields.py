@@ -1,4 +1,4 @@
-"""Fields of all log lines of a task: of the generation that it runs, say. `TAILRACE_LOG_FORMAT=json` shows them.
+"""Fields of all log lines of a task: as of the generation that it runs. `TAILRACE_LOG_FORMAT=json` shows them.
 
 A task that is started inherits them, so a worker binds them once for each run.
 """

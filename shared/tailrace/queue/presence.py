@@ -1,6 +1,6 @@
 """Which workers are alive: each sends a heartbeat every third of a lease, and counts for three leases.
 
-A heartbeat carries what the worker says of itself, for those who look at the fleet.
+A heartbeat carries what the worker reports of itself, for those who look at the fleet.
 """
 
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from tailrace.scripts import Command
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker says of itself. `started_at`: epoch seconds by its own clock. `running` of `slots` jobs are under
+    """What a worker reports of itself. `started_at`: epoch seconds by its own clock. `running` of `slots` jobs are under
     way; a worker that is `draining` takes no further one. `tokens_per_second`: pieces of content since the heartbeat
-    before. `rss_bytes`: its memory, where the system tells."""
+    before. `rss_bytes`: its memory, where the system reports it."""
 
     host: str = ""
     pid: int = 0
@@ -29,7 +29,7 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 UNKNOWN = WorkerStatus()
-"""Of a worker that says nothing of itself."""
+"""Of a worker that reports nothing of itself."""
 
 
 class LiveWorker(NamedTuple):

@@ -1,7 +1,7 @@
 """What callers use, in tokens and US dollars, on the queue's server: what is reserved, what is charged, what is left.
 
     create   load.lua      checks every limit, then charges all: reserves the tokens that the generation may use
-    done     settle.lua    puts what it has used in the place of that, once, whoever wrote or found the end
+    done     settle.lua    puts what it has used in the place of that, once, by all that wrote or found the end
 
 A reservation holds back the tokens of the minute and of the budgets while the generation runs. So fifty requests at
 once exceed a limit by one reservation at most, and not by fifty answers.

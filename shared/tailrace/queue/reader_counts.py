@@ -33,7 +33,7 @@ class ReaderCounts:
         self._was_empty = True
 
     async def report(self, readers: Mapping[str, int]) -> None:
-        """Tell the others how many streams this frontend serves to each caller.
+        """Report how many streams this frontend serves to each caller.
 
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.

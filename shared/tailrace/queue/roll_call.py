@@ -4,7 +4,7 @@
     frontends   each adds its answer to a list of the question's own
     asker       reads the list until it is complete, or `WAIT_S` is over
 
-So nothing is reported where nobody looks. A frontend that does not answer in time is missing, and counted.
+So nothing is reported where no one looks. A frontend that does not answer in time is missing, and counted.
 """
 
 import asyncio

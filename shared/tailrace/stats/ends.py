@@ -1,4 +1,4 @@
-"""What the end of a generation adds to the counts: told once, by the process that has written it."""
+"""What the end of a generation adds to the counts: counted once, by the process that has written it."""
 
 from tailrace.events import Done
 from tailrace.failures import FAILURES

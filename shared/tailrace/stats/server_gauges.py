@@ -38,7 +38,7 @@ class ServerGauges:
                 now = await server.now() / 1000
                 took = time.time() - began
                 self._skew_s = now - began - took / 2
-        except (Unavailable, RedisRefused):  # `redis_connected` tells it
+        except (Unavailable, RedisRefused):  # `redis_connected` has it
             return
 
 

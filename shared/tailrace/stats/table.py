@@ -68,7 +68,7 @@ ENDS = (
 """The usual ends; others appear with their first one."""
 
 METRICS: tuple[Metric, ...] = (
-    # Ends of generations, told by the process that writes the end: a worker, or whichever process cancels or sweeps.
+    # Ends of generations, counted by the process that writes the end: a worker, or the one that cancels or sweeps.
     _counter("generations_total", "Generations ended, by the process that wrote the end", BOTH,
              ("status", "finish_reason"), ENDS, history="ended", history_by=0),
     _histogram("e2e_latency_seconds", "From the creation of a generation to its end", BOTH, ("model",), history="e2e"),
@@ -147,9 +147,9 @@ METRICS: tuple[Metric, ...] = (
     _gauge("upstream_in_flight", "Requests under way", WORKER, ("upstream",)),
     _gauge("upstream_circuit_open", "Whether this worker does not call the upstream but for probes", WORKER,
            ("upstream",)),
-    _gauge("upstream_remaining_requests", "Requests that the upstream's newest response has left, where it says so",
+    _gauge("upstream_remaining_requests", "Requests that the upstream's newest response has left, where reported",
            WORKER, ("upstream",)),
-    _gauge("upstream_remaining_tokens", "Tokens that the upstream's newest response has left, where it says so",
+    _gauge("upstream_remaining_tokens", "Tokens that the upstream's newest response has left, where reported",
            WORKER, ("upstream",)),
     _histogram("upstream_time_to_first_token_seconds", "From the first request to an upstream to its first content",
                WORKER, ("upstream",), history="upstream_ttft"),

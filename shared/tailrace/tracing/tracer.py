@@ -77,7 +77,7 @@ class Tracer:
         self._is_first_child = is_first_child
 
     def begin(self, name: str, kind: SpanKind, values: Mapping[str, Any], **options: Any) -> LiveSpan:
-        """A span with these attributes, below the current one unless the options say otherwise."""
+        """A span with these attributes, below the current one unless the options name another."""
         span = self._tracer.start_span(name, kind=kind, attributes=self.vocabulary.attributes(values), **options)
         return LiveSpan(span, self.vocabulary)
 

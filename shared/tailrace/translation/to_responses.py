@@ -108,7 +108,7 @@ def _flat(value: Json) -> Json:
 
 
 def _tool(tool: Json) -> Json:
-    """A tool. In Responses a function is strict unless it says otherwise; in Chat Completions it is not."""
+    """A tool. In Responses a function is strict unless it is declared otherwise; in Chat Completions it is not."""
     flat = _flat(tool)
     if flat.get("type") == "function":
         return {**flat, "strict": bool(flat.get("strict"))}

@@ -4,7 +4,7 @@
     {"id": "1795235902664-9", "value": {"city": "Paris"}, "is_complete": true}
     {"id": "1795235902664-13", "value": {"city": "Paris"}, "is_complete": true, "done": {"status": "completed", …}}
 
-`value` is what the text so far says: strings that are not closed are there as far as they go, and what cannot be
+`value` is that of the text so far: strings that are not closed are there as far as they go, and what cannot be
 read yet (a key without a value, half of `true`) is left out. Numbers may still grow, like strings. `value` is null
 until the text has one. `is_complete`: the text is one whole JSON value.
 

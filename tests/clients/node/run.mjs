@@ -11,7 +11,7 @@
 //   client, version    as in the table
 //   ask                async (cell) => an answer (below)
 //   streams            whether the text that precedes a failure or a cancel reaches the application
-//   cancels            whether a cancelled answer says so
+//   cancels            whether a cancelled answer has that status
 //   lateError          its own message for an `error` object under the status 200, where it repeats no request
 //   leavesOut          {case: the reason why it makes no sense for the client}
 //

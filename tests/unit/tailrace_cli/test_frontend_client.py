@@ -1,4 +1,4 @@
-"""How commands find a frontend, and what they say of an address where none is."""
+"""How commands find a frontend, and what they report of an address where none is."""
 
 import socket
 from pathlib import Path

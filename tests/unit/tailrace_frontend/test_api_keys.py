@@ -123,7 +123,7 @@ def test_key_file_is_checked_at_most_once_per_interval(file: Path, monkeypatch: 
 def test_key_file_that_was_changed_long_ago_is_read_at_the_first_check(
     file: Path, keys: ApiKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A frontend that nobody used meanwhile must not accept a withdrawn key once more."""
+    """A frontend that was not used meanwhile must not accept a withdrawn key once more."""
     file.write_text("ben:ben-key-22")
     monkeypatch.setattr(module, "SETTLED_S", -60.0)
     assert not keys.is_valid(ANNA)

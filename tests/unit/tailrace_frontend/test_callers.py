@@ -92,7 +92,7 @@ def test_authorization_without_a_known_bearer_key_is_refused(headers: dict[str, 
 
 
 def test_api_key_is_known_by_its_digest_alone() -> None:
-    """The time of a look-up depends on the digest, which says nothing about the key."""
+    """The time of a look-up depends on the digest, which reveals nothing of the key."""
     of = callers()
     assert {len(key.digest) for key in of.configured} == {32}
     assert "key-1" not in repr(of.configured)

@@ -108,7 +108,7 @@ async def test_new_key_is_found_once_the_interval_has_passed(issuer: Issuer, mon
 
 
 async def test_tokens_are_not_refused_before_the_first_read(issuer: Issuer) -> None:
-    """Nobody knows yet who signs: 503."""
+    """It is not known yet who signs: 503."""
     issuer.is_down = True
     with pytest.raises(Unavailable):
         await Known(issuer).keys.look_again()

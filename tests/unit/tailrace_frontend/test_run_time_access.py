@@ -77,7 +77,7 @@ async def test_outage_keeps_the_keys_that_were_read_last(frontend: Frontend) -> 
 
 
 async def test_key_is_not_refused_before_the_first_read(frontend: Frontend) -> None:
-    """Nobody knows yet whether it exists: 503."""
+    """It is not known yet whether it exists: 503."""
     frontend.store.is_away = True
     with pytest.raises(RedisUnavailable):
         await frontend.access.look_again()

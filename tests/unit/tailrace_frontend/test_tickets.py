@@ -1,4 +1,4 @@
-"""What a ticket says, and that nobody else can make one say it."""
+"""What a ticket holds, and that no one else can make one that holds it."""
 
 import pytest
 

@@ -73,7 +73,7 @@ async def _lines(log: Log, record: GenerationRecord, until: EntryId) -> AsyncIte
 @router.post("/rerun", dependencies=[require(Scope.ADMIN_OPERATE)])
 async def rerun(request: Request, generation_id: str) -> Response:
     """Run the request once more, as a new generation of the same caller, whose limits and budgets hold for it. It does
-    not end where nobody reads it."""
+    not end where it has no reader."""
     services, state = await _find(request, generation_id)
     record = state.record
     size = await services.log.request_bytes(generation_id)

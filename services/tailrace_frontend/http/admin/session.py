@@ -51,7 +51,7 @@ async def log_in(request: Request) -> Response:
 
 @router.get("")
 async def who_is_here(request: Request) -> Response:
-    """Who looks, without an error where nobody has logged in: so the page knows whether to ask for a key."""
+    """Who looks, without an error where no one has logged in: so the page knows whether to ask for a key."""
     services: Services = request.app.state.services
     value: Json = {"caller": None, "scopes": []}
     with contextlib.suppress(Unauthenticated, CallerBlocked, InsufficientScope):

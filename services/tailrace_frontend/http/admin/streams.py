@@ -72,7 +72,7 @@ async def answer_audit(services: Services, _: str, scope: AsgiScope, send: Send)
 
 
 async def answer_any_events(services: Services, generation_id: str, scope: AsgiScope, send: Send) -> None:
-    """Send the log of a generation, whoever owns it, or the reason why not."""
+    """Send the log of any caller's generation, or the reason why not."""
     stream = await _open_or_refuse(services, generation_id, scope, send)
     if stream is not None:
         await stream.run()

@@ -67,7 +67,7 @@ class CreateResponse(CountTokens, StorageFields):
 def check_create(value: Json, settings: Settings) -> tuple[Json, Options]:
     """Split a decoded body into the request and Tailrace's options.
 
-    A stream has no event that takes back what was sent. Unless the options say otherwise, a streamed response whose
+    A stream has no event that takes back what was sent. Without an option for it, a streamed response whose
     worker dies in the middle therefore fails; one that is not streamed begins again.
 
     Raises:

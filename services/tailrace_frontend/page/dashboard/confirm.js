@@ -4,7 +4,7 @@
 const dialog = document.getElementById("question");
 let busy = false;
 
-/** Whether the reader says yes. Only one question at a time; a second one is a no. */
+/** Whether the reader agrees. Only one question at a time; a second one is a no. */
 export function confirm(title, text, yes) {
   if (dialog.open) return Promise.resolve(false);
   dialog.querySelector("h2").textContent = title;

@@ -19,7 +19,7 @@ const CHARTS = [
   ["First token p95: where the time goes", span, [["queue", timed("queue", "p95")], ["ours", timed("added", "p95")], ["upstream", timed("upstream_ttft", "p95")]]],
   ["Between tokens p95, delivery lag p99", span, [["between tokens", timed("itl", "p95")], ["delivery lag", timed("lag", "p99")]]],
   ["What went wrong", count, [["stalls", counted("stalls")], ["restarts", counted("restarts")], ["retries", counted("retries")], ["leases lost", counted("leases_lost")]]],
-  ["Readers", count, [["opened", counted("opened")], ["gaps found", counted("gaps")], ["restarted", counted("readers_restarted")], ["told to come back", counted("deferred")]]],
+  ["Readers", count, [["opened", counted("opened")], ["gaps found", counted("gaps")], ["restarted", counted("readers_restarted")], ["asked to reconnect", counted("deferred")]]],
 ];
 
 /** Draws the range (`hour`, `days`) into the holder. */

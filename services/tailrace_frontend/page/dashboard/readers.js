@@ -15,7 +15,7 @@ class ReaderList extends HTMLElement {
     { name: "State", cell: ({ state, watches }) => el("span", {}, pill(KINDS[state], WORDS[state] ?? state), watches ? " a dashboard" : "") },
     { name: "Behind", number: true, label: true, cell: ({ seq }) => count(Math.max(0, this.#seq - seq)) },
     { name: "Format", label: true, cell: ({ format }) => format },
-  ], { empty: "Nobody reads it now.", keyOf: ({ key }) => key });
+  ], { empty: "It has no reader now.", keyOf: ({ key }) => key });
 
   connectedCallback() {
     this.replaceChildren(this.#list.element, this.#summary);

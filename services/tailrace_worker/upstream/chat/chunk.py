@@ -62,7 +62,7 @@ class ChatChunk(msgspec.Struct, frozen=True):
 
     @property
     def has_error(self) -> bool:
-        """Whether any of it says that the upstream has failed."""
+        """Whether any of it reports that the upstream has failed."""
         if self.failure is not None:
             return True
         for choice in self.choices:  # noqa: SIM110  (a generator costs more than the rest)

@@ -1,6 +1,6 @@
 """The fields of a Responses stream that the log has a place for. Every other field is carried as it is.
 
-Fields that say where an event belongs (ids, indexes, sequence numbers) are made anew by the wire format, so they are
+Fields that place an event (ids, indexes, sequence numbers) are made anew by the wire format, so they are
 known. So is `obfuscation`, which is padding.
 """
 

@@ -193,7 +193,7 @@ class ResponsesTranslator:
 
 
 def _has_error(event: Json, kind: str) -> bool:
-    """Whether an event says that the upstream has failed."""
+    """Whether an event reports that the upstream has failed."""
     if "error" in kind or kind == "response.failed":
         return True
     found = (each for each in (event, event.get("response")) if isinstance(each, dict))

@@ -4,7 +4,7 @@
 -- = start + step`, and a step is 1 / weight of the caller. V is the start tag of the last job that was taken. A caller
 -- with 10,000 jobs has slots V … V + 10,000; another caller's first job has the slot V. `tags` holds V (member '') and
 -- the callers' finish tags above V. Tags begin at 0 where nothing waits: below every clock, as arq compares them.
--- Which of a caller's jobs runs at its next slot says its `line`, ordered by tags of the same kind with the steps of
+-- Which of a caller's jobs runs at its next slot is decided by its `line`, ordered by tags of the same kind with the steps of
 -- the priorities; `turns` holds the line's V ('v'), a finish tag for each step, and where the next parked job goes
 -- ('back'). So priorities move jobs between the
 -- slots of their caller, and no caller has more slots by them.

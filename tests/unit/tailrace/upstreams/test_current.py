@@ -100,7 +100,7 @@ async def test_file_is_read_beside_the_event_loop(file: Path, monkeypatch: pytes
 
     monkeypatch.setattr(Upstreams, "load", slow)
     reload = asyncio.create_task(upstreams.reload())
-    while not threads:  # noqa: ASYNC110  (only the thread can tell)
+    while not threads:  # noqa: ASYNC110  (only the thread has it)
         await asyncio.sleep(0.001)
     write(file, ONE.replace("one", "two"))
     second = asyncio.create_task(upstreams.reload())
