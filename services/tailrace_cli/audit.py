@@ -3,7 +3,9 @@
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+
+from rich.cells import cell_len
 
 from tailrace.errors import InvalidRequest, RateLimited, Unavailable
 from tailrace.events import Json
@@ -17,10 +19,9 @@ PATH = f"{ADMIN}/audit"
 MAX_LIMIT = 1000
 RETRY_S = 1.0
 BEGINNING = "0-0"
-WIDTHS = {"who": 12, "action": 20, "outcome": 18, "address": 12}
-"""Of the columns; a longer value moves what follows it."""
-
-HEADER = {"who": "WHO", "action": "ACTION", "outcome": "OUTCOME", "address": "ADDRESS", "target": "TARGET"}
+NAMES = ("who", "action", "outcome", "target", "address")
+NARROW_COLUMNS = 100
+"""A narrower terminal has no room for the year."""
 
 
 def main(settings: Settings, *, limit: int, follow: bool, as_json: bool) -> None:
@@ -42,13 +43,12 @@ async def _print(settings: Settings, limit: int, *, follows: bool, as_json: bool
         if as_json and not follows:
             print_json(entries)
             return
-        if not as_json:
-            print(fitted(_line("TIME", HEADER), terminal_columns()))
+        show = print_json if as_json else Lines(entries, terminal_columns()).show
         for entry in entries:
-            show(entry, as_json=as_json)
+            show(entry)
         if follows:
             async for entry in following(frontend, entries[-1]["id"] if entries else BEGINNING):
-                show(entry, as_json=as_json)
+                show(entry)
 
 
 async def following(frontend: FrontendClient, last: str) -> AsyncIterator[Json]:
@@ -71,22 +71,29 @@ async def following(frontend: FrontendClient, last: str) -> AsyncIterator[Json]:
         await asyncio.sleep(RETRY_S)  # a frontend that stops ends the stream: another one may answer
 
 
-def show(entry: Json, *, as_json: bool) -> None:
-    """Print one entry, at once."""
-    if as_json:
-        print_json(entry)
-    else:
-        print(fitted(line_of(entry), terminal_columns()), flush=True)
+class Lines:
+    """The entries as lines below a header, in columns as wide as the first of them need. A longer value later moves
+    what follows it."""
+
+    def __init__(self, entries: Sequence[Json], columns: int) -> None:
+        self._columns = columns
+        self._form = "%m-%d %H:%M:%S" if 0 < columns < NARROW_COLUMNS else "%Y-%m-%d %H:%M:%S"
+        header = [name.upper() for name in NAMES]
+        self._widths = [max(map(cell_len, cells)) for cells in zip(header, *map(cells_of, entries), strict=True)]
+        self._print("TIME".ljust(len(time.strftime(self._form))), header)
+
+    def show(self, entry: Json) -> None:
+        """Print one entry, at once, with its time here."""
+        self._print(time.strftime(self._form, time.localtime(entry["at"])), cells_of(entry))
+
+    def _print(self, moment: str, cells: Sequence[str]) -> None:
+        padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(cells, self._widths, strict=True))
+        print(fitted("  ".join([moment, *padded]).rstrip(), self._columns), flush=True)
 
 
-def line_of(entry: Json) -> str:
-    """An entry as a line, with its time here."""
-    shown = {name: one_line(str(entry[name])) or "-" for name in HEADER}
+def cells_of(entry: Json) -> list[str]:
+    """What is shown of an entry, in the order of NAMES."""
+    shown = {name: one_line(str(entry[name])) or "-" for name in NAMES}
     if entry["repeated"]:
         shown["target"] += f" ({entry['repeated']:,} more)"
-    return _line(time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["at"])), shown)
-
-
-def _line(moment: str, shown: Json) -> str:
-    cells = (f"{shown[name]:{width}}" for name, width in WIDTHS.items())
-    return f"{moment:19}  {'  '.join(cells)}  {shown['target']}".rstrip()
+    return [shown[name] for name in NAMES]

@@ -20,18 +20,7 @@ PAGE = 100
 BAR_COLUMNS = 100
 """A narrower terminal has no room for bars."""
 
-HEADER = (
-    "CALLER",
-    ">RUNNING",
-    ">WAITING",
-    ">READERS",
-    ">WEIGHT",
-    ">TOK/MIN",
-    ">TOK/DAY",
-    ">TOK/MON",
-    ">USD/MON",
-    "STATE",
-)
+HEADER = ("CALLER", ">RUN", ">WAIT", ">READ", ">WEIGHT", ">TOK/MIN", ">TOK/DAY", ">TOK/MONTH", ">USD", "STATE")
 NAME_WIDTH = 22
 BYTES = "_bytes"
 """Ends the names of limits that are bytes."""

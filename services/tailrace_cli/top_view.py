@@ -44,17 +44,17 @@ def lines(
         workers = sorted(workers, key=lambda each: -each.get("running", 0))[:WORKERS]
         callers = sorted(callers, key=_load_of)[:CALLERS]
     room = rows
-    for found, of, total in (
-        (worker_rows(workers, now, has_bars=has_bars), "workers", len(view.overview["workers"])),
-        (caller_rows(callers, has_bars=has_bars), "callers", len(view.callers)),
-        (generation_rows(view.generations, now), "generations", view.overview["running"]),
+    for found, what, total in (
+        (worker_rows(workers, now, has_bars=has_bars), "worker", len(view.overview["workers"])),
+        (caller_rows(callers, has_bars=has_bars), "caller", len(view.callers)),
+        (generation_rows(view.generations, now), "generation", view.overview["running"]),
     ):
         header, *body = table(found, columns)
         room = rows - len(shown) - 3 if rows else len(body)  # an empty line, the header, and the number of others
         body = body[: max(0, room)]
         shown += ["", paint(header, BOLD), *body]
         if (more := total - len(body)) > 0 and rows:
-            shown.append(paint(fitted(f"and {more:,} more {of}", columns), DIM))
+            shown.append(paint(fitted(f"and {more:,} more {what}{'s' * (more > 1)}", columns), DIM))
     return shown[:rows] if rows else shown
 
 
@@ -64,7 +64,7 @@ def _load_of(caller: Json) -> tuple[int, str]:
 
 def _summary(overview: Json, *, has_bars: bool) -> Iterator[str]:
     running, slots = overview["running"], overview["slots"]
-    load = f" {bar(running, slots, 20)}" if has_bars else ""
+    load = f" {bar(running, slots)}" if has_bars else ""
     yield (
         f"tailrace  running {running:,}/{slots:,}{load}  waiting {_waiting(overview)}  "
         f"{overview['tokens_per_second']:,.1f} tokens/s  {overview['readers']:,} readers"
@@ -86,8 +86,8 @@ def _waiting(overview: Json) -> str:
 def _upstream(upstream: Json) -> str:
     state = ", circuit open" if upstream["open"] else ""
     return (
-        f"{one_line(upstream['name'])} {upstream['in_use']:,} calls under way, {upstream['failures']:,} of "
-        f"{upstream['calls']:,} failed{state}"
+        f"{one_line(upstream['name'])}: {upstream['in_use']:,} under way, {upstream['failures']:,} of "
+        f"{upstream['calls']:,} calls failed{state}"
     )
 
 

@@ -63,7 +63,7 @@ def test_pipe_gets_a_line_for_each_worker_caller_and_generation() -> None:
     shown = lines(view(workers=20, callers=20, generations=20), now=NOW)
     assert shown[0] == "tailrace  running 20/100  waiting 0  12.5 tokens/s  4 readers"
     assert shown[1] == "servers   redis 1 MiB (0 %), 1,200 commands/s"
-    assert shown[2] == "upstreams default 1 calls under way, 2 of 9 failed, circuit open"
+    assert shown[2] == "upstreams default: 1 under way, 2 of 9 calls failed, circuit open"
     assert len([line for line in shown if line.startswith("worker0")]) == 20
     assert len([line for line in shown if line.startswith("caller-")]) == 20
     assert len([line for line in shown if line.startswith(ID)]) == 20
