@@ -1,4 +1,4 @@
-"""Generations from a terminal: over Redis, as a frontend has them, without a frontend.
+"""Generations from a terminal: over Redis, as a frontend has them, without a frontend. (`remote_generations` asks one.)
 
 A user who reaches Redis may read and cancel any generation. New ones belong to a caller, whose limits and models are
 those of its requests to a frontend.

@@ -29,11 +29,15 @@ CALLER = argument("--caller", default="", metavar="NAME", help="caller (TAILRACE
 LATEST_ID = argument("generation_id", metavar="ID", nargs="?", default="", help="the generation; default: the latest")
 AS_JSON = argument("--json", dest="as_json", action="store_true", help="print JSON")
 URL = argument("--url", help="address of a frontend (TAILRACE_URL); default: a running `tailrace dev`, else the port's")
+AT = argument("--url", help="ask the frontend at this address (TAILRACE_URL), and not Redis")
 YES = argument("--yes", "-y", dest="is_confirmed", action="store_true", help="do not ask")
 WORKER_ID = argument("worker_id", metavar="WORKER", help="name of the worker, or its beginning")
 CALLER_NAME = argument("name", metavar="NAME", help="name of the caller")
 """Arguments that several commands take."""
 
+OVER_REDIS = (
+    "It needs Redis alone; or, with --url or TAILRACE_URL, a frontend and the key of its caller (TAILRACE_API_KEY)."
+)
 ASKS = (
     "It asks a frontend, with the key of TAILRACE_API_KEY, which needs the scope admin:view; acts need admin:operate."
 )
@@ -145,12 +149,14 @@ COMMANDS: dict[str, Command] = {
         "tailrace_cli.ls", "list generations, newest first",
         (
             argument("-n", "--limit", type=int, default=20, help="how many; default: 20"),
-            AS_JSON, CALLER, DATA_DIR,
+            AS_JSON, CALLER, AT, DATA_DIR,
         ),
+        details=OVER_REDIS,
     ),
     "show": Command(
         "tailrace_cli.show", "print a generation: its state, its question, and its answer so far",
-        (LATEST_ID, AS_JSON, CALLER, DATA_DIR),
+        (LATEST_ID, AS_JSON, CALLER, AT, DATA_DIR),
+        details=OVER_REDIS,
     ),
     "debug": Command(
         "tailrace_cli.debug", "print the timeline of a generation: attempts, gaps, retries, entries and their sizes",
@@ -159,7 +165,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "cancel": Command(
         "tailrace_cli.cancel", "cancel generations, on any worker",
-        (argument("generation_ids", metavar="ID", nargs="+", help="id of a generation, gen_…"), DATA_DIR),
+        (
+            argument("generation_ids", metavar="ID", nargs="+", help="id of a generation, gen_…"),
+            AS_JSON, AT, DATA_DIR,
+        ),
+        details=OVER_REDIS,
     ),
     "top": Command(
         "tailrace_cli.top", "watch load, workers, callers and what runs, as it changes",

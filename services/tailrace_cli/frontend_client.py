@@ -18,6 +18,7 @@ import aiohttp
 
 from tailrace.errors import (
     CallerBlocked,
+    Gone,
     InsufficientScope,
     InvalidRequest,
     Misconfigured,
@@ -74,7 +75,7 @@ class FrontendClient:
         Raises:
             Unavailable: there is no answer, or the frontend has no Redis.
             Unauthenticated, InsufficientScope, CallerBlocked: the key is refused, or may not do this.
-            NotFound, InvalidRequest, RateLimited: as the frontend has it.
+            NotFound, Gone, InvalidRequest, RateLimited: as the frontend has it.
             Misconfigured: no Tailrace frontend is at this address.
         """
         async with self._request(method, path, body, query) as answer:
@@ -140,6 +141,8 @@ class FrontendClient:
         for kind in ERRORS:
             if answer.status == kind.status and kind.code in (code, None):
                 return kind(message)
+        if answer.status == HTTPStatus.GONE:
+            return Gone(message)
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unavailable(f"{self.url}: {message}")
         return InvalidRequest(message)

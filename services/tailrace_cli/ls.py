@@ -1,16 +1,17 @@
 """`tailrace ls`: a caller's generations, newest first."""
 
 import asyncio
-import sys
+import time
 
-from tailrace import jsoncodec
 from tailrace.errors import InvalidRequest
 from tailrace.events import Json
 from tailrace.log.state import GenerationState
 from tailrace.settings import Settings
 from tailrace_cli.access import opened, owner_of
+from tailrace_cli.frontend_client import opened_frontend
+from tailrace_cli.remote_generations import RemoteGenerations, is_wanted
 from tailrace_cli.tables import age, table, terminal_columns
-from tailrace_cli.terminal import one_line
+from tailrace_cli.terminal import one_line, print_json
 
 MAX_LIMIT = 1000
 HEADER = ("ID", "STATUS", "MODEL", "AGE", "TOKENS", "QUESTION")
@@ -21,15 +22,23 @@ def main(settings: Settings, *, limit: int, as_json: bool, caller: str) -> None:
 
     Raises:
         InvalidRequest: the limit is out of range.
-        Unavailable: Redis does not respond.
+        Unavailable: Redis does not respond, or the frontend.
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"--limit is 1 to {MAX_LIMIT}")
-    rows, now = asyncio.run(_list(settings, limit, owner_of(settings, caller)))
+    if is_wanted(settings, caller):
+        rows, now = asyncio.run(_ask(settings, limit))
+    else:
+        rows, now = asyncio.run(_list(settings, limit, owner_of(settings, caller)))
     if as_json:
-        sys.stdout.buffer.write(jsoncodec.dumps(rows) + b"\n")
+        print_json(rows)
         return
     print("\n".join(table([HEADER, *(_cells(row, now) for row in rows)], terminal_columns())))
+
+
+async def _ask(settings: Settings, limit: int) -> tuple[list[Json], float]:
+    async with opened_frontend(settings) as frontend:
+        return await RemoteGenerations(frontend).list(limit), time.time()
 
 
 async def _list(settings: Settings, limit: int, owner: str) -> tuple[list[Json], float]:
@@ -52,5 +61,5 @@ def _row(state: GenerationState) -> Json:
 
 def _cells(row: Json, now: float) -> tuple[str, ...]:
     tokens = "" if row["tokens"] is None else str(row["tokens"])
-    shown = row["model"], age(now - row["created_at"]), tokens, row["preview"]
+    shown = row["model"], age(now - row["created_at"]), tokens, row["preview"] or ""
     return row["id"], row["status"], *(one_line(each) for each in shown)

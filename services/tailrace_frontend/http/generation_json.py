@@ -42,7 +42,7 @@ def generation_json(
 
 def list_row(state: GenerationState, events_url: str) -> Json:
     """A generation in a list: with what its state has, so that a page of the list costs one trip."""
-    return generation_json(state, events_url, preview=state.record.preview, tokens=state.tokens)
+    return generation_json(state, events_url, preview=state.record.preview, tokens=state.tokens, attempt=state.attempt)
 
 
 def progress(state: GenerationState, readers: int, expires_at: int | None) -> Json:

@@ -228,7 +228,7 @@ class GenerationJson(BaseModel):
         description="In lists: the first 80 characters of the last user message, on one line.",
     )
     tokens: int | None = Field(None, description="In lists: tokens of the output, once the usage is known.")
-    attempt: int | None = Field(None, description="With `output=false`: runs so far.")
+    attempt: int | None = Field(None, description="In lists and with `output=false`: runs so far.")
     worker: str | None = Field(
         None, description="With `output=false`: short name of the worker that runs it, or ran it last."
     )

@@ -141,7 +141,17 @@ async def test_generation_names_the_one_that_it_continues(product: Product) -> N
 async def test_list_contains_summaries(product: Product) -> None:
     await product.completed("Hello")
     (summary,) = (await product.api.list("?limit=1")).value["data"]
-    assert summary.keys() == {"id", "object", "status", "model", "created_at", "events_url", "preview", "tokens"}
+    assert summary.keys() == {
+        "id",
+        "object",
+        "status",
+        "model",
+        "created_at",
+        "events_url",
+        "preview",
+        "tokens",
+        "attempt",
+    }
 
 
 async def test_list_row_has_a_preview_and_the_output_tokens_of_the_usage(product: Product) -> None:

@@ -35,7 +35,7 @@ def test_generation_json_is_short_without_items() -> None:
 def test_list_row_has_a_preview_and_tokens() -> None:
     previewed = msgspec.structs.replace(state().record, preview="Why?")
     row = list_row(state(record=previewed, tokens=7), "/events")
-    assert row == generation_json(state(), "/events") | {"preview": "Why?", "tokens": 7}
+    assert row == generation_json(state(), "/events") | {"preview": "Why?", "tokens": 7, "attempt": 1}
 
 
 def test_progress_has_the_short_name_of_the_worker_and_the_end_of_the_retention() -> None:
