@@ -34,6 +34,7 @@ from bench.workloads.redis_memory import redis_memory
 from bench.workloads.replay import replay
 from bench.workloads.scattered import scattered
 from bench.workloads.stalled import stalled
+from bench.workloads.traces import traces
 from bench.workloads.whole_answers import whole_answers
 from bench.workloads.wires import wires
 
@@ -54,6 +55,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "first-text-openai": first_text_openai,
     "wires": wires,
     "whole-answers": whole_answers,
+    "traces": traces,
     "redis": redis_memory,
 }
 PEERS: Mapping[str, Workload] = {
