@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -149,7 +150,9 @@ class FrontendClient:
 
 
 def _reason(error: OSError) -> str:
-    """`Connection refused`: asyncio has a text of its own, with the address."""
+    """`Connection refused`: asyncio has a text of its own, with the address; and OpenSSL a number of its own."""
+    if isinstance(error, ssl.SSLError):
+        return str(getattr(error, "verify_message", "") or error.reason or error)
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 

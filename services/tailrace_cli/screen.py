@@ -37,23 +37,37 @@ class Screen:
         return shutil.get_terminal_size()
 
     def __enter__(self) -> Self:
-        loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
-        self._before = termios.tcgetattr(stdin)
-        tty.setcbreak(stdin)
-        _write(ENTER)
-        loop.add_reader(stdin, self._read)
+        loop = asyncio.get_running_loop()
+        self._take()
+        loop.add_reader(sys.stdin.fileno(), self._read)
         loop.add_signal_handler(signal.SIGWINCH, lambda: self.on_resize())
+        loop.add_signal_handler(signal.SIGTSTP, self._pause)
         for each in ENDS:
             loop.add_signal_handler(each, self.left.set)
         return self
 
     def __exit__(self, *_: object) -> None:
-        loop, stdin = asyncio.get_running_loop(), sys.stdin.fileno()
-        loop.remove_reader(stdin)
-        for each in (signal.SIGWINCH, *ENDS):
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(sys.stdin.fileno())
+        for each in (signal.SIGWINCH, signal.SIGTSTP, *ENDS):
             loop.remove_signal_handler(each)
-        termios.tcsetattr(stdin, termios.TCSADRAIN, self._before)
+        self._give_back()
+
+    def _take(self) -> None:
+        self._before = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        _write(ENTER)
+
+    def _give_back(self) -> None:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
         _write(LEAVE)
+
+    def _pause(self) -> None:
+        """Ctrl-Z: the shell has the terminal until the command goes on."""
+        self._give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self._take()
+        self.on_resize()
 
     def draw(self, lines: Sequence[str]) -> None:
         """Show these lines in place of those before, without a flicker: nothing is cleared before it is overwritten."""

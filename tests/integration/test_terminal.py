@@ -14,7 +14,7 @@ import pytest_asyncio
 
 from support.api import Api, eventually
 from support.stack import Stack, stack
-from support.terminal_session import CONTROL_C, TerminalSession
+from support.terminal_session import CONTROL_C, CONTROL_Z, TerminalSession
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -119,6 +119,40 @@ async def test_top_is_left_by_a_key_and_leaves_the_terminal_as_it_was(product: S
         await api.request("POST", f"/v1/generations/{generation_id}/cancel")
     assert terminal.raw.startswith("\x1b[?1049h\x1b[?25l")
     assert terminal.raw.endswith("\x1b[?25h\x1b[?1049l")
+
+
+async def test_top_gives_the_terminal_back_while_it_is_paused(product: Stack) -> None:
+    async with TerminalSession("top", environment=product.environment | {"TAILRACE_URL": product.url}) as terminal:
+        await terminal.until("CALLER")
+        terminal.type(CONTROL_Z)
+        await terminal.until_raw("\x1b[?25h\x1b[?1049l")
+        await terminal.until_stopped()
+        assert terminal.echoes()
+        terminal.send(signal.SIGCONT)
+        await terminal.until_raw("\x1b[?1049h\x1b[?25l", times=2)
+        terminal.type(b"q")
+        assert await terminal.wait() == 0
+
+
+async def test_top_shows_why_it_is_not_of_this_second_until_the_frontend_is_back(product: Stack) -> None:
+    frontend = await product.add_frontend()
+    async with TerminalSession("top", environment=product.environment | {"TAILRACE_URL": frontend.url}) as terminal:
+        await terminal.until("CALLER")
+        await frontend.stop()
+        await terminal.until(f"{frontend.url} does not answer: Connection refused")
+        await frontend.start()
+        await frontend.ready()
+        await eventually(lambda: is_in_order(terminal))
+        terminal.type(b"q")
+        assert await terminal.wait() == 0
+    await frontend.stop()
+    product.frontends.remove(frontend)
+
+
+async def is_in_order(terminal: TerminalSession) -> bool:
+    """Whether the last whole frame has no problem."""
+    *_, last, _ = terminal.shown.split("tailrace  running ")
+    return "does not answer" not in last
 
 
 async def test_worker_is_drained_once_the_user_has_agreed(product: Stack) -> None:

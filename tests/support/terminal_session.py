@@ -10,10 +10,11 @@ import subprocess
 import sys
 import termios
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 
 TIMEOUT_S = 30.0
-CONTROL_C = b"\x03"
+CONTROL_C, CONTROL_Z = b"\x03", b"\x1a"
 
 
 class TerminalSession:
@@ -73,6 +74,23 @@ class TerminalSession:
             while text not in self.shown:
                 assert not self._ended.is_set(), self.shown
                 await asyncio.sleep(0.01)
+
+    async def until_raw(self, text: str, times: int = 1) -> None:
+        """Wait until this text has been written so many times, control sequences included."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while self.raw.count(text) < times:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.01)
+
+    async def until_stopped(self) -> None:
+        """Wait until the process is stopped, as by Ctrl-Z (Linux)."""
+        stat = Path(f"/proc/{self._process.pid}/stat")
+        async with asyncio.timeout(TIMEOUT_S):
+            while stat.read_text().rpartition(") ")[2][0] != "T":  # noqa: ASYNC110, ASYNC240 - the kernel has it
+                await asyncio.sleep(0.01)
+
+    def send(self, sign: signal.Signals) -> None:
+        """Send the process a signal."""
+        self._process.send_signal(sign)
 
     async def wait(self) -> int:
         """The exit status."""

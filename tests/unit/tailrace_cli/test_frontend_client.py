@@ -94,6 +94,16 @@ async def test_port_without_a_program_is_named_and_where_dev_was_looked_for(tmp_
     )
 
 
+async def test_address_of_https_where_none_is_spoken_is_explained() -> None:
+    app = web.Application()
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).replace("http:", "https:")
+        async with opened_frontend(Settings(url=url)) as frontend:
+            with pytest.raises(Unavailable, match=r"does not answer: [A-Z_]*(SSL|HTTP|VERSION|RECORD)") as raised:
+                await frontend.get("/")
+    assert "Operation not permitted" not in raised.value.message
+
+
 def test_address_is_the_given_one_else_that_of_dev_else_that_of_the_settings(tmp_path: Path) -> None:
     assert address_of(Settings(data_dir=tmp_path, host="0.0.0.0", port=81))[0] == "http://127.0.0.1:81"
     with socket.create_server(("127.0.0.1", 0)) as listener:
