@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from tailrace.errors import Misconfigured, Unavailable
+from tailrace.errors import Misconfigured, RedisRefused, Unavailable
 from tailrace.process.recent import Recent
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER
@@ -18,6 +18,8 @@ from tailrace_worker.retry import retry_transient
 
 LONGEST_PAUSE_S = 2.0
 """Between two questions to servers that are away when the worker starts."""
+
+READINESS_S = 0.25
 
 OK = Answer.of({"status": "ok"})
 
@@ -57,6 +59,14 @@ class Health:
     async def _ready(self) -> Answer:
         """
         Raises:
+            Unavailable: as `check_ready`.
+        """
+        return Answer.of({"status": "ok", "warnings": await self.check_ready()})
+
+    async def check_ready(self) -> list[str]:
+        """What merely deserves a warning.
+
+        Raises:
             Unavailable: the worker stops, or a server is away or unfit.
         """
         if self.is_stopping:
@@ -65,7 +75,18 @@ class Health:
         if wrong:
             raise Unavailable("; ".join(wrong))
         lost = [f"the subscriber connection {name} is down" for name in self._disconnected()]
-        return Answer.of({"status": "ok", "warnings": [*warnings, *lost]})
+        return [*warnings, *lost]
+
+    async def readiness(self) -> tuple[str, list[str]]:
+        """For those who look: why the worker is not ready, empty where it is, and the warnings. A server that does not
+        answer at once is no reason to wait: the heartbeat does."""
+        try:
+            async with asyncio.timeout(READINESS_S):
+                return "", await self.check_ready()
+        except (Unavailable, RedisRefused) as error:
+            return error.message, []
+        except TimeoutError:
+            return "A server does not answer.", []
 
     async def _find_problems(self) -> tuple[list[str], list[str]]:
         """What makes a server unfit, and what merely deserves a warning, each behind the name of its server.

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, NamedTuple
 
 from tailrace.errors import RedisRefused, Unavailable
@@ -20,6 +20,7 @@ from tailrace.ids import new_token
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Breaker, UpstreamCalls
 from tailrace.queue.durations import FIRST_TOKEN, GAP, duration_counts
+from tailrace.queue.upstream_calls import LIMITED
 from tailrace.redis.outage import level_of
 from tailrace.settings import Settings
 from tailrace.stats import Stats
@@ -27,6 +28,8 @@ from tailrace.upstreams import CurrentUpstreams, UpstreamConfig
 from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.token_timings import TokenTimings
 
+NOTHING: Mapping[str, int] = {}
+OK, TOO_MANY = "200", "429"
 CLOSE_S = 2.0
 """For the commands that are under way when a worker stops."""
 
@@ -53,7 +56,8 @@ CIRCUIT_OPEN = Refusal("has an open circuit")
 
 
 class UpstreamAdmission:
-    """The admission of one worker. `changed` is notified when a call has ended here or a circuit has changed."""
+    """The admission of one worker. `changed` is notified when a call has ended here or a circuit has changed.
+    `remaining_of`: what an upstream's newest response has left of its limits, where it says so."""
 
     def __init__(
         self, settings: Settings, calls: UpstreamCalls, upstreams: CurrentUpstreams, worker: str,
@@ -77,6 +81,9 @@ class UpstreamAdmission:
         self._in_use: Counter[str] = Counter()
         self._totals: dict[str, list[int]] = {}
         self._durations: Counter[str] = Counter()
+        self._errors: dict[str, str] = {}
+        self._noted: dict[str, dict[str, int]] = {}
+        self.remaining_of: Callable[[str], Mapping[str, int]] = lambda _: NOTHING
         self._unsent: dict[str, tuple[int, int]] = {}
         self._unsent_durations: Mapping[str, int] = {}
         self._report_number = 0
@@ -120,6 +127,10 @@ class UpstreamAdmission:
     def count_request(self, upstream: str, code: str) -> None:
         """A request has ended: 200, the status of an error, or the code of a failure without one."""
         self._stats.count("upstream_requests_total", upstream, code).value += 1
+        if code == TOO_MANY:
+            self._durations[f"{LIMITED}:{upstream}"] += 1
+        if code != OK:
+            self._errors[upstream] = code
 
     def count_retry(self, upstream: str) -> None:
         """A request is sent again."""
@@ -155,6 +166,7 @@ class UpstreamAdmission:
             await self._read_circuits()
         if self._totals:
             await self._report()
+            await self._note_news()
 
     async def close(self) -> None:
         """Wait for the commands under way, for a moment."""
@@ -260,6 +272,17 @@ class UpstreamAdmission:
             self._report_number += 1
         await self._calls.report(self._worker, self._report_number, self._unsent, self._in_use, self._unsent_durations)
         self._unsent = {}
+
+    async def _note_news(self) -> None:
+        """Store the last errors since the last report, and what upstreams have left of their limits where it has
+        changed. What cannot be stored is stored with the next report."""
+        for name in {*self._errors, *self._totals}:
+            remaining, error = self.remaining_of(name), self._errors.get(name, "")
+            if error or remaining != self._noted.get(name, {}):
+                await self._calls.note(name, error=error, remaining=remaining)
+                self._noted[name] = dict(remaining)
+                if self._errors.get(name) == error:
+                    self._errors.pop(name, None)
 
     def _run(self, work: Coroutine[Any, Any, None], name: str) -> None:
         """Run a command that no call waits for. If it fails, slots expire, and circuits are read again."""

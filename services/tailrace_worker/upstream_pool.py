@@ -43,7 +43,11 @@ class UpstreamPool:
         self.listeners: list[Callable[[], None]] = []
         for kind in LIMITS:
             self.stats.gauge(f"upstream_remaining_{kind}", partial(self._remaining, kind))
+        self.admission.remaining_of = self._remaining_of
         self._open()
+
+    def _remaining_of(self, upstream: str) -> dict[str, int]:
+        return next((dict(each.remaining) for each in self._clients if each.config.name == upstream), {})
 
     def _remaining(self, kind: str) -> dict[tuple[str, ...], float]:
         """By upstream, for those that report it."""

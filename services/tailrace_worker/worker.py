@@ -202,16 +202,19 @@ class GenerationWorker:
         while True:
             try:
                 await self.queue.server.run()
-                await self.queue.presence.heartbeat(self.name, self._status_now())
+                await self.queue.presence.heartbeat(self.name, await self._status_now())
                 await self.queue.jobs.renew(self.job_runner.held)
                 await self.pool.admission.keep_alive()
             except (Unavailable, RedisRefused) as error:
                 logger.log(level_of(error), "heartbeat: %s: %s", type(error).__name__, error)
             await self.reconnects.wait(self.settings.lease_s / 3)
 
-    def _status_now(self) -> WorkerStatus:
+    async def _status_now(self) -> WorkerStatus:
+        refusal, warnings = await self.health.readiness()
         runner = self.job_runner
-        return self._status.status(self.running.values(), runner.job_counter, draining=not runner.allow_pick_jobs)
+        draining = not runner.allow_pick_jobs
+        status = self._status.status(self.running.values(), runner.job_counter, draining=draining)
+        return msgspec.structs.replace(status, refusal=refusal, warnings=warnings)
 
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""

@@ -35,6 +35,7 @@
     tailrace:upstream:<name>:circuit       hash    workers          workers          while it is open; a day at most
     tailrace:upstream:<name>:failures      zset    workers          workers          the window of failures
     tailrace:upstream:<name>:slots         zset    workers          workers          members expire after 3 leases
+    tailrace:upstream:<name>:news          hash    workers          the dashboard    a day from the last change
     tailrace:upstream_calls                hash    workers          frontends        totals, never removed
     tailrace:upstream_report:<worker>      hash    workers          frontends        3 leases
     tailrace:generations                   zset    submit           the dashboard    an id leaves after its retention
@@ -163,6 +164,10 @@ def failures(upstream: str) -> str:
 
 def slots(upstream: str) -> str:
     return f"tailrace:upstream:{upstream}:slots"
+
+
+def upstream_news(upstream: str) -> str:
+    return f"tailrace:upstream:{upstream}:news"
 
 
 def upstream_report(worker: str) -> str:

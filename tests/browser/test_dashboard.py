@@ -220,6 +220,23 @@ async def test_generation_has_its_readers_its_log_and_another_run(
     await web.cancel(again)
 
 
+async def test_upstream_has_its_429s_its_limits_and_its_last_error(
+    guarded: Stack, web: Api, open_page: OpenPage
+) -> None:
+    headers = {"x-ratelimit-remaining-requests": "17", "x-ratelimit-remaining-tokens": "4000", "retry-after-ms": "1"}
+    page = await log_in(open_page, guarded, "/upstreams")
+    generation_id = await web.create_scripted({"statuses": [429], "headers": headers}, *END, script_id="limited")
+    await web.wait_for_result(generation_id)
+    row = page.locator("tbody tr").first
+    await expect(row).to_contain_text("17 requests, 4,000 tokens")
+    await expect(row).to_contain_text("429")
+    await expect(row.locator("td[data-name='429s']")).not_to_have_text("0")
+    await page.get_by_role("link", name="Health").click()
+    await expect(page.locator("tbody").first).to_contain_text("worker")
+    await expect(page.locator("tbody").first).to_contain_text("frontend")
+    await expect(page.locator("tbody").first).not_to_contain_text("not ready")
+
+
 async def test_limits_of_a_caller_are_changed_and_removed(guarded: Stack, web: Api, open_page: OpenPage) -> None:
     page = await log_in(open_page, guarded, "/callers", disturbed=True)
 

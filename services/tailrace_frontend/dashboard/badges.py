@@ -67,6 +67,9 @@ def _badges(facts: Facts) -> Iterator[Badge]:
             seconds = f"{worker.silent_ms / 1000:.0f} s"
             text = f"Worker {short_name(worker.name)} has been silent for {seconds}: it is dead, or hangs."
             yield Badge(f"silent:{worker.name}", "bad", text)
+        elif worker.status.refusal:
+            text = f"Worker {short_name(worker.name)} is not ready: {worker.status.refusal}"
+            yield Badge(f"unready:{worker.name}", "bad", text)
     for name, probe_ms in facts.circuits.items():
         text = f"The circuit of upstream {name} is open; the next try is due in {probe_ms / 1000:.0f} s."
         yield Badge(f"circuit:{name}", "warning", text)

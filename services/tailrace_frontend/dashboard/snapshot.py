@@ -16,7 +16,7 @@ from tailrace.events import Json
 from tailrace.queue import Queue
 from tailrace.queue.arq_jobs import enqueued_at, key_of_job
 from tailrace.queue.presence import LiveWorker, status_from
-from tailrace.queue.upstream_calls import UpstreamUsage, usage_from
+from tailrace.queue.upstream_calls import UpstreamUsage, news_command, usage_from
 from tailrace.redis.server import checked
 from tailrace.scripts import Command
 from tailrace.stats.slots import MINUTES
@@ -115,19 +115,21 @@ class SnapshotReader:
             ("HGETALL", keys.UPSTREAM_CALLS),
             *(("HGET", keys.upstream_report(name), "in_use") for name in self._workers),
             *(("HGET", keys.circuit(name), "probe_at") for name in self._upstreams),
+            *map(news_command, self._upstreams),
             ("INFO",),
         ]
 
     def _snapshot(self, replies: list[Any], servers: Sequence[ServerFigures], now_s: float) -> Snapshot:
         (seconds, micros), queued, parked, before, newest, heads, jobs, alive, statuses, totals, *rest = replies
         at = int(seconds) * 1000 + int(micros) // 1000
-        reports, probes = rest[: len(self._workers)], rest[len(self._workers) :]
+        reports, rest = rest[: len(self._workers)], rest[len(self._workers) :]
+        probes, news = rest[: len(self._upstreams)], rest[len(self._upstreams) :]
         workers = self._live_workers(alive, statuses, at)
         counts = {field.decode(): int(count) for field, count in zip(totals[::2], totals[1::2], strict=True)}
         probe_at = zip(self._upstreams, probes, strict=True)
         circuits = {name: max(0, int(time_) - at) for name, time_ in probe_at if time_}
         under_way = [msgspec.json.decode(each, type=dict[str, int]) for each in reports if each]
-        upstreams = usage_from(counts, under_way, circuits)
+        upstreams = usage_from(counts, under_way, circuits, dict(zip(self._upstreams, news, strict=True)))
         waited = max((at - since for job in jobs if job and (since := enqueued_at(job))), default=0) / 1000
         waiting = int(queued) + sum(map(int, parked))
         recent = {
@@ -211,6 +213,10 @@ def upstream_json(name: str, usage: UpstreamUsage, probe_ms: int | None) -> Json
         "probe_in": None if probe_ms is None else round(probe_ms / 1000, 1),
         "first_token": usage.first_token._asdict(),
         "gap": usage.gap._asdict(),
+        "limited": usage.limited,
+        "remaining": {"requests": usage.news.requests, "tokens": usage.news.tokens},
+        "last_error": usage.news.error or None,
+        "last_error_at": usage.news.error_at / 1000 or None,
     }
 
 

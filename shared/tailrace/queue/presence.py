@@ -3,6 +3,7 @@
 A heartbeat carries what the worker reports of itself, for those who look at the fleet.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,8 @@ from tailrace.scripts import Command
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a worker reports of itself. `started_at`: epoch seconds by its own clock. `running` of `slots` jobs are under
     way; a worker that is `draining` takes no further one. `tokens_per_second`: pieces of content since the heartbeat
-    before. `rss_bytes`: its memory, where the system reports it."""
+    before. `rss_bytes`: its memory, where the system reports it. `refusal`: why its `/readyz` is answered 503; empty: it
+    is ready. `warnings`: what merely deserves one."""
 
     host: str = ""
     pid: int = 0
@@ -26,6 +28,8 @@ class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
     draining: bool = False
     tokens_per_second: float = 0.0
     rss_bytes: int | None = None
+    refusal: str = ""
+    warnings: Sequence[str] = ()
 
 
 UNKNOWN = WorkerStatus()

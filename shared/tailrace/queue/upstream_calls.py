@@ -19,6 +19,7 @@ import msgspec
 from tailrace import keys, scripts
 from tailrace.queue.durations import FIRST_TOKEN, GAP, Histogram, histogram_of
 from tailrace.redis.server import RedisServer, checked
+from tailrace.scripts import Command
 
 CIRCUIT_LIFE_MS = 86_400_000
 """An open circuit that no call has tried for so long is forgotten, and so is that of an upstream of the past."""
@@ -28,8 +29,10 @@ SLOT_LEASES = 3
 """A worker counts as alive for as long (`presence`). One lease, of 0.5 s on a loaded machine, was too short: 10 calls
 at once under a limit of 8 (50 kills, measured)."""
 
-CALLS, FAILURES = "calls", "failures"
+CALLS, FAILURES, LIMITED = "calls", "failures", "limited"
+NEWS_LIFE_MS = 86_400_000
 NO_DURATIONS: Mapping[str, int] = {}
+NO_NEWS: Mapping[str, Sequence[bytes | None]] = {}
 
 
 class Breaker(NamedTuple):
@@ -49,9 +52,21 @@ class Probe(NamedTuple):
     wait_ms: int | None = None
 
 
+class UpstreamNews(NamedTuple):
+    """What the workers have learnt of an upstream last. `error`: a status, or the code of a failure without one; with
+    the time of its report, ms of the server's clock. `requests`, `tokens`: what the newest response has left of the
+    upstream's limits; None where it does not say."""
+
+    error: str = ""
+    error_at: int = 0
+    requests: int | None = None
+    tokens: int | None = None
+
+
 class UpstreamUsage(NamedTuple):
-    """The calls of an upstream by all workers: totals since its first one, and how many are under way. `first_token`:
-    the times from a request to its first content; `gap`: those between two pieces of content."""
+    """The calls of an upstream by all workers: totals since its first one, and how many are under way. `limited`:
+    requests that were answered 429. `first_token`: the times from a request to its first content; `gap`: those between
+    two pieces of content."""
 
     calls: int = 0
     failures: int = 0
@@ -59,6 +74,8 @@ class UpstreamUsage(NamedTuple):
     is_open: bool = False
     first_token: Histogram = Histogram()
     gap: Histogram = Histogram()
+    limited: int = 0
+    news: UpstreamNews = UpstreamNews()
 
 
 class UpstreamCalls:
@@ -147,6 +164,15 @@ class UpstreamCalls:
             *scripts.REPORT_CALLS.on(names, number, REPORT_LEASES * self._lease_ms, under_way, *increments)
         )
 
+    async def note(self, upstream: str, *, error: str = "", remaining: Mapping[str, int] = NO_DURATIONS) -> None:
+        """Store what this worker has learnt of an upstream, in the place of what was known."""
+        fields: dict[str, int | str] = dict(remaining)
+        if error:
+            fields |= {"error": error, "error_at": await self._server.now()}
+        if fields:
+            name, pairs = keys.upstream_news(upstream), [part for pair in fields.items() for part in pair]
+            checked(await self._server.execute_many([("HSET", name, *pairs), ("PEXPIRE", name, NEWS_LIFE_MS)]))
+
     async def withdraw(self, worker: str) -> None:
         """Forget the calls under way of a worker that stops."""
         await self._server.execute("DEL", keys.upstream_report(worker))
@@ -162,7 +188,8 @@ class UpstreamCalls:
         reports = [("HGET", keys.upstream_report(worker.decode()), "in_use") for worker in workers]
         replies = checked(await self._server.execute_many(reports)) if reports else []
         under_way = [msgspec.json.decode(report, type=dict[str, int]) for report in replies if report]
-        return usage_from(counts, under_way, await self.open_circuits(names))
+        news = checked(await self._server.execute_many(list(map(news_command, names))))
+        return usage_from(counts, under_way, await self.open_circuits(names), dict(zip(names, news, strict=True)))
 
 
 def names_in(counts: Mapping[str, int]) -> list[str]:
@@ -170,10 +197,25 @@ def names_in(counts: Mapping[str, int]) -> list[str]:
     return sorted({field.partition(":")[2] for field in counts})
 
 
+def news_command(upstream: str) -> Command:
+    """Reads what is known of an upstream, for `usage_from`."""
+    return ("HMGET", keys.upstream_news(upstream), *UpstreamNews._fields)
+
+
+def _news_from(stored: Sequence[bytes | None]) -> UpstreamNews:
+    error, error_at, *remaining = stored
+    requests, tokens = (None if each is None else int(each) for each in remaining)
+    return UpstreamNews(error.decode() if error else "", int(error_at or 0), requests, tokens)
+
+
 def usage_from(
-    counts: Mapping[str, int], under_way: Sequence[Mapping[str, int]], open_circuits: Collection[str]
+    counts: Mapping[str, int],
+    under_way: Sequence[Mapping[str, int]],
+    open_circuits: Collection[str],
+    news: Mapping[str, Sequence[bytes | None]] = NO_NEWS,
 ) -> dict[str, UpstreamUsage]:
-    """The usage by upstream: from the totals, the workers' reports and the names of those whose circuit is open."""
+    """The usage by upstream: from the totals, the workers' reports, the names of those whose circuit is open, and the
+    replies to `news_command`."""
     return {
         name: UpstreamUsage(
             counts.get(f"{CALLS}:{name}", 0),
@@ -182,6 +224,8 @@ def usage_from(
             name in open_circuits,
             histogram_of(FIRST_TOKEN, name, counts),
             histogram_of(GAP, name, counts),
+            counts.get(f"{LIMITED}:{name}", 0),
+            _news_from(news[name]) if name in news else UpstreamNews(),
         )
         for name in names_in(counts)
     }

@@ -14,6 +14,7 @@ from support.product import UNKNOWN_ID, Product
 from support.routes import PUBLIC, declared_scopes
 from tailrace import keys
 from tailrace.events import Failure, ItemOpened, ToolArguments
+from tailrace.queue.presence import WorkerPresence, WorkerStatus
 from tailrace.settings import Settings
 from tailrace_frontend.app import STREAM_ROUTES, Frontend
 from tailrace_frontend.dashboard.detail import trace_json
@@ -134,6 +135,21 @@ async def test_health_has_the_settings_without_secrets(guarded: Guarded) -> None
     assert shown["TAILRACE_API_KEYS"] == shown["TAILRACE_TICKET_SECRET"] == "(set)"
     assert set(shown) == {f"TAILRACE_{name.upper()}" for name in Settings.model_fields}
     assert "key-of-" not in json.dumps(health)
+
+
+async def test_health_has_the_probes_of_all_processes(product: Product) -> None:
+    presence = WorkerPresence(product.log.server, lease_ms=5000)
+    await presence.heartbeat("well", WorkerStatus(host="here", pid=7, version="1"))
+    await presence.heartbeat("unfit", WorkerStatus(refusal="Redis is away."))
+    found = (await get(product.api, "/health"))["probes"]
+    frontends = [each for each in found if each["tier"] == "frontend"]
+    assert len(frontends) >= 2
+    assert all(each["name"] and each["version"] for each in frontends)
+    assert {each["level"] for each in frontends} <= {"ok", "warning"}
+    workers = {each["name"]: (each["level"], each["text"]) for each in found if each["tier"] == "worker"}
+    assert workers == {"well on here (7)": ("ok", ""), "unfi on  (0)": ("bad", "Redis is away.")}
+    for name in ("well", "unfit"):
+        await presence.deregister(name)
 
 
 async def test_upstreams_are_those_of_the_file_and_those_ever_called(guarded: Guarded) -> None:
@@ -352,7 +368,7 @@ async def test_worker_drains_and_stops(product: Product) -> None:
         return found
 
     (alive,) = await eventually(workers)
-    assert (alive["draining"], alive["slots"], alive["running"]) == (False, 100, 0)
+    assert (alive["draining"], alive["slots"], alive["refusal"]) == (False, 100, "")
     path = f"/v1/admin/workers/{alive['id']}"
     assert (await product.api.request("POST", f"{path}/drain")).status == 202
 

@@ -21,6 +21,7 @@ KEYS: dict[str, str] = {
     "failures": keys.failures("primary"),
     "slots": keys.slots("primary"),
     "upstream_report": keys.upstream_report("w1"),
+    "upstream_news": keys.upstream_news("primary"),
     "unfinished": keys.unfinished(GENERATION_ID),
     "swept": keys.swept(3),
     "suspected": keys.suspected(3),

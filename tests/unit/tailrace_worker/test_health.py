@@ -90,3 +90,22 @@ async def test_readiness_asks_redis_once_a_second_however_often_it_is_requested(
     harness = Harness()
     await asyncio.gather(*(harness.get("/readyz") for _ in range(50)))
     assert harness.log_server.asked == 1
+
+
+async def test_readiness_of_a_heartbeat_waits_for_no_server(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness.queue_server.warnings = ["no append-only file"]
+    refusal, warnings = await harness.health.readiness()
+    assert (refusal, len(warnings)) == ("", 1)
+    harness.log_server.wrong = ["maxmemory-policy is allkeys-lru"]
+    assert "allkeys-lru" in (await harness.health.readiness())[0]
+    harness.log_server.is_away = True
+    assert (await harness.health.readiness())[0]
+    answered = asyncio.Event()
+
+    async def hangs() -> tuple[list[str], list[str]]:
+        await answered.wait()
+        return [], []
+
+    monkeypatch.setattr(harness.log_server, "problems", hangs)
+    assert await harness.health.readiness() == ("A server does not answer.", [])
+    answered.set()

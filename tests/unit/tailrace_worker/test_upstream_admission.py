@@ -72,6 +72,9 @@ class StubCalls:
     ) -> None:
         self._send("report", number, dict(totals), dict(in_use), *([dict(durations)] if durations else []))
 
+    async def note(self, upstream: str, *, error: str = "", remaining: Mapping[str, int]) -> None:
+        self._send("note", upstream, error, dict(remaining))
+
 
 class Harness:
     def __init__(self, file: Path, **settings: Any) -> None:
@@ -276,6 +279,28 @@ async def test_durations_of_attempts_are_reported_once(harness: Harness) -> None
         "gap/3:two": 2, "gap/8:two": 2, "gap/us:two": 10_040_000,
     }  # fmt: skip
     assert len(second) == 4, "there is nothing to add"
+
+
+async def test_last_error_and_what_is_left_are_stored_once_and_again_after_an_outage(harness: Harness) -> None:
+    left = {"requests": 17}
+    harness.admission.remaining_of = lambda name: left if name == "two" else {}
+    harness.admission.release(await harness.call(harness.two), has_failed=True)
+    for code in ("200", "429", "500"):
+        harness.admission.count_request("two", code)
+    await harness.admission.keep_alive()
+    await harness.admission.keep_alive()
+    reports = [call for call in harness.calls.sent if call[0] == "report"]
+    assert reports[0][4] == {"limited:two": 1}
+    notes = [("note", "two", "500", {"requests": 17})]
+    assert [call for call in harness.calls.sent if call[0] == "note"] == notes
+    left["requests"] = 16
+    harness.calls.is_away = True
+    with pytest.raises(RedisUnavailable):
+        await harness.admission._note_news()
+    harness.calls.is_away = False
+    await harness.admission.keep_alive()
+    notes += 2 * [("note", "two", "", {"requests": 16})]
+    assert [call for call in harness.calls.sent if call[0] == "note"] == notes
 
 
 async def test_counts_begin_anew_after_each_report(harness: Harness) -> None:

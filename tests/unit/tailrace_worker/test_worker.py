@@ -236,7 +236,7 @@ async def test_worker_that_is_to_drain_takes_nothing_and_reports_it(harness: Wor
     process._on_control_message(b"drain")
     process._on_control_message(b"drain")
     assert not process.job_runner.allow_pick_jobs
-    assert process._status_now().draining
+    assert (await process._status_now()).draining
     assert not process._stopping.is_set()
 
 

@@ -6,21 +6,30 @@ GET /v1/admin/upstreams        the upstreams: calls, failures, circuits, limits
 GET /v1/admin/health           what is in order and what is not, in words, and the settings in force
 """
 
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
 from fastapi import Request, Response
 from pydantic import SecretStr
 
 from tailrace.errors import RedisRefused, Unavailable
 from tailrace.events import Json
+from tailrace.ids import short_name
+from tailrace.queue.roll_call import Question
 from tailrace.redis.outage import place_of
 from tailrace.scopes import Scope
 from tailrace.settings import PREFIX, Settings
 from tailrace_frontend.dashboard.snapshot import snapshot_json, upstream_json
+from tailrace_frontend.frontend_reports import FrontendStatus
 from tailrace_frontend.http.admin.audited_route import admin_router
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.require import require
 from tailrace_frontend.services import Services
 
 NO_STORE = {"cache-control": "no-store"}
+
+SILENT = "It has received the question, and does not answer."
 
 router = admin_router()
 
@@ -54,7 +63,11 @@ async def health(request: Request) -> Response:
     """The state of the servers and of this frontend in words."""
     services: Services = request.app.state.services
     checks = [_subscriber(services), *await _servers(services), *await _badges(services)]
-    value = {"checks": checks, "settings": settings_json(services.settings)}
+    value = {
+        "checks": checks,
+        "probes": await _probes(services),
+        "settings": settings_json(services.settings),
+    }
     return JSONBytesResponse(value, headers=NO_STORE)
 
 
@@ -85,6 +98,34 @@ async def _badges(services: Services) -> list[Json]:
     wrong = [_check("now", badge.level, badge.text) for badge in snapshot.badges if badge.code != "subscriber"]
     alive = len(snapshot.workers)
     return wrong or [_check("workers", "ok", f"{alive} {'is' if alive == 1 else 'are'} alive, and the queue moves.")]
+
+
+async def _probes(services: Services) -> list[Json]:
+    """What `/readyz` of every process answers now: of the frontends, which are asked, and of the workers, with their
+    last heartbeats. Of each frontend that does not answer there is a row without a name."""
+    try:
+        answers, workers = await asyncio.gather(
+            services.roll_call.ask(Question("status")), services.queue.presence.workers()
+        )
+    except (Unavailable, RedisRefused):
+        return []
+    frontends = [msgspec.json.decode(each, type=FrontendStatus) for each in answers.found]
+    found = [
+        _probe("frontend", f"{each.host} ({each.pid})", each.refusal, each.warnings, each.version)
+        for each in sorted(frontends, key=lambda each: (each.host, each.pid))
+    ]
+    found += [_probe("frontend", "", SILENT, (), "") for _ in range(answers.asked - len(frontends))]
+    return found + [
+        _probe("worker", f"{short_name(each.name)} on {status.host} ({status.pid})", status.refusal, status.warnings,
+               status.version)
+        for each in workers
+        for status in [each.status]
+    ]  # fmt: skip
+
+
+def _probe(tier: str, name: str, refusal: str, warnings: Sequence[str], version: str) -> Json:
+    level = "bad" if refusal else "warning" if warnings else "ok"
+    return {"tier": tier, "name": name, "level": level, "text": refusal or "; ".join(warnings), "version": version}
 
 
 def settings_json(settings: Settings) -> list[Json]:

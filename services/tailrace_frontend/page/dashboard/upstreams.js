@@ -2,7 +2,7 @@
 
 import { get } from "./api.js";
 import { el, pill, table } from "./dom.js";
-import { count, percent, quantile } from "./format.js";
+import { ago, count, percent, plural, quantile } from "./format.js";
 import { live } from "./live.js";
 
 const NONE = { counts: [] };
@@ -14,6 +14,9 @@ export function upstreams(root, _, signal) {
     { name: "Under way", number: true, label: true, cell: ({ in_use, max_concurrency }) => (max_concurrency ? `${count(in_use)} / ${count(max_concurrency)}` : count(in_use)) },
     { name: "Calls", number: true, label: true, cell: ({ calls }) => count(calls) },
     { name: "Failed", number: true, label: true, cell: ({ calls, failures }) => (failures ? `${count(failures)} (${percent((100 * failures) / calls)})` : "0") },
+    { name: "429s", number: true, label: true, cell: ({ limited = 0 }) => count(limited) },
+    { name: "Left of its limits", label: true, cell: left },
+    { name: "Last error", label: true, cell: ({ last_error, last_error_at }) => (last_error ? el("span", {}, el("span", { class: "problem" }, last_error), el("span", { class: "quiet" }, ` ${ago(last_error_at)}`)) : "") },
     { name: "First token p50", number: true, label: true, cell: ({ first_token = NONE }) => quantile(first_token, 0.5) },
     { name: "p95", number: true, label: true, cell: ({ first_token = NONE }) => quantile(first_token, 0.95) },
     { name: "Gap p50", number: true, label: true, cell: ({ gap = NONE }) => quantile(gap, 0.5) },
@@ -47,3 +50,7 @@ export function upstreams(root, _, signal) {
   live.addEventListener("refresh", load, { signal });
   load();
 }
+
+/** What the upstream's newest response has said is left. */
+const left = ({ remaining: { requests = null, tokens = null } = {} }) =>
+  [requests !== null && plural(requests, "request"), tokens !== null && plural(tokens, "token")].filter(Boolean).join(", ");

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from tailrace import keys, scripts
 from tailrace.queue import Breaker, Queue, UpstreamUsage
 from tailrace.queue.durations import FIRST_TOKEN, GAP, Histogram, duration_counts
-from tailrace.queue.upstream_calls import CIRCUIT_LIFE_MS, SLOT_LEASES, Probe, UpstreamCalls
+from tailrace.queue.upstream_calls import CIRCUIT_LIFE_MS, LIMITED, NEWS_LIFE_MS, SLOT_LEASES, Probe, UpstreamCalls
 
 BREAKER = Breaker(failures=3, window_ms=60_000, probe_ms=60_000)
 QUICK = BREAKER._replace(probe_ms=40)
@@ -252,3 +252,16 @@ async def test_report_of_a_worker_that_died_expires(queue: Queue, redis: Redis) 
     await calls.report("one", 1, {"primary": (1, 0)}, {"primary": 1})
     assert 2000 < await redis.pttl(keys.upstream_report("one")) <= 3000
     assert (await calls.usage())["primary"] == UpstreamUsage(1, 0, 0), "it sends no heartbeat"
+
+
+async def test_news_of_an_upstream_replace_what_was_known(queue: Queue, redis: Redis) -> None:
+    calls = queue.upstreams
+    await calls.report("one", 1, {"primary": (2, 1)}, {}, {f"{LIMITED}:primary": 3})
+    await calls.note("primary")
+    assert not await redis.exists(keys.upstream_news("primary")), "there are none"
+    await calls.note("primary", error="429", remaining={"requests": 17})
+    await calls.note("primary", remaining={"requests": 16, "tokens": 4000})
+    usage = (await calls.usage())["primary"]
+    assert (usage.limited, usage.news.error, usage.news.requests, usage.news.tokens) == (3, "429", 16, 4000)
+    assert abs(await queue.server.now() - usage.news.error_at) < 5000
+    assert 0 < await redis.pttl(keys.upstream_news("primary")) <= NEWS_LIFE_MS

@@ -31,6 +31,7 @@ def test_healthy_installation_has_no_badge() -> None:
         ({"workers": [WORKER._replace(status=WorkerStatus(draining=True))], "waiting": 3}, "all_draining"),
         ({"waiting": 3, "waited": 11.0}, "waiting"),
         ({"workers": [WORKER, WORKER._replace(name="w2", silent_ms=6000)]}, "silent:w2"),
+        ({"workers": [WORKER._replace(status=WorkerStatus(refusal="Redis is away."))]}, "unready:worker-1"),
         ({"circuits": {"one": 4000}}, "circuit:one"),
         ({"memory_percent": 86.0}, "memory"),
         ({"subscribed": False}, "subscriber"),
