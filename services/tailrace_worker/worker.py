@@ -14,6 +14,8 @@ import signal
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
 from tailrace.ids import new_token, short_name
