@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from signal import SIGSTOP
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from starlette.types import Receive, Send
 
+from support.stack import Process
 from support.upstreams import NamedUpstream, named_upstreams
 from system.chaos_stack import ChaosStack
 from system.load import Run
@@ -31,11 +32,8 @@ LONGEST_S = 3 * LEASE_S + 10
 LONG_S = 4 * LEASE_S
 """A run that is longer than the lease by which it counts."""
 
-SUSPENDED = 0.5
-"""How often a worker is suspended before it is killed."""
-
-SUSPENDED_S = 0.3
-"""For so long after the cancels: for less than its lease, so that its runs count."""
+SUSPENDED_S = 0.5
+"""For so long a worker is suspended after the cancels: for less than its lease, so that its runs count."""
 
 ESTABLISHED = "01"
 """Of Linux' /proc/net/tcp: neither side has closed."""
@@ -106,14 +104,26 @@ class Callers:
         return str(answer["id"])
 
     async def cancel(self, count: int) -> None:
-        """Cancel so many, half of them among the oldest, which run."""
+        """Cancel so many; one whose answer was lost is cancelled again."""
         for _ in range(count):
             while not self.unfinished:  # noqa: ASYNC110 - another task creates them
                 await asyncio.sleep(0.05)
-            among = self._run.rng.choice([LIMIT, WAITING])
-            generation_id = self._run.rng.choice(list(self.unfinished)[:among])
-            status, _ = await ask(self._port, "POST", f"/v1/generations/{generation_id}/cancel", {}, timeout=10)
-            self.cancels += status == 200
+            await self._cancel_one(self._run.rng.choice(list(self.unfinished)))
+
+    async def cancel_running(self) -> None:
+        """Cancel all that run."""
+        for generation_id in list(self.unfinished):
+            if await self._status_of(generation_id) == "running":
+                await self._cancel_one(generation_id)
+
+    async def _cancel_one(self, generation_id: str) -> None:
+        status, _ = await ask(self._port, "POST", f"/v1/generations/{generation_id}/cancel", {}, timeout=10)
+        self.cancels += status == 200
+
+    async def _status_of(self, generation_id: str) -> str:
+        """Empty where the answer was lost."""
+        status, answer = await ask(self._port, "GET", f"/v1/generations/{generation_id}?output=false", timeout=10)
+        return str(answer["status"]) if status == 200 else ""
 
     async def leave(self, count: int) -> None:
         """Create so many that are cancelled without a reader, read each for a moment, and close its connection."""
@@ -156,9 +166,8 @@ class Callers:
             await cancel_and_wait(*tasks)
 
     async def _look(self, generation_id: str) -> None:
-        status, answer = await ask(self._port, "GET", f"/v1/generations/{generation_id}?output=false", timeout=10)
-        if status == 200 and answer["status"] in FINAL:
-            self.ends[answer["status"]] += 1
+        if (status := await self._status_of(generation_id)) in FINAL:
+            self.ends[status] += 1
             self.unfinished.pop(generation_id, None)
 
 
@@ -171,22 +180,14 @@ class Fleet(NamedTuple):
     callers: Callers
 
     async def fault(self) -> None:
-        """Kill a worker, while generations are cancelled that it may have run; at times it was suspended before, and
-        cannot end them."""
+        """Kill a worker, while generations are cancelled that it may have run."""
         self.upstream.delay_s = self.run.rng.choice([0.02, 0.05, 0.1])
         worker = self.run.rng.choice(self.stack.workers)
-        starts = worker.output.count("runs up to")
-        aborts = asyncio.gather(
+        await asyncio.gather(
+            self._kill([worker]),
             self.callers.cancel(self.run.size["aborts at once"]),
             self.callers.leave(self.run.size["aborts at once"]),
         )
-        if self.run.rng.random() < SUSPENDED:
-            worker.send(SIGSTOP)
-            await aborts
-            await asyncio.sleep(SUSPENDED_S)
-        await asyncio.gather(self.stack.kill(worker), aborts)
-        await self.stack.wait_until_working(worker, starts + 1)
-        self._count_kills(1)
 
     async def lose_all(self) -> None:
         """Kill every worker while no client does anything: as many runs are lost as may run, and neither an end nor a
@@ -194,20 +195,28 @@ class Fleet(NamedTuple):
         self.upstream.delay_s = LONG_S / self.upstream.words
         async with self.callers.waiting_alone():
             await self.stack.until(lambda: self.upstream.in_use == LIMIT, LONGEST_S, "not as many run as may")
-            await self._kill_all()
+            await self._kill(self.stack.workers)
             await self.check()
             self.upstream.delay_s = 0.0
 
-    async def _kill_all(self) -> None:
-        workers = self.stack.workers
+    async def suspend_one(self) -> None:
+        """Cancel all that run while a worker is suspended, then kill it: its calls are open until then, and count."""
+        self.upstream.delay_s = LONG_S / self.upstream.words
+        async with self.callers.waiting_alone():
+            await self.stack.until(lambda: self.upstream.in_use == LIMIT, LONGEST_S, "not as many run as may")
+            worker = self.run.rng.choice(self.stack.workers)
+            worker.send(SIGSTOP)
+            await self.callers.cancel_running()
+            await asyncio.sleep(SUSPENDED_S)
+            self.upstream.delay_s = 0.0
+            await self._kill([worker])
+
+    async def _kill(self, workers: Sequence[Process]) -> None:
         starts = [worker.output.count("runs up to") for worker in workers]
         await asyncio.gather(*(self.stack.kill(worker) for worker in workers))
         for worker, before in zip(workers, starts, strict=True):
             await self.stack.wait_until_working(worker, before + 1)
-        self._count_kills(len(workers))
-
-    def _count_kills(self, kills: int) -> None:
-        self.run.runs += kills
+        self.run.runs += len(workers)
         self.run.report(
             f"{self.run.runs} kills, {self.callers.cancels} cancels, {self.callers.departures} departures, "
             f"{self.upstream.calls} calls"
@@ -256,6 +265,7 @@ async def caller_limits(run: Run) -> None:
             upstream.delay_s = 0.0
         for _ in range(run.size["losses"]):
             await fleet.lose_all()
+            await fleet.suspend_one()
         callers = fleet.callers
         ends = ", ".join(f"{count} {status}" for status, count in sorted(callers.ends.items()))
         run.notes.append(

@@ -196,16 +196,6 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
-    "what a dead worker held is swept": Mutant(
-        "caller-limits",
-        [
-            Edit(
-                "shared/tailrace/lifecycle/sweeper.py",
-                "                    await self._queue.jobs.unpark()\n",
-                "                    pass\n",
-            )
-        ],
-    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),
