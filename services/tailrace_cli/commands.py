@@ -149,6 +149,11 @@ COMMANDS: dict[str, Command] = {
         "tailrace_cli.ls", "list generations, newest first",
         (
             argument("-n", "--limit", type=int, default=20, help="how many; default: 20"),
+            argument(
+                "--all", dest="search", nargs="?", const="", metavar="SEARCH",
+                help="of all callers, those that the search finds, as 'status:failed since:1h'; it asks a frontend, "
+                "with a key of operators",
+            ),
             AS_JSON, CALLER, AT, DATA_DIR,
         ),
         details=OVER_REDIS,

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 from tailrace.errors import InvalidRequest
 from tailrace.events import Json
@@ -14,11 +15,13 @@ from tailrace_cli.tables import age, table, terminal_columns
 from tailrace_cli.terminal import one_line, print_json
 
 MAX_LIMIT = 1000
-HEADER = ("ID", "STATUS", "MODEL", "AGE", "TOKENS", "QUESTION")
+HEADER = ("ID", "STATUS", "MODEL", "AGE", ">TOKENS", "QUESTION")
+OF_ALL = ("ID", "STATUS", "CALLER", "MODEL", "AGE", ">TOKENS", "ERROR", "QUESTION")
+"""Of the generations of all callers; the questions are there for keys with `admin:content`."""
 
 
-def main(settings: Settings, *, limit: int, as_json: bool, caller: str) -> None:
-    """Print a table, or a JSON array.
+def main(settings: Settings, *, limit: int, as_json: bool, caller: str, search: str | None) -> None:
+    """Print a table, or a JSON array. `search`: among the generations of all callers, which a frontend has.
 
     Raises:
         InvalidRequest: the limit is out of range.
@@ -26,19 +29,28 @@ def main(settings: Settings, *, limit: int, as_json: bool, caller: str) -> None:
     """
     if not 1 <= limit <= MAX_LIMIT:
         raise InvalidRequest(f"--limit is 1 to {MAX_LIMIT}")
-    if is_wanted(settings, caller):
+    header: Sequence[str] = HEADER
+    if search is not None:
+        rows, now = asyncio.run(_search(settings, limit, search))
+        header = OF_ALL
+    elif is_wanted(settings, caller):
         rows, now = asyncio.run(_ask(settings, limit))
     else:
         rows, now = asyncio.run(_list(settings, limit, owner_of(settings, caller)))
     if as_json:
         print_json(rows)
         return
-    print("\n".join(table([HEADER, *(_cells(row, now) for row in rows)], terminal_columns())))
+    print("\n".join(table([header, *(_cells(row, now, header) for row in rows)], terminal_columns())))
+
+
+async def _search(settings: Settings, limit: int, search: str) -> tuple[list[Json], float]:
+    async with opened_frontend(settings) as frontend:
+        return await RemoteGenerations(frontend).search(limit, search), time.time()
 
 
 async def _ask(settings: Settings, limit: int) -> tuple[list[Json], float]:
     async with opened_frontend(settings) as frontend:
-        return await RemoteGenerations(frontend).list(limit), time.time()
+        return await RemoteGenerations(frontend).newest(limit), time.time()
 
 
 async def _list(settings: Settings, limit: int, owner: str) -> tuple[list[Json], float]:
@@ -59,7 +71,16 @@ def _row(state: GenerationState) -> Json:
     }
 
 
-def _cells(row: Json, now: float) -> tuple[str, ...]:
-    tokens = "" if row["tokens"] is None else str(row["tokens"])
-    shown = row["model"], age(now - row["created_at"]), tokens, row["preview"] or ""
-    return row["id"], row["status"], *(one_line(each) for each in shown)
+def _cells(row: Json, now: float, header: Sequence[str]) -> list[str]:
+    """What a row has below each name of the header."""
+    shown = {
+        "ID": row["id"],
+        "STATUS": row["status"],
+        "CALLER": row.get("owner"),
+        "MODEL": row["model"],
+        "AGE": age(now - row["created_at"]),
+        ">TOKENS": row["tokens"],
+        "ERROR": row.get("error"),
+        "QUESTION": row.get("preview"),
+    }
+    return [one_line("" if shown[name] is None else str(shown[name])) for name in header]

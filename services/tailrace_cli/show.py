@@ -73,7 +73,7 @@ def _as_json(snapshot: Snapshot) -> Json:
 def _lines(value: Json, now: float) -> Iterator[str]:
     for name, shown in _facts(value, now):
         yield f"{name:{NAME_WIDTH}}{one_line(shown)}"
-    for heading, text in (("Question", question_of(value["request"])), ("Answer", _answer(value["output"]))):
+    for heading, text in (("Question", question_of(value["request"] or {})), ("Answer", _answer(value["output"]))):
         if text:
             yield from ("", heading, "", *text.splitlines())
 
@@ -93,7 +93,7 @@ def _facts(value: Json, now: float) -> Iterator[tuple[str, str]]:
         names = ("prompt_tokens", "completion_tokens")
         yield "tokens", ", ".join(f"{usage.get(name, '?')} {name.removesuffix('_tokens')}" for name in names)
     if error := value.get("error"):
-        yield "error", f"{error['code']}: {error['message']}"
+        yield "error", ": ".join(filter(None, (error["code"], error.get("message"))))
 
 
 def _ended_at(value: Json) -> float | None:

@@ -15,8 +15,12 @@ from tailrace_cli import main
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-KEYS = "web:key-of-web-11;scopes=read,web:key-of-web-22,other:key-of-other-1"
+KEYS = (
+    "web:key-of-web-11;scopes=read,web:key-of-web-22,other:key-of-other-1,ops:key-of-ops-11;scopes=admin,"
+    "viewer:key-of-viewer-1;scopes=admin:view"
+)
 READS, CANCELS, OTHER = "key-of-web-11", "key-of-web-22", "key-of-other-1"
+OPERATES, VIEWS = "key-of-ops-11", "key-of-viewer-1"
 
 
 class Guarded(NamedTuple):
@@ -124,3 +128,53 @@ async def test_caller_without_a_generation_has_no_latest_one(
     monkeypatch.setenv("TAILRACE_API_KEY", OTHER)
     assert "no generation of this caller yet" in (await run(capsys, "show", "--url", guarded.url, status=1)).err
     assert await values(capsys, "ls", "--url", guarded.url) == []
+
+
+async def test_operator_has_the_generations_of_all_callers(
+    guarded: Guarded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILRACE_URL", guarded.url)
+    ended = await guarded.product.completed("The log.", api=guarded.api)
+    waiting = await guarded.api.create()
+    as_caller = await values(capsys, "show", ended)
+    monkeypatch.setenv("TAILRACE_API_KEY", OPERATES)
+    assert await values(capsys, "show", ended) == as_caller
+    text = (await run(capsys, "show", ended)).out
+    assert "caller    web\n" in text
+    assert text.endswith("\nAnswer\n\nThe log.\n")
+    header, *rows = (await run(capsys, "ls", "--all", "-n", "2")).out.splitlines()
+    assert header.split() == ["ID", "STATUS", "CALLER", "MODEL", "AGE", "TOKENS", "ERROR", "QUESTION"]
+    assert [row.split()[:3] for row in rows] == [[waiting, "queued", "web"], [ended, "completed", "web"]]
+    found = await values(capsys, "ls", "--all", "status:completed owner:web", "-n", "1")
+    assert [each["id"] for each in found] == [ended]
+    assert [each["id"] for each in await values(capsys, "ls", "--all", waiting)] == [waiting]
+    assert "no qualifier" in (await run(capsys, "ls", "--all", "colour:red", status=2)).err
+    assert (await run(capsys, "cancel", waiting)).out == f"{waiting}  cancelled\n"
+    assert "does not exist" in (await run(capsys, "show", UNKNOWN_ID, status=1)).err
+
+
+async def test_search_is_as_long_as_it_shall_be(
+    guarded: Guarded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILRACE_API_KEY", VIEWS)
+    ids = [await guarded.api.create() for _ in range(105)]
+    found = await values(capsys, "ls", "--all", "owner:web", "--url", guarded.url, "-n", "103")
+    assert [each["id"] for each in found] == ids[:-104:-1]
+
+
+async def test_operator_without_the_scope_of_content_sees_none(
+    guarded: Guarded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILRACE_URL", guarded.url)
+    ended = await guarded.product.completed("The log.", api=guarded.api)
+    monkeypatch.setenv("TAILRACE_API_KEY", VIEWS)
+    text = (await run(capsys, "show", ended)).out
+    assert "status    completed\n" in text
+    assert "Answer" not in text
+    shown = await values(capsys, "show", ended)
+    assert (shown["request"], shown["output"]) == (None, [])
+    waiting = await guarded.api.create()
+    assert "lacks the scope" in (await run(capsys, "cancel", waiting, status=1)).err
+    monkeypatch.setenv("TAILRACE_API_KEY", OTHER)
+    assert "does not exist" in (await run(capsys, "show", ended, status=1)).err
+    assert "lacks the scope admin:view" in (await run(capsys, "ls", "--all", status=1)).err
