@@ -27,7 +27,7 @@ answered 500."""
 SMALL_HEAD_BYTES = 1024
 """A smaller incomplete head is not counted, so large ones never cut it. All connections together have 11 MB of them."""
 
-SESSION_COOKIE = re.compile(rb"(?:^|; ?)tailrace_admin=([A-Za-z0-9_.~-]{1,256})(?:;|$)")
+SESSION_COOKIE = re.compile(rb"(?:^|; ?)tailrace_admin=([A-Za-z0-9_.~-]{1,512})(?:;|$)")
 SESSION_HEADER = b"tailrace-session"
 """What a request has instead of the dashboard's cookie; no client can send it itself."""
 

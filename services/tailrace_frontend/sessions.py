@@ -1,9 +1,10 @@
 """Sessions of the dashboard: a browser logs in with an API key once, and has a signed cookie from then on.
 
-The cookie names the caller and the expiry, and is signed for the key that it was given for: it ends with that key. It
-is HttpOnly, SameSite=Strict, and sent to `/v1/admin` alone. Nothing is stored. Where a request has a cookie and no
-`Authorization`, it must come from a page of this server to change anything (`Sec-Fetch-Site: same-origin`), which no
-page of another site can claim.
+The cookie names the caller and the expiry, and is signed for the key that it was given for: it ends with that key. A
+token of the issuer is a key that no process knows, so its cookie has its digest, its scopes and who signed it as well:
+it ends with the token. A cookie is HttpOnly, SameSite=Strict, and sent to `/v1/admin` alone. Nothing is stored. Where a
+request has a cookie and no `Authorization`, it must come from a page of this server to change anything
+(`Sec-Fetch-Site: same-origin`), which no page of another site can claim.
 
 Failed logins are throttled by address. Beyond a burst, logins of that address are checked one a second, so that a valid
 key is delayed and not locked out; beyond a few that wait, they are refused.
@@ -17,10 +18,13 @@ import math
 import time
 from collections.abc import Mapping
 
+from tailrace import jsoncodec
 from tailrace.errors import OriginRefused, RateLimited, Unauthenticated
+from tailrace.scopes import names_of, scopes_of
 from tailrace.settings import Settings
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.callers import Callers
+from tailrace_frontend.tokens import GRANT as TOKEN_GRANT
 
 COOKIE = "tailrace_admin"
 HEADER = "tailrace-session"
@@ -51,7 +55,8 @@ class Sessions:
     def cookie(self, key: ApiKey, *, is_secure: bool) -> str:
         """The `Set-Cookie` of a login with this key."""
         expires = int(min(time.time() + LIFE_S, key.expires))
-        value = f"{key.owner}~{expires}~{self._sign(key, expires)}"
+        token = _packed(key) if key.grant.startswith(TOKEN_GRANT) else ""
+        value = "~".join(filter(None, (key.owner, str(expires), self._sign(key, expires, token), token)))
         return self._set_cookie(value, LIFE_S, is_secure=is_secure)
 
     def end_cookie(self, *, is_secure: bool) -> str:
@@ -81,20 +86,29 @@ class Sessions:
             raise OriginRefused("This request must come from the dashboard, or have an API key.")
 
     def _redeem(self, value: str) -> ApiKey:
-        owner, _, rest = value.partition("~")
-        expires, _, signature = rest.partition("~")
+        owner, expires, signature, token = [*value.split("~", 3), "", "", ""][:4]
         is_number = expires.isascii() and expires.isdecimal() and len(expires) < 16
+        until = int(expires) if is_number else 0
         found = None
-        for key in self._callers.keys_of(owner):
-            expected = self._sign(key, int(expires) if is_number else 0)
+        for key in self._callers.keys_of(owner) if not token else self._token_keys(owner, until, token):
+            expected = self._sign(key, until, token)
             if hmac.compare_digest(expected.encode(), signature.encode("utf-8", "surrogatepass")):
                 found = key
-        if found is None or not is_number or int(expires) < time.time():
+        if found is None or until < time.time():
             raise Unauthenticated("The session has ended. Log in again.")
         return found
 
-    def _sign(self, key: ApiKey, expires: int) -> str:
-        message = "\n".join(("session", key.owner, str(expires), key.digest.hex()))
+    def _token_keys(self, owner: str, expires: int, token: str) -> list[ApiKey]:
+        """What a token has given, as its cookie has it, if the issuer still has the key that signed it."""
+        try:
+            digest, names, grant = jsoncodec.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+            key = ApiKey(owner, bytes.fromhex(digest), expires, scopes_of(names), grant=str(grant))
+        except (ValueError, TypeError):  # no cookie of ours
+            return []
+        return [key] if key.grant.startswith(TOKEN_GRANT) and self._callers.may_read(key) else []
+
+    def _sign(self, key: ApiKey, expires: int, token: str = "") -> str:
+        message = "\n".join(("session", key.owner, str(expires), token or key.digest.hex()))
         digest = hmac.digest(self._secret, message.encode(), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -102,6 +116,12 @@ class Sessions:
     def _set_cookie(value: str, life_s: int, *, is_secure: bool) -> str:
         secure = "; Secure" if is_secure else ""
         return f"{COOKIE}={value}; Path={PATH}; Max-Age={life_s}; HttpOnly; SameSite=Strict{secure}"
+
+
+def _packed(key: ApiKey) -> str:
+    """What a cookie has of a token. The token itself, which other services accept, too, is not in it."""
+    value = jsoncodec.dumps([key.digest.hex(), names_of(key.scopes), key.grant])
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
 
 
 class LoginThrottle:

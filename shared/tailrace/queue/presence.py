@@ -14,10 +14,10 @@ from tailrace.scripts import Command
 
 
 class WorkerStatus(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker reports of itself. `started_at`: epoch seconds by its own clock. `running` of `slots` jobs are under
-    way; a worker that is `draining` takes no further one. `tokens_per_second`: pieces of content since the heartbeat
-    before. `rss_bytes`: its memory, where the system reports it. `refusal`: why its `/readyz` is answered 503; empty: it
-    is ready. `warnings`: what merely deserves one."""
+    """What a worker reports of itself. `started_at`: epoch seconds by its own clock. `running` of `slots` jobs are
+    under way; a worker that is `draining` takes no further one. `tokens_per_second`: pieces of content since the
+    heartbeat before. `rss_bytes`: its memory, where the system reports it. `refusal`: why its `/readyz` is answered
+    503; empty: it is ready. `warnings`: what merely deserves one."""
 
     host: str = ""
     pid: int = 0

@@ -55,7 +55,7 @@ class Probe(NamedTuple):
 class UpstreamNews(NamedTuple):
     """What the workers have learnt of an upstream last. `error`: a status, or the code of a failure without one; with
     the time of its report, ms of the server's clock. `requests`, `tokens`: what the newest response has left of the
-    upstream's limits; None where it does not say."""
+    upstream's limits; None where it has no such header."""
 
     error: str = ""
     error_at: int = 0

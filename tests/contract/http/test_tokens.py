@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from support.api import Api, body, eventually
+from support.api import Api, Response, body, eventually
 from support.issuer import AUDIENCE, Issuer, running_issuer
 from support.product import Product
 from support.sse import streamed_text
@@ -51,6 +51,33 @@ async def test_wrong_token_is_no_key(guarded: Guarded) -> None:
     for token in (guarded.issuer.token(aud="others"), guarded.issuer.token(exp=1), "a.b.c", "x.y.z"):
         response = await guarded.api(token).post(body())
         assert response.refusal == (401, "invalid_api_key")
+
+
+async def test_token_logs_a_browser_in_until_its_caller_is_blocked(guarded: Guarded) -> None:
+    stranger, same_origin = guarded.api(), {"sec-fetch-site": "same-origin"}
+
+    async def log_in(token: str) -> Response:
+        return await stranger.request("POST", "/v1/admin/session", json={"key": token}, headers=same_origin)
+
+    async def me(cookie: str) -> Response:
+        return await stranger.request("GET", "/v1/admin/me", headers={"cookie": cookie})
+
+    token = guarded.issuer.token("uma", scope="tailrace:admin:view")
+    answer = await log_in(token)
+    assert answer.value == {"caller": "uma", "scopes": ["admin:view"]}
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    assert token.rpartition(".")[2] not in cookie
+    assert (await me(cookie)).value == answer.value
+    other = (await log_in(guarded.issuer.token("uma", scope="tailrace:admin"))).headers["set-cookie"].partition(";")[0]
+    stronger = f"{cookie.rpartition('~')[0]}~{other.rpartition('~')[2]}"
+    for forged in (stronger, cookie.replace("uma", "ops"), cookie + "A", cookie.rpartition("~")[0]):
+        assert (await me(forged)).status == 401
+    assert (await log_in(guarded.issuer.token("uma", scope="tailrace:read"))).refusal == (403, "insufficient_scope")
+    ops = guarded.api("key-of-operator")
+    await ops.request("PUT", "/v1/admin/blocks/uma")
+    assert (await me(cookie)).status in (401, 403)
+    await ops.request("DELETE", "/v1/admin/blocks/uma")
+    assert (await me(cookie)).status == 200
 
 
 async def test_scopes_of_a_token_are_checked(guarded: Guarded) -> None:

@@ -66,7 +66,7 @@ function showTiles(root, snapshot) {
     ["Waiting", count(snapshot.waiting), snapshot.parked ? `${count(snapshot.parked)} parked` : snapshot.waiting ? `longest ${span(snapshot.waited)}` : "nothing waits"],
     ["Running", count(snapshot.running), `of ${plural(snapshot.slots, "slot")}`],
     ["Tokens/s", rate(snapshot.tokens_per_second), "all workers"],
-    ["Workers", count(snapshot.workers.length), taking === snapshot.workers.length ? "all take jobs" : `${taking} take jobs`],
+    ["Workers", count(snapshot.workers.length), !snapshot.workers.length ? "none is alive" : taking === snapshot.workers.length ? "all take jobs" : `${taking} take jobs`],
     ["Readers", count(snapshot.readers), "of this frontend"],
     ["Memory", server.memory_limit ? (server.percent < 1 ? "< 1 %" : percent(server.percent)) : bytes(server.memory), server.memory_limit ? `${bytes(server.memory)} of Redis` : "of Redis, no limit"],
     ["Commands/s", count(server.commands_per_second), plural(server.clients, "connection")],

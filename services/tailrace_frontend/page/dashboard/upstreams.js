@@ -51,6 +51,6 @@ export function upstreams(root, _, signal) {
   load();
 }
 
-/** What the upstream's newest response has said is left. */
+/** What is left of the upstream's limits, by its newest response. */
 const left = ({ remaining: { requests = null, tokens = null } = {} }) =>
   [requests !== null && plural(requests, "request"), tokens !== null && plural(tokens, "token")].filter(Boolean).join(", ");
