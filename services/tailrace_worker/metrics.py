@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from tailrace.redis.server import RedisServer
 from tailrace.stats import Stats
-from tailrace.stats.exposition import CONTENT_TYPE_LATEST, Exposition
 from tailrace.stats.history import History
 from tailrace.stats.server_gauges import ServerGauges, servers_of
 from tailrace_worker.operations import Answer, Route
@@ -32,14 +31,19 @@ class WorkerMetrics:
         stats.gauge("subscriber_connected", activity.is_connected)
         self._servers = ServerGauges(stats, servers_of(log_server, queue_server))
         self._history = History(stats, queue_server or log_server, {"running": activity.running})
-        self._exposition = Exposition(stats)
+        self._stats = stats
 
     def routes(self) -> dict[str, Route]:
-        """Metrics, by their path."""
-        return {"/metrics": self._answer}
+        """Metrics, by their path. Prometheus' client library is imported by this call: a worker that has no address
+        for them does without it."""
+        from tailrace.stats.exposition import CONTENT_TYPE_LATEST, Exposition
 
-    async def _answer(self) -> Answer:
-        return Answer(self._exposition.text(), CONTENT_TYPE_LATEST)
+        exposition = Exposition(self._stats)
+
+        async def answer() -> Answer:
+            return Answer(exposition.text(), CONTENT_TYPE_LATEST)
+
+        return {"/metrics": answer}
 
     async def run(self) -> None:
         """Flush the history and look at the servers until cancelled."""

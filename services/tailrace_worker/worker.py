@@ -94,7 +94,8 @@ class GenerationWorker:
             lambda: len(self.running), lambda: not self.job_runner.allow_pick_jobs, lambda: self.control.connected
         )
         self.metrics = WorkerMetrics(self.stats, self.log.server, other_server, settings.max_jobs, activity)
-        self.operations = OperationsServer(self.health.routes() | self.metrics.routes())
+        has_address = settings.worker_operations_address
+        self.operations = OperationsServer(self.health.routes() | self.metrics.routes() if has_address else {})
 
     def _job_runner(self) -> JobRunner:
         return JobRunner(

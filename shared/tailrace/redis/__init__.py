@@ -1,2 +1,6 @@
 """The wall around Redis: connections, pipelined commands, sharded pub/sub. Only this package imports redis-py's
 client."""
+
+from tailrace.redis.deferred_jwt import import_redis
+
+import_redis()
