@@ -24,6 +24,7 @@ from bench.workloads.beside_peers import fan_out_beside_peers, missing, scattere
 from bench.workloads.busy import busy
 from bench.workloads.create import create
 from bench.workloads.dialects import dialects
+from bench.workloads.fair import fair
 from bench.workloads.fan_out import fan_out
 from bench.workloads.first_text import first_text
 from bench.workloads.first_text_openai import first_text_openai
@@ -55,6 +56,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "first-text-openai": first_text_openai,
     "wires": wires,
     "whole-answers": whole_answers,
+    "fair": fair,
     "traces": traces,
     "redis": redis_memory,
 }

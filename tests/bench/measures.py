@@ -79,6 +79,9 @@ MEASURES: Mapping[str, Measure] = {
     "whole-answers/stalled": Measure(
         "whole-answers", "the same where no client reads its Chat Completion yet", "×", 1.5, 1.2
     ),
+    "fair/behind": Measure("fair", "longest wait behind a caller with 10,000, in times of a job", "×", 2, 1),
+    "fair/weights": Measure("fair", "ends of two callers, to the ratio of their weights", "×", 1.05, 1.02),
+    "fair/enqueue": Measure("fair", "Redis a job that is enqueued behind 10,000", "µs", 60, 40),
     "traces/cpu": Measure("traces", "CPU a generation with traces and no collector, to without", "×", 1.02, 1.01),
     "redis/bytes": Measure("redis", "bytes a token of the deltas, one an entry", "B", 20, 19),
 }
@@ -100,6 +103,7 @@ TITLES: Mapping[str, str] = {
     "first-text-openai": "idle worker, POST → first text, through OpenAI's routes",
     "wires": "200 live logs × 20 events/s, a reader each, in OpenAI's formats",
     "whole-answers": "200 calls that do not stream, 300 KB each, answered at once",
+    "fair": "20 slots, two callers",
     "traces": "20 streams × 100 tokens/s, ten ends a second, traced to a dead collector",
     "redis": "Redis (Valkey)",
 }
