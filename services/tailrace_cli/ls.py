@@ -19,6 +19,9 @@ HEADER = ("ID", "STATUS", "MODEL", "AGE", ">TOKENS", "QUESTION")
 OF_ALL = ("ID", "STATUS", "CALLER", "MODEL", "AGE", ">TOKENS", "ERROR", "QUESTION")
 """Of the generations of all callers; the questions are there for keys with `admin:content`."""
 
+NARROW_COLUMNS = 100
+"""A narrower terminal has no room for those questions."""
+
 
 def main(settings: Settings, *, limit: int, as_json: bool, caller: str, search: str | None) -> None:
     """Print a table, or a JSON array. `search`: among the generations of all callers, which a frontend has.
@@ -32,7 +35,7 @@ def main(settings: Settings, *, limit: int, as_json: bool, caller: str, search: 
     header: Sequence[str] = HEADER
     if search is not None:
         rows, now = asyncio.run(_search(settings, limit, search))
-        header = OF_ALL
+        header = OF_ALL[:-1] if 0 < terminal_columns() < NARROW_COLUMNS else OF_ALL
     elif is_wanted(settings, caller):
         rows, now = asyncio.run(_ask(settings, limit))
     else:

@@ -123,7 +123,9 @@ def _cells(worker: Json, now: float, *, has_bars: bool) -> list[str]:
 
 
 def state_of(worker: Json) -> str:
-    """`ready`, `drains`, or for how long it has been silent."""
+    """`ready`, `drains`, `not ready` as its `/readyz` has it, or for how long it has been silent."""
     if worker["silent"] > SILENT_S:
         return f"silent {age(worker['silent'])}"
-    return "drains" if worker.get("draining") else "ready"
+    if worker.get("draining"):
+        return "drains"
+    return "not ready" if worker.get("refusal") else "ready"

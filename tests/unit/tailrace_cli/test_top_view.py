@@ -105,7 +105,13 @@ def test_problems_stand_above_the_tables_in_their_colours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "state"), [({}, "ready"), ({"draining": True}, "drains"), ({"silent": 75.0}, "silent 1 min")]
+    ("status", "state"),
+    [
+        ({}, "ready"),
+        ({"draining": True}, "drains"),
+        ({"silent": 75.0}, "silent 1 min"),
+        ({"refusal": "No Redis."}, "not ready"),
+    ],
 )
 def test_worker_has_its_state(status: Any, state: str) -> None:
     shown = lines(
