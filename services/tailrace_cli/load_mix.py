@@ -9,7 +9,7 @@ from tailrace_cli.load_readers import LEAVING, LIVE, RETURNING, SLOW, Reader
 from tailrace_frontend.callers import OPEN
 
 RETENTION_S = 3600
-"""The answers are no one's: they go after an hour."""
+"""For an hour: the answers are made up."""
 
 MAX_RATE = 50.0
 WEB = "web"
@@ -59,8 +59,8 @@ CALLERS: dict[str, LoadCaller] = {
 
 
 def callers_in(settings: Settings) -> dict[str, LoadCaller]:
-    """The callers by name. In open mode the first one is the one of all requests: whoever reads its answers is one of
-    its readers, and no operator who watches."""
+    """The callers by name. In open mode the first one is the caller of all requests, so that those who read its answers
+    are its readers, and not operators who watch."""
     if settings.has_callers:
         return CALLERS
     return {OPEN if name == WEB else name: caller for name, caller in CALLERS.items()}
