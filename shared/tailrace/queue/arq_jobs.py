@@ -52,7 +52,7 @@ RUNNING_LEASES = 3
 
 MOVED_AT_ONCE = 500
 
-OLDEST = 20
+OLDEST = 5
 """Jobs that are looked at together for the one that has waited for longest: the first one has, as a rule."""
 
 PRIORITY_STEPS = {"high": "0.0625", "normal": "0.25", "low": "1"}

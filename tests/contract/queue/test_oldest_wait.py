@@ -5,14 +5,15 @@ from redis.asyncio import Redis
 
 from support.queues import queue_on
 from tailrace import keys
-from tailrace.queue import DELIVER_WEBHOOKS, Queue, Right, Taken, job_id_of
+from tailrace.queue import DELIVER_WEBHOOKS, Queue, Right, Taken, arq_jobs, job_id_of
 from tailrace.queue.arq_jobs import OLDEST
 
 MINUTE_MS = 60_000
 
 
 @pytest.fixture
-def queue(redis: Redis) -> Queue:
+def queue(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Queue:
+    monkeypatch.setattr(arq_jobs, "HOLD_S", 0)  # the test's server may have just started
     return queue_on(redis, right_of=lambda owner: Right(1.0, 1 if owner == "bob" else 0))
 
 
