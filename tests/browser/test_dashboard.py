@@ -35,6 +35,10 @@ VIEWS = ("", "/generations", "/workers", "/upstreams", "/callers", "/health")
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
+CUT_OFF = """[...document.querySelectorAll(".scroll, gap-strip, .facts, dialog[open]")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.textContent.slice(0, 80))"""
+"""What is wider than its frame, without being wider than the page."""
+
 RUN_AXE = """async () => {
   const { violations } = await axe.run(document, { resultTypes: ["violations"] });
   return violations.filter(({ impact }) => impact === "serious" || impact === "critical")
@@ -412,6 +416,7 @@ async def test_every_view_is_accessible_and_fits(
 
     async def check(state: str) -> None:
         assert await page.evaluate("document.documentElement.scrollWidth") <= width, state
+        assert await page.evaluate(CUT_OFF) == [], state
         await page.evaluate(axe)
         findings[state] = await page.evaluate(RUN_AXE)
 
@@ -420,6 +425,10 @@ async def test_every_view_is_accessible_and_fits(
     await page.get_by_label("API key").fill("key-of-ops-1")
     await page.keyboard.press("Enter")
     await expect(page.locator(".tile").first).to_be_visible()
+    async with aiohttp.ClientSession() as http:
+        limits = {"budget_day_tokens": 2_000_000, "budget_month_tokens": 40_000_000}
+        ops = Api(http, guarded.url, "key-of-ops-1")
+        await ops.request("PATCH", "/v1/admin/callers/web", json=limits)
     for view in (*VIEWS, f"/generations/{generation_id}"):
         await page.goto(f"{guarded.url}/dashboard{view}")
         await expect(page.locator("#link")).to_have_text("live")
@@ -427,6 +436,9 @@ async def test_every_view_is_accessible_and_fits(
         await check(view)
     await page.locator("summary", has_text="Entries by kind").click()
     await check("details")
+    await page.get_by_role("button", name="Run again").click()
+    await check("run again")
+    await page.keyboard.press("Escape")
     await page.get_by_role("button", name="Delete").click()
     await check("question")
     await page.keyboard.press("Escape")
@@ -434,5 +446,8 @@ async def test_every_view_is_accessible_and_fits(
     await page.locator("#range").select_option(label="60 minutes")
     await expect(page.locator(".errors")).to_be_visible()
     await check("history")
-    await page.keyboard.press("?")
+    await page.goto(f"{guarded.url}/dashboard/callers")
+    await page.get_by_role("button", name="Limits of web").click()
+    await expect(page.locator("#policy")).to_be_visible()
+    await check("limits")
     assert {state: found for state, found in findings.items() if found} == {}

@@ -115,7 +115,7 @@ export function generation(root, id, signal) {
 
   function showGaps(stream) {
     const gaps = stream.slowest ?? [];
-    const to = detail.ended_at ?? live.snapshot?.at ?? Date.now() / 1000;
+    const to = Math.max(detail.ended_at ?? live.snapshot?.at ?? Date.now() / 1000, ...gaps.map(({ at, seconds }) => at + seconds));
     strip.show({ gaps, from: detail.created_at, to, onPick });
     histogram.show(stream.gaps ?? []);
     histogram.hidden = !stream.gaps?.length;

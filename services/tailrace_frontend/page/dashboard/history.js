@@ -52,6 +52,6 @@ function showErrors(body, slots) {
     }
   }
   const rows = [...totals].sort((one, other) => other[1] - one[1]).slice(0, 12);
-  body.replaceChildren(...rows.map(([code, value]) => el("tr", {}, el("th", { scope: "row" }, el("a", { href: `/dashboard/generations?q=error:${code}` }, code)), el("td", { class: "number" }, count(value)))));
+  body.replaceChildren(...rows.map(([code, value]) => el("tr", {}, el("th", { scope: "row" }, code === "other" ? code : el("a", { href: `/dashboard/generations?q=error:${code}` }, code)), el("td", { class: "number" }, count(value)))));
   if (!rows.length) body.append(el("tr", {}, el("td", { class: "quiet" }, "none")));
 }

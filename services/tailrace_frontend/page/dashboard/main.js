@@ -28,8 +28,10 @@ async function show({ focus = false } = {}) {
   const [name = "", rest = ""] = location.pathname.replace(/^\/dashboard\/?/, "").split("/");
   const view = name === "generations" && rest ? generation : VIEWS[name];
   for (const link of document.querySelectorAll("#bar nav a")) {
-    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.view === name) {
+      link.setAttribute("aria-current", "page");
+      link.parentElement.scrollLeft = link.offsetLeft - link.parentElement.offsetLeft - 16; // where the bar is narrow
+    } else link.removeAttribute("aria-current");
   }
   main.replaceChildren();
   document.title = `${rest || name || "overview"} · tailrace`;
