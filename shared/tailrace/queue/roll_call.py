@@ -10,6 +10,7 @@ So nothing is reported where no one looks. A frontend that does not answer in ti
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ from tailrace.redis.subscriber import Subscriber
 
 WAIT_S = 0.5
 STEP_S = 0.02
+SHARED_S = 1.0
 ANSWERS_LIFE_MS = 5000
 MOST_UNDER_WAY = 32
 
@@ -56,16 +58,27 @@ class RollCall:
         self._server = server
         self._answer = answer
         self._tasks: set[asyncio.Task[None]] = set()
+        self._asked: dict[Question, tuple[float, asyncio.Task[Answers]]] = {}
 
     def listen(self, subscriber: Subscriber) -> None:
         """Answer what is asked on a connection to the queue's server."""
         subscriber.add(keys.FRONTENDS_ASKED, self._on_message)
 
     async def ask(self, question: Question) -> Answers:
-        """
+        """What all frontends answer, `SHARED_S` ago at most: those who ask the same here share the answers.
+
         Raises:
             RedisUnavailable, RedisRefused.
         """
+        now = time.monotonic()
+        self._asked = {each: known for each, known in self._asked.items() if now - known[0] < SHARED_S}
+        if question not in self._asked:
+            asking = asyncio.create_task(self._ask(question), name="question")
+            asking.add_done_callback(lambda task: task.cancelled() or task.exception())  # all who asked may have left
+            self._asked[question] = now, asking
+        return await asyncio.shield(self._asked[question][1])
+
+    async def _ask(self, question: Question) -> Answers:
         question = msgspec.structs.replace(question, token=new_token())
         name = keys.frontends_answers(question.token)
         asked = int(await self._server.execute("SPUBLISH", keys.FRONTENDS_ASKED, msgspec.json.encode(question)))
@@ -78,7 +91,7 @@ class RollCall:
         return Answers(found, asked)
 
     async def close(self) -> None:
-        await cancel_and_wait(*self._tasks)
+        await cancel_and_wait(*self._tasks, *(task for _, task in self._asked.values()))
 
     def _on_message(self, message: bytes | None) -> None:
         if not message or len(self._tasks) >= MOST_UNDER_WAY:

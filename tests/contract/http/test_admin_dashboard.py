@@ -170,6 +170,8 @@ async def test_readers_of_all_frontends_have_their_cursors_and_operators_are_mar
         found = await get(guarded.viewer, f"/generations/{generation_id}/readers")
         assert (found["count"], found["missing"]) == (2, 0)
         assert found["frontends"] >= 2
+        elsewhere = await get(guarded.product.api, f"/generations/{generation_id}/readers")
+        assert elsewhere == found, "whichever frontend is asked"
         assert sorted(each["watches"] for each in found["data"]) == [False, True]
         assert {each["cursor"] for each in found["data"]} == {stream.parser.last_id}
         assert {each["state"] for each in found["data"]} == {"live"}
