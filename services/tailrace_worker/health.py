@@ -6,6 +6,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 
 from tailrace.errors import Misconfigured, RedisRefused, Unavailable
@@ -20,6 +21,8 @@ LONGEST_PAUSE_S = 2.0
 """Between two questions to servers that are away when the worker starts."""
 
 READINESS_S = 0.25
+READINESS_KEPT_S = 5.0
+"""A check is eight commands to each server, and heartbeats are sent several times as often."""
 
 OK = Answer.of({"status": "ok"})
 
@@ -36,6 +39,8 @@ class Health:
         self._servers = {"redis": log_server} | ({QUEUE_SERVER: queue_server} if queue_server else {})
         self._disconnected = disconnected
         self._problems = Recent(self._find_problems)
+        self._known_until = 0.0
+        self._readiness: tuple[str, list[str]] = "", []
         self.has_started = False
         self.is_stopping = False
 
@@ -78,8 +83,14 @@ class Health:
         return [*warnings, *lost]
 
     async def readiness(self) -> tuple[str, list[str]]:
-        """For those who look: why the worker is not ready, empty where it is, and the warnings. A server that does not
-        answer at once is no reason to wait: the heartbeat does."""
+        """For those who look: why the worker is not ready, empty where it is, and the warnings; at most
+        `READINESS_KEPT_S` ago. A server that does not answer at once is no reason to wait: the heartbeat does."""
+        if self.is_stopping or time.monotonic() >= self._known_until:
+            self._readiness = await self._ask_readiness()
+            self._known_until = time.monotonic() + READINESS_KEPT_S
+        return self._readiness
+
+    async def _ask_readiness(self) -> tuple[str, list[str]]:
         try:
             async with asyncio.timeout(READINESS_S):
                 return "", await self.check_ready()

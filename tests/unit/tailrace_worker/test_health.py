@@ -8,6 +8,7 @@ import pytest
 
 from tailrace.errors import RedisUnavailable, Unavailable
 from tailrace.process import recent
+from tailrace_worker import health
 from tailrace_worker.health import Health
 
 
@@ -93,6 +94,7 @@ async def test_readiness_asks_redis_once_a_second_however_often_it_is_requested(
 
 
 async def test_readiness_of_a_heartbeat_waits_for_no_server(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "READINESS_KEPT_S", 0.0)
     harness.queue_server.warnings = ["no append-only file"]
     refusal, warnings = await harness.health.readiness()
     assert (refusal, len(warnings)) == ("", 1)
@@ -109,3 +111,11 @@ async def test_readiness_of_a_heartbeat_waits_for_no_server(harness: Harness, mo
     monkeypatch.setattr(harness.log_server, "problems", hangs)
     assert await harness.health.readiness() == ("A server does not answer.", [])
     answered.set()
+
+
+async def test_readiness_is_kept_for_a_while_but_not_that_of_a_worker_that_stops(harness: Harness) -> None:
+    for _ in range(5):
+        assert await harness.health.readiness() == ("", [])
+    assert harness.log_server.asked == 1
+    harness.health.is_stopping = True
+    assert (await harness.health.readiness())[0] == "This worker is stopping."
