@@ -2,15 +2,15 @@
 
 import time
 
+import msgspec
+
 from tailrace.access import AccessStore, revoked
 from tailrace.errors import InvalidRequest, NotFound
 from tailrace.ids import new_id
 from tailrace.log.state import GenerationState
-from tailrace.shares import MAX_SHARES, Share, ShareStore
+from tailrace.shares import MAX_SHARES, MAX_SHARES_PER_CALLER, Share, ShareStore
 from tailrace_frontend.run_time_access import RunTimeAccess
 from tailrace_frontend.tickets import SHARE_PREFIX
-
-MAX_SHARE_S = 30 * 24 * 3600
 
 
 class Shares:
@@ -25,15 +25,18 @@ class Shares:
         """A share that lasts so long, but not longer than the generation may.
 
         Raises:
-            InvalidRequest: the generation has too many.
+            InvalidRequest: the generation or its caller has too many.
             RedisUnavailable, RedisFull.
         """
-        now, last = int(time.time()), last_second_of(state)
-        current = [each for each in await self._store.list(state.record.id) if each.expires > now]
-        if len(current) >= MAX_SHARES:
-            raise InvalidRequest(f"A generation can have {MAX_SHARES} shares. Revoke one first.")
+        record, now, last = state.record, int(time.time()), last_second_of(state)
+        stored = await self._store.list(record.id)
+        await self._store.remove(record.id, *(each.id for each in stored if each.expires <= now))
+        if sum(each.expires > now for each in stored) >= MAX_SHARES:
+            raise InvalidRequest(f"A generation can have {MAX_SHARES} shares. One counts until it expires.")
         share = Share(new_id(SHARE_PREFIX), now, min(now + seconds, last))
-        await self._store.add(state.record.id, share, last)
+        if not await self._store.count(record.owner, share):
+            raise InvalidRequest(f"A caller can have {MAX_SHARES_PER_CALLER} shares. One counts until it expires.")
+        await self._store.put(record.id, share, last)
         return share
 
     async def list(self, state: GenerationState) -> list[Share]:
@@ -43,7 +46,7 @@ class Shares:
             RedisUnavailable.
         """
         now = time.time()
-        return [each for each in await self._store.list(state.record.id) if each.expires > now]
+        return [each for each in await self._store.list(state.record.id) if each.expires > now and not each.is_revoked]
 
     async def revoke(self, state: GenerationState, share_id: str) -> None:
         """Refuse a share from now on, and end the streams that it opened.
@@ -52,10 +55,11 @@ class Shares:
             NotFound: the generation has no such share.
             RedisUnavailable, RedisFull.
         """
-        for share in await self._store.list(state.record.id):
+        for share in await self.list(state):
             if share.id == share_id:
                 await self._revocations.change(revoked(share.id, share.expires))
-                await self._store.remove(state.record.id, share.id)
+                ended = msgspec.structs.replace(share, is_revoked=True)
+                await self._store.put(state.record.id, ended, last_second_of(state))
                 return await self._access.refresh()
         raise NotFound
 

@@ -23,6 +23,7 @@
     tailrace:{access}                      hash    frontends        frontends        keys, blocks, revocations
     tailrace:{access}:changed              channel change_access    frontends        not stored
     tailrace:{access}:used                 hash    frontends        frontends        a field leaves with its key
+    tailrace:shares:<owner>                zset    frontends        frontends        an id leaves after its expiry
     tailrace:audit                         stream  frontends        operators        its last 100,000 or so entries
     tailrace:audit:added                   channel Audit.record     frontends        not stored
     tailrace:worker:<worker>               channel frontends        that worker      not stored
@@ -130,6 +131,10 @@ def events(generation_id: str) -> str:
 
 def shares(generation_id: str) -> str:
     return f"tailrace:{{{generation_id}}}:shares"
+
+
+def shares_of(owner: str) -> str:
+    return f"tailrace:shares:{owner}"
 
 
 @lru_cache(maxsize=4096)

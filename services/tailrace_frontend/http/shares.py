@@ -15,13 +15,12 @@ from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
 from tailrace.scopes import Scope
-from tailrace.shares import Share
+from tailrace.shares import MAX_SHARE_S, Share
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.require import require
 from tailrace_frontend.services import Services
-from tailrace_frontend.shares import MAX_SHARE_S
 
 MAX_BODY_BYTES = 4 * 1024
 

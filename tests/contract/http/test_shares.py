@@ -1,6 +1,7 @@
 """Links by which others read one generation."""
 
 import asyncio
+import time
 from typing import Any
 
 import aiohttp
@@ -9,6 +10,8 @@ import pytest
 from support.api import Api, eventually
 from support.product import CALLERS, UNKNOWN_ID, Product
 from support.sse import streamed_text
+from tailrace import keys
+from tailrace.shares import MAX_SHARES_PER_CALLER
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -127,14 +130,37 @@ async def test_wrong_lifetime_is_refused(product: Product, expires_in_s: Any) ->
     assert response.refusal == (400, "invalid_body")
 
 
-async def test_generation_has_a_bounded_number_of_links(product: Product) -> None:
+async def test_generation_has_a_bounded_number_of_links_those_that_were_revoked_included(product: Product) -> None:
     generation_id = await product.anna.create()
-    for _ in range(100):
+    for _ in range(99):
         last = await share(product.anna, generation_id)
-    one_more = await product.anna.request("POST", f"/v1/generations/{generation_id}/shares")
+        await revoke(product.anna, generation_id, last["id"])
+    await share(product.anna, generation_id, expires_in_s=1)
+    path = f"/v1/generations/{generation_id}/shares"
+    assert (await product.anna.request("POST", path)).status == 400
+
+    async def has_room() -> bool:
+        return (await product.anna.request("POST", path)).status == 201
+
+    await eventually(has_room)
+    assert (await product.anna.request("POST", path)).status == 400
+    assert len((await product.anna.request("GET", path)).value["data"]) == 1
+    stored = await product.log.server.client.hlen(keys.shares(generation_id))
+    assert stored == 100, "those that have expired are removed"
+
+
+async def test_caller_has_a_bounded_number_of_links(product: Product) -> None:
+    counted, now = keys.shares_of("ben"), int(time.time())
+    redis, first = product.log.server.client, await product.ben.create()
+    await redis.zadd(counted, {f"shr_{i}": now + 900 for i in range(MAX_SHARES_PER_CALLER - 1)} | {"shr_old": now - 1})
+    link = await share(product.ben, first)
+    await revoke(product.ben, first, link["id"])
+    one_more = await product.ben.request("POST", f"/v1/generations/{await product.ben.create()}/shares")
     assert one_more.status == 400
-    await revoke(product.anna, generation_id, last["id"])
-    await share(product.anna, generation_id)
+    assert await redis.zcard(counted) == MAX_SHARES_PER_CALLER
+    assert await redis.ttl(counted) > 0
+    await redis.delete(counted)
+    await share(product.ben, first)
 
 
 async def test_open_mode_has_no_links(product: Product) -> None:

@@ -13,6 +13,7 @@ KEYS: dict[str, str] = {
     "tombstone": keys.tombstone(GENERATION_ID),
     "events": keys.events(GENERATION_ID),
     "shares": keys.shares(GENERATION_ID),
+    "shares_of": keys.shares_of("anna"),
     "worker": keys.worker("w1"),
     "worker_status": keys.worker_status("w1"),
     "models": keys.models("w1"),
