@@ -157,7 +157,7 @@ class GenerationWorker:
                 tasks.create_task(self.models.run(), name="models"),  # its first step loads the CA certificates
                 tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.metrics.run(), name="metrics"),
-                tasks.create_task(self.job_runner.main(), name="job_runner"),
+                tasks.create_task(self._take_jobs(), name="job_runner"),
             ]
             startup.logger.info("worker %s runs up to %d generations", short_name(self.name), self.settings.max_jobs)
             await stopping.wait()
@@ -165,6 +165,11 @@ class GenerationWorker:
             await self._drain()
             await cancel_and_wait(*background)
         return await self._close()
+
+    async def _take_jobs(self) -> None:
+        """Take jobs once the limits of their callers are known: until then those of the settings would hold."""
+        await self.policies.wait_until_known()
+        await self.job_runner.main()
 
     def _listen(self) -> None:
         """Receive what other processes publish."""

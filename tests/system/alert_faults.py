@@ -74,6 +74,14 @@ async def workers_gone(play: Play) -> None:
     await play.api.create_scripted(*SHORT)
 
 
+async def workers_drained(play: Play) -> None:
+    """An operator drains every worker, and generations come."""
+    answer = await play.api.request("GET", "/v1/admin/workers")
+    for worker in answer.value["data"]:
+        await play.api.request("POST", f"/v1/admin/workers/{worker['id']}/drain")
+    await play.api.create_scripted(*SHORT)
+
+
 async def worker_frozen(play: Play) -> None:
     """A worker stands still for longer than its lease, and wakes up after another one has taken over."""
     await asyncio.gather(*(play.begun() for _ in range(6)))
@@ -217,6 +225,7 @@ FAULTS: dict[str, Fault] = {
         worker_killed, "TailraceWorkerLost", GONE | _entails("QueueGrows"), settings=BOTH_WORK
     ),
     "workers-gone": Fault(workers_gone, "TailraceNoWorkers", GONE, settings={"drain_s": "0"}),
+    "workers-drained": Fault(workers_drained, "TailraceWorkersDrain", _entails("WorkersMissing", "NoWorkers")),
     "worker-frozen": Fault(
         worker_frozen, "TailraceLeaseLost",
         GONE | _entails("WorkerLost", "UpstreamStalls", "SubscriberDown", "QueueGrows"),

@@ -129,6 +129,7 @@ class CallerPolicies:
         self._policies: dict[str, CallerPolicy] = {}
         self._limits: dict[str, CallerLimits] = {}
         self._stored: dict[str, bytes] = {}
+        self._is_known = asyncio.Event()
         self._changed = asyncio.Event()
         self.on_change: list[Callable[[frozenset[str]], None]] = []
 
@@ -224,8 +225,15 @@ class CallerPolicies:
             RedisUnavailable, RedisRefused: those that were read last stay.
         """
         version = await self._server.execute("HGET", keys.CALLERS, VERSION) or b""
-        if version == self._version:
-            return
+        if version != self._version:
+            await self._read_all()
+        self._is_known.set()
+
+    async def wait_until_known(self) -> None:
+        """Wait until `run` has read them for the first time."""
+        await self._is_known.wait()
+
+    async def _read_all(self) -> None:
         flat = await self._server.execute("HGETALL", keys.CALLERS)
         stored = dict(zip(flat[::2], flat[1::2], strict=True))
         self._version = stored.pop(VERSION, b"")
