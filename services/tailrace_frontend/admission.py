@@ -11,7 +11,7 @@ import time
 from math import ceil
 
 from tailrace.errors import ConcurrencyLimited, QuotaExceeded, RateLimited, StorageLimited, TailraceError, Unavailable
-from tailrace.events import Json, Options
+from tailrace.events import Api, Json, Options
 from tailrace.log import Log
 from tailrace.queue import Charge, LimitsOf, Load, Queue, Terms, limits_of_settings
 from tailrace.settings import Settings
@@ -62,7 +62,9 @@ class Admission:
         """The cost of the creation, in the owner's rate over all frontends."""
         return self._rates.creation(owner, body_bytes)
 
-    async def terms(self, owner: str, generation_id: str, request: Json, options: Options, body_bytes: int) -> Terms:
+    async def terms(
+        self, owner: str, generation_id: str, api: Api, request: Json, options: Options, body_bytes: int
+    ) -> Terms:
         """What the creation is checked against, and what it may use.
 
         Raises:
@@ -75,7 +77,7 @@ class Admission:
             limits.max_stored_bytes,
             body_bytes,
             await self._memory() >= self._settings.max_memory_percent,
-            reservation_of(generation_id, request, options, limits, self._upstreams),
+            reservation_of(generation_id, api, request, options, limits, self._upstreams),
         )
 
     async def is_beyond_unfinished(self, owner: str) -> bool:

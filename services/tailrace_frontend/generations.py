@@ -21,7 +21,7 @@ import msgspec
 
 from tailrace import tracing
 from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
-from tailrace.events import GenerationRecord, Json, Options
+from tailrace.events import Api, GenerationRecord, Json, Options
 from tailrace.ids import EntryId, new_generation_id
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.end_line import printable
@@ -174,11 +174,12 @@ class Generations:
     ) -> tuple[GenerationState, Submission | None]:  # fmt: skip
         self.models.check_request(owner, request)
         self._check_continues(request["model"], options)
-        generation_id = await self._admit(owner, request, options, key, body_bytes)
+        api: Api = record_fields.get("api", "chat")
+        generation_id = await self._admit(owner, api, request, options, key, body_bytes)
         fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
         if tags := tags_of(request):
             fields["tags"] = tags
-        fields["structured"] = json_format_of(fields.get("api", "chat"), request) is not None
+        fields["structured"] = json_format_of(api, request) is not None
         if traceparent := span.traceparent:
             span.set(generation=generation_id, message_id=generation_id)
             fields["traceparent"] = traceparent
@@ -231,11 +232,11 @@ class Generations:
             raise
 
     async def _admit(
-        self, owner: str, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int
+        self, owner: str, api: Api, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int
     ) -> str:
         """The id to create: a fresh one, or the one that the key names."""
         generation_id, charge = new_generation_id(), self._admission.charge(owner, body_bytes)
-        terms = await self._admission.terms(owner, generation_id, request, options, body_bytes)
+        terms = await self._admission.terms(owner, generation_id, api, request, options, body_bytes)
         load = await self._load(owner, generation_id, options, key, charge, terms)
         if load.quota.refused == "unfinished" and not await self._admission.is_beyond_unfinished(owner):
             terms = msgspec.structs.replace(terms, max_unfinished=None)

@@ -26,13 +26,14 @@ from tailrace.errors import (
     StorageLimited,
     Unavailable,
 )
-from tailrace.events import Entry, Json, Options, Text
+from tailrace.events import Api, Entry, Json, Options, Text
 from tailrace.ids import new_generation_id
 from tailrace.log import Log, Outcome
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
 from tailrace.queue.index import GENERATION_BYTES
+from tailrace.queue.quotas import USUAL_OUTPUT
 from tailrace.redis.server import RETRIES, RedisServer
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
@@ -323,6 +324,17 @@ async def test_creation_that_the_queue_does_not_answer_leaves_nothing_that_a_swe
     with pytest.raises(RedisUnavailable):
         await create(generations)
     assert await stored_keys(redis) == set()
+
+
+@pytest.mark.parametrize(("api", "held"), [("chat", USUAL_OUTPUT), ("responses", 1)])
+async def test_creation_reserves_by_the_limit_of_its_own_api(
+    server: CountingServer, queue: Queue, api: Api, held: int
+) -> None:
+    generations = generations_with(server, queue, budget_day_tokens_per_caller=10_000)
+    request = REQUEST | {"max_output_tokens": 1}
+    await generations.create(OWNER, request, OPTIONS, record_fields={"api": api})
+    (use,) = await queue.quotas.use_of([OWNER])
+    assert use.held_tokens == 1 + held
 
 
 async def test_creation_that_no_server_answers_is_refused_for_the_first_reason(
