@@ -26,13 +26,13 @@ from tailrace.settings import Settings
 from tailrace.shares import Share
 from tailrace_frontend.api_keys import ApiKey, ApiKeys, digest_of
 from tailrace_frontend.run_time_keys import RunTimeKeys
-from tailrace_frontend.tickets import OF_KEY, OF_SHARE, OF_TOKEN, Ticket, Tickets
+from tailrace_frontend.tickets import OF_KEY, OF_SHARE, OF_TOKEN, SHARE_PREFIX, Ticket, Tickets, of_share
 from tailrace_frontend.tokens import GRANT as TOKEN_GRANT
 from tailrace_frontend.tokens import Tokens
 
 OPEN = "open"
 NO_KEY = b""
-"""The digest of what reads without a key: a share, or whom open mode serves."""
+"""The digest of what reads without a key: a ticket or share of a token, or whom open mode serves."""
 
 OPEN_KEY = ApiKey(OPEN, NO_KEY, scopes=EVERY_SCOPE)
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -115,11 +115,18 @@ class Callers:
         run_time = self._run_time
         if run_time.is_revoked(key.digest.hex()) or (key.grant and run_time.is_revoked(key.grant)):
             return False
+        if key.grant.startswith(SHARE_PREFIX):
+            return time.time() < key.expires and (key.digest == NO_KEY or self._is_known(key))
         if key.digest == NO_KEY:
             return bool(key.grant) and time.time() < key.expires
         if key.grant.startswith(TOKEN_GRANT):
             return self.tokens is not None and self.tokens.is_valid(key)
         return self._keys.is_valid(key) or run_time.is_valid(key)
+
+    def _is_known(self, maker: ApiKey) -> bool:
+        """Whether the key that has made a share was not withdrawn. It may have expired, as a rotated one does."""
+        known = self._keys.current().get(maker.digest) or self._run_time.find(maker.digest)
+        return known is not None and known.owner == maker.owner
 
     def ticket(self, generation_id: str, key: ApiKey, expires: int) -> str | None:
         """A ticket that lets a browser read this log until `expires` (epoch seconds), and for as long as the key is
@@ -135,9 +142,10 @@ class Callers:
                 return ticket
         raise AssertionError
 
-    def share_ticket(self, record: GenerationRecord, share: Share) -> str:
-        """The ticket of a share: until it expires or is revoked."""
-        return self._tickets.issue(OF_SHARE, record.id, record.owner, share.expires, share.id)
+    def share_ticket(self, record: GenerationRecord, share: Share, maker: ApiKey) -> str:
+        """The ticket of a share: until it expires, or it or the key that has made it is revoked."""
+        digest = NO_KEY if maker.grant.startswith(TOKEN_GRANT) else maker.digest
+        return self._tickets.issue(OF_SHARE, record.id, record.owner, share.expires, of_share(share.id, digest))
 
     def redeem(self, ticket: str, generation_id: str) -> ApiKey:
         """The key for which the ticket was issued.
@@ -162,8 +170,7 @@ class Callers:
     def _holder_of(self, ticket: Ticket, text: str, generation_id: str) -> ApiKey | None:
         """For whom the ticket was issued; None: its signature is wrong."""
         if ticket.kind == OF_SHARE:
-            is_signed = self._tickets.is_signed(ticket, generation_id, ticket.name)
-            return ApiKey(ticket.owner, NO_KEY, ticket.expires, READERS, grant=ticket.name) if is_signed else None
+            return self._share_of(ticket, generation_id)
         if ticket.kind == OF_TOKEN:
             is_signed = self.tokens is not None and self._tickets.is_signed(ticket, generation_id, "")
             return ApiKey(ticket.owner, NO_KEY, ticket.expires, READERS, grant=grant_of(text)) if is_signed else None
@@ -173,6 +180,15 @@ class Callers:
             if self._tickets.is_signed(ticket, generation_id, key.digest.hex()):
                 found = key
         return found and found._replace(grant=grant_of(text))
+
+    def _share_of(self, ticket: Ticket, generation_id: str) -> ApiKey | None:
+        """What reads by the ticket of a share, with the digest of the key that has made it."""
+        configured = [key for key in self.configured if key.owner == ticket.owner]
+        found = None
+        for maker in (ApiKey(ticket.owner, NO_KEY), *configured, *self._run_time.all_of(ticket.owner)):
+            if self._tickets.is_signed(ticket, generation_id, of_share(ticket.name, maker.digest)):
+                found = maker
+        return found and ApiKey(ticket.owner, found.digest, ticket.expires, READERS, grant=ticket.name)
 
     def _check_local(self, headers: Mapping[str, str]) -> None:
         if not has_local_host(headers):

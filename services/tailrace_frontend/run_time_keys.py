@@ -35,6 +35,10 @@ class RunTimeKeys:
         now = time.time()
         return [key for key in self._of.get(owner, ()) if now < key.expires]
 
+    def all_of(self, owner: str) -> list[ApiKey]:
+        """The keys of a caller, those that have expired among them."""
+        return list(self._of.get(owner, ()))
+
     def is_blocked(self, owner: str) -> bool:
         """Whether the operator has blocked the caller."""
         return owner in self.state.blocked

@@ -2,9 +2,10 @@
 
     <owner>~<expires>~<signature>              of a key; it ends with the key
     <owner>~<expires>~token.<signature>        of a token (`tokens`); it ends when the token does
-    <owner>~<expires>~shr_<id>.<signature>     of a share, which has no key and can be revoked alone
+    <owner>~<expires>~shr_<id>.<signature>     of a share, which can be revoked alone; it ends where its key is revoked
 
-`expires` in epoch seconds. The signature is over the generation's id and all of it.
+`expires` in epoch seconds. The signature is over the generation's id, all of it, and what it is bound to: the digest of
+the key that has issued it, also for a share.
 """
 
 import base64
@@ -52,12 +53,12 @@ class Tickets:
         self._secret = secret.encode()
 
     def issue(self, kind: str, generation_id: str, owner: str, expires: int, bound_to: str) -> str:
-        """A ticket. `bound_to`: the digest of its key, or the id of its share."""
-        name = {OF_KEY: "", OF_TOKEN: OF_TOKEN, OF_SHARE: bound_to}[kind]
+        """A ticket. `bound_to`: the digest of its key, or `of_share`."""
+        name = {OF_KEY: "", OF_TOKEN: OF_TOKEN, OF_SHARE: bound_to.partition("\n")[0]}[kind]
         return str(Ticket(owner, expires, name, self._sign(kind, generation_id, owner, expires, bound_to)))
 
     def is_signed(self, ticket: Ticket, generation_id: str, bound_to: str) -> bool:
-        """Whether it was issued for this log, and by a key with this digest or as this share."""
+        """Whether it was issued for this log, and bound to this."""
         expected = self._sign(ticket.kind, generation_id, ticket.owner, ticket.expires, bound_to)
         return hmac.compare_digest(expected.encode(), _bytes(ticket.signature))
 
@@ -65,6 +66,11 @@ class Tickets:
         message = "\n".join((kind, generation_id, owner, str(expires), bound_to))
         digest = hmac.digest(self._secret, _bytes(message), hashlib.sha256)
         return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+def of_share(share_id: str, digest: bytes) -> str:
+    """What the ticket of a share is bound to. `digest`: of the key that has made the share; empty for a token."""
+    return f"{share_id}\n{digest.hex()}"
 
 
 def expiry_of(ticket: str) -> int:

@@ -1,6 +1,6 @@
 """Links by which others read one generation: its log, and nothing else.
 
-POST   /v1/generations/{id}/shares             create: {"expires_in_s"}, 15 minutes by default
+POST   /v1/generations/{id}/shares             create: {"expires_in_s"}, 15 minutes by default; needs `read` as well
 GET    /v1/generations/{id}/shares             list, newest first, without the links
 DELETE /v1/generations/{id}/shares/{share_id}  revoke, and end the streams that it opened
 """
@@ -14,12 +14,12 @@ from tailrace.errors import InvalidRequest, NotFound
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
-from tailrace.scopes import Scope
+from tailrace.scopes import READERS, Scope
 from tailrace.shares import MAX_SHARE_S, Share
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
-from tailrace_frontend.http.require import require
+from tailrace_frontend.http.require import caller_of, require
 from tailrace_frontend.services import Services
 
 MAX_BODY_BYTES = 4 * 1024
@@ -33,16 +33,18 @@ class CreateShare(BaseModel):
     expires_in_s: int = Field(900, ge=1, le=MAX_SHARE_S)
 
 
-@router.post("", status_code=201, dependencies=[require(Scope.READ)], response_model=schemas.SharedLink)
+@router.post("", status_code=201, dependencies=[require(Scope.CREATE)], response_model=schemas.SharedLink)
 async def create_share(request: Request, generation_id: str) -> Response:
     """A link by which anyone reads this generation, live or finished, without a key."""
     services: Services = request.app.state.services
+    maker = caller_of(request)
+    await services.check_scopes(maker, READERS)
     state = await _find(services, request, generation_id)
     if services.callers.are_open:
         raise InvalidRequest("The server is in open mode: a link needs no ticket there.")
     given = await _read(request)
     share = await services.shares.create(state, given.expires_in_s)
-    ticket = quote(services.callers.share_ticket(state.record, share), safe="")
+    ticket = quote(services.callers.share_ticket(state.record, share, maker), safe="")
     links = {
         "url": f"/?id={generation_id}#ticket={ticket}",
         "events_url": f"/v1/generations/{generation_id}/events?ticket={ticket}",
@@ -58,7 +60,7 @@ async def list_shares(request: Request, generation_id: str) -> Response:
     return JSONBytesResponse({"object": "list", "data": [_as_json(share) for share in found]})
 
 
-@router.delete("/{share_id}", dependencies=[require(Scope.READ)], response_model=schemas.Deleted)
+@router.delete("/{share_id}", dependencies=[require(Scope.CANCEL)], response_model=schemas.Deleted)
 async def revoke_share(request: Request, generation_id: str, share_id: str) -> Response:
     """End the link, and the streams that it opened, on all frontends."""
     services: Services = request.app.state.services

@@ -114,6 +114,46 @@ async def test_revoked_key_ends_its_streams_on_another_frontend(two: Two) -> Non
     kept.cut()
 
 
+async def query_of_share(api: Api, generation_id: str) -> str:
+    """The query by which a new link reads the log."""
+    made = await api.request("POST", f"/v1/generations/{generation_id}/shares")
+    assert made.status == 201, made
+    return "?" + str(made.value["events_url"]).partition("?")[2]
+
+
+async def test_share_outlives_a_rotation_of_its_key_and_ends_with_its_revocation(two: Two) -> None:
+    old = await two.new_key()
+    generation_id = await two.api(old["key"]).create()
+    query, rotation = await query_of_share(two.api(old["key"]), generation_id), f"/v1/admin/keys/{old['id']}/rotate"
+    new = (await two.ops.request("POST", rotation, json={"overlap_s": 0})).value
+    await eventually(lambda: is_refused(two.api(old["key"])))
+    other = await query_of_share(two.api(new["key"]), generation_id)
+    cut, kept = [await two.api("").stream(generation_id, query=each) for each in (query, other)]
+    await two.revoke(old["id"])
+    await ends(cut)
+    assert (await two.api("").events(generation_id, query)).refusal == (401, "invalid_api_key")
+    await (await two.product.writer(generation_id)).end()
+    async with asyncio.timeout(BOUND_S):
+        await kept.rest()
+    kept.cut()
+    assert (await two.api("").events(generation_id, other)).status == 200
+
+
+async def test_share_of_a_key_of_the_settings_ends_with_its_revocation(two: Two) -> None:
+    settings = SETTINGS | {"api_keys": SETTINGS["api_keys"] + ",kim:key-of-kim-in-settings"}
+    async with two.product.frontend(**settings) as third:
+        kim, ops = two.api("key-of-kim-in-settings", third.url), two.api("key-of-operator", third.url)
+        generation_id = await kim.create()
+        query = await query_of_share(kim, generation_id)
+        stream = await two.api("", third.url).stream(generation_id, query=query)
+        (listed,) = (await ops.request("GET", "/v1/admin/keys?caller=kim")).value["data"]
+        assert (await ops.request("DELETE", f"/v1/admin/keys/{listed['id']}")).status == 200
+        await ends(stream)
+        assert (await two.api("", third.url).events(generation_id, query)).refusal == (401, "invalid_api_key")
+    withdrawn = await two.api("").events(generation_id, query)
+    assert withdrawn.refusal == (401, "invalid_api_key"), "a frontend whose settings have no such key"
+
+
 async def test_key_of_the_settings_is_revoked_for_good(two: Two) -> None:
     (tom,) = (await two.ops.request("GET", "/v1/admin/keys?caller=tom")).value["data"]
     await two.revoke(tom["id"])

@@ -55,7 +55,7 @@ def explained(method: str, path: str) -> Scopes:
         return scopes_of(["admin"])
     if path in MODELS:
         return frozenset({Scope.READ, Scope.CREATE})
-    if method == "GET" or "/shares" in path:
+    if method == "GET":
         return READERS
     is_end = method == "DELETE" or path.endswith(("/cancel", "/stop"))
     return frozenset({Scope.CANCEL if is_end else Scope.CREATE})
@@ -170,7 +170,10 @@ def refusal_of(case: Case) -> Answer | None:
         return Answer(401, "invalid_api_key")
     if case.kind == "blocked":
         return Answer(403, "caller_blocked")
-    is_allowed = not ROUTES[case.method, case.path].isdisjoint(scopes_of(case.kind.split("+")))
+    scopes = scopes_of(case.kind.split("+"))
+    is_allowed = not ROUTES[case.method, case.path].isdisjoint(scopes)
+    if case.method == "POST" and case.path.endswith("/shares"):
+        is_allowed = scopes >= {Scope.READ, Scope.CREATE}  # a link reads
     return None if is_allowed else Answer(403, "insufficient_scope")
 
 

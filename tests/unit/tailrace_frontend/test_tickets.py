@@ -2,13 +2,15 @@
 
 import pytest
 
-from tailrace_frontend.tickets import OF_KEY, OF_SHARE, OF_TOKEN, Ticket, Tickets, expiry_of
+from tailrace_frontend.tickets import OF_KEY, OF_SHARE, OF_TOKEN, Ticket, Tickets, expiry_of, of_share
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
 OF = Tickets("0123456789abcdef")
 
 
-@pytest.mark.parametrize(("kind", "bound_to"), [(OF_KEY, "ab" * 32), (OF_TOKEN, ""), (OF_SHARE, "shr_abc")])
+@pytest.mark.parametrize(
+    ("kind", "bound_to"), [(OF_KEY, "ab" * 32), (OF_TOKEN, ""), (OF_SHARE, of_share("shr_abc", b"key"))]
+)
 def test_ticket_is_valid_as_it_was_issued_and_not_otherwise(kind: str, bound_to: str) -> None:
     text = OF.issue(kind, GENERATION, "anna", 99, bound_to)
     ticket = Ticket.parse(text)
