@@ -116,7 +116,7 @@ async def test_overview_is_live_and_names_what_is_wrong_until_it_is_cured(
 
 async def test_search_selects_and_ends_what_was_asked_for(guarded: Stack, web: Api, open_page: OpenPage) -> None:
     ids = [await web.create_scripted(SLOW, *END) for _ in range(3)]
-    page = await log_in(open_page, guarded, "/generations")
+    page = await log_in(open_page, guarded, "/generations", disturbed=True)
     await page.locator("#q").fill("status:running owner:web")
     await page.keyboard.press("Enter")
     for generation_id in ids[:2]:
@@ -126,8 +126,15 @@ async def test_search_selects_and_ends_what_was_asked_for(guarded: Stack, web: A
     await expect(page.locator("#question")).to_contain_text("Cancel 2 generations?")
     await answer(page, "Keep")
     assert await status_of(web, ids[0]) == "running"
+    refusal = {"error": {"message": "Redis is away.", "type": "server_error", "param": None, "code": "unavailable"}}
+    await page.route("**/v1/admin/generations/cancel", lambda route: route.fulfill(status=503, json=refusal), times=1)
     await page.locator(".acting").get_by_role("button", name="Cancel").click()
     await answer(page, "Cancel 2")
+    await expect(page.locator(".outcome")).to_have_text("Redis is away.")
+    await expect(page.locator(".outcome")).to_be_visible()
+    await page.locator(".acting").get_by_role("button", name="Cancel").click()
+    await answer(page, "Cancel 2")
+    await expect(page.locator(".outcome")).to_have_text("2 cancelled, 0 unchanged, 0 missing, 0 failed.")
     for generation_id in ids[:2]:
         await expect(page.locator(f"tr[data-key={generation_id}]")).to_have_count(0)
     assert [await status_of(web, each) for each in ids] == ["cancelled", "cancelled", "running"]

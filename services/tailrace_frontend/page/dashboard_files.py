@@ -44,7 +44,8 @@ def _hash(files: dict[str, Path]) -> str:
 _BY_NAME = _files()
 PREFIX = f"/dashboard/{_hash(_BY_NAME)}"
 FILES = {f"{PREFIX}/{name}": file for name, file in _BY_NAME.items()}
-PAGES = ("/dashboard", *(f"/dashboard/{view}" for view in VIEWS), "/dashboard/generations/{generation_id}")
+VIEW_PAGES = tuple(f"/dashboard/{view}" for view in VIEWS)
+PAGES = ("/dashboard", "/dashboard/", *VIEW_PAGES, "/dashboard/generations/{generation_id}")
 """The addresses of the page itself; which view they are is the browser's matter."""
 
 

@@ -444,7 +444,7 @@ async def test_header_of_the_session_cannot_be_sent(guarded: Guarded) -> None:
 
 async def test_page_and_its_files_are_served_for_a_year(guarded: Guarded) -> None:
     stranger = Api(guarded.product.http, guarded.url)
-    for path in ("/dashboard", "/dashboard/workers", f"/dashboard/generations/{UNKNOWN_ID}"):
+    for path in ("/dashboard", "/dashboard/", "/dashboard/workers", f"/dashboard/generations/{UNKNOWN_ID}"):
         page = await stranger.request("GET", path)
         assert (page.status, page.headers["cache-control"]) == (200, "no-cache")
         policy = page.headers["content-security-policy"]

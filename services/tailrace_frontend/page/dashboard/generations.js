@@ -49,6 +49,16 @@ export function generations(root, _, signal) {
     );
   }
 
+  const outcome = el("p", { class: "outcome quiet", hidden: true });
+  acting.after(outcome);
+
+  /** Shows how an action has ended, until the next one. */
+  function report(text) {
+    outcome.hidden = false;
+    outcome.textContent = text;
+    announce(text);
+  }
+
   function choose(row, isChosen) {
     if (isChosen) chosen.set(row.id, row);
     else chosen.delete(row.id);
@@ -99,14 +109,14 @@ export function generations(root, _, signal) {
     const result = await post(`/generations/${kind}`, { ids });
     chosen.clear();
     choose({}, false);
-    announce(`${count(result.done)} ${kind === "cancel" ? "cancelled" : "deleted"}, ${count(result.unchanged)} unchanged, ${count(result.missing)} missing, ${count(result.failed)} failed.`);
+    report(`${count(result.done)} ${kind === "cancel" ? "cancelled" : "deleted"}, ${count(result.unchanged)} unchanged, ${count(result.missing)} missing, ${count(result.failed)} failed.`);
     await load();
   }
 
   acting.addEventListener("click", ({ target }) => {
     const kind = target.dataset.act;
     if (kind === "none") [...chosen.values()].forEach((row) => choose(row, false));
-    else if (kind) once(() => act(kind)).catch((error) => announce(error.message));
+    else if (kind) once(() => act(kind)).catch((error) => report(error.message));
   });
   root.querySelector("form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -15,6 +15,7 @@ class Live extends EventTarget {
   #shownAt = 0;
   #receivedAt = 0;
   #started = false;
+  #timer = 0;
   #retry = 0;
 
   get interval() {
@@ -30,14 +31,16 @@ class Live extends EventTarget {
   start() {
     if (!this.#started) {
       this.#started = true;
-      document.addEventListener("visibilitychange", () => this.#follow());
-      setInterval(() => this.#check(), 2000);
+      document.addEventListener("visibilitychange", this.#follow);
+      this.#timer = setInterval(() => this.#check(), 2000);
     }
     this.#follow();
   }
 
   stop() {
     this.#started = false;
+    document.removeEventListener("visibilitychange", this.#follow);
+    clearInterval(this.#timer);
     this.#close();
   }
 
@@ -48,7 +51,7 @@ class Live extends EventTarget {
     this.dispatchEvent(new Event("refresh"));
   }
 
-  #follow() {
+  #follow = () => {
     if (!this.#started || document.hidden || !this.interval) {
       this.#close();
       this.#setState(document.hidden || this.interval ? this.state : "paused");
@@ -56,7 +59,7 @@ class Live extends EventTarget {
       this.#shownAt = 0;
       if (!this.#source) this.#open();
     }
-  }
+  };
 
   #open() {
     clearTimeout(this.#retry);
