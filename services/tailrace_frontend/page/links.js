@@ -33,7 +33,7 @@ export async function makeLink(turn) {
 async function describe(turn, note, made) {
   note.textContent =
     `The link shows this answer, without its question, to anyone who has it, and needs no key${untilText(made.expires_at)}. ` +
-    "It ends before that if you revoke it or delete the answer. ";
+    "It ends before that if you revoke it, your key is revoked, or the answer is deleted. ";
   const { data } = await call("GET", pathOf(turn), callOptions(turn, { retryForMs: 0 })).catch(() => ({ data: [made] }));
   note.append(revokeButton(turn, note, "Revoke the link", [made]));
   if (data.length > 1) note.append(revokeButton(turn, note, `Revoke all ${data.length} links of this answer`, data));
