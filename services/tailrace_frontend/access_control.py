@@ -73,8 +73,7 @@ class AccessControl:
         self._check_closed()
         if expires is not None and expires <= time.time():
             raise InvalidRequest("expires_at is not in the future.", param="expires_at")
-        if len((await self._store.load()).keys) >= MAX_KEYS:
-            raise InvalidRequest(f"There can be {MAX_KEYS} keys. Revoke one first.")
+        _check_room(await self._store.load())
         new = _new_key(owner, names_of(scopes), by, expires, name)
         await self._change(key_added(new.record))
         return new
@@ -96,16 +95,19 @@ class AccessControl:
 
         Raises:
             NotFound: there is no such key of run time, or it has expired.
+            InvalidRequest: there are too many keys.
             RedisUnavailable, RedisFull.
         """
-        old = (await self._store.load()).keys.get(key_id)
-        now = int(time.time())
+        state, now = await self._store.load(), int(time.time())
+        old = state.keys.get(key_id)
         if old is None or (old.expires is not None and old.expires <= now):
             raise NotFound
-        expires = None if old.expires is None else now + old.expires - old.created
-        new = _new_key(old.owner, old.scopes, by, expires, old.name)
+        _check_room(state)
+        lifetime = old.lifetime_s
+        new = _new_key(old.owner, old.scopes, by, now + lifetime if lifetime else None, old.name)
         ends = now + overlap_s if old.expires is None else min(now + overlap_s, old.expires)
-        await self._change(key_added(new.record), key_added(msgspec.structs.replace(old, expires=ends)))
+        ended = msgspec.structs.replace(old, expires=ends, lifetime=lifetime)
+        await self._change(key_added(new.record), key_added(ended))
         return new
 
     async def revoke_key(self, key_id: str) -> None:
@@ -187,11 +189,17 @@ def id_of(key: ApiKey) -> str:
     return key.id or CONFIGURED_PREFIX + key.digest.hex()[:16]
 
 
+def _check_room(state: AccessState) -> None:
+    if len(state.keys) >= MAX_KEYS:
+        raise InvalidRequest(f"There can be {MAX_KEYS} keys, those that have expired included. Revoke one first.")
+
+
 def _new_key(owner: str, scopes: Iterable[str], by: str, expires: int | None, name: str) -> NewKey:
     secret = SECRET_PREFIX + secrets.token_urlsafe(32)
     hint = f"{secret[:HINT_BEGIN]}…{secret[-HINT_END:]}"
     digest, created = digest_of(secret).hex(), int(time.time())
-    record = KeyRecord(new_id(KEY_PREFIX), owner, digest, hint, list(scopes), created, by, expires, name)
+    lifetime = 0 if expires is None else max(expires - created, 1)
+    record = KeyRecord(new_id(KEY_PREFIX), owner, digest, hint, list(scopes), created, by, expires, name, lifetime)
     return NewKey(record, secret)
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 from tailrace import keys
-from tailrace.access import AccessStore, expired
+from tailrace.access import AccessStore
 from tailrace.errors import TailraceError
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis.subscriber import Subscriber
@@ -121,8 +121,7 @@ class RunTimeAccess:
         if time.monotonic() - self._used_at > USED_S:
             self._used_at = time.monotonic()
             await self._report_used()
-            if stale := expired(self._current.state):
-                await self.store.change(*stale)
+            await self.store.remove_expired(self._current.state)
 
     async def _report_used(self) -> None:
         used, self._used = self._used, {}

@@ -26,6 +26,9 @@ from tailrace.redis.server import RedisServer
 MAX_KEYS = 5000
 """Run-time keys. Each change makes every frontend read all of them: 10,000 took 100 ms, beside other work."""
 
+EXPIRED_KEYS_S = 30 * 24 * 3600
+"""A key stays for so long after its expiry: a share that it has made may last as long, and ends with its revocation."""
+
 VERSION = "version"
 KEY = "key:"
 BLOCK = "block:"
@@ -33,7 +36,8 @@ REVOKED = "revoked:"
 
 
 class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A key that was created at run time. Times in epoch seconds. `hint`: its first and last characters."""
+    """A key that was created at run time. Times in epoch seconds. `hint`: its first and last characters. `lifetime`:
+    the seconds for which it was created (0: for ever), also if a rotation ends it earlier; None in old records."""
 
     id: str
     owner: str
@@ -44,6 +48,14 @@ class KeyRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     created_by: str
     expires: int | None = None
     name: str = ""
+    lifetime: int | None = None
+
+    @property
+    def lifetime_s(self) -> int:
+        """For how long another key in its place is valid; 0: for ever."""
+        if self.lifetime is not None:
+            return self.lifetime
+        return 0 if self.expires is None else self.expires - self.created
 
 
 class Block(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -112,9 +124,21 @@ class AccessStore:
         reply = await self._server.execute_alone("HGETALL", keys.ACCESS_USED)
         return {reply[i].decode(): int(reply[i + 1]) for i in range(0, len(reply), 2)}
 
-    async def forget_used(self, key_id: str) -> None:
-        """Remove what is known of the use of a key."""
-        await self._server.execute("HDEL", keys.ACCESS_USED, key_id)
+    async def forget_used(self, *key_ids: str) -> None:
+        """Remove what is known of the use of keys."""
+        if key_ids:
+            await self._server.execute("HDEL", keys.ACCESS_USED, *key_ids)
+
+    async def remove_expired(self, state: AccessState) -> None:
+        """Remove what matters no longer: old revocations, and keys that have expired `EXPIRED_KEYS_S` ago."""
+        now = time.time()
+        old = [
+            each.id for each in state.keys.values() if each.expires is not None and each.expires + EXPIRED_KEYS_S < now
+        ]
+        over = [grant for grant, until in state.revoked.items() if until < now]
+        if old or over:
+            await self.change(*map(key_removed, old), *((REVOKED + grant, b"") for grant in over))
+            await self.forget_used(*old)
 
 
 def key_added(record: KeyRecord) -> Change:
@@ -135,12 +159,6 @@ def blocked(caller: str, block: Block | None) -> Change:
 def revoked(grant: str, until: float = inf) -> Change:
     """The change that revokes a grant. `until` (epoch seconds): it would be refused from then on anyway."""
     return REVOKED + grant, b"%d" % until if until < inf else b"inf"
-
-
-def expired(state: AccessState) -> list[Change]:
-    """The changes that remove revocations which matter no longer."""
-    now = time.time()
-    return [(REVOKED + grant, b"") for grant, until in state.revoked.items() if until < now]
 
 
 def _state_of(fields: Mapping[str, bytes]) -> AccessState:

@@ -12,6 +12,7 @@ import pytest_asyncio
 from support.api import Api, Response, body, eventually
 from support.product import UNKNOWN_ID, Product
 from tailrace import keys
+from tailrace.access import MAX_KEYS
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -192,6 +193,41 @@ async def test_rotation_without_overlap_ends_the_old_key(two: Two) -> None:
     new = (await two.ops.request("POST", f"/v1/admin/keys/{old['id']}/rotate", json={"overlap_s": 0})).value
     await eventually(lambda: is_refused(two.api(old["key"])))
     assert (await two.api(new["key"]).list()).status == 200
+
+
+@pytest.mark.parametrize("expires_in_s", [None, 90 * 24 * 3600])
+async def test_key_that_is_rotated_twice_gives_another_one_of_its_first_lifetime(
+    two: Two, expires_in_s: int | None
+) -> None:
+    now = int(time.time())
+    old = await two.new_key(caller="ada", expires_at=expires_in_s and now + expires_in_s)
+    path = f"/v1/admin/keys/{old['id']}/rotate"
+    for _ in range(2):
+        new = (await two.ops.request("POST", path, json={"overlap_s": 600})).value
+        lifetime = new["expires_at"] and new["expires_at"] - new["created_at"]
+        assert lifetime == (expires_in_s and old["expires_at"] - old["created_at"])
+    (shown,) = [
+        each for each in (await two.ops.request("GET", "/v1/admin/keys?caller=ada")).value["data"]
+        if each["id"] == old["id"]
+    ]  # fmt: skip
+    assert shown["expires_at"] - now <= 660, "a later rotation does not prolong it"
+
+
+async def test_number_of_keys_is_bounded_also_where_they_are_rotated(two: Two) -> None:
+    key = await two.new_key(caller="kai")
+    rotation = f"/v1/admin/keys/{key['id']}/rotate"
+    server = two.product.log.server
+    known = len([field for field in await server.execute("HKEYS", keys.ACCESS) if field.startswith(b"key:")])
+    stored = await server.execute("HGET", keys.ACCESS, f"key:{key['id']}")
+    copies = {f"key:key_{k}": stored.replace(key["id"].encode(), b"key_%d" % k) for k in range(MAX_KEYS - known)}
+    flat = [part for copy in copies.items() for part in copy]
+    await server.execute("HSET", keys.ACCESS, *flat)
+    refused = await two.ops.request("POST", rotation)
+    assert refused.status == 400
+    assert str(MAX_KEYS) in refused.error["message"]
+    assert (await two.ops.request("POST", "/v1/admin/keys", json={"caller": "kai"})).status == 400
+    await server.execute("HDEL", keys.ACCESS, *copies)
+    assert (await two.ops.request("POST", rotation)).status == 201
 
 
 async def test_blocked_caller_is_refused_until_the_block_ends(two: Two) -> None:

@@ -145,7 +145,7 @@ async def test_generation_has_a_bounded_number_of_links_those_that_were_revoked_
     await eventually(has_room)
     assert (await product.anna.request("POST", path)).status == 400
     assert len((await product.anna.request("GET", path)).value["data"]) == 1
-    stored = await product.log.server.client.hlen(keys.shares(generation_id))
+    stored = await product.log.server.execute("HLEN", keys.shares(generation_id))
     assert stored == 100, "those that have expired are removed"
 
 

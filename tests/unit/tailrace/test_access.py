@@ -1,9 +1,23 @@
 """What is stored of keys, blocks and revocations, on a real server."""
 
+import time
+
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
-from tailrace.access import VERSION, AccessStore, Block, KeyRecord, blocked, expired, key_added, key_removed, revoked
+from tailrace.access import (
+    EXPIRED_KEYS_S,
+    VERSION,
+    AccessStore,
+    Block,
+    KeyRecord,
+    blocked,
+    key_added,
+    key_removed,
+    revoked,
+)
 from tailrace.redis.server import RedisServer
+from tailrace.shares import MAX_SHARE_S
 
 KEY = KeyRecord("key_1", "zoe", "ab" * 32, "tr_abcd…efgh", ["read"], 1, "ops")
 
@@ -18,9 +32,24 @@ async def test_state_is_what_the_changes_made_of_it(redis: Redis) -> None:
     assert state.keys == {"key_1": KEY}
     assert state.blocked == {"eve": Block(2, "ops", "unpaid")}
     assert state.revoked == {"aa": 3.0, "bb": float("inf"), "cc": float(2**40)}
-    await store.change(key_removed("key_1"), blocked("eve", None), *expired(state))
+    await store.change(key_removed("key_1"), blocked("eve", None))
+    await store.remove_expired(state)
     state = await store.load()
     assert (state.keys, state.blocked, set(state.revoked)) == ({}, {}, {"bb", "cc"})
+
+
+async def test_key_leaves_some_time_after_its_expiry(redis: Redis) -> None:
+    store, now = AccessStore(RedisServer(redis)), int(time.time())
+    ends = {"key_old": now - EXPIRED_KEYS_S - 1, "key_ended": now - EXPIRED_KEYS_S + 60, "key_new": now + 60}
+    await store.change(*(key_added(replace(KEY, id=each, expires=at)) for each, at in ends.items()), key_added(KEY))
+    await store.note_used(dict.fromkeys(ends, 5))
+    await store.remove_expired(await store.load())
+    assert EXPIRED_KEYS_S >= MAX_SHARE_S, "its shares can be ended by its revocation"
+    assert set((await store.load()).keys) == {"key_ended", "key_new", "key_1"}
+    assert set(await store.used()) == {"key_ended", "key_new"}
+    version = await store.version()
+    await store.remove_expired(await store.load())
+    assert await store.version() == version, "nothing to remove is no change"
 
 
 async def test_version_rises_although_the_clock_of_the_server_went_back(redis: Redis) -> None:
