@@ -74,31 +74,43 @@ class Pace(NamedTuple):
     burst_s: float
 
 
+class Debt(NamedTuple):
+    """What a caller had not paid for when it was last charged: in seconds, at this interval between two units."""
+
+    at: float
+    ahead_s: float
+    interval_s: float
+
+    def paid_at(self, interval_s: float) -> float:
+        """When all is paid for. A shorter interval than that of the charge holds at once, a longer one does not: the
+        charge was within the rate of its time."""
+        return self.at + self.ahead_s * min(1.0, interval_s / self.interval_s)
+
+
 class Rate:
     """One kind of request of all callers. `pace_of`: of a caller, as its limits are now."""
 
     def __init__(self, pace_of: Callable[[str], Pace]) -> None:
         self._pace_of = pace_of
-        self._paid_at: dict[str, float] = {}
+        self._debts: dict[str, Debt] = {}
 
     def charge(self, owner: str, cost: int) -> float:
         """Count a request, unless the caller is too far ahead: the seconds until it is not; 0: counted."""
-        now, pace = time.monotonic(), self._pace_of(owner)
-        paid_at = max(self._paid_at.get(owner, 0.0), now)
-        if paid_at - now > pace.burst_s:
-            return paid_at - now - pace.burst_s
-        self._paid_at[owner] = paid_at + cost * pace.interval_s
+        beyond_s = self.ahead_s(owner) - self._pace_of(owner).burst_s
+        if beyond_s > 0:
+            return beyond_s
+        self.add(owner, cost)
         return 0.0
 
     def ahead_s(self, owner: str) -> float:
         """How far the caller is ahead of the rate."""
-        return max(0.0, self._paid_at.get(owner, 0.0) - time.monotonic())
+        debt = self._debts.get(owner)
+        return max(0.0, debt.paid_at(self._pace_of(owner).interval_s) - time.monotonic()) if debt else 0.0
 
     def add(self, owner: str, cost: int) -> None:
         """Count what cannot be refused any more."""
-        self._paid_at[owner] = (
-            max(self._paid_at.get(owner, 0.0), time.monotonic()) + cost * self._pace_of(owner).interval_s
-        )
+        ahead_s, interval_s = self.ahead_s(owner), self._pace_of(owner).interval_s
+        self._debts[owner] = Debt(time.monotonic(), ahead_s + cost * interval_s, interval_s)
 
 
 class RateLimits:
@@ -201,7 +213,7 @@ class RateLimits:
         """The cost of the creation of a generation, in the rate over all frontends."""
         if not self._settings.has_callers:
             return FREE
-        return Charge(units(body_bytes) * 1000 * self._pace_of_requests(owner).interval_s, BURST_S * 1000)
+        return Charge(units(body_bytes), 1000 * self._pace_of_requests(owner).interval_s, 1000 * BURST_S)
 
     async def _charge(self, rate: Rate, owner: str, cost: int, body_bytes: int) -> None:
         if not self._settings.has_callers:

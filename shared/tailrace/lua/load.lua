@@ -2,8 +2,9 @@
 -- Admission of a creation, in one command: every limit is checked before any is charged. Claims its key.
 --
 -- KEYS     queue, unfinished_of, owned, stored, stored_until, rate, claim, generations, parked_counts, use, reserved, reserved_until, outputs
--- ARGV     cost of the request, burst (ms each; a cost of 0 is not counted), claim of the Idempotency-Key ('': there is
---          no key), life of the claim (s), 1: replace an earlier claim, limits (JSON, `queue.quotas.Terms`; '': none)
+-- ARGV     cost of the request (units; 0: it is not counted), ms a unit, burst (ms), claim of the Idempotency-Key ('':
+--          there is no key), life of the claim (s), 1: replace an earlier claim, limits (JSON, `queue.quotas.Terms`; '':
+--          none)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
 --          the request would be within the limits (0: it is, or the time is not known), the earlier claim (nil: there was none),
 --          the first limit that refuses the request ('': none), tokens of this minute, then the tokens and the cost of
@@ -14,9 +15,12 @@
 -- A request that is refused is not charged, and makes no claim: otherwise refused requests would fill the server, at 256
 -- bytes each for hours. An earlier claim is read all the same: a repeat is served. It is counted as a request, and
 -- reserves nothing: the first call has.
--- The rate of requests is GCRA: `rate` holds the time at which all counted requests are paid for, and may be `burst`
--- ahead. That of tokens is the same, kept as the tokens that are not paid for yet, because a limit may change: a request
--- passes where its reservation fits into the limit, or where nothing is owed. It reserves its input, and for each choice
+-- The rate of requests is GCRA: `rate` holds the time at which all counted requests are paid for, which may be `burst`
+-- ahead, the time of the last charge, and the ms a unit that it was computed with. That of tokens is the same, kept as
+-- the tokens that are not paid for yet: a request passes where its reservation fits into the limit, or where nothing is
+-- owed. A limit may change: what is owed is paid at the faster of two rates, that of the last charge and that of now. So
+-- a raised limit holds at once, and a lowered one makes no new debt of what was within the limit of its time.
+-- A request reserves its input, and for each choice
 -- the least of its own limit and of what nine of ten outputs of the caller and the model had (an upper bound, within a
 -- factor of 1.42). A budget refuses once it is spent, or reserved by what runs. `settle` replaces a reservation by what
 -- was used. One whose generation was never settled leaves at its deadline. The same generation reserves once.
@@ -26,8 +30,9 @@
 local queue, unfinished_of, owned, stored, stored_until = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local rate, claim, generations, parked_counts = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local use, reserved, reserved_until, outputs = KEYS[10], KEYS[11], KEYS[12], KEYS[13]
-local cost, burst, value, life = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
-local limits = ARGV[6] ~= '' and cjson.decode(ARGV[6]) or {}
+local units, interval, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local value, life, replaces = ARGV[4], ARGV[5], ARGV[6] == '1'
+local limits = ARGV[7] ~= '' and cjson.decode(ARGV[7]) or {}
 local wish = limits.reservation
 
 local time = redis.call('TIME')
@@ -98,7 +103,8 @@ if wish then
     'HMGET', use, 'level', 'at', 'rate', 'held_tokens', 'held_cost', 'day_ends', 'month_ends',
     'day_tokens', 'day_cost', 'month_tokens', 'month_cost')
   for index = 1, #known do known[index] = tonumber(known[index] or 0) end
-  level = wish.tokens_per_minute > 0 and math.max(0, known[1] - (now - known[2]) * known[3]) or 0
+  local paid = (now - known[2]) * math.max(known[3], wish.tokens_per_minute / 60000)
+  level = wish.tokens_per_minute > 0 and math.max(0, known[1] - paid) or 0
   held.tokens, held.cost, ends.day, ends.month = known[4], known[5], known[6], known[7]
   if now < ends.day then spent.day_tokens, spent.day_cost = known[8], known[9] end
   if now < ends.month then spent.month_tokens, spent.month_cost = known[10], known[11] end
@@ -106,8 +112,12 @@ end
 
 -- Every limit.
 local paid_at = now
-if cost > 0 then
-  paid_at = math.max(tonumber(redis.call('GET', rate) or 0), now)
+if units > 0 then
+  local known_at, charged_at, known_interval = string.match(redis.call('GET', rate) or '', '^(%S+) (%S+) (%S+)$')
+  if known_at then
+    paid_at = charged_at + (known_at - charged_at) * math.min(1, interval / known_interval)
+    paid_at = math.max(paid_at, now)
+  end
   if paid_at - now > burst then refuse('requests', paid_at - now - burst) end
 end
 local is_within_rate = refused == ''
@@ -134,7 +144,7 @@ if wish then
 end
 if is_repeated then refused, wait = '', 0 end
 
-local earlier = value ~= '' and ARGV[5] ~= '1' and redis.call('GET', claim)
+local earlier = value ~= '' and not replaces and redis.call('GET', claim)
 if value ~= '' and not earlier and refused == '' then
   local memory = redis.call('INFO', 'memory')
   local used, limit = string.match(memory, 'used_memory:(%d+)'), tonumber(string.match(memory, '\nmaxmemory:(%d+)') or 0)
@@ -143,8 +153,9 @@ if value ~= '' and not earlier and refused == '' then
 end
 
 -- The charges.
-if cost > 0 and not is_repeated and (refused == '' or (earlier and is_within_rate)) then
-  redis.call('SET', rate, string.format('%.3f', paid_at + cost), 'PX', math.ceil(paid_at + cost - now) + 1)
+if units > 0 and not is_repeated and (refused == '' or (earlier and is_within_rate)) then
+  paid_at = paid_at + units * interval
+  redis.call('SET', rate, string.format('%.3f %.3f %.9f', paid_at, now, interval), 'PX', math.ceil(paid_at - now) + 1)
 end
 if wish and refused == '' and not earlier and not is_repeated then
   if wish.tokens_per_minute > 0 then level = level + tokens end

@@ -31,12 +31,14 @@ class _Place(NamedTuple):
 
 
 class Charge(NamedTuple):
-    """The cost of a request in its caller's rate, and how far ahead of the rate the caller may be, in ms.
+    """The cost of a request in its caller's rate, which is one unit every `interval_ms`, and how far ahead of the rate
+    the caller may be.
 
     A cost of 0 is not counted.
     """
 
-    cost_ms: float = 0.0
+    units: int = 0
+    interval_ms: float = 0.0
     burst_ms: float = 0.0
 
 

@@ -103,7 +103,7 @@ class Queue:
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded
         command = scripts.LOAD.on(
-            names, charge.cost_ms, charge.burst_ms, claimed, life_s + CLAIM_GRACE_S, int(replaces),
+            names, *charge, claimed, life_s + CLAIM_GRACE_S, int(replaces),
             b"" if terms is NO_TERMS else msgspec.json.encode(terms),
         )  # fmt: skip
         outcome, *load = await self.server.execute(*command)

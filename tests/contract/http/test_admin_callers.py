@@ -129,6 +129,27 @@ async def test_limit_that_is_changed_holds_on_all_frontends(operated: Operated) 
     assert (await operated.bens[0].cancel(kept)).status == 200
 
 
+async def test_requests_limit_that_is_raised_or_removed_holds_for_what_is_owed(operated: Operated) -> None:
+    async def is_limit(per_minute: int) -> bool:
+        found = [(await anna.list()).headers["x-ratelimit-limit-requests"] for anna in operated.annas]
+        return found == 2 * [f"{per_minute}"]
+
+    async def is_accepted(anna: Api) -> bool:
+        return (await anna.post(body())).status == 202
+
+    policies: list[dict[str, Any]] = [{"requests_per_minute": 60_000}, {}]
+    for raised in policies:
+        await operated.set("anna", requests_per_minute=1)
+        await eventually(lambda: is_limit(1))
+        large = body(messages=[{"role": "user", "content": "x" * 400_000}])
+        answers = [await anna.post(large) for anna in operated.annas]
+        assert all(float(each.headers["x-ratelimit-reset-requests"][:-1]) > 60 for each in answers)
+        await operated.set("anna", **raised)
+        await eventually(lambda: is_limit(60_000))
+        for anna in operated.annas:
+            await eventually(partial(is_accepted, anna))
+
+
 async def test_tokens_beyond_the_limit_are_refused_with_the_headers_of_openai(operated: Operated) -> None:
     await operated.set("anna", tokens_per_minute=100)
 

@@ -73,6 +73,25 @@ def test_refused_request_is_not_counted(clock: list[float]) -> None:
     assert rate.charge("anna", 1) == 0.0
 
 
+def test_debt_is_paid_at_a_raised_limit_and_no_faster_at_a_lowered_one(clock: list[float]) -> None:
+    pace = Pace(60.0, 2.0)
+    rate = Rate(lambda _: pace)
+    rate.charge("anna", 100)
+    assert rate.ahead_s("anna") == 6000.0
+    assert rate.charge("anna", 1) == 5998.0
+    pace = Pace(0.125, 2.0)
+    assert rate.ahead_s("anna") == 12.5
+    assert rate.charge("anna", 1) == 10.5
+    clock[0] += 10.5
+    assert rate.charge("anna", 1) == 0.0
+    assert rate.ahead_s("anna") == 2.125
+    pace = Pace(60.0, 2.0)
+    assert rate.ahead_s("anna") == 2.125, "it was within the limit of that time"
+    clock[0] += 2.125
+    rate.add("anna", 1)
+    assert rate.ahead_s("anna") == 60.0
+
+
 def test_body_costs_a_unit_for_each_4_kib_and_a_list_one_for_20_items() -> None:
     assert [units(each) for each in (0, UNIT_BYTES - 1, UNIT_BYTES, 8 * 1024**2)] == [1, 1, 2, 2049]
     assert [units(0, each) for each in (0, 19, 20, 100)] == [1, 1, 2, 6]

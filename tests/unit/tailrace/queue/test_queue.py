@@ -86,7 +86,7 @@ async def test_load_of_a_full_server_reads_a_claim_and_makes_none(
 
 
 async def test_load_beyond_the_rate_reads_a_claim_and_makes_none(redis: Redis, queue: Queue) -> None:
-    charge = Charge(cost_ms=60_000.0)
+    charge = Charge(1, 60_000.0)
     first, second = Claim.of("gen 0", b"{}"), Claim.of("gen 1", b"{}")
     await queue.load("anna", "key", first, 60, charge)
     loads = [await queue.load("anna", key, second, 60, charge) for key in ("key", "other")]
@@ -94,6 +94,17 @@ async def test_load_beyond_the_rate_reads_a_claim_and_makes_none(redis: Redis, q
     assert second.held_by(loads[0].claimed) == "gen 0"
     assert loads[1].claimed is None
     assert not await redis.exists(keys.idempotency("anna", "other"))
+
+
+async def test_request_that_was_beyond_the_rate_is_within_a_raised_one(redis: Redis, queue: Queue) -> None:
+    few, many = Charge(1, 60_000.0, 2000.0), Charge(1, 1.0, 2000.0)
+    await queue.load("anna", charge=few._replace(units=100))
+    refused = await queue.load("anna", charge=few)
+    assert 5_000_000 < refused.usage.wait_ms <= 5_998_000
+    assert (await queue.load("anna", charge=many)).quota.refused == ""
+    assert await redis.pttl(keys.rate("anna")) <= 102
+    assert (await queue.load("anna", charge=few)).quota.refused == "", "it was within the rate of that time"
+    assert (await queue.load("anna", charge=few)).quota.refused == "requests"
 
 
 async def test_removal_takes_a_generation_out_of_its_owners_count_and_the_queue(

@@ -92,6 +92,25 @@ async def test_request_larger_than_the_limit_passes_where_nothing_is_owed(queue:
     assert (await asked(queue, terms(100_000_000, 1000))).refused == "", "a limit that was raised holds at once"
 
 
+async def test_tokens_that_are_owed_are_paid_at_a_raised_limit(queue: Queue, redis: Redis) -> None:
+    name: Any = keys.use("anna")
+    assert (await asked(queue, terms(1, 100_000))).refused == ""
+    refused = await asked(queue, terms(60_000, 1))
+    assert refused.refused == "tokens"
+    assert 35_000 < refused.wait_ms <= 40_001
+    at: Any = await redis.hget(name, "at")  # type: ignore[misc]
+    await redis.hset(name, "at", str(float(at) - 41_000))  # type: ignore[misc]
+    assert (await asked(queue, terms(60_000, 1))).refused == ""
+
+
+async def test_tokens_of_the_limit_before_are_paid_by_then(queue: Queue, redis: Redis) -> None:
+    name: Any = keys.use("anna")
+    assert (await asked(queue, terms(60_000, 60_000))).refused == ""
+    at: Any = await redis.hget(name, "at")  # type: ignore[misc]
+    await redis.hset(name, "at", str(float(at) - 60_000))  # type: ignore[misc]
+    assert (await asked(queue, terms(1, 1))).refused == "", "a limit that was lowered makes no debt of what is paid"
+
+
 async def test_end_puts_what_was_used_in_the_place_of_the_reservation(queue: Queue) -> None:
     wanted = terms(60_000, 30_000)
     await asked(queue, wanted)
@@ -305,7 +324,7 @@ async def test_sum_of_what_is_reserved_is_that_of_its_parts_whatever_happens(que
 
 
 async def test_creation_that_one_limit_refuses_is_charged_by_none(queue: Queue, redis: Redis) -> None:
-    charge, budgets = Charge(60_000, 2000), Budgets(day_tokens=10)
+    charge, budgets = Charge(1, 60_000, 2000), Budgets(day_tokens=10)
     await ended(queue, terms(), 10)
     before = {name: await redis.dump(name) for name in await redis.keys()}
     reservation = terms(1000, 1, budgets=budgets).reservation
@@ -317,7 +336,8 @@ async def test_creation_that_one_limit_refuses_is_charged_by_none(queue: Queue, 
         "memory": Terms(9, 9, 99, 1, True, reservation),
         "tokens": terms(1, 5, input=5),
     }
-    await redis.hset(keys.use("berta"), mapping={"level": "1", "at": "0", "rate": "0"})  # type: ignore[misc]
+    owed = {"level": "6", "at": str(await queue.server.now()), "rate": "0"}
+    await redis.hset(keys.use("berta"), mapping=owed)  # type: ignore[misc]
     for name, wanted in refusals.items():
         if name == "tokens":
             continue
