@@ -56,7 +56,7 @@ async def fill(server: RedisServer, like: GenerationState, count: int) -> str:
                 own = {b"record": msgspec.json.encode(record), b"created": created}
                 pipeline.hset(keys.state(generation_id), mapping=fields | own)
                 pipeline.zadd(keys.GENERATIONS, {generation_id: created})
-                middle = generation_id if index == count // 2 else middle
+                middle = f"{created}-{generation_id}" if index == count // 2 else middle
             await pipeline.execute()
     return middle
 

@@ -24,7 +24,7 @@ from tailrace.errors import InvalidValue
 from tailrace.ids import CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX, generation_id_from, is_generation_id
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
-from tailrace.queue import Queue
+from tailrace.queue import Place, Queue
 from tailrace.redis.server import checked
 
 MOST_HEADS = 10_000
@@ -119,32 +119,34 @@ def _may_have(record: bytes, pattern: str) -> bool:
 
 
 class Found(NamedTuple):
-    """A page of what was found. `looked_at`: the generations that were compared. `after`: the last of them, where
-    more may follow. `is_cut`: the search ended because it had looked at as many as it may."""
+    """A page of what was found. `looked_at`: the generations that were compared. `after`: where the last of them is,
+    if more may follow. `is_cut`: the search ended because it had looked at as many as it may."""
 
     states: Sequence[GenerationState]
     looked_at: int
-    after: str | None
+    after: Place | None
     is_cut: bool
 
 
-async def search(log: Log, queue: Queue, query: Query, limit: int, after: str | None) -> Found:
-    """Up to `limit` generations, after the given one. Those that are no longer kept leave the list on the way."""
+async def search(log: Log, queue: Queue, query: Query, limit: int, after: Place | None) -> Found:
+    """Up to `limit` generations, after this place. Those that are no longer kept leave the list on the way."""
     found: list[str] = []
     looked_at, last = 0, after
     size = limit + 1 if not query.values else HEADS_AT_ONCE
     async for page in queue.index.list_all(after, min(size, HEADS_AT_ONCE)):
-        heads = await _heads(log, page)
-        await queue.index.forget_unlisted([each for each, head in zip(page, heads, strict=True) if head[0] is None])
-        for generation_id, head in zip(page, heads, strict=True):
+        heads = await _heads(log, [place.id for place in page])
+        await queue.index.forget_unlisted(
+            [place.id for place, head in zip(page, heads, strict=True) if head[0] is None]
+        )
+        for place, head in zip(page, heads, strict=True):
             if head[0] is not None:
                 if int(head[0]) < query.since:
                     return Found(await _states(log, found), looked_at, None, is_cut=False)
                 if query.matches(head):
                     if len(found) == limit:
                         return Found(await _states(log, found), looked_at, last, is_cut=False)
-                    found.append(generation_id)
-            looked_at, last = looked_at + 1, generation_id
+                    found.append(place.id)
+            looked_at, last = looked_at + 1, place
         if looked_at >= MOST_HEADS:
             return Found(await _states(log, found), looked_at, last, is_cut=True)
     return Found(await _states(log, found), looked_at, None, is_cut=False)

@@ -2,13 +2,14 @@
 newest generation of each chat."""
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from tailrace import keys, scripts
-from tailrace.errors import IdempotencyKeyReused
+from tailrace.errors import IdempotencyKeyReused, InvalidRequest
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import keys_of_waiting
 from tailrace.redis.server import RedisServer, checked
@@ -19,15 +20,38 @@ CLAIM_GRACE_S = 60
 GENERATION_BYTES = 6500
 """The size of a generation in Redis beside its request and its output (docs/operations.md, Limits)."""
 
+CURSOR = re.compile(r"(\d{1,15})-(gen_[a-z2-7]{26})")
+"""Of a list of all generations: when the last one was created, in ms, and its id."""
+
 PAGE = 100
 FORGOTTEN_AT_ONCE = 500
 
 
-class _Place(NamedTuple):
-    """Where a generation stands in its owner's list, as Redis orders it. `created`: ms."""
+class Place(NamedTuple):
+    """Where a generation stands in a list, as Redis orders it. `created`: ms."""
 
     created: int
     generation_id: bytes
+
+    @property
+    def id(self) -> str:
+        return self.generation_id.decode()
+
+    @property
+    def cursor(self) -> str:
+        """The place as a text, which stays valid when the generation has left the list."""
+        return f"{self.created}-{self.id}"
+
+    @classmethod
+    def parse(cls, cursor: str) -> "Place":
+        """
+        Raises:
+            InvalidRequest: it is none.
+        """
+        match = CURSOR.fullmatch(cursor)
+        if match is None:
+            raise InvalidRequest("`after` is not the `after` of a page.", param="after")
+        return cls(int(match[1]), match[2].encode())
 
 
 class Charge(NamedTuple):
@@ -145,23 +169,23 @@ class GenerationIndex:
         the list removes them (`forget`). A page begins after the last id of the one before, not at a rank: ranks move
         while ids leave, and generations that are kept would be skipped.
         """
-        async for page in self._list(keys.owned(owner), after, PAGE):
-            yield page
+        last = None
+        if after is not None:
+            created = await self._server.execute("ZSCORE", keys.owned(owner), after)
+            if created is None:
+                return
+            last = Place(int(created), after.encode())
+        async for page in self._list(keys.owned(owner), last, PAGE):
+            yield [place.id for place in page]
 
-    async def list_all(self, after: str | None, page_size: int) -> AsyncIterator[list[str]]:
+    async def list_all(self, after: Place | None, page_size: int) -> AsyncIterator[list[Place]]:
         """As `list_owned`, the generations of all owners."""
         async for page in self._list(keys.GENERATIONS, after, page_size):
             yield page
 
-    async def _list(self, name: str, after: str | None, page_size: int) -> AsyncIterator[list[str]]:
-        last = None
-        if after is not None:
-            created = await self._server.execute("ZSCORE", name, after)
-            if created is None:
-                return
-            last = _Place(int(created), after.encode())
+    async def _list(self, name: str, last: Place | None, page_size: int) -> AsyncIterator[list[Place]]:
         while page := await self._page(name, last, page_size):
-            yield [place.generation_id.decode() for place in page]
+            yield page
             last = page[-1]
 
     async def set_newest_of_chat(self, chat_id: str, record: GenerationRecord) -> str | None:
@@ -179,7 +203,7 @@ class GenerationIndex:
         stored = await self._server.execute("GET", keys.chat(owner, chat_id))
         return stored.decode().partition(" ")[2] if stored else None
 
-    async def _page(self, name: str, last: _Place | None, size: int) -> list[_Place]:
+    async def _page(self, name: str, last: Place | None, size: int) -> list[Place]:
         """Up to a page of those after `last`. Those of its millisecond are read apart: only their ids order them."""
         newest = "+inf" if last is None else f"({last.created}"
         read: list[Command] = [("ZRANGE", name, newest, "-inf", "BYSCORE", "REV", "LIMIT", 0, size, "WITHSCORES")]
@@ -205,6 +229,6 @@ class GenerationIndex:
             await self._server.execute(*scripts.FORGET.on(names, *some))
 
 
-def _places(reply: Sequence[bytes]) -> list[_Place]:
+def _places(reply: Sequence[bytes]) -> list[Place]:
     """A reply with scores."""
-    return [_Place(int(created), member) for member, created in zip(reply[::2], reply[1::2], strict=True)]
+    return [Place(int(created), member) for member, created in zip(reply[::2], reply[1::2], strict=True)]

@@ -101,6 +101,13 @@ async def test_list_is_searched_by_qualifiers_and_paged(guarded: Guarded) -> Non
     rest = await get(guarded.viewer, f"/generations?q=model:paged-1&limit=2&after={found['after']}")
     assert [row["id"] for row in rest["data"]] == [ids[1]]
     assert rest["after"] is None
+    await guarded.caller.request("POST", f"/v1/generations/{ids[3]}/cancel")
+    await guarded.caller.request("DELETE", f"/v1/generations/{ids[3]}")
+    await get(guarded.viewer, "/generations")  # what is deleted leaves the list
+    again = await get(guarded.viewer, f"/generations?q=model:paged-1&limit=2&after={found['after']}")
+    assert [row["id"] for row in again["data"]] == [ids[1]]
+    refused = await guarded.viewer.request("GET", f"/v1/admin/generations?after={ids[3]}")
+    assert refused.refusal == (400, None)
     assert (await get(guarded.viewer, f"/generations?q={ids[0]}"))["id"] == ids[0]
     refused = await guarded.viewer.request("GET", "/v1/admin/generations?q=colour:red")
     assert refused.refusal == (400, "invalid_value")

@@ -26,6 +26,7 @@ from tailrace.errors import Gone, InsufficientScope, InvalidBody, NotFound, Tail
 from tailrace.events import Json
 from tailrace.ids import is_generation_id
 from tailrace.log.state import GenerationState
+from tailrace.queue import Place
 from tailrace.scopes import Scope
 from tailrace_frontend.dashboard import Query, search
 from tailrace_frontend.dashboard.detail import content_json, detail_json, row_json, timeline_json, trace_json
@@ -56,20 +57,19 @@ async def list_generations(
 ) -> Response:
     """A page of what the search finds; `id` where it names one generation."""
     services: Services = request.app.state.services
-    if after is not None:
-        _check_id(after)
+    place = None if after is None else Place.parse(after)
     query = Query.parse(q, await services.queue.server.now())
     has_content = Scope.ADMIN_CONTENT in caller_of(request).scopes
     if "tag" in query.values and not has_content:
         raise InsufficientScope.lacking([Scope.ADMIN_CONTENT])
     if query.id:
         return JSONBytesResponse({"object": "list", "id": query.id, "data": []}, headers=NO_STORE)
-    found = await search(services.log, services.queue, query, limit, after)
+    found = await search(services.log, services.queue, query, limit, place)
     return JSONBytesResponse(
         {
             "object": "list",
             "data": [row_json(state, has_content=has_content) for state in found.states],
-            "after": found.after,
+            "after": found.after and found.after.cursor,
             "looked_at": found.looked_at,
             "is_cut": found.is_cut,
         },

@@ -235,10 +235,11 @@ async def test_list_of_all_has_every_owners_generations_newest_first(queue: Queu
     for size in (1, 3, 100):
         pages = [page async for page in queue.index.list_all(None, size)]
         assert max(map(len, pages)) <= size
-        ids = [each for page in pages for each in page]
+        places = [each for page in pages for each in page]
+        ids = [place.id for place in places]
         assert sorted(ids) == sorted(record.id for record in records)
         assert ids[0] == records[-1].id
-        assert [each async for page in queue.index.list_all(ids[2], size) for each in page] == ids[3:]
+        assert [each async for page in queue.index.list_all(places[2], size) for each in page] == places[3:]
 
 
 async def test_generations_that_are_no_longer_kept_leave_the_list_of_all(redis: Redis) -> None:
@@ -247,9 +248,9 @@ async def test_generations_that_are_no_longer_kept_leave_the_list_of_all(redis: 
     for record in (old, kept, gone):
         await queue.index.register(record)
     await queue.index.register(new_record(1_101_000))
-    assert old.id not in [each async for page in queue.index.list_all(None, 10) for each in page]
+    assert old.id not in [each.id async for page in queue.index.list_all(None, 10) for each in page]
     await queue.index.forget_unlisted([gone.id])
     await queue.index.forget_unlisted([])
-    assert gone.id not in [each async for page in queue.index.list_all(None, 10) for each in page]
+    assert gone.id not in [each.id async for page in queue.index.list_all(None, 10) for each in page]
     await queue.index.forget("anna", [kept.id])
     assert await redis.zcard(keys.GENERATIONS) == 1

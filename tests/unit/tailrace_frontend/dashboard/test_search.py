@@ -14,6 +14,7 @@ from tailrace.errors import InvalidValue
 from tailrace.events import Options
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
+from tailrace.queue import Place
 from tailrace.redis.server import RedisServer
 from tailrace_frontend.dashboard import Query, search
 
@@ -145,7 +146,10 @@ async def test_search_looks_at_a_bounded_number_and_reports_it(redis: Redis, mon
     stored = Stored(redis)
     ids = await stored.add(800)
     page = await search(stored.log, stored.queue, Query.parse("owner:nobody", NOW), 50, None)
-    assert (page.states, page.looked_at, page.is_cut, page.after) == ([], 500, True, ids[499])
+    assert (page.states, page.looked_at, page.is_cut) == ([], 500, True)
+    assert page.after is not None
+    assert page.after.id == ids[499]
+    assert Place.parse(page.after.cursor) == page.after
     rest = await search(stored.log, stored.queue, Query.parse("owner:nobody", NOW), 50, page.after)
     assert (rest.looked_at, rest.is_cut, rest.after) == (300, False, None)
 
