@@ -106,6 +106,11 @@ class Callers:
         """The keys of a caller that may be used now."""
         return [key for key in (*self._keys.of(owner), *self._run_time.of(owner)) if self.may_read(key)]
 
+    def has_admin(self, owner: str) -> bool:
+        """Whether the caller has a valid key with the scope `admin`, blocked or not. A token's scopes are not known."""
+        known = (*self._keys.of(owner), *self._run_time.of(owner))
+        return any(Scope.ADMIN in key.scopes and self._is_valid(key) for key in known)
+
     def may_read(self, key: ApiKey) -> bool:
         """Whether the key and the ticket are still valid; their scopes were checked when they were used. Asked for each
         open stream when something is revoked, and twice in each keep-alive interval."""

@@ -14,7 +14,7 @@ from typing import Any
 from fastapi import Depends, Request
 
 from tailrace.errors import InsufficientScope
-from tailrace.scopes import CALLER_SCOPES, EVERY_SCOPE, Scope
+from tailrace.scopes import CALLER_SCOPES, EVERY_SCOPE, Scope, Scopes
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.http.stream_endpoint import ticket_of
 from tailrace_frontend.services import Services
@@ -24,6 +24,9 @@ CALLER = "tailrace.caller"
 
 
 ADMIN_SCOPES = EVERY_SCOPE - CALLER_SCOPES
+
+
+ADMINS: Scopes = frozenset({Scope.ADMIN})
 
 
 class Required:
@@ -73,6 +76,17 @@ def required_scopes(dependencies: list[Any]) -> frozenset[Scope] | None:
     """The scopes that a route with these dependencies needs one of; None: it declares none."""
     declared = [each.dependency.scopes for each in dependencies if isinstance(each.dependency, Required)]
     return frozenset.union(*declared) if declared else None
+
+
+async def check_act_on(request: Request, name: str) -> None:
+    """Acts on a caller that has a key with `admin` need that scope: an operator could lock out the admin otherwise.
+
+    Raises:
+        InsufficientScope, RateLimited: as `Services.check_scopes`.
+    """
+    services: Services = request.app.state.services
+    if services.callers.has_admin(name):
+        await services.check_scopes(caller_of(request), ADMINS)
 
 
 def caller_of(request: Request) -> ApiKey:

@@ -255,6 +255,30 @@ async def test_caller_cannot_block_itself(two: Two) -> None:
     assert (await two.ops.request("GET", "/v1/admin/me")).status == 200
 
 
+async def test_operator_cannot_block_or_limit_a_caller_that_has_a_key_of_an_admin(two: Two) -> None:
+    deputy = await two.new_key(caller="deputy", scopes=["admin"])
+    operator = two.api((await two.new_key(caller="operator", scopes=["admin:operate"]))["key"], two.first)
+    for name in ("ops", "deputy"):  # one has its key in the settings, the other at run time
+        for method, path in (
+            ("PUT", f"/v1/admin/blocks/{name}"), ("DELETE", f"/v1/admin/blocks/{name}"),
+            ("PUT", f"/v1/admin/callers/{name}"), ("PATCH", f"/v1/admin/callers/{name}"),
+            ("DELETE", f"/v1/admin/callers/{name}"),
+        ):  # fmt: skip
+            body = {"requests_per_minute": 1} if "callers" in path and method != "DELETE" else None
+            assert (await operator.request(method, path, json=body)).refusal == (403, "insufficient_scope"), path
+    assert (await operator.request("PUT", "/v1/admin/blocks/someone")).status == 200
+    assert (await operator.request("PATCH", "/v1/admin/callers/someone", json={"max_readers": 9})).status == 200
+    assert (await two.ops.request("PATCH", "/v1/admin/callers/deputy", json={"max_readers": 9})).status == 200
+    assert (await two.ops.request("PUT", "/v1/admin/blocks/deputy")).status == 200
+    unblocked = await operator.request("DELETE", "/v1/admin/blocks/deputy")
+    assert unblocked.refusal == (403, "insufficient_scope"), "an admin has blocked it"
+    await two.revoke(deputy["id"])
+    assert (await operator.request("DELETE", "/v1/admin/blocks/deputy")).status == 200
+    for name in ("someone", "deputy"):
+        assert (await operator.request("DELETE", f"/v1/admin/callers/{name}")).status == 200
+    assert (await operator.request("DELETE", "/v1/admin/blocks/someone")).status == 200
+
+
 async def test_revoked_ticket_ends_its_streams_alone(two: Two) -> None:
     zoe = two.api((await two.new_key())["key"])
     generation_id = await zoe.create()

@@ -16,7 +16,7 @@ from tailrace_frontend.http.admin.audited_route import admin_router, set_target
 from tailrace_frontend.http.admin.bodies import Strict, read
 from tailrace_frontend.http.admin.keys import NAME
 from tailrace_frontend.http.json_response import JSONBytesResponse
-from tailrace_frontend.http.require import caller_of, require
+from tailrace_frontend.http.require import caller_of, check_act_on, require
 from tailrace_frontend.services import Services
 
 router = admin_router()
@@ -47,6 +47,7 @@ async def list_blocks(request: Request) -> Response:
 async def block_caller(request: Request, caller: str = Path(pattern=NAME)) -> Response:
     """Refuse a caller from now on. A repetition replaces the reason."""
     services: Services = request.app.state.services
+    await check_act_on(request, caller)
     given = await read(request, BlockCaller)
     block = await services.access_control.block(caller, caller_of(request).owner, given.reason)
     return JSONBytesResponse(_as_json(caller, block))
@@ -56,6 +57,7 @@ async def block_caller(request: Request, caller: str = Path(pattern=NAME)) -> Re
 async def unblock_caller(request: Request, caller: str) -> Response:
     """Serve the caller again."""
     services: Services = request.app.state.services
+    await check_act_on(request, caller)
     await services.access_control.unblock(caller)
     return JSONBytesResponse({"caller": caller, "blocked": False})
 

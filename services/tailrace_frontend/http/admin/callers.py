@@ -21,7 +21,7 @@ from tailrace_frontend.caller_views import CallerView
 from tailrace_frontend.http.admin.audited_route import admin_router
 from tailrace_frontend.http.bodies import decode_body, read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
-from tailrace_frontend.http.require import require
+from tailrace_frontend.http.require import check_act_on, require
 from tailrace_frontend.services import Services
 
 MAX_BODY_BYTES = 64 * 1024
@@ -54,6 +54,7 @@ async def get_caller(request: Request, name: str) -> Response:
 async def put_caller(request: Request, name: str) -> Response:
     """Set the policy of a caller, in every process within a second."""
     services: Services = request.app.state.services
+    await check_act_on(request, name)
     given = await decode_body(await read_body(request, MAX_BODY_BYTES))
     given = {field: value for field, value in given.items() if value is not None}
     await services.policies.put(check_caller(name), parse_policy(given))
@@ -64,6 +65,7 @@ async def put_caller(request: Request, name: str) -> Response:
 async def patch_caller(request: Request, name: str) -> Response:
     """Change the policy of a caller, in every process within a second."""
     services: Services = request.app.state.services
+    await check_act_on(request, name)
     given = await decode_body(await read_body(request, MAX_BODY_BYTES))
     await services.policies.patch(check_caller(name), given)
     return await _answer(services, name)
@@ -73,6 +75,7 @@ async def patch_caller(request: Request, name: str) -> Response:
 async def delete_caller_policy(request: Request, name: str) -> Response:
     """Have the settings hold for a caller again."""
     services: Services = request.app.state.services
+    await check_act_on(request, name)
     await services.policies.remove(check_caller(name))
     return await _answer(services, name)
 
