@@ -361,6 +361,18 @@ async def test_acts_and_refusals_are_audited(two: Two) -> None:
     assert not any(key["key"] in " ".join(line) for line in lines)
 
 
+async def test_invalid_query_is_audited_as_such(two: Two) -> None:
+    assert (await two.ops.request("GET", "/v1/admin/audit?limit=many")).status == 400
+    assert (await two.ops.request("PUT", "/v1/admin/blocks/a%20b")).status == 400
+    entries = (await two.ops.request("GET", "/v1/admin/audit?limit=100")).value["data"]
+    refused = {(each["who"], each["action"], each["outcome"]) for each in entries if each["outcome"] != "ok"}
+    assert refused >= {
+        (("ops", "list_audit", "invalid_request_error")),
+        ("ops", "block_caller", "invalid_request_error"),
+    }
+    assert "failed" not in {outcome for _, _, outcome in refused}
+
+
 async def test_audit_is_read_by_pages_and_followed_by_its_cursor(two: Two) -> None:
     for _ in range(3):
         await two.new_key()

@@ -13,10 +13,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 
 from tailrace.audit import OK
-from tailrace.errors import TailraceError
+from tailrace.errors import InvalidRequest, TailraceError
 from tailrace_frontend.http.require import CALLER
 from tailrace_frontend.services import Services
 
@@ -50,6 +52,9 @@ class AuditedRoute(APIRoute):
                 outcome = OK
             except TailraceError as error:
                 outcome = error.code or error.type
+                raise
+            except (RequestValidationError, ClientDisconnect):
+                outcome = InvalidRequest.type
                 raise
             finally:
                 await _record(request, action, outcome)
