@@ -193,9 +193,7 @@ class Generations:
                 log_step(logger, "created", record, "%s created  %s", printable(record.model))
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
-            if await self._log.discard(generation_id, job_id) is Outcome.OK:
-                await self._queue.jobs.remove(job_id)  # its reply may have been lost before the refusal
-                await self._queue.quotas.release(owner, generation_id)
+            await self._discard(record, job_id)
             raise
         except NotFound:  # the server came back with older data meanwhile
             raise Unavailable("The generation was lost while it was created. Try again.") from None
@@ -228,8 +226,15 @@ class Generations:
             return await self._queue.submit(record, created, job_id, body_bytes)
         except RedisUnavailable:
             with contextlib.suppress(RedisUnavailable):
-                await self._log.discard(record.id, job_id)
+                await self._discard(record, job_id)
             raise
+
+    async def _discard(self, record: GenerationRecord, job_id: str) -> None:
+        """Undo a creation, unless another call relies on it. Its job may be there: the reply to `submit` may have been
+        lost. Where the queue's server is away, what was reserved stays until the generation's deadline."""
+        if await self._log.discard(record.id, job_id) is Outcome.OK:
+            await self._queue.jobs.remove(job_id)
+            await self._queue.quotas.release(record.owner, record.id)
 
     async def _admit(
         self, owner: str, api: Api, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int

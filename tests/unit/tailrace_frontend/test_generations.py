@@ -326,15 +326,49 @@ async def test_creation_that_the_queue_does_not_answer_leaves_nothing_that_a_swe
     assert await stored_keys(redis) == set()
 
 
-@pytest.mark.parametrize(("api", "held"), [("chat", USUAL_OUTPUT), ("responses", 1)])
+async def test_creation_that_the_queue_does_not_answer_gives_back_what_it_reserved(
+    server: CountingServer, queue: Queue, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = generations_with(server, queue, budget_day_tokens_per_caller=10_000)
+    submit = queue.submit
+
+    async def lose_the_reply(*args: Any) -> None:
+        await submit(*args)
+        raise RedisUnavailable
+
+    for call in (unavailable("the queue"), lose_the_reply):
+        monkeypatch.setattr(queue, "submit", call)
+        with pytest.raises(RedisUnavailable):
+            await create(generations)
+        assert await redis.hvals(keys.reserved(OWNER)) == []  # type: ignore[misc]
+        assert (await queue.quotas.use_of([OWNER]))[0].held_tokens == 0
+    assert await queue.jobs.depth() == 0
+
+
+async def test_reservation_of_a_generation_that_another_call_relies_on_stays(
+    server: CountingServer, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generations = generations_with(server, queue, budget_day_tokens_per_caller=10_000)
+    monkeypatch.setattr(queue, "submit", unavailable("the queue"))
+    monkeypatch.setattr(generations._log, "discard", held)
+    with pytest.raises(RedisUnavailable):
+        await create(generations)
+    assert (await queue.quotas.use_of([OWNER]))[0].held_tokens > 0
+
+
+async def held(*_: Any) -> Outcome:
+    return Outcome.HELD
+
+
+@pytest.mark.parametrize(("api", "output"), [("chat", USUAL_OUTPUT), ("responses", 1)])
 async def test_creation_reserves_by_the_limit_of_its_own_api(
-    server: CountingServer, queue: Queue, api: Api, held: int
+    server: CountingServer, queue: Queue, api: Api, output: int
 ) -> None:
     generations = generations_with(server, queue, budget_day_tokens_per_caller=10_000)
     request = REQUEST | {"max_output_tokens": 1}
     await generations.create(OWNER, request, OPTIONS, record_fields={"api": api})
     (use,) = await queue.quotas.use_of([OWNER])
-    assert use.held_tokens == 1 + held
+    assert use.held_tokens == 1 + output
 
 
 async def test_creation_that_no_server_answers_is_refused_for_the_first_reason(
