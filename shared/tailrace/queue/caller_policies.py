@@ -34,6 +34,7 @@ VERSION = b""
 """The field of the hash that has the version of all policies."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+PositiveCount = Annotated[int, msgspec.Meta(ge=1, le=2**53)]
 Dollars = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,9 @@ class CallerPolicy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkno
     max_running: Count | None = None
     requests_per_minute: Annotated[int, msgspec.Meta(ge=1, le=10**9)] | None = None
     tokens_per_minute: Count | None = None
-    max_unfinished: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_readers: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    max_stored_bytes: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_unfinished: PositiveCount | None = None
+    max_readers: PositiveCount | None = None
+    max_stored_bytes: PositiveCount | None = None
     models: list[str] | None = None
     budget_day_tokens: Count | None = None
     budget_day_usd: Dollars | None = None

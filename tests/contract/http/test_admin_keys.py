@@ -313,6 +313,7 @@ async def test_lost_message_costs_one_re_read(two: Two) -> None:
     [
         {}, {"caller": "a b"}, {"caller": ""}, {"caller": "zoe", "scopes": ["write"]}, {"caller": "zoe", "scopes": []},
         {"caller": "zoe", "expires_at": 1}, {"caller": "zoe", "expires_at": "soon"}, {"caller": "zoe", "more": 1},
+        {"caller": "zoe", "expires_at": 10**400}, {"caller": "zoe", "expires_at": 253_402_300_800},
     ],
 )  # fmt: skip
 async def test_wrong_key_is_refused(two: Two, wrong: Any) -> None:

@@ -23,6 +23,9 @@ from tailrace_frontend.http.require import caller_of, require
 from tailrace_frontend.services import Services
 
 MAX_OVERLAP_S = 30 * 24 * 3600
+LATEST_EXPIRY = 253_402_300_799
+"""The end of the year 9999, in epoch seconds: the last one that every client can show as a date."""
+
 NAME = r"^[A-Za-z0-9_.-]{1,64}$"
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -34,7 +37,7 @@ class CreateKey(Strict):
 
     caller: str = Field(pattern=NAME)
     scopes: list[str] | None = Field(None, min_length=1)
-    expires_at: int | None = None
+    expires_at: int | None = Field(None, le=LATEST_EXPIRY)
     name: str = Field("", max_length=64)
 
 
