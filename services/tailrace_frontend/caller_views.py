@@ -31,7 +31,7 @@ class CallerViews:
         self._readers = readers
 
     def names(self, known: Collection[str]) -> list[str]:
-        """Callers that have a key or a policy, in the order of the alphabet."""
+        """The known callers and those that have a policy, in the order of the alphabet."""
         return sorted({*known, *self._policies.all})
 
     async def of(self, names: Sequence[str]) -> list[CallerView]:

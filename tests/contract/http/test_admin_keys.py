@@ -250,6 +250,17 @@ async def test_blocked_caller_is_refused_until_the_block_ends(two: Two) -> None:
     assert (await two.ops.request("DELETE", "/v1/admin/blocks/eve")).status == 404
 
 
+async def test_blocked_caller_without_a_key_is_listed(two: Two) -> None:
+    await two.ops.request("PUT", "/v1/admin/blocks/ghost")
+
+    async def listed() -> bool:
+        callers = (await two.ops.request("GET", "/v1/admin/callers")).value["data"]
+        return any(each["name"] == "ghost" and each["blocked"] for each in callers)
+
+    await eventually(listed)
+    await two.ops.request("DELETE", "/v1/admin/blocks/ghost")
+
+
 async def test_caller_cannot_block_itself(two: Two) -> None:
     assert (await two.ops.request("PUT", "/v1/admin/blocks/ops")).status == 400
     assert (await two.ops.request("GET", "/v1/admin/me")).status == 200

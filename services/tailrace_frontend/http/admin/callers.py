@@ -35,9 +35,10 @@ async def list_callers(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
     after: Annotated[str, Query(max_length=64)] = "",
 ) -> Response:
-    """Callers that have a key or a policy, by name, after this one."""
+    """Callers that have a key or a policy, and blocked ones, by name, after this one."""
     services: Services = request.app.state.services
-    names = [name for name in services.caller_views.names(services.callers.names) if name > after]
+    known = {*services.callers.names, *services.callers.run_time.state.blocked}
+    names = [name for name in services.caller_views.names(known) if name > after]
     views = await services.caller_views.of(names[:limit])
     data = [_as_json(services, view) for view in views]
     return JSONBytesResponse({"object": "list", "data": data, "has_more": len(names) > limit})

@@ -28,7 +28,7 @@ export function callers(root, _, signal) {
     ...(session.mayOperate ? [{ name: "Actions", wide: true, cell: action }] : []),
   ];
   const list = table("Callers", columns, { empty: "No caller is known.", keyOf: ({ name }) => name });
-  root.append(el("h1", {}, "Callers"), problem, list.element, el("p", { class: "quiet small" }, "Callers that have a key or a policy; the first 100 by name. A blocked caller's streams end, and its requests are refused."));
+  root.append(el("h1", {}, "Callers"), problem, list.element, el("p", { class: "quiet small" }, "Callers that have a key or a policy, and blocked ones; the first 100 by name. A blocked caller's streams end, and its requests are refused."));
 
   function action({ name, blocked }) {
     const word = blocked ? "Unblock" : "Block";
