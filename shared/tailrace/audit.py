@@ -1,18 +1,20 @@
 """The audit: who did what, on what, from where, and how it ended.
 
-Each line is an entry of the stream `tailrace:audit` on the log's server, and a line of the process' log. The stream
-keeps about 100,000 of them. Each new one is announced on a channel, for those who follow. Acts are all recorded. Reads
-and refusals can be repeated at will, so equal ones within `REPEATED_S` are one entry; the next one has their number.
+Each line is an entry of the stream `tailrace:{audit}` on the log's server, and a line of the process' log. The stream
+keeps about 100,000 of them. Each new one is announced on a channel, for those who follow.
+
+Acts are all recorded, also in a stream of their own, which keeps as many. Reads and refusals can be repeated at will:
+they remove no act, and equal ones within `REPEATED_S` are one entry; the next one has their number.
 
 A line that Redis does not take is in the process' log alone: an act is not refused because the audit is away.
 """
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tailrace import keys
+from tailrace import keys, scripts
 from tailrace.errors import TailraceError
 from tailrace.redis.server import RedisServer, checked
 
@@ -65,9 +67,10 @@ class Audit:
             line.address or "-", f" ({repeated} more before)" if repeated else "",
         )  # fmt: skip
         fields = [*_fields(line), *(("repeated", str(repeated)) if repeated else ())]
-        added = ("XADD", keys.AUDIT, "MAXLEN", "~", MAX_ENTRIES, "*", *fields)
+        is_act = int(not is_read and outcome == OK)
+        streams = [keys.AUDIT, keys.AUDIT_ACTS, keys.AUDIT_ADDED]
         try:
-            checked(await self._server.execute_many([added, ("SPUBLISH", keys.AUDIT_ADDED, b"")]))
+            await self._server.execute(*scripts.ADD_TO_AUDIT.on(streams, is_act, MAX_ENTRIES, *fields))
         except TailraceError as error:
             logger.warning("audit: the line above is not in Redis: %s", error)
 
@@ -78,7 +81,8 @@ class Audit:
             RedisUnavailable, RedisRefused.
         """
         end = f"({before}" if before else "+"
-        return _entries(await self._server.execute("XREVRANGE", keys.AUDIT, end, "-", "COUNT", limit))
+        found = await self._both("XREVRANGE", end, "-", limit)
+        return sorted(found, key=_place, reverse=True)[:limit]
 
     async def following(self, limit: int, after: str) -> list[Entry]:
         """The entries after this one; the oldest first.
@@ -86,7 +90,7 @@ class Audit:
         Raises:
             RedisUnavailable, RedisRefused.
         """
-        return _entries(await self._server.execute("XRANGE", keys.AUDIT, f"({after}", "+", "COUNT", limit))
+        return sorted(await self._both("XRANGE", f"({after}", "+", limit), key=_place)[:limit]
 
     async def end(self) -> str:
         """The id of the newest entry; "0-0" where there is none.
@@ -96,6 +100,13 @@ class Audit:
         """
         newest = await self.newest(1)
         return newest[0].id if newest else "0-0"
+
+    async def _both(self, command: str, first: str, last: str, limit: int) -> Iterable[Entry]:
+        """What the two streams have there. The acts are read first: an entry that is added meanwhile is then among the
+        others with all before it, so that a follower who continues after it misses none."""
+        reads = [(command, stream, first, last, "COUNT", limit) for stream in (keys.AUDIT_ACTS, keys.AUDIT)]
+        acts, every = checked(await self._server.execute_many(reads))
+        return {entry.id: entry for entry in (*_entries(acts), *_entries(every))}.values()
 
     def _repeated(self, line: Line) -> int | None:
         """How many equal lines were left out before this one; None: this one is left out as well.
@@ -113,6 +124,12 @@ class Audit:
         if len(self._recent) < MAX_REPEATED:
             self._recent[kind] = now, 0
         return repeated
+
+
+def _place(entry: Entry) -> tuple[int, int]:
+    """Where the entry stands among all."""
+    ms, _, number = entry.id.partition("-")
+    return int(ms), int(number)
 
 
 def _entries(reply: list[tuple[bytes, list[bytes]]]) -> list[Entry]:

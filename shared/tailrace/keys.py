@@ -24,8 +24,9 @@
     tailrace:{access}:changed              channel change_access    frontends        not stored
     tailrace:{access}:used                 hash    frontends        frontends        a field leaves with its key
     tailrace:shares:<owner>                zset    frontends        frontends        an id leaves after its expiry
-    tailrace:audit                         stream  frontends        operators        its last 100,000 or so entries
-    tailrace:audit:added                   channel Audit.record     frontends        not stored
+    tailrace:{audit}                       stream  add_to_audit     operators        its last 100,000 or so entries
+    tailrace:{audit}:acts                  stream  add_to_audit     operators        the last 100,000 or so of acts
+    tailrace:{audit}:added                 channel add_to_audit     frontends        not stored
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
@@ -81,7 +82,7 @@
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
 its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks,
-and those of access. The other keys of
+those of access and those of the audit. The other keys of
 the log's server are used one at a time. The queue is a single node.
 """
 
@@ -92,8 +93,9 @@ from zlib import crc32
 ACCESS = "tailrace:{access}"
 ACCESS_CHANGED = "tailrace:{access}:changed"
 ACCESS_USED = "tailrace:{access}:used"
-AUDIT = "tailrace:audit"
-AUDIT_ADDED = "tailrace:audit:added"
+AUDIT = "tailrace:{audit}"
+AUDIT_ACTS = "tailrace:{audit}:acts"
+AUDIT_ADDED = "tailrace:{audit}:added"
 CALLERS = "tailrace:callers"
 CALLERS_CHANGED = "tailrace:callers:changed"
 CIRCUITS = "tailrace:circuits"

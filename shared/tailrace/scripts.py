@@ -69,6 +69,9 @@ CLAIM_WEBHOOKS = Script("claim_webhooks")
 # On the log's server; KEYS are those of access.
 CHANGE_ACCESS = Script("change_access")
 
+# On the log's server; KEYS are those of the audit.
+ADD_TO_AUDIT = Script("add_to_audit")
+
 # On the queue's server.
 SET_NEWEST_OF_CHAT = Script("set_newest_of_chat")
 SUBMIT = Script("submit", "fair")

@@ -16,6 +16,7 @@ MODULES = sorted(path for source in ("shared", "services") for path in (ROOT / s
 ANSWERS = {"OK", "HELD", "ABANDONED", "TERMINATING", "FENCED", "DONE", "BEHIND", "CHANGED", "UNKNOWN", "GONE"}
 KEYS_OF = {
     "change_access": "access, its channel",
+    "add_to_audit": "audit, acts, their channel",
     "take": "queue, mark, job, tags, line, turns, running, parked, parked_counts, waiting",
     "enqueue": "queue, job, tags, line, turns, parked, waiting",
     "submit": "owned, unfinished_of, stored, stored_until, generations, then as for `enqueue`",

@@ -72,6 +72,35 @@ async def test_stream_stays_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatc
     assert await redis.xlen(keys.AUDIT) < 500
 
 
+async def test_reads_and_refusals_remove_no_act(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(audit, "REPEATED_S", -1.0)
+    of = Audit(RedisServer(redis))
+    acts = [DELETED._replace(target=str(number)) for number in range(3)]
+    for number in range(900):
+        if number % 300 == 0:
+            await of.record(*acts[number // 300])
+        await of.record(*SEEN, is_read=True)
+        await of.record(*DELETED._replace(outcome="insufficient_scope"))
+    everything = await of.following(1000, "0-0")
+    assert len(everything) < 1800
+    assert [
+        entry.line for entry in everything if entry.line.action == "revoke_key" and entry.line.outcome == OK
+    ] == acts
+    ids = [entry.id for entry in everything]
+    assert ids == [entry.id for entry in reversed(await of.newest(1000))]
+    assert await paged(of, 7) == ids
+    assert (await of.newest(1))[0].id == await of.end() == ids[-1]
+
+
+async def paged(of: Audit, limit: int) -> list[str]:
+    """The ids of all entries, by pages forward."""
+    found: list[str] = []
+    while page := await of.following(limit, found[-1] if found else "0-0"):
+        found += [entry.id for entry in page]
+    return found
+
+
 async def test_act_is_not_refused_while_the_audit_is_away(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ KEYS: dict[str, str] = {
     "ACCESS_CHANGED": keys.ACCESS_CHANGED,
     "ACCESS_USED": keys.ACCESS_USED,
     "AUDIT": keys.AUDIT,
+    "AUDIT_ACTS": keys.AUDIT_ACTS,
     "AUDIT_ADDED": keys.AUDIT_ADDED,
     "CALLERS": keys.CALLERS,
     "CALLERS_CHANGED": keys.CALLERS_CHANGED,
