@@ -1,6 +1,7 @@
 """The read API of the dashboard, its acts and its sessions."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from support.product import UNKNOWN_ID, Product
 from support.routes import PUBLIC, declared_scopes
 from tailrace import keys
 from tailrace.events import Failure, ItemOpened, ToolArguments
+from tailrace.ids import new_generation_id
 from tailrace.queue.presence import WorkerPresence, WorkerStatus
 from tailrace.settings import Settings
 from tailrace_frontend.app import STREAM_ROUTES, Frontend
@@ -354,6 +356,17 @@ async def test_many_are_cancelled_and_deleted_at_once(guarded: Guarded) -> None:
     assert response.value == {"done": 0, "unchanged": 5, "missing": 1, "failed": 0}
     response = await guarded.operator.request("POST", "/v1/admin/generations/delete", json=given)
     assert response.value == {"done": 5, "unchanged": 0, "missing": 1, "failed": 0}
+
+
+async def test_audit_has_every_id_of_an_act_on_many(guarded: Guarded) -> None:
+    ids = [new_generation_id() for _ in range(100)]
+    response = await guarded.operator.request("POST", "/v1/admin/generations/delete", json={"ids": ids})
+    assert response.value["missing"] == 100
+    entries = (await guarded.operator.request("GET", "/v1/admin/audit?limit=1000")).value["data"]
+    acts = [each for each in reversed(entries) if " of 100: " in each["target"]]
+    assert [found for each in acts for found in re.findall(r"gen_\w+", each["target"])] == ids
+    assert {(each["who"], each["outcome"]) for each in acts} == {("operator", "ok")}
+    assert acts[0]["target"].startswith("1-7 of 100: gen_")
 
 
 @pytest.mark.parametrize(

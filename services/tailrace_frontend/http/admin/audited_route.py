@@ -34,9 +34,9 @@ def admin_router(prefix: str = "") -> APIRouter:
     return APIRouter(prefix=PREFIX + prefix, route_class=AuditedRoute, include_in_schema=False)
 
 
-def set_target(request: Request, target: str) -> None:
-    """Name what the request acts on, where the path does not: the audit has it."""
-    request.scope[TARGET] = target
+def set_target(request: Request, *targets: str) -> None:
+    """Name what the request acts on, where the path does not: the audit has it, with an entry for each target."""
+    request.scope[TARGET] = targets
 
 
 class AuditedRoute(APIRoute):
@@ -66,12 +66,7 @@ class AuditedRoute(APIRoute):
 async def _record(request: Request, action: str, outcome: str) -> None:
     services: Services = request.app.state.services
     caller = request.scope.get(CALLER)
-    target = request.scope.get(TARGET) or "/".join(map(str, request.path_params.values()))
-    await services.audit.record(
-        caller.owner if caller else "",
-        action,
-        target,
-        outcome,
-        request.client.host if request.client else "",
-        is_read=request.method in SAFE_METHODS,
-    )
+    who, address = caller.owner if caller else "", request.client.host if request.client else ""
+    for target in request.scope.get(TARGET) or ("/".join(map(str, request.path_params.values())),):
+        is_read = request.method in SAFE_METHODS
+        await services.audit.record(who, action, target, outcome, address, is_read=is_read)

@@ -39,6 +39,9 @@ from tailrace_frontend.services import Services
 PAGE = 50
 MOST_AT_ONCE = 1000
 AT_THE_SAME_TIME = 16
+IDS_OF_AN_ENTRY = 7
+"""Of the audit: 7 ids of 30 characters, and which ones they are, in 256 characters."""
+
 MAX_BODY_BYTES = 64 * 1024
 NO_STORE = {"cache-control": "no-store"}
 
@@ -167,7 +170,7 @@ async def _each(request: Request, act: Act) -> Response:
     """
     services: Services = request.app.state.services
     ids = _ids(await decode_body(await read_body(request, MAX_BODY_BYTES)))
-    set_target(request, f"{len(ids)}: {' '.join(ids)}")
+    set_target(request, *_targets(ids))
     states = await services.log.states(ids)
     found = [state for state in states if isinstance(state, GenerationState)]
     turn = asyncio.Semaphore(AT_THE_SAME_TIME)
@@ -184,6 +187,16 @@ async def _each(request: Request, act: Act) -> Response:
 
     await asyncio.gather(*map(one, found))
     return JSONBytesResponse(counts, headers=NO_STORE)
+
+
+def _targets(ids: list[str]) -> list[str]:
+    """The ids as targets of entries of the audit, each of which has room for a few."""
+    count = len(ids)
+    if count <= IDS_OF_AN_ENTRY:
+        return [f"{count}: {' '.join(ids)}"]
+    starts = range(0, count, IDS_OF_AN_ENTRY)
+    parts = [(start, ids[start : start + IDS_OF_AN_ENTRY]) for start in starts]
+    return [f"{start + 1}-{start + len(part)} of {count}: {' '.join(part)}" for start, part in parts]
 
 
 def _ids(body: Json) -> list[str]:
