@@ -32,6 +32,7 @@ from typing import NamedTuple
 from tailrace.errors import RateLimited
 from tailrace.queue import FREE, Charge, LimitsOf, limits_of_settings
 from tailrace.settings import KIB, MIB, Settings
+from tailrace_frontend.per_owner import PerOwner, Turns
 
 UNIT_BYTES = 4 * KIB
 UNIT_READ_BYTES = 64 * KIB
@@ -52,6 +53,9 @@ second made the slowest hundredth of another's requests take 27 ms, and 10 ms at
 
 TURNS = 4
 """Requests of one caller that a frontend works on at the same time, once their bodies are there."""
+
+BODY_PAUSE_S = 60.0
+"""A body whose next part comes later is another one."""
 
 
 def units(body_bytes: int, items: int = 0) -> int:
@@ -74,6 +78,13 @@ class Pace(NamedTuple):
     burst_s: float
 
 
+class PartOfBody(NamedTuple):
+    """A mark of the body of which a part was counted last, and when."""
+
+    body: object
+    at: float
+
+
 class Debt(NamedTuple):
     """What a caller had not paid for when it was last charged: in seconds, at this interval between two units."""
 
@@ -92,7 +103,11 @@ class Rate:
 
     def __init__(self, pace_of: Callable[[str], Pace]) -> None:
         self._pace_of = pace_of
-        self._debts: dict[str, Debt] = {}
+        self._debts = PerOwner[Debt](lambda debt: debt.at + debt.ahead_s <= time.monotonic())
+
+    def __len__(self) -> int:
+        """Callers of which something is kept."""
+        return len(self._debts)
 
     def charge(self, owner: str, cost: int) -> float:
         """Count a request, unless the caller is too far ahead: the seconds until it is not; 0: counted."""
@@ -110,7 +125,7 @@ class Rate:
     def add(self, owner: str, cost: int) -> None:
         """Count what cannot be refused any more."""
         ahead_s, interval_s = self.ahead_s(owner), self._pace_of(owner).interval_s
-        self._debts[owner] = Debt(time.monotonic(), ahead_s + cost * interval_s, interval_s)
+        self._debts.set(owner, Debt(time.monotonic(), ahead_s + cost * interval_s, interval_s))
 
 
 class RateLimits:
@@ -120,11 +135,11 @@ class RateLimits:
         self._settings = settings
         self._limits_of = limits_of or limits_of_settings(settings)
         self._requests = Rate(self._pace_of_requests)
-        self._turns: dict[str, asyncio.Semaphore] = {}
-        self._reading: dict[str, asyncio.Lock] = {}
-        self._last_body: dict[str, object] = {}
+        self._turns = Turns(TURNS)
+        self._reading = Turns(1)
+        self._last_body = PerOwner[PartOfBody](lambda part: part.at + BODY_PAUSE_S < time.monotonic())
         self._streams = Rate(self._pace_of_streams)
-        self._opens_at: dict[str, float] = {}
+        self._opens_at = PerOwner[float](lambda at: at + STREAM_INTERVAL_S < time.monotonic())
 
     def _pace_of_requests(self, owner: str) -> Pace:
         return Pace(60 / self._limits_of(owner).requests_per_minute, BURST_S)
@@ -156,12 +171,12 @@ class RateLimits:
         if not self._settings.has_callers:
             return
         cost = units(received + more) - units(received)
-        if not (wait_s := self._requests.charge(owner, cost)):
-            self._last_body[owner] = body
-        elif self._last_body.get(owner) is body:
+        last = self._last_body.get(owner)
+        if wait_s := self._requests.charge(owner, cost):
+            if last is None or last.body is not body:
+                raise await self._late_refusal(owner, wait_s, self._settings.max_body_bytes)
             self._requests.add(owner, cost)
-        else:
-            raise await self._late_refusal(owner, wait_s, self._settings.max_body_bytes)
+        self._last_body.set(owner, PartOfBody(body, time.monotonic()))
 
     @asynccontextmanager
     async def reading(self, owner: str) -> AsyncIterator[None]:
@@ -173,7 +188,7 @@ class RateLimits:
         if not self._settings.has_callers:
             yield
             return
-        async with self._reading.setdefault(owner, asyncio.Lock()):
+        async with self._reading.of(owner):
             wait_s = self._requests.charge(owner, 0)
             if not wait_s:
                 yield
@@ -194,7 +209,8 @@ class RateLimits:
         await self._charge(self._streams, owner, 1, 0)
         if self._settings.has_callers:
             now = time.monotonic()
-            opens_at = self._opens_at[owner] = max(now, self._opens_at.get(owner, 0.0) + STREAM_INTERVAL_S)
+            opens_at = max(now, (self._opens_at.get(owner) or 0.0) + STREAM_INTERVAL_S)
+            self._opens_at.set(owner, opens_at)
             await asyncio.sleep(opens_at - now)
 
     def allowance(self, owner: str) -> Allowance:
@@ -207,7 +223,7 @@ class RateLimits:
         """Waits until fewer than `TURNS` requests of the caller are being worked on, in the order of the calls."""
         if not self._settings.has_callers:
             return nullcontext()
-        return self._turns.setdefault(owner, asyncio.Semaphore(TURNS))
+        return self._turns.of(owner)
 
     def creation(self, owner: str, body_bytes: int) -> Charge:
         """The cost of the creation of a generation, in the rate over all frontends."""

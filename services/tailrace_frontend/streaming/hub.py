@@ -172,6 +172,8 @@ class Hub:
         """Undo `join`."""
         self._connections.discard(connection)
         self._per_owner[connection.owner] -= 1
+        if not self._per_owner[connection.owner]:
+            del self._per_owner[connection.owner]
         if self._last_left and not self._connections:
             self._last_left.set()
 

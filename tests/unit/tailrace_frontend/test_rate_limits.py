@@ -249,3 +249,26 @@ async def test_open_mode_charges_no_answer_and_reads_side_by_side() -> None:
         await one.charge_body("open", body, 0, 10**9)
     async with asyncio.timeout(1), one.reading("open"), one.reading("open"):
         pass
+
+
+async def test_nothing_is_kept_of_callers_who_have_paid(clock: list[float]) -> None:
+    one = limits()
+
+    async def use(owner: str) -> None:
+        await one.charge_request(owner)
+        await one.charge_body(owner, object(), 0, UNIT_BYTES)
+        await one.charge_stream(owner)
+        async with one.turn(owner), one.reading(owner):
+            one.charge_answer(owner, UNIT_READ_BYTES)
+
+    def kept() -> int:
+        return sum(len(each) for each in vars(one).values() if hasattr(each, "__len__"))
+
+    for number in range(1000):
+        await use(f"caller {number}")
+    assert kept() >= 1000
+    clock[0] += 3600
+    for _ in range(1000):
+        await use("anna")
+        clock[0] += 1
+    assert kept() < 10

@@ -52,6 +52,7 @@ async def test_readers_of_one_log_share_a_tail_until_the_last_one_leaves(harness
     clients[1].disconnect()
     await until(lambda: hub.count == 1)
     assert (hub.tails, hub.count_of("anna"), len(hub.subscriber._listeners)) == (1, 0, 1)
+    assert hub.counts == {"ben": 1}, "nothing is kept of owners without connections"
 
 
 async def test_late_reader_gets_the_beginning_from_the_log_and_the_rest_from_the_tail(harness: HubHarness) -> None:
