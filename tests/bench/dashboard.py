@@ -10,10 +10,11 @@ renderer has in memory that is its own (`/proc/<pid>/smaps_rollup`: Private), be
 
 import argparse
 import asyncio
+import contextlib
 import re
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
@@ -23,14 +24,20 @@ from playwright.async_api import CDPSession, Page, async_playwright, expect
 from support.api import Api
 from support.chromium import ARGUMENTS, CHROMIUM
 from support.log_writer import LogWriter
-from support.stack import stack
+from support.stack import Stack, stack
 from tailrace import keys
 from tailrace.ids import new_generation_id
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis.server import RedisServer
+from tailrace_frontend.dashboard.feed import LINGER_S
 
 AT_ONCE = 1000
+VIEWERS = (0, 1, 2, 50, 1, 50)
+"""Two of them are one on each frontend."""
+
+VIEWED_S = 30.0
 WRITER_LEASE_MS = 600_000
 SEARCHES = {
     "a page of the list": "",
@@ -132,6 +139,39 @@ def newest_renderer() -> int:
     return max(found)[1]
 
 
+async def measure_viewers(product: Stack, server: RedisServer) -> None:
+    """Commands of Redis a second, those inside scripts included, with so many open dashboards on two frontends."""
+    async with worker_and_frontend(product), aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        for viewers in VIEWERS:
+            urls = [product.frontends[number % 2].url for number in range(viewers)]
+            streams = [await http.get(f"{url}/v1/admin/overview/events") for url in urls]
+            reading = [asyncio.create_task(stream.read()) for stream in streams]
+            await asyncio.sleep(3)
+            before, began = await commands(server), time.monotonic()
+            await asyncio.sleep(VIEWED_S)
+            rate = (await commands(server) - before) / (time.monotonic() - began)
+            print(f"{viewers} open dashboards: {rate:.1f} commands of Redis a second")
+            await cancel_and_wait(*reading)
+            for stream in streams:
+                stream.close()
+            await asyncio.sleep(LINGER_S + 2)
+
+
+@contextlib.asynccontextmanager
+async def worker_and_frontend(product: Stack) -> AsyncIterator[None]:
+    """A worker beside it, and a second frontend, during the block."""
+    await product.add_frontend()
+    await (await product.add_worker()).wait_for_log("runs up to")
+    yield
+    await product.workers[0].stop()
+
+
+async def commands(server: RedisServer) -> int:
+    reply: bytes = await server.execute("INFO", "commandstats")
+    calls = re.findall(rb"cmdstat_([^:]+):calls=(\d+)", reply)
+    return sum(int(count) for name, count in calls if name != b"info")
+
+
 async def run(generations: int, entries: int, runs: int) -> None:
     async with stack(workers=0, max_log_bytes=str(2**30)) as product, aiohttp.ClientSession() as http:
         api, log = Api(http, product.url), Log(RedisServer.connect(product.redis.url), WRITER_LEASE_MS)
@@ -143,6 +183,7 @@ async def run(generations: int, entries: int, runs: int) -> None:
                 url = f"{product.url}/dashboard/generations/{generation_id}"
                 await measure_page(page, newest_renderer, url, size, max(3, runs // 4))
                 await chromium.close()
+        await measure_viewers(product, log.server)
         middle = await fill(log.server, await log.state(generation_id), generations)
         await measure_lists(api, runs, middle)
         await log.server.close()
