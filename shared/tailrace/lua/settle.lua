@@ -11,7 +11,8 @@
 -- end is older than that. Without it an end that waited for a server that was away would be charged again after its mark
 -- has gone. An end of a day or a month that is over counts for neither. An end later than this server's clock is one of
 -- another server's: its period begins a moment early.
--- A `rate` of 0: the caller has no limit of tokens a minute. The sizes of outputs are counted in buckets, of
+-- A `rate` of 0: the caller has no limit of tokens a minute. Where tokens are owed, the time from which they are paid stays,
+-- because `load` may pay them at a limit that was raised meanwhile. The sizes of outputs are counted in buckets, of
 -- which each reaches to 1.41 times the one before; beyond 100 all counts are halved, so that old ones fade.
 local use, reserved, reserved_until, settled, outputs = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local generation_id, input, output, cost = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -37,9 +38,11 @@ if redis.call('HDEL', reserved, generation_id) == 1 then
 end
 local known = redis.call('HMGET', use, 'level', 'at', 'rate')
 if tonumber(known[3] or 0) > 0 and used ~= tonumber(held_tokens) then
-  local level = math.max(0, known[1] - (now - known[2]) * known[3])
-  redis.call('HSET', use, 'level', string.format('%.3f', math.max(0, level + used - held_tokens)),
-    'at', string.format('%.3f', now))
+  local at, more = tonumber(known[2]), used - held_tokens
+  local owed = known[1] - (now - at) * known[3]
+  local level = known[1] + more
+  if owed <= 0 or owed + more <= 0 then at, level = now, math.max(0, math.max(0, owed) + more) end
+  redis.call('HSET', use, 'level', string.format('%.3f', level), 'at', string.format('%.3f', at))
 end
 if not is_new then
   return ended_at > 0 and ended_at + chargeable < now and {'OLD'} or {'OK', 0}

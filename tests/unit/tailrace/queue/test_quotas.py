@@ -103,6 +103,16 @@ async def test_tokens_that_are_owed_are_paid_at_a_raised_limit(queue: Queue, red
     assert (await asked(queue, terms(60_000, 1))).refused == ""
 
 
+async def test_end_keeps_the_time_in_which_tokens_were_paid_at_a_raised_limit(queue: Queue, redis: Redis) -> None:
+    name: Any = keys.use("anna")
+    wanted = terms(1, 100_000)
+    await asked(queue, wanted)
+    at: Any = await redis.hget(name, "at")  # type: ignore[misc]
+    await redis.hset(name, "at", str(float(at) - 41_000))  # type: ignore[misc]
+    await ended(queue, wanted, 99_999)
+    assert (await asked(queue, terms(60_000, 1))).refused == ""
+
+
 async def test_tokens_of_the_limit_before_are_paid_by_then(queue: Queue, redis: Redis) -> None:
     name: Any = keys.use("anna")
     assert (await asked(queue, terms(60_000, 60_000))).refused == ""
