@@ -184,7 +184,7 @@ QUEUE_SCRIPTS: dict[str, st.SearchStrategy[Callable[[Known], list[Any]]]] = {
     "withdraw": _arguments(NAMES, *OWNER, st.sampled_from(["0.25", "1"]), st.sampled_from(["0", "1"])),
     "unpark": _arguments(*OWNER, st.sampled_from(["0.25", "1"]), st.integers(1, 500)),
     "load": _arguments(
-        st.one_of(st.just(0), MS), MS, NAMES, st.integers(1, 10**6), st.sampled_from(["0", "1"]),
+        st.one_of(st.just(0), COUNTS), MS, MS, NAMES, st.integers(1, 10**6), st.sampled_from(["0", "1"]),
         st.one_of(st.just(""), TERMS),
     ),
     "settle": _arguments(
