@@ -1,7 +1,7 @@
 """What a process keeps for each owner, for as long as it is of use. An issuer of tokens may have any number of them."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -17,7 +17,7 @@ class PerOwner(Generic[Value]):
 
     def __init__(self, is_over: Callable[[Value], bool]) -> None:
         self._is_over = is_over
-        self._values: dict[str, Value] = {}
+        self._values = OrderedDict[str, Value]()  # a dict takes longer to find its first key, the more were removed
 
     def __len__(self) -> int:
         return len(self._values)
@@ -30,8 +30,7 @@ class PerOwner(Generic[Value]):
         """Keep this value, and drop what is over of those that were not looked at for longest."""
         self._values[owner] = value
         for _ in range(min(LOOKED_AT, len(self._values))):
-            looked_at = next(iter(self._values))
-            known = self._values.pop(looked_at)
+            looked_at, known = self._values.popitem(last=False)
             if not self._is_over(known):
                 self._values[looked_at] = known
 
