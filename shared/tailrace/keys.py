@@ -47,7 +47,7 @@
     tailrace:owner:<owner>:stored          hash    submit, worker   admission        bytes by id; an id leaves after its
                                                                                      retention
     tailrace:owner:<owner>:stored_until    zset    submit, worker   admission        the same ids, by expiry
-    tailrace:owner:<owner>:rate            string  Queue.load       Queue.load       until its requests are paid for
+    tailrace:owner:<owner>:owed            string  Queue.load       Queue.load       until its requests are paid for
     tailrace:owner:<owner>:use             hash    load, settle     load, frontends  tokens of this minute, day and
                                                                                      month; 40 days from the last end
     tailrace:owner:<owner>:reserved        hash    load, settle     settle           tokens and cost by id, until it
@@ -253,8 +253,8 @@ def parked(owner: str) -> str:
     return f"tailrace:owner:{owner}:parked"
 
 
-def rate(owner: str) -> str:
-    return f"tailrace:owner:{owner}:rate"
+def owed(owner: str) -> str:
+    return f"tailrace:owner:{owner}:owed"
 
 
 def use(owner: str) -> str:

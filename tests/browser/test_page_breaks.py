@@ -283,7 +283,7 @@ async def test_strip_shows_where_log_and_reader_stand(product: Stack, open_page:
 
 
 async def test_replay_has_the_entries_that_the_log_had(product: Stack, open_page: OpenPage) -> None:
-    generation = await generate_tokens(product, 1200, rate=300)  # events follow each other as a replay's do
+    generation = await generate_held(product, 1200, rate=300)  # events follow each other as a replay's do
     async with aiohttp.ClientSession() as http:
         while True:
             async with http.get(f"{product.url}/v1/generations/{generation.id}?output=false") as answer:
@@ -302,6 +302,7 @@ async def test_replay_has_the_entries_that_the_log_had(product: Stack, open_page
     await page.goto(generation.url)
     figure = page.locator("[data-figure=replay]")
     await expect(figure).to_have_text(re.compile(r"^[\d,]+ entries replayed in \d+ ms$"))
+    await generation.release()
     entries = int((await figure.inner_text()).split()[0].replace(",", ""))
     assert entries == int(sent[0].split("-")[1]) + 1
     await page.unroute_all(behavior="wait")

@@ -61,13 +61,13 @@ async def generate(product: Stack, script: list[Json], script_id: str = "", hold
         return CreatedGeneration(product, await answer.json(), script_id, hold)
 
 
-async def generate_held(product: Stack, tokens: int, script_id: str = "") -> CreatedGeneration:
+async def generate_held(product: Stack, tokens: int, script_id: str = "", rate: float = 60) -> CreatedGeneration:
     """A generation of unique tokens that sends the second half of them once it is released."""
     hold, half = uuid.uuid4().hex, tokens // 2
     script: list[Json] = [
-        {"tokens": {"count": half, "rate": 60}},
+        {"tokens": {"count": half, "rate": rate}},
         {"hold": hold},
-        {"tokens": {"count": tokens - half, "start": half, "rate": 60}},
+        {"tokens": {"count": tokens - half, "start": half, "rate": rate}},
         *END,
     ]
     return await generate(product, script, script_id, hold)

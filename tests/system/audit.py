@@ -28,7 +28,7 @@ Check = Callable[[], Awaitable[list[Violation]]]
 KEPT = re.compile(
     r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+"
     r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26}|creation:\w*:[0-9a-f]{64})"
-    r"|owner:\w*:(generations|stored|stored_until|rate|chat:[0-9a-f]{64}|use|reserved|reserved_until|settled|outputs)"
+    r"|owner:\w*:(generations|stored|stored_until|rate|owed|chat:[0-9a-f]{64}|use|reserved|reserved_until|settled|outputs)"
     r"|owner:\w*:running|readers"
     r"|idempotency:\w*:[0-9a-f]{64}|workers|models(?:_failure)?:[a-z2-7]{16}|queue:health-check"
     r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)|worker_status:[a-z2-7]{16}|generations|audit"

@@ -310,7 +310,7 @@ KEYS: dict[str, Callable[[list[Any]], Sequence[str]]] = {
     "load": lambda _: [
         keys.QUEUE,
         *OF_CALLER,
-        keys.rate("a"),
+        keys.owed("a"),
         keys.idempotency("a", "key"),
         keys.GENERATIONS,
         keys.PARKED,

@@ -98,7 +98,7 @@ class Queue:
         """
         names = [
             keys.QUEUE, keys.unfinished_of(owner), keys.owned(owner), keys.stored(owner), keys.stored_until(owner),
-            keys.rate(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS, keys.PARKED, keys.use(owner),
+            keys.owed(owner), keys.idempotency(owner, key or ""), keys.GENERATIONS, keys.PARKED, keys.use(owner),
             keys.reserved(owner), keys.reserved_until(owner), keys.outputs(owner),
         ]  # fmt: skip
         claimed = b"" if key is None or claim is None else claim.encoded

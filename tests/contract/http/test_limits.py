@@ -122,7 +122,7 @@ async def test_caller_beyond_a_limit_is_refused_with_its_code_and_another_is_ser
             # Through another frontend: this one may not serve the caller any more.
             await product.anna.delete(created.value["id"])
             await product.ben.delete(other)
-            await product.log.server.client.delete(keys.rate("anna"))
+            await product.log.server.client.delete(keys.owed("anna"))
 
 
 async def test_caller_who_sends_too_many_requests_of_any_kind_is_refused(product: Product) -> None:

@@ -431,11 +431,11 @@ async def test_refused_creation_is_not_counted_and_open_mode_counts_none(
 ) -> None:
     generations = with_callers(server, queue, max_requests_per_minute_per_caller=60)
     await create(generations, body_bytes=59 * UNIT_BYTES)
-    until = await redis.get(keys.rate(OWNER))
+    until = await redis.get(keys.owed(OWNER))
     with pytest.raises(RateLimited):
         await create(generations, body_bytes=59 * UNIT_BYTES)
-    assert await redis.get(keys.rate(OWNER)) == until
-    assert await redis.pttl(keys.rate(OWNER)) > 0
+    assert await redis.get(keys.owed(OWNER)) == until
+    assert await redis.pttl(keys.owed(OWNER)) > 0
     for _ in range(10):
         await create(generations_with(server, queue, max_requests_per_minute_per_caller=1), owner="open")
 

@@ -102,7 +102,7 @@ async def test_request_that_was_beyond_the_rate_is_within_a_raised_one(redis: Re
     refused = await queue.load("anna", charge=few)
     assert 5_000_000 < refused.usage.wait_ms <= 5_998_000
     assert (await queue.load("anna", charge=many)).quota.refused == ""
-    assert await redis.pttl(keys.rate("anna")) <= 102
+    assert await redis.pttl(keys.owed("anna")) <= 102
     assert (await queue.load("anna", charge=few)).quota.refused == "", "it was within the rate of that time"
     assert (await queue.load("anna", charge=few)).quota.refused == "requests"
 

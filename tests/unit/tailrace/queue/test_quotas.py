@@ -356,7 +356,7 @@ async def test_creation_that_one_limit_refuses_is_charged_by_none(queue: Queue, 
     assert {name: await redis.dump(name) for name in await redis.keys() if name != keys.use("berta").encode()} == before
     load = await queue.load("berta", "key", Claim.of("gen", b""), 60, charge, refusals["tokens"])
     assert load.quota.refused == "tokens"
-    assert not await redis.exists(keys.rate("berta"), keys.reserved("berta"))
+    assert not await redis.exists(keys.owed("berta"), keys.reserved("berta"))
     assert (await queue.load("berta", charge=charge, terms=terms(100, 50))).quota.refused == ""
     beyond = await queue.load("berta", charge=charge, terms=terms(100, 50))
     assert (beyond.quota.refused, beyond.usage.wait_ms > 0) == ("requests", True)
