@@ -36,7 +36,7 @@ KEYS: dict[str, str] = {
     "unfinished_of": keys.unfinished_of("anna"),
     "stored": keys.stored("anna"),
     "stored_until": keys.stored_until("anna"),
-    "rate": keys.owed("anna"),
+    "owed": keys.owed("anna"),
     "line": keys.line("anna"),
     "turns": keys.turns("anna"),
     "running": keys.running("anna"),
