@@ -360,12 +360,14 @@ async def test_question_to_a_dead_server_gives_the_reason_and_can_be_taken_back(
 async def test_quiet_model_is_shown_otherwise_than_a_dead_line(product: Stack, open_page: OpenPage) -> None:
     script: list[dict[str, Any]] = [
         {"delta": {"content": "Well "}},
-        {"sleep": 7},
+        {"hold": "quiet"},
         {"delta": {"content": "then."}},
         *END,
     ]
-    page = await open_page((await generate(product, script)).url, disturbed=True)
+    generation = await generate(product, script, hold="quiet")
+    page = await open_page(generation.url, disturbed=True)
     await wait_for_state(page, "quiet")
     await expect(page.locator("#status")).to_contain_text("The server answers")
+    await generation.release()
     assert await finished_answer(page) == "Well then."
     await expect(answer_in(page)).to_have_text("Well then.")

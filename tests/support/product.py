@@ -18,8 +18,10 @@ from tailrace.redis.server import RedisServer
 LEASE_S = 0.5
 WRITER_LEASE_MS = 600_000  # longer than any test: the logs that tests write have no lease that runs out
 ORIGIN = "https://app.example.org"
-UNSTORED = re.compile(rb"^arq:|:(?:swept|suspected|readers|use|settled|outputs)(?::|$)|gen_")
-"""Keys that frontends write at any time: of sweeps, of reports, and of what an end was charged."""
+UNSTORED = re.compile(
+    rb"^arq:|^tailrace:\{(?:stats|audit)\}|:(?:swept|suspected|readers|use|settled|outputs)(?::|$)|gen_"
+)
+"""Keys that frontends write at any time: of sweeps, reports, statistics and the audit, and of what an end was charged."""
 
 UNKNOWN_ID = "gen_" + "a" * 26
 CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "ticket_secret": "0123456789abcdef"}

@@ -31,11 +31,13 @@ KEPT = re.compile(
     r"|owner:\w*:(generations|stored|stored_until|rate|owed|chat:[0-9a-f]{64}|use|reserved|reserved_until|settled|outputs)"
     r"|owner:\w*:running|readers"
     r"|idempotency:\w*:[0-9a-f]{64}|workers|models(?:_failure)?:[a-z2-7]{16}|queue:health-check"
-    r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)|worker_status:[a-z2-7]{16}|generations|audit"
-    r"|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots|news))"
+    r"|\{stats\}:(\d+:\d+(:durations)?|process:[a-z2-7]{16}:flushed)|worker_status:[a-z2-7]{16}|generations"
+    r"|\{audit\}(:acts)?|upstream_calls|upstream_report:[a-z2-7]{16}|upstream:\w+:(circuit|failures|slots|news))"
 )
 UNFINISHED = re.compile(r"tailrace:owner:\w*:unfinished")
-NEVER_EXPIRES = frozenset(f"tailrace:{name}" for name in ("workers", "upstream_calls", "generations", "audit"))
+NEVER_EXPIRES = frozenset(
+    f"tailrace:{name}" for name in ("workers", "upstream_calls", "generations", "{audit}", "{audit}:acts")
+)
 SETTLE_S = CONFIRM_S + 3.5
 SPARE_FILES = 2
 

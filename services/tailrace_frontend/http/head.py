@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailrace.errors import MethodNotAllowed
 
-STREAM = re.compile(r"/(?:events|stream)")
-"""The end of a path whose GET may last for an hour. It has no HEAD."""
+STREAM = re.compile(r"/(?:events|stream|log)")
+"""The end of a path whose GET has no length, and may last for an hour. It has no HEAD."""
 
 IS_HEAD = "tailrace.is_head"
 """In the scope of a GET that was a HEAD."""
