@@ -21,7 +21,7 @@ ORIGIN = "https://app.example.org"
 UNSTORED = re.compile(
     rb"^arq:|^tailrace:\{(?:stats|audit)\}|:(?:swept|suspected|readers|use|settled|outputs)(?::|$)|gen_"
 )
-"""Keys that frontends write at any time: of sweeps, reports, statistics and the audit, and of what an end was charged."""
+"""Keys that frontends write at any time: of sweeps, reports, statistics, the audit, and of what an end was charged."""
 
 UNKNOWN_ID = "gen_" + "a" * 26
 CALLERS = {"api_keys": "anna:anna-key-1,ben:ben-key-22", "ticket_secret": "0123456789abcdef"}
