@@ -22,6 +22,7 @@ import aiohttp
 from tailrace.errors import TailraceError
 from tailrace.log.state import GenerationState
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.queue import Submission
 from tailrace.queue.caller_policies import NO_POLICY, parse_policy
 from tailrace.settings import Settings
 from tailrace_cli.access import Access, opened
@@ -41,6 +42,8 @@ LOOKED_AT = 50
 """Of the newest generations, for one that runs."""
 
 REMEMBERED = 2000
+
+Created = tuple[GenerationState, Submission | None]
 
 QUESTIONS = ("What survives?", "Which entry is the last?", "Who reads the log?", "What does a lease mean?")
 
@@ -97,6 +100,7 @@ class _Load:
         self._random = random.Random()  # noqa: S311 - nothing is secret
         self._newest: deque[str] = deque(maxlen=REMEMBERED)
         self._clients: set[asyncio.Task[None]] = set()
+        self._creating: set[asyncio.Future[Created]] = set()
 
     async def run(self, kill_worker: Callable[[], bool], ending: asyncio.Event) -> None:
         """Run the callers until `ending` is set."""
@@ -113,7 +117,9 @@ class _Load:
             await cancel_and_wait(waiting, *tasks, *self._clients)
 
     async def end(self) -> None:
-        """Cancel what is unfinished: another run may have an upstream that no demo model is."""
+        """Cancel what is unfinished: another run may have an upstream that no demo model is. A creation that is on its
+        way is awaited."""
+        await asyncio.gather(*self._creating, return_exceptions=True)
         with contextlib.suppress(TailraceError):
             states = await self._access.log.states(list(self._newest))
             unfinished = (each for each in states if isinstance(each, GenerationState) and not each.is_final)
@@ -143,9 +149,16 @@ class _Load:
         }
         request, options = check_create(body, self._access.settings)
         await self._access.policies.refresh()
-        state, _ = await self._access.generations.create(owner, request, options)
-        self._newest.append(state.record.id)
+        creating = asyncio.ensure_future(self._access.generations.create(owner, request, options))
+        self._creating.add(creating)
+        creating.add_done_callback(self._on_created)
+        state, _ = await asyncio.shield(creating)
         return state
+
+    def _on_created(self, creating: "asyncio.Future[Created]") -> None:
+        self._creating.discard(creating)
+        if creating.exception() is None:
+            self._newest.append(creating.result()[0].record.id)
 
     def _accompany(self, caller: LoadCaller, state: GenerationState) -> None:
         """Read it, and maybe cancel it."""

@@ -11,7 +11,7 @@ from support.chromium import ARGUMENTS, CHROMIUM
 from support.proxy import Proxy, proxy
 from support.stack import Stack, stack
 
-expect.set_options(timeout=20_000)  # a bound on what hangs, on a machine that does other work as well
+expect.set_options(timeout=40_000)  # a bound on what hangs, on a machine that does other work as well
 
 OpenPage = Callable[..., Awaitable[Page]]
 
@@ -61,7 +61,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
             listed = {"object": "list", "data": [{"id": name, "object": "model"} for name in models]}
             await context.route("**/v1/models", lambda route: route.fulfill(json=listed))
         page = await context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(40_000)
         origin = "/".join(url.split("/")[:3]) + "/"
 
         def on_console(message: ConsoleMessage) -> None:

@@ -98,7 +98,7 @@ async def wait_for_tokens(page: Page, tokens: int) -> None:
 
 
 async def wait_for_state(page: Page, state: str) -> None:
-    await expect(page.locator("#status")).to_have_attribute("data-state", state, timeout=20_000)
+    await expect(page.locator("#status")).to_have_attribute("data-state", state, timeout=40_000)
 
 
 async def finished_answer(page: Page) -> str:
