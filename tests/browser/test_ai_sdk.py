@@ -29,7 +29,7 @@ LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 pytestmark = [
     npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(180),
 ]
 
 

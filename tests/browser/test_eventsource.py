@@ -18,7 +18,7 @@ TOKENS = 400
 
 pytestmark = [
     npm.requires_npm,
-    pytest.mark.timeout(90),
+    pytest.mark.timeout(180),
 ]
 
 

@@ -49,7 +49,7 @@ a line of code that is a good deal longer than any telephone is wide, so that it
 https://example.org/an-address-that-cannot-be-broken-anywhere/because-it-has-no-spaces/in-it-at-all/whatever-you-try
 """
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 # ── support ───────────────────────────────────────────────────────────────────────────────────────────────────────────

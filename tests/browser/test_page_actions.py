@@ -34,7 +34,7 @@ CALLS: list[Json] = [
     {"done": True},
 ]  # fmt: skip
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 def recorded_bodies(page: Page) -> list[Json]:

@@ -25,7 +25,7 @@ OpenPage = Callable[..., Awaitable[Page]]
 pytestmark = [
     npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(180),
 ]
 
 
