@@ -57,7 +57,7 @@ CIRCUIT_OPEN = Refusal("has an open circuit")
 
 class UpstreamAdmission:
     """The admission of one worker. `changed` is notified when a call has ended here or a circuit has changed.
-    `remaining_of`: what an upstream's newest response has left of its limits, where it says so."""
+    `remaining_of`: what an upstream's newest response has left of its limits, where it reports them."""
 
     def __init__(
         self, settings: Settings, calls: UpstreamCalls, upstreams: CurrentUpstreams, worker: str,

@@ -1,11 +1,11 @@
-"""What the dashboard costs where there is much to see: lists and searches of 100,000 generations, and one generation of
-50,000 entries in a browser.
+"""What the dashboard costs where there is much to see: lists and searches of 100,000 generations, one generation of 50,000
+entries in a browser, and open dashboards.
 
     scripts/bench-dashboard [--generations 100000] [--entries 50000] [--runs 20]
 
 Times are from a client's request to the whole answer. Of the page: from the navigation to the last character of the
 text, and after a garbage collection the V8 heap (`Performance.getMetrics`: JSHeapUsedSize) of its tab, and what its
-renderer has in memory that is its own (`/proc/<pid>/smaps_rollup`: Private), beside that of an empty tab.
+renderer has in memory that is its own (`/proc/<pid>/smaps_rollup`: Private), beside that of another view.
 """
 
 import argparse

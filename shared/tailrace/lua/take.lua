@@ -8,8 +8,9 @@
 --          in `running` that is not renewed (ms), '1' to take the job although it is not its turn
 -- Answers  OK score | OTHER job_id | PARKED | HELD | UNKNOWN | CHANGED
 --
--- OTHER: it is another job's turn, which has the slot now; take that one (which may be held back). PARKED: as many of the caller's run as may. The
--- job has left the queue, so that it is in no other caller's way, and the end of another one moves one back.
+-- OTHER: it is another job's turn, which has the slot now; take that one (which may be held back).
+-- PARKED: as many of the caller's run as may. The job has left the queue, so that it is in no other caller's way, and
+-- the end of another one moves one back.
 -- HELD: another worker has the job; or the run of the server is younger than the hold, and the job is older than the
 -- run, or its caller has a limit: a worker that took the job before a restart or a failover lost the mark, or the lease,
 -- has that long to renew it, and a process that cancelled the generation, to cancel it again. CHANGED: the server's run

@@ -50,6 +50,23 @@ async def test_job_runner_knows_every_job_of_the_table(monkeypatch: pytest.Monke
     await process._close()
 
 
+async def test_worker_takes_no_job_before_it_knows_the_limits_of_callers(
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began = asyncio.Event()
+
+    async def take() -> None:
+        began.set()
+
+    monkeypatch.setattr(harness.process.job_runner, "main", take)
+    taking = asyncio.create_task(harness.process._take_jobs())
+    await asyncio.sleep(0)
+    assert not began.is_set()
+    await harness.process.policies.refresh()
+    await taking
+    assert began.is_set()
+
+
 async def test_worker_has_the_name_that_its_parent_has_given_it_or_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(WORKER_NAME, raising=False)
     processes = [GenerationWorker(Settings()), GenerationWorker(Settings())]
