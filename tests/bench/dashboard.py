@@ -1,5 +1,5 @@
-"""What the dashboard costs where there is much to see: lists and searches of 100,000 generations, one generation of 50,000
-entries in a browser, and open dashboards.
+"""What the dashboard costs where there is much to see: lists and searches of 100,000 generations, one generation of
+50,000 entries in a browser, and open dashboards.
 
     scripts/bench-dashboard [--generations 100000] [--entries 50000] [--runs 20]
 
