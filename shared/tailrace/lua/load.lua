@@ -6,9 +6,9 @@
 --          there is no key), life of the claim (s), 1: replace an earlier claim, limits (JSON, `queue.quotas.Terms`; '':
 --          none)
 -- Answers  OK jobs that wait, generations of the caller that wait or run, bytes that are stored for the caller, ms until
---          the request would be within the limits (0: it is, or the time is not known), the earlier claim (nil: there was none),
---          the first limit that refuses the request ('': none), tokens of this minute, then the tokens and the cost of
---          this day and of this month, reserved ones included, as integers
+--          the request would be within the limits (0: it is, or the time is not known), the earlier claim (nil: there
+--          was none), the first limit that refuses the request ('': none), tokens of this minute, then the tokens and
+--          the cost of this day and of this month, reserved ones included, as integers
 --          | FULL
 --
 -- FULL: the server has no room for a claim, so that a repeat of the request would not be recognized.
