@@ -92,6 +92,23 @@ async def test_model_that_is_not_in_the_list_can_be_typed(product: Stack, open_p
     assert bodies[0]["model"] == "mistral"
 
 
+async def test_a_question_sent_before_the_models_are_known_waits_for_them(product: Stack, open_page: OpenPage) -> None:
+    page = await open_page(product.url + "/")
+    listed = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await listed.wait()
+        await route.fallback()
+
+    await page.route("**/v1/models", hold)
+    await page.reload()
+    await ask(page, "Hello")
+    await expect(page.get_by_label("Your message")).to_have_value("Hello")
+    await expect(page.locator("#hint")).to_have_text("")
+    listed.set()
+    await expect(page.locator(".message")).to_have_count(2)
+
+
 async def test_unknown_list_of_models_leaves_a_field_and_asks_for_a_name(product: Stack, open_page: OpenPage) -> None:
     page = await open_page(product.url + "/", models=[])
     await ask(page, "Hello")

@@ -216,8 +216,8 @@ async def test_earlier_text_is_overwritten_in_place_and_nothing_jumps(product: S
     generation = await generate_held(product, 900)
     page = await open_breakable(product, open_page, generation)
     await wait_for_tokens(page, 400)
+    await page.get_by_role("button", name="Kill the worker").click()  # which may scroll to the button
     await page.evaluate(RECORD_FRAMES)
-    await page.get_by_role("button", name="Kill the worker").click()
     await generation.release()
     await expect(page.locator(".earlier")).to_be_visible()
     assert await page.locator(".earlier").get_attribute("aria-hidden") == "true"

@@ -4,7 +4,7 @@ import { addMessageActions, initActions } from "/actions.js";
 import { contentText, messageElement } from "/answer.js";
 import { $ } from "/dom.js";
 import { showError } from "/failures.js";
-import { model, saveModel, showModel } from "/models.js";
+import { listed, model, saveModel, showModel } from "/models.js";
 import { enter, showGeneration } from "/navigation.js";
 import { attach, tick } from "/reading.js";
 import { addAnswer, refresh, showMessages } from "/screen.js";
@@ -127,7 +127,8 @@ function hint(text) {
   hinting = setTimeout(() => ($("hint").textContent = ""), HINT_MS);
 }
 
-function send() {
+async function send() {
+  if (!model()) await listed; // the list is on its way where the page has just been opened
   const text = $("ask").value.trim();
   if (isLive(page.shown)) return hint("The answer is still being written. Esc stops it.");
   if (!text) return $("ask").focus();

@@ -9,6 +9,10 @@ const RETRY_MS = 3_000;
 const RETRIES = 20; // a worker reports its models within this time of its start
 
 let models = [];
+let onListed = () => {};
+
+/** Resolves once the page knows whether the server has models: one that has just been opened does not. */
+export const listed = new Promise((resolve) => (onListed = resolve));
 
 /** What an example asks. `extra`: fields of the request that the demo model understands. `send`: one of its scenarios,
  * which are not among its models (`tailrace demo-model --list`). */
@@ -90,7 +94,9 @@ function useField() {
 }
 
 /** Fetches the models that the caller may use. Throws an ApiError. `isUntouched()`: whether to show the default. */
-export async function loadModels(key, isUntouched) {
+export const loadModels = (key, isUntouched) => load(key, isUntouched).finally(onListed);
+
+async function load(key, isUntouched) {
   for (let k = 0; k < RETRIES; k++) {
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
     const response = await fetch("/v1/models", { headers, cache: "no-store" }).catch(() => null);
@@ -98,6 +104,7 @@ export async function loadModels(key, isUntouched) {
     models = ((await response?.json())?.data ?? []).map(({ id }) => id);
     showExamples();
     if (models.length) break;
+    onListed();
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
   }
   if (!models.length) return;

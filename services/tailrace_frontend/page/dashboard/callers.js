@@ -32,8 +32,8 @@ export function callers(root, _, signal) {
 
   function action({ name, blocked }) {
     const word = blocked ? "Unblock" : "Block";
-    const edit = el("button", { type: "button", "aria-label": `Limits of ${name}`, onclick: () => once(async () => (await editPolicy(await get(`/callers/${encodeURIComponent(name)}`, { signal }))) && load()).catch(fail) }, "Limits");
-    const block = el("button", { type: "button", class: blocked ? "" : "danger", "aria-label": `${word} ${name}`, onclick: () => once(() => act(name, blocked)).catch(fail) }, word);
+    const edit = el("button", { type: "button", "aria-label": `Limits of ${name}`, onclick: () => once(`limits ${name}`, async () => (await editPolicy(await get(`/callers/${encodeURIComponent(name)}`, { signal }))) && load()).catch(fail) }, "Limits");
+    const block = el("button", { type: "button", class: blocked ? "" : "danger", "aria-label": `${word} ${name}`, onclick: () => once(`${word} ${name}`, () => act(name, blocked)).catch(fail) }, word);
     return el("div", { class: "row" }, edit, block);
   }
 

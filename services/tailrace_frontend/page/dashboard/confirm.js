@@ -2,7 +2,7 @@
  * what it is about: the caller has fixed that before. */
 
 const dialog = document.getElementById("question");
-let busy = false;
+const running = new Set(); // the names of the acts that have not ended
 
 /** Whether the reader agrees. Only one question at a time; a second one is a no. */
 export function confirm(title, text, yes) {
@@ -20,14 +20,14 @@ export function confirm(title, text, yes) {
 /** Whether any dialog is open: what is behind it must not move. */
 export const isAsking = () => document.querySelector("dialog[open]") !== null;
 
-/** Runs an act once, however often its button is pressed meanwhile. */
-export async function once(act) {
-  if (busy) return;
-  busy = true;
+/** Runs an act once, however often its button is pressed meanwhile; acts of other names run beside it. */
+export async function once(name, act) {
+  if (running.has(name)) return;
+  running.add(name);
   try {
     await act();
   } finally {
-    busy = false;
+    running.delete(name);
   }
 }
 

@@ -31,7 +31,7 @@ export function generation(root, id, signal) {
   for (const button of root.querySelectorAll("[data-act]")) {
     const { act: kind } = button.dataset;
     button.hidden = (["rerun", "cancel", "delete"].includes(kind) && !session.mayOperate) || (kind === "log" && !session.hasContent);
-    button.addEventListener("click", () => once(() => act(button.dataset.act)).catch(fail));
+    button.addEventListener("click", () => once(kind, () => act(kind)).catch(fail));
   }
 
   function fail(error) {

@@ -116,7 +116,7 @@ export function generations(root, _, signal) {
   acting.addEventListener("click", ({ target }) => {
     const kind = target.dataset.act;
     if (kind === "none") [...chosen.values()].forEach((row) => choose(row, false));
-    else if (kind) once(() => act(kind)).catch((error) => report(error.message));
+    else if (kind) once("act", () => act(kind)).catch((error) => report(error.message));
   });
   root.querySelector("form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -25,7 +25,7 @@ export function workers(root, _, signal) {
 
   function actions(worker) {
     const name = worker.id.slice(0, 8);
-    const button = (kind, word, options) => el("button", { type: "button", "aria-label": `${word} ${name}`, ...options, onclick: () => once(() => act(worker, kind, word)).catch(fail) }, word);
+    const button = (kind, word, options) => el("button", { type: "button", "aria-label": `${word} ${name}`, ...options, onclick: () => once(`${kind} ${name}`, () => act(worker, kind, word)).catch(fail) }, word);
     return el("div", { class: "row" }, button("drain", "Drain", { disabled: worker.draining }), button("stop", "Stop", { class: "danger" }));
   }
 
