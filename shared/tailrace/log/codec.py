@@ -333,6 +333,10 @@ STAMP = "text:-1"
 the id of the row before it, so that versions which do not know it take it for a repetition of that row, and drop it. It
 is in messages alone, never in a log."""
 
+STAMPED = 8
+"""One message in so many has a stamp: those whose last sequence number it divides. A stamp costs 1.5 µs, 0.7 of them at
+the reader; a histogram of delays needs no more than a sample."""
+
 
 def pack(rows: Sequence[Row]) -> bytes:
     """Rows in one piece."""
@@ -345,10 +349,13 @@ def stamp(sent_at: float) -> str:
 
 
 def message(rows: Sequence[Row], sent: str) -> bytes:
-    """Rows as one message, for the generation's channel. `sent`: as `stamp` makes it. (The row is a plain tuple: 0.3 µs
-    a message, where a `Row` took 0.9.)"""
-    if not rows:
-        return pack(rows)
+    """Rows as one message, for the generation's channel; one in `STAMPED` has its stamp. `sent`: from `stamp`."""
+    return stamped(rows, sent) if rows and rows[-1].seq % STAMPED == 0 else pack(rows)
+
+
+def stamped(rows: Sequence[Row], sent: str) -> bytes:
+    """Rows, of which there is at least one, and their stamp as one message. (The stamp's row is a plain tuple: 0.3 µs a
+    message, where a `Row` took 0.9.)"""
     epoch, seq, *_ = rows[-1]
     return _packer.encode([*rows, (epoch, seq, STAMP, sent)])
 

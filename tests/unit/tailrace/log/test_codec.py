@@ -43,6 +43,7 @@ from tailrace.log.codec import (
     message,
     pack,
     stamp,
+    stamped,
     stored_done,
     take_stamp,
     to_row,
@@ -257,7 +258,7 @@ def test_places_with_long_ids_are_not_kept() -> None:
 
 def test_stamp_of_a_message_is_taken_from_its_rows() -> None:
     rows = [Row(7, 1, "text:0", "Hel"), Row(7, 2, "text:0", "lo", '{"delta":{}}')]
-    received = unpack(message(rows, stamp(1_795_235_902.123456)))
+    received = unpack(stamped(rows, stamp(1_795_235_902.123456)))
     assert take_stamp(received) == 1_795_235_902.123456
     assert received == rows
     assert take_stamp(received) is None, "a message of a version without stamps"
@@ -266,13 +267,18 @@ def test_stamp_of_a_message_is_taken_from_its_rows() -> None:
 def test_stamp_is_a_repetition_of_the_last_row_to_versions_that_do_not_know_it() -> None:
     """Theirs reads every row, and drops those whose id is not above the newest one."""
     rows = [Row(7, 2, "done", '{"status":"completed","at":1.0}')]
-    *_, added = unpack(message(rows, stamp(1.5)))
+    *_, added = unpack(stamped(rows, stamp(1.5)))
     assert added.id == rows[-1].id
     assert isinstance(from_row(added).event, Text)
 
 
 def test_message_without_rows_has_no_stamp() -> None:
     assert unpack(message([], stamp(1.5))) == []
+
+
+def test_one_message_in_eight_has_a_stamp() -> None:
+    messages = [unpack(message([Row(7, seq, "text:0", "a")], stamp(1.5))) for seq in range(1, 81)]
+    assert [seq for seq, rows in enumerate(messages, 1) if take_stamp(rows)] == list(range(8, 81, 8))
 
 
 def test_unreadable_stamp_is_removed() -> None:

@@ -8,7 +8,7 @@ import pytest
 from support.hub_harness import HubHarness, until
 from support.logs import record
 from support.named_logs import LOGS
-from tailrace.log.codec import message, pack, stamp, to_row
+from tailrace.log.codec import pack, stamp, stamped, to_row
 
 RECORD = record()
 ENTRIES = LOGS["text"](RECORD)
@@ -35,12 +35,12 @@ async def test_lag_is_that_of_messages_with_a_stamp_that_were_written(harness: H
     await follow(harness)
     lag = harness.hub.stats.durations("delivery_lag_seconds")
     rows = [to_row(entry) for entry in ENTRIES[3:6]]
-    harness.publish(RECORD, message(rows[:1], stamp(time.time() - 0.5)))
+    harness.publish(RECORD, stamped(rows[:1], stamp(time.time() - 0.5)))
     assert sum(lag.counts) == 1
     assert 0.5 <= lag.total < 60
     harness.publish(RECORD, pack(rows[1:2]))  # of a version without stamps
     assert sum(lag.counts) == 1
-    harness.publish(RECORD, message(rows[2:3], stamp(time.time() + 100)))  # its clock is ahead
+    harness.publish(RECORD, stamped(rows[2:3], stamp(time.time() + 100)))  # its clock is ahead
     assert (sum(lag.counts), lag.counts[0]) == (2, 1)
     await harness.close()
 
@@ -49,9 +49,9 @@ async def test_missing_message_is_a_gap_and_is_counted_once(harness: HubHarness)
     await follow(harness)
     assert counts(harness, "gaps_found_total") == 0
     rows = [to_row(entry) for entry in ENTRIES]
-    harness.publish(RECORD, message(rows[3:4], stamp(0.0)))
+    harness.publish(RECORD, stamped(rows[3:4], stamp(0.0)))
     await harness.append(RECORD, ENTRIES[3:6], published=False)
-    harness.publish(RECORD, message(rows[5:6], stamp(0.0)))
+    harness.publish(RECORD, stamped(rows[5:6], stamp(0.0)))
     assert counts(harness, "gaps_found_total") == 1
     await harness.close()
 
