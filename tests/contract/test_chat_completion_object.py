@@ -8,6 +8,7 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletion as PackageCompletion
 from openai.types.chat import ChatCompletionChunk
 
+from support.for_each import for_each
 from support.logs import caught_up
 from support.wire_parsing import CASES, Case, chunks_of
 from tailrace import jsoncodec
@@ -22,9 +23,7 @@ UNSUMMED = {"annotations-again", "openai_search", "openrouter_encrypted_reasonin
 """Answers with a second list of objects without `index`, which the package cannot add up from any sender."""
 
 
-@pytest.fixture(params=[name for name in CASES if Case(name).is_whole])
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
+each_whole_case = for_each("case", [name for name in CASES if Case(name).is_whole], Case)
 
 
 def object_of(case: Case, entries: list[Entry] | None = None) -> bytes:
@@ -39,17 +38,20 @@ def test_transcript(log: str) -> None:
     assert object_of(Case(f"{log}, asking")) + b"\n" == (TRANSCRIPTS / log).read_bytes()
 
 
+@each_whole_case
 def test_object_is_valid(case: Case) -> None:
     if case.name not in UNTYPED:
         PackageCompletion.model_validate_json(object_of(case), strict=True)
 
 
+@each_whole_case
 def test_object_is_the_same_where_a_catch_up_is_coalesced(case: Case) -> None:
     whole = object_of(case)
     for cut in range(len(case.entries) + 1):
         assert object_of(case, case.entries[:cut] + caught_up(case.entries[cut:])) == whole
 
 
+@each_whole_case
 def test_object_is_what_the_package_adds_up(case: Case) -> None:
     if case.name in UNTYPED | UNSUMMED:
         return

@@ -14,10 +14,11 @@ from pydantic import BaseModel, TypeAdapter
 
 from support.chat_streams import STREAMS
 from support.chunk_fold import fold_chunks
+from support.for_each import for_each
 from support.logs import COALESCE, REQUEST, done_of, log_of, record, stored
 from support.named_logs import AUDIO
 from support.random_streams import random_stream
-from support.wire_parsing import CASES, Case, chunks_of, client_receiving, events_of, is_restart
+from support.wire_parsing import Case, chunks_of, client_receiving, each_case, events_of, is_restart
 from tailrace import jsoncodec
 from tailrace.events import Entry, GenerationRecord, ItemOpened, Reasoning, Refusal, Text, ToolArguments
 from tailrace.wire import openai_chat, openai_responses, sse
@@ -38,14 +39,10 @@ UNSUMMED = {"annotations-again", "openai_search", "openrouter_encrypted_reasonin
 """Answers with a second list of objects without `index`, which the package cannot add up from any sender."""
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
-
-
 # Chat Completions
 
 
+@each_case
 def test_chat_chunks_are_valid(case: Case) -> None:
     if case.name in UNTYPED:
         return
@@ -64,6 +61,7 @@ def test_chat_that_the_package_cannot_read_is_unreadable_from_the_upstream_too(n
         list(map(state.handle_chunk, client.chat.completions.create(model="demo", messages=[], stream=True)))
 
 
+@each_case
 def test_chat_ends_with_done_or_an_error(case: Case) -> None:
     stream = b"".join(openai_chat.encode(case.record, entry) for entry in case.last_attempt)
     assert stream.endswith(b"data: [DONE]\n\n") is case.is_whole
@@ -71,6 +69,7 @@ def test_chat_ends_with_done_or_an_error(case: Case) -> None:
     assert stream.count(b"[DONE]") + stream.count(b'data: {"error":') == 1
 
 
+@each_case
 def test_chat_is_accumulated_by_the_package(case: Case) -> None:
     if case.name in UNTYPED | UNSUMMED:
         return
@@ -123,7 +122,7 @@ def test_chat_adds_up_to_the_upstreams_answer(name: str, merge: int) -> None:
     _assert_adds_up(STREAMS[name], merge)
 
 
-@pytest.mark.parametrize("seed", range(300))
+@for_each("seed", range(300))
 def test_formats_carry_random_streams(seed: int) -> None:
     asking, stream = record(logprobs=True), random_stream(Random(seed))
     logs = [_assert_adds_up(stream, merge) for merge in COALESCE.values()]
@@ -154,16 +153,19 @@ def _assert_adds_up(stream: list[dict[str, Any]], merge: int) -> list[Entry]:
 # Responses
 
 
+@each_case
 def test_responses_frames_are_valid_and_numbered(case: Case) -> None:
     for entry in case.entries:
         _assert_frames(case.record, entry)
 
 
+@each_case
 def test_responses_sequence_numbers_are_dense_over_the_whole_log(case: Case) -> None:
     events = events_of(case.record, case.entries)
     assert [event["sequence_number"] for event in events] == list(range(case.entries[-1].id.seq + 1))
 
 
+@each_case
 def test_responses_of_a_stored_log_are_the_same_bytes(case: Case) -> None:
     fresh, read = (
         b"".join(openai_responses.encode(Context.of(case.record, REQUEST), entry) for entry in entries)
@@ -173,6 +175,7 @@ def test_responses_of_a_stored_log_are_the_same_bytes(case: Case) -> None:
     assert fresh.endswith(sse.END)
 
 
+@each_case
 def test_responses_are_accumulated_by_the_package(case: Case) -> None:
     _assert_accumulated(case.record, case.entries)
 
@@ -204,6 +207,7 @@ def _part_of(event: dict[str, Any]) -> tuple[int, int]:
     return event["output_index"], event.get("content_index", event.get("summary_index", 0))
 
 
+@each_case
 def test_responses_send_every_item_that_they_announce(case: Case) -> None:
     """Ids are stable, indexes dense; every item is closed once and is whole at the end, unless discarded or failed."""
     added: dict[int, Any] = {}

@@ -6,17 +6,12 @@ import pytest
 
 from support.logs import REQUEST, stored
 from support.ui_message_reader import UiMessageReader
-from support.wire_parsing import CASES, Case, encoded, is_restart
+from support.wire_parsing import Case, each_case, encoded, is_restart
 from tailrace.events import Entry, ItemOpened
 from tailrace.wire import WIRE_FORMATS, ui_message_object
 
 WIRE = WIRE_FORMATS["ui-messages"]
 OWN_ID = "msg_abcdefghijklmnopqrstuvwxyz"
-
-
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
 
 
 def read(case: Case, entries: list[Entry]) -> UiMessageReader:
@@ -27,6 +22,7 @@ def texts_of(case: Case, *types: str) -> str:
     return "".join(item.text or "" for item in case.done.output if item.choice == 0 and item.type in types)
 
 
+@each_case
 def test_ui_stream_is_read_without_an_error_of_the_page(case: Case) -> None:
     reader = read(case, case.last_attempt)
     assert reader.is_done
@@ -36,6 +32,7 @@ def test_ui_stream_is_read_without_an_error_of_the_page(case: Case) -> None:
     assert reader.types.count("start") == reader.types.count("start-step") == reader.types.count("finish-step")
 
 
+@each_case
 def test_ui_stream_has_the_whole_text_and_leaves_no_text_open(case: Case) -> None:
     reader = read(case, case.last_attempt)
     assert reader.text == texts_of(case, "text", "refusal")
@@ -44,6 +41,7 @@ def test_ui_stream_has_the_whole_text_and_leaves_no_text_open(case: Case) -> Non
     assert {part["state"] for part in reader.parts if part["type"] in ("text", "reasoning")} <= {"done"}
 
 
+@each_case
 def test_ui_stream_and_the_messages_of_the_chat_have_the_same_parts(case: Case) -> None:
     """A page that loads the messages shows what a page shows that has read the stream."""
     reader = read(case, case.last_attempt)
@@ -56,11 +54,13 @@ def test_ui_stream_and_the_messages_of_the_chat_have_the_same_parts(case: Case) 
         assert answer == [{"id": reader.id, "role": "assistant", "parts": kept}]
 
 
+@each_case
 def test_ui_stream_names_the_same_message_to_every_reader(case: Case) -> None:
     for entries in (case.entries, stored(case.entries), case.last_attempt):
         assert {chunk["messageId"] for chunk in read(case, entries).chunks if chunk["type"] == "start"} <= {OWN_ID}
 
 
+@each_case
 def test_ui_stream_begins_with_the_first_item_of_an_attempt(case: Case) -> None:
     opened = next((k for k, entry in enumerate(case.entries) if isinstance(entry.event, ItemOpened)), None)
     before = case.entries[:-1] if opened is None else case.entries[:opened]

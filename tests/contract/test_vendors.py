@@ -11,6 +11,7 @@ import pytest
 
 from support.chat_chunks import Json
 from support.chunk_fold import fold_chunks, is_empty
+from support.for_each import for_each
 from support.format_folds import (
     ResponseFold,
     as_response_items,
@@ -54,9 +55,11 @@ def _events(reads: list[bytes]) -> list[Translated]:
     return translated + [each for payload in splitter.close() for each in translator.read(payload)] + translator.close()
 
 
-@pytest.fixture(params=[f"{name}, {how}" for how in RECORDS for name in VENDOR_STREAMS])
-def answer(request: pytest.FixtureRequest) -> UpstreamAnswer:
-    return answer_of(*request.param.split(", "))
+each_answer = for_each(
+    "answer",
+    [f"{name}, {how}" for how in RECORDS for name in VENDOR_STREAMS],
+    lambda answer: answer_of(*answer.split(", ")),
+)
 
 
 def test_every_vendor_has_text_calls_and_an_error() -> None:
@@ -105,17 +108,20 @@ def _in_reads(stream: bytes, size: int) -> list[bytes]:
 # what each format sends
 
 
+@each_answer
 def test_native_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     shown = answer.shown(fold_events(native_events(answer.frames("native"))))
     assert shown == answer.expected
     assert answer.shown(fold_events(ndjson_events(answer.frames("ndjson")))) == shown
 
 
+@each_answer
 def test_chat_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     shown = answer.shown(fold_chunks(data_of(answer.frames("openai-chat"))))
     assert shown == answer.expected_of_chat
 
 
+@each_answer
 def test_chat_completion_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     if answer.done.status == "failed":
         return
@@ -132,6 +138,7 @@ def _as_message(folded: Json) -> Json:
     return folded | {"items": [], "choices": choices}
 
 
+@each_answer
 def test_generation_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     output = [msgspec.to_builtins(item) for item in answer.done.output]
     shown = [
@@ -146,6 +153,7 @@ def test_generation_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
 
 
 @pytest.mark.parametrize("wire", ["openai-responses", "openai-responses-obfuscated"])
+@each_answer
 def test_responses_equal_what_the_vendor_sent(answer: UpstreamAnswer, wire: str) -> None:
     shown, sent = ResponseFold(data_of(answer.frames(wire))), answer.sent
     assert shown.items == shown.output
@@ -176,6 +184,7 @@ def _assert_end(response: Json, answer: UpstreamAnswer) -> None:
         assert (response["status"], response["error"]) == ("completed", None)
 
 
+@each_answer
 def test_ui_messages_equal_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     shown = UiMessageReader.of(answer.frames("ui-messages"))
     assert ui_parts(shown.parts) == as_ui_parts(answer.sent["items"])
@@ -187,10 +196,12 @@ def test_ui_messages_equal_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
         assert [part["url"] for part in shown.parts if part["type"] == "source-url"] == urls
 
 
+@each_answer
 def test_text_equals_what_the_vendor_sent(answer: UpstreamAnswer) -> None:
     assert answer.frames("text").decode() == answer.text
 
 
+@each_answer
 def test_error_has_every_field_of_the_vendors(answer: UpstreamAnswer) -> None:
     error = answer.sent["error"]
     if not isinstance(error, dict):

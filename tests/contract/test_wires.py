@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.logs import REQUEST, caught_up, stored
-from support.wire_parsing import CASES, Case, content_of, encoded
+from support.wire_parsing import Case, content_of, each_case, encoded
 from tailrace.events import Done
 from tailrace.log.output import Output
 from tailrace.wire import WIRE_FORMATS, Frame
@@ -47,12 +47,8 @@ CONTROL: dict[str, dict[str, Frame]] = {
 """Frames that are not in the log; None where the format aborts the connection."""
 
 
-@pytest.fixture(params=CASES)
-def case(request: pytest.FixtureRequest) -> Case:
-    return Case(request.param)
-
-
 @pytest.mark.parametrize("name", WIRE_FORMATS)
+@each_case
 def test_format_yields_the_same_bytes_from_every_cursor(case: Case, name: str) -> None:
     wire = WIRE_FORMATS[name]
     frames = [wire.bind(case.record, REQUEST)(entry) for entry in case.entries]
@@ -62,6 +58,7 @@ def test_format_yields_the_same_bytes_from_every_cursor(case: Case, name: str) -
 
 
 @pytest.mark.parametrize("name", WIRE_FORMATS)
+@each_case
 def test_format_aborts_or_ends_only_at_the_kinds_that_it_names(case: Case, name: str) -> None:
     wire = WIRE_FORMATS[name]
     assert Done in wire.ends_at
@@ -70,6 +67,7 @@ def test_format_aborts_or_ends_only_at_the_kinds_that_it_names(case: Case, name:
 
 
 @pytest.mark.parametrize("name", [name for name in WIRE_FORMATS if WIRE_FORMATS[name].coalesces])
+@each_case
 def test_format_has_the_same_content_where_a_catch_up_is_coalesced(case: Case, name: str) -> None:
     full = content_of(WIRE_FORMATS[name], case.record, case.entries)
     for cut in range(len(case.entries) + 1):
@@ -108,6 +106,7 @@ def test_text_aborts_where_the_answer_is_not_whole(name: str) -> None:
     assert WIRE_FORMATS["text"].bind(case.record, None)(case.entries[-1]) is None
 
 
+@each_case
 def test_logs_are_dense_and_end_in_their_own_output(case: Case) -> None:
     assert case.entries[0].id.seq == case.entries[0].seq_span - 1
     assert all(after.is_contiguous_after(before.id) for before, after in pairwise(case.entries))

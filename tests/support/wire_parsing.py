@@ -7,6 +7,7 @@ import httpx2
 from openai import OpenAI
 
 from support.chat_streams import STREAMS
+from support.for_each import for_each
 from support.logs import COALESCE, RECORDS, REQUEST, done_of, log_of, record
 from support.named_logs import LOGS
 from support.responses_streams import STREAMS as RESPONSES_STREAMS
@@ -52,6 +53,10 @@ class Case:
         """The entries after the last restart: a fresh reader's share in a format that cannot express `restarted`."""
         last = max((i for i, entry in enumerate(self.entries) if is_restart(entry)), default=-1)
         return self.entries[last + 1 :]
+
+
+each_case = for_each("case", CASES, Case)
+"""Runs a test for every case."""
 
 
 def is_restart(entry: Entry) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tailrace
+from support.for_each import for_each
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "shared" / "tailrace" / "lua").glob("*.lua"))
@@ -133,7 +134,7 @@ def test_identifier_is_split_into_its_words() -> None:
     assert "tell" not in words_of("intelligent") | words_of("Satellite")
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+@for_each("path", sources())
 def test_identifiers_are_terms_of_the_field(path: Path) -> None:
     names = {path.stem, *identifiers(path)}
     assert sorted(name for name in names if words_of(name) & REFUSED) == []

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from support.chat_streams import STREAMS as CHAT_STREAMS
+from support.for_each import for_each
 from support.logs import log_of, record
 from support.responses_streams import STREAMS as RESPONSES_STREAMS
 from tailrace import jsoncodec
@@ -128,10 +129,11 @@ def test_fields_beside_an_error_that_is_a_text_are_the_errors(
         assert translator.failure == failure
 
 
-ANSWERS: list[tuple[type[ChatTranslator] | type[ResponsesTranslator], list[Json]]] = [
-    *((ChatTranslator, chunks) for chunks in CHAT_STREAMS.values()),
-    *((ResponsesTranslator, events) for events in RESPONSES_STREAMS.values()),
-]
+Answer = tuple[type[ChatTranslator] | type[ResponsesTranslator], list[Json]]
+ANSWERS: dict[str, Answer] = {
+    **{f"chat {name}": (ChatTranslator, chunks) for name, chunks in CHAT_STREAMS.items()},
+    **{f"responses {name}": (ResponsesTranslator, events) for name, events in RESPONSES_STREAMS.items()},
+}
 RECORD = record(logprobs=True)
 WRAPPERS = 20
 """Arrays and objects around a vendor's field in the log."""
@@ -145,10 +147,9 @@ def with_deep_fields(value: Any, deep: Any) -> Any:
 
 
 @pytest.mark.parametrize("depth", [MAX_DEPTH + WRAPPERS, 960])
-@pytest.mark.parametrize(("translate", "sent"), ANSWERS, ids=[*CHAT_STREAMS, *RESPONSES_STREAMS])
-def test_log_can_be_read_however_deep_the_fields_of_an_upstream_are(
-    translate: type[ChatTranslator] | type[ResponsesTranslator], sent: list[Json], depth: int
-) -> None:
+@for_each("answer", ANSWERS, ANSWERS.__getitem__)
+def test_log_can_be_read_however_deep_the_fields_of_an_upstream_are(answer: Answer, depth: int) -> None:
+    translate, sent = answer
     deep: Any = 1
     for _ in range(depth):
         deep = [deep]
