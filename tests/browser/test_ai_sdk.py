@@ -27,6 +27,7 @@ DONE: list[Json] = [{"done": True}]
 LOOK = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
 
 pytestmark = [
+    pytest.mark.long,
     npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(180),

@@ -33,7 +33,7 @@ KEYS = ",".join(
 CLIPBOARD = ["clipboard-read", "clipboard-write"]
 VIEWS = ("", "/generations", "/workers", "/upstreams", "/callers", "/health")
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 CUT_OFF = """[...document.querySelectorAll(".scroll, gap-strip, .facts, dialog[open]")]
   .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.textContent.slice(0, 80))"""

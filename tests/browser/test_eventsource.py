@@ -17,6 +17,7 @@ HERE = Path(__file__).parent / "eventsource"
 TOKENS = 400
 
 pytestmark = [
+    pytest.mark.long,
     npm.requires_npm,
     pytest.mark.timeout(180),
 ]

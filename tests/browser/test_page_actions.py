@@ -14,6 +14,7 @@ from support.chat_page import (
     answer_in,
     finished_answer,
     generate,
+    generate_held,
     generate_text,
     generate_tokens,
     get,
@@ -34,7 +35,7 @@ CALLS: list[Json] = [
     {"done": True},
 ]  # fmt: skip
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 def recorded_bodies(page: Page) -> list[Json]:
@@ -190,19 +191,20 @@ async def test_answer_is_copied_as_its_source(product: Stack, open_page: OpenPag
 
 
 async def test_curl_command_continues_the_log_at_the_word_of_the_page(product: Stack, open_page: OpenPage) -> None:
-    page = await open_page((await generate_tokens(product, 400, rate=60)).url, **CLIPBOARD)
-    await wait_for_tokens(page, 40)
+    generation = await generate_held(product, 200, rate=1000)
+    page = await open_page(generation.url, **CLIPBOARD)
+    await wait_for_tokens(page, 99)
     await page.get_by_role("button", name="As curl").click()
     command = await copied(page)
-    shown = (await answer_in(page).inner_text()).split()
     process = await asyncio.create_subprocess_shell(
         command.replace("curl -N", "curl -sN"), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
+    await generation.release()
     output, _ = await process.communicate()
     await finished_answer(page)
     first = re.search(rb'"text":" ?(t\d+)', output)
     assert first
-    assert 0 <= len(shown) - int(first[1][1:]) < 40
+    assert first[1] == b"t100"
     assert b"event: done" in output
 
 

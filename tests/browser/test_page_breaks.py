@@ -34,7 +34,7 @@ OpenPage = Callable[..., Awaitable[Page]]
 
 KILLS = 3
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 RECORD_FRAMES = """() => {
   window.frames_seen = [];

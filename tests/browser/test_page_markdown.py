@@ -16,7 +16,7 @@ from support.stack import Stack
 
 OpenPage = Callable[..., Awaitable[Page]]
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 DRAW_MS = 50
 """CPU of the page for a piece of 20 characters."""

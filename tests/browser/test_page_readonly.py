@@ -21,7 +21,7 @@ KEY = "anna-key-1"
 BEARER = {"Authorization": f"Bearer {KEY}"}
 CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 @pytest_asyncio.fixture(loop_scope="module")

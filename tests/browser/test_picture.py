@@ -12,7 +12,7 @@ from support.dev import dev
 
 OpenPage = Callable[..., Awaitable[Page]]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 async def test_picture_shows_the_kill_and_ends_with_the_comparison(

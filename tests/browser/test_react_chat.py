@@ -23,6 +23,7 @@ Json = dict[str, Any]
 OpenPage = Callable[..., Awaitable[Page]]
 
 pytestmark = [
+    pytest.mark.long,
     npm.requires_npm,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.timeout(180),

@@ -19,7 +19,7 @@ from tailrace_cli.embedded import free_port
 
 HERE = Path(__file__).parent / "node"
 
-pytestmark = [npm.requires_npm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, npm.requires_npm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(300)]
 
 
 class Run(NamedTuple):

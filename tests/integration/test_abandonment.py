@@ -13,7 +13,7 @@ import pytest_asyncio
 from support.api import Api, eventually
 from support.stack import Stack, stack
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 GRACE_S = 6.0
 ABSENCE_S = GRACE_S + 2

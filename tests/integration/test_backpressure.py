@@ -17,6 +17,8 @@ from support.logs import token
 from support.stack import stack
 from tailrace_worker.writer import MAX_UNSENT_BYTES
 
+pytestmark = pytest.mark.long
+
 GENERATIONS = 20
 AWAY_S = 6.0
 GROWTH = 15

@@ -23,6 +23,8 @@ from tailrace_cli import ports
 from tailrace_cli.upstreams import OLLAMA_PORT
 from tailrace_demo import running as demo_server
 
+pytestmark = pytest.mark.long
+
 KILLER = {"x-tailrace-dev": "1"}
 
 

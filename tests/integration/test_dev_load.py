@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 
 from support.api import Api, eventually
 from support.dev import dev
 from tailrace.settings import Settings
 from tailrace_cli.load_mix import CALLERS, callers_in
+
+pytestmark = pytest.mark.long
 
 NAMES = set(callers_in(Settings()))
 LOAD_S = 60.0

@@ -17,7 +17,7 @@ from tailrace_cli.children import die_with_parent
 EXAMPLE = Path(__file__).parents[2] / "examples" / "openai-node"
 QUESTION = "What survives?"
 
-pytestmark = [npm.requires_npm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.long, npm.requires_npm, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(120)]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -22,6 +22,7 @@ CHAT = "/api/chat/c1/messages"
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed: serve.mjs is not tested"),
     pytest.mark.asyncio(loop_scope="module"),
 ]

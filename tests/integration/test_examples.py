@@ -52,7 +52,7 @@ EXAMPLES_WITH_AN_END = [
     pytest.param((CLIENTS_PYTHON, "litellm/answer.py"), id="litellm", marks=requires_clients),
 ]
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 class Product:

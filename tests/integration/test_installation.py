@@ -30,7 +30,7 @@ from tailrace_demo import running as demo_server
 LIMIT_MB = 200
 PACKAGES = ("tailrace", "tailrace_frontend", "tailrace_worker", "tailrace_cli", "tailrace_demo")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from support.api import Api
 from support.stack import stack
 from tailrace_demo.scenarios import RESTARTS, RETRIES, SCENARIOS
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 RATES = {"slow": 50, "byte-by-byte": 5, "byte-by-byte-first": 5, "byte-by-byte-first-once": 5}
 """Tokens and bytes a second; of all others, more than any test has time for."""

@@ -16,7 +16,7 @@ from support.api import Api, eventually
 from support.stack import Stack, stack
 from support.terminal_session import CONTROL_C, CONTROL_Z, TerminalSession
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -8,7 +8,7 @@ import pytest
 from support.prometheus import MISSING, is_installed
 from system.alerts import judge
 
-pytestmark = [pytest.mark.timeout(240), pytest.mark.skipif(not is_installed(), reason=MISSING)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240), pytest.mark.skipif(not is_installed(), reason=MISSING)]
 
 
 @pytest.mark.parametrize("name", ["worker-killed", "redis-killed", "subscriptions-refused"])

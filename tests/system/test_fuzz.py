@@ -10,6 +10,7 @@ from system.fuzz_scripts import SCRIPT_NAMES, answers
 from tailrace import scripts
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("name", TARGETS)
 async def test_fuzz_has_no_finding(name: str) -> None:

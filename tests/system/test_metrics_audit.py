@@ -4,7 +4,7 @@ import pytest
 
 from system.metrics_audit import audit
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(240)]
 
 
 async def test_history_is_what_the_logs_have_within_a_hundredth() -> None:

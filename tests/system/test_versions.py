@@ -27,7 +27,7 @@ SIDES = ["worker", "frontend"]
 ANSWER: list[dict[str, Any]] = [{"tokens": {"count": 60, "rate": 20}}, {"usage": {"total_tokens": 60}}, {"done": True}]
 TEXT = "".join(f"t{n} " for n in range(60))
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
