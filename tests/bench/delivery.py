@@ -6,6 +6,7 @@ handshakes, the cost of upstreams, networks.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from bench import procfs
 from bench.children import Load, load, running, uvicorn
 from bench.harness import Served, Usage, get, product, usage
+from bench.lag_metric import lag, p99_ms
 from bench.quantiles import Latency
 from support.stack import Stack
 from tailrace_cli.embedded import free_port
@@ -32,7 +34,8 @@ class Shape(NamedTuple):
 class Delivery(NamedTuple):
     """One trial. `delivered`: events that clients read in the window; `share`: the same as a share of the events
     appended in it (less than 1: the frontend does not keep up); `batch_size`: events appended in one round trip;
-    `cut`: clients that lost their connection; `behind_s`: the greatest delay of an append; `rss_a_reader`: bytes."""
+    `cut`: clients that lost their connection; `behind_s`: the greatest delay of an append; `rss_a_reader`: bytes;
+    `lag_p99_ms`: what the frontend's own metric has for the window, where it has one."""
 
     usage: Usage
     delivered: int
@@ -42,6 +45,7 @@ class Delivery(NamedTuple):
     cut: int
     behind_s: float
     rss_a_reader: float = 0.0
+    lag_p99_ms: float = math.nan
 
     def web_us(self) -> float:
         return self.usage.us_an_event(self.delivered, "web")
@@ -109,7 +113,11 @@ async def deliver(
         await append.do("start", rate=shape.rate)
         await asyncio.sleep(max(SETTLE_S, began + after_s - time.monotonic()))
         pids = {"web": web.pid, "redis": stack.redis.pid, "append": append.pid, "readers": readers.pid}
+        is_ours = side.web is tailrace_web
+        counted = await lag(web.port) if is_ours else []
         trial = await window(seconds, pids, append, readers, shape.readers)
+        if is_ours:
+            trial = trial._replace(lag_p99_ms=p99_ms(counted, await lag(web.port)))
         return trial._replace(rss_a_reader=(procfs.rss_bytes(web.pid) - before) / len(requests))
 
 

@@ -11,7 +11,6 @@ from playwright.async_api import Page, Request, Route, expect
 
 from support.chat_page import (
     END,
-    answer_in,
     finished_answer,
     generate,
     generate_held,

@@ -17,12 +17,12 @@ from support.logs import text_opened
 from support.queues import queue_on
 from support.replication import replicate
 from support.stored_log import STARTED, create_generation
+from support.subscriptions import rows_of
 from system.injectors import Link, link
 from tailrace import keys
 from tailrace.errors import RedisUnavailable
 from tailrace.ids import new_token
 from tailrace.log import Log, Outcome
-from tailrace.log.codec import unpack
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import JOB
 from tailrace.redis.connection import connect
@@ -118,7 +118,7 @@ async def test_moved_address_is_followed_by_pipeline_pool_and_subscriber(servers
             later = await writer.write(STARTED)
             while not (message := await messages.get()):
                 pass
-            assert unpack(message)[-2] == later.rows[-1]
+            assert rows_of(message)[-1] == later.rows[-1]
     finally:
         await subscriber.close()
         await log.server.close()

@@ -19,12 +19,11 @@ from support.log_writer import LogWriter
 from support.logs import text_opened
 from support.replication import replicate
 from support.stored_log import STARTED, create_generation
-from support.subscriptions import subscribed
+from support.subscriptions import rows_of, subscribed
 from tailrace import keys
 from tailrace.errors import Misconfigured, RedisUnavailable
 from tailrace.ids import new_generation_id
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
-from tailrace.log.codec import unpack
 from tailrace.redis.connection import connect
 from tailrace.redis.server import RedisServer
 from tailrace.redis.server_run import ServerRun
@@ -111,7 +110,7 @@ async def test_failover_is_followed_by_appends_and_subscribers(
             subscribed(log.server.client, keys.events(generation_id)) as published, asyncio.timeout(3 * TIMEOUT_S),
         ):  # fmt: skip
             first = await writer.write(STARTED)
-            assert unpack(await published.get() or b"")[:-1] == first.rows
+            assert rows_of(await published.get() or b"") == first.rows
             await fail_over(sentinel, primary, replica)
             second = writer.batch(text_opened())
             while await published.get() is not None:
@@ -119,7 +118,7 @@ async def test_failover_is_followed_by_appends_and_subscribers(
             assert (await append_after_failover(writer, second)).outcome is Outcome.OK
             while not (message := await published.get()):
                 pass
-            assert unpack(message)[:-1] == second.rows
+            assert rows_of(message) == second.rows
     finally:
         await log.server.close()
 

@@ -40,6 +40,9 @@ async def test_both_tiers_export_every_metric_and_what_clients_have_seen() -> No
         async def total(name: str, **labels: str) -> float:
             return await over_all(running.metrics_ports, PREFIX + name, **labels)
 
+        async def both_workers_are_known() -> bool:
+            return await over_all(running.metrics_ports, "tailrace_workers", max) == 2
+
         assert await total("generations_created_total") == COUNT
         assert await total("generations_total", status="completed", finish_reason="stop") == COUNT
         for name in ("e2e_latency", "time_to_first_token", "queue_time", "upstream_time_to_first_token"):
@@ -52,9 +55,7 @@ async def test_both_tiers_export_every_metric_and_what_clients_have_seen() -> No
         assert await total("delivery_lag_seconds_count") > COUNT
         assert await total("redis_connected", server="log") == 4
         assert await total("generations_running") == 0
-        async with asyncio.timeout(30):  # a busy worker may miss heartbeats
-            while await over_all(running.metrics_ports, "tailrace_workers", max) != 2:
-                await asyncio.sleep(0.1)
+        await eventually(both_workers_are_known)  # a busy one may miss heartbeats
 
 
 async def test_worker_exports_the_remaining_limits_of_the_upstream() -> None:

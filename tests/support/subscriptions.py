@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
+from tailrace.log.codec import Row, take_stamp, unpack
 from tailrace.redis.subscriber import Subscriber
 
 TIMEOUT_S = 5.0
@@ -26,3 +27,10 @@ async def subscribed(client: Redis, *channels: str) -> AsyncIterator[Messages]:
         yield messages
     finally:
         await subscriber.close()
+
+
+def rows_of(message: bytes) -> list[Row]:
+    """The rows of a message, without the stamp that some have."""
+    rows = unpack(message)
+    take_stamp(rows)
+    return rows
