@@ -142,6 +142,7 @@ async def test_stop_button_ends_the_answer_and_the_upstream_connection(product: 
     assert (calls["started"], calls["closed_by_client"]) == (1, 1)
 
 
+@pytest.mark.long
 async def test_failed_generation_shows_the_reason(product: Stack, open_page: OpenPage) -> None:
     bad_request = {"status": 400, "json": {"error": {"message": "This model takes no rivers.", "type": "invalid"}}}
     page = await open_page((await generate(product, [bad_request])).url)
@@ -150,6 +151,7 @@ async def test_failed_generation_shows_the_reason(product: Stack, open_page: Ope
     await expect(page.get_by_role("button", name="Send")).to_be_enabled()
 
 
+@pytest.mark.long
 async def test_unknown_generation_is_explained_in_place_of_the_welcome(product: Stack, open_page: OpenPage) -> None:
     page = await open_page(f"{product.url}/?id=gen_{'a' * 26}", disturbed=True)
     await wait_for_state(page, "gone")
@@ -159,6 +161,7 @@ async def test_unknown_generation_is_explained_in_place_of_the_welcome(product: 
     await expect(page.get_by_role("heading", name="Answers that survive.")).to_be_visible()
 
 
+@pytest.mark.long
 async def test_missing_worker_is_shown_until_one_runs(product: Stack, open_page: OpenPage) -> None:
     worker = product.workers[0]
     await worker.stop()
@@ -171,6 +174,7 @@ async def test_missing_worker_is_shown_until_one_runs(product: Stack, open_page:
     assert await finished_answer(page) == "At last."
 
 
+@pytest.mark.long
 async def test_api_key_is_requested_and_the_question_then_sent(product: Stack, open_page: OpenPage) -> None:
     frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
     page = await open_page(frontend.url + "/", disturbed=True)
@@ -187,6 +191,7 @@ async def test_api_key_is_requested_and_the_question_then_sent(product: Stack, o
     await frontend.stop()
 
 
+@pytest.mark.long
 async def test_ticket_of_the_page_is_in_a_header_and_in_no_url(product: Stack, open_page: OpenPage) -> None:
     """A proxy writes URLs into its logs."""
     frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
@@ -206,6 +211,7 @@ async def test_ticket_of_the_page_is_in_a_header_and_in_no_url(product: Stack, o
     await frontend.stop()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("form", ["?ticket=", "#ticket="])
 async def test_follow_takes_the_ticket_out_of_the_url(product: Stack, open_page: OpenPage, form: str) -> None:
     frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
@@ -230,6 +236,7 @@ async def test_follow_takes_the_ticket_out_of_the_url(product: Stack, open_page:
     await frontend.stop()
 
 
+@pytest.mark.long
 async def test_plain_event_source_reads_by_the_ticket_in_its_url(product: Stack, open_page: OpenPage) -> None:
     frontend = await product.add_frontend(api_keys="anna:anna-key-1", ticket_secret="sixteen characters")
     page = await open_page(frontend.url + "/")
@@ -252,6 +259,7 @@ async def keyed_events_path(url: str) -> str:
         return path
 
 
+@pytest.mark.long
 async def test_ticket_rejected_by_its_own_server_is_renewed_once_only(product: Stack, open_page: OpenPage) -> None:
     requests = Counter[str]()
     page = await open_page(product.url + "/", disturbed=True)
@@ -289,6 +297,7 @@ async def test_reload_during_the_answer_continues_it(product: Stack, open_page: 
     assert (await generation.calls())["started"] == 1
 
 
+@pytest.mark.long
 async def test_second_tab_on_the_same_url_shows_the_same_answer_live(product: Stack, open_page: OpenPage) -> None:
     generation = await generate_tokens(product, 5000, rate=50, script_id="second tab")
     tabs = [await open_page(generation.url), await open_page(generation.url)]
@@ -321,6 +330,7 @@ async def test_killed_frontend_costs_neither_the_page_nor_a_plain_event_source_a
     assert_whole(await received_events(plain), 600)
 
 
+@pytest.mark.long
 async def test_redis_outage_costs_neither_the_page_nor_a_plain_event_source_a_token(
     product: Stack, open_page: OpenPage
 ) -> None:
@@ -353,6 +363,7 @@ async def test_killed_worker_restarts_the_answer(product: Stack, open_page: Open
     assert (await generation.calls())["started"] == 2
 
 
+@pytest.mark.long
 async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
     generation = await generate_held(product, 400)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
@@ -365,6 +376,7 @@ async def test_proxy_answering_502_costs_no_token(product: Stack, frontend_proxy
     assert await finished_answer(page) == token_text(400)
 
 
+@pytest.mark.long
 async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Proxy, open_page: OpenPage) -> None:
     generation = await generate_held(product, 400)
     page = await open_page(frontend_proxy.url + generation.path, disturbed=True)
@@ -378,6 +390,7 @@ async def test_offline_period_costs_no_token(product: Stack, frontend_proxy: Pro
     assert await finished_answer(page) == token_text(400)
 
 
+@pytest.mark.long
 async def test_question_sent_through_a_proxy_answering_502_creates_one_generation(
     product: Stack, frontend_proxy: Proxy, open_page: OpenPage
 ) -> None:
@@ -448,6 +461,7 @@ CONTRASTS = """() => {
 }"""
 
 
+@pytest.mark.long
 async def test_text_contrast_is_sufficient_in_light_and_dark_schemes(product: Stack, open_page: OpenPage) -> None:
     failing = await generate(product, [{"delta": {"content": MARKDOWN}}, {"delta": {}, "finish_reason": "error"}])
     for url in (product.url + "/", failing.url):
@@ -461,6 +475,7 @@ async def test_text_contrast_is_sufficient_in_light_and_dark_schemes(product: St
             assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
+@pytest.mark.long
 async def test_answer_of_one_very_long_line_is_shown_whole(product: Stack, open_page: OpenPage) -> None:
     for opening in ("", "# "):
         page = await open_page((await generate_text(product, opening + token_text(3000))).url)
@@ -470,6 +485,7 @@ async def test_answer_of_one_very_long_line_is_shown_whole(product: Stack, open_
 # ── security ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.long
 async def test_model_output_is_rendered_as_text_only(product: Stack, open_page: OpenPage) -> None:
     hostile = [
         "<img src=x onerror=alert(1)>",

@@ -79,6 +79,7 @@ async def _is_up(http: aiohttp.ClientSession, port: int) -> bool:
         return False
 
 
+@pytest.mark.long
 async def test_upstream_that_is_killed_under_200_generations_costs_none(product: Product) -> None:
     ids = await product.create(200)
     last = await product.api.stream(ids[-1])

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
 import pytest_asyncio
 
 from support.readme import README, URL
@@ -103,6 +104,7 @@ def test_commands_in_the_prose_exist_with_their_options() -> None:
             parser().parse_args(arguments if name == "tailrace" else ["dev", *arguments])
 
 
+@pytest.mark.long
 async def test_commands_of_the_terminal_print_one_answer_in_every_form(product: Stack, tmp_path: Path) -> None:
     ask, *http = text_blocks(terminal_section())
     asked, tailed, listed, shown, timeline = [await run(line, product, tmp_path) for line in ask.splitlines()]

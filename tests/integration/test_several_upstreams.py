@@ -151,6 +151,7 @@ async def test_processes_refuse_to_start_with_a_wrong_file_and_name_its_line(pro
     assert "line 4: profile" in frontend.output
 
 
+@pytest.mark.long
 async def test_limit_holds_while_workers_are_killed() -> None:
     result = await kill_under_load(4)
     assert result.most_in_use <= LIMIT

@@ -15,7 +15,7 @@ from system.chaos import allow_many_sockets
 from system.hostile import READERS, scene
 from system.hostile_attacks import ATTACKS
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
 
 
 class Outcome(NamedTuple):
