@@ -1,8 +1,9 @@
 """The cost of traces while their collector is dead: 20 generations at a time, of 200 tokens in 2 s, each with a reader.
 
-Trials without and with `OTEL_EXPORTER_OTLP_ENDPOINT` alternate (off, on, on, off), each with fresh processes,
-so that a machine that slows down concerns both. The measure is the CPU of the frontend and the worker a generation, of
-both trials of a side together.
+Trials without and with `OTEL_EXPORTER_OTLP_ENDPOINT` alternate, each with fresh processes, in an order in which a
+machine that becomes slower, or slower and faster again, concerns both sides alike. The measure is the CPU of the
+frontend and the worker a generation, of the four trials of a side together. (Trials of one side differ by 5 %: a
+difference of 2 % takes windows of 30 s.)
 """
 
 import asyncio
@@ -26,6 +27,8 @@ BODY = json.dumps(
     {"model": "scripted", "messages": [{"role": "user", "content": "Go."}], "stream": True, "script": SCRIPT}
 ).encode()
 OFF: Mapping[str, str] = {}
+ORDER = (False, True, True, False, True, False, False, True)
+"""Of the trials: whether with traces."""
 
 
 class Trial(NamedTuple):
@@ -43,18 +46,24 @@ class Trial(NamedTuple):
 
 async def traces(seconds: float) -> Sequence[Finding]:
     on = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"}
-    trials = [await trial(variables, seconds) for variables in (OFF, on, on, OFF)]
-    without, with_traces = joined(trials[0], trials[3]), joined(trials[1], trials[2])
-    beside = {
-        "without: ms a generation": without.ms, "with: ms a generation": with_traces.ms,
-        "without: generations": without.generations, "with: generations": with_traces.generations,
-        "without: second to first": trials[3].ms / trials[0].ms, "with: second to first": trials[2].ms / trials[1].ms,
-    }  # fmt: skip
-    return [Finding("traces/cpu", with_traces.ms / without.ms, beside)]
+    trials = [(traced, await trial(on if traced else OFF, seconds)) for traced in ORDER]
+    with_traces = [each for traced, each in trials if traced]
+    without = [each for traced, each in trials if not traced]
+    beside: dict[str, float] = {}
+    for name, side in (("without", without), ("with", with_traces)):
+        beside |= {
+            f"{name}: ms a generation": joined(side).ms, f"{name}: generations": joined(side).generations,
+            f"{name}: least ms of a trial": min(each.ms for each in side),
+            f"{name}: most ms of a trial": max(each.ms for each in side),
+        }  # fmt: skip
+    return [Finding("traces/cpu", joined(with_traces).ms / joined(without).ms, beside)]
 
 
-def joined(one: Trial, other: Trial) -> Trial:
-    return Trial(one.generations + other.generations, one.web_s + other.web_s, one.worker_s + other.worker_s)
+def joined(trials: Sequence[Trial]) -> Trial:
+    return Trial(
+        sum(each.generations for each in trials), sum(each.web_s for each in trials),
+        sum(each.worker_s for each in trials),
+    )  # fmt: skip
 
 
 async def trial(variables: Mapping[str, str], seconds: float) -> Trial:
