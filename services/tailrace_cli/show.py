@@ -18,9 +18,9 @@ from tailrace_cli.frontend_client import opened_frontend
 from tailrace_cli.remote_generations import FINAL, RemoteGenerations, is_wanted
 from tailrace_cli.tables import age
 from tailrace_cli.terminal import neutralized, one_line, print_json
-from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.generation_json import generation_json
 from tailrace_frontend.preview import question_of
+from tailrace_frontend.readable_generations import Snapshot
 
 NAME_WIDTH = 10
 OF_TEXT = ("owner", "ended_at", "expires_at")

@@ -13,7 +13,8 @@ from tailrace.events import Item, Json
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.wire import ui_message_object
-from tailrace_frontend.generations import Generations, Snapshot
+from tailrace_frontend.generations import Generations
+from tailrace_frontend.readable_generations import Snapshot
 
 
 class Chats:

@@ -1,4 +1,4 @@
-"""Generations without HTTP: create, get, list, wait, cancel, delete.
+"""Generations without HTTP: create, cancel and delete beside what `readable_generations` has.
 
 A creation costs four sequential trips to Redis, whether or not it has an Idempotency-Key:
 
@@ -11,23 +11,20 @@ Where the key was claimed before, one more trip asks whether its generation exis
 work is refused. Twice a second a further one asks for the server's memory (`admission`).
 """
 
-import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
 from tailrace import tracing
-from tailrace.errors import Gone, InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
+from tailrace.errors import InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import Api, GenerationRecord, Json, Options
-from tailrace.ids import EntryId, new_generation_id
+from tailrace.ids import new_generation_id
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.end_line import printable
 from tailrace.lifecycle.steps import log_step
 from tailrace.log import Log, Outcome
-from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.process.recent import Recent
 from tailrace.queue import Charge, Claim, LimitsOf, Load, Queue, Submission, Terms, job_id_of
@@ -38,7 +35,7 @@ from tailrace.upstreams import CurrentUpstreams
 from tailrace_frontend.admission import Admission
 from tailrace_frontend.models import AllowedModels
 from tailrace_frontend.preview import preview_of
-from tailrace_frontend.streaming.completion_waiter import Client, MayWait, wait_for_completion
+from tailrace_frontend.readable_generations import ReadableGenerations
 from tailrace_frontend.streaming.hub import Hub
 from tailrace_frontend.tags import tags_of
 from tailrace_frontend.token_allowances import TokenAllowances
@@ -46,13 +43,6 @@ from tailrace_frontend.token_allowances import TokenAllowances
 NO_FIELDS: Json = {}
 
 logger = logging.getLogger(__name__)
-
-READS = 2
-"""Generations that are read whole at the same time. Each may take tens of megabytes."""
-
-VANISHED = 10_000
-"""So many vanished generations end a list. (600,000 of them took 12 s in 61 lists, the longest 0.33 s, and no command
-more than 8 ms, measured; in one list 12 s, half of that in one command.)"""
 
 
 class IdempotencyKey(NamedTuple):
@@ -68,29 +58,9 @@ class IdempotencyKey(NamedTuple):
     is_new: bool = False
 
 
-class Snapshot(NamedTuple):
-    """A generation at one moment.
-
-    `request` and `output` are JSON; both None where only the rest was asked for. `done` is there once the generation
-    has ended, `position` while it waits. `open`: the numbers of the items that are not complete. `last_id`: the last
-    entry that the output has, of one that has not ended. `expires_at`: ms of Redis' clock, of a summary after the end.
-    """
-
-    state: GenerationState
-    request: Any = None
-    output: Any = None
-    done: StoredDone | None = None
-    position: int | None = None
-    workers: int | None = None
-    open: Collection[int] = ()
-    last_id: EntryId | None = None
-    expires_at: int | None = None
-
-
-class Generations:
-    """The operations on generations that routes offer, each for one owner. `reads` bounds how many are read whole
-    at the same time. `upstreams`: None where this process creates none. `limits_of`: of a caller, now; by default those
-    of the settings."""
+class Generations(ReadableGenerations):
+    """The operations on generations that routes offer, each for one owner. `upstreams`: None where this process creates
+    none. `limits_of`: of a caller, now; by default those of the settings."""
 
     def __init__(
         self,
@@ -102,15 +72,11 @@ class Generations:
         upstreams: CurrentUpstreams | None = None,
         limits_of: LimitsOf | None = None,
     ) -> None:
-        self._settings = settings
-        self._log = log
-        self._queue = queue
+        super().__init__(settings, log, queue, hub)
         self._confirmations = confirmations
-        self._hub = hub
         self._upstreams = upstreams
         self._admission = Admission(settings, log, queue, upstreams, limits_of)
         self._upstream_models = Recent(queue.models.names)
-        self.reads = asyncio.Semaphore(READS)
 
     def _check_continues(self, model: str, options: Options) -> None:
         """
@@ -262,110 +228,6 @@ class Generations:
         claim = Claim.of(generation_id, key.body)
         life_s = self._settings.deadline_s + 2 * options.retention_s if key.life_s is None else key.life_s
         return await self._queue.load(owner, key.key, claim, life_s, charge, terms, replaces=key.is_new)
-
-    async def find(self, generation_id: str, owner: str) -> GenerationState:
-        """Where one of the owner's generations stands.
-
-        Raises:
-            NotFound, Gone: there is no such generation, or no longer.
-            Unavailable: it is missing on a server so young that it may yet be restored, or while workers restore logs.
-        """
-        try:
-            return await self._log.state(generation_id, owner)
-        except NotFound:
-            if (await self._log.server.run()).age_s < self._settings.restart_grace_s:
-                raise Unavailable("Redis has just started.") from None
-            if await self._log.is_restoring():
-                raise Unavailable("Redis has lost data that workers restore.") from None
-            raise
-
-    async def wait(
-        self, generation_id: str, owner: str, wait_s: float = 0, client: Client | None = None,
-        may_wait: MayWait = lambda: True,
-    ) -> GenerationState:  # fmt: skip
-        """Where the generation stands after its end, or after `wait_s`, or as soon as the client has left or may no
-        longer wait.
-
-        Raises:
-            NotFound, Gone, Unavailable: as `find`.
-            RateLimited: too many readers; a caller that waits is one.
-        """
-        state = await self.find(generation_id, owner)
-        if wait_s:
-            state = await wait_for_completion(self._hub, state, wait_s, client, may_wait)
-        return state
-
-    async def summary(self, state: GenerationState) -> Snapshot:
-        """The generation without request and output, which are megabytes where they are large: two small commands."""
-        snapshot = Snapshot(state, None, None, None, *await self._place(state))
-        if not state.is_final:
-            return snapshot
-        return snapshot._replace(expires_at=await self._log.expires_at(state.record.id))
-
-    def count_readers(self, generation_id: str) -> int:
-        """Event streams of this frontend that read the generation."""
-        return self._hub.readers_of(generation_id)
-
-    async def end(self, state: GenerationState) -> StoredDone | None:
-        """How the generation has ended, with its output; None: it has not, or Redis has lost the end."""
-        if not state.is_final:
-            return None
-        async with self.reads:
-            return await self._log.done(state.record.id)
-
-    async def snapshot(self, state: GenerationState) -> Snapshot:
-        """The generation with its request and its output so far.
-
-        Raises:
-            NotFound, Gone: the generation has vanished meanwhile.
-        """
-        async with self.reads:
-            return await self._snapshot(state)
-
-    async def _snapshot(self, state: GenerationState) -> Snapshot:
-        generation_id = state.record.id
-        request = msgspec.Raw(await self._log.stored_request(generation_id))
-        done = await self._log.done(generation_id) if state.is_final else None
-        if done is not None:
-            return Snapshot(state, request, done.output, done)
-        output = await self._log.output(generation_id, logprobs=state.record.logprobs)
-        if output.last_id.seq < 0:
-            await self._log.state(generation_id)  # raises NotFound or Gone where it was deleted, or has expired
-            raise Gone("lost")
-        if output.done:  # written since the state was read
-            return await self._snapshot(await self._log.state(generation_id))
-        return Snapshot(state, request, output.items(), None, *await self._place(state), output.open, output.last_id)
-
-    async def _place(self, state: GenerationState) -> tuple[int | None, int]:
-        """The generation's place in the queue while it waits, and the number of workers."""
-        position = await self._queue.jobs.position(state.job_id) if state.status == "queued" else None
-        return position, await self._queue.presence.count()
-
-    async def list(self, owner: str, limit: int, after: str | None) -> tuple[Sequence[GenerationState], bool]:
-        """Up to `limit` of the owner's generations that are still kept, newest first; whether there may be more.
-
-        Those that have vanished are forgotten on the way, up to `VANISHED` of them: then the list ends with what was
-        found, and the next one continues. (They are many only where Redis has lost them, or where a caller has created
-        nothing since: creations remove them, too.)
-
-        Raises:
-            Unavailable: nothing was found among so many; the next list continues.
-        """
-        found: list[GenerationState] = []
-        vanished = 0
-        async for page in self._queue.index.list_owned(owner, after):
-            states = await self._log.states(page)
-            missing = [each for each, state in zip(page, states, strict=True) if state is None]
-            await self._queue.index.forget(owner, missing)
-            vanished += len(missing)
-            found += [state for state in states if isinstance(state, GenerationState)]
-            if len(found) > limit:
-                break
-            if vanished >= VANISHED:
-                if not found:
-                    raise Unavailable("Generations that have expired are being removed from the list. Try again.")
-                return found, True
-        return found[:limit], len(found) > limit
 
     async def cancel(self, generation_id: str, owner: str) -> GenerationState:
         """End the generation, also where Redis loses that end. Repeating it, or cancelling one that has ended, changes

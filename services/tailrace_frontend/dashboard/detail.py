@@ -13,7 +13,8 @@ from tailrace.log import Log
 from tailrace.log.state import GenerationState
 from tailrace.log.timeline import History, Moment
 from tailrace.settings import TRACE_ID
-from tailrace_frontend.generations import Generations, Snapshot
+from tailrace_frontend.generations import Generations
+from tailrace_frontend.readable_generations import Snapshot
 
 ITEM = "item "
 """Begins the moments of items: those of calls have the name of a tool, which is the caller's."""

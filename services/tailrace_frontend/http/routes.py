@@ -20,7 +20,7 @@ from tailrace.log.state import GenerationState
 from tailrace.scopes import Scope
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.generations import IdempotencyKey, Snapshot
+from tailrace_frontend.generations import IdempotencyKey
 from tailrace_frontend.http import schemas
 from tailrace_frontend.http.bodies import client_of, idempotency_key, parse_body, received, step
 from tailrace_frontend.http.generation_json import generation_json, list_row, progress
@@ -32,6 +32,7 @@ from tailrace_frontend.http.openapi import CREATE
 from tailrace_frontend.http.require import require
 from tailrace_frontend.http.value_json import value_json
 from tailrace_frontend.http.whole_reads import answer_whole
+from tailrace_frontend.readable_generations import Snapshot
 from tailrace_frontend.services import Services, events_url
 from tailrace_frontend.upstream_requests import request_for
 

@@ -5,7 +5,7 @@ import msgspec
 from tailrace.events import Item, Json
 from tailrace.wire import json_value
 from tailrace_frontend import large_requests
-from tailrace_frontend.generations import Snapshot
+from tailrace_frontend.readable_generations import Snapshot
 
 
 async def value_json(snapshot: Snapshot) -> Json:

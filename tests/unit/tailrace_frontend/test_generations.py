@@ -38,7 +38,7 @@ from tailrace.redis.server import RETRIES, RedisServer
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
 from tailrace.settings import MIB, Settings
-from tailrace_frontend import generations as module
+from tailrace_frontend import readable_generations as module
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.rate_limits import BURST_S, UNIT_BYTES
 from tailrace_frontend.streaming.hub import Hub

@@ -19,11 +19,12 @@ from tailrace.failures import failure
 from tailrace.log.state import GenerationState
 from tailrace.wire import WireFormat
 from tailrace_frontend.api_keys import ApiKey
-from tailrace_frontend.generations import NO_FIELDS, IdempotencyKey, Snapshot
+from tailrace_frontend.generations import NO_FIELDS, IdempotencyKey
 from tailrace_frontend.http.openai import retries
 from tailrace_frontend.http.openai.answers import ReadAnswer, StreamedAnswer, WholeAnswer
 from tailrace_frontend.http.openai.errors import AnswerFailed, is_abandoned
 from tailrace_frontend.large_requests import step
+from tailrace_frontend.readable_generations import Snapshot
 from tailrace_frontend.services import Services
 
 ON_DISCONNECT = "x-tailrace-on-disconnect"

@@ -8,7 +8,7 @@ from tailrace import jsoncodec
 from tailrace.errors import InvalidValue
 from tailrace.events import Done, Item, Json
 from tailrace.wire.openai_response_object import Context, ended, response, wholes
-from tailrace_frontend.generations import Snapshot
+from tailrace_frontend.readable_generations import Snapshot
 
 Order = Literal["asc", "desc"]
 

@@ -31,7 +31,6 @@ from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend import large_requests
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.conversation import is_continuation
-from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.bodies import MAX_VALUES, count_values, decode_body, received, step
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.openai import foreground, response_body
@@ -43,6 +42,7 @@ from tailrace_frontend.http.openapi import CREATE_FOREGROUND
 from tailrace_frontend.http.require import require
 from tailrace_frontend.http.whole_reads import answer_whole
 from tailrace_frontend.large_requests import Turn
+from tailrace_frontend.readable_generations import Snapshot
 from tailrace_frontend.services import Services
 from tailrace_frontend.upstream_requests import request_for
 

@@ -12,8 +12,8 @@ from tailrace.errors import InvalidValue
 from tailrace.events import Failure, Finish, Item
 from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
-from tailrace_frontend.generations import Snapshot
 from tailrace_frontend.http.openai.response_json import encoded_response_of, page_of, response_of
+from tailrace_frontend.readable_generations import Snapshot
 
 REQUEST = {"model": "demo", "input": "Hello?", "metadata": {"a": "b"}}
 ITEMS = [Item(0, "reasoning", text="Hm."), Item(1, "text", text="Hel")]
