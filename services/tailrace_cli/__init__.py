@@ -5,6 +5,7 @@ import asyncio
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -65,6 +66,8 @@ def _level(command: Command, *, is_verbose: bool) -> int:
 
 def _run(command: Command, arguments: argparse.Namespace) -> int:
     loaded = _settings(command, arguments)
+    if command.is_service and loaded.config:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the file is read; by default it would end the process
     if DEV_PROCESSES not in os.environ:  # `tailrace dev` has logged them for its children
         _warn_of_unknown_variables(command, arguments.command)
     run: Callable[..., int | None] = import_module(command.module).main

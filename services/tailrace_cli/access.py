@@ -20,6 +20,7 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import CallerPolicies, Queue
 from tailrace.redis.outage import place_of, reason_of
 from tailrace.settings import DATA_DIR, Settings
+from tailrace.stats.history import History
 from tailrace_frontend.api_keys import ApiKeys
 from tailrace_frontend.callers import OPEN
 from tailrace_frontend.generations import Generations
@@ -27,14 +28,16 @@ from tailrace_frontend.streaming.hub import Hub
 
 
 class Access:
-    """The operations on generations. They are those of a frontend that serves no clients."""
+    """The operations on generations. They are those of a frontend that serves no clients; `history` has what they
+    count, and is flushed at the end."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.log = Log.connect(settings)
         self.queue = Queue.connect(settings)
-        self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: -math.inf)
         hub = Hub(settings, self.log)
+        self.confirmations = Confirmations(self.log, self.queue, connected_at=lambda: -math.inf, stats=hub.stats)
+        self.history = History(hub.stats, self.queue.server, {})
         self.policies = CallerPolicies(self.queue.server, settings)
         self.queue.use_rights(self.policies.right_of)
         self.generations = Generations(
@@ -75,6 +78,7 @@ class Access:
         return Unavailable(f"Redis at {place_of(url)} (TAILRACE_{setting}) does not respond: {reason}{hint}")
 
     async def close(self) -> None:
+        await self.history.flush_finally()
         await self.log.server.close()
         await self.queue.server.close()
 

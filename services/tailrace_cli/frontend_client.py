@@ -169,11 +169,16 @@ async def opened_frontend(settings: Settings) -> AsyncIterator[FrontendClient]:
     """A client during the block.
 
     Raises:
-        Misconfigured: TAILRACE_URL is no address.
+        Misconfigured: TAILRACE_URL is no address, or a header cannot carry TAILRACE_API_KEY.
     """
     url, hint = address_of(settings)
+    key = settings.api_key.get_secret_value().strip()
+    if not (key.isascii() and key.isprintable()):
+        raise Misconfigured(
+            "TAILRACE_API_KEY has a character that a header cannot carry, such as a line end or a quote"
+        )
     async with aiohttp.ClientSession(read_bufsize=LINE_BYTES) as http:
-        yield FrontendClient(url, settings.api_key.get_secret_value().strip(), http, hint)
+        yield FrontendClient(url, key, http, hint)
 
 
 def address_of(settings: Settings) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 from tailrace.errors import Misconfigured
+from tailrace.redis.outage import reason_of
 from tailrace.settings import Settings
 from tailrace_cli import local_http
 
@@ -28,7 +29,7 @@ def main(settings: Settings, *, role: str, is_readiness: bool) -> int:
         print(f"tailrace health: {_reason(error)}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"tailrace health: {url} does not answer: {error}", file=sys.stderr)
+        print(f"tailrace health: {url} does not answer: {reason_of(error)}", file=sys.stderr)
         return 1
     print("ok")
     return 0

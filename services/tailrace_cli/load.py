@@ -65,13 +65,16 @@ async def run_load(
     `settings`: with its Redis; `url`: of its frontend. `kill_worker`: whether there was one.
     """
     async with opened(settings) as access, aiohttp.ClientSession(url) as http, _policies(access):
-        confirming = asyncio.create_task(access.confirmations.run(), name="confirmations")
+        working = [
+            asyncio.create_task(access.confirmations.run(), name="confirmations"),
+            asyncio.create_task(access.history.run(), name="history"),
+        ]
         load = _Load(access, http, plan)
         try:
             await load.run(kill_worker, ending)
         finally:
             await load.end()
-            await cancel_and_wait(confirming)
+            await cancel_and_wait(*working)
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """The options of `tailrace callers set`: one for each field of a policy (`tailrace.queue.CallerPolicy`)."""
 
 import argparse
+import math
 from typing import Any, NamedTuple
 
 DEFAULT = "default"
@@ -43,7 +44,10 @@ class Value:
         if self._kind is list:
             return [each.strip() for each in text.split(",") if each.strip()]
         try:
-            return self._kind(text)
+            value = self._kind(text)
+            if math.isfinite(value):
+                return value
+            raise ValueError
         except ValueError:
             what = "a whole number" if self._kind is int else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is neither {what} nor `{DEFAULT}`") from None

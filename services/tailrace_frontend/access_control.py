@@ -91,24 +91,26 @@ class AccessControl:
         return sorted(own, key=lambda each: (-each.record.created, each.record.owner, each.record.id))
 
     async def rotate_key(self, key_id: str, by: str, overlap_s: int) -> NewKey:
-        """Another key in the place of this one, which stays valid for `overlap_s` seconds.
+        """Another key in the place of this one, which stays valid for `overlap_s` seconds. One that is revoked
+        meanwhile stays revoked.
 
         Raises:
             NotFound: there is no such key of run time, or it has expired.
             InvalidRequest: there are too many keys.
             RedisUnavailable, RedisFull.
         """
-        state, now = await self._store.load(), int(time.time())
-        old = state.keys.get(key_id)
-        if old is None or (old.expires is not None and old.expires <= now):
-            raise NotFound
-        _check_room(state)
-        lifetime = old.lifetime_s
-        new = _new_key(old.owner, old.scopes, by, now + lifetime if lifetime else None, old.name)
-        ends = now + overlap_s if old.expires is None else min(now + overlap_s, old.expires)
-        ended = msgspec.structs.replace(old, expires=ends, lifetime=lifetime)
-        await self._change(key_added(new.record), key_added(ended))
-        return new
+        while True:
+            stored, state, now = await self._store.stored_key(key_id), await self._store.load(), int(time.time())
+            old = state.keys.get(key_id)
+            if not stored or old is None or (old.expires is not None and old.expires <= now):
+                raise NotFound
+            _check_room(state)
+            lifetime = old.lifetime_s
+            new = _new_key(old.owner, old.scopes, by, now + lifetime if lifetime else None, old.name)
+            ends = now + overlap_s if old.expires is None else min(now + overlap_s, old.expires)
+            ended = msgspec.structs.replace(old, expires=ends, lifetime=lifetime)
+            if await self._change(key_added(new.record), key_added(ended, before=stored)):
+                return new
 
     async def revoke_key(self, key_id: str) -> None:
         """End a key and the streams that were opened with it or with its tickets; also one of the settings, for good.
@@ -119,7 +121,8 @@ class AccessControl:
         """
         for key in self._callers.configured:
             if id_of(key) == key_id:
-                return await self._change(revoked(key.digest.hex(), key.expires))
+                await self._change(revoked(key.digest.hex(), key.expires))
+                return None
         if key_id not in (await self._store.load()).keys:
             raise NotFound
         await self._change(key_removed(key_id))
@@ -161,7 +164,7 @@ class AccessControl:
             RedisUnavailable.
         """
         if caller not in (await self._store.load()).blocked:
-            raise NotFound
+            raise NotFound("The caller is not blocked.")
         await self._change(blocked(caller, None))
 
     async def blocked(self) -> dict[str, Block]:
@@ -172,9 +175,11 @@ class AccessControl:
         """
         return (await self._store.load()).blocked
 
-    async def _change(self, *changes: Change) -> None:
-        await self._store.change(*changes)
+    async def _change(self, *changes: Change) -> bool:
+        """Whether it was made: no field has another value than a change expects."""
+        version = await self._store.change(*changes)
         await self._access.refresh()
+        return version > 0
 
     def _check_closed(self) -> None:
         if self._callers.are_open:

@@ -77,6 +77,7 @@ class Generations(ReadableGenerations):
         self._upstreams = upstreams
         self._admission = Admission(settings, log, queue, upstreams, limits_of)
         self._upstream_models = Recent(queue.models.names)
+        self._created = hub.stats.count("generations_created_total")
 
     def _check_continues(self, model: str, options: Options) -> None:
         """
@@ -141,7 +142,7 @@ class Generations(ReadableGenerations):
         self.models.check_request(owner, request)
         self._check_continues(request["model"], options)
         api: Api = record_fields.get("api", "chat")
-        generation_id = await self._admit(owner, api, request, options, key, body_bytes)
+        generation_id, is_new = await self._admit(owner, api, request, options, key, body_bytes)
         fields: Json = {"include_usage": _wants_usage(request), "preview": preview_of(request)} | record_fields
         if tags := tags_of(request):
             fields["tags"] = tags
@@ -156,6 +157,8 @@ class Generations(ReadableGenerations):
             created, waiting_under = await self._log.create(record, request, job_id)
             if waiting_under is not None:
                 submission = await self._submit(record, created, waiting_under, body_bytes)
+            if is_new:
+                self._created.inc()
                 log_step(logger, "created", record, "%s created  %s", printable(record.model))
             return await self._log.state(generation_id, owner), submission
         except RedisFull:
@@ -204,8 +207,8 @@ class Generations(ReadableGenerations):
 
     async def _admit(
         self, owner: str, api: Api, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int
-    ) -> str:
-        """The id to create: a fresh one, or the one that the key names."""
+    ) -> tuple[str, bool]:
+        """The id to create: a fresh one, or the one that the key names; and whether no generation has it."""
         generation_id, charge = new_generation_id(), self._admission.charge(owner, body_bytes)
         terms = await self._admission.terms(owner, generation_id, api, request, options, body_bytes)
         load = await self._load(owner, generation_id, options, key, charge, terms)
@@ -215,10 +218,10 @@ class Generations(ReadableGenerations):
         if key is not None:
             claimed = Claim.of(generation_id, key.body).held_by(load.claimed)
             if claimed != generation_id and await self._log.positions([claimed]) != [None]:
-                return claimed
+                return claimed, False
             generation_id = claimed
         self._admission.check(owner, load)
-        return generation_id
+        return generation_id, True
 
     async def _load(
         self, owner: str, generation_id: str, options: Options, key: IdempotencyKey | None, charge: Charge, terms: Terms

@@ -22,7 +22,6 @@ class Metrics:
         gauge("generations_waiting", lambda: self.queued)
         gauge("oldest_wait_seconds", lambda: self.oldest_wait_s)
         gauge("workers", lambda: self.workers)
-        self.created = count("generations_created_total")
         self.streams = count("streams_opened_total")
         self.streams_deferred = count("streams_deferred_total")
         exposition = Exposition(self.stats)

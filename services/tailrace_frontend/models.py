@@ -18,7 +18,8 @@ SHOWN = 200
 class AllowedModels:
     """The lists as `TAILRACE_MODELS` and `TAILRACE_MODELS_PER_CALLER` give them; an empty list allows every model.
     `default`: `TAILRACE_MODEL`. `is_served`: whether an upstream of `tailrace.toml` serves a model. `own_of`: the list
-    that an operator has set for a caller, in the place of the setting's; None: none."""
+    that an operator has set for a caller, in the place of the setting's, and which allows nothing where it is empty;
+    None: none."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class AllowedModels:
     def names_for(self, caller: str, upstream: Sequence[str] = ()) -> list[str]:
         """The models that the caller may use, without repetition: the default, those that the lists name whole, then
         those of the upstream. The first one is used where a request names none."""
-        named = (each for each in (*self._models, *self._own(caller)) if not each.endswith("*"))
+        named = (each for each in (*self._models, *(self._own(caller) or ())) if not each.endswith("*"))
         listed = dict.fromkeys((self._default, *named, *upstream))
         return [each for each in listed if each and self.may_use(caller, each) and self._is_served(each)]
 
@@ -72,11 +73,12 @@ class AllowedModels:
 
     def may_use(self, caller: str, model: str) -> bool:
         """Whether the model is in the list for all callers, and in the caller's own if there is one."""
-        return _is_among(model, self._models) and _is_among(model, self._own(caller))
+        own = self._own(caller)
+        return _is_among(model, self._models) and (own is None or _has(own, model))
 
-    def _own(self, caller: str) -> Sequence[str]:
+    def _own(self, caller: str) -> Sequence[str] | None:
         chosen = self._own_of(caller)
-        return self._per_caller.get(caller, ()) if chosen is None else chosen
+        return self._per_caller.get(caller) if chosen is None else chosen
 
 
 def named_models(request: Json) -> Iterator[tuple[str, str]]:
@@ -93,7 +95,9 @@ def _split(text: str) -> list[str]:
 
 
 def _is_among(model: str, allowed: Sequence[str]) -> bool:
-    """Whether a list is empty, or has the model or a prefix of it that ends with `*`."""
-    if not allowed:
-        return True
+    return not allowed or _has(allowed, model)
+
+
+def _has(allowed: Sequence[str], model: str) -> bool:
+    """Whether a list has the model or a prefix of it that ends with `*`."""
     return any(model.startswith(each[:-1]) if each.endswith("*") else model == each for each in allowed)

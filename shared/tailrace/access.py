@@ -79,8 +79,13 @@ decode_key = msgspec.json.Decoder(KeyRecord).decode
 
 NOTHING = AccessState(0, {}, {}, {})
 
-Change = tuple[str, bytes]
-"""A field and its value; an empty value removes it."""
+
+class Change(NamedTuple):
+    """A field and its value; an empty value removes it. `expected`: what it has now; empty: whatever it has."""
+
+    field: str
+    value: bytes
+    expected: bytes = b""
 
 
 class AccessStore:
@@ -100,18 +105,23 @@ class AccessStore:
             raise reply
         return int(reply or 0)
 
+    async def stored_key(self, key_id: str) -> bytes:
+        """A key as it is stored; empty where there is none of this id."""
+        return bytes(await self._server.execute("HGET", keys.ACCESS, KEY + key_id) or b"")
+
     async def load(self) -> AccessState:
         """All of it."""
         reply = await self._server.execute_alone("HGETALL", keys.ACCESS)
         return _state_of(dict(zip(map(bytes.decode, reply[::2]), reply[1::2], strict=True)))
 
     async def change(self, *changes: Change) -> int:
-        """Make the changes at once, and publish that there are some: the new version.
+        """Make the changes at once, and publish that there are some: the new version. 0: a field has not the value that
+        a change expects, and nothing was changed.
 
         Raises:
             RedisFull: the server has no room.
         """
-        flat = [part for change in changes for part in change]
+        flat = [part for change in changes for part in (change.field, change.value, change.expected)]
         return int(await self._server.execute(*scripts.CHANGE_ACCESS.on([keys.ACCESS, keys.ACCESS_CHANGED], *flat)))
 
     async def note_used(self, times: Mapping[str, int]) -> None:
@@ -137,28 +147,28 @@ class AccessStore:
         ]
         over = [grant for grant, until in state.revoked.items() if until < now]
         if old or over:
-            await self.change(*map(key_removed, old), *((REVOKED + grant, b"") for grant in over))
+            await self.change(*map(key_removed, old), *(Change(REVOKED + grant, b"") for grant in over))
             await self.forget_used(*old)
 
 
-def key_added(record: KeyRecord) -> Change:
-    """The change that adds a key, or replaces the one with its id."""
-    return KEY + record.id, msgspec.json.encode(record)
+def key_added(record: KeyRecord, before: bytes = b"") -> Change:
+    """The change that adds a key, or replaces the one with its id. `before`: as that one must be stored now."""
+    return Change(KEY + record.id, msgspec.json.encode(record), before)
 
 
 def key_removed(key_id: str) -> Change:
     """The change that removes a key."""
-    return KEY + key_id, b""
+    return Change(KEY + key_id, b"")
 
 
 def blocked(caller: str, block: Block | None) -> Change:
     """The change that blocks a caller; None: that ends its block."""
-    return BLOCK + caller, b"" if block is None else msgspec.json.encode(block)
+    return Change(BLOCK + caller, b"" if block is None else msgspec.json.encode(block))
 
 
 def revoked(grant: str, until: float = inf) -> Change:
     """The change that revokes a grant. `until` (epoch seconds): it would be refused from then on anyway."""
-    return REVOKED + grant, b"%d" % until if until < inf else b"inf"
+    return Change(REVOKED + grant, b"%d" % until if until < inf else b"inf")
 
 
 def _state_of(fields: Mapping[str, bytes]) -> AccessState:

@@ -303,6 +303,29 @@ async def test_key_without_content_and_acts_sees_neither(guarded: Stack, web: Ap
     await expect(page.get_by_role("button", name="Drain")).to_have_count(0)
 
 
+async def test_missing_generation_has_no_acts_and_is_asked_for_once(guarded: Stack, open_page: OpenPage) -> None:
+    page = await log_in(open_page, guarded, disturbed=True)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{guarded.url}/dashboard/generations/gen_{'a' * 26}")
+    await expect(page.locator(".summary .pill")).to_have_text("gone")
+    await expect(page.locator("[data-act]:visible")).to_have_count(0)
+    await expect(page.locator("main section:visible")).to_have_count(0)
+    await page.wait_for_timeout(4000)  # two refreshes
+    assert len([url for url in asked if "/generations/gen_" in url and "/admin/" in url]) == 1
+
+
+async def test_spans_are_rounded_before_they_are_split(guarded: Stack, open_page: OpenPage) -> None:
+    page = await log_in(open_page, guarded)
+    text = """async (spans) => {
+      const script = document.querySelector("script[type=module]").src;
+      const { span } = await import(new URL("./format.js", script));
+      return spans.map(span);
+    }"""
+    spans = [59.97, 179.7, 3599.6, 7199, 100_000]
+    assert await page.evaluate(text, spans) == ["1 min 0 s", "3 min 0 s", "1 h 0 min", "2 h 0 min", "27 h 47 min"]
+
+
 async def test_worker_is_drained_and_stopped(guarded: Stack, open_page: OpenPage) -> None:
     page = await log_in(open_page, guarded, "/workers")
     await page.get_by_role("button", name="Drain").click()

@@ -120,6 +120,8 @@ async def test_models_are_those_of_all_upstreams_and_the_alias(product: Product)
 async def test_file_is_read_again_on_sighup_and_a_wrong_one_changes_nothing(product: Product) -> None:
     (result,) = await product.generate(1)
     assert product.one.calls == 1
+    for worker in product.stack.workers:
+        await worker.wait_for_log("runs up to")  # before it has begun, the signal would end it
     await product.reload(product.one.table(models=["shared"]), "[[upstreams]]\nname = 7\n")
     for process in (*product.stack.workers, *product.stack.frontends):
         await process.wait_for_log(

@@ -15,12 +15,13 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import msgspec
 
 from tailrace import keys
 from tailrace.errors import InvalidValue
+from tailrace.events import Status
 from tailrace.ids import CHAT_COMPLETION_PREFIX, RESPONSE_PREFIX, generation_id_from, is_generation_id
 from tailrace.log import Log
 from tailrace.log.state import GenerationState
@@ -67,7 +68,7 @@ class Query(NamedTuple):
             elif name == "since" and value:
                 since = _time_ms(value, now_ms)
             elif colon and name in NAMES and value:
-                value = SYNONYMS.get(value, value) if name == "status" else value
+                value = _status(value) if name == "status" else value
                 values[name] = (*values.get(name, ()), value)
             else:
                 known = ", ".join(f"{each}:" for each in (*NAMES, "since"))
@@ -167,10 +168,21 @@ def _fits_any(name: str, value: str, patterns: Sequence[str]) -> bool:
 
 
 def _fits(name: str, value: str, pattern: str) -> bool:
-    """A worker is known by the beginning of its name (`ids.short_name`)."""
+    """A worker is known by the beginning of its name (`ids.short_name`). What is not there begins with nothing."""
     if pattern.endswith("*") or name == "worker":
-        return value.startswith(pattern.removesuffix("*"))
+        return bool(value) and value.startswith(pattern.removesuffix("*"))
     return value == pattern
+
+
+def _status(word: str) -> str:
+    """
+    Raises:
+        InvalidValue: it is no status, and no beginning of one.
+    """
+    known = (*get_args(Status), *SYNONYMS)
+    if not any(_fits("status", each, word) for each in known):
+        raise InvalidValue.at("q", f"status: is one of {', '.join(known)}.")
+    return SYNONYMS.get(word, word)
 
 
 def _as_id(word: str) -> str:

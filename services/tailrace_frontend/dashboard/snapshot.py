@@ -5,7 +5,7 @@ a worker, an upstream or a waiting job that is new has its details one snapshot 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -66,8 +66,16 @@ class Snapshot(NamedTuple):
         return round(sum(worker.status.tokens_per_second for worker in self.workers), 1)
 
 
+class Names(NamedTuple):
+    """What a snapshot asks for the details of."""
+
+    workers: Sequence[str] = ()
+    upstreams: Sequence[str] = ()
+    jobs: Sequence[str] = ()
+
+
 class SnapshotReader:
-    """Reads snapshots for one frontend."""
+    """Reads snapshots for one frontend. Reads may overlap: each has the names with which it began."""
 
     def __init__(self, queue: Queue, hub: Hub) -> None:
         self._queue = queue
@@ -75,9 +83,7 @@ class SnapshotReader:
         self._hub = hub
         self._settings = hub.settings
         self._is_one_server = self._settings.queue_server == self._settings.redis_url
-        self._workers: list[str] = []
-        self._upstreams: list[str] = []
-        self._jobs: list[str] = []
+        self._names = Names()
 
     async def first(self) -> Snapshot:
         """A snapshot whose workers and upstreams have their details, in two pipelines.
@@ -93,51 +99,33 @@ class SnapshotReader:
         Raises:
             RedisUnavailable, RedisRefused: a server does not answer, or does not let us ask.
         """
-        asked = time.time()
-        commands = self._commands()
-        replies = checked(await self._queue.server.execute_many(commands))
+        asked, names = time.time(), self._names
+        replies = checked(await self._queue.server.execute_many(_commands(names)))
         servers = [_figures("redis" if self._is_one_server else "queue", replies.pop())]
         if not self._is_one_server:
             info = await self._log.server.execute("INFO")
             servers.insert(0, _figures("log", info))
-        return self._snapshot(replies, servers, (asked + time.time()) / 2)
+        return self._snapshot(names, replies, servers, (asked + time.time()) / 2)
 
-    def _commands(self) -> list[Command]:
-        return [
-            ("TIME",),
-            ("ZCARD", keys.QUEUE),
-            ("HVALS", keys.PARKED),
-            *(("HMGET", keys.stats(MINUTES.seconds, slot), *RECENT) for slot in _newest_slots()),
-            ("ZRANGE", keys.QUEUE, 0, HEADS - 1),
-            ("MGET", *(key_of_job(job) for job in self._jobs or [""])),
-            ("ZRANGE", keys.WORKERS, 0, -1, "WITHSCORES"),
-            ("MGET", *(keys.worker_status(name) for name in self._workers or [""])),
-            ("HGETALL", keys.UPSTREAM_CALLS),
-            *(("HGET", keys.upstream_report(name), "in_use") for name in self._workers),
-            *(("HGET", keys.circuit(name), "probe_at") for name in self._upstreams),
-            *map(news_command, self._upstreams),
-            ("INFO",),
-        ]
-
-    def _snapshot(self, replies: list[Any], servers: Sequence[ServerFigures], now_s: float) -> Snapshot:
+    def _snapshot(self, names: Names, replies: list[Any], servers: Sequence[ServerFigures], now_s: float) -> Snapshot:
         (seconds, micros), queued, parked, before, newest, heads, jobs, alive, statuses, totals, *rest = replies
         at = int(seconds) * 1000 + int(micros) // 1000
-        reports, rest = rest[: len(self._workers)], rest[len(self._workers) :]
-        probes, news = rest[: len(self._upstreams)], rest[len(self._upstreams) :]
-        workers = self._live_workers(alive, statuses, at)
+        reports, rest = rest[: len(names.workers)], rest[len(names.workers) :]
+        probes, news = rest[: len(names.upstreams)], rest[len(names.upstreams) :]
+        workers = self._live_workers(dict(zip(names.workers or [""], statuses, strict=True)), alive, at)
         counts = {field.decode(): int(count) for field, count in zip(totals[::2], totals[1::2], strict=True)}
-        probe_at = zip(self._upstreams, probes, strict=True)
+        probe_at = zip(names.upstreams, probes, strict=True)
         circuits = {name: max(0, int(time_) - at) for name, time_ in probe_at if time_}
         under_way = [msgspec.json.decode(each, type=dict[str, int]) for each in reports if each]
-        upstreams = usage_from(counts, under_way, circuits, dict(zip(self._upstreams, news, strict=True)))
+        upstreams = usage_from(counts, under_way, circuits, dict(zip(names.upstreams, news, strict=True)))
         waited = max((at - since for job in jobs if job and (since := enqueued_at(job))), default=0) / 1000
         waiting = int(queued) + sum(map(int, parked))
         recent = {
             name: int(one or 0) + int(other or 0) for name, one, other in zip(RECENT, before, newest, strict=True)
         }
-        self._workers = sorted(worker.name for worker in workers)
-        self._upstreams = sorted(upstreams)
-        self._jobs = [job.decode() for job in heads]
+        self._names = Names(
+            sorted(worker.name for worker in workers), sorted(upstreams), [job.decode() for job in heads]
+        )
         facts = Facts(
             waiting, max(0.0, waited), workers, circuits, servers[0].percent, at / 1000 - now_s,
             self._settings, self._hub.subscriber.connected, recent,
@@ -147,15 +135,32 @@ class SnapshotReader:
             badges_of(facts),
         )  # fmt: skip
 
-    def _live_workers(self, alive: Sequence[bytes], statuses: Sequence[bytes | None], at: int) -> list[LiveWorker]:
-        known = dict(zip(self._workers or [""], statuses, strict=True))
+    def _live_workers(self, statuses: Mapping[str, bytes | None], alive: Sequence[bytes], at: int) -> list[LiveWorker]:
         found = []
         for name, score in zip(alive[::2], alive[1::2], strict=True):
             silent_ms = at - round(1000 * float(score))
             if silent_ms <= 3 * self._settings.lease_ms:
                 worker = name.decode()
-                found.append(LiveWorker(worker, max(0, silent_ms), status_from(known.get(worker))))
+                found.append(LiveWorker(worker, max(0, silent_ms), status_from(statuses.get(worker))))
         return sorted(found)
+
+
+def _commands(names: Names) -> list[Command]:
+    return [
+        ("TIME",),
+        ("ZCARD", keys.QUEUE),
+        ("HVALS", keys.PARKED),
+        *(("HMGET", keys.stats(MINUTES.seconds, slot), *RECENT) for slot in _newest_slots()),
+        ("ZRANGE", keys.QUEUE, 0, HEADS - 1),
+        ("MGET", *(key_of_job(job) for job in names.jobs or [""])),
+        ("ZRANGE", keys.WORKERS, 0, -1, "WITHSCORES"),
+        ("MGET", *(keys.worker_status(name) for name in names.workers or [""])),
+        ("HGETALL", keys.UPSTREAM_CALLS),
+        *(("HGET", keys.upstream_report(name), "in_use") for name in names.workers),
+        *(("HGET", keys.circuit(name), "probe_at") for name in names.upstreams),
+        *map(news_command, names.upstreams),
+        ("INFO",),
+    ]
 
 
 def _newest_slots() -> tuple[int, int]:

@@ -67,7 +67,6 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
         services.hub.check_capacity(caller.owner)
     claim = None if key is None else IdempotencyKey(key, canonical)
     state, submission = await services.generations.create(caller.owner, chat, options, claim, body_bytes)
-    services.metrics.created.inc()
     location = {"Location": f"/v1/generations/{state.record.id}"}
     if streams:
         return LogResponse(services, WIRE_FORMATS["native"], state, caller, location)

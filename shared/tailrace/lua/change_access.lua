@@ -1,15 +1,22 @@
 -- Changes the keys, blocks and revocations, and publishes that they have changed.
 --
 -- KEYS     access, its channel
--- ARGV     field, value, field, value, …; an empty value removes the field
--- Answers  the new version
+-- ARGV     field, value, expected, field, value, expected, …; an empty value removes the field. Where `expected` is not
+--          empty, the field has it, or the new value already: the call is repeated
+-- Answers  the new version; 0: a field has another value than is expected, and nothing has changed
 --
 -- A version is the server's time in microseconds, or one more than the version before: no two states have the same one,
 -- also after the server has lost one. Repeated after a lost reply it does the same again, under one more version. Out of
 -- memory: refused by Redis.
 local access, changed = KEYS[1], KEYS[2]
 
-for i = 1, #ARGV, 2 do
+for i = 1, #ARGV, 3 do
+  local now = ARGV[i + 2] ~= '' and redis.call('HGET', access, ARGV[i])
+  if ARGV[i + 2] ~= '' and now ~= ARGV[i + 2] and now ~= ARGV[i + 1] then
+    return '0'
+  end
+end
+for i = 1, #ARGV, 3 do
   if ARGV[i + 1] == '' then
     redis.call('HDEL', access, ARGV[i])
   else

@@ -162,8 +162,8 @@ def period_ends(at_ms: int) -> tuple[int, int]:
 
 
 def nano_dollars(dollars: float) -> int:
-    """A sum in billionths of a US dollar."""
-    return round(dollars * NANO)
+    """A sum in billionths of a US dollar; at least one, unless it is 0, which is no limit."""
+    return max(1, round(dollars * NANO)) if dollars else 0
 
 
 def _use(unfinished: int, running: int, flat: Sequence[bytes], now_ms: int) -> CallerUse:

@@ -65,7 +65,9 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Slot:
-    """What was counted in `seconds` from `start` (epoch seconds). A slot in which nothing was counted has zeros.
+    """What was counted in `seconds` from `start` (epoch seconds); of the last slot, in those that have passed.
+
+    A slot in which nothing was counted has zeros.
 
     `counts`: `created`, `ended:<status>`, `failed:<code>`, `input`, `output` and the other `history` names of
     `stats.table`. `histograms`: `ttft`, `queue`, `upstream_ttft`, `added`, `itl`, `e2e`, `lag`. `means`: of `readers`
@@ -79,9 +81,9 @@ class Slot:
     means: Mapping[str, float]
     waiting_max: int
 
-    def per_second(self, name: str, elapsed_s: float | None = None) -> float:
-        """The rate of a count. `elapsed_s`: of a slot that is not over."""
-        return self.counts.get(name, 0) / max(1.0, elapsed_s or self.seconds)
+    def per_second(self, name: str) -> float:
+        """The rate of a count."""
+        return self.counts.get(name, 0) / self.seconds
 
 
 class HistoryReader:
@@ -97,7 +99,8 @@ class HistoryReader:
         Raises:
             RedisUnavailable, RedisRefused.
         """
-        newest = int(self._clock()) // width.seconds
+        now = int(self._clock())
+        newest = now // width.seconds
         numbers = range(newest - (width.kept if count is None else count) + 1, newest + 1)
         commands = [
             command
@@ -110,7 +113,8 @@ class HistoryReader:
         pairs = zip(numbers, replies[::2], replies[1::2], strict=True)
         slots = []
         for number, fields, buckets in pairs:
-            slots.append(_slot(number, width, fields, buckets or b""))
+            seconds = min(width.seconds, max(1, now - number * width.seconds))
+            slots.append(_slot(number * width.seconds, seconds, fields, buckets or b""))
             if len(slots) % A_TURN == 0:
                 await asyncio.sleep(0)
         return slots
@@ -129,7 +133,7 @@ def _numbers(stored: bytes) -> list[int]:
     return [(whole >> (bits - BUCKET_BITS * (place + 1))) & MAX_BUCKET for place in range(BUCKETS)]
 
 
-def _slot(number: int, width: Width, fields: Sequence[bytes], stored: bytes) -> Slot:
+def _slot(start: int, seconds: int, fields: Sequence[bytes], stored: bytes) -> Slot:
     names = (_shown(name.decode()) for name in fields[::2])
     counts = {name: int(value) for name, value in zip(names, fields[1::2], strict=True)}
     buckets = _numbers(stored)
@@ -141,7 +145,7 @@ def _slot(number: int, width: Width, fields: Sequence[bytes], stored: bytes) -> 
         )
         for metric in HISTOGRAMS
     }
-    means = {name: counts.pop(name, 0) / 1000 / width.seconds for name in GAUGE_SECONDS}
+    means = {name: counts.pop(name, 0) / 1000 / seconds for name in GAUGE_SECONDS}
     waiting = counts.pop(WAITING_MAX, 0)
     summed = {metric.history: 0 for metric in COUNTERS if metric.history_by < 0}
-    return Slot(number * width.seconds, width.seconds, summed | counts, histograms, means, waiting)
+    return Slot(start, seconds, summed | counts, histograms, means, waiting)

@@ -87,8 +87,11 @@ def _exporter() -> "SpanExporter":
     """
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-    if os.environ.get(EXPORTER) == "console":
+    name = os.environ.get(EXPORTER) or "otlp"
+    if name == "console":
         return ConsoleSpanExporter()
+    if name != "otlp":
+        logger.warning("%s: %s is neither otlp nor console; spans are sent by otlp", EXPORTER, name)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return quiet(OTLPSpanExporter())

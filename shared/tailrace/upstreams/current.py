@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from tailrace.errors import Misconfigured
 from tailrace.settings import Settings
@@ -24,6 +25,7 @@ class CurrentUpstreams:
         self._settings = settings
         self._needs_keys = needs_keys
         self.on_change: Callable[[], None] = lambda: None
+        self._changed_at = _changed_at(settings.config)
         self.now = self._load()
         self._turn = asyncio.Lock()
         self._reloads: set[asyncio.Task[bool]] = set()
@@ -43,10 +45,12 @@ class CurrentUpstreams:
         return self.now.is_default
 
     def reload_on_hangup(self) -> None:
-        """Read the file again whenever the process receives SIGHUP. Without a file the signal keeps its default action,
-        which ends the process."""
+        """Read the file again whenever the process receives SIGHUP; and now, if it has changed since the start, in
+        which the signal was ignored. Without a file the signal keeps its default action, which ends the process."""
         if self._settings.config:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._on_hangup)
+            if _changed_at(self._settings.config) != self._changed_at:
+                self._on_hangup()
 
     def _on_hangup(self) -> None:
         if self._is_requested:  # one that has not begun yet reads what is there then
@@ -79,3 +83,11 @@ class CurrentUpstreams:
         if self._needs_keys:
             loaded.check_keys()
         return loaded
+
+
+def _changed_at(path: str) -> int:
+    """When the file was changed last, in ns; 0 where there is none."""
+    try:
+        return Path(path).stat().st_mtime_ns
+    except OSError:
+        return 0

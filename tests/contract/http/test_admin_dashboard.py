@@ -1,5 +1,6 @@
 """The read API of the dashboard, its acts and its sessions."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
@@ -75,6 +76,21 @@ async def test_overview_has_the_load_and_what_is_wrong(guarded: Guarded) -> None
     assert overview["workers"] == []
     assert [badge["code"] for badge in overview["badges"]] == ["no_workers"]
     assert overview["servers"][0]["memory"] > 0
+
+
+async def test_overviews_at_the_same_time_have_the_same_workers(product: Product) -> None:
+    presence = WorkerPresence(product.log.server, lease_ms=5000)
+    names = [f"worker-{n}" for n in range(5)]
+    for name in names:
+        await presence.heartbeat(name, WorkerStatus(host=name))
+    frontend = await product.stack.add_frontend()  # it knows no name of theirs
+    api = Api(product.http, frontend.url)
+    answers = await asyncio.gather(*(get(api, "/overview") for _ in range(16)))
+    for overview in answers:
+        assert {each["id"]: each["host"] for each in overview["workers"]} == dict(zip(names, names, strict=True))
+    await frontend.stop()
+    for name in names:
+        await presence.deregister(name)
 
 
 async def test_snapshots_are_streamed(guarded: Guarded) -> None:
@@ -359,14 +375,31 @@ async def test_many_are_cancelled_and_deleted_at_once(guarded: Guarded) -> None:
 
 
 async def test_audit_has_every_id_of_an_act_on_many(guarded: Guarded) -> None:
-    ids = [new_generation_id() for _ in range(100)]
-    response = await guarded.operator.request("POST", "/v1/admin/generations/delete", json={"ids": ids})
-    assert response.value["missing"] == 100
+    ids = [await guarded.caller.create() for _ in range(16)]
+    given = {"ids": [*ids, *(new_generation_id() for _ in range(100))]}
+    response = await guarded.operator.request("POST", "/v1/admin/generations/delete", json=given)
+    assert response.value == {"done": 16, "unchanged": 0, "missing": 100, "failed": 0}
     entries = (await guarded.operator.request("GET", "/v1/admin/audit?limit=1000")).value["data"]
-    acts = [each for each in reversed(entries) if " of 100: " in each["target"]]
-    assert [found for each in acts for found in re.findall(r"gen_\w+", each["target"])] == ids
+    acts = [each for each in reversed(entries) if " of 16: " in each["target"]]
+    assert sorted(found for each in acts for found in re.findall(r"gen_\w+", each["target"])) == sorted(ids)
     assert {(each["who"], each["outcome"]) for each in acts} == {("operator", "ok")}
-    assert acts[0]["target"].startswith("1-7 of 100: gen_")
+    assert acts[0]["target"].startswith("1-7 of 16: gen_")
+
+
+async def test_act_that_changes_nothing_is_one_line_and_no_act(guarded: Guarded) -> None:
+    async def count_acts() -> int:
+        return int(await guarded.product.log.server.execute("XLEN", keys.AUDIT_ACTS))
+
+    ended = await guarded.caller.create()
+    await guarded.caller.cancel(ended)
+    acts = await count_acts()
+    ids = [ended, *(new_generation_id() for _ in range(99))]
+    for _ in range(3):
+        assert (await guarded.operator.request("POST", "/v1/admin/generations/cancel", json={"ids": ids})).status == 200
+        assert (await guarded.operator.request("POST", f"/v1/admin/generations/{ended}/cancel")).status == 200
+    assert await count_acts() == acts
+    entries = (await guarded.operator.request("GET", "/v1/admin/audit?limit=1000")).value["data"]
+    assert len([each for each in entries if each["target"] == "none of 100"]) == 1
 
 
 @pytest.mark.parametrize(

@@ -195,6 +195,21 @@ async def test_rotation_without_overlap_ends_the_old_key(two: Two) -> None:
     assert (await two.api(new["key"]).list()).status == 200
 
 
+async def test_key_that_is_revoked_during_its_rotation_stays_revoked(two: Two) -> None:
+    for _ in range(30):
+        old = await two.new_key(caller="ida")
+        path = f"/v1/admin/keys/{old['id']}"
+        rotation, revocation = await asyncio.gather(
+            two.ops.request("POST", f"{path}/rotate", json={"overlap_s": 600}), two.ops.request("DELETE", path)
+        )
+        assert revocation.status == 200
+        assert rotation.status in (201, 404)
+        await eventually(lambda key=old["key"]: is_refused(two.api(key)))  # type: ignore[misc]
+        for each in (await two.ops.request("GET", "/v1/admin/keys?caller=ida")).value["data"]:
+            assert each["id"] != old["id"]
+            await two.ops.request("DELETE", f"/v1/admin/keys/{each['id']}")
+
+
 @pytest.mark.parametrize("expires_in_s", [None, 90 * 24 * 3600])
 async def test_key_that_is_rotated_twice_gives_another_one_of_its_first_lifetime(
     two: Two, expires_in_s: int | None

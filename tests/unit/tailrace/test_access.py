@@ -10,6 +10,7 @@ from tailrace.access import (
     VERSION,
     AccessStore,
     Block,
+    Change,
     KeyRecord,
     blocked,
     key_added,
@@ -54,13 +55,13 @@ async def test_key_leaves_some_time_after_its_expiry(redis: Redis) -> None:
 
 async def test_version_rises_although_the_clock_of_the_server_went_back(redis: Redis) -> None:
     store = AccessStore(RedisServer(redis))
-    await store.change((VERSION, b"%d" % 2**52))
+    await store.change(Change(VERSION, b"%d" % 2**52))
     assert await store.change(revoked("aa")) == 2**52 + 2
 
 
 async def test_what_cannot_be_decoded_allows_nothing(redis: Redis) -> None:
     store = AccessStore(RedisServer(redis))
-    await store.change(("key:a", b"{}"), ("block:eve", b"?"), ("new:field", b"?"))
+    await store.change(Change("key:a", b"{}"), Change("block:eve", b"?"), Change("new:field", b"?"))
     state = await store.load()
     assert state.keys == {}
     assert set(state.blocked) == {"eve"}
@@ -72,3 +73,20 @@ async def test_last_use_is_kept_by_key(redis: Redis) -> None:
     await store.note_used({"key_1": 5, "key_2": 6})
     await store.forget_used("key_2")
     assert await store.used() == {"key_1": 5}
+
+
+async def test_change_expects_what_it_has_read(redis: Redis) -> None:
+    store = AccessStore(RedisServer(redis))
+    await store.change(key_added(KEY))
+    stored = await store.stored_key(KEY.id)
+    renamed = key_added(replace(KEY, name="later"), before=stored)
+    version = await store.change(renamed, blocked("eve", Block(2, "ops")))
+    assert version
+    assert await store.change(renamed) > version, "a repeated call, after a lost reply"
+    other = key_added(replace(KEY, name="other"), before=stored)
+    assert await store.change(blocked("eve", None), other) == 0
+    state = await store.load()
+    assert (state.keys[KEY.id].name, list(state.blocked)) == ("later", ["eve"])
+    await store.change(key_removed(KEY.id))
+    assert await store.change(renamed) == 0
+    assert (await store.stored_key(KEY.id), (await store.load()).keys) == (b"", {})

@@ -72,6 +72,14 @@ async def test_failure_of_a_frontend_is_its_message(path: str, problem: str) -> 
     assert problem in (await error_at(path)).message
 
 
+@pytest.mark.parametrize("key", ["a\nb", "“quoted”", "a\tb"])
+async def test_key_that_a_header_cannot_carry_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(Misconfigured, match="TAILRACE_API_KEY has a character") as raised:
+        async with opened_frontend(Settings(url="http://127.0.0.1:1", api_key=key)):
+            pass
+    assert key not in raised.value.message
+
+
 async def test_stream_that_breaks_off_has_its_whole_events() -> None:
     app = web.Application()
     app.router.add_get("/half", answer)

@@ -31,3 +31,9 @@ def test_options_are_the_changes_of_a_policy() -> None:
 def test_value_that_is_no_number_is_refused(kind: type, problem: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=problem):
         Value(kind)("many")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf"])
+def test_what_json_cannot_carry_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="neither a number"):
+        Value(float)(text)

@@ -214,6 +214,14 @@ async def test_repeat_of_a_generation_that_has_ended_waits_for_no_worker(generat
     assert (await log.state(state.record.id)).is_final
 
 
+async def test_repeats_are_not_created(generations: Generations) -> None:
+    created = generations._hub.stats.count("generations_created_total")
+    for _ in range(3):
+        await generations.create(OWNER, REQUEST, OPTIONS, KEY)
+    await generations.create(OWNER, REQUEST, OPTIONS)
+    assert created.value == 2
+
+
 async def test_repeat_of_a_deleted_generation_is_gone(generations: Generations) -> None:
     await generations.delete(await create(generations, KEY), OWNER)
     with pytest.raises(Gone):

@@ -65,6 +65,6 @@ async def test_what_the_deployment_has_is_unknown_until_it_was_read() -> None:
 
 async def test_registries_of_one_process_are_separate() -> None:
     one, other = Metrics(HubHarness().hub), Metrics(HubHarness().hub)
-    one.created.inc()
-    assert samples(one)["tailrace_generations_created_total"] == 1
-    assert samples(other)["tailrace_generations_created_total"] == 0
+    one.streams.inc()
+    assert samples(one)["tailrace_streams_opened_total"] == 1
+    assert samples(other)["tailrace_streams_opened_total"] == 0

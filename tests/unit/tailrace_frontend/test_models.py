@@ -69,6 +69,14 @@ def test_what_is_no_name_is_allowed_by_empty_lists_alone() -> None:
     assert not AllowedModels("gpt-4o,llama*", "").may_use("anna", "")
 
 
+def test_empty_list_of_an_operator_allows_nothing() -> None:
+    models = AllowedModels("", "anna=llama*", own_of={"anna": [], "eve": ["demo"]}.get)
+    assert not models.may_use("anna", "llama3")
+    assert models.names_for("anna", ["llama3"]) == []
+    assert (models.may_use("eve", "demo"), models.may_use("eve", "other")) == (True, False)
+    assert models.may_use("max", "other")
+
+
 def test_model_that_no_upstream_serves_does_not_exist() -> None:
     lists = AllowedModels("", "", "default", is_served=lambda model: model.startswith("llama"))
     assert lists.names_for("anna", ["llama3:8b", "gpt-4o"]) == ["llama3:8b"]

@@ -24,6 +24,7 @@ from tailrace_frontend.services import Services
 
 PREFIX = "/v1/admin"
 TARGET = "tailrace.audit_target"
+UNCHANGED = "tailrace.audit_unchanged"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -37,6 +38,11 @@ def admin_router(prefix: str = "") -> APIRouter:
 def set_target(request: Request, *targets: str) -> None:
     """Name what the request acts on, where the path does not: the audit has it, with an entry for each target."""
     request.scope[TARGET] = targets
+
+
+def note_unchanged(request: Request) -> None:
+    """The request changes nothing, and can be repeated at will: the audit has it as a read."""
+    request.scope[UNCHANGED] = True
 
 
 class AuditedRoute(APIRoute):
@@ -67,6 +73,6 @@ async def _record(request: Request, action: str, outcome: str) -> None:
     services: Services = request.app.state.services
     caller = request.scope.get(CALLER)
     who, address = caller.owner if caller else "", request.client.host if request.client else ""
+    is_read = request.method in SAFE_METHODS or request.scope.get(UNCHANGED, False)
     for target in request.scope.get(TARGET) or ("/".join(map(str, request.path_params.values())),):
-        is_read = request.method in SAFE_METHODS
         await services.audit.record(who, action, target, outcome, address, is_read=is_read)

@@ -82,7 +82,6 @@ async def rerun(request: Request, generation_id: str) -> Response:
         options = msgspec.structs.replace(record.options, on_disconnect="continue")
         fields = {name: getattr(record, name) for name in SAME}
         created, _ = await services.generations.create(record.owner, body, options, None, size, fields)
-    services.metrics.created.inc()
     return JSONBytesResponse({"id": created.record.id, "status": created.status}, 201, NO_STORE)
 
 

@@ -30,7 +30,7 @@ from tailrace.queue import Place
 from tailrace.scopes import Scope
 from tailrace_frontend.dashboard import Query, search
 from tailrace_frontend.dashboard.detail import content_json, detail_json, row_json, timeline_json, trace_json
-from tailrace_frontend.http.admin.audited_route import admin_router, set_target
+from tailrace_frontend.http.admin.audited_route import admin_router, note_unchanged, set_target
 from tailrace_frontend.http.bodies import decode_body, read_body
 from tailrace_frontend.http.json_response import JSONBytesResponse
 from tailrace_frontend.http.require import caller_of, require
@@ -135,6 +135,8 @@ async def get_content(request: Request, generation_id: str) -> Response:
 async def cancel_generation(request: Request, generation_id: str) -> Response:
     """Cancel the generation. One that has ended stays as it is."""
     services, state = await _find(request, generation_id)
+    if state.is_final:
+        note_unchanged(request)
     state = await services.generations.cancel(generation_id, state.record.owner)
     return JSONBytesResponse({"id": generation_id, "status": state.status})
 
@@ -170,23 +172,38 @@ async def _each(request: Request, act: Act) -> Response:
     """
     services: Services = request.app.state.services
     ids = _ids(await decode_body(await read_body(request, MAX_BODY_BYTES)))
-    set_target(request, *_targets(ids))
     states = await services.log.states(ids)
     found = [state for state in states if isinstance(state, GenerationState)]
     turn = asyncio.Semaphore(AT_THE_SAME_TIME)
     counts = {"done": 0, "unchanged": 0, "missing": len(ids) - len(found), "failed": 0}
+    changed: list[str] = []
 
     async def one(state: GenerationState) -> None:
         async with turn:
             try:
-                counts["done" if await act(state) else "unchanged"] += 1
+                if await act(state):
+                    counts["done"] += 1
+                    changed.append(state.record.id)
+                else:
+                    counts["unchanged"] += 1
             except (NotFound, Gone):
                 counts["missing"] += 1
             except TailraceError:
                 counts["failed"] += 1
 
-    await asyncio.gather(*map(one, found))
+    try:
+        await asyncio.gather(*map(one, found))
+    finally:
+        _note_targets(request, ids, changed)
     return JSONBytesResponse(counts, headers=NO_STORE)
+
+
+def _note_targets(request: Request, ids: list[str], changed: list[str]) -> None:
+    """The audit names what was changed: an entry for each few, however many ids were given."""
+    if changed:
+        return set_target(request, *_targets(changed))
+    set_target(request, f"none of {len(ids)}")
+    return note_unchanged(request)
 
 
 def _targets(ids: list[str]) -> list[str]:

@@ -29,13 +29,13 @@ async def history(request: Request) -> Response:
 
 
 def slot_json(slot: Slot) -> dict[str, Any]:
-    """One slot, as JSON. Durations are in seconds, null where there were none."""
+    """One slot, as JSON. `seconds`: its length so far. Durations are in seconds, null where there are none."""
     durations = {
         name: {"count": histogram.count, "mean": histogram.mean}
         | {key: histogram.quantile(part) for key, part in QUANTILES.items()}
         for name, histogram in slot.histograms.items()
     }
     return {
-        "start": slot.start, "counts": slot.counts, "means": slot.means, "waiting_max": slot.waiting_max,
-        "durations": durations,
+        "start": slot.start, "seconds": slot.seconds, "counts": slot.counts, "means": slot.means,
+        "waiting_max": slot.waiting_max, "durations": durations,
     }  # fmt: skip

@@ -66,7 +66,6 @@ async def _create(request: Request, services: Services, caller: ApiKey, body: by
     state, _ = await services.generations.create(
         caller.owner, chat.request, chat.options, claim, len(body), {"api": API}
     )
-    services.metrics.created.inc()
     try:
         await services.chats.begin_answer(chat.id, state)
     except TailraceError:

@@ -66,7 +66,6 @@ async def create(
         if key is not None:
             repeated, key = await retries.find(services.generations, caller.owner, body, key)
             if repeated is not None:
-                services.metrics.created.inc()
                 return repeated
         whole_request = await resolve()
     return await _create(services, caller, whole_request, options, key, record_fields | {"foreground": is_foreground})
@@ -88,7 +87,6 @@ async def _create(
     while True:
         state, submission = await services.generations.create(caller.owner, body, options, key, size, fields)
         if key is None or submission is not None or not await retries.is_over(services.generations, state, key):
-            services.metrics.created.inc()
             return state
         key = retries.next_key(key, state)
 

@@ -84,7 +84,7 @@ class TimeChart extends HTMLElement {
         height: HEIGHT,
         legend: { show: false },
         cursor: { y: false, points: { size: 6 } },
-        padding: [8, 8, 0, 0],
+        padding: [8, 30, 0, 0],
         scales: { x: { range: (_, low, high) => [Math.min(low ?? 0, (high ?? 1) - SHORTEST_S), high ?? 1] }, y: { range: (_, low, high) => [Math.min(0, low ?? 0), Math.max(least, (high ?? 0) * 1.1)] } },
         axes: [{ ...axis, size: 26, space: this.withDate ? 90 : 80, values: (_, ticks) => ticks.map(zoned) }, { ...axis, size: 52, values: (_, ticks) => ticks.map((value) => format(value)) }],
         series: [{}, ...this.series.map(({ name }, index) => ({ label: name, stroke: keys[index], width: 1.75, fill: index ? undefined : keys[0].replace("rgb(", "rgba(").replace(")", ", 0.1)"), points: { size: 6, show: (plot, place) => plot.data[place].filter((value) => value !== null).length < 3 } }))],

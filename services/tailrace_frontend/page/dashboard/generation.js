@@ -23,6 +23,7 @@ export function generation(root, id, signal) {
   let detail = null;
   let history = null;
   let loadedAt = 0;
+  let isGone = false;
 
   $(".text > div").append(session.hasContent ? text : el("p", { class: "quiet" }, "Prompts and outputs are hidden: your key lacks the scope admin:content."));
   $(".gaps > div").className = "two";
@@ -47,7 +48,7 @@ export function generation(root, id, signal) {
     try {
       detail = await get(`/generations/${id}`, { signal });
     } catch (error) {
-      if (error.status === 404 || error.status === 410) $(".summary").replaceChildren(pill("bad", "gone"));
+      if (error.status === 404 || error.status === 410) showGone();
       return fail(error);
     }
     showSummary();
@@ -57,6 +58,13 @@ export function generation(root, id, signal) {
     if (!before && session.hasContent) text.read(id, { onRestart: loadSoon, onEnd: loadSoon });
     if (!history || before?.attempt !== detail.attempt || before?.status !== detail.status) await loadHistory();
     else showHistory();
+  }
+
+  /** There is nothing to act on, and nothing to ask for again. */
+  function showGone() {
+    isGone = true;
+    $(".summary").replaceChildren(pill("bad", "gone"));
+    for (const part of root.querySelectorAll("[data-act], section")) part.hidden = true;
   }
 
   function loadSoon() {
@@ -200,7 +208,7 @@ export function generation(root, id, signal) {
   }
 
   live.addEventListener("snapshot", () => {
-    const isFinal = detail && !["queued", "running"].includes(detail.status);
+    const isFinal = isGone || (detail && !["queued", "running"].includes(detail.status));
     if (!isFinal && Date.now() - loadedAt > REFRESH_MS) load();
   }, { signal });
   live.addEventListener("refresh", load, { signal });

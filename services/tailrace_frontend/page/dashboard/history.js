@@ -10,10 +10,10 @@ const orDash = (format) => (value) => (value === null || value === undefined ? "
 const counted = (name) => ({ counts }) => counts[name] ?? 0;
 const timed = (name, part) => ({ durations }) => number(durations[name]?.[part]);
 
-/** Of each line: its name, and its value in a slot of so many seconds. */
+/** Of each line: its name, and its value in a slot. */
 const CHARTS = [
   ["Generations", count, [["created", counted("created")], ["completed", counted("ended:completed")], ["failed", counted("ended:failed")], ["cancelled", counted("ended:cancelled")]]],
-  ["Tokens a second", rate, [["output", (slot, seconds) => (slot.counts.output ?? 0) / seconds], ["input", (slot, seconds) => (slot.counts.input ?? 0) / seconds]]],
+  ["Tokens a second", rate, [["output", ({ counts, seconds }) => (counts.output ?? 0) / seconds], ["input", ({ counts, seconds }) => (counts.input ?? 0) / seconds]]],
   ["Load", rate, [["running", ({ means }) => means.running ?? 0], ["waiting, at most", ({ waiting_max }) => waiting_max], ["readers", ({ means }) => means.readers ?? 0]]],
   ["First token", span, [["p50", timed("ttft", "p50")], ["p95", timed("ttft", "p95")]]],
   ["First token p95: where the time goes", span, [["queue", timed("queue", "p95")], ["ours", timed("added", "p95")], ["upstream", timed("upstream_ttft", "p95")]]],
@@ -38,7 +38,7 @@ export async function drawHistory(holder, range, signal) {
     holder.dataset.range = range;
   }
   const charts = holder.querySelectorAll("time-chart");
-  CHARTS.forEach(([, , lines], index) => charts[index].show([times, ...lines.map(([, value]) => slots.map((slot) => value(slot, seconds)))], { withDate: range === "days" }));
+  CHARTS.forEach(([, , lines], index) => charts[index].show([times, ...lines.map(([, value]) => slots.map(value))], { withDate: range === "days" }));
   showErrors(holder.querySelector(".errors tbody"), slots);
 }
 

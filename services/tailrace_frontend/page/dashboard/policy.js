@@ -19,7 +19,7 @@ export function editPolicy({ name, policy, limits }) {
     const placeholder = policy[key] === undefined ? (limits[key] ?? "no limit") : "";
     return el("label", {}, el("span", {}, label, hint ? el("span", { class: "quiet small" }, ` ${hint}`) : ""), el("input", { type: "number", name: key, min: "0", step, placeholder: String(placeholder), value: policy[key] ?? "" }));
   });
-  const models = el("input", { name: "models", value: (policy.models ?? []).join(" "), placeholder: "those of the settings", autocomplete: "off", spellcheck: false });
+  const models = el("input", { name: "models", value: (policy.models ?? []).join(" "), placeholder: policy.models ? "none" : "those of the settings", autocomplete: "off", spellcheck: false });
   const unset = el("button", { type: "button", class: "danger", disabled: !Object.keys(policy).length }, "Remove all");
   const form = el("form", { method: "dialog", noValidate: true },
     el("h2", { id: "policy-title" }, `Limits of ${name}`),

@@ -49,9 +49,11 @@ export function workers(root, _, signal) {
   show();
 }
 
-const stateOf = ({ draining, silent }) => {
-  if (silent > 5 && live.snapshot.badges.some(({ code }) => code.startsWith("silent:"))) return pill("bad", "silent");
-  return draining ? pill("warning", "draining") : pill("ok", "takes jobs");
+const stateOf = ({ id, draining }) => {
+  const has = (badge) => live.snapshot.badges.some(({ code }) => code === `${badge}:${id}`);
+  if (has("silent")) return pill("bad", "silent");
+  if (draining) return pill("warning", "draining");
+  return has("unready") ? pill("bad", "not ready") : pill("ok", "takes jobs");
 };
 
 const running = ({ running, slots }) => {

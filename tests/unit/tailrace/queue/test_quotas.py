@@ -376,3 +376,7 @@ async def test_costs_are_summed_without_an_error_of_rounding(queue: Queue) -> No
     for _ in range(30):
         await ended(queue, terms(), 1, cost=0.1)
     assert (await use(queue)).spent.day_cost == 3 * NANO
+
+
+def test_least_budget_is_one_and_not_none() -> None:
+    assert [nano_dollars(each) for each in (0.0, 1e-12, 0.4e-9, 1e-9, 0.25)] == [0, 1, 1, 1, 250_000_000]

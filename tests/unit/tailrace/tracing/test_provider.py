@@ -97,3 +97,12 @@ def test_last_spans_delay_the_end_of_a_process_no_longer_than_allowed(monkeypatc
     traces.stop()
     assert time.monotonic() - began < 4
     assert not tracing.is_on()
+
+
+@pytest.mark.parametrize(("name", "warned"), [("zipkin", True), ("otlp", False), ("console", False)])
+def test_exporter_that_is_not_supported_is_a_warning(
+    name: str, warned: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(EXPORTER, name)
+    provider._exporter().shutdown()
+    assert (f"{EXPORTER}: {name} is neither otlp nor console" in caplog.text) is warned

@@ -47,6 +47,21 @@ async def test_file_is_read_again_when_it_is_asked_for(file: Path, caplog: pytes
     assert caplog.messages == [f"TAILRACE_CONFIG: read {file} again: two, one"]
 
 
+async def test_file_that_changed_before_the_signal_was_handled_is_read_again(file: Path) -> None:
+    upstreams = CurrentUpstreams(Settings(config=str(file)))
+    changed = asyncio.Event()
+    upstreams.on_change = changed.set
+    write(file, ONE.replace("one", "two"))
+    os.utime(file, ns=(1, 1))
+    try:
+        upstreams.reload_on_hangup()
+        async with asyncio.timeout(10):
+            await changed.wait()
+        assert names(upstreams) == ["two"]
+    finally:
+        asyncio.get_running_loop().remove_signal_handler(signal.SIGHUP)
+
+
 @pytest.mark.parametrize("text", ["", ONE + "foo = 1\n", "[["])
 async def test_wrong_file_changes_nothing_and_its_line_is_an_error(
     file: Path, caplog: pytest.LogCaptureFixture, text: str

@@ -41,6 +41,7 @@ HEAD = (str(NOW).encode(), msgspec.json.encode(record_of(id=ID, tags=TAGS)), b"f
         ("error:internal_error", False),
         ("worker:1f6b", True),
         ("worker:2f6b", False),
+        ("status:fail*", True),
         ("tag:team=blue", True),
         ("tag:team", True),
         ("tag:te", False),
@@ -55,6 +56,18 @@ HEAD = (str(NOW).encode(), msgspec.json.encode(record_of(id=ID, tags=TAGS)), b"f
 )
 def test_qualifiers_of_one_name_are_alternatives_and_others_must_all_hold(text: str, matches: bool) -> None:
     assert Query.parse(text, NOW).matches(HEAD) is matches
+
+
+@pytest.mark.parametrize("text", ["error:*", "worker:*"])
+def test_beginning_of_anything_is_not_that_of_nothing(text: str) -> None:
+    assert Query.parse(text, NOW).matches(HEAD)
+    assert not Query.parse(text, NOW).matches([*HEAD[:3], b"", None])
+
+
+@pytest.mark.parametrize("word", ["bogus", "RUNNING", "x*"])
+def test_status_is_one_of_a_few(word: str) -> None:
+    with pytest.raises(InvalidValue, match="status: is one of queued, running"):
+        Query.parse(f"status:{word}", NOW)
 
 
 def test_waiting_is_a_word_for_queued() -> None:
