@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Page, expect
 
-from support.chat_page import END, answer_in, finished_answer
+from support.chat_page import END, answer_in, finished_answer, release
 from support.stack import Frontend, Stack
 
 OpenPage = Callable[..., Awaitable[Page]]
@@ -133,11 +133,16 @@ async def owners_page(keyed: Frontend, open_page: OpenPage, created: Json) -> Pa
     return owner
 
 
-async def test_read_only_link_follows_an_answer_that_is_being_written(keyed: Frontend, open_page: OpenPage) -> None:
-    created = await create(keyed, {"tokens": {"count": 100, "rate": 50}}, *END)
+async def test_read_only_link_follows_an_answer_that_is_being_written(
+    product: Stack, keyed: Frontend, open_page: OpenPage
+) -> None:
+    half = {"tokens": {"count": 50, "rate": 500}}
+    rest = {"tokens": {"count": 50, "start": 50, "rate": 500}}
+    created = await create(keyed, half, {"hold": "read-only"}, rest, *END)
     page = await open_page(read_only_url(keyed, created), models=None)
     await expect(page.locator("#status")).to_have_attribute("data-state", "streaming")
     await page.keyboard.press("Escape")
+    await release(product, "read-only")
     await expect(page.locator("#status")).to_have_attribute("data-state", "done")
     assert "t99" in await answer_in(page).inner_text()
 

@@ -28,9 +28,7 @@ class CreatedGeneration:
 
     async def release(self) -> None:
         """Let the upstream send the second half of a held answer."""
-        url = f"{self._product.upstream.removesuffix('/v1')}/release?hold={self._hold}"
-        async with aiohttp.ClientSession(raise_for_status=True) as http, http.post(url):
-            pass
+        await release(self._product, self._hold)
 
     async def fetch(self) -> Json:
         return await get(f"{self._product.url}/v1/generations/{self.id}")
@@ -52,6 +50,13 @@ async def get(url: str) -> Json:
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         value: Json = await answer.json()
         return value
+
+
+async def release(product: Stack, hold: str) -> None:
+    """Let the upstream go on behind a step `hold`."""
+    url = f"{product.upstream.removesuffix('/v1')}/release?hold={hold}"
+    async with aiohttp.ClientSession(raise_for_status=True) as http, http.post(url):
+        pass
 
 
 async def generate(product: Stack, script: list[Json], script_id: str = "", hold: str = "") -> CreatedGeneration:
