@@ -64,7 +64,7 @@ export function generation(root, id, signal) {
   function showGone() {
     isGone = true;
     $(".summary").replaceChildren(pill("bad", "gone"));
-    for (const part of root.querySelectorAll("[data-act], section")) part.hidden = true;
+    for (const part of root.querySelectorAll("[data-act], section, .facts")) part.hidden = true;
   }
 
   function loadSoon() {
