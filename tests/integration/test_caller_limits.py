@@ -36,7 +36,7 @@ prices = {{ "*" = {{ input = 1000.0, output = 2000.0 }} }}
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stack]:
     config = tmp_path_factory.mktemp("limits") / "tailrace.toml"
     async with stack(
-        workers=0, frontends=0, api_keys=KEYS, ticket_secret="0123456789abcdef", lease_s="0.5", max_attempts="1",
+        workers=0, frontends=0, api_keys=KEYS, ticket_secret="0123456789abcdef", lease_s="2", max_attempts="1",
         config=str(config),
     ) as running:  # fmt: skip
         await asyncio.to_thread(config.write_text, CONFIG.format(url=running.upstream))
@@ -160,6 +160,7 @@ async def test_usage_of_a_generation_whose_worker_was_killed_is_charged_once(
     for _ in range(2):  # by a cancel and a delete of what has ended
         await ben.cancel(generation_id)
     await ben.delete(generation_id)
-    await ben.wait_for_result(await ben.create_scripted(*ANSWER))
+    answered = await ben.wait_for_result(await ben.create_scripted(*ANSWER))
+    assert answered["status"] == "completed", answered
     await eventually(nothing_runs)
     assert (await use_of(running, http, "ben"))["month"]["tokens"] == before + usage["total_tokens"] + 100
