@@ -25,6 +25,10 @@ INTERRUPTED = 128 + 2
 BROKEN_PIPE = 128 + 13
 """The exit status of a command whose reader has left, as in `tailrace tail | head`."""
 
+RELOADED = ("frontend", "worker")
+"""The commands that read the file of upstreams again on SIGHUP. The signal ends any other one, as a closed terminal
+should."""
+
 USER_ERRORS = (errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES)
 """Errors of sockets that an argument or a setting causes."""
 
@@ -66,7 +70,7 @@ def _level(command: Command, *, is_verbose: bool) -> int:
 
 def _run(command: Command, arguments: argparse.Namespace) -> int:
     loaded = _settings(command, arguments)
-    if command.is_service and loaded.config:
+    if arguments.command in RELOADED and loaded.config:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the file is read; by default it would end the process
     if DEV_PROCESSES not in os.environ:  # `tailrace dev` has logged them for its children
         _warn_of_unknown_variables(command, arguments.command)

@@ -2,8 +2,8 @@
 
 Trials without and with `OTEL_EXPORTER_OTLP_ENDPOINT` alternate, each with fresh processes, in an order in which a
 machine that becomes slower, or slower and faster again, concerns both sides alike. The measure is the CPU of the
-frontend and the worker a generation, of the four trials of a side together. (Trials of one side differ by 5 %: a
-difference of 2 % takes windows of 30 s.)
+frontend and the worker a generation, of the four trials of a side together. (Trials of one side differ by up to 11 %:
+a difference of 2 % takes windows of 30 s.)
 """
 
 import asyncio

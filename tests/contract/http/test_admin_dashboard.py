@@ -81,10 +81,10 @@ async def test_overview_has_the_load_and_what_is_wrong(guarded: Guarded) -> None
 async def test_overviews_at_the_same_time_have_the_same_workers(product: Product) -> None:
     presence = WorkerPresence(product.log.server, lease_ms=5000)
     names = [f"worker-{n}" for n in range(5)]
-    for name in names:
-        await presence.heartbeat(name, WorkerStatus(host=name))
     frontend = await product.stack.add_frontend()  # it knows no name of theirs
     api = Api(product.http, frontend.url)
+    for name in names:
+        await presence.heartbeat(name, WorkerStatus(host=name))
     answers = await asyncio.gather(*(get(api, "/overview") for _ in range(16)))
     for overview in answers:
         assert {each["id"]: each["host"] for each in overview["workers"]} == dict(zip(names, names, strict=True))

@@ -16,6 +16,8 @@ from support.stored_log import expire_lease
 from tailrace.errors import Misconfigured, RedisUnavailable
 from tailrace.events import Options, Text
 from tailrace.settings import Settings
+from tailrace.stats.history_reader import HistoryReader
+from tailrace.stats.slots import MINUTES
 from tailrace_cli import main
 from tailrace_cli.access import Access, command_for, opened, owner_of
 
@@ -197,3 +199,16 @@ async def test_outage_names_the_setting_that_is_set_and_where_a_server_was_looke
     two = await explained(queue_url="redis://127.0.0.1:2/0")
     assert "Redis at redis://127.0.0.1:2/0 (TAILRACE_QUEUE_URL)" in two
     assert looked_for not in two
+
+
+# what is counted
+
+
+async def test_what_a_terminal_does_is_in_the_history(redis: Redis, capsys: pytest.CaptureFixture[str]) -> None:
+    async with opened(Settings()) as access:
+        ids = [await created(access, f"Question {n}") for n in range(3)]
+    await printed(capsys, "cancel", ids[0])
+    async with opened(Settings()) as access:
+        slots = await HistoryReader(access.queue.server).last(MINUTES, 2)
+    counts = [sum(slot.counts.get(name, 0) for slot in slots) for name in ("created", "ended:cancelled")]
+    assert counts == [3, 1]

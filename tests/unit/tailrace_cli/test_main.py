@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from collections.abc import Iterator
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import tailrace_cli
 from tailrace.errors import Misconfigured
 from tailrace.process import startup
 from tailrace.settings import Settings
@@ -237,3 +240,25 @@ def test_command_that_prints_names_an_unknown_setting_once_on_stderr(
     warning = f"tailrace {words[0]}: TAILRACE_LEASES is no setting of Tailrace; did you mean TAILRACE_LEASE_S?"
     assert printed.out == ""
     assert [line for line in printed.err.splitlines() if "TAILRACE_LEASES" in line] == [warning]
+
+
+@pytest.mark.parametrize(
+    ("command", "config", "expected"),
+    [
+        ("worker", "tailrace.toml", signal.SIG_IGN), ("frontend", "tailrace.toml", signal.SIG_IGN),
+        ("worker", "", signal.SIG_DFL), ("dev", "tailrace.toml", signal.SIG_DFL),
+    ],
+)  # fmt: skip
+def test_hangup_does_not_end_a_process_that_is_about_to_read_its_file(
+    command: str, config: str, expected: signal.Handlers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[object] = []
+    module = SimpleNamespace(main=lambda *_, **__: found.append(signal.getsignal(signal.SIGHUP)))
+    monkeypatch.setattr(tailrace_cli, "import_module", lambda _: module)
+    monkeypatch.setenv("TAILRACE_CONFIG", config)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        assert main([command]) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert found == [expected]

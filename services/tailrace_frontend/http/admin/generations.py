@@ -175,14 +175,13 @@ async def _each(request: Request, act: Act) -> Response:
     states = await services.log.states(ids)
     found = [state for state in states if isinstance(state, GenerationState)]
     turn = asyncio.Semaphore(AT_THE_SAME_TIME)
-    counts = {"done": 0, "unchanged": 0, "missing": len(ids) - len(found), "failed": 0}
+    counts = {"unchanged": 0, "missing": len(ids) - len(found), "failed": 0}
     changed: list[str] = []
 
     async def one(state: GenerationState) -> None:
         async with turn:
             try:
                 if await act(state):
-                    counts["done"] += 1
                     changed.append(state.record.id)
                 else:
                     counts["unchanged"] += 1
@@ -195,7 +194,7 @@ async def _each(request: Request, act: Act) -> Response:
         await asyncio.gather(*map(one, found))
     finally:
         _note_targets(request, ids, changed)
-    return JSONBytesResponse(counts, headers=NO_STORE)
+    return JSONBytesResponse({"done": len(changed)} | counts, headers=NO_STORE)
 
 
 def _note_targets(request: Request, ids: list[str], changed: list[str]) -> None:

@@ -276,9 +276,13 @@ def test_message_without_rows_has_no_stamp() -> None:
     assert unpack(message([], stamp(1.5))) == []
 
 
-def test_one_message_in_eight_has_a_stamp() -> None:
-    messages = [unpack(message([Row(7, seq, "text:0", "a")], stamp(1.5))) for seq in range(1, 81)]
-    assert [seq for seq, rows in enumerate(messages, 1) if take_stamp(rows)] == list(range(8, 81, 8))
+@pytest.mark.parametrize("size", [1, 3, 8, 20])
+def test_message_is_stamped_where_one_of_its_rows_has_a_multiple_of_eight(size: int) -> None:
+    """So logs whose messages have eight rows each are neither always nor never stamped."""
+    for first in range(1, 100, size):
+        rows = [Row(7, seq, "text:0", "a") for seq in range(first, first + size)]
+        is_stamped = take_stamp(unpack(message(rows, stamp(1.5)))) is not None
+        assert is_stamped == any(row.seq % 8 == 0 for row in rows)
 
 
 def test_unreadable_stamp_is_removed() -> None:
