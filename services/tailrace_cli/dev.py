@@ -44,7 +44,9 @@ IDLE_TIMEOUT = "TAILRACE_UPSTREAM_IDLE_TIMEOUT_S"
 DEMO_IDLE_TIMEOUT_S = "5"
 """The demo model never thinks for long: who watches it stall need not wait a minute for what Tailrace does then."""
 
-DEFAULTS = {"drain_s": 1.0, "lease_s": 2.0, "retention_s": 7 * 86_400, "webhook_allow_private": True}
+DEFAULTS = {
+    "drain_s": 1.0, "drain_accept_s": 0.0, "lease_s": 2.0, "retention_s": 7 * 86_400, "webhook_allow_private": True,
+}  # fmt: skip
 """Settings that suit one machine, where they are not set. With a lease of 2 s a worker that hangs is replaced within
 2.5 s; of one that exits the leases end at once (`_replace_worker`). Answers of yesterday can be opened."""
 

@@ -63,6 +63,10 @@ class ClientLimits:
         """Incomplete heads. The oldest is cut where a further one does not fit: an honest head is complete after one or
         two round trips. (In the budget of bodies, 395 heads of 63 KiB refused all large requests for 10 s.)"""
 
+        self.keeps_alive = True
+        """Whether a connection may have another request. A process that stops closes each after its answer, so that the
+        next one goes elsewhere."""
+
         self.idle: dict[HttpToolsProtocol, None] = {}
         """Connections that wait for a request head. The first has waited longest."""
 

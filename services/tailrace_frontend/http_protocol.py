@@ -231,6 +231,7 @@ class Protocol(HttpToolsProtocol):
         scope[SCOPE] = self._client_connection
         scope[REQUEST_ID] = new_request_id()
         super().on_headers_complete()
+        self.cycle.keep_alive = self.cycle.keep_alive and self.limits.keeps_alive
         self.cycle.default_headers = [*self.cycle.default_headers, (b"x-request-id", scope[REQUEST_ID].encode())]
         request = self._request
         request.phase, request.framing, request.body = BODY, 0, 0

@@ -3,11 +3,22 @@
 uvicorn sends `lifespan.shutdown` only after it has waited for all responses, including the streams that should end.
 The server itself therefore drains the hub first: readers receive a retry hint, spread over the drain period, and
 reconnect to another frontend.
+
+    t in s                 readiness   listener   streams           other requests
+    ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    0                      503         open       get their hint    answered; each connection closes after its answer
+    up to DRAIN_S          503         open       the rest is cut   the same
+    then, up to GRACEFUL_S 503         closed     none              those under way are answered
+
+What balances connections (a Service of Kubernetes, a proxy) learns with a delay that a process stops, also of one that
+has no streams. So the listener stays open for `drain_accept_s` at least: a connection that it refuses is an error of a
+client.
 """
 
 import asyncio
 import logging
 import socket
+import time
 
 import uvicorn
 
@@ -29,6 +40,9 @@ OPERATIONS_CONNECTIONS = 100
 OPERATIONS_INFLIGHT_BYTES = 1024 * 1024
 """No request to `/readyz` or `/metrics` has a body, and every answer is small."""
 
+GRACEFUL_S = 5
+"""What is under way when the listener closes is a body that arrives slowly, or a large answer that is read slowly."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -36,11 +50,11 @@ class Server(uvicorn.Server):
     """A uvicorn server that drains the hub before it shuts down."""
 
     def __init__(
-        self, config: uvicorn.Config, frontend: Frontend, drain_s: float, operations: uvicorn.Server | None = None
+        self, config: uvicorn.Config, frontend: Frontend, limits: ClientLimits, operations: uvicorn.Server | None = None
     ) -> None:
         super().__init__(config)
         self._frontend = frontend
-        self._drain_s = drain_s
+        self._limits = limits
         self._operations = operations
         self._announcing: asyncio.Task[None] | None = None
 
@@ -74,11 +88,20 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await cancel_and_wait(self._announcing)
-        await self._frontend.services.drain(self._drain_s)
+        await self._drain()
         await super().shutdown(sockets)
         if self._operations:
             await self._operations.shutdown()
         self._captured_signals.clear()  # otherwise uvicorn raises the signal again and the process does not exit with 0
+
+    async def _drain(self) -> None:
+        """Send the clients elsewhere, and serve those that still come. A second SIGINT ends the wait for them."""
+        settings = self._frontend.services.settings
+        accepts_until = time.monotonic() + min(settings.drain_s, settings.drain_accept_s)
+        self._limits.keeps_alive = False
+        await self._frontend.services.drain(settings.drain_s)
+        while time.monotonic() < accepts_until and not self.force_exit:  # noqa: ASYNC110 - a signal handler sets it
+            await asyncio.sleep(0.05)
 
 
 def build(settings: Settings) -> Server:
@@ -100,10 +123,10 @@ def build(settings: Settings) -> Server:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # the address of a client is never used
-        timeout_graceful_shutdown=max(1, round(settings.drain_s)),
+        timeout_graceful_shutdown=min(GRACEFUL_S, max(1, round(settings.drain_s))),
         timeout_keep_alive=15,
     )
-    return Server(config, frontend, settings.drain_s, operations_server(frontend, settings))
+    return Server(config, frontend, limits, operations_server(frontend, settings))
 
 
 def operations_server(frontend: Frontend, settings: Settings) -> uvicorn.Server | None:

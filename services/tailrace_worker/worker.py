@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from tailrace.errors import RedisRefused, Unavailable
 from tailrace.ids import new_token, short_name
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.sweeper import Sweeper
+from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import Log, Outcome
 from tailrace.process import startup
 from tailrace.process.gc_tuning import tune_gc
@@ -47,6 +49,10 @@ from tailrace_worker.reconnect_signal import ReconnectSignal
 from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.webhook_delivery import WebhookDelivery
 from tailrace_worker.worker_status import StatusMeter
+
+LAST_ENDS_S = CONFIRM_S + 0.5
+"""What an end at the last moment of DRAIN_S has to be confirmed, and to be sent to webhooks. Whatever is under way, a
+worker has exited before the ten seconds and a lease are over that it is given beyond DRAIN_S."""
 
 logger = logging.getLogger(__name__)
 
@@ -227,15 +233,15 @@ class GenerationWorker:
     async def _drain(self) -> None:
         """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
         self.job_runner.stop_picking()
+        drained_at = time.monotonic() + self.settings.drain_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.settings.drain_s):
                 await self.job_runner.wait_for_take()
                 if jobs := list(self.job_runner.tasks.values()):
                     logger.info("draining %d generations for up to %g s", len(jobs), self.settings.drain_s)
                     await asyncio.wait(jobs)
-        await asyncio.gather(
-            self.confirmations.drain(self.settings.drain_s), self.webhooks.drain(self.settings.drain_s)
-        )
+        left_s = min(self.settings.drain_s, max(drained_at - time.monotonic(), LAST_ENDS_S))
+        await asyncio.gather(self.confirmations.drain(left_s), self.webhooks.drain(left_s))
         held = self.leases.held()
         await self.job_runner.cancel_jobs()
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):

@@ -288,6 +288,12 @@ class Settings(BaseSettings):
     drain_s: float = Field(
         10.0, ge=0, description="Seconds that a stopping process gives its streams and generations to finish."
     )
+    drain_accept_s: float = Field(
+        5.0,
+        ge=0,
+        description="Seconds for which a stopping frontend accepts connections, so that balancers notice first that it "
+        "stops; at most `TAILRACE_DRAIN_S`.",
+    )
     trace_first_attempt: Literal["link", "child"] = Field(
         "link",
         description="How the span of a generation's first attempt belongs to its creation, where `OTEL_…` asks for "

@@ -120,6 +120,7 @@ class Stack:
             "PATH": os.environ["PATH"],
             "TAILRACE_REDIS_URL": self.redis.url,
             "TAILRACE_DRAIN_S": "1",
+            "TAILRACE_DRAIN_ACCEPT_S": "0",  # nothing balances connections here
             "OPENAI_BASE_URL": upstream,
             "OPENAI_API_KEY": "sk-upstream-secret",
             **{f"TAILRACE_{name.upper()}": value for name, value in settings.items()},

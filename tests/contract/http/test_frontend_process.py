@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.api import Api, Response, body, eventually
-from support.product import Product, has_metric
+from support.product import UNKNOWN_ID, Product, has_metric
 from support.stack import Frontend
 from support.stored_log import Snapshot
 from tailrace.lifecycle.termination import CONFIRM_S
@@ -164,6 +164,28 @@ async def test_stopping_frontend_is_not_ready_and_opens_no_stream(
         await stream.rest()
         await frontend.wait()
         assert 2.5 < time.monotonic() - began < 4.5  # the stalled reader never left
+
+
+async def test_stopping_frontend_accepts_connections_until_balancers_have_noticed(product: Product) -> None:
+    """Also one that has no reader. Each connection ends with its answer, so that the next request goes elsewhere."""
+    async with product.frontend(drain_s="8", drain_accept_s="1.5") as frontend:
+        api = Api(product.http, frontend.url)
+        assert "connection" not in (await api.get(UNKNOWN_ID)).headers
+        began = time.monotonic()
+        frontend.send(signal.SIGTERM)
+        await eventually(lambda: _not_ready(api))
+        answers = []
+        while time.monotonic() < began + 1.4:
+            answers.append(await api.request("POST", "/v1/generations", json=body()))
+        assert {(answer.status, answer.headers.get("connection")) for answer in answers} == {(202, "close")}
+        assert await frontend.wait() == 0
+        assert 1.5 <= time.monotonic() - began < 5
+
+
+async def test_stopping_frontend_accepts_connections_for_no_longer_than_it_drains(product: Product) -> None:
+    async with product.frontend(drain_s="0.2", drain_accept_s="60") as frontend:
+        frontend.send(signal.SIGTERM)
+        assert await asyncio.wait_for(frontend.wait(), 20) == 0
 
 
 async def test_stalled_readers_cost_a_page_each_slow_no_other_reader_and_are_cut(

@@ -160,8 +160,8 @@ async def test_settings_of_dev_suit_one_machine_unless_they_are_set(
     for child in Child.all:
         given = {name.lower(): child.environment[f"TAILRACE_{name.upper()}"] for name in (*dev.DEFAULTS, "host")}
         assert given == {
-            "drain_s": "1.0", "lease_s": "7.0", "retention_s": "604800", "webhook_allow_private": "True",
-            "host": "localhost",
+            "drain_s": "1.0", "drain_accept_s": "0.0", "lease_s": "7.0", "retention_s": "604800",
+            "webhook_allow_private": "True", "host": "localhost",
         }  # fmt: skip
         assert load(**given).lease_s == 7
 
