@@ -1,0 +1,18 @@
+"""A cluster for all tests of one process. A test leaves every slot where it was, and all nodes alive."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from support.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = Cluster(tmp_path_factory.mktemp("cluster"), appendonly="no")
+    try:
+        asyncio.run(found.form())
+        yield found
+    finally:
+        found.kill()
