@@ -13,6 +13,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose, PyOptions
 
+from support.proxy_servers import CONFIGURATIONS
 from tailrace.settings import Settings
 from tailrace.tracing.provider import is_wanted
 from tailrace_cli.arguments import parser
@@ -173,6 +174,29 @@ def test_proxy_configuration_is_accepted_by_nginx(tmp_path: Path) -> None:
     command = ["nginx", "-t", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-g", f"pid {tmp_path}/pid;"]
     check = subprocess.run([*command, "-c", str(NGINX)], check=True, capture_output=True, text=True)
     assert "[warn]" not in check.stderr
+
+
+@pytest.mark.parametrize("kind", ["haproxy", "caddy"])
+def test_other_proxy_waits_longer_than_a_frontend_may_be_silent(kind: str) -> None:
+    text = CONFIGURATIONS[kind].read_text()
+    pattern = {
+        "haproxy": r"^ *timeout (?:client|server) (\d+)s",
+        "caddy": r"^\t*(?:read|response_header)_timeout (\d+)s",
+    }
+    timeouts = [int(found) for found in re.findall(pattern[kind], text, re.MULTILINE)]
+    assert len(timeouts) == 2
+    assert min(timeouts) >= MAX_WAIT_S + 10
+    assert min(timeouts) >= 4 * Settings.model_fields["keepalive_s"].default
+
+
+def test_other_proxies_ask_frontends_of_compose_whether_they_are_ready(compose: Any) -> None:
+    port = compose["services"]["frontend"]["environment"]["TAILRACE_OPERATIONS_ADDRESS"].partition(":")[2]
+    haproxy, caddy = (CONFIGURATIONS[kind].read_text() for kind in ("haproxy", "caddy"))
+    assert "option httpchk GET /readyz" in haproxy
+    assert f"default-server check port {port} inter 1s fall 1" in haproxy
+    assert f"health_uri /readyz\n\t\thealth_port {port}\n\t\thealth_interval 1s" in caddy
+    accepted_s = Settings.model_fields["drain_accept_s"].default
+    assert accepted_s >= 3, "a stopping frontend accepts connections for several checks"
 
 
 @pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
