@@ -16,6 +16,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER, CallerPolicies, Queue
 from tailrace.queue.reader_counts import REPORT_S, ReaderCounts
 from tailrace.queue.roll_call import RollCall
+from tailrace.redis.check_steps import Uses
 from tailrace.scopes import CALLER_SCOPES, Scopes
 from tailrace.settings import Settings
 from tailrace.shares import ShareStore
@@ -231,9 +232,10 @@ class Services:
         Raises:
             RedisUnavailable: a server cannot be reached.
         """
-        wrong, warnings = await self.log.server.problems()
-        if self.settings.queue_server != self.settings.redis_url:
-            queue_wrong, queue_warnings = await self.queue.server.problems()
+        has_other = self.settings.queue_server != self.settings.redis_url
+        wrong, warnings = await self.log.server.problems(Uses.LOG if has_other else Uses.BOTH)
+        if has_other:
+            queue_wrong, queue_warnings = await self.queue.server.problems(Uses.QUEUE)
             wrong = [*wrong, *(f"{QUEUE_SERVER}: {each}" for each in queue_wrong)]
             warnings = [*warnings, *(f"{QUEUE_SERVER}: {each}" for each in queue_warnings)]
         return wrong, warnings

@@ -8,11 +8,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 
 from tailrace.errors import Misconfigured, RedisRefused, Unavailable
 from tailrace.process.recent import Recent
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import QUEUE_SERVER
+from tailrace.redis.check_steps import Uses
 from tailrace.redis.server import RedisServer
 from tailrace_worker.operations import Answer, Route
 from tailrace_worker.retry import retry_transient
@@ -22,7 +24,7 @@ LONGEST_PAUSE_S = 2.0
 
 READINESS_S = 0.25
 READINESS_KEPT_S = 5.0
-"""A check is eight commands to each server, and heartbeats are sent several times as often."""
+"""Heartbeats are sent several times as often as the servers are asked."""
 
 OK = Answer.of({"status": "ok"})
 
@@ -36,7 +38,9 @@ class Health:
     def __init__(
         self, log_server: RedisServer, queue_server: RedisServer | None, disconnected: Callable[[], list[str]]
     ) -> None:
-        self._servers = {"redis": log_server} | ({QUEUE_SERVER: queue_server} if queue_server else {})
+        self._servers = {"redis": (log_server, Uses.LOG if queue_server else Uses.BOTH)}
+        if queue_server:
+            self._servers[QUEUE_SERVER] = queue_server, Uses.QUEUE
         self._disconnected = disconnected
         self._problems = Recent(self._find_problems)
         self._known_until = 0.0
@@ -106,8 +110,8 @@ class Health:
             RedisUnavailable: a server cannot be reached.
         """
         wrong, warnings = [], []
-        for name, server in self._servers.items():
-            unfit, notable = await server.problems()
+        for name, (server, uses) in self._servers.items():
+            unfit, notable = await server.problems(uses)
             wrong += [f"{name}: {each}" for each in unfit]
             warnings += [f"{name}: {each}" for each in notable]
         return wrong, warnings
@@ -134,8 +138,8 @@ class Health:
         Raises:
             Misconfigured: a server's settings would lose logs.
         """
-        for name, server in self._servers.items():
-            wrong, warnings = await retry_transient(server.problems, longest_s=LONGEST_PAUSE_S)
+        for name, (server, uses) in self._servers.items():
+            wrong, warnings = await retry_transient(partial(server.problems, uses), longest_s=LONGEST_PAUSE_S)
             for warning in warnings:
                 logger.warning("%s: %s", name, warning)
             if wrong:

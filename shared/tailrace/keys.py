@@ -27,6 +27,7 @@
     tailrace:{audit}                       stream  add_to_audit     operators        its last 100,000 or so entries
     tailrace:{audit}:acts                  stream  add_to_audit     operators        the last 100,000 or so of acts
     tailrace:{audit}:added                 channel add_to_audit     frontends        not stored
+    tailrace:{check}:<token>:<name>        each    every process    that process     until the check has ended
     tailrace:worker:<worker>               channel frontends        that worker      not stored
     tailrace:wake                          channel enqueue          workers          not stored
     tailrace:workers                       zset    workers          frontends        members expire after 3 leases
@@ -78,12 +79,13 @@
     tailrace:owner:<owner>:parked          zset    take             unpark           a job leaves for the queue
     tailrace:waiting                       zset    submit, enqueue  frontends        jobs by their time of enqueueing;
                                                                                      one leaves when it is taken
+    arq:job:{check}:<token>:<name>         string  every process    that process     until the check has ended
     arq:job:<job_id> and others            string  submit, enqueue  arq              arq's own
 
 The rows up to `tailrace:worker` are on the log's server, the others on the queue's. The keys of one generation carry
 its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks,
-those of access and those of the audit. The other keys of
-the log's server are used one at a time. The queue is a single node.
+those of access, those of the audit, and those of a check of a server (`redis.fitness`). The other keys of the log's
+server are used one at a time. The queue is a single node.
 """
 
 import hashlib
@@ -143,6 +145,14 @@ def shares_of(owner: str) -> str:
 def of_generation(generation_id: str) -> tuple[str, ...]:
     """KEYS of every script, in this order."""
     return state(generation_id), log(generation_id), tombstone(generation_id), events(generation_id)
+
+
+def check(tag: str, token: str, name: str) -> str:
+    return f"tailrace:{{{tag}}}:{token}:{name}"
+
+
+def check_of_job(tag: str, token: str, name: str) -> str:
+    return f"arq:job:{{{tag}}}:{token}:{name}"
 
 
 def worker(worker: str) -> str:

@@ -13,12 +13,13 @@ Command = tuple[Any, ...]
 
 
 class Script:
-    """A script: its text, and its SHA-1 digest, by which a server that knows the text runs it.
+    """A script: its name, its text, and its SHA-1 digest, by which a server that knows the text runs it.
 
     `part`: the file with functions that it calls.
     """
 
     def __init__(self, name: str, part: str = "") -> None:
+        self.name = name
         texts = files("tailrace") / "lua"
         self.text = (texts / f"{name}.lua").read_text()
         if part:

@@ -26,6 +26,7 @@ from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
+from tailrace.redis.check_steps import Uses
 from tailrace.redis.connection import connect
 from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
@@ -445,9 +446,10 @@ async def test_readiness_asks_one_server_once(valkey: EmbeddedServer, monkeypatc
     services = Services(Settings(redis_url=valkey.url))
     asked = 0
 
-    async def problems(_: RedisServer) -> tuple[list[str], list[str]]:
+    async def problems(_: RedisServer, uses: Uses) -> tuple[list[str], list[str]]:
         nonlocal asked
         asked += 1
+        assert uses is Uses.BOTH
         return [], ["a warning"]
 
     monkeypatch.setattr(RedisServer, "problems", problems)

@@ -18,12 +18,13 @@ from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
-from tailrace import keys, scripts
-from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
+from tailrace.errors import RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
+from tailrace.redis.check_steps import Names, Uses
 from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
+from tailrace.redis.fitness import TAG, Check, Fitness, check
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
@@ -33,10 +34,7 @@ from tailrace.redis.slots import Slots
 from tailrace.redis.subscriber import Subscriber
 from tailrace.scripts import Command, with_text
 
-MINIMAL_VERSION = (7, 0)
 RETRIES = 3
-CHECK = "check"
-"""Stands for a generation's id where a process tries its permissions."""
 
 LARGE_BYTES = 64 * 1024
 """Beyond this size a command's arguments are large."""
@@ -61,6 +59,7 @@ class RedisServer:
         self._page_reads = Slots(PAGE_READS)
         self._runs = RunWatch()
         self._primary = PrimaryWatch(self._pool, self._pipeline)
+        self._fitness = Fitness()
 
     @classmethod
     def connect(cls, url: str, setting: str = "") -> "RedisServer":
@@ -227,14 +226,17 @@ class RedisServer:
         limit = int(info.get("maxmemory", 0))
         return 100 * int(info["used_memory"]) / limit if limit else 0.0
 
-    async def problems(self) -> tuple[list[str], list[str]]:
-        """Problems that make the server unfit for a log, and those that merely deserve a warning."""
+    async def problems(self, uses: Uses = Uses.BOTH, tag: str = TAG) -> tuple[list[str], list[str]]:
+        """Problems that make the server unfit for what it keeps, and those that merely deserve a warning. What it
+        lacks is tried on keys with this hash tag (`redis.fitness`).
+
+        Raises:
+            RedisUnavailable.
+        """
         try:
             info = await self._info()
-            version = info.get("redis_version", "0")
-            if tuple(int(part) for part in version.split(".")[:2]) < MINIMAL_VERSION:
-                return [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"], []
-            await self._try_permissions()
+            if lacking := await self._fitness.lacking(self._check(uses), uses, tag, info.get("run_id", "")):
+                return list(lacking), []
         except RedisRefused as error:
             return [f"this Redis user lacks a permission that Tailrace needs: {error}"], []
         wrong, warnings = [], []
@@ -254,28 +256,25 @@ class RedisServer:
             self._primary.note_run(run_id)
         return info
 
-    async def _try_permissions(self) -> None:
-        """Use each kind of command, a key and a channel of ours. Several processes may do so at the same time.
+    def _check(self, uses: Uses) -> Check:
+        """The check of what the server lacks for these uses, on a connection of its own."""
 
-        Raises:
-            RedisRefused: the user lacks a permission.
-        """
-        name, channel = keys.log(CHECK), keys.events(CHECK)
-        with suppress(RedisFull):  # a full server is another matter
-            await self.execute("XADD", name, "*", "a", "b")
-        replies = await self.execute_many(
-            [
-                ("EVAL", "return 1", 1, name),
-                scripts.READ_DONE.on(keys.of_generation(CHECK)),  # EVALSHA
-                ("XRANGE", name, "-", "+"),
-                ("EXPIRE", name, 1),
-                ("DEL", name),
-                ("SPUBLISH", channel, b""),
-            ]
-        )
-        for reply in replies:
-            if isinstance(reply, RedisRefused):
-                raise reply
+        async def publish(channel: str, message: bytes) -> Any:
+            return await self.execute("SPUBLISH", channel, message)
+
+        async def on_connection(connection: Any, names: Names) -> list[str]:
+            try:
+                return await check(connection, publish, uses, names)
+            finally:
+                await connection.disconnect(nowait=True)
+
+        async def run(names: Names) -> list[str]:
+            return await repeated(
+                lambda: self._on_connection((), lambda connection, _: on_connection(connection, names)), RETRIES,
+                self._outages,
+            )  # fmt: skip
+
+        return run
 
 
 def checked(replies: list[Any]) -> list[Any]:

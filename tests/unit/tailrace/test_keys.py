@@ -73,6 +73,8 @@ KEYS: dict[str, str] = {
     "UPSTREAM_CALLS": keys.UPSTREAM_CALLS,
     "stats": keys.stats(60, 29_000_000),
     "stats_durations": keys.stats_durations(60, 29_000_000),
+    "check": keys.check("check", "token", "queue"),
+    "check_of_job": keys.check_of_job("check", "token", "a"),
     "stats_flushed": keys.stats_flushed("p1"),
 }
 LISTS = {"of_generation", "all_unfinished"}

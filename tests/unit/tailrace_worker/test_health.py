@@ -8,6 +8,7 @@ import pytest
 
 from tailrace.errors import RedisUnavailable, Unavailable
 from tailrace.process import recent
+from tailrace.redis.check_steps import Uses
 from tailrace_worker import health
 from tailrace_worker.health import Health
 
@@ -20,9 +21,11 @@ class Server:
         self.warnings: list[str] = []
         self.is_away = False
         self.asked = 0
+        self.uses = Uses(0)
 
-    async def problems(self) -> tuple[list[str], list[str]]:
+    async def problems(self, uses: Uses) -> tuple[list[str], list[str]]:
         self.asked += 1
+        self.uses = uses
         if self.is_away:
             raise RedisUnavailable
         return self.wrong, self.warnings
@@ -87,6 +90,14 @@ async def test_readiness_names_what_is_wrong_behind_its_server(harness: Harness)
     assert await harness.refusal("/readyz") == "the queue's server: version 6"
 
 
+async def test_readiness_tries_each_server_for_what_it_keeps(harness: Harness) -> None:
+    await harness.get("/readyz")
+    assert (harness.log_server.uses, harness.queue_server.uses) == (Uses.LOG, Uses.QUEUE)
+    server: Any = harness.log_server
+    await Health(server, None, list).check_ready()
+    assert server.uses is Uses.BOTH
+
+
 async def test_readiness_asks_redis_once_a_second_however_often_it_is_requested() -> None:
     harness = Harness()
     await asyncio.gather(*(harness.get("/readyz") for _ in range(50)))
@@ -104,7 +115,7 @@ async def test_readiness_of_a_heartbeat_waits_for_no_server(harness: Harness, mo
     assert (await harness.health.readiness())[0]
     answered = asyncio.Event()
 
-    async def hangs() -> tuple[list[str], list[str]]:
+    async def hangs(_: Uses) -> tuple[list[str], list[str]]:
         await answered.wait()
         return [], []
 

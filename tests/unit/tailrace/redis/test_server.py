@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ from tailrace_cli.embedded import EmbeddedServer, free_port
 
 WAYS = ["execute", "execute_alone", "read_bulk", "read_page"]
 Config = Callable[[str, str], Awaitable[None]]
+Limited = Callable[[str], Awaitable[RedisServer]]
 
 
 @pytest.fixture
@@ -314,13 +315,6 @@ async def test_memory_is_computed_from_the_report(redis: Redis, info: dict[str, 
 # Fitness
 
 
-@pytest.fixture
-async def fit(server: RedisServer, config: Config) -> RedisServer:
-    """The server with a limit of memory, which other tests may have lifted."""
-    await config("maxmemory", str(1024**4))
-    return server
-
-
 async def test_problems_of_a_fit_server_are_none(fit: RedisServer) -> None:
     assert await fit.problems() == ([], [])
 
@@ -347,42 +341,9 @@ async def test_problems_checked_concurrently_leave_nothing_behind(redis: Redis, 
     assert await redis.dbsize() == 0
 
 
-async def test_problems_do_not_come_from_an_earlier_check_that_died(redis: Redis, fit: RedisServer) -> None:
-    await redis.execute_command("XADD", "tailrace:{check}:log", "1-1", "a", "b")
-    assert await fit.problems() == ([], [])
-
-
 async def test_problems_do_not_include_a_full_memory(server: RedisServer, config: Config) -> None:
     await config("maxmemory", "1")
     assert await server.problems() == ([], [])
-
-
-Limited = Callable[[str], Awaitable[RedisServer]]
-"""Of a permission to take away: the server for a user that has every other one."""
-
-
-@pytest.fixture
-async def limited(redis: Redis, valkey: EmbeddedServer) -> AsyncIterator[Limited]:
-    opened: list[RedisServer] = []
-
-    async def connect(lacking: str) -> RedisServer:
-        await redis.execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pass", "~*", "&*", "+@all", lacking)
-        opened.append(RedisServer.connect(valkey.url.replace("//", "//limited:pass@")))
-        return opened[-1]
-
-    yield connect
-    for server in opened:
-        await server.close()
-    await redis.execute_command("ACL", "DELUSER", "limited")
-
-
-@pytest.mark.parametrize(
-    "lacking", ["-xadd", "-xrange", "-eval", "-evalsha", "-info", "-spublish", "resetchannels", "resetkeys"]
-)
-async def test_problems_name_a_missing_permission(limited: Limited, lacking: str) -> None:
-    ((wrong,), warnings) = await (await limited(lacking)).problems()
-    assert wrong.startswith("this Redis user lacks a permission that Tailrace needs: ")
-    assert warnings == []
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -408,18 +369,6 @@ async def test_script_without_a_permission_is_refused_and_sent_at_most_twice(
         await getattr(server, way)(*scripts.DELETE.on(keys.of_generation(new_generation_id())))
     calls = await redis.info("commandstats")
     assert sum(calls.get(f"cmdstat_{each}", {}).get("rejected_calls", 0) for each in ("eval", "evalsha")) == 1
-
-
-@pytest.mark.parametrize("version", ["7.0.15", "8.1", "10.0.0", "255.255.255"])
-async def test_problems_of_redis_7_and_later_are_none(redis: Redis, version: str) -> None:
-    info = {"redis_version": version, "maxmemory_policy": "noeviction", "aof_enabled": "1"}
-    assert await Reporting(info, redis).problems() == ([], [])
-
-
-@pytest.mark.parametrize("version", ["6.2.14", "5.0", "0"])
-async def test_problems_name_a_version_that_is_too_old(redis: Redis, version: str) -> None:
-    wrong, _ = await Reporting({"redis_version": version}, redis).problems()
-    assert wrong == [f"version {version}: sharded pub/sub needs Redis >= 7 or Valkey"]
 
 
 async def test_errors_have_the_servers_message_in_logs_and_ours_for_clients(server: RedisServer) -> None:
