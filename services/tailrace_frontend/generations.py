@@ -217,7 +217,7 @@ class Generations(ReadableGenerations):
             load = await self._load(owner, generation_id, options, key, charge, terms)
         if key is not None:
             claimed = Claim.of(generation_id, key.body).held_by(load.claimed)
-            if claimed != generation_id and await self._log.positions([claimed]) != [None]:
+            if claimed != generation_id and await self._log.position(claimed) is not None:
                 return claimed, False
             generation_id = claimed
         self._admission.check(owner, load)

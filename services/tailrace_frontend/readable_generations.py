@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from tailrace import keys
 from tailrace.errors import Gone, NotFound, Unavailable
 from tailrace.ids import EntryId
 from tailrace.log import Log
@@ -64,9 +65,10 @@ class ReadableGenerations:
         try:
             return await self._log.state(generation_id, owner)
         except NotFound:
-            if (await self._log.server.run()).age_s < self._settings.restart_grace_s:
+            run = await self._log.server.primary_of(keys.state(generation_id)).run()
+            if run.age_s < self._settings.restart_grace_s:
                 raise Unavailable("Redis has just started.") from None
-            if await self._log.is_restoring():
+            if await self._log.is_restoring(generation_id):
                 raise Unavailable("Redis has lost data that workers restore.") from None
             raise
 

@@ -15,7 +15,7 @@ from tailrace import keys
 from tailrace.access import AccessStore
 from tailrace.errors import TailraceError
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.redis.subscriber import Subscriber
+from tailrace.redis.channels import Channels
 from tailrace_frontend.run_time_keys import RunTimeKeys
 
 REREAD_S = 2.0
@@ -46,7 +46,7 @@ class RunTimeAccess:
         self._read_at = float("-inf")
         self._task: asyncio.Task[None] | None = None
 
-    def start(self, subscriber: Subscriber) -> None:
+    def start(self, subscriber: Channels) -> None:
         """Read now, and whenever a change is published."""
         subscriber.add(keys.ACCESS_CHANGED, lambda _: self._changed.set())
         self._task = asyncio.create_task(self._run(), name="access")

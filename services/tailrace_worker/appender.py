@@ -146,7 +146,7 @@ class Appender:
         """
         while True:
             try:
-                await self._log.announce_restore()
+                await self._log.announce_restore(writer.generation_id)
                 outcome = await self._log.restore(writer.state, writer.request, writer.rows)
                 if outcome is Outcome.OK:
                     self._restored_logs.value += 1

@@ -74,7 +74,7 @@ class GenerationWorker:
         self._stopping = asyncio.Event()
         self.reconnects = ReconnectSignal()
         self.models = ModelReports(self.pool, self.queue.models, self.name, self.reconnects)
-        self.control = self.log.server.subscriber()
+        self.control = self.log.server.subscriber(on_connected=self.reconnects.notify)
         self.confirmations = Confirmations(
             self.log, self.queue, connected_at=lambda: self.control.connected_at, stats=self.stats
         )
@@ -192,11 +192,11 @@ class GenerationWorker:
         return [name for name, subscriber in subscribers.items() if not subscriber.connected]
 
     def _on_control_message(self, message: bytes | None) -> None:
-        """`message`: the id of a generation that another process has acquired, or an operator's command; None: the
-        connection was lost."""
+        """`message`: the id of a generation that another process has acquired, or an operator's command; None: one may
+        have been missed, which costs an append or a renewal."""
         if message is None:
-            self.reconnects.notify()
-        elif message == b"drain":
+            return
+        if message == b"drain":
             logger.info("an operator has this worker drain: it takes no further generation")
             self.job_runner.stop_picking()
             self.health.is_stopping = True

@@ -11,6 +11,10 @@
     tailrace:swept:<0-15>                  string  sweepers         sweepers         a quarter of a lease
     tailrace:suspected:<0-15>              zset    suspect          sweepers         300 s
     tailrace:restoring                     string  workers          frontends        a lease from the last restore
+    tailrace:{slot}:unfinished             set     Log.create       sweepers         in a cluster, for each slot
+    tailrace:{slot}:swept                  string  sweepers         sweepers         in a cluster, for 1,024 slots
+    tailrace:{slot}:suspected              zset    suspect          sweepers         the same
+    tailrace:{slot}:restoring              string  workers          frontends        in a cluster, for each primary
     tailrace:{webhooks}:endpoints:<owner>  hash    frontends        every process    until its owner deletes them
     tailrace:{webhooks}:creation:<owner>:<hash>
                                            string  frontends        frontends        an hour from the registration
@@ -86,6 +90,10 @@ The rows up to `tailrace:worker` are on the log's server, the others on the queu
 its id as hash tag: they share a cluster slot, as a script's keys must. So do those of all webhooks,
 those of access, those of the audit, and those of a check of a server (`redis.fitness`). The other keys of the log's
 server are used one at a time. The queue is a single node.
+
+In a cluster, what is unfinished is noted in the slot of the generation: so the note shares the fate of the state, also
+where its primary fails over with older data, and where the slot moves. `{slot}` is a tag in that slot (`redis.slot`),
+or in the lowest slot of a primary, for what concerns the primary.
 """
 
 import hashlib
@@ -106,7 +114,6 @@ GENERATIONS = "tailrace:generations"
 PARKED = "tailrace:parked"
 QUEUE = "tailrace:queue"
 READERS = "tailrace:readers"
-RESTORING = "tailrace:restoring"
 TAGS = "tailrace:tags"
 WAITING = "tailrace:waiting"
 WAKE = "tailrace:wake"
@@ -199,12 +206,23 @@ def all_unfinished() -> list[str]:
     return [f"tailrace:unfinished:{shard}" for shard in range(UNFINISHED_SETS)]
 
 
-def swept(shard: int) -> str:
-    return f"tailrace:swept:{shard}"
+def unfinished_in(slot_tag: str) -> str:
+    return f"tailrace:{{{slot_tag}}}:unfinished"
 
 
-def suspected(shard: int) -> str:
-    return f"tailrace:suspected:{shard}"
+def swept(shard: int | str) -> str:
+    """Of a shard by its number; in a cluster, by the tag of its lowest slot."""
+    return f"tailrace:swept:{shard}" if isinstance(shard, int) else f"tailrace:{{{shard}}}:swept"
+
+
+def suspected(shard: int | str) -> str:
+    """As `swept`."""
+    return f"tailrace:suspected:{shard}" if isinstance(shard, int) else f"tailrace:{{{shard}}}:suspected"
+
+
+def restoring(primary_tag: str) -> str:
+    """Of a primary by the tag of its lowest slot; "" where there is no other."""
+    return f"tailrace:{{{primary_tag}}}:restoring" if primary_tag else "tailrace:restoring"
 
 
 def webhook_endpoints(owner: str) -> str:

@@ -52,9 +52,13 @@ class Settings(BaseSettings):
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
         repr=False,  # the URL may contain a password
-        description="Redis server of the logs: Redis >= 7 or Valkey. redis://, rediss:// or redis+sentinel://host:port,…/service/db.",
+        description="Redis server of the logs: Redis >= 7 or Valkey. redis://, rediss:// or "
+        "redis+sentinel://host:port,…/service/db; or a cluster, redis+cluster://host:port,… (rediss+cluster:// with "
+        "TLS), with QUEUE_URL beside it.",
     )
-    queue_url: str = Field("", repr=False, description="Redis server of the queue; empty: the same server.")
+    queue_url: str = Field(
+        "", repr=False, description="Redis server of the queue, not a cluster; empty: the same server."
+    )
     host: str = Field(
         "127.0.0.1", description="Address that the frontend listens on. Any address beyond loopback requires API keys."
     )

@@ -11,6 +11,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 from support.logs import REQUEST
 from support.sse import Event, Parser
+from support.subscriptions import connection_of
 from tailrace import keys
 from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
@@ -248,19 +249,19 @@ class HubHarness:
         self.publish(record, b"")
 
     def publish(self, record: GenerationRecord, message: bytes) -> None:
-        self.hub.subscriber._on_reply([b"smessage", keys.events(record.id).encode(), message])
+        connection_of(self.hub.subscriber)._on_reply([b"smessage", keys.events(record.id).encode(), message])
 
     def confirm(self, record: GenerationRecord) -> None:
         """The server has confirmed the subscription, as it does after every (re)connection."""
-        self.hub.subscriber._on_reply([b"ssubscribe", keys.events(record.id).encode(), 1])
+        connection_of(self.hub.subscriber)._on_reply([b"ssubscribe", keys.events(record.id).encode(), 1])
 
     def disconnect(self) -> None:
         """The subscriber's connection is lost."""
-        self.hub.subscriber._on_disconnected()
+        connection_of(self.hub.subscriber)._on_disconnected()
 
     def reconnect(self) -> None:
         """The subscriber has a connection again."""
-        self.hub.subscriber._on_connected()
+        connection_of(self.hub.subscriber)._on_connected()
 
     async def follow(
         self,

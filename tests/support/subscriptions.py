@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from redis.asyncio import Redis
 
 from tailrace.log.codec import Row, take_stamp, unpack
+from tailrace.redis.channels import Channels
 from tailrace.redis.subscriber import Subscriber
 
 TIMEOUT_S = 5.0
@@ -34,3 +35,9 @@ def rows_of(message: bytes) -> list[Row]:
     rows = unpack(message)
     take_stamp(rows)
     return rows
+
+
+def connection_of(channels: Channels) -> Subscriber:
+    """The one connection of these channels, on a single server."""
+    assert isinstance(channels, Subscriber)
+    return channels

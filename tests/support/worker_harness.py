@@ -12,6 +12,7 @@ from support.attempts import ScriptedDialect
 from support.chat_chunks import end, text_chunk
 from support.logs import record as record_of
 from support.queues import submit
+from support.subscriptions import connection_of
 from tailrace.ids import new_generation_id
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
@@ -41,8 +42,8 @@ class WorkerHarness:
 
     def connect(self, seconds: float) -> None:
         """The control channel has been connected for so many seconds."""
-        self.process.control.disconnected_since = None
-        self.process.control.connected_at = time.monotonic() - seconds
+        connection_of(self.process.control)._disconnected_since = None
+        connection_of(self.process.control)._connected_at = time.monotonic() - seconds
 
     async def ended(self, generation_id: str) -> None:
         """Wait until the worker runs the generation no more."""

@@ -26,7 +26,7 @@ from tailrace_cli.embedded import EmbeddedServer
 Check = Callable[[], Awaitable[list[Violation]]]
 
 KEPT = re.compile(
-    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+"
+    r"tailrace:(\{gen_[a-z2-7]{26}\}:(state|log|tombstone)|swept:\d+|suspected:\d+|\{\d+\}:(swept|suspected)"
     r"|\{webhooks\}:(swept|known:wh_[a-z2-7]{26}|creation:\w*:[0-9a-f]{64})"
     r"|owner:\w*:(generations|stored|stored_until|rate|owed|chat:[0-9a-f]{64}|use|reserved|reserved_until|settled|outputs)"
     r"|owner:\w*:running|readers"

@@ -16,7 +16,7 @@ from tailrace import jsoncodec, keys
 from tailrace.audit import Audit, Entry
 from tailrace.errors import TailraceError
 from tailrace.events import Json
-from tailrace.redis.subscriber import Subscriber
+from tailrace.redis.channels import Channels
 from tailrace.wire import WIRE_FORMATS
 from tailrace_frontend.api_keys import ApiKey
 from tailrace_frontend.client_connection import ClientConnection
@@ -35,7 +35,7 @@ def entry_json(entry: Entry) -> Json:
 class AuditFeed:
     """Wakes the followers of this frontend. Without any, nothing is subscribed."""
 
-    def __init__(self, audit: Audit, subscriber: Subscriber) -> None:
+    def __init__(self, audit: Audit, subscriber: Channels) -> None:
         self.audit = audit
         self._subscriber = subscriber
         self._followers: set[AuditStream] = set()

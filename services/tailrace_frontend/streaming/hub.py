@@ -17,10 +17,11 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from tailrace import keys
-from tailrace.errors import ConcurrencyLimited, RateLimited, RedisUnavailable
+from tailrace.errors import ConcurrencyLimited, RateLimited, RedisUnavailable, TailraceError
 from tailrace.events import GenerationRecord
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
@@ -79,7 +80,7 @@ class Hub:
         self.delivery = DeliveryCounts(self.stats)
         self.log = log
         self.limits_of = limits_of or (lambda _: CallerLimits.of(self.settings))
-        self.subscriber = log.server.subscriber(Throttle(READ_INTERVAL_S))
+        self.subscriber = log.server.subscriber(partial(Throttle, READ_INTERVAL_S))
         self.draining = False
         self._connections: set[Connection] = set()
         self._per_owner: Counter[str] = Counter()
@@ -134,10 +135,15 @@ class Hub:
         """Logs being followed."""
         return len(self._tails)
 
-    @property
-    def is_away(self) -> bool:
-        """Whether Redis has been away for longer than a restart or a failover should take."""
-        since = self.subscriber.disconnected_since
+    def connected_at(self, generation_id: str) -> float:
+        """When the connection that receives what is appended to this log was made, of `time.monotonic()`."""
+        return self.subscriber.of(keys.events(generation_id)).connected_at
+
+    def is_away(self, generation_id: str | None = None) -> bool:
+        """Whether the log's server, or with None any server of logs, has been away for longer than a restart or a
+        failover should take."""
+        connection = self.subscriber.of(keys.events(generation_id)) if generation_id else self.subscriber
+        since = connection.disconnected_since
         return since is not None and time.monotonic() - since > self.settings.restart_grace_s
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -295,7 +301,8 @@ class Hub:
         with contextlib.suppress(RedisUnavailable):
             positions = await self.log.positions([tail.record.id for tail in tails])
             for tail, position in zip(tails, positions, strict=True):
-                tail.on_position(position)
+                if not isinstance(position, TailraceError):
+                    tail.on_position(position)
 
 
 async def _forever(loop: Callable[[], Awaitable[None]]) -> None:

@@ -74,7 +74,7 @@ class LogCursor:
     @property
     def needs_tick(self) -> bool:
         """Whether `advance` has something to try again with the next tick."""
-        return self._missing_since is not None or self._failing_since is not None or self._hub.is_away
+        return self._missing_since is not None or self._failing_since is not None or self._is_away
 
     # ── called by the live tail ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,7 +132,7 @@ class LogCursor:
     def _settle(self) -> bool:
         """There is nothing to send now."""
         if not self.is_final:
-            if self._hub.is_away:
+            if self._is_away:
                 self._enter(State.UNAVAILABLE)
             self._hub.listen(self._tail)  # a log that had ended may have come back older and unfinished
         return False
@@ -149,7 +149,7 @@ class LogCursor:
 
     async def _seek_last_restart(self) -> None:
         log, generation_id = self._hub.log, self.record.id
-        (newest,) = await log.positions([generation_id])
+        newest = await log.position(generation_id)
         self.position = (newest and await log.last_restart(generation_id, newest.id.epoch)) or START
         self._failing_since = None
         self._enter(State.CATCHING_UP)
@@ -205,9 +205,13 @@ class LogCursor:
         self._missing_since = self._missing_since or now
         if reason != "deleted" and now - self._missing_since <= self._hub.settings.lease_s:
             return None
-        if reason in (None, "lost") and await self._hub.log.is_restoring():
+        if reason in (None, "lost") and await self._hub.log.is_restoring(self.record.id):
             return None
         return self._restart() if reason is None else self._end_with(self.format.encode_gone(reason))
+
+    @property
+    def _is_away(self) -> bool:
+        return self._hub.is_away(self.record.id)
 
     def _end_with(self, frame: Frame) -> None:
         if frame is None:
@@ -229,8 +233,8 @@ class LogCursor:
     def _on_failure(self) -> None:
         """Redis did not answer. The grace period counts from the first failure, or from a later reconnection."""
         now = time.monotonic()
-        self._failing_since = max(self._failing_since or now, self._hub.subscriber.connected_at)
-        if self._hub.is_away or now - self._failing_since > self._hub.settings.restart_grace_s:
+        self._failing_since = max(self._failing_since or now, self._hub.connected_at(self.record.id))
+        if self._is_away or now - self._failing_since > self._hub.settings.restart_grace_s:
             self._enter(State.UNAVAILABLE)
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -215,9 +215,9 @@ class Confirmations:
 
     async def _check(self, due: Sequence[_Kept]) -> None:
         began = time.monotonic()
-        lost = await self._find_lost(due)
+        lost, unknown = await self._find_lost(due)
         for kept in due:
-            if kept in lost:
+            if kept in lost or kept in unknown:
                 continue
             if kept.checked_at < self._connected_at():
                 kept.seen(began)
@@ -235,15 +235,25 @@ class Confirmations:
             act = kept.act.without_rows()
             self._queue_updates.add(generation_id, partial(act.update_queue, self._log, self._queue))
 
-    async def _find_lost(self, due: Sequence[_Kept]) -> list[_Kept]:
+    async def _find_lost(self, due: Sequence[_Kept]) -> tuple[list[_Kept], list[_Kept]]:
+        """What the server has lost, and what is not known because a primary of a cluster is away.
+
+        Raises:
+            RedisUnavailable, RedisFull, RedisRefused.
+        """
         ends = [(kept, kept.act.position) for kept in due if isinstance(kept.act, WrittenEnd)]
         deletions = [kept for kept in due if isinstance(kept.act, Deletion)]
         positions = await self._log.positions([kept.act.generation_id for kept, _ in ends])
         deleted = await self._log.are_deleted([kept.act.generation_id for kept in deletions])
-        return [
-            *(kept for (kept, expected), position in zip(ends, positions, strict=True) if position != expected),
-            *(kept for kept, is_deleted in zip(deletions, deleted, strict=True) if not is_deleted),
+        found = [
+            *((kept, position, expected) for (kept, expected), position in zip(ends, positions, strict=True)),
+            *((kept, is_deleted, True) for kept, is_deleted in zip(deletions, deleted, strict=True)),
         ]
+        for _, seen, _ in found:
+            if isinstance(seen, TailraceError) and not isinstance(seen, RedisUnavailable):
+                raise seen
+        unknown = [kept for kept, seen, _ in found if isinstance(seen, TailraceError)]
+        return [kept for kept, seen, expected in found if seen != expected and kept not in unknown], unknown
 
     async def _write_again(self, kept: _Kept) -> None:
         """Write again what was lost. Where Redis takes nothing now, it is tried again with the next tick."""

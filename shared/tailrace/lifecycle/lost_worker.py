@@ -11,7 +11,6 @@ that stops does: no attempt is charged, none counts towards the quarantine, and 
 import asyncio
 from collections.abc import AsyncIterator
 
-from tailrace import keys
 from tailrace.lifecycle.limits import enqueue_again, new_job_id
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
@@ -48,8 +47,8 @@ async def _queue_again(log: Log, queue: Queue, state: GenerationState) -> None:
 
 async def _held_by(log: Log, worker: str) -> AsyncIterator[GenerationState]:
     """Every generation that runs by a lease of this worker."""
-    for shard in range(keys.UNFINISHED_SETS):
-        if generation_ids := await log.unfinished.list(shard):
+    for shard in await log.unfinished.shards():
+        if generation_ids := await shard.list():
             for state in await log.states(generation_ids):
                 if isinstance(state, GenerationState) and _is_run_by(state, worker):
                     yield state

@@ -25,6 +25,9 @@ therefore ends as failed after MAX_ATTEMPTS + 3 dead workers at most, and after 
 was only beside it, or in a storm of kills, is spared three times before it is charged at all. With MAX_ATTEMPTS = 1
 nothing is spared: the generation runs once. Handovers by a worker that stops are never charged.
 
+In a cluster each primary is swept for itself: it has its own clock, its own sets of what is unfinished, and its own
+moment of the last failover.
+
 A server that has just started may hold older data, and live workers are about to restore what is missing, or to confirm
 an end. Until it is as old as that takes, and half a second more, nothing is swept (without that, 3 of 100 finished
 generations were run again, measured).
@@ -33,10 +36,9 @@ generations were run again, measured).
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-from tailrace import keys
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
 from tailrace.ids import short_name
@@ -48,8 +50,10 @@ from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
+from tailrace.log.unfinished import UnfinishedShard
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
+from tailrace.redis.server import RedisServer
 from tailrace.stats import Stats
 
 NEVER_CREATED_S = 60.0
@@ -107,32 +111,43 @@ class Sweeper:
         Raises:
             RedisUnavailable: a server cannot be reached.
         """
-        if await self._must_hold_off():
-            return
-        for shard in range(keys.UNFINISHED_SETS):
-            if await self._log.unfinished.claim(shard, int(self._period_s * 1000)):
-                generation_ids = await self._log.unfinished.list(shard)
-                if generation_ids:
-                    await self._check(shard, generation_ids)
-                if shard == 0:
-                    await self._queue.jobs.unpark()
+        by_server: dict[RedisServer, list[UnfinishedShard]] = {}
+        for shard in await self._log.unfinished.shards():
+            by_server.setdefault(shard.server, []).append(shard)
+        swept = await asyncio.gather(
+            *(self._sweep_server(server, shards) for server, shards in by_server.items()), return_exceptions=True
+        )
+        for error in swept:
+            if isinstance(error, BaseException):
+                raise error
         await enqueue_due_webhooks(self._log, self._queue, int(self._period_s * 1000))
 
-    async def _must_hold_off(self) -> bool:
+    async def _sweep_server(self, server: RedisServer, shards: Sequence[UnfinishedShard]) -> None:
+        """Check the shards of one server. One that is away keeps the sweep from no other."""
+        if await self._must_hold_off(server):
+            return
+        for shard in shards:
+            if await shard.claim(int(self._period_s * 1000)):
+                if generation_ids := await shard.list():
+                    await self._check(shard, generation_ids)
+                if shard is shards[0]:
+                    await self._queue.jobs.unpark()
+
+    async def _must_hold_off(self, server: RedisServer) -> bool:
         """Whether the server started so recently that live workers may still restore logs and confirm ends."""
-        run = await self._log.server.run()
+        run = await server.run()
         return run.age_s < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
 
-    async def _check(self, shard: int, generation_ids: list[str]) -> None:
+    async def _check(self, shard: UnfinishedShard, generation_ids: list[str]) -> None:
         states = await self._log.states(generation_ids)
-        now = await self._log.server.now()
+        now = await shard.server.now()
         job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
         waiting = await self._queue.jobs.is_waiting(job_ids)
-        if await self._must_hold_off():  # again: the server may have restarted since the sweep began
+        if await self._must_hold_off(shard.server):  # again: the server may have restarted since the sweep began
             return
         found = list(zip(generation_ids, states, waiting, strict=True))
         suspects = [generation_id for generation_id, state, waits in found if _is_suspect(state, now, waits)]
-        suspected_ms = await self._log.unfinished.suspect(shard, suspects)
+        suspected_ms = await shard.suspect(suspects)
         lost: Calls = []
         for generation_id, state, _ in found:
             judge = partial(self._judge, generation_id, state, now, suspected_ms.get(generation_id, 0), lost)

@@ -87,7 +87,7 @@ class WrittenEnd(NamedTuple):
         while self.rows:
             outcome = await self._finish(log)
             if outcome is Outcome.UNKNOWN:
-                await log.announce_restore()
+                await log.announce_restore(self.state.record.id)
                 outcome = await log.restore(self.state, self.request, list(self.rows))
                 if outcome is Outcome.OK:
                     continue

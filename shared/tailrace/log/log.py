@@ -51,6 +51,7 @@ from tailrace.log.results import (
 from tailrace.log.spent import Spent
 from tailrace.log.state import ABANDONED_MS, GenerationState
 from tailrace.log.unfinished import UnfinishedIndex
+from tailrace.redis.cluster import connect_log_server
 from tailrace.redis.server import LARGE_BYTES, RedisServer, checked
 from tailrace.settings import Settings
 
@@ -61,7 +62,7 @@ TOMBSTONE_MS = 24 * 3600 * 1000
 
 
 class Log(ReadableLog):
-    """The logs on one Redis server, for those who also write.
+    """The logs on one Redis server or cluster, for those who also write.
 
     `lease_ms` is what `acquire` and `renew` grant, `abandoned_ms` the grace of `on_disconnect: cancel`.
     """
@@ -76,7 +77,7 @@ class Log(ReadableLog):
     def connect(cls, settings: Settings) -> "Log":
         """The log as the settings name it; nothing is connected yet."""
         return cls(
-            RedisServer.connect(settings.redis_url, "TAILRACE_REDIS_URL"),
+            connect_log_server(settings.redis_url, "TAILRACE_REDIS_URL"),
             settings.lease_ms,
             settings.disconnect_grace_ms,
         )
@@ -213,10 +214,11 @@ class Log(ReadableLog):
         command = scripts.RENEW.on(keys.of_generation(state.record.id), state.epoch, 0, "", state.neighbours, "")
         return outcome_of((await self.server.execute(*command))[0])
 
-    async def announce_restore(self) -> None:
-        """Have readers of logs that are missing wait for another lease (`is_restoring`)."""
+    async def announce_restore(self, generation_id: str) -> None:
+        """Have readers of logs that are missing, on this one's server, wait for another lease (`is_restoring`)."""
+        server = self.server.primary_of(keys.state(generation_id))
         with suppress(RedisFull):  # a restore itself is never refused for want of room
-            await self.server.execute("SET", keys.RESTORING, b"", "PX", self.lease_ms)
+            await server.execute("SET", keys.restoring(server.tag), b"", "PX", self.lease_ms)
 
     async def restore(self, state: GenerationState, request: Json | msgspec.Raw, rows: Sequence[Row]) -> Outcome:
         """Write back what the server has lost: its place in the index, the state as it was acquired, and every row.

@@ -68,7 +68,7 @@ class Fold(NamedTuple):
 
 
 class ReadableLog:
-    """The logs on one Redis server, for processes that only read."""
+    """The logs on one Redis server or cluster, for processes that only read."""
 
     def __init__(self, server: RedisServer) -> None:
         self.server = server
@@ -106,29 +106,37 @@ class ReadableLog:
                 states.append(error)
         return states
 
-    async def positions(self, generation_ids: Sequence[str]) -> list[Position | None]:
-        """Where each log stands; None for those no longer kept. A reply costs a small part of what `states` does."""
+    async def positions(self, generation_ids: Sequence[str]) -> list[Position | TailraceError | None]:
+        """Where each log stands; None for those no longer kept. Logs of a primary that is away, in a cluster, yield the
+        error. A reply costs a small part of what `states` does."""
         replies = await self.server.execute_many(
             [("HMGET", keys.state(each), "epoch", "seq", "status") for each in generation_ids]
         )
-        return [
-            None if epoch is None else Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
-            for epoch, seq, status in checked(replies)
-        ]
+        return [each if isinstance(each, TailraceError) else _position(*each) for each in replies]
+
+    async def position(self, generation_id: str) -> Position | None:
+        """Where one log stands; None if it is no longer kept."""
+        (found,) = await self.positions([generation_id])
+        if isinstance(found, TailraceError):
+            raise found
+        return found
 
     async def expires_at(self, generation_id: str) -> int | None:
         """When the state expires, in ms of Redis' clock: after the end, when its retention is over. None: it has."""
         expires = int(await self.server.execute("PEXPIRETIME", keys.state(generation_id)))
         return expires if expires > 0 else None
 
-    async def is_restoring(self) -> bool:
-        """Whether a process has begun to restore a log within the last lease: what is missing may still come back."""
-        return bool(await self.server.execute("EXISTS", keys.RESTORING))
+    async def is_restoring(self, generation_id: str) -> bool:
+        """Whether a process has begun within the last lease to restore a log on this one's server: what is missing
+        there may still come back."""
+        server = self.server.primary_of(keys.state(generation_id))
+        return bool(await server.execute("EXISTS", keys.restoring(server.tag)))
 
-    async def are_deleted(self, generation_ids: Sequence[str]) -> list[bool]:
-        """For each generation, whether the server has recorded that it was deleted."""
+    async def are_deleted(self, generation_ids: Sequence[str]) -> list[bool | TailraceError]:
+        """For each generation, whether the server has recorded that it was deleted; errors as for `positions`."""
         commands = [("HEXISTS", keys.tombstone(each), "deleted") for each in generation_ids]
-        return [bool(reply) for reply in checked(await self.server.execute_many(commands))]
+        replies = await self.server.execute_many(commands)
+        return [each if isinstance(each, TailraceError) else bool(each) for each in replies]
 
     async def request(self, generation_id: str) -> Json:
         """The request as its caller sent it.
@@ -315,6 +323,12 @@ class ReadableLog:
         if kept_for is None or (owner is not None and kept_for != owner.encode()):
             return NotFound()
         return Gone("deleted" if deleted else "expired")
+
+
+def _position(epoch: bytes | None, seq: bytes, status: bytes) -> Position | None:
+    if epoch is None:
+        return None
+    return Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
 
 
 def _next_limit(limit: int, entries: int, size: int) -> int:

@@ -1,20 +1,65 @@
-"""Which generations are unfinished: an index beside the logs, in 16 sets, where the sweepers find them.
+"""Which generations are unfinished: an index beside the logs, in sets, where the sweepers find them.
 
 It is on the log's server, so that it shares the fate of the logs: a generation is added before its state is written and
 removed after its `done`, hence whatever moment the server goes back to, each unfinished state of that moment is in the
 index. (On the queue's server it was lost with the queue, and a log that went back alone was not found again: of ten
 queued and ten running generations, none ended after that server had been flushed.)
 
-An id in the index is a hint. It may have ended since, or never have been created. A set is a key of its own, and no
-script uses one together with the keys of a generation, which may be in another slot of a cluster.
+An id in the index is a hint. It may have ended since, or never have been created. One server has 16 sets. A cluster has
+one in each slot, because a slot is what a failover or a move of slots treats as a whole: a set elsewhere could go back
+further than the states that it names. No script uses a set together with the keys of a generation.
+
+The sets are swept in shards, each on one server: of a single server each set is one, of a primary each thousand slots.
+(16,384 empty sets are read in 40 ms of CPU, once in a sweep's period by one process of the fleet.)
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull
+from tailrace.redis.cluster import RedisCluster
+from tailrace.redis.primaries import Primary
 from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.slot import slot_of, tags
 from tailrace.scripts import Command
+
+SHARD_SLOTS = 1024
+
+
+class UnfinishedShard:
+    """Some of the sets of one server. `server` has them; `name` is one of the arguments of `keys.swept`."""
+
+    def __init__(self, server: RedisServer, name: int | str, sets: Sequence[str]) -> None:
+        self.server = server
+        self.name = name
+        self._sets = sets
+
+    async def list(self) -> list[str]:
+        """The ids.
+
+        Raises:
+            RedisUnavailable
+        """
+        found = checked(await self.server.execute_many([("SMEMBERS", each) for each in self._sets]))
+        return [each.decode() for each in chain.from_iterable(found)]
+
+    async def claim(self, period_ms: int) -> bool:
+        """Whether this process sweeps the shard in this period. One process of the fleet does; on a full server,
+        all."""
+        try:
+            return bool(await self.server.execute("SET", keys.swept(self.name), b"", "NX", "PX", period_ms))
+        except RedisFull:
+            return True
+
+    async def suspect(self, generation_ids: Sequence[str]) -> dict[str, int]:
+        """Note that these generations of the shard, and no others, seem to be stuck in this sweep.
+
+        Returns for each of them the milliseconds since the first of the sweeps that found it so, without a sweep in
+        between that did not. The sweeps of all processes count: which of them sweeps a shard is chance.
+        """
+        command = scripts.SUSPECT.on([keys.suspected(self.name)], 1000 * SUSPECTED_S, *generation_ids)
+        return dict(zip(generation_ids, map(int, await self.server.execute(*command)), strict=True))
 
 
 class UnfinishedIndex:
@@ -23,46 +68,45 @@ class UnfinishedIndex:
     def __init__(self, server: RedisServer) -> None:
         self._server = server
 
+    async def shards(self) -> Sequence[UnfinishedShard]:
+        """All of them.
+
+        Raises:
+            RedisUnavailable: no server of the cluster responds.
+        """
+        if isinstance(self._server, RedisCluster):
+            return [shard for primary in await self._server.primaries() for shard in _shards_of(primary)]
+        return [UnfinishedShard(self._server, number, [key]) for number, key in enumerate(keys.all_unfinished())]
+
+    def _set_of(self, generation_id: str) -> str:
+        if isinstance(self._server, RedisCluster):
+            return keys.unfinished_in(tags()[slot_of(keys.state(generation_id))])
+        return keys.unfinished(generation_id)
+
     def add_command(self, generation_id: str) -> Command:
         """Add a generation that is about to be created. A server without room refuses it, as it refuses the state."""
-        return ("SADD", keys.unfinished(generation_id), generation_id)
+        return ("SADD", self._set_of(generation_id), generation_id)
 
     async def add_restored(self, generation_id: str) -> None:
         """Add a generation that is about to be restored, also on a server without room."""
-        await self._server.execute(*scripts.ADD_UNFINISHED.on([keys.unfinished(generation_id)], generation_id))
+        await self._server.execute(*scripts.ADD_UNFINISHED.on([self._set_of(generation_id)], generation_id))
 
     async def remove(self, generation_id: str) -> None:
         """Remove a generation that has ended, after everything that hangs on its end."""
-        await self._server.execute("SREM", keys.unfinished(generation_id), generation_id)
+        await self._server.execute("SREM", self._set_of(generation_id), generation_id)
 
     async def remove_missing(self, generation_id: str) -> None:
         """Remove a generation that has no state, unless a repeat of its creation has made one meanwhile."""
-        remove = ("SREM", keys.unfinished(generation_id), generation_id)
+        remove = ("SREM", self._set_of(generation_id), generation_id)
         _, exists = checked(await self._server.execute_many([remove, ("EXISTS", keys.state(generation_id))]))
         if exists:
             await self._server.execute(*self.add_command(generation_id))
 
-    async def list(self, shard: int) -> list[str]:
-        """Ids of a shard."""
-        members = await self._server.execute("SMEMBERS", keys.all_unfinished()[shard])
-        return [each.decode() for each in members]
 
-    async def claim(self, shard: int, period_ms: int) -> bool:
-        """Whether this process sweeps the shard in this period. One process of the fleet does; on a full server,
-        all."""
-        try:
-            return bool(await self._server.execute("SET", keys.swept(shard), b"", "NX", "PX", period_ms))
-        except RedisFull:
-            return True
-
-    async def suspect(self, shard: int, generation_ids: Sequence[str]) -> dict[str, int]:
-        """Note that these generations of the shard, and no others, seem to be stuck in this sweep.
-
-        Returns for each of them the milliseconds since the first of the sweeps that found it so, without a sweep in
-        between that did not. The sweeps of all processes count: which of them sweeps a shard is chance.
-        """
-        command = scripts.SUSPECT.on([keys.suspected(shard)], 1000 * SUSPECTED_S, *generation_ids)
-        return dict(zip(generation_ids, map(int, await self._server.execute(*command)), strict=True))
+def _shards_of(primary: Primary) -> list[UnfinishedShard]:
+    found = [tags()[slot] for slot in chain.from_iterable(primary.slots)]
+    shards = [found[start : start + SHARD_SLOTS] for start in range(0, len(found), SHARD_SLOTS)]
+    return [UnfinishedShard(primary, some[0], list(map(keys.unfinished_in, some))) for some in shards]
 
 
 SUSPECTED_S = 300

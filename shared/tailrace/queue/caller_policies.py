@@ -23,9 +23,9 @@ from tailrace import keys, scripts
 from tailrace.errors import InvalidBody, InvalidValue, RedisRefused, Unavailable
 from tailrace.queue.quotas import Budgets, nano_dollars
 from tailrace.queue.rights import GREATEST_WEIGHT, LEAST_WEIGHT, Right, rights_from
+from tailrace.redis.channels import Channels
 from tailrace.redis.outage import level_of
 from tailrace.redis.server import RedisServer
-from tailrace.redis.subscriber import Subscriber
 from tailrace.settings import Settings
 
 REREAD_S = 3.0
@@ -201,7 +201,7 @@ class CallerPolicies:
 
     # ── reading ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def listen(self, subscriber: Subscriber) -> None:
+    def listen(self, subscriber: Channels) -> None:
         """Receive changes on a connection to the queue's server."""
         subscriber.add(keys.CALLERS_CHANGED, lambda _: self._changed.set())
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import msgspec
 
 from tailrace import keys, scripts
-from tailrace.errors import RedisFull
+from tailrace.errors import Misconfigured, RedisFull
 from tailrace.events import GenerationRecord
 from tailrace.queue.arq_jobs import Jobs
 from tailrace.queue.index import CLAIM_GRACE_S, FREE, Charge, Claim, GenerationIndex, Usage
@@ -24,6 +24,7 @@ from tailrace.queue.presence import WorkerPresence
 from tailrace.queue.quotas import NO_TERMS, Quota, Quotas, Terms
 from tailrace.queue.rights import EQUAL, RightOf, rights_from
 from tailrace.queue.upstream_calls import UpstreamCalls
+from tailrace.redis.cluster import CLUSTERS
 from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
 from tailrace.settings import Settings
@@ -66,7 +67,16 @@ class Queue:
 
     @classmethod
     def connect(cls, settings: Settings) -> "Queue":
-        """The queue as the settings name it; nothing is connected yet."""
+        """The queue as the settings name it; nothing is connected yet.
+
+        Raises:
+            Misconfigured: it is on a cluster. The jobs of all callers are ordered by one set, and arq knows one server.
+        """
+        if settings.queue_server.startswith(CLUSTERS):
+            raise Misconfigured(
+                "TAILRACE_QUEUE_URL: the queue needs one server, or one behind Sentinel. Logs may be on a cluster "
+                "(TAILRACE_REDIS_URL) beside it."
+            )
         has_own_server = settings.queue_server != settings.redis_url
         server = RedisServer.connect(settings.queue_server, "TAILRACE_QUEUE_URL" if has_own_server else "")
         right_of = rights_from(settings)

@@ -20,8 +20,8 @@ from tailrace import keys
 from tailrace.errors import RedisRefused, Unavailable
 from tailrace.ids import new_token
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.channels import Channels
 from tailrace.redis.server import RedisServer, checked
-from tailrace.redis.subscriber import Subscriber
 
 WAIT_S = 0.5
 STEP_S = 0.02
@@ -60,7 +60,7 @@ class RollCall:
         self._tasks: set[asyncio.Task[None]] = set()
         self._asked: dict[Question, tuple[float, asyncio.Task[Answers]]] = {}
 
-    def listen(self, subscriber: Subscriber) -> None:
+    def listen(self, subscriber: Channels) -> None:
         """Answer what is asked on a connection to the queue's server."""
         subscriber.add(keys.FRONTENDS_ASKED, self._on_message)
 

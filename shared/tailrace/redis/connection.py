@@ -23,6 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tailrace.errors import Misconfigured, RedisFull, RedisRefused, RedisUnavailable, TailraceError
+from tailrace.redis.redirects import Redirected, SlotUnavailable
 
 COMMAND_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 2.0
@@ -87,6 +88,19 @@ class NotPrimary(ServerBusy):
     """The server is a replica whose primary is away, or became a replica while a command of ours was blocked."""
 
 
+class MovedReply(ResponseError):
+    """`MOVED`: the slot of the command's key is on the server that the reply names."""
+
+
+class AskReply(ResponseError):
+    """`ASK`: the slot is being moved, and the key is on the server that the reply names, if anywhere."""
+
+
+class TryAgainReply(ServerBusy):
+    """`TRYAGAIN`: the slot is being moved, and each server has some of the command's keys. `CLUSTERDOWN`: no server has
+    the slot at the moment."""
+
+
 class _Parser(_AsyncHiredisParser):
     """A parser that counts bytes, and has a class for each reply that passes.
 
@@ -97,8 +111,10 @@ class _Parser(_AsyncHiredisParser):
     """Bytes received so far."""
 
     EXCEPTION_CLASSES = _AsyncHiredisParser.EXCEPTION_CLASSES | dict.fromkeys(
-        ("BUSY", "CLUSTERDOWN", "MISCONF", "NOREPLICAS", "TRYAGAIN"), ServerBusy
+        ("BUSY", "MISCONF", "NOREPLICAS"), ServerBusy
     )
+    EXCEPTION_CLASSES |= {"MOVED": MovedReply, "ASK": AskReply}
+    EXCEPTION_CLASSES |= dict.fromkeys(("CLUSTERDOWN", "TRYAGAIN"), TryAgainReply)
     EXCEPTION_CLASSES |= dict.fromkeys(("MASTERDOWN", "UNBLOCKED"), NotPrimary)
 
     async def read_from_socket(self) -> bool:
@@ -174,6 +190,10 @@ def _primary_of(url: str) -> _PrimaryPool:
 
 def translated(error: Exception) -> TailraceError:
     """Our error for what redis-py raised or a server replied."""
+    if isinstance(error, MovedReply | AskReply):
+        return Redirected(str(error), asking=isinstance(error, AskReply))
+    if isinstance(error, TryAgainReply):
+        return SlotUnavailable(detail=str(error))
     if isinstance(error, TRANSIENT_ERRORS):
         return RedisUnavailable(detail=f"{type(error).__name__}: {error}")
     return RedisFull() if isinstance(error, OutOfMemoryError) else RedisRefused(detail=str(error))

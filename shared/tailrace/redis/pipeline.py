@@ -78,6 +78,11 @@ class Pipeline:
                 self._protocol.cut(TimeoutError("no reply in time"))
             raise RedisTimeoutError("no reply in time") from None
 
+    @property
+    def oldest(self) -> Batch | None:
+        """The batch whose replies are due first; None where none waits."""
+        return self._waiting[0] if self._waiting else None
+
     def reset(self) -> None:
         """Close the connection; the next command opens another."""
         if self._protocol is not None:

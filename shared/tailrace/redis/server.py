@@ -12,7 +12,7 @@ long enough. Rule 5: a server that has become a replica is left (`primary_watch`
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -21,6 +21,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from tailrace.errors import RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.throttle import Throttle
 from tailrace.redis.bulk_reader import read_bulk
+from tailrace.redis.channels import Channels
 from tailrace.redis.check_steps import Names, Uses
 from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
@@ -31,10 +32,13 @@ from tailrace.redis.primary_watch import PrimaryWatch
 from tailrace.redis.repetition import repeated
 from tailrace.redis.server_run import RunWatch, ServerRun
 from tailrace.redis.slots import Slots
-from tailrace.redis.subscriber import Subscriber
+from tailrace.redis.subscriber import OnRedirect, Subscriber
 from tailrace.scripts import Command, with_text
 
 RETRIES = 3
+
+ASKING: Command = ("ASKING",)
+"""Before a command that follows `Redirected` with the mark `asking`."""
 
 LARGE_BYTES = 64 * 1024
 """Beyond this size a command's arguments are large."""
@@ -49,10 +53,17 @@ T = TypeVar("T")
 
 
 class RedisServer:
-    """A server and this process' connections to it. Replies are as hiredis parses them: bytes, integers, lists."""
+    """A server and this process' connections to it. Replies are as hiredis parses them: bytes, integers, lists.
 
-    def __init__(self, client: Redis, outages: OutageLog | None = None) -> None:
+    `retries`: how often a call is repeated where its connection was lost, unless it is called with another number.
+    """
+
+    tag = ""
+    """Hash tag of keys that concern this server alone; "" where there is no other (`redis.cluster`)."""
+
+    def __init__(self, client: Redis, outages: OutageLog | None = None, retries: int = RETRIES) -> None:
         self._client = client
+        self._retries = retries
         self._outages = outages or OutageLog()
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
@@ -62,7 +73,7 @@ class RedisServer:
         self._fitness = Fitness()
 
     @classmethod
-    def connect(cls, url: str, setting: str = "") -> "RedisServer":
+    def connect(cls, url: str, setting: str = "", retries: int = RETRIES) -> Self:
         """A server by its address; nothing is connected yet. `setting`: the variable that has the address. Outages of a
         server without one are not logged.
 
@@ -70,26 +81,53 @@ class RedisServer:
             Misconfigured: the address is not a Redis URL.
         """
         client = connect(url, setting=setting) if setting else connect(url)
-        return cls(client, OutageLog(f"Redis at {place_of(url)} ({setting})" if setting else ""))
+        return cls(client, OutageLog(f"Redis at {place_of(url)} ({setting})" if setting else ""), retries)
 
     @property
     def client(self) -> Redis:
         """redis-py's client on the same connections, for arq."""
         return self._client
 
-    def subscriber(self, throttle: Throttle | None = None) -> Subscriber:
-        """A connection of its own that receives what is published. Start it, and close it before the server."""
-        subscriber = Subscriber(self._client, throttle, self._outages)
+    def subscriber(
+        self,
+        throttle: Callable[[], Throttle] | None = None,
+        on_connected: Callable[[], None] | None = None,
+        on_redirect: OnRedirect | None = None,
+    ) -> Channels:
+        """A connection of its own that receives what is published. Start it, and close it before the server.
+
+        The arguments are those of `Subscriber`; `throttle` makes its throttle.
+        """
+        subscriber = Subscriber(
+            self._client, throttle() if throttle else None, self._outages, on_connected, on_redirect
+        )
         self._primary.subscribers.append(subscriber)
         return subscriber
 
     async def close(self) -> None:
+        """Close all connections. What waits on the shared one fails."""
+        self._pipeline.reset()
         await self._client.aclose()
 
     @property
     def is_away(self) -> bool:
         """Whether the server did not respond when it was needed last."""
         return self._outages.is_away
+
+    @property
+    def is_waiting_since(self) -> object | None:
+        """What stands for the oldest call that waits for replies on the shared connection; None where none waits."""
+        return self._pipeline.oldest
+
+    # ── as a cluster of one ──
+
+    async def primaries(self) -> Sequence["RedisServer"]:
+        """The servers that have keys: this one."""
+        return [self]
+
+    def primary_of(self, key: str) -> "RedisServer":  # noqa: ARG002 - as a cluster's
+        """The server that has this key: this one."""
+        return self
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -104,7 +142,7 @@ class RedisServer:
             raise reply
         return reply
 
-    async def execute_many(self, commands: Sequence[Command], *, retries: int = RETRIES) -> list[Any]:
+    async def execute_many(self, commands: Sequence[Command], *, retries: int | None = None) -> list[Any]:
         """The replies to many commands, in order, in one round trip. A command that failed yields its error.
 
         `retries`: how often all of them are sent again where the connection was lost.
@@ -112,7 +150,7 @@ class RedisServer:
         Raises:
             RedisUnavailable: whether the commands were carried out is unknown.
         """
-        began = time.monotonic()
+        began, retries = time.monotonic(), self._retries if retries is None else retries
         replies = await repeated(lambda: self._pipeline.execute(commands), retries, self._outages)
         failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
         if not failed:
@@ -129,12 +167,13 @@ class RedisServer:
         return replies
 
     async def execute_alone(self, *command: Any) -> Any:
-        """The reply to a command that blocks, or whose arguments or reply may be megabytes.
+        """The reply to a command that blocks, or whose arguments or reply may be megabytes. One behind `ASKING` is
+        sent after that, on the same connection.
 
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
         """
-        return await repeated(lambda: self._alone(command, exchange), RETRIES, self._outages)
+        return await repeated(lambda: self._alone(command, exchange), self._retries, self._outages)
 
     async def read_page(self, *command: Any) -> Any:
         """The reply to a read of many entries: as `execute_alone`, at most `PAGE_READS` at a time, in order.
@@ -158,21 +197,24 @@ class RedisServer:
         Raises:
             RedisUnavailable, RedisFull, RedisRefused.
         """
-        return await repeated(lambda: self._alone(command, read_bulk), RETRIES, self._outages)
+        return await repeated(lambda: self._alone(command, read_bulk), self._retries, self._outages)
 
-    async def _alone(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
+    async def _alone(self, command: Command, call: Callable[[Any, Command], Awaitable[T]]) -> T:
         """A command and its reply on a connection of the pool; again with the script's text where it is unknown."""
         try:
-            return await self._on_connection(command, exchange)
+            return await self._on_connection(command, call)
         except NoScriptError:
-            return await self._on_connection(with_text(command), exchange)
+            return await self._on_connection(with_text(command), call)
 
-    async def _on_connection(self, command: Command, exchange: Callable[[Any, Command], Awaitable[T]]) -> T:
+    async def _on_connection(self, command: Command, call: Callable[[Any, Command], Awaitable[T]]) -> T:
         connection = await self._pool.get_connection()
         began = time.monotonic()
         is_usable = False
         try:
-            reply = await exchange(connection, command)
+            if command[:1] == ASKING:
+                await exchange(connection, ASKING)
+                command = command[1:]
+            reply = await call(connection, command)
             is_usable = True
         except (*DEMOTED, Demoted) as error:
             await self._leave(began)
@@ -270,7 +312,7 @@ class RedisServer:
 
         async def run(names: Names) -> list[str]:
             return await repeated(
-                lambda: self._on_connection((), lambda connection, _: on_connection(connection, names)), RETRIES,
+                lambda: self._on_connection((), lambda connection, _: on_connection(connection, names)), self._retries,
                 self._outages,
             )  # fmt: skip
 

@@ -24,12 +24,13 @@ from redis.exceptions import RedisError
 
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
+from tailrace.redis.channels import Channels, Listener
 from tailrace.redis.connection import CONNECT_TIMEOUT_S, TRANSIENT_ERRORS
 from tailrace.redis.outage import OutageLog
 from tailrace.redis.protocol import RedisProtocol
 
-Listener = Callable[[bytes | None], None]
-"""Called with each message, and with None where messages may have been missed."""
+OnRedirect = Callable[[int | bytes], None]
+"""Called where a server of a cluster no longer has a channel: with the channel, or with its slot."""
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +42,28 @@ PING_S = 2.0
 """Interval of pings. A connection whose packets vanish is closed after two intervals."""
 
 
-class Subscriber:
+class Subscriber(Channels):
     """Receives until closed; reconnects by itself.
 
     `throttle`: messages that arrive faster are read together. `disconnected_since`: when the connection was lost, or
     when the subscriber was made if there was none yet; None while connected. `connected_at`: when the newest connection
     was made. Both are of `time.monotonic()`. A connection counts from its first reply: a server may accept connections
-    and refuse subscriptions.
+    and refuse subscriptions. `on_connected` is called then.
+
+    A server of a cluster ends the subscriptions of slots that it gives away, and refuses those of slots that it does
+    not have. Both are reported to `on_redirect`.
     """
 
-    def __init__(self, redis: Redis, throttle: Throttle | None = None, outages: OutageLog | None = None) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        throttle: Throttle | None = None,
+        outages: OutageLog | None = None,
+        on_connected: Callable[[], None] | None = None,
+        on_redirect: OnRedirect | None = None,
+    ) -> None:
+        self._on_connected_call = on_connected
+        self._on_redirect = on_redirect
         self._pool = redis.connection_pool
         self._throttle = throttle
         self._outages = outages or OutageLog()
@@ -61,18 +74,16 @@ class Subscriber:
         self._ping_timer: asyncio.TimerHandle | None = None
         self._failures = 0
         self._is_reported = False
-        self.disconnected_since: float | None = time.monotonic()
-        self.connected_at = float("-inf")
+        self._disconnected_since: float | None = time.monotonic()
+        self._connected_at = float("-inf")
 
     @property
-    def connected(self) -> bool:
-        """Whether messages are being received right now."""
-        return self.disconnected_since is None
+    def disconnected_since(self) -> float | None:
+        return self._disconnected_since
 
     @property
-    def connected_for(self) -> float:
-        """Seconds for which messages have been received; 0 while not connected."""
-        return time.monotonic() - self.connected_at if self.connected else 0.0
+    def connected_at(self) -> float:
+        return self._connected_at
 
     def start(self) -> None:
         """Connect in the background."""
@@ -146,24 +157,30 @@ class Subscriber:
     def _on_connected(self) -> None:
         self._failures, self._is_reported = 0, False
         self._outages.report_success("subscriber")
-        self.connected_at = time.monotonic()
-        self.disconnected_since = None
+        self._connected_at = time.monotonic()
+        self._disconnected_since = None
+        if self._on_connected_call:
+            self._on_connected_call()
 
     def _on_disconnected(self) -> None:
         self._protocol = None
-        if self.disconnected_since is None:
-            self.disconnected_since = time.monotonic()
+        if self._disconnected_since is None:
+            self._disconnected_since = time.monotonic()
 
     def _on_reply(self, reply: Any) -> None:
         if isinstance(reply, hiredis.ReplyError):
-            raise reply
-        if self.disconnected_since is not None:
+            if self._on_redirect is None or not str(reply).startswith("MOVED "):
+                raise reply
+            self._on_redirect(int(str(reply).split(" ")[1]))
+        if self._disconnected_since is not None:
             self._on_connected()
         match reply:
             case [b"smessage", channel, payload]:
                 self._notify(channel, payload)
             case [b"ssubscribe", channel, _]:
                 self._notify(channel, None)
+            case [b"sunsubscribe", channel, _] if self._on_redirect and channel in self._listeners:
+                self._on_redirect(channel)  # by the server, or before the channel was added again
 
     def _notify(self, channel: bytes, message: bytes | None) -> None:
         """Call the channel's listener. An error concerns this listener alone: the connection serves all others."""

@@ -13,7 +13,8 @@ READ_S = 5.0
 
 
 class ServerGauges:
-    """Reads them every few seconds. `servers`: by the value of the label, `log` and, where it is another, `queue`."""
+    """Reads them every few seconds. `servers`: by the value of the label, `log` and, where it is another, `queue`. Of a
+    cluster: whether all primaries reply, the memory of the fullest, and the clock of one."""
 
     def __init__(self, stats: Stats, servers: Mapping[str, RedisServer]) -> None:
         self._servers = servers

@@ -124,15 +124,15 @@ async def test_generation_restored_between_two_reads_is_not_reported_as_expired(
 
 
 async def test_announced_restore_is_seen_for_a_lease(log: Log, redis: Redis) -> None:
-    assert not await log.is_restoring()
-    await log.announce_restore()
-    assert await log.is_restoring()
-    assert 0 < await redis.pttl(keys.RESTORING) <= log.lease_ms
+    assert not await log.is_restoring("gen")
+    await log.announce_restore("gen")
+    assert await log.is_restoring("gen")
+    assert 0 < await redis.pttl(keys.restoring("")) <= log.lease_ms
 
 
 async def test_full_server_lets_a_restore_be_announced_in_vain(
     log: Log, fill_memory: Callable[[], Awaitable[None]]
 ) -> None:
     await fill_memory()
-    await log.announce_restore()
-    assert not await log.is_restoring()
+    await log.announce_restore("gen")
+    assert not await log.is_restoring("gen")

@@ -66,7 +66,7 @@ class Fleet:
         await sweeping.sweep()
 
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
+        return [each for shard in await self.log.unfinished.shards() for each in await shard.list()]
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ KEYS: dict[str, str] = {
     "READERS": keys.READERS,
     "FRONTENDS_ASKED": keys.FRONTENDS_ASKED,
     "frontends_answers": keys.frontends_answers("token"),
-    "RESTORING": keys.RESTORING,
+    "restoring": keys.restoring(""),
+    "unfinished_in": keys.unfinished_in("4711"),
     "WAITING": keys.WAITING,
     "WAKE": keys.WAKE,
     "WEBHOOKS_PENDING": keys.WEBHOOKS_PENDING,
@@ -77,6 +78,13 @@ KEYS: dict[str, str] = {
     "check_of_job": keys.check_of_job("check", "token", "a"),
     "stats_flushed": keys.stats_flushed("p1"),
 }
+IN_A_CLUSTER = {
+    "swept": keys.swept("4711"),
+    "suspected": keys.suspected("4711"),
+    "restoring": keys.restoring("4711"),
+}
+"""The same functions, by the tag of a slot."""
+
 LISTS = {"of_generation", "all_unfinished"}
 
 
@@ -87,8 +95,9 @@ def documented() -> list[str]:
 
 
 def as_pattern(row: str) -> str:
-    """`<0-15>` is a number, `<word>` matches any part, `{gen}` any id."""
-    pattern = re.escape(row).replace(r"\{gen\}", r"\{gen_[a-z2-7]{26}\}").replace(r"<0\-15>", "(?:[0-9]|1[0-5])")
+    """`<0-15>` is a number, `<word>` matches any part, `{gen}` any id, `{slot}` any number."""
+    pattern = re.escape(row).replace(r"\{gen\}", r"\{gen_[a-z2-7]{26}\}").replace(r"\{slot\}", r"\{\d+\}")
+    pattern = pattern.replace(r"<0\-15>", "(?:[0-9]|1[0-5])")
     return re.sub(r"<\w+>", "[^:]+", pattern)
 
 
@@ -99,14 +108,17 @@ def test_every_key_function_is_tested() -> None:
     assert made | constants == set(KEYS) | LISTS
 
 
-@pytest.mark.parametrize("name", KEYS)
-def test_every_key_is_documented(name: str) -> None:
-    rows = [row for row in documented() if re.fullmatch(as_pattern(row), KEYS[name])]
+@pytest.mark.parametrize(
+    "key", [*KEYS.values(), *IN_A_CLUSTER.values()], ids=[*KEYS, *map("{}-cluster".format, IN_A_CLUSTER)]
+)
+def test_every_key_is_documented(key: str) -> None:
+    rows = [row for row in documented() if re.fullmatch(as_pattern(row), key)]
     assert len(rows) == 1
 
 
 def test_every_documented_key_exists() -> None:
-    unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in KEYS.values())]
+    made = [*KEYS.values(), *IN_A_CLUSTER.values()]
+    unmade = [row for row in documented() if not any(re.fullmatch(as_pattern(row), key) for key in made)]
     assert unmade == ["arq:job:<job_id>"], "only keys of arq are documented and not made here"
 
 

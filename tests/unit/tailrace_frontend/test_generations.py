@@ -34,7 +34,7 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
 from tailrace.queue.index import GENERATION_BYTES
 from tailrace.queue.quotas import USUAL_OUTPUT
-from tailrace.redis.server import RETRIES, RedisServer
+from tailrace.redis.server import RedisServer
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
 from tailrace.settings import MIB, Settings
@@ -62,7 +62,7 @@ class CountingServer(RedisServer):
             await self.before_trip()
         self.trips.append(list(commands))
 
-    async def execute_many(self, commands: Sequence[Command], *, retries: int = RETRIES) -> list[Any]:
+    async def execute_many(self, commands: Sequence[Command], *, retries: int | None = None) -> list[Any]:
         await self._trip(commands)
         return await super().execute_many(commands, retries=retries)
 
@@ -671,10 +671,10 @@ async def test_generation_that_may_be_restored_is_unavailable(
     for age_s, is_restoring, error in ((0.0, False, Unavailable), (inf, True, Unavailable), (inf, False, NotFound)):
         monkeypatch.setattr(server, "run", _aged(age_s))
         if is_restoring:
-            await log.announce_restore()
+            await log.announce_restore("gen")
         with pytest.raises(error):
             await generations.find(missing, owner)
-        await server.execute("DEL", keys.RESTORING)
+        await server.execute("DEL", keys.restoring(""))
 
 
 def _aged(seconds: float) -> Callable[[], Awaitable[ServerRun]]:

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 
 from support.stored_log import done_of_log
+from support.subscriptions import connection_of
 from support.worker_harness import WorkerHarness, answer_hi, worker_harness
 from tailrace import keys
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
@@ -77,7 +78,7 @@ async def test_renewal_cancels_a_generation_that_no_client_reads(
         harness.connect(seconds)
         await harness.process.leases.renew()
         assert (await harness.log.state(generation_id)).status == "running"
-    harness.process.control._on_disconnected()
+    connection_of(harness.process.control)._on_disconnected()
     await harness.process.leases.renew()
     assert (await harness.log.state(generation_id)).status == "running"
     harness.connect(ABANDONED_MS / 1000 + 1)

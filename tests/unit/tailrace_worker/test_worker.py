@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from support.hub_harness import until
 from support.stored_log import done_of_log
+from support.subscriptions import connection_of
 from support.worker_harness import WorkerHarness, answer_hi, worker_harness
 from tailrace.errors import Misconfigured, RedisRefused, RedisUnavailable
 from tailrace.events import Options
@@ -148,7 +149,7 @@ async def test_control_message_stops_the_generation_that_it_names(
 async def test_control_connection_that_was_lost_renews_the_leases_at_once(harness: WorkerHarness) -> None:
     waiting = asyncio.create_task(harness.process.reconnects.wait(60))
     await asyncio.sleep(0)
-    harness.process._on_control_message(None)
+    connection_of(harness.process.control)._on_connected()
     assert await waiting
 
 

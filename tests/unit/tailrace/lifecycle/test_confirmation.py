@@ -66,7 +66,7 @@ class Harness:
         assert len(self.confirmations) == 0
 
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
+        return [each for shard in await self.log.unfinished.shards() for each in await shard.list()]
 
 
 async def fail_as_away(*_: object) -> None:
@@ -404,7 +404,7 @@ async def test_end_is_restored_while_the_queue_is_away(harness: Harness, monkeyp
         while len(harness.confirmations):  # noqa: ASYNC110 - the loop signals nothing
             await asyncio.sleep(0.01)
     assert (await harness.log.state(writer.generation_id)).status == "cancelled"
-    assert await harness.log.is_restoring()
+    assert await harness.log.is_restoring("gen")
     is_away = False
     await harness.confirmed()
     assert [page async for page in harness.queue.index.list_owned(owner, None)] == [[writer.generation_id]]

@@ -41,7 +41,7 @@ def finalized(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def unfinished(log: Log) -> list[str]:
-    return [each for shard in range(keys.UNFINISHED_SETS) for each in await log.unfinished.list(shard)]
+    return [each for shard in await log.unfinished.shards() for each in await shard.list()]
 
 
 async def test_finalize_removes_a_generation_from_the_indexes_and_its_job(

@@ -88,14 +88,12 @@ class Harness:
     async def suspected_since(self, generation_id: str, seconds: float) -> None:
         """An earlier sweep, of any process, has found it stuck."""
         await self.sweep()
-        (shard,) = [
-            name for name in range(keys.UNFINISHED_SETS) if generation_id in await self.log.unfinished.list(name)
-        ]
+        (shard,) = [each.name for each in await self.log.unfinished.shards() if generation_id in await each.list()]
         since = await self.log.server.now() - int(1000 * seconds) - 1
         assert await self.redis.zadd(keys.suspected(shard), {generation_id: since}, xx=True, ch=True) == 1
 
     async def unfinished(self) -> list[str]:
-        return [each for shard in range(keys.UNFINISHED_SETS) for each in await self.log.unfinished.list(shard)]
+        return [each for shard in await self.log.unfinished.shards() for each in await shard.list()]
 
 
 def returning(value: Any) -> Callable[..., Awaitable[Any]]:

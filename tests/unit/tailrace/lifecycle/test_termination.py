@@ -95,7 +95,7 @@ async def test_terminate_cancels_a_running_generation_and_keeps_its_text(
     assert done.usage["estimated"]
     assert done.stream == Stream(attempts=1), "what another process does not know is left out"
     assert await write(log, taken, 5, *texts("a")) is Outcome.FENCED
-    assert await log.unfinished.list(int(keys.unfinished(generation_id).rpartition(":")[2])) == []
+    assert [each for shard in await log.unfinished.shards() for each in await shard.list()] == []
 
 
 async def test_terminate_writes_what_the_worker_had_measured(

@@ -13,13 +13,18 @@ from tailrace import keys
 from tailrace.errors import Gone, RedisFull
 from tailrace.ids import new_generation_id
 from tailrace.log import Log, Outcome
+from tailrace.log.unfinished import UnfinishedShard
 from tailrace.redis.server import LARGE_BYTES
 
 LARGE = REQUEST | {"padding": "x" * LARGE_BYTES}
 
 
 async def members(log: Log) -> list[str]:
-    return [each for shard in range(keys.UNFINISHED_SETS) for each in await log.unfinished.list(shard)]
+    return [each for shard in await log.unfinished.shards() for each in await shard.list()]
+
+
+async def shard_of(log: Log, number: int) -> UnfinishedShard:
+    return (await log.unfinished.shards())[number]
 
 
 @pytest.mark.parametrize("request_body", [REQUEST, LARGE], ids=["small", "large"])
@@ -93,24 +98,25 @@ async def test_removal_of_a_missing_generation_leaves_one_that_was_created_meanw
 
 
 async def test_shard_is_claimed_by_one_process_in_a_period(redis: Redis, log: Log) -> None:
-    asked = await asyncio.gather(*(log.unfinished.claim(3, 60_000) for _ in range(10)))
+    shard = await shard_of(log, 3)
+    asked = await asyncio.gather(*(shard.claim(60_000) for _ in range(10)))
     assert sorted(asked) == [False] * 9 + [True]
-    assert await log.unfinished.claim(4, 60_000)
+    assert await (await shard_of(log, 4)).claim(60_000)
     assert 0 < await redis.pttl(keys.swept(3)) <= 60_000
 
 
 async def test_shard_is_claimed_by_all_on_a_full_server(log: Log, fill_memory: Callable[[], Awaitable[None]]) -> None:
     await fill_memory()
-    assert [await log.unfinished.claim(3, 60_000) for _ in range(2)] == [True, True]
+    assert [await (await shard_of(log, 3)).claim(60_000) for _ in range(2)] == [True, True]
 
 
 # Suspicions
 
 
 async def test_suspicion_lasts_from_the_first_of_the_sweeps_that_found_it(log: Log, redis: Redis) -> None:
-    assert await log.unfinished.suspect(3, ["a", "b"]) == {"a": 0, "b": 0}
+    assert await (await shard_of(log, 3)).suspect(["a", "b"]) == {"a": 0, "b": 0}
     await redis.zincrby(keys.suspected(3), -4000, "a")
-    again = await log.unfinished.suspect(3, ["b", "a"])
+    again = await (await shard_of(log, 3)).suspect(["b", "a"])
     assert list(again) == ["b", "a"]
     assert 4000 <= again["a"] < 64_000
     assert 0 <= again["b"] < 60_000
@@ -118,21 +124,21 @@ async def test_suspicion_lasts_from_the_first_of_the_sweeps_that_found_it(log: L
 
 
 async def test_suspicion_ends_with_a_sweep_that_does_not_find_it(log: Log, redis: Redis) -> None:
-    await log.unfinished.suspect(3, ["a", "b"])
+    await (await shard_of(log, 3)).suspect(["a", "b"])
     await redis.zincrby(keys.suspected(3), -4000, "a")
-    await log.unfinished.suspect(3, ["b"])
-    assert (await log.unfinished.suspect(3, ["a"]))["a"] < 4000
-    assert await log.unfinished.suspect(3, []) == {}
+    await (await shard_of(log, 3)).suspect(["b"])
+    assert (await (await shard_of(log, 3)).suspect(["a"]))["a"] < 4000
+    assert await (await shard_of(log, 3)).suspect([]) == {}
     assert not await redis.exists(keys.suspected(3))
 
 
 async def test_suspicion_of_another_shard_is_another(log: Log, redis: Redis) -> None:
-    await log.unfinished.suspect(3, ["a"])
+    await (await shard_of(log, 3)).suspect(["a"])
     await redis.zincrby(keys.suspected(3), -4000, "a")
-    assert (await log.unfinished.suspect(4, ["a"]))["a"] < 4000
+    assert (await (await shard_of(log, 4)).suspect(["a"]))["a"] < 4000
 
 
 async def test_suspicion_is_noted_on_a_full_server(log: Log, fill_memory: Callable[[], Awaitable[None]]) -> None:
     await fill_memory()
-    assert await log.unfinished.suspect(3, ["a"]) == {"a": 0}
-    assert await log.unfinished.suspect(3, ["a"]) != {}
+    assert await (await shard_of(log, 3)).suspect(["a"]) == {"a": 0}
+    assert await (await shard_of(log, 3)).suspect(["a"]) != {}

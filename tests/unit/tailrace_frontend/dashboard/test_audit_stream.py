@@ -7,6 +7,7 @@ import pytest
 import pytest_asyncio
 
 from support.hub_harness import HEADERS, Client, HubHarness, until
+from support.subscriptions import connection_of
 from tailrace import keys
 from tailrace.audit import Audit, Entry, Line
 from tailrace.errors import RedisUnavailable
@@ -56,7 +57,7 @@ class Follow:
         return client
 
     def announce(self) -> None:
-        self.harness.hub.subscriber._on_reply([b"smessage", keys.AUDIT_ADDED.encode(), b""])
+        connection_of(self.harness.hub.subscriber)._on_reply([b"smessage", keys.AUDIT_ADDED.encode(), b""])
 
 
 @pytest_asyncio.fixture
@@ -143,10 +144,10 @@ async def test_stopping_process_asks_its_followers_to_come_back(follow: Follow) 
 async def test_nothing_is_subscribed_without_followers(follow: Follow) -> None:
     subscriber = follow.harness.hub.subscriber
     clients = [await follow.start(), await follow.start()]
-    assert list(subscriber._listeners) == [keys.AUDIT_ADDED.encode()]
+    assert list(connection_of(subscriber)._listeners) == [keys.AUDIT_ADDED.encode()]
     clients[0].disconnect()
     await until(lambda: follow.harness.running == 1)
-    assert subscriber._listeners
+    assert connection_of(subscriber)._listeners
     clients[1].disconnect()
     await until(lambda: follow.harness.running == 0)
-    assert not subscriber._listeners
+    assert not connection_of(subscriber)._listeners

@@ -49,7 +49,7 @@ async def test_waiter_returns_the_state_when_the_end_is_published(harness: HubHa
 @pytest.mark.parametrize("is_lost", [False, True])
 async def test_waiter_waits_on_where_a_silent_log_had_its_position_read(harness: HubHarness, is_lost: bool) -> None:
     task = await waiting(harness, 60)
-    (position,) = await harness.log.positions([RECORD.id])
+    position = await harness.log.position(RECORD.id)
     harness.hub._tails[RECORD.id].on_position(None if is_lost else position)
     for _ in range(10):
         await asyncio.sleep(0)

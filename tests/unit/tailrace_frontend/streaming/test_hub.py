@@ -8,6 +8,7 @@ from support.hub_harness import Client, HubHarness, until
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
+from support.subscriptions import connection_of
 from tailrace.errors import RateLimited, RedisUnavailable
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis import subscriber as subscriber_module
@@ -51,7 +52,7 @@ async def test_readers_of_one_log_share_a_tail_until_the_last_one_leaves(harness
     assert hub.tails == 2
     clients[1].disconnect()
     await until(lambda: hub.count == 1)
-    assert (hub.tails, hub.count_of("anna"), len(hub.subscriber._listeners)) == (1, 0, 1)
+    assert (hub.tails, hub.count_of("anna"), len(connection_of(hub.subscriber)._listeners)) == (1, 0, 1)
     assert hub.counts == {"ben": 1}, "nothing is kept of owners without connections"
 
 
@@ -167,9 +168,9 @@ async def test_redis_is_away_once_the_grace_period_of_an_outage_has_passed(harne
     seen: list[bool] = []
     for passed_s in (0.0, 0.99 * grace_s, 0.02 * grace_s):
         clock.now += passed_s
-        seen.append(harness.hub.is_away)
+        seen.append(harness.hub.is_away())
     harness.reconnect()
-    assert [*seen, harness.hub.is_away] == [False, False, True, False]
+    assert [*seen, harness.hub.is_away()] == [False, False, True, False]
 
 
 async def test_short_outages_less_than_a_tick_apart_end_no_stream(harness: HubHarness, clock: Clock) -> None:
@@ -184,7 +185,7 @@ async def test_short_outages_less_than_a_tick_apart_end_no_stream(harness: HubHa
         assert client.stream.is_idle
         harness.reconnect()
         clock.now += 0.1 * module.TICK_S
-    assert not harness.hub.is_away
+    assert not harness.hub.is_away()
 
 
 # background loops

@@ -11,6 +11,7 @@ from support.hub_harness import Collector, HubHarness, until
 from support.logs import REQUEST, LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
+from support.subscriptions import connection_of
 from tailrace import keys
 from tailrace.errors import RedisUnavailable
 from tailrace.events import Entry, Restarted, Text
@@ -384,14 +385,14 @@ async def test_cursor_reports_a_vanished_log_after_a_lease(harness: HubHarness, 
 async def test_cursor_reports_no_lost_log_while_workers_restore_others(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:3])
     await harness.redis.flushall()
-    await harness.redis.set(keys.RESTORING, b"")
+    await harness.redis.set(keys.restoring(""), b"")
     harness.confirm(RECORD)
     for _ in range(3):
         await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
         pass_time(collector.cursor, LEASE_S + 1)
     await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
     assert len(collector.events) == 3
-    await harness.redis.delete(keys.RESTORING)
+    await harness.redis.delete(keys.restoring(""))
     pass_time(collector.cursor, 0)
     await complete(collector)
     assert collector.kinds[-1] == "gone"
@@ -401,7 +402,7 @@ async def test_cursor_starts_over_only_when_workers_have_restored_what_they_have
     collector = await following(harness, ENTRIES[:6])
     await harness.redis.flushall()
     await harness.create(RECORD, ENTRIES[:4])
-    await harness.redis.set(keys.RESTORING, b"")
+    await harness.redis.set(keys.restoring(""), b"")
     harness.confirm(RECORD)
     await until(lambda: collector.cursor.state is State.MISSING and collector.is_idle)
     pass_time(collector.cursor, LEASE_S + 1)
@@ -439,7 +440,7 @@ async def test_cursor_starts_over_where_a_log_came_back_older_and_went_on_otherw
 async def test_cursor_finds_by_position_what_no_message_announced(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:3])
     await harness.append(RECORD, ENTRIES[3:], published=False)
-    (position,) = await harness.log.positions([RECORD.id])
+    position = await harness.log.position(RECORD.id)
     collector.cursor.on_position(position)
     await complete(collector)
     assert streamed_text(collector.events) == TEXT
@@ -447,7 +448,7 @@ async def test_cursor_finds_by_position_what_no_message_announced(harness: HubHa
 
 async def test_cursor_at_the_position_of_the_log_reads_nothing(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:3])
-    (position,) = await harness.log.positions([RECORD.id])
+    position = await harness.log.position(RECORD.id)
     collector.cursor.on_position(position)
     assert collector.is_idle
     assert collector.cursor.state is State.FOLLOWING
@@ -484,7 +485,7 @@ async def test_cursor_ends_at_the_first_failure_where_redis_has_been_away_for_lo
 ) -> None:
     await harness.create(RECORD, ENTRIES[:3])
     monkeypatch.setattr(Log, "page", _unreachable)
-    monkeypatch.setattr(Hub, "is_away", True)
+    monkeypatch.setattr(Hub, "is_away", lambda *_: True)
     collector = await harness.follow(RECORD)
     await until(lambda: collector.cursor.is_final or collector.is_idle)
     assert collector.cursor.state is State.UNAVAILABLE
@@ -496,7 +497,7 @@ async def test_cursor_ends_where_redis_fails_for_longer_than_the_grace_period(
     collector = await following(harness, ENTRIES[:3])
     monkeypatch.setattr(Log, "page", _unreachable)
     harness.confirm(RECORD)
-    harness.hub.subscriber.connected_at -= 60  # a reconnection would begin another grace period
+    connection_of(harness.hub.subscriber)._connected_at -= 60  # a reconnection would begin another grace period
     await until(lambda: collector.cursor._failing_since and collector.is_idle)
     pass_time(collector.cursor, harness.hub.settings.restart_grace_s - 1)
     await until(lambda: collector.is_idle)
@@ -522,7 +523,7 @@ async def test_cursor_restarts_the_grace_period_where_redis_was_back_in_between(
 async def test_silent_cursor_ends_where_redis_stays_away(harness: HubHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     collector = await following(harness, ENTRIES[:3])
     needs_tick = [collector.cursor.needs_tick]
-    monkeypatch.setattr(Hub, "is_away", True)
+    monkeypatch.setattr(Hub, "is_away", lambda *_: True)
     needs_tick.append(collector.cursor.needs_tick)
     assert needs_tick == [False, True]
     collector.wake()
@@ -563,10 +564,10 @@ async def test_cursor_of_a_log_that_counted_as_finished_and_is_not_follows_it(ha
     collector = Collector()
     wire = WIRE_FORMATS["native"]
     collector.cursor = LogCursor(harness.hub, wire, wire.bind(RECORD, None), finished, None, collector)
-    assert harness.hub.subscriber._listeners == {}
+    assert connection_of(harness.hub.subscriber)._listeners == {}
     harness.tasks.append(asyncio.create_task(collector.run()))
     await until(lambda: collector.is_idle)
-    assert len(harness.hub.subscriber._listeners) == 1
+    assert len(connection_of(harness.hub.subscriber)._listeners) == 1
     await harness.append(RECORD, ENTRIES[4:])
     await complete(collector)
     assert collector.events[-1].kind == "done"
@@ -576,7 +577,7 @@ async def test_closed_cursor_follows_nothing(harness: HubHarness) -> None:
     collector = await following(harness, ENTRIES[:3])
     collector.cursor.close()
     assert harness.hub.tails == 0
-    assert harness.hub.subscriber._listeners == {}
+    assert connection_of(harness.hub.subscriber)._listeners == {}
     await harness.append(RECORD, ENTRIES[3:])
     assert len(collector.events) == 3
 

@@ -296,7 +296,7 @@ async def test_stream_ends_with_a_retry_hint_where_redis_stays_away(
     harness: HubHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = await idle_client(harness)
-    monkeypatch.setattr(Hub, "is_away", True)
+    monkeypatch.setattr(Hub, "is_away", lambda *_: True)
     harness.tick()
     await until(lambda: client.completed)
     assert client.comments == ["Redis is unavailable"]

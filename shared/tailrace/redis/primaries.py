@@ -1,0 +1,308 @@
+"""The primaries of a cluster, kept up to date.
+
+The topology is read from a primary that responds, else from any other server that is known, when a command first needs
+it, every `READ_EVERY_S`, and whenever something shows that it has changed: a MOVED, a subscription that the server
+ended, a primary that is away, or a call that has waited for `STUCK_S` (a primary that is paused or cut off keeps its
+connections, so nothing else would show its failover before the command timeout). A server whose own view is `fail` is
+cut off from the majority, and is asked last. The one that a MOVED names is asked first: for 35 to 70 ms after a slot
+has moved, others do not know of it. Reads are shared, and `READ_PAUSE_S` apart.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+from tailrace.errors import Misconfigured, RedisRefused, RedisUnavailable, TailraceError
+from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.redirects import Address, Redirected
+from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.slot import SLOTS, tags
+from tailrace.redis.topology import Topology
+
+READ_EVERY_S = 30.0
+READ_PAUSE_S = 0.1
+STUCK_S = 0.5
+ANSWER_S = 1.0
+"""How long one server may take to report the topology, before the next one is asked."""
+
+logger = logging.getLogger(__name__)
+
+
+class Primary(RedisServer):
+    """A server of a cluster that has slots. `slots`: which; `address`: where."""
+
+    address: Address = ("", 0)
+    slots: Sequence[range] = ()
+
+    def __str__(self) -> str:
+        return f"{self.address[0]}:{self.address[1]}"
+
+    @property
+    def tag(self) -> str:  # type: ignore[override]
+        """A hash tag of the lowest of its slots. Keys of this server alone have it."""
+        return tags()[self.slots[0].start]
+
+
+class Primaries:
+    """The primaries of one cluster.
+
+    `seeds`: addresses of some of its servers. `connect` makes the connections to a server. `tls`: whether they are
+    encrypted.
+    """
+
+    def __init__(self, seeds: Sequence[Address], connect: Callable[[Address], Primary], *, tls: bool = False) -> None:
+        self._seeds = seeds
+        self._connect = connect
+        self._tls = tls
+        self._nodes: Sequence[Address] = ()
+        self._servers: dict[Address, Primary] = {}
+        self._owners: list[Primary | None] = [None] * SLOTS
+        self._all: Sequence[Primary] = ()
+        self._after_read: list[Callable[[], None]] = []
+        self._newest: Address | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._read_at = float("-inf")
+        self._wanted = asyncio.Event()
+        self._watching: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    def at(cls, url: str, setting: str) -> "Primaries":
+        """As `redis+cluster://[user:password@]host:port[,host:port…]` names them; `rediss+cluster://` with TLS.
+
+        Raises:
+            Misconfigured: the address has another form.
+        """
+        parts = urlsplit(url)
+        login, at, places = parts.netloc.rpartition("@")
+        scheme, query = parts.scheme.partition("+")[0], f"?{parts.query}" if parts.query else ""
+        try:
+            seeds = [_address(place) for place in places.split(",")]
+            if parts.path.strip("/") not in ("", "0"):
+                raise ValueError
+        except ValueError:  # its text may hold part of a password
+            raise Misconfigured(
+                f"{setting} is not the address of a cluster, as redis+cluster://127.0.0.1:7000,127.0.0.1:7001."
+            ) from None
+
+        def connect(address: Address) -> Primary:
+            host = f"[{address[0]}]" if ":" in address[0] else address[0]
+            server = Primary.connect(f"{scheme}://{login}{at}{host}:{address[1]}/0{query}", setting, retries=0)
+            server.address = address
+            return server
+
+        return cls(seeds, connect, tls=scheme == "rediss")
+
+    # ── what is known ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def known(self) -> None:
+        """Read the topology, unless it is known.
+
+        Raises:
+            RedisUnavailable: no server responds.
+        """
+        if not self._all:
+            await self.read()
+
+    @property
+    def all(self) -> Sequence[Primary]:
+        """Those with slots, by their lowest; none before the first `known`."""
+        return self._all
+
+    def owner_of(self, slot: int) -> Primary | None:
+        """The server that has the slot; None where none is known."""
+        return self._owners[slot]
+
+    def of_slot(self, slot: int) -> Primary:
+        """The server that has the slot.
+
+        Raises:
+            RedisUnavailable: no server has the slot, or `known` was not called.
+        """
+        primary = self._owners[slot]
+        if primary is None:
+            self.request_read()
+            raise RedisUnavailable(detail=f"no server of the cluster has slot {slot}")
+        return primary
+
+    def at_address(self, address: Address) -> Primary:
+        """The server at an address that another one has named."""
+        if address not in self._servers:
+            self._servers[address] = self._connect(address)
+        return self._servers[address]
+
+    def on_read(self, call: Callable[[], None]) -> None:
+        """Have this called whenever the topology was read."""
+        self._after_read.append(call)
+
+    def cancel_on_read(self, call: Callable[[], None]) -> None:
+        """Undo `on_read`."""
+        self._after_read.remove(call)
+
+    # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def follow(self, redirected: Redirected, sender: Primary) -> Primary:
+        """The server that the reply of `sender` names. Unless for one command alone, it has the slot from now on, and
+        the topology is read soon."""
+        host, port = redirected.address
+        primary = self.at_address((host or sender.address[0], port))
+        if not redirected.asking and self._owners[redirected.slot] is not primary:
+            self._owners[redirected.slot] = primary
+            self._newest = primary.address
+            self.request_read()
+        return primary
+
+    def request_read(self) -> None:
+        """Have the topology read soon."""
+        self._wanted.set()
+
+    async def read(self) -> None:
+        """Read the topology, together with all who ask for it now.
+
+        Raises:
+            RedisUnavailable: no server responds.
+        """
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read(), name="topology")
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        await asyncio.sleep(self._read_at + READ_PAUSE_S - time.monotonic())
+        self._wanted.clear()
+        try:
+            self._apply(await self._ask_for_topology())
+        finally:
+            self._read_at = time.monotonic()
+        self.start()
+
+    async def _ask_for_topology(self) -> Topology:
+        """
+        Raises:
+            RedisUnavailable: no server responds.
+        """
+        known = [primary.address for primary in self._all]
+        random.shuffle(known)  # so that not all processes ask the same one
+        known.sort(key=lambda address: self._servers[address].is_away)
+        others = [address for address in (*self._nodes, *self._seeds) if address not in known]
+        minority: Topology | None = None
+        failure: TailraceError | None = None
+        for address in dict.fromkeys((*([self._newest] if self._newest else []), *known, *others)):
+            try:
+                topology, is_ok = await self._topology_from(address)
+            except (RedisUnavailable, RedisRefused) as error:
+                failure = error
+                continue
+            if is_ok:
+                self._newest = None
+                return topology
+            minority = minority or topology
+        if minority is None or not minority.slots:
+            raise RedisUnavailable(detail=str(failure or "no server of the cluster has slots")) from failure
+        return minority
+
+    async def _topology_from(self, address: Address) -> tuple[Topology, bool]:
+        """What one server reports, and whether its own view of the cluster is `ok`.
+
+        Raises:
+            RedisUnavailable, RedisRefused.
+        """
+        is_kept = address in self._servers
+        server = self._servers[address] if is_kept else self._connect(address)
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                commands = [("CLUSTER", "SHARDS"), ("CLUSTER", "INFO")]
+                shards, info = checked(await server.execute_many(commands))
+        except TimeoutError as error:
+            raise RedisUnavailable(detail=f"{address}: no reply in time") from error
+        finally:
+            if not is_kept:
+                await server.close()
+        return Topology.of(shards, address, tls=self._tls), b"cluster_state:ok" in info
+
+    def _apply(self, topology: Topology) -> None:
+        """Give each slot to its server. A slot that no server has keeps the one that had it, which may return."""
+        before = self._owners.copy()
+        self._nodes = topology.nodes
+        for address, ranges in topology.slots.items():
+            primary = self.at_address(address)
+            for each in ranges:
+                self._owners[each.start : each.stop] = [primary] * len(each)
+        owners = {owner for owner in self._owners if owner}
+        for owner in owners:
+            owner.slots = list(_ranges(self._owners, owner))
+        self._all = sorted(owners, key=lambda primary: primary.slots[0].start)
+        moved = sum(one is not other for one, other in zip(self._owners, before, strict=True))
+        if moved and any(before):
+            logger.info("%d slots of the cluster have another primary; it has %d primaries", moved, len(self._all))
+        for call in list(self._after_read):
+            call()
+        for address in [address for address, server in self._servers.items() if server not in owners]:
+            self._retire(self._servers.pop(address))
+
+    def _retire(self, server: Primary) -> None:
+        """Close the connections to a server that has no slots. Calls that wait there fail, and are sent elsewhere."""
+        task = asyncio.create_task(server.close(), name="retire")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # ── the watch ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Keep the topology up to date from now on. (The first command that needs it does so, too.)"""
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="cluster")
+
+    async def _watch(self) -> None:
+        """Read the topology when it is due, until cancelled."""
+        while True:
+            await self._wait_until_due()
+            with suppress(RedisUnavailable):
+                await self.read()
+
+    async def _wait_until_due(self) -> None:
+        spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+        while time.monotonic() < self._read_at + spread * (READ_EVERY_S if self._is_whole else STUCK_S):
+            waiting = [(primary, since) for primary in self._all if (since := primary.is_waiting_since) is not None]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STUCK_S / 2):
+                    await self._wanted.wait()
+                return
+            if any(primary.is_waiting_since is since for primary, since in waiting):
+                return
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether every primary responds."""
+        return bool(self._all) and not any(primary.is_away for primary in self._all)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await cancel_and_wait(self._watching, self._reading)
+        await asyncio.gather(*self._closing, *(server.close() for server in self._servers.values()))
+
+
+def _address(place: str) -> Address:
+    """
+    Raises:
+        ValueError
+    """
+    parts = urlsplit(f"//{place}")
+    if not parts.hostname:
+        raise ValueError(place)
+    return parts.hostname, parts.port or 6379
+
+
+def _ranges(owners: Sequence[Primary | None], owner: Primary) -> Sequence[range]:
+    """The slots of one server, as ranges."""
+    found: list[range] = []
+    for slot, each in enumerate(owners):
+        if each is owner:
+            if found and found[-1].stop == slot:
+                found[-1] = range(found[-1].start, slot + 1)
+            else:
+                found.append(range(slot, slot + 1))
+    return found
