@@ -50,8 +50,8 @@ def _primary(members: Sequence[dict[bytes, Any]]) -> int | None:
 
 
 def _address(member: dict[bytes, Any], asked: Address, *, tls: bool) -> Address | None:
-    """None where the server has no port of this kind. `endpoint` is what the operator prefers. It is empty where that is
-    the host by which the client came, and `?` where that is a name that was not set."""
+    """None where the server has no port of this kind. `endpoint` is what the operator prefers: empty, where that is the
+    host by which the client came, and `?`, where that is a name that was not set."""
     port = member.get(b"tls-port") if tls else member.get(b"port")
     endpoint = member.get(b"endpoint") or b""
     host = (member.get(b"ip") or b"") if endpoint == b"?" else endpoint
