@@ -8,7 +8,8 @@ cursor that a client sends to resume, so it is parsed here as untrusted text.
 import base64
 import re
 import secrets
-from typing import NamedTuple
+
+import msgspec
 
 from tailrace.errors import InvalidCursor
 
@@ -71,7 +72,7 @@ def short_name(token: str) -> str:
     return token[:4]
 
 
-class EntryId(NamedTuple):
+class EntryId(msgspec.Struct, frozen=True, order=True, gc=False):
     """An entry's position: the epoch of the attempt that wrote it (ms of Redis' clock) and its last sequence number.
 
     Ids are ordered: every entry of a later epoch is after every entry of an earlier one.

@@ -40,11 +40,13 @@ LOG_CHANGED = Restarted(reason="log_changed")
 
 def encode(record: GenerationRecord, entry: Entry) -> bytes:
     """One Server-Sent Event."""
-    if type(entry.event) is Text and not entry.event.item and not entry.event.choice and entry.extra is NO_EXTRA:
-        text = jsoncodec.dumps(entry.event.text)
-        return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (*entry.id, text)
-    retry = b"retry: %d\n" % RETRY_MS if isinstance(entry.event, Created) else b""
-    return b"id: %d-%d\n%b%b" % (*entry.id, retry, sse.event_frame(entry.event.kind, _entry_data(record, entry)))
+    at, event = entry.id, entry.event
+    if type(event) is Text and entry.extra is NO_EXTRA and not event.item and not event.choice:
+        text = jsoncodec.dumps(event.text)
+        return b'id: %d-%d\nevent: text\ndata: {"text":%b}\n\n' % (at.epoch, at.seq, text)
+    retry = b"retry: %d\n" % RETRY_MS if isinstance(event, Created) else b""
+    frame = sse.event_frame(event.kind, _entry_data(record, entry))
+    return b"id: %d-%d\n%b%b" % (at.epoch, at.seq, retry, frame)
 
 
 def encode_restart() -> bytes:

@@ -4,6 +4,7 @@ import asyncio
 from itertools import pairwise
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
 from support.log_writer import LogWriter
@@ -36,7 +37,7 @@ async def test_ordered_ids_grow_and_sequence_numbers_are_dense_across_attempts(
 async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, writer: LogWriter) -> None:
     batch = await writer.write(*ANSWER)
     before = await stored_entries(redis, writer.generation_id)
-    forged = [row._replace(value="other", extra='{"chunk_fields":{}}') for row in batch.rows]
+    forged = [structs.replace(row, value="other", extra='{"chunk_fields":{}}') for row in batch.rows]
     assert (await writer.send(batch._replace(rows=forged))).outcome is Outcome.OK
     await log.renew([(writer.generation_id, writer.epoch, False)])
     await log.touch_presence([writer.generation_id])

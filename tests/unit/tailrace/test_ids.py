@@ -106,4 +106,4 @@ def test_cursor_is_two_ascii_numbers_or_rejected(text: str) -> None:
         assert not is_plain
     else:
         assert is_plain
-        assert parsed == (int(epoch), int(seq))
+        assert parsed == EntryId(int(epoch), int(seq))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
 from support.ends import confirmations_on, terminate
@@ -210,7 +211,7 @@ def _end_of(writer: LogWriter) -> WrittenEnd:
     """What a worker keeps of the end that `LogWriter.end` has written."""
     done = writer.done("completed", finish=[Finish(0, "stop")])
     last = writer.last_seq
-    end_id = writer.entries[-1].id._replace(seq=last + seq_span(done))
+    end_id = structs.replace(writer.entries[-1].id, seq=last + seq_span(done))
     return WrittenEnd(
         end_id, last, writer.state, REQUEST, writer.rows, done, NO_EXTRA, time.monotonic(), may_fence=False
     )

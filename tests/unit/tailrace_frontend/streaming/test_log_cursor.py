@@ -760,7 +760,7 @@ async def test_format_that_cannot_report_a_missing_log_aborts(harness: HubHarnes
 async def test_position_is_ahead_by_its_number_or_by_its_epoch(harness: HubHarness) -> None:
     await harness.create(RECORD, ENTRIES)
     state = await harness.log.state(RECORD.id)
-    epoch, seq = state.position
+    epoch, seq = state.position.epoch, state.position.seq
     assert not is_ahead(state.position, state)
     assert not is_ahead(START, state)
     assert not is_ahead(EntryId(epoch - 1, seq), state)
