@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.asyncio import Redis
 
+from support.server_binary import use_named_binary
 from tailrace.log import Log
 from tailrace.redis.connection import connect
 from tailrace.redis.server import RedisServer
@@ -23,6 +24,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(tests).parts[0]))
 
+
+use_named_binary()
 
 # Test machines are shared, so the duration of an example means nothing.
 settings.register_profile("tailrace", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -24,6 +24,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from support.server_binary import use_named_binary
 from system.alert_faults import FAULTS
 from system.alerts import main as play_alerts
 from system.load import Report, Run
@@ -97,6 +98,7 @@ async def main() -> int:
     if options.alerts:
         return await play_alerts(options.fault or ())
     allow_many_sockets()
+    use_named_binary()
     print(f"seed {options.seed}", flush=True)
     names = options.scenario or list(SCENARIOS)
     if options.mutants:

@@ -16,7 +16,10 @@ from tailrace.log.reading import FIRST_PAGE, PAGE_GROWTH, page_size
 
 
 async def test_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogWriter) -> None:
-    """2,000 short deltas of plain text, each an entry of its own; every byte of the stream counts."""
+    """2,000 short deltas of plain text, each an entry of its own; every byte of the stream counts.
+
+    (Servers before Valkey 9 estimate the index of a stream, 4 bytes a token too high; `used_memory` grows as much.)
+    """
     tokens = 2000
     vocabulary = (" the", " river", " keeps", " all", " it", " carries", ",", " and", " holds", " more", ".", " So")
     await writer.write(STARTED, text_opened())
@@ -24,7 +27,8 @@ async def test_token_costs_at_most_20_bytes(log: Log, redis: Redis, writer: LogW
         await writer.write(*(Text(0, vocabulary[seq % len(vocabulary)]) for seq in range(start, start + 100)))
     assert len(await stored_entries(redis, writer.generation_id)) == tokens + 3
     bytes_used = await redis.memory_usage(keys.log(writer.generation_id), samples=0)
-    assert bytes_used / tokens <= 20
+    estimates = int(str((await redis.info("server")).get("valkey_version", "0")).partition(".")[0]) < 9
+    assert bytes_used / tokens <= (24 if estimates else 20)
 
 
 async def test_states_of_many_generations_are_read_in_one_round_trip(
@@ -50,6 +54,8 @@ async def test_reply_of_megabytes_does_not_delay_the_shared_connection(log: Log,
 async def received_bytes(log: Log, client_id: int) -> int:
     """Bytes that a connection has received so far (`tot-net-out` of `CLIENT LIST`)."""
     (line,) = (await log.server.execute_alone("CLIENT", "LIST", "ID", client_id)).decode().splitlines()
+    if "tot-net-out=" not in line:
+        pytest.skip("this server does not count the bytes of a connection (Valkey >= 8.1 does)")
     return int(line.partition("tot-net-out=")[2].split()[0])
 
 

@@ -1,0 +1,1 @@
+"""`scripts/compatibility`: which servers Tailrace was run on, and with which results."""
