@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import os
 import signal
 import sys
@@ -116,6 +117,7 @@ class Stack:
         self.redis = EmbeddedServer(root / "valkey")
         self.workers: list[Worker] = []
         self.frontends: list[Frontend] = []
+        self._numbers = itertools.count()
         self.environment = {
             "PATH": os.environ["PATH"],
             "TAILRACE_REDIS_URL": self.redis.url,
@@ -139,7 +141,7 @@ class Stack:
     async def add_worker(self, **settings: str) -> Worker:
         port = free_port()
         environment = self._with({"worker_operations_address": f"127.0.0.1:{port}", **settings})
-        worker = Worker("worker", environment=environment, output=self.root / f"worker-{len(self.workers)}.log")
+        worker = Worker("worker", environment=environment, output=self._output("worker"))
         worker.operations_port = port
         self.workers.append(worker)
         await worker.start()
@@ -157,13 +159,23 @@ class Stack:
         port = free_port()
         frontend = Frontend(
             "frontend", "--port", str(port), environment=self._with(settings),
-            output=self.root / f"frontend-{len(self.frontends)}.log",
+            output=self._output("frontend"),
         )  # fmt: skip
         frontend.port = port
         self.frontends.append(frontend)
         await frontend.start()
         await frontend.ready()
         return frontend
+
+    def forget(self, process: Process) -> None:
+        """Leave a process that ends to the caller."""
+        if isinstance(process, Frontend):
+            self.frontends.remove(process)
+        elif isinstance(process, Worker):
+            self.workers.remove(process)
+
+    def _output(self, role: str) -> Path:
+        return self.root / f"{role}-{next(self._numbers)}.log"
 
     def _with(self, settings: Mapping[str, str]) -> dict[str, str]:
         return self.environment | {f"TAILRACE_{name.upper()}": value for name, value in settings.items()}

@@ -196,6 +196,15 @@ MUTANTS: dict[str, Mutant] = {
             )
         ],
     ),
+    "a stopping frontend is not ready": Mutant(
+        "rollouts",
+        [
+            Edit(
+                "services/tailrace_frontend/frontend_reports.py",
+                '        if self._hub.draining:\n            raise Unavailable("This frontend is stopping.")\n',
+            )
+        ],
+    ),
     "an end may exceed the memory": Mutant(
         "out-of-memory", [Edit("shared/tailrace/lua/finish.lua", "#!lua flags=allow-oom\n", "#!lua\n")]
     ),

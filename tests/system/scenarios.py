@@ -14,6 +14,7 @@ from system import (
     openai_faults,
     redis_faults,
     rollback_faults,
+    rollout_faults,
     two_server_faults,
     worker_faults,
 )
@@ -67,6 +68,12 @@ SCENARIOS: dict[str, Scenario] = {
         worker_faults.rolling, "SIGTERMs", "SIGTERM to exit", None,
         {"workers": 2, "frontends": 2, "rounds": 1, "generations": 16, "at once": 8},
         {"workers": 4, "frontends": 3, "rounds": 5, "generations": 300, "at once": 30},
+    ),
+    "rollouts": Scenario(
+        rollout_faults.rollouts, "processes replaced", "SIGTERM to a frontend's exit", None,
+        {"rollouts": 1, "pods": 2, "generations": 10, "readers": 40, "drain_s": 4, "lag_ms": 1500, "min_ready_s": 4},
+        {"rollouts": 3, "pods": 2, "generations": 125, "readers": 500, "drain_s": 10, "lag_ms": 3000,
+         "min_ready_s": 10},
     ),
     "charges": Scenario(
         charge_faults.charges, "ends", "", None,
