@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, NoScriptError, OutOfMemoryError,
 
 from tailrace.ids import new_token
 from tailrace.redis.check_steps import PLAIN, WITH_FLAGS, WITH_SHEBANG, Names, Step, Uses, steps_of
-from tailrace.redis.connection import TRANSIENT_ERRORS
+from tailrace.redis.connection import TRANSIENT_ERRORS, AskReply, MovedReply
 from tailrace.redis.pipeline import pack
 from tailrace.scripts import Command, with_text
 
@@ -34,6 +34,9 @@ UNFIT_S = 5.0
 
 RECEIVED_S = 2.0
 """Within which what is published has to arrive."""
+
+INCONCLUSIVE = (*TRANSIENT_ERRORS, MovedReply, AskReply)
+"""Replies that show nothing of what the server can do at other times, or with keys of another slot."""
 
 MESSAGE = b"check"
 MOST_NAMED = 3
@@ -110,7 +113,7 @@ async def _ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
         try:
             replies.append(await connection.read_response())
         except ResponseError as error:
-            if isinstance(error, TRANSIENT_ERRORS):
+            if isinstance(error, INCONCLUSIVE):
                 raise
             replies.append(error)
     return replies
@@ -188,7 +191,7 @@ async def _not_received(connection: Any, publish: Publish, channel: str, server:
     except TimeoutError:
         return [f"{server} does not deliver sharded pub/sub: another connection did not receive a message within 2 s"]
     except ResponseError as error:
-        if isinstance(error, TRANSIENT_ERRORS):
+        if isinstance(error, INCONCLUSIVE):
             raise
         if isinstance(error, NoPermissionError):
             return [_permission(error)]

@@ -29,6 +29,7 @@ from tailrace.redis.fitness import TAG, Check, Fitness, check
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
+from tailrace.redis.redirects import Redirected
 from tailrace.redis.repetition import repeated
 from tailrace.redis.server_run import RunWatch, ServerRun
 from tailrace.redis.slots import Slots
@@ -279,6 +280,8 @@ class RedisServer:
             info = await self._info()
             if lacking := await self._fitness.lacking(self._check(uses), uses, tag, info.get("run_id", "")):
                 return list(lacking), []
+        except Redirected as error:  # of a cluster: the slot of the tag is being moved
+            return [] if self.tag else [str(error)], []
         except RedisRefused as error:
             return [f"this Redis user lacks a permission that Tailrace needs: {error}"], []
         wrong, warnings = [], []
