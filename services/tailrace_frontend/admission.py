@@ -10,10 +10,12 @@ Running generations are never refused: they finish.
 import time
 from math import ceil
 
+from tailrace import keys
 from tailrace.errors import ConcurrencyLimited, QuotaExceeded, RateLimited, StorageLimited, TailraceError, Unavailable
 from tailrace.events import Api, Json, Options
 from tailrace.log import Log
 from tailrace.queue import Charge, LimitsOf, Load, Queue, Terms, limits_of_settings
+from tailrace.redis.server import RedisServer
 from tailrace.settings import Settings
 from tailrace.sizes import size_text
 from tailrace.upstreams import CurrentUpstreams
@@ -51,8 +53,7 @@ class Admission:
         self._rates = RateLimits(settings, self._limits_of)
         self._log = log
         self._queue = queue
-        self._memory_percent = 0.0
-        self._checked_at = float("-inf")
+        self._memory: dict[RedisServer, tuple[float, float]] = {}
 
     def _is_served(self, model: str) -> bool:
         """Whether an upstream serves the model, as far as this process knows the upstreams."""
@@ -76,7 +77,7 @@ class Admission:
             limits.max_unfinished,
             limits.max_stored_bytes,
             body_bytes,
-            await self._memory() >= self._settings.max_memory_percent,
+            await self._memory_percent(generation_id) >= self._settings.max_memory_percent,
             reservation_of(generation_id, api, request, options, limits, self._upstreams),
         )
 
@@ -126,9 +127,12 @@ class Admission:
             retry_after=retry_after,
         )
 
-    async def _memory(self) -> float:
-        now = time.monotonic()
-        if now - self._checked_at > MAX_AGE_S:
-            self._memory_percent = await self._log.server.memory_percent()
-            self._checked_at = now
-        return self._memory_percent
+    async def _memory_percent(self, generation_id: str) -> float:
+        """Of the server that would have the log. (In a cluster others may have room: a repeated request has another id,
+        and may come to one of them.)"""
+        now, server = time.monotonic(), self._log.server.primary_of(keys.state(generation_id))
+        checked_at, percent = self._memory.get(server, (float("-inf"), 0.0))
+        if now - checked_at > MAX_AGE_S:
+            percent = await server.memory_percent()
+            self._memory[server] = now, percent
+        return percent

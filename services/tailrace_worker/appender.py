@@ -1,4 +1,4 @@
-"""Gathers appends across generations: one pipeline is in flight, and later events go with the next one.
+"""Gathers appends across the generations on one server: one pipeline is in flight, later events go with the next.
 
     writer   ── wake ────▶ appender     the writer has events to send, or a batch to send again
     appender ── freeze ──▶ writer       the batch: pending events are merged and numbered only now
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 class Appender:
-    """Sends the batches of all writers. `on_restored` is awaited for each log that had to be restored."""
+    """Sends the batches of its writers. `on_restored` is awaited for each log that had to be restored."""
 
     def __init__(
         self, log: Log, on_restored: Callable[[GenerationRecord], Awaitable[None]], stats: Stats | None = None
@@ -100,6 +100,8 @@ class Appender:
             results = await self._log.append([batch for _, batch in calls])
         except RedisUnavailable as error:
             results = [error] * len(calls)
+        failed = next((result for result in results if isinstance(result, RedisUnavailable)), None)
+        if failed:
             self._failures.value += 1
         else:
             self._measure(calls, results, time.monotonic() - began)
@@ -109,7 +111,7 @@ class Appender:
                 self._restoring[writer] = task
             else:
                 writer.on_result(result)
-        return next((result for result in results if isinstance(result, RedisUnavailable)), None)
+        return failed
 
     def _measure(
         self, calls: Sequence[tuple[Writer, AppendBatch]], results: Sequence[AppendResult | Exception], seconds: float

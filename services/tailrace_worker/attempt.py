@@ -32,7 +32,7 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.stats.ends import record_end
 from tailrace.upstreams import Price, Target
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.asking import UpstreamFailed
 from tailrace_worker.ending import Ending
 from tailrace_worker.fallback import Fallback, NoUpstream
@@ -70,13 +70,14 @@ class Attempt:
         log: Log,
         queue: Queue,
         confirmations: Confirmations,
-        appender: Appender,
+        appenders: Appenders,
         pool: UpstreamPool,
         grant: LeaseGrant,
         json_checker: JsonChecker,
         earlier: Measures | None = None,
     ) -> None:
-        self.writer = Writer(grant, appender.wake)
+        assert grant.state is not None, "no lease was granted"
+        self.writer = Writer(grant, appenders.of(grant.state.record.id).wake)
         self.ending = Ending(log, queue, self.writer)
         self._settings = settings
         self._log = log

@@ -24,7 +24,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
 from tailrace.settings import Settings
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.attempt import Attempt, UpstreamInterrupted
 from tailrace_worker.attempt_span import run_traced
 from tailrace_worker.json_checker import JsonChecker
@@ -45,7 +45,7 @@ class GenerationRun:
         log: Log,
         queue: Queue,
         confirmations: Confirmations,
-        appender: Appender,
+        appenders: Appenders,
         pool: UpstreamPool,
         worker: str,
         count_neighbours: Callable[[], int],
@@ -55,7 +55,7 @@ class GenerationRun:
         self._log = log
         self._queue = queue
         self._confirmations = confirmations
-        self._appender = appender
+        self._appenders = appenders
         self._pool = pool
         self._json_checker = json_checker or JsonChecker()
         self._worker = worker
@@ -94,7 +94,7 @@ class GenerationRun:
                 logger.info("%s: nothing to run: %s", generation_id, grant.outcome)
                 return await self._mark_started(job_id)
             self._current = Attempt(
-                self._settings, self._log, self._queue, self._confirmations, self._appender, self._pool, grant,
+                self._settings, self._log, self._queue, self._confirmations, self._appenders, self._pool, grant,
                 self._json_checker, earlier,
             )  # fmt: skip
             self._current.background.on_change = self._store

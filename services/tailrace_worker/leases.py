@@ -1,25 +1,31 @@
 """The leases of what a worker runs: renewed in one round trip every third of a lease, and handed over at its end.
 
+Of a cluster, each primary gets a round trip of its own: one that does not reply lets no lease on another one expire.
+
 A renewal also has the measures of the stream so far, with which another attempt would begin, and the response that an
 upstream runs in its background. Its answer is how a run learns that it has been fenced, or that Redis has lost its log.
 """
 
+import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from tailrace.errors import Gone, NotFound, RedisRefused, Unavailable
+from tailrace import keys
+from tailrace.errors import Gone, NotFound, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
 from tailrace.lifecycle.confirmation import Confirmations
 from tailrace.lifecycle.limits import enqueue_again, new_job_id
 from tailrace.lifecycle.steps import log_step
 from tailrace.log import Log, Outcome
 from tailrace.log.state import GenerationState
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
+from tailrace.redis.server import RedisServer
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.reconnect_signal import ReconnectSignal
 
@@ -61,15 +67,43 @@ class Leases:
         self._lease_s = lease_s
         self._grace_s = disconnect_grace_s
         self._connected_for = connected_for
+        self._renewing: dict[RedisServer, asyncio.Task[None]] = {}
+        self._due: set[RedisServer] = set()
 
     async def run(self) -> None:
         """Renew them every third of a lease and whenever Redis is back, until cancelled."""
-        while True:
-            try:
-                await self.renew()
-            except (Unavailable, RedisRefused) as error:
-                logger.log(level_of(error), "renew: %s: %s", type(error).__name__, error)
-            await self._reconnects.wait(self._lease_s / 3)
+        try:
+            while True:
+                for server in self._by_server():
+                    self._due.add(server)
+                    if server not in self._renewing:
+                        self._renewing[server] = asyncio.create_task(self._renew_on(server), name="renew")
+                await self._reconnects.wait(self._lease_s / 3)
+        finally:
+            await cancel_and_wait(*self._renewing.values())
+
+    async def _renew_on(self, server: RedisServer) -> None:
+        """Renew those on one server, and again where that was due meanwhile."""
+        try:
+            while server in self._due:
+                self._due.discard(server)
+                try:
+                    await self._renew(self._by_server().get(server, []))
+                except (Unavailable, RedisRefused) as error:
+                    logger.log(level_of(error), "renew: %s: %s", type(error).__name__, error)
+                except Exception:
+                    logger.exception("renew")
+        finally:
+            del self._renewing[server]
+
+    def _by_server(self) -> dict[RedisServer, list[Held]]:
+        """The runs that have begun, by the server that has their logs."""
+        found: dict[RedisServer, list[Held]] = {}
+        for held in self.held():
+            with contextlib.suppress(RedisUnavailable):  # no server of the cluster has its slot
+                server = self._log.server.primary_of(keys.state(held.state.record.id))
+                found.setdefault(server, []).append(held)
+        return found
 
     def held(self) -> list[Held]:
         """The runs that have begun."""
@@ -82,7 +116,10 @@ class Leases:
         Raises:
             Unavailable, RedisRefused.
         """
-        held = self.held()
+        for held in self._by_server().values():
+            await self._renew(held)
+
+    async def _renew(self, held: Sequence[Held]) -> None:
         if not held:
             return
         answers = await self._log.renew(

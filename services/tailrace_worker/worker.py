@@ -1,6 +1,6 @@
 """A worker process: takes generations from the queue and runs up to MAX_JOBS of them at once.
 
-Four tasks serve all runs: the appender batches their appends, `leases` renews their leases in one round trip every
+Four tasks serve all runs: the appenders batch their appends, `leases` renews their leases in one round trip every
 third of a lease, `confirmations` writes ends again that Redis loses, and a control channel of the worker's own receives
 cancellations within milliseconds. All four are on the log's server. Without the queue's server what runs continues and
 ends.
@@ -36,7 +36,7 @@ from tailrace.settings import WORKER_NAME, Settings
 from tailrace.stats import Stats
 from tailrace.tracing.provider import Traces
 from tailrace.webhooks import EndpointRef, Sender
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.health import Health
 from tailrace_worker.job_runner import Job, JobRunner
@@ -68,7 +68,7 @@ class GenerationWorker:
         self.stats = Stats("worker")
         self.pool = UpstreamPool(settings, self.queue.upstreams, self.name, self.stats)
         self.json_checker = JsonChecker()
-        self.appender = Appender(self.log, self.queue.index.register, self.stats)
+        self.appenders = Appenders(self.log, self.queue.index.register, self.stats)
         self.running: dict[str, GenerationRun] = {}
         self._status = StatusMeter(settings.max_jobs)
         self._stopping = asyncio.Event()
@@ -116,7 +116,7 @@ class GenerationWorker:
         if generation_id in self.running:
             return
         run = GenerationRun(
-            self.settings, self.log, self.queue, self.confirmations, self.appender, self.pool,
+            self.settings, self.log, self.queue, self.confirmations, self.appenders, self.pool,
             self.name, self._count_neighbours, self.json_checker,
         )  # fmt: skip
         self.running[generation_id] = run
@@ -155,7 +155,7 @@ class GenerationWorker:
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
             background = [
-                tasks.create_task(self.appender.run(), name="appender"),
+                tasks.create_task(self.appenders.run(), name="appenders"),
                 tasks.create_task(self.leases.run(), name="leases"),
                 tasks.create_task(self.sweeper.run(), name="sweeper"),
                 tasks.create_task(self.policies.run(), name="policies"),

@@ -34,7 +34,7 @@ from tailrace_cli.embedded import EmbeddedServer, free_port
 from tailrace_frontend.generations import Generations, IdempotencyKey
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.hub import Hub
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.upstream_pool import UpstreamPool
 from tailrace_worker.worker import GenerationWorker
@@ -206,9 +206,9 @@ async def test_job_that_a_rolled_back_queue_still_has_runs_nothing_twice(
     await roll_back(servers.queue_redis, before)
     pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
-    appender = Appender(servers.log, servers.queue.index.register)
+    appenders = Appenders(servers.log, servers.queue.index.register)
     run = GenerationRun(
-        Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "another worker", lambda: 0
+        Settings(), servers.log, servers.queue, servers.confirmations, appenders, pool, "another worker", lambda: 0
     )
     await run.run(generation_id, state.job_id)
     assert dialect.opened == 0
@@ -226,11 +226,11 @@ async def test_removal_that_a_rolled_back_queue_has_lost_is_repeated(
     job_id = (await servers.log.state(generation_id)).job_id
     pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
-    appender = Appender(servers.log, servers.queue.index.register)
-    appending = asyncio.create_task(appender.run())
+    appenders = Appenders(servers.log, servers.queue.index.register)
+    appending = asyncio.create_task(appenders.run())
     try:
         run = GenerationRun(
-            Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "worker", lambda: 0
+            Settings(), servers.log, servers.queue, servers.confirmations, appenders, pool, "worker", lambda: 0
         )
         await run.run(generation_id, job_id)
         await roll_back(servers.queue_redis, before)
@@ -300,9 +300,9 @@ async def test_generation_that_the_log_lost_while_it_waited_leaves_the_queue(
     await servers.log_redis.flushall()
     pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     dialect = ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
-    appender = Appender(servers.log, servers.queue.index.register)
+    appenders = Appenders(servers.log, servers.queue.index.register)
     run = GenerationRun(
-        Settings(), servers.log, servers.queue, servers.confirmations, appender, pool, "worker", lambda: 0
+        Settings(), servers.log, servers.queue, servers.confirmations, appenders, pool, "worker", lambda: 0
     )
     await run.run(generation_id, job_id)
     assert (dialect.opened, await servers.queue.jobs.depth()) == (0, 0)
@@ -337,11 +337,11 @@ async def test_run_goes_on_and_ends_while_the_queue_is_away(
     job_id = (await servers.log.state(generation_id)).job_id
     pool = UpstreamPool(Settings(), servers.queue.upstreams, "worker")
     ScriptedDialect(monkeypatch, text_chunk("Hi"), end())
-    appender = Appender(servers.log, away.index.register)
-    appending = asyncio.create_task(appender.run())
+    appenders = Appenders(servers.log, away.index.register)
+    appending = asyncio.create_task(appenders.run())
     try:
         run = GenerationRun(
-            Settings(), servers.log, away, confirmations_on(servers.log, away), appender, pool, "worker", lambda: 0
+            Settings(), servers.log, away, confirmations_on(servers.log, away), appenders, pool, "worker", lambda: 0
         )
         async with asyncio.timeout(5):
             await run.run(generation_id, job_id)
@@ -373,14 +373,15 @@ async def test_leases_are_renewed_while_the_queue_does_not_reply(
     )
     renewals, never = 0, asyncio.Event()
 
-    async def renew() -> None:
+    async def renew(_: object) -> None:
         nonlocal renewals
         renewals += 1
 
     async def heartbeat(_: str) -> None:
         await never.wait()
 
-    monkeypatch.setattr(worker.leases, "renew", renew)
+    monkeypatch.setattr(worker.leases, "_by_server", lambda: {worker.log.server: []})
+    monkeypatch.setattr(worker.leases, "_renew", renew)
     monkeypatch.setattr(worker.queue.presence, "heartbeat", heartbeat)
     tasks = [asyncio.create_task(worker.leases.run()), asyncio.create_task(worker._send_heartbeats())]
     async with asyncio.timeout(5):

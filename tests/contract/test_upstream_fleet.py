@@ -39,7 +39,7 @@ class Fleet:
     async def start(self) -> None:
         for worker in self.workers:
             worker._listen()
-            loops = (worker.appender.run, worker.leases.run, worker._send_heartbeats, worker.job_runner.main)
+            loops = (worker.appenders.run, worker.leases.run, worker._send_heartbeats, worker.job_runner.main)
             self._tasks += [asyncio.create_task(loop()) for loop in loops]
 
     async def stop(self) -> None:

@@ -17,7 +17,7 @@ from tailrace.log import Log
 from tailrace.log.measures import Measures
 from tailrace.settings import Settings
 from tailrace_worker import fallback
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.attempt import Attempt
 from tailrace_worker.json_checker import JsonChecker
 from tailrace_worker.upstream.chat.translator import ChatTranslator
@@ -40,13 +40,13 @@ class AttemptHarness:
         self.settings = Settings(max_attempts=MAX_ATTEMPTS)
         self.pool = UpstreamPool(self.settings, self.queue.upstreams, "this worker")
         self.json_checker = JsonChecker()
-        self.appender = Appender(log, self.queue.index.register)
+        self.appenders = Appenders(log, self.queue.index.register)
         self.generation_id = new_generation_id()
 
     async def attempt(self, earlier: Measures | None = None) -> Attempt:
         grant = await self.log.acquire(self.generation_id, new_token(), worker="this worker")
         return Attempt(
-            self.settings, self.log, self.queue, self.confirmations, self.appender, self.pool, grant,
+            self.settings, self.log, self.queue, self.confirmations, self.appenders, self.pool, grant,
             self.json_checker, earlier,
         )  # fmt: skip
 

@@ -55,7 +55,7 @@ class WorkerHarness:
 @contextlib.asynccontextmanager
 async def worker_harness(url: str) -> AsyncIterator[WorkerHarness]:
     harness = WorkerHarness(url)
-    appending = asyncio.create_task(harness.process.appender.run())
+    appending = asyncio.create_task(harness.process.appenders.run())
     confirming = asyncio.create_task(harness.process.confirmations.run())
     yield harness
     for job in harness.process.job_runner.job_tasks.values():

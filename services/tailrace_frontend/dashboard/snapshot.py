@@ -4,6 +4,7 @@ A pipeline cannot ask for keys that it has just been given the names of. So the 
 a worker, an upstream or a waiting job that is new has its details one snapshot later.
 """
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from tailrace import jsoncodec, keys
-from tailrace.errors import TailraceError
+from tailrace.errors import RedisUnavailable, TailraceError
 from tailrace.events import Json
 from tailrace.queue import Queue
 from tailrace.queue.arq_jobs import enqueued_at, key_of_job
@@ -103,9 +104,19 @@ class SnapshotReader:
         replies = checked(await self._queue.server.execute_many(_commands(names)))
         servers = [_figures("redis" if self._is_one_server else "queue", replies.pop())]
         if not self._is_one_server:
-            info = await self._log.server.execute("INFO")
-            servers.insert(0, _figures("log", info))
+            servers = [*await self._log_servers(), *servers]
         return self._snapshot(names, replies, servers, (asked + time.time()) / 2)
+
+    async def _log_servers(self) -> list[ServerFigures]:
+        """The servers of the logs; of a cluster, each primary that responds, under its address, the fullest first."""
+        primaries = await self._log.server.primaries()
+        infos = await asyncio.gather(*(primary.execute("INFO") for primary in primaries), return_exceptions=True)
+        labels = [f"log {primary}" for primary in primaries] if len(primaries) > 1 else ["log"]
+        found = [_figures(label, info) for label, info in zip(labels, infos, strict=True) if isinstance(info, bytes)]
+        for info in infos:
+            if isinstance(info, BaseException) and not (found and isinstance(info, RedisUnavailable)):
+                raise info
+        return sorted(found, key=lambda figures: -figures.percent)
 
     def _snapshot(self, names: Names, replies: list[Any], servers: Sequence[ServerFigures], now_s: float) -> Snapshot:
         (seconds, micros), queued, parked, before, newest, heads, jobs, alive, statuses, totals, *rest = replies

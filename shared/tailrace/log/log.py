@@ -216,9 +216,9 @@ class Log(ReadableLog):
 
     async def announce_restore(self, generation_id: str) -> None:
         """Have readers of logs that are missing, on this one's server, wait for another lease (`is_restoring`)."""
-        server = self.server.primary_of(keys.state(generation_id))
+        name = keys.restoring(self.server.primary_of(keys.state(generation_id)).tag)
         with suppress(RedisFull):  # a restore itself is never refused for want of room
-            await server.execute("SET", keys.restoring(server.tag), b"", "PX", self.lease_ms)
+            await self.server.execute("SET", name, b"", "PX", self.lease_ms)
 
     async def restore(self, state: GenerationState, request: Json | msgspec.Raw, rows: Sequence[Row]) -> Outcome:
         """Write back what the server has lost: its place in the index, the state as it was acquired, and every row.

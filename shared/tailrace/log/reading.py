@@ -129,8 +129,8 @@ class ReadableLog:
     async def is_restoring(self, generation_id: str) -> bool:
         """Whether a process has begun within the last lease to restore a log on this one's server: what is missing
         there may still come back."""
-        server = self.server.primary_of(keys.state(generation_id))
-        return bool(await server.execute("EXISTS", keys.restoring(server.tag)))
+        tag = self.server.primary_of(keys.state(generation_id)).tag
+        return bool(await self.server.execute("EXISTS", keys.restoring(tag)))
 
     async def are_deleted(self, generation_ids: Sequence[str]) -> list[bool | TailraceError]:
         """For each generation, whether the server has recorded that it was deleted; errors as for `positions`."""

@@ -28,11 +28,15 @@ SHARD_SLOTS = 1024
 
 
 class UnfinishedShard:
-    """Some of the sets of one server. `server` has them; `name` is one of the arguments of `keys.swept`."""
+    """Some of the sets of one server. `server` has them; `name` is one of the arguments of `keys.swept`.
 
-    def __init__(self, server: RedisServer, name: int | str, sets: Sequence[str]) -> None:
+    `log_server`: the same, or its cluster, which finds a set whose slot has moved.
+    """
+
+    def __init__(self, log_server: RedisServer, server: RedisServer, name: int | str, sets: Sequence[str]) -> None:
         self.server = server
         self.name = name
+        self._log_server = log_server
         self._sets = sets
 
     async def list(self) -> list[str]:
@@ -41,14 +45,14 @@ class UnfinishedShard:
         Raises:
             RedisUnavailable
         """
-        found = checked(await self.server.execute_many([("SMEMBERS", each) for each in self._sets]))
+        found = checked(await self._log_server.execute_many([("SMEMBERS", each) for each in self._sets]))
         return [each.decode() for each in chain.from_iterable(found)]
 
     async def claim(self, period_ms: int) -> bool:
         """Whether this process sweeps the shard in this period. One process of the fleet does; on a full server,
         all."""
         try:
-            return bool(await self.server.execute("SET", keys.swept(self.name), b"", "NX", "PX", period_ms))
+            return bool(await self._log_server.execute("SET", keys.swept(self.name), b"", "NX", "PX", period_ms))
         except RedisFull:
             return True
 
@@ -59,7 +63,7 @@ class UnfinishedShard:
         between that did not. The sweeps of all processes count: which of them sweeps a shard is chance.
         """
         command = scripts.SUSPECT.on([keys.suspected(self.name)], 1000 * SUSPECTED_S, *generation_ids)
-        return dict(zip(generation_ids, map(int, await self.server.execute(*command)), strict=True))
+        return dict(zip(generation_ids, map(int, await self._log_server.execute(*command)), strict=True))
 
 
 class UnfinishedIndex:
@@ -75,8 +79,9 @@ class UnfinishedIndex:
             RedisUnavailable: no server of the cluster responds.
         """
         if isinstance(self._server, RedisCluster):
-            return [shard for primary in await self._server.primaries() for shard in _shards_of(primary)]
-        return [UnfinishedShard(self._server, number, [key]) for number, key in enumerate(keys.all_unfinished())]
+            return [shard for primary in await self._server.primaries() for shard in _shards_of(self._server, primary)]
+        server = self._server
+        return [UnfinishedShard(server, server, number, [key]) for number, key in enumerate(keys.all_unfinished())]
 
     def _set_of(self, generation_id: str) -> str:
         if isinstance(self._server, RedisCluster):
@@ -103,10 +108,10 @@ class UnfinishedIndex:
             await self._server.execute(*self.add_command(generation_id))
 
 
-def _shards_of(primary: Primary) -> list[UnfinishedShard]:
+def _shards_of(cluster: RedisCluster, primary: Primary) -> list[UnfinishedShard]:
     found = [tags()[slot] for slot in chain.from_iterable(primary.slots)]
     shards = [found[start : start + SHARD_SLOTS] for start in range(0, len(found), SHARD_SLOTS)]
-    return [UnfinishedShard(primary, some[0], list(map(keys.unfinished_in, some))) for some in shards]
+    return [UnfinishedShard(cluster, primary, some[0], list(map(keys.unfinished_in, some))) for some in shards]
 
 
 SUSPECTED_S = 300

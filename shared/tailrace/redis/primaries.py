@@ -152,6 +152,7 @@ class Primaries:
         primary = self.at_address((host or sender.address[0], port))
         if not redirected.asking and self._owners[redirected.slot] is not primary:
             self._owners[redirected.slot] = primary
+            primary.slots = primary.slots or [range(redirected.slot, redirected.slot + 1)]
             self._newest = primary.address
             self.request_read()
         return primary

@@ -24,6 +24,6 @@ async def harness(redis: Redis, log: Log) -> AsyncIterator[AttemptHarness]:
 
 @pytest.fixture
 async def appending(harness: AttemptHarness) -> AsyncIterator[None]:
-    task = asyncio.create_task(harness.appender.run())
+    task = asyncio.create_task(harness.appenders.run())
     yield
     await cancel_and_wait(task)

@@ -176,7 +176,7 @@ async def test_attempt_reads_no_further_while_redis_takes_nothing(
             await asyncio.sleep(0.01)
     await asyncio.sleep(1)  # five times the upstream's idle timeout: it does not count, since nothing is read
     assert MAX_UNSENT_BYTES < len(read) * len(payload) <= MAX_UNSENT_BYTES + 2 * len(payload)
-    appending = asyncio.create_task(harness.appender.run())
+    appending = asyncio.create_task(harness.appenders.run())
     await running
     await cancel_and_wait(appending)
     assert "the upstream is read again after" in caplog.text

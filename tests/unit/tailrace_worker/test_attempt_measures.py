@@ -96,7 +96,7 @@ async def test_time_without_redis_is_no_gap_of_the_upstream(
     async with asyncio.timeout(5):
         while "Redis does not take" not in caplog.text:  # noqa: ASYNC110 - the attempt signals nothing
             await asyncio.sleep(0.01)
-    appending = asyncio.create_task(harness.appender.run())
+    appending = asyncio.create_task(harness.appenders.run())
     await running
     await cancel_and_wait(appending)
     assert (await harness.done()).timings.between_tokens_max < 0.9  # type: ignore[operator]

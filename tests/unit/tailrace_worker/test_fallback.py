@@ -24,7 +24,7 @@ from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace_worker import fallback
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.attempt import Attempt, UpstreamInterrupted
 from tailrace_worker.json_checker import JsonChecker
 from tailrace_worker.upstream import retry_after
@@ -60,7 +60,7 @@ class Harness:
         self.settings = Settings(config=str(file), **settings)
         self.pool = UpstreamPool(self.settings, self.queue.upstreams, "this worker")
         self.confirmations = confirmations_on(log, self.queue)
-        self.appender = Appender(log, self.queue.index.register)
+        self.appenders = Appenders(log, self.queue.index.register)
         self.behaviours: dict[str, Behaviour] = {}
         self.asked: list[tuple[str, str]] = []
         self.in_use: dict[str, int] = {}
@@ -106,7 +106,7 @@ class Harness:
         await submit(self.log, self.queue, created, {"model": model, "messages": [], **fields})
         grant = await self.log.acquire(generation_id, new_token(), worker="this worker")
         await Attempt(
-            self.settings, self.log, self.queue, self.confirmations, self.appender, self.pool, grant,
+            self.settings, self.log, self.queue, self.confirmations, self.appenders, self.pool, grant,
             JsonChecker(),
         ).run("worker_lost")  # fmt: skip
         done = await done_of_log(self.log, generation_id)
@@ -134,7 +134,7 @@ async def make(redis: Redis, log: Log, tmp_path: Path, monkeypatch: pytest.Monke
         harness = Harness(redis, log, tmp_path / "tailrace.toml", text, **settings)
         dialect = Dialect(harness.open, ChatTranslator)
         monkeypatch.setattr(fallback, "DIALECTS", {"chat": dialect, "responses": dialect})
-        made.append((harness, asyncio.create_task(harness.appender.run())))
+        made.append((harness, asyncio.create_task(harness.appenders.run())))
         return harness
 
     yield build

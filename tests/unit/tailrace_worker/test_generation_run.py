@@ -21,7 +21,7 @@ from tailrace.log import Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace.upstreams.prices import Price
-from tailrace_worker.appender import Appender
+from tailrace_worker.appenders import Appenders
 from tailrace_worker.attempt import Attempt
 from tailrace_worker.generation_run import GenerationRun
 from tailrace_worker.upstream.errors import ConnectionLost
@@ -36,11 +36,11 @@ class Harness:
         self.queue = queue_on(redis)
         self.confirmations = confirmations_on(log, self.queue)
         self.pool = UpstreamPool(Settings(), self.queue.upstreams, "this worker")
-        self.appender = Appender(log, self.queue.index.register)
+        self.appenders = Appenders(log, self.queue.index.register)
         self.generation_id = new_generation_id()
         self.job_id = ""
         self.generation_run = GenerationRun(
-            Settings(), log, self.queue, self.confirmations, self.appender, self.pool, "this worker", lambda: 0
+            Settings(), log, self.queue, self.confirmations, self.appenders, self.pool, "this worker", lambda: 0
         )
 
     async def run(self) -> None:
@@ -58,7 +58,7 @@ async def harness(redis: Redis, log: Log) -> AsyncIterator[Harness]:
     harness = Harness(redis, log)
     await submit(log, harness.queue, record_of(id=harness.generation_id))
     harness.job_id = (await log.state(harness.generation_id)).job_id
-    appending = asyncio.create_task(harness.appender.run())
+    appending = asyncio.create_task(harness.appenders.run())
     yield harness
     await cancel_and_wait(appending)
     await harness.pool.close()

@@ -1,7 +1,7 @@
 """The leases of a worker's generations: their renewal, and what its answers lead to."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -15,6 +15,7 @@ from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.events import Options
 from tailrace.log import Outcome
 from tailrace.log.state import ABANDONED_MS
+from tailrace.process.tasks import cancel_and_wait
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_worker.attempt import Attempt
 
@@ -43,18 +44,65 @@ def raising(*errors: BaseException) -> Callable[[], Awaitable[None]]:
 
 
 async def test_renewal_goes_on_after_errors_of_redis(
-    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    harness: WorkerHarness,
+    endless: asyncio.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    errors = [RedisUnavailable(), RedisFull(), RedisRefused(detail="no permission")]
+    renewed = asyncio.Event()
+
+    async def renew(*_: object, **__: object) -> list[Outcome]:
+        if errors:
+            raise errors.pop(0)
+        renewed.set()
+        return [Outcome.OK]
+
     async def wait(_: float) -> bool:
+        await asyncio.sleep(0)
         return False
 
-    errors = [RedisUnavailable(), RedisFull(), RedisRefused(detail="no permission"), asyncio.CancelledError()]
-    monkeypatch.setattr(harness.process.leases, "renew", raising(*errors))
+    await harness.run()
+    monkeypatch.setattr(harness.process.log, "renew", renew)
     monkeypatch.setattr(harness.process.reconnects, "wait", wait)
-    with pytest.raises(asyncio.CancelledError):
-        await harness.process.leases.run()
+    running = asyncio.create_task(harness.process.leases.run())
+    async with asyncio.timeout(5):
+        await renewed.wait()
+    await cancel_and_wait(running)
     names = [message.split(": ")[1] for message in caplog.messages if message.startswith("renew: ")]
     assert names == ["RedisFull", "RedisRefused"]  # an outage is logged elsewhere
+
+
+async def test_renewal_on_one_server_waits_for_none_on_another(
+    harness: WorkerHarness, endless: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A primary that does not reply keeps no lease elsewhere from being renewed, and gets no second call meanwhile."""
+    stuck, other = await harness.run(), await harness.run()
+    servers = {stuck: "away", other: "here"}
+    monkeypatch.setattr(harness.log.server, "primary_of", lambda key: servers[key.split("{")[1].split("}")[0]])
+    calls: list[str] = []
+    renewed, never = asyncio.Event(), asyncio.Event()
+
+    async def renew(leases: Sequence[tuple[str, int, bool]], **_: object) -> list[Outcome]:
+        generation_id = leases[0][0]
+        calls.append(generation_id)
+        if generation_id == stuck:
+            await never.wait()
+        if calls.count(other) == 3:
+            renewed.set()
+        return [Outcome.OK]
+
+    async def wait(_: float) -> bool:
+        await asyncio.sleep(0)
+        return False
+
+    monkeypatch.setattr(harness.process.log, "renew", renew)
+    monkeypatch.setattr(harness.process.reconnects, "wait", wait)
+    running = asyncio.create_task(harness.process.leases.run())
+    async with asyncio.timeout(5):
+        await renewed.wait()
+    await cancel_and_wait(running)
+    assert calls.count(stuck) == 1
 
 
 async def test_renewal_extends_the_leases_of_running_generations(
@@ -137,7 +185,7 @@ async def test_late_answer_to_the_renewal_of_an_attempt_does_not_concern_the_nex
         """The upstream has interrupted the attempt while its renewal was on its way."""
         grant = await harness.log.acquire(generation_id, "next", worker=process.name)
         run._current = Attempt(
-            process.settings, process.log, process.queue, process.confirmations, process.appender, process.pool,
+            process.settings, process.log, process.queue, process.confirmations, process.appenders, process.pool,
             grant, process.json_checker,
         )  # fmt: skip
         return [outcome]
