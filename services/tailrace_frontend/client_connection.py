@@ -38,18 +38,20 @@ class ClientConnection:
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
 
-    def write(self, data: bytes) -> None:
-        """Write a chunk of a response body, framed as uvicorn's `send` would frame it.
+    def write(self, data: bytes) -> bool:
+        """Write a chunk of a response body, framed as uvicorn's `send` would frame it. Returns whether the client takes
+        more: the connection is not full.
 
         The response must have started without a content length, and the request must not be HEAD. The call returns at
         once and needs no task, so a callback that receives an entry can write it directly.
         """
         if self._transport.is_closing():
-            return
+            return True
         if len(data) < UNCOPIED_BYTES:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
         else:
             self._transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+        return not self._flow.write_paused
 
     @property
     def is_full(self) -> bool:

@@ -442,8 +442,8 @@ class Entry(msgspec.Struct, frozen=True):
         return seq_span(self.event, self.extra)
 
     def is_contiguous_after(self, cursor: EntryId) -> bool:
-        """Whether nothing lies between the cursor and this entry."""
-        return self.id.seq - self.seq_span == cursor.seq
+        """Whether nothing lies between the cursor and this entry, which is of the same writer or of a later one."""
+        return self.id.seq - seq_span(self.event, self.extra) == cursor.seq and self.id.epoch >= cursor.epoch
 
 
 class Options(msgspec.Struct, frozen=True):

@@ -168,6 +168,8 @@ class Collector(Received):
 
     def write(self, data: bytes) -> None:
         self._writes.append(data)
+        if not self.has_room:
+            self.wake()
 
     def hold(self, size: int) -> bool:
         self.held = size

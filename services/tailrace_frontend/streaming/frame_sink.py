@@ -15,7 +15,7 @@ class FrameSink(Protocol):
         """Whether more may be written now."""
 
     def write(self, data: bytes) -> None:
-        """Send bytes."""
+        """Send bytes. A sink that is full then calls `wake` itself."""
 
     def hold(self, size: int) -> bool:
         """Count `size` bytes, in all, that are kept for this client beside its socket's buffer. False: there is no room

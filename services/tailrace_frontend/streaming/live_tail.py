@@ -17,7 +17,7 @@ from tailrace.errors import CorruptEntry
 from tailrace.events import Done, Entry, GenerationRecord
 from tailrace.ids import EntryId
 from tailrace.log import Position
-from tailrace.log.codec import from_row, take_stamp, unpack
+from tailrace.log.codec import received
 from tailrace.stats import Stats
 from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.delivery_counts import DeliveryCounts
@@ -57,11 +57,11 @@ class _Lane:
         self.followers: set[Follower] = set()
         self.frames: list[Frame] = []
 
+    def encoded(self, entries: Sequence[Entry]) -> list[Frame]:
+        return list(map(self._encode, entries)) if self._encode else []
+
     def frames_from(self, entries: list[Entry], first: int) -> list[Frame]:
-        if self._encode is None:
-            return []
-        if len(self.frames) < len(entries):
-            self.frames += map(self._encode, entries[len(self.frames) :])
+        self.frames += self.encoded(entries[len(self.frames) :])
         return self.frames[first:]
 
 
@@ -128,29 +128,23 @@ class LiveTail:
     def on_message(self, message: bytes | None) -> None:
         """A message of the log's channel: entries. None or an empty one: the log itself has to be read."""
         self.verified_at = time.monotonic()
-        resync_count, first, sent_at = self.resync_count, len(self._entries), None
         if not message:
-            self.resync_count += 1
-        else:
-            try:
-                rows = unpack(message)
-                sent_at = take_stamp(rows)
-                for row in rows:
-                    if self._add(from_row(row)):
-                        first = 0
-            except CorruptEntry:
-                logger.warning("%s: unreadable message", self.record.id)
-                self.resync_count += 1
-            else:
-                self._bytes += len(message)
-        if self.resync_count != resync_count:
-            self._request_resync()
-        elif first < len(self._entries) and self._hand_over(first):
+            return self._request_resync()
+        try:
+            entries, sent_at = received(message)
+        except CorruptEntry:
+            logger.warning("%s: unreadable message", self.record.id)
+            return self._request_resync()
+        if not self._is_continued_by(entries) and not (entries := self._new_among(entries)):
+            return None
+        if self._hand_over(entries):
+            self._keep_newest(entries[-1:], len(message))
             if sent_at is not None and self._lanes:
                 self._counts.lag.observe(max(0.0, time.time() - sent_at))
-            return self._keep_newest(1)
-        if self._bytes > TAIL_BYTES or len(self._entries) > TAIL_ENTRIES:
-            self._keep_newest(min(len(self._entries) // 2, TAIL_ENTRIES))
+        else:
+            self._entries += entries
+            self._bytes += len(message)
+            self._bound()
         return None
 
     def on_position(self, position: Position | None) -> None:
@@ -181,21 +175,53 @@ class LiveTail:
         return [follower for lane in self._lanes for follower in lane.followers]
 
     def _request_resync(self) -> None:
+        self.resync_count += 1
         for follower in self._followers():
             follower.on_resync()
 
-    def _hand_over(self, first: int) -> bool:
-        """Hand the newest entries to every follower; whether all of them have taken them.
+    def _is_continued_by(self, entries: Sequence[Entry]) -> bool:
+        """Whether each entry follows the one before it, and the first of them the tail's newest. (Nearly always.)"""
+        if not (entries and self._entries):
+            return False
+        last = self._entries[-1].id
+        for entry in entries:
+            if not entry.is_contiguous_after(last):
+                return False
+            last = entry.id
+        return True
+
+    def _new_among(self, entries: Sequence[Entry]) -> list[Entry]:
+        """Those that the tail does not have. It starts again behind a gap, and where the server came back with older
+        data, which may contradict the tail."""
+        new: list[Entry] = []
+        is_older = False
+        for entry in entries:
+            newest = new[-1].id if new else self._entries[-1].id if self._entries else None
+            if newest is None or entry.is_contiguous_after(newest):
+                new.append(entry)
+            elif entry.id.epoch < newest.epoch or entry.id > newest:
+                is_older = is_older or entry.id.epoch < newest.epoch
+                self._counts.gaps.value += 1
+                self._keep_newest([], 0)
+                new = [entry]
+        if is_older:
+            self._entries = new
+            self._bound()
+            self._request_resync()
+            return []
+        return new
+
+    def _hand_over(self, entries: list[Entry]) -> bool:
+        """Hand new entries to every follower; whether all of them have taken them.
 
         Where a format's encoder fails, the followers of that format read the log instead. The same error then occurs in
         the task of each of these followers and aborts its connection; followers of other formats are not affected.
         """
-        entries = self._entries[first:]
-        before_seq = self._entries[first - 1].id.seq if first else entries[0].id.seq - entries[0].seq_span
+        before_seq = self._entries[-1].id.seq if self._entries else entries[0].id.seq - entries[0].seq_span
         taken = True
         for lane in self._lanes:
             try:
-                frames = lane.frames_from(self._entries, first)
+                frames = lane.encoded(entries)
             except Exception:
                 logger.exception("%s: an entry could not be encoded", self.record.id)
                 taken = False
@@ -203,39 +229,26 @@ class LiveTail:
                     follower.on_resync()
                 continue
             for follower in lane.followers:
-                taken = follower.on_entries(before_seq, frames, entries) and taken
+                if not follower.on_entries(before_seq, frames, entries):
+                    taken = False
+            if not taken and len(lane.frames) == len(self._entries):
+                lane.frames += frames
         return taken
 
-    def _add(self, entry: Entry) -> bool:
-        """Append an entry, unless the tail has it. Returns whether the tail starts again with it."""
-        restarts = False
-        if self._entries:
-            last = self._entries[-1].id
-            if entry.id.epoch < last.epoch:  # the server came back with older data, which may contradict the tail
-                self.resync_count += 1
-                restarts = True
-            elif entry.id <= last:
-                return False
-            else:
-                restarts = not entry.is_contiguous_after(last)
-            if restarts:
-                self._counts.gaps.value += 1
-                self._clear()
-        self._entries.append(entry)
-        return restarts
+    def _keep_newest(self, newest: list[Entry], size: int) -> None:
+        """Keep nothing else. The newest entry is kept at any size: an end of megabytes is decoded once, and not once a
+        reader."""
+        self._entries = newest
+        self._bytes = size
+        for lane in self._lanes:
+            lane.frames.clear()
 
-    def _keep_newest(self, count: int) -> None:
-        """Drop older entries; a follower that has not taken them reads the log. The newest is kept at any size: an end
-        of megabytes is decoded once, and not once a reader."""
-        older = len(self._entries) - max(1, count)
-        if older > 0:
+    def _bound(self) -> None:
+        """Drop older entries where there are too many; a follower that has not taken them reads the log."""
+        count = len(self._entries)
+        if self._bytes > TAIL_BYTES or count > TAIL_ENTRIES:
+            older = count - max(1, min(count // 2, TAIL_ENTRIES))
             del self._entries[:older]
             for lane in self._lanes:
                 del lane.frames[:older]
             self._bytes //= 2
-
-    def _clear(self) -> None:
-        self._entries.clear()
-        for lane in self._lanes:
-            lane.frames.clear()
-        self._bytes = 0

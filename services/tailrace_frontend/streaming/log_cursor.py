@@ -98,7 +98,7 @@ class LogCursor:
         except Exception as error:  # noqa: BLE001 - any error is this reader's alone: the other followers must go on
             self._sink.fail(error)
             return False
-        if self.state is not FOLLOWING or not self._sink.has_room:
+        if self.state is not FOLLOWING:
             self._sink.wake()
         return True
 
@@ -262,9 +262,9 @@ class LogCursor:
         if self._seen_to >= 0:
             frames = self._unseen(frames, entries)
         ends_at = self.format.ends_at
-        for index, entry in enumerate(entries):
+        for entry in entries:
             if type(entry.event) in ends_at:
-                return self._send_end(frames, entries, index)
+                return self._send_end(frames, entries, entries.index(entry))
         self._write(frames)
         self.position = entries[-1].id
         return None

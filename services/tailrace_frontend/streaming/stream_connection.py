@@ -124,7 +124,8 @@ class StreamConnection:
 
     def write(self, data: bytes) -> None:
         self._written_at = time.monotonic()
-        self._client.write(data)
+        if not self._client.write(data):
+            self.wake()
 
     def hold(self, size: int) -> bool:
         return self._client.inflight.hold(self, size, self.abort)
@@ -190,8 +191,6 @@ class StreamConnection:
         keep_alive = self.cursor.format.keep_alive
         if keep_alive and self.is_idle:
             self.write(keep_alive)
-            if self._client.is_full:
-                self.wake()
 
     # ── ending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

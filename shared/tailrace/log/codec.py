@@ -369,6 +369,17 @@ def take_stamp(rows: list[Row]) -> float | None:
         return None
 
 
+def received(message: bytes) -> tuple[list[Entry], float | None]:
+    """The entries of a message, and when it was sent, where it is stamped.
+
+    Raises:
+        CorruptEntry: the message was not made by `message`.
+    """
+    rows = unpack(message)
+    sent_at = take_stamp(rows)
+    return list(map(from_row, rows)), sent_at
+
+
 def unpack(message: bytes) -> list[Row]:
     """Raises CorruptEntry if the message was not made by `pack`."""
     try:
