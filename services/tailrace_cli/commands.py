@@ -122,6 +122,22 @@ COMMANDS: dict[str, Command] = {
         uses_redis=False,
         details="The exit status is 0 where it does. The address is that of the settings.",
     ),
+    "doctor": Command(
+        "tailrace_cli.doctor", "look at the proxies before a frontend: what they buffer, cut, compress or remove",
+        (
+            argument("url", metavar="URL", nargs="?", help="address, as clients have it; default: TAILRACE_URL"),
+            argument(
+                "--silence", dest="silence_s", type=int, metavar="SECONDS",
+                help="how long to be silent; default: 65, or five more than four keep-alives; 0: not at all",
+            ),
+            AS_JSON, DATA_DIR,
+        ),
+        uses_redis=False,
+        details=(
+            "It sends requests as a client does, with the key of TAILRACE_API_KEY (scope read), and creates nothing. "
+            "The exit status is 1 where something is wrong. A certificate of your own is trusted with SSL_CERT_FILE."
+        ),
+    ),
     "ask": Command(
         "tailrace_cli.ask", "ask a model and print the answer; Ctrl-C leaves, and the answer continues",
         (

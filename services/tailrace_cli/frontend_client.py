@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
@@ -114,20 +114,16 @@ class FrontendClient:
     ) -> AsyncIterator[aiohttp.ClientResponse]:  # fmt: skip
         total, silence = (None, SILENCE_S) if is_stream else (TIMEOUT_S, TIMEOUT_S)
         timeout = aiohttp.ClientTimeout(total=total, sock_connect=TIMEOUT_S, sock_read=silence)
-        try:
+        with failures_in_words(self.url, silence, self._hint):
             async with self._http.request(
                 method, self.url + path, json=body, params=query, headers=self._headers, timeout=timeout,
                 allow_redirects=False,
             ) as answer:  # fmt: skip
                 yield answer
-        except TimeoutError:
-            raise Unavailable(f"{self.url} does not answer within {silence:.0f} s{self._hint}") from None
-        except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-            raise Misconfigured(f"{self.url} does not answer as a Tailrace frontend does: {error}") from None
-        except aiohttp.ClientConnectorError as error:
-            raise Unavailable(f"{self.url} does not answer: {_reason(error.os_error)}{self._hint}") from None
-        except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
-            raise Unavailable(f"the connection to {self.url} was lost: {error or type(error).__name__}") from None
+
+    def error_of(self, answer: aiohttp.ClientResponse, data: bytes) -> TailraceError:
+        """The error that an answer is, with its body."""
+        return self._error(answer, _object(data))
 
     def _error(self, answer: aiohttp.ClientResponse, value: Json | None) -> TailraceError:
         problem = (value or {}).get("error")
@@ -147,6 +143,25 @@ class FrontendClient:
         if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return Unavailable(f"{self.url}: {message}")
         return InvalidRequest(message)
+
+
+@contextlib.contextmanager
+def failures_in_words(url: str, silence_s: float, hint: str = "") -> Iterator[None]:
+    """
+    Raises:
+        Unavailable: there was no answer, or no whole one.
+        Misconfigured: what answered is no Tailrace frontend.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise Unavailable(f"{url} does not answer within {silence_s:.0f} s{hint}") from None
+    except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
+        raise Misconfigured(f"{url} does not answer as a Tailrace frontend does: {error}") from None
+    except aiohttp.ClientConnectorError as error:
+        raise Unavailable(f"{url} does not answer: {_reason(error.os_error)}{hint}") from None
+    except (aiohttp.ClientError, asyncio.IncompleteReadError) as error:
+        raise Unavailable(f"the connection to {url} was lost: {error or type(error).__name__}") from None
 
 
 def _reason(error: OSError) -> str:

@@ -17,6 +17,7 @@ from tailrace.settings import Settings
 from tailrace_frontend.http.admin.streams import answer_any_events, answer_audit, answer_snapshots
 from tailrace_frontend.http.ai_sdk.stream import answer_chat
 from tailrace_frontend.http.api import create_api, create_operations
+from tailrace_frontend.http.diagnostics import answer_diagnostics
 from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
 
@@ -38,6 +39,7 @@ STREAM_ROUTES = (
     StreamRoute(re.compile(r"/v1/admin/overview/(events)"), answer_snapshots),
     StreamRoute(re.compile(r"/v1/admin/audit/(events)"), answer_audit),
     StreamRoute(re.compile(r"/v1/admin/generations/([^/]{1,64})/events", re.ASCII), answer_any_events),
+    StreamRoute(re.compile(r"/v1/diagnostics/(stream)"), answer_diagnostics),
 )  # fmt: skip
 
 

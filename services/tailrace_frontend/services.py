@@ -32,7 +32,7 @@ from tailrace_frontend.caller_views import CallerViews
 from tailrace_frontend.callers import Callers
 from tailrace_frontend.chats import Chats
 from tailrace_frontend.conversation import Conversations
-from tailrace_frontend.dashboard import AuditFeed, SnapshotFeed, SnapshotReader
+from tailrace_frontend.dashboard import AuditFeed, DiagnosticStreams, SnapshotFeed, SnapshotReader
 from tailrace_frontend.encoders import Encoders
 from tailrace_frontend.frontend_reports import FrontendReports
 from tailrace_frontend.generations import Generations
@@ -105,6 +105,7 @@ class Services:
         self.reports = FrontendReports(self.hub, self.problems)
         self.roll_call = RollCall(self.queue.server, self.reports.answer)
         self.snapshots = SnapshotFeed(SnapshotReader(self.queue, self.hub))
+        self.diagnostic_streams = DiagnosticStreams()
         self._large_requests = asyncio.Lock()
         self._sweeper = Sweeper(
             self.log, self.queue, self.confirmations,

@@ -139,14 +139,17 @@ def replaced(text: str, changes: Changes) -> str:
 
 @contextlib.asynccontextmanager
 async def proxy_server(
-    kind: str, folder: Path, frontends: Sequence[int], changes: Changes | None = None
-) -> AsyncIterator[ProxyServer]:
+    kind: str, folder: Path, frontends: Sequence[int], changes: Changes | None = None,
+    tls_changes: Changes | None = None,
+) -> AsyncIterator[ProxyServer]:  # fmt: skip
     """A proxy in front of frontends at these ports, with the shipped configuration and these changes to it, until the
-    end of the block. `folder`: an empty one."""
+    end of the block. `folder`: an empty one. `tls_changes`: to nginx-tls.conf."""
     path = installed(kind)
     server = ProxyServer(kind, free_port(), free_port(), folder, make_certificate(folder))
     text = replaced(CONFIGURATIONS[kind].read_text(), changes or {})
     configuration = folder / "configuration"
+    if kind == "nginx":
+        _write_nginx_tls(server, tls_changes or {})
     configuration.write_text(WRITERS[kind](text, server, frontends))
     with (folder / "output.log").open("ab") as output:
         server.process = await asyncio.create_subprocess_exec(
@@ -160,22 +163,24 @@ async def proxy_server(
         await server.stop()
 
 
-def _nginx(text: str, server: ProxyServer, frontends: Sequence[int]) -> str:
-    temporary = " ".join(
-        f"{name}_temp_path {server.folder}/temporary;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in frontends)
+def _write_nginx_tls(server: ProxyServer, changes: Changes) -> None:
     tls = replaced(
-        (DEPLOY / "proxies" / "nginx-tls.conf").read_text(),
+        replaced((DEPLOY / "proxies" / "nginx-tls.conf").read_text(), changes),
         {
             "listen 443": f"listen 127.0.0.1:{server.tls_port}",
             "/etc/nginx/tls/fullchain.pem": str(server.certificate.certificate),
             "/etc/nginx/tls/privkey.pem": str(server.certificate.key),
         },
     )
-    (server.folder / "nginx.d").mkdir(exist_ok=True)
-    if not (server.folder / "nginx.d" / "tls.conf").exists():
-        (server.folder / "nginx.d" / "tls.conf").write_text(tls)
+    (server.folder / "nginx.d").mkdir()
+    (server.folder / "nginx.d" / "tls.conf").write_text(tls)
+
+
+def _nginx(text: str, server: ProxyServer, frontends: Sequence[int]) -> str:
+    temporary = " ".join(
+        f"{name}_temp_path {server.folder}/temporary;" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    servers = " ".join(f"server 127.0.0.1:{port} max_fails=0;" for port in frontends)
     changed = replaced(
         text,
         {

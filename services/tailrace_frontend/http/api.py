@@ -24,7 +24,7 @@ from tailrace.process.recent import Recent
 from tailrace_frontend import page
 from tailrace_frontend.callers import OPEN
 from tailrace_frontend.client_connection import REQUEST_ID
-from tailrace_frontend.http import cors, dev, openapi, routes, shares
+from tailrace_frontend.http import cors, dev, diagnostics, openapi, routes, shares
 from tailrace_frontend.http.admin import routers as admin
 from tailrace_frontend.http.ai_sdk import routes as ai_sdk_routes
 from tailrace_frontend.http.head import HeadAsGet, has_head
@@ -84,6 +84,7 @@ def create_api(services: Services) -> FastAPI:
     for router in ROUTERS:
         api.include_router(router)
     openapi.document_events(api)
+    diagnostics.document_diagnostics(api)
     _add_health(api, services)
     if not services.settings.operations_address:
         _add_operations(api, services)

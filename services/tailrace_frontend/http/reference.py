@@ -45,6 +45,7 @@ TAGS = {
     "models": "The models that the caller may name. The first one is the default.",
     "webhooks": "Endpoints that receive signed messages when generations end, in the form of Standard Webhooks.",
     "AI SDK": "Chats of `useChat({ resume: true })`, by the default addresses of the AI SDK.",
+    "diagnostics": "What a proxy does to a stream: `tailrace doctor` asks.",
     "operations": "Health, readiness and metrics. They need no key.",
 }
 
@@ -148,6 +149,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "/api/chat/{chat_id}/stream"): Operation("Resume the answer that is being written"),
     ("POST", "/api/chat/{chat_id}/stop"): Operation("Cancel the answer that is being written"),
     ("GET", "/api/chat/{chat_id}/messages"): Operation("Get the messages of a chat"),
+    ("GET", "/v1/diagnostics/stream"): Operation("Follow a stream of known times", (400,)),
     ("GET", "/healthz"): Operation("The process answers: /livez by its former name"),
     ("GET", "/livez"): Operation("The process answers"),
     ("GET", "/startupz"): Operation("The process has started", (503,)),
