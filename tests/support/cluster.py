@@ -6,9 +6,10 @@
 import contextlib
 import random
 import socket
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from redis.crc import key_slot
@@ -36,10 +37,17 @@ CONFIG = {
 class Cluster:
     """Primaries with a replica each. `config`: keys of `valkey.conf` of every node."""
 
-    def __init__(self, root: Path, *, primaries: int = PRIMARIES, replicas: int = 1, **config: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        primaries: int = PRIMARIES,
+        replicas: int = 1,
+        config: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.root = root
         self.nodes: list[Node] = []
-        self._config = CONFIG | config
+        self._config = {**CONFIG, **config}
         self._primaries = primaries
         self._replicas = replicas
 
@@ -123,11 +131,10 @@ class Cluster:
         for node in self.nodes:
             node.kill()
 
-    async def start_again(self) -> None:
-        """Start all nodes after `kill`, and wait until they agree."""
+    def start(self) -> None:
+        """Start all nodes after `kill`. They agree some seconds later (`wait_until_agreed`)."""
         for node in self.nodes:
             node.start()
-        await self.wait_until_agreed()
 
     # ── who is what ─────────────────────────────────────────────────────────────────────────────────────────────────
 

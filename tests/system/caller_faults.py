@@ -68,7 +68,7 @@ async def _call(stack: ChaosStack, name: str, key: str, seconds: float) -> tuple
 
 
 async def _wait_until_all_have_ended(stack: ChaosStack) -> None:
-    async with stack.client() as redis, asyncio.timeout(120):
+    async with stack.client(stack.queue) as redis, asyncio.timeout(120):
         owners = ("anna", "mallory")
         while sum([await redis.zcard(keys.unfinished_of(each)) for each in owners]):  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.2)

@@ -1,6 +1,7 @@
 """Fault injection: no token is lost, doubled or mixed, every accepted generation ends once, and no client hangs.
 
-    scripts/chaos [--scenario NAME …] [--size short|full] [--seed N] [--runs N] [--mutants] [--list]
+    scripts/chaos [--scenario NAME …] [--size short|full] [--redis server|cluster] [--seed N] [--runs N]
+    scripts/chaos [--scenario NAME …] [--mutants] [--list]
     scripts/chaos --alerts [--fault NAME …]
 
 Each scenario runs the product as processes, injects faults, and reads over HTTP with an independent `checker`. A failed
@@ -20,6 +21,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -27,6 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from support.server_binary import use_named_binary
 from system.alert_faults import FAULTS
 from system.alerts import main as play_alerts
+from system.chaos_stack import Topology
 from system.load import Report, Run
 from system.mutants import MUTANTS, sources_without
 from system.results import Play, Row, quantile, table
@@ -52,10 +55,14 @@ def _show(bar: Progress, task: TaskID, name: str, what: str) -> None:
     bar.update(task, description=f"{name}: {what}")
 
 
-async def play(name: str, size: Size, seed: int, sources: Sequence[Path] = (), report: Report = discard_report) -> Play:
-    """One run of one scenario; an assertion that fails in it is a violation."""
+async def play(
+    name: str, size: Size, seed: int, sources: Sequence[Path] = (), report: Report = discard_report,
+    topology: Topology = "server",
+) -> Play:  # fmt: skip
+    """One run of one scenario, on this topology where it can be; an assertion that fails in it is a violation."""
     scenario = SCENARIOS[name]
-    run = Run(name, seed, getattr(scenario, size), list(sources), report)
+    topology = scenario.topology(topology) or scenario.topologies[0]
+    run = Run(name, seed, getattr(scenario, size), list(sources), report, topology)
     began = time.monotonic()
     try:
         await scenario.play(run)
@@ -73,6 +80,10 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), metavar="NAME", help="may be repeated")
     parser.add_argument("--size", choices=("short", "full"), default="full")
+    parser.add_argument(
+        "--redis", choices=get_args(Topology), default="server",
+        help="where the log is; a scenario about a cluster has one in any case",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=random.randrange(2**32))
     parser.add_argument(
         "--runs", type=int, default=1, metavar="N", help="runs of each scenario, with seeds that follow"
@@ -100,7 +111,11 @@ async def main() -> int:
     allow_many_sockets()
     use_named_binary()
     print(f"seed {options.seed}", flush=True)
-    names = options.scenario or list(SCENARIOS)
+    asked = options.scenario or list(SCENARIOS)
+    names = [name for name in asked if SCENARIOS[name].topology(options.redis)]
+    for name in asked:
+        if name not in names:
+            print(f"{name}: not played, its log is on one server")
     if options.mutants:
         return await remove_guards(names, options.seed)
     with progress_bar() as bar:
@@ -108,7 +123,8 @@ async def main() -> int:
         rows = [
             Row(name, [await _play(bar, task, name, options, turn) for turn in range(options.runs)]) for name in names
         ]
-    print(f"\nsize {options.size}, seed {options.seed}, {os.cpu_count()} cores\n{table(rows)}")
+    print(f"\nsize {options.size}, the log on a {options.redis}, seed {options.seed}, {os.cpu_count()} cores")
+    print(table(rows))
     return int(any(row.violations for row in rows))
 
 
@@ -116,7 +132,7 @@ async def _play(bar: Progress, task: TaskID, name: str, options: argparse.Namesp
     seed = options.seed + turn
     report = partial(_show, bar, task, name)
     report("starts")
-    one = await play(name, options.size, seed, report=report)
+    one = await play(name, options.size, seed, report=report, topology=options.redis)
     bar.advance(task)
     print(f"{name}: {one.run.runs} {SCENARIOS[name].unit}, {len(one.run.violations)} violations, {one.took_s:.0f} s")
     if one.run.violations:

@@ -1,4 +1,8 @@
-"""The product under test as processes, with the faults that were injected into it."""
+"""The product under test as processes, with the faults that were injected into it.
+
+The log is on one server, or on a cluster, which dies, starts and goes back in time as a whole. Beside a cluster, the
+queue has a server of its own.
+"""
 
 import asyncio
 import contextlib
@@ -7,16 +11,21 @@ import random
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Literal
 
 from redis.asyncio import Redis
+from redis.asyncio.cluster import RedisCluster
 
+from support.cluster import Cluster
 from support.stack import Frontend, Process, Stack
 from system import canaries
 from system.wire_client import ask
 from tailrace_cli.embedded import EmbeddedServer
 from tailrace_demo import running
+
+Topology = Literal["server", "cluster"]
 
 LEASE_S = 1.5
 PROBE = Path(__file__).parent / "probe"
@@ -25,7 +34,7 @@ PROBE = Path(__file__).parent / "probe"
 class ChaosStack(Stack):
     """Valkey, upstream, workers and frontends. `faults`: times of the injected faults (monotonic).
 
-    `redis` is the log's server, `queue` the queue's: mostly the same one.
+    `log` has the logs, `queue` the queue: mostly the same server.
     """
 
     def __init__(
@@ -34,15 +43,20 @@ class ChaosStack(Stack):
         upstream: str,
         sources: list[Path],
         settings: dict[str, str],
-        servers: Sequence[EmbeddedServer],
+        log: EmbeddedServer | Cluster,
+        queue: EmbeddedServer | None,
     ) -> None:
         super().__init__(root, upstream, settings)
-        self.servers = servers
-        self.redis, self.queue = servers[0], servers[-1]
+        self.log = log
+        if queue is None:
+            assert isinstance(log, EmbeddedServer)
+            self.queue: EmbeddedServer = log
+        else:
+            self.queue = queue
         self.faults: list[float] = []
         self.environment |= {
-            "TAILRACE_REDIS_URL": self.redis.url,
-            "TAILRACE_QUEUE_URL": "" if len(servers) == 1 else self.queue.url,
+            "TAILRACE_REDIS_URL": log.url,
+            "TAILRACE_QUEUE_URL": queue.url if queue else "",
             "CHAOS_PROBE": str(root),
             "PYTHONPATH": os.pathsep.join(map(str, [*sources, PROBE])),
         }
@@ -59,14 +73,42 @@ class ChaosStack(Stack):
     def processes(self) -> list[Process]:
         return [*self.frontends, *self.workers]
 
+    @property
+    def cluster(self) -> Cluster:
+        """The log's cluster, where it has one."""
+        assert isinstance(self.log, Cluster)
+        return self.log
+
+    @property
+    def log_servers(self) -> list[EmbeddedServer]:
+        """All processes that store logs."""
+        return [node.server for node in self.log.nodes] if isinstance(self.log, Cluster) else [self.log]
+
+    async def log_primaries(self) -> list[EmbeddedServer]:
+        """Those that accept writes now."""
+        return [node.server for node in await self.log.primaries()] if isinstance(self.log, Cluster) else [self.log]
+
     @contextlib.asynccontextmanager
-    async def client(self, server: EmbeddedServer | None = None) -> AsyncIterator[Redis]:
-        """A connection of the injectors' own, to the log's server or to this one."""
-        redis = Redis(host="127.0.0.1", port=(server or self.redis).port)
-        try:
+    async def client(self, server: EmbeddedServer) -> AsyncIterator[Redis]:
+        """A connection of the injectors' own to this server."""
+        async with Redis(host="127.0.0.1", port=server.port) as redis:
             yield redis
-        finally:
-            await redis.aclose()
+
+    @contextlib.asynccontextmanager
+    async def log_client(self) -> "AsyncIterator[Redis | RedisCluster]":
+        """A client for keys of the log."""
+        if isinstance(self.log, Cluster):
+            async with RedisCluster(host="127.0.0.1", port=self.log.nodes[0].port) as cluster:
+                yield cluster
+        else:
+            async with self.client(self.log) as redis:
+                yield redis
+
+    async def on_each_primary(self, inject: Callable[[Redis], Awaitable[None]]) -> None:
+        """Inject a fault by commands into every server that has logs."""
+        for server in await self.log_primaries():
+            async with self.client(server) as redis:
+                await inject(redis)
 
     async def fill(self, workers: int, frontends: int) -> None:
         async with asyncio.TaskGroup() as starting:
@@ -147,26 +189,36 @@ async def chaos_stack(
     *,
     workers: int,
     frontends: int,
-    port: int | None,
     config: dict[str, str],
     two_servers: bool,
+    topology: Topology,
     **settings: str,
 ) -> AsyncIterator[ChaosStack]:
-    """A whole product that stops with the block. `port`: of the log's server; `config`: of each server."""
+    """A whole product that stops with the block. `config`: of each server."""
     settings = {"lease_s": str(LEASE_S)} | settings
     with tempfile.TemporaryDirectory(prefix="tailrace-chaos-", ignore_cleanup_errors=True) as folder:
         async with running() as upstream:
-            servers = [EmbeddedServer(Path(folder) / "valkey", port=port, **config)]
-            if two_servers:
-                servers.append(EmbeddedServer(Path(folder) / "queue", port=None, **config))
-            product = ChaosStack(Path(folder), upstream, sources, settings, servers)
-            for server in servers:
-                server.start()
+            log = await _start_log(Path(folder), topology, config)
+            queue = None
+            if two_servers or topology == "cluster":
+                queue = EmbeddedServer(Path(folder) / "queue", port=None, **config)
+                queue.start()
+            product = ChaosStack(Path(folder), upstream, sources, settings, log, queue)
             try:
                 await product.fill(workers, frontends)
                 yield product
             finally:
                 await _kill(product)
+
+
+async def _start_log(folder: Path, topology: Topology, config: dict[str, str]) -> EmbeddedServer | Cluster:
+    if topology == "server":
+        server = EmbeddedServer(folder / "valkey", port=None, **config)
+        server.start()
+        return server
+    cluster = Cluster(folder / "cluster", config=config)
+    await cluster.form()
+    return cluster
 
 
 async def _kill(product: ChaosStack) -> None:
@@ -175,8 +227,8 @@ async def _kill(product: ChaosStack) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.send(signal.SIGCONT)
     await asyncio.gather(*(process.stop(signal.SIGKILL) for process in product.processes))
-    for server in product.servers:
-        server.kill()
+    product.log.kill()
+    product.queue.kill()
 
 
 def seeded(seed: int, name: str) -> random.Random:

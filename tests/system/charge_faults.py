@@ -29,8 +29,8 @@ async def charges(run: Run) -> None:
                 await asyncio.sleep(LEASE_S + run.rng.uniform(0.5, 1.5))
                 if turn % 4 == 3:
                     stack.fault()
-                    stack.redis.kill()
-                    stack.redis.start()
+                    stack.log.kill()
+                    stack.log.start()
                     await asyncio.sleep(CONFIRM_S + 1)  # nothing is swept before
                 else:
                     await stack.kill(run.rng.choice(stack.workers))

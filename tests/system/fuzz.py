@@ -91,7 +91,7 @@ async def audited(frontends: bool, findings: Findings, deadline_s: int = 30) -> 
     """A stack on which, after the block, everything must be as before, and no process may have reported an error."""
     number = 1 if frontends else 0
     async with chaos_stack(
-        [], workers=1, frontends=number, port=None, config={}, two_servers=False, max_body_bytes="65536",
+        [], workers=1, frontends=number, config={}, two_servers=False, topology="server", max_body_bytes="65536",
         retention_s="60", deadline_s=str(deadline_s), upstream_retries="0",
         max_requests_per_minute_per_caller="10000000",
     ) as stack:  # fmt: skip

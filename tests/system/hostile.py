@@ -132,7 +132,7 @@ def _peak_mb(pid: int) -> float:
 async def scene(size: Size) -> AsyncIterator[Scene]:
     """A product with one frontend that is being read from."""
     async with (
-        chaos_stack([], workers=1, frontends=1, port=None, config={}, two_servers=False, **SETTINGS) as stack,
+        chaos_stack([], workers=1, frontends=1, config={}, two_servers=False, topology="server", **SETTINGS) as stack,
         load("system.hostile_readers") as readers,
         load("system.hostile_attacks") as attacker,
     ):

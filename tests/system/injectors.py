@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import random
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -18,26 +18,30 @@ PIECE = 65536
 
 
 class Snapshot:
-    """The data of a server on disk at one moment; `roll_back` restores it."""
+    """The data of servers on disk at one moment; `roll_back` restores it."""
 
-    def __init__(self, server: EmbeddedServer) -> None:
-        self._server = server
-        self._files = server.data_dir / "appendonlydir"
-        self._copy = server.data_dir.with_name("snapshot")
-        shutil.rmtree(self._copy, ignore_errors=True)
-        shutil.copytree(self._files, self._copy)
+    def __init__(self, servers: Iterable[EmbeddedServer]) -> None:
+        self._copies: list[tuple[Path, Path]] = []
+        for server in servers:
+            files = server.data_dir / "appendonlydir"
+            copy = server.data_dir.with_name(f"{server.data_dir.name}-snapshot")
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(files, copy)
+            self._copies.append((files, copy))
 
     def roll_back(self) -> None:
-        """The server must have been killed; the next start loads the older data."""
-        shutil.rmtree(self._files)
-        shutil.move(self._copy, self._files)
+        """The servers must have been killed; the next start loads the older data."""
+        for files, copy in self._copies:
+            shutil.rmtree(files)
+            shutil.move(copy, files)
 
 
-def delete_data(server: EmbeddedServer) -> None:
-    """The server must have been killed; the next start finds nothing."""
-    shutil.rmtree(server.data_dir / "appendonlydir", ignore_errors=True)
-    for dump in Path(server.data_dir).glob("*.rdb"):
-        dump.unlink()
+def delete_data(servers: Iterable[EmbeddedServer]) -> None:
+    """The servers must have been killed; the next start finds nothing."""
+    for server in servers:
+        shutil.rmtree(server.data_dir / "appendonlydir", ignore_errors=True)
+        for dump in Path(server.data_dir).glob("*.rdb"):
+            dump.unlink()
 
 
 class Link:
@@ -116,8 +120,8 @@ class Link:
 
 
 @contextlib.asynccontextmanager
-async def link(target: int, rng: random.Random) -> AsyncIterator[Link]:
-    """A link that closes with the block."""
+async def link(target: int, rng: random.Random, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[Link]:
+    """A link that closes with the block; on this address of loopback, and port."""
     opened = Link(target, rng)
     tasks: set[asyncio.Task[None]] = set()
 
@@ -126,7 +130,7 @@ async def link(target: int, rng: random.Random) -> AsyncIterator[Link]:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0, limit=PIECE)
+    server = await asyncio.start_server(accept, host, port, limit=PIECE)
     opened.port = server.sockets[0].getsockname()[1]
     try:
         yield opened
@@ -144,6 +148,10 @@ async def kill_clients(redis: Redis, kind: str) -> None:
 
 async def flush_scripts(redis: Redis) -> None:
     await redis.execute_command("SCRIPT", "FLUSH")
+
+
+async def flush_data(redis: Redis) -> None:
+    await redis.flushall()
 
 
 async def leave_memory(redis: Redis, spare: int | None) -> None:

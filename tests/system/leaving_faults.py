@@ -113,7 +113,7 @@ async def _send(stack: ChaosStack, number: int, name: str, plan: Plan, *, stays:
 
 
 async def _generations(stack: ChaosStack) -> list[str]:
-    async with stack.client() as redis:
+    async with stack.client(stack.queue) as redis:
         return [each.decode() for each in await redis.zrange(keys.owned(OWNER), 0, -1)]
 
 

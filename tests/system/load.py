@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from system.audit import Footprint, audit, baseline
-from system.chaos_stack import ChaosStack, chaos_stack, seeded
+from system.chaos_stack import ChaosStack, Topology, chaos_stack, seeded
 from system.checker import Case, Plan, Violation
 from system.readers import FrontendPorts, Reader
 from system.wire_client import ask
@@ -111,8 +111,12 @@ class Load:
 class Run:
     """One run of one scenario: its seed and size, and its results."""
 
-    def __init__(self, name: str, seed: int, size: Mapping[str, int], sources: list[Path], report: Report) -> None:
+    def __init__(
+        self, name: str, seed: int, size: Mapping[str, int], sources: list[Path], report: Report,
+        topology: Topology = "server",
+    ) -> None:  # fmt: skip
         self.name = name
+        self.topology = topology
         self.seed = seed
         self.size = size
         self.sources = sources
@@ -156,7 +160,6 @@ class Run:
         *,
         workers: int = 1,
         frontends: int = 1,
-        port: int | None = None,
         config: dict[str, str] | None = None,
         two_servers: bool = False,
         **settings: str,
@@ -166,9 +169,9 @@ class Run:
             self.sources,
             workers=workers,
             frontends=frontends,
-            port=port,
             config=config or {},
             two_servers=two_servers,
+            topology=self.topology,
             **{"log_format": self.rng.choice(("text", "json"))} | settings,
         ) as product:
             await self.take_baseline(product)

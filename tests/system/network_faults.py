@@ -5,38 +5,38 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 
-from redis.asyncio import Redis
-
 from system.chaos_stack import ChaosStack
 from system.checker import waits
-from system.injectors import Link, flush_scripts, kill_clients, link
+from system.injectors import flush_scripts, kill_clients
 from system.load import Run
-from tailrace_cli.embedded import free_port
+from system.process_links import UNNAMED, ProcessLinks, process_links
 
 
 @contextlib.asynccontextmanager
-async def behind_links(run: Run, workers: int, frontends: int) -> AsyncIterator[tuple[ChaosStack, list[Link]]]:
-    """A stack in which every process has its own link to Redis."""
-    port = free_port()
+async def behind_links(run: Run, workers: int, frontends: int) -> AsyncIterator[tuple[ChaosStack, list[ProcessLinks]]]:
+    """A stack in which every process has its own links to Redis. Those of the frontends come last."""
     async with contextlib.AsyncExitStack() as opened:
-        links = [await opened.enter_async_context(link(port, run.rng)) for _ in range(workers + frontends)]
-        stack = await opened.enter_async_context(run.stack(workers=0, frontends=0, port=port))
-        urls = [f"redis://127.0.0.1:{each.port}/0" for each in links]
-        await asyncio.gather(*(stack.add_frontend(redis_url=url) for url in urls[workers:]))
-        for url in urls[:workers]:
-            await stack.wait_until_working(await stack.add_worker(redis_url=url))
+        stack = await opened.enter_async_context(run.stack(workers=0, frontends=0, config=UNNAMED))
+        links = [
+            await opened.enter_async_context(process_links(run, stack, number)) for number in range(workers + frontends)
+        ]
+        await asyncio.gather(*(stack.add_frontend(**each.settings) for each in links[workers:]))
+        for each in links[:workers]:
+            await stack.wait_until_working(await stack.add_worker(**each.settings))
         await run.take_baseline(stack)
-        yield stack, links
-        for each in links:
-            each.cut_replies, each.black_hole = 0.0, False
+        try:
+            yield stack, links
+        finally:
+            for each in links:
+                each.switch(cut_replies=0.0, black_hole=False)
 
 
 async def disturbances(run: Run) -> None:
     """Connections are closed, scripts flushed, and links forward nothing for a while."""
-    async with behind_links(run, 2, 2) as (stack, links), stack.client() as redis:
+    async with behind_links(run, 2, 2) as (stack, links):
         load = run.load(stack)
         async with asyncio.TaskGroup() as both:
-            disturbing = both.create_task(_disturb(run, stack, links, redis))
+            disturbing = both.create_task(_disturb(run, stack, links))
             both.create_task(
                 load.play_until(run.plans(60, 20.0), 0, lambda: not disturbing.done(), run.size["at once"])
             )
@@ -46,11 +46,11 @@ async def disturbances(run: Run) -> None:
         run.notes.append(f"{len(load.cases)} generations")
 
 
-async def _disturb(run: Run, stack: ChaosStack, links: list[Link], redis: Redis) -> None:
+async def _disturb(run: Run, stack: ChaosStack, links: list[ProcessLinks]) -> None:
     faults: list[Callable[[], Awaitable[None]]] = [
-        partial(kill_clients, redis, "normal"),
-        partial(kill_clients, redis, "pubsub"),
-        partial(flush_scripts, redis),
+        partial(stack.on_each_primary, partial(kill_clients, kind="normal")),
+        partial(stack.on_each_primary, partial(kill_clients, kind="pubsub")),
+        partial(stack.on_each_primary, flush_scripts),
         partial(_black_hole, run, links),
     ]
     async with asyncio.timeout(run.size["seconds"] + 30):
@@ -63,26 +63,26 @@ async def _disturb(run: Run, stack: ChaosStack, links: list[Link], redis: Redis)
             run.report(f"{len(stack.faults)} disturbances")
 
 
-async def _black_hole(run: Run, links: list[Link]) -> None:
+async def _black_hole(run: Run, links: list[ProcessLinks]) -> None:
     one = run.rng.choice(links)
-    one.black_hole = True
+    one.switch(black_hole=True)
     await asyncio.sleep(run.rng.uniform(0.2, 2.5))
-    one.black_hole = False
+    one.switch(black_hole=False)
 
 
 async def reply_cut(run: Run) -> None:
     """Every fifth reply of Redis is lost with its connection, on every link: every command is sent again."""
-    async with behind_links(run, 2, 2) as (stack, links), stack.client() as redis:
+    async with behind_links(run, 2, 2) as (stack, links):
         load = run.load(stack)
         for each in links:
-            each.cut_replies = 0.2
+            each.switch(cut_replies=0.2)
         rows = 0
 
         async def count() -> None:
             nonlocal rows
             while rows < run.size["rows"]:
                 await asyncio.sleep(0.5)
-                rows = int((await redis.info("commandstats"))["cmdstat_xadd"]["calls"])
+                rows = await _rows(stack)
                 run.report(f"{rows} rows, {sum(each.cuts for each in links)} replies lost")
 
         async with asyncio.TaskGroup() as both:
@@ -91,7 +91,16 @@ async def reply_cut(run: Run) -> None:
                 load.play_until(run.plans(60, 30.0), 0, lambda: not counting.done(), run.size["at once"], timeout_s=120)
             )
         for each in links:
-            each.cut_replies = 0.0
+            each.switch(cut_replies=0.0)
         await load.reread()
         run.runs = rows
         run.notes.append(f"{sum(each.cuts for each in links)} replies lost, {len(load.cases)} generations")
+
+
+async def _rows(stack: ChaosStack) -> int:
+    """The rows that were appended to logs, counted by the servers."""
+    total = 0
+    for server in await stack.log_primaries():
+        async with stack.client(server) as redis:
+            total += int((await redis.info("commandstats")).get("cmdstat_xadd", {"calls": 0})["calls"])
+    return total

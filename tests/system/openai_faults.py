@@ -94,7 +94,7 @@ async def retry_storm(run: Run) -> None:
             run.report(f"{number} requests")
 
         await in_turn(run.size["requests"], run.size["at once"], one)
-        async with stack.client() as redis:
+        async with stack.client(stack.queue) as redis:
             generations = await redis.zcard(keys.owned(OWNER))
         asked = run.size["requests"]
         run.check(generations == asked, "doubled", f"{asked} requests have become {generations} generations")
@@ -241,7 +241,7 @@ async def _read_again(run: Run, port: int, path: str, live: Stream) -> None:
 
 async def _judge_webhooks(run: Run, stack: ChaosStack, hooks: Receiver, endpoint_id: str, ends: dict[str, str]) -> None:
     """Each response has one webhook id, and its type is the response's end; a chat completion has none."""
-    async with stack.client() as redis:
+    async with stack.log_client() as redis:
         due, until = keys.webhooks_due(endpoint_id), time.monotonic() + 30
         while await redis.zcard(due) and time.monotonic() < until:  # noqa: ASYNC110 - another process
             await asyncio.sleep(0.1)

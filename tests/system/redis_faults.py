@@ -9,7 +9,7 @@ from functools import partial
 from support.stack import Process
 from system.chaos_stack import LEASE_S, ChaosStack
 from system.checker import Case, waits
-from system.injectors import Snapshot, delete_data, leave_memory
+from system.injectors import Snapshot, delete_data, flush_data, leave_memory
 from system.load import Load, Run
 from system.readers import Reader
 from system.wire_client import ask
@@ -47,14 +47,14 @@ async def redis_kills(run: Run) -> None:
 
 async def _crash(run: Run, stack: ChaosStack, back_s: float, down_s: float | None = None) -> Window:
     """Kill, and start with the data of so many seconds before. Returns when accepted generations may be lost."""
-    snapshot, taken = (Snapshot(stack.redis), time.monotonic()) if back_s else (None, 0.0)
+    snapshot, taken = (Snapshot(stack.log_servers), time.monotonic()) if back_s else (None, 0.0)
     await asyncio.sleep(back_s)
     killed = stack.fault()
-    stack.redis.kill()
+    stack.log.kill()
     if snapshot:
         snapshot.roll_back()
     await asyncio.sleep(run.rng.uniform(0.1, 1.0) if down_s is None else down_s)
-    stack.redis.start()
+    stack.log.start()
     return (taken - 0.5, killed + ACCEPTED_S) if snapshot else (0.0, 0.0)
 
 
@@ -87,7 +87,7 @@ async def rolled_back_end(run: Run) -> None:
             if owner_is_late:
                 await stack.until(partial(have_begun, load, expected), 20, "not begun")
             await asyncio.sleep(run.rng.uniform(0, 0.3))
-            snapshot = Snapshot(stack.redis)
+            snapshot = Snapshot(stack.log_servers)
             await asyncio.gather(*playing)
             await asyncio.sleep(run.rng.uniform(0, 0.3))
             await _lose_ends(stack, snapshot, owner if owner_is_late else None, rival)
@@ -107,12 +107,12 @@ async def _lose_ends(stack: ChaosStack, snapshot: Snapshot, late_owner: Process 
     """Restart the server with the data of the snapshot; a late owner does not run from before that until after it."""
     if late_owner:
         late_owner.send(signal.SIGSTOP)
-    stack.redis.kill()
+    stack.log.kill()
     snapshot.roll_back()
     rival.send(signal.SIGCONT)
     if late_owner:
         await asyncio.sleep(LEASE_S)  # no lease in the snapshot outlasts this
-    stack.redis.start()
+    stack.log.start()
     if late_owner:
         await asyncio.sleep(HOLD_OFF_S / 2)
         late_owner.send(signal.SIGCONT)
@@ -133,15 +133,15 @@ async def rolled_back_orphans(run: Run) -> None:
             before = len(load.cases)
             playing = [asyncio.create_task(load.play(plan)) for plan in plans]
             await stack.until(partial(have_begun, load, before + len(plans)), 20, "not begun")
-            snapshot, rewritten = Snapshot(stack.redis), asyncio.Event()
+            snapshot, rewritten = Snapshot(stack.log_servers), asyncio.Event()
             absent = [load.reader(case, "returns", hop=lambda: 5, returns=rewritten) for case in load.cases[before:]]
             reading = [asyncio.create_task(reader.read(60)) for reader in absent]
             await asyncio.sleep(2.0)
             stack.fault()
             stack.workers[0].send(signal.SIGKILL)
-            stack.redis.kill()
+            stack.log.kill()
             snapshot.roll_back()
-            stack.redis.start()
+            stack.log.start()
             await stack.workers[0].wait()
             await stack.workers[0].start()
             await asyncio.gather(*playing)
@@ -182,14 +182,13 @@ async def _empty(run: Run, stack: ChaosStack, load: Load, at_once: int, *, flush
     await stack.until(lambda: sum(_received(case, "created") for case in load.cases) == count, 20, "not all are read")
     live = [case for case in load.cases if _received(case, "text")]
     if flush:
-        async with stack.client() as redis:
-            stack.fault()
-            await redis.flushall()
+        stack.fault()
+        await stack.on_each_primary(flush_data)
     else:
         stack.fault()
-        stack.redis.kill()
-        delete_data(stack.redis)
-        stack.redis.start()
+        stack.log.kill()
+        delete_data(stack.log_servers)
+        stack.log.start()
     emptied = time.monotonic()
     await asyncio.gather(*playing)
     for case in load.cases:
@@ -225,7 +224,7 @@ async def redis_away(run: Run) -> None:
         open_readers = [reader for reader in load.readers if not reader.over]
         visits = {id(reader): len(reader.visits) for reader in open_readers}
         killed = stack.fault()
-        stack.redis.kill()
+        stack.log.kill()
         await asyncio.sleep(run.size["away_s"])
         for reader in open_readers:
             since = reader.visits[visits[id(reader)] :]
@@ -235,7 +234,7 @@ async def redis_away(run: Run) -> None:
             run.check(all(visit.status == 200 for visit in since), "status", reader.excerpt())
         status, _ = await ask(stack.ports[0], "POST", "/v1/generations", run.plan(1).body())
         run.check(status == 503, "status", f"a new generation is answered {status}")
-        stack.redis.start()
+        stack.log.start()
         await asyncio.gather(*playing)
         await load.reread()
         run.runs = len(open_readers)
@@ -244,13 +243,13 @@ async def redis_away(run: Run) -> None:
 
 async def out_of_memory(run: Run) -> None:
     """The server is full in the middle of answers: all end and name the reason; then it has room again."""
-    async with run.stack(workers=1, frontends=1) as stack, stack.client() as redis:
+    async with run.stack(workers=1, frontends=1) as stack:
         for turn in range(run.size["rounds"]):
             load = run.load(stack)
             plans = [run.plan(200, 40.0, padding=300, failures=FULL) for _ in range(run.size["generations"])]
             playing = [asyncio.create_task(load.play(plan, hop=0, timeout_s=30)) for plan in plans]
             await stack.until(partial(have_begun, load, len(plans), "text"), 20, "they have no text")
-            await leave_memory(redis, 20_000)
+            await stack.on_each_primary(partial(leave_memory, spare=20_000))
             full = stack.fault()
             await asyncio.sleep(0.6)
             status, _ = await ask(stack.ports[0], "POST", "/v1/generations", run.plan(1).body())
@@ -259,7 +258,7 @@ async def out_of_memory(run: Run) -> None:
             run.samples += [_ended_at(reader) - full for reader in load.readers]
             failed = sum(case.status == "failed" for case in load.cases)
             run.check(failed > 0, "no effect", "the server was never full")
-            await leave_memory(redis, None)
+            await stack.on_each_primary(partial(leave_memory, spare=None))
             await load.play(run.plan(10))
             await load.reread()
             run.runs += 1

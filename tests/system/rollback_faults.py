@@ -36,15 +36,15 @@ async def _roll_back(run: Run, act: Act, *, may_vanish: bool) -> None:
             readers = [load.reader(case, "stays") for case in load.cases]
             reading = [asyncio.create_task(reader.read(60)) for reader in readers]
             await stack.until(partial(_have_begun, load, count, at_once), 30, "they do not run")
-            snapshot = Snapshot(stack.redis)
+            snapshot = Snapshot(stack.log_servers)
             await asyncio.gather(*(act(run, load, case) for case in load.cases))
             await asyncio.gather(*reading)
             calls = [(await stack.calls(case.plan.tag))["started"] for case in load.cases]
             await asyncio.sleep(run.rng.uniform(0, 0.3))
-            stack.redis.kill()
+            stack.log.kill()
             snapshot.roll_back()
             await asyncio.sleep(LEASE_S if turn % 2 == 0 else 0)
-            stack.redis.start()
+            stack.log.start()
             await asyncio.sleep(LEASE_S + 4.5)  # jobs are held back for 3 s, sweeps for 3 s
             await load.reread()
             for case, before in zip(load.cases, calls, strict=True):

@@ -7,6 +7,7 @@ from system import (
     caller_faults,
     charge_faults,
     client_faults,
+    cluster_faults,
     frontend_faults,
     leaving_faults,
     limit_faults,
@@ -18,7 +19,7 @@ from system import (
     two_server_faults,
     worker_faults,
 )
-from system.chaos_stack import LEASE_S
+from system.chaos_stack import LEASE_S, Topology
 from system.load import Run
 
 Size = Literal["short", "full"]
@@ -27,7 +28,8 @@ Size = Literal["short", "full"]
 class Scenario(NamedTuple):
     """A scenario. `unit`: what its count counts; `measures`: what its seconds measure; `bound_s`: of their p99.
 
-    In a short run, which shares its machine with other tests, the bound is twice as wide.
+    In a short run, which shares its machine with other tests, the bound is twice as wide. `topologies`: of the log's
+    servers, on which it can be played.
     """
 
     play: Callable[[Run], Awaitable[None]]
@@ -36,7 +38,15 @@ class Scenario(NamedTuple):
     bound_s: float | None
     short: Mapping[str, int]
     full: Mapping[str, int]
+    topologies: tuple[Topology, ...] = ("server", "cluster")
 
+    def topology(self, preferred: Topology) -> Topology | None:
+        """The topology on which it is played: a cluster where it needs one; None where it cannot be on one."""
+        return preferred if preferred in self.topologies else "cluster" if self.topologies == ("cluster",) else None
+
+
+ON_A_SERVER: tuple[Topology, ...] = ("server",)
+ON_A_CLUSTER: tuple[Topology, ...] = ("cluster",)
 
 SCENARIOS: dict[str, Scenario] = {
     "worker-kills": Scenario(
@@ -140,6 +150,33 @@ SCENARIOS: dict[str, Scenario] = {
     "log-failover": Scenario(
         two_server_faults.log_failover, "failovers", "failover to next event", None,
         {"failovers": 1, "generations": 12, "at once": 8}, {"failovers": 20, "generations": 300, "at once": 20},
+        ON_A_SERVER,
+    ),
+    "primary-kills": Scenario(
+        cluster_faults.primary_kills, "SIGKILLs", "kill to next event", None,
+        {"kills": 1, "generations": 12, "at once": 12}, {"kills": 20, "generations": 300, "at once": 20}, ON_A_CLUSTER,
+    ),
+    "primary-pauses": Scenario(
+        cluster_faults.primary_pauses, "SIGSTOPs", "pause to next event", None,
+        {"pauses": 1, "generations": 12, "at once": 12}, {"pauses": 20, "generations": 300, "at once": 20},
+        ON_A_CLUSTER,
+    ),
+    "slots-moved": Scenario(
+        cluster_faults.slots_moved, "slots", "longest gap between two events", cluster_faults.GAP_S,
+        {"rounds": 2, "logs": 24, "tokens": 60}, {"rounds": 6, "logs": 200, "tokens": 160}, ON_A_CLUSTER,
+    ),
+    "nodes-join": Scenario(
+        cluster_faults.nodes_join, "nodes", "longest gap between two events", cluster_faults.GAP_S,
+        {"nodes": 1, "generations": 12, "at once": 12}, {"nodes": 3, "generations": 100, "at once": 20}, ON_A_CLUSTER,
+    ),
+    "nodes-leave": Scenario(
+        cluster_faults.nodes_leave, "nodes", "longest gap between two events", cluster_faults.GAP_S,
+        {"nodes": 1, "generations": 12, "at once": 12}, {"nodes": 3, "generations": 100, "at once": 20}, ON_A_CLUSTER,
+    ),
+    "frontend-partitioned": Scenario(
+        cluster_faults.frontend_partitioned, "partitions", "partition to next event", None,
+        {"partitions": 1, "generations": 12, "at once": 12}, {"partitions": 20, "generations": 300, "at once": 20},
+        ON_A_CLUSTER,
     ),
     "disturbances": Scenario(
         network_faults.disturbances, "disturbances", "disturbance to next event", None,

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from redis.asyncio import Redis
 
@@ -55,7 +56,7 @@ async def queue_emptied(run: Run) -> None:
                 await asyncio.sleep(run.rng.uniform(0.5, 2))
                 stack.fault()
                 stack.queue.kill()
-                delete_data(stack.queue)
+                delete_data([stack.queue])
                 if done % 2:
                     await stack.kill(run.rng.choice(stack.workers))
                 await asyncio.sleep(run.rng.uniform(0.1, 1.0))
@@ -75,14 +76,14 @@ async def log_rolled_back(run: Run) -> None:
             count = run.size["generations"]
             cases = await asyncio.gather(*(load.create(run.plan(20, 20.0)) for _ in range(count)))
             await asyncio.sleep(0.5)
-            snapshot = Snapshot(stack.redis)
+            snapshot = Snapshot(stack.log_servers)
             for case in cases:
                 await eventually(partial(_has_ended, stack, case.generation_id), 20)
             stack.fault()
             stack.workers[0].send(signal.SIGKILL)
-            stack.redis.kill()
+            stack.log.kill()
             snapshot.roll_back()
-            stack.redis.start()
+            stack.log.start()
             restarted = time.monotonic()
             await stack.workers[0].wait()
             await stack.workers[0].start()
@@ -177,18 +178,20 @@ async def queue_failover(run: Run) -> None:
 
 async def log_failover(run: Run) -> None:
     """The log's server fails over to a replica that lags, under load: what runs is restored, and nothing else lost."""
-    async with _failing_over(run, "redis") as (load, windows):
+    async with _failing_over(run, "log") as (load, windows):
         judge_vanished(run, load, windows)
 
 
 @contextlib.asynccontextmanager
-async def _failing_over(run: Run, which: str) -> AsyncIterator[tuple[Load, list[Window]]]:
+async def _failing_over(run: Run, which: Literal["log", "queue"]) -> AsyncIterator[tuple[Load, list[Window]]]:
     """A product whose server of this name has failed over several times, and when accepted generations may be lost."""
     async with (
         _pair(run) as pair, run.stack(workers=0, frontends=0, two_servers=True, config=AT_ONCE) as stack
     ):  # fmt: skip
-        await pair.begin(getattr(stack, which))
-        url = {f"{which}_url": pair.url}
+        server = stack.log if which == "log" else stack.queue
+        assert isinstance(server, EmbeddedServer), "a cluster fails over by itself"
+        await pair.begin(server)
+        url = {"redis_url" if which == "log" else "queue_url": pair.url}
         for _ in range(2):
             await stack.add_frontend(**url)
             await stack.wait_until_working(await stack.add_worker(**url))

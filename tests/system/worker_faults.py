@@ -237,14 +237,16 @@ def _first_text_at(reader: Reader) -> float:
 
 async def same_job(run: Run) -> None:
     """One job is delivered many times at once to several workers: one of them calls the upstream."""
-    async with run.stack(workers=3, frontends=1) as stack, stack.client() as redis:
+    async with (
+        run.stack(workers=3, frontends=1) as stack, stack.client(stack.queue) as redis, stack.log_client() as logs,
+    ):  # fmt: skip
         load = run.load(stack)
         queue = queue_on(redis, lease_ms=int(LEASE_S * 1000))
         for turn in range(run.size["generations"]):
             for worker in stack.workers:
                 worker.send(signal.SIGSTOP)  # so that the first delivery waits for the others
             case = await load.create(run.plan(30, 30.0))
-            job_id = (await redis.execute_command("HGET", keys.state(case.generation_id), "job_id")).decode()
+            job_id = (await logs.execute_command("HGET", keys.state(case.generation_id), "job_id")).decode()
             for copy in range(run.size["deliveries"] - 1):
                 await queue.jobs.arq.enqueue_job(
                     JOB, case.generation_id, job_id, _job_id=f"{job_id}-{copy}", _defer_by=-3600, _expires=60

@@ -10,7 +10,7 @@ from support.cluster import Cluster
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"), appendonly="no")
+    found = Cluster(tmp_path_factory.mktemp("cluster"), config={"appendonly": "no"})
     try:
         asyncio.run(found.form())
         yield found
