@@ -133,7 +133,7 @@ class ScriptedCluster:
         self.servers: dict[Address, ScriptedPrimary] = {}
         self.primaries = Primaries([("h", port) for port in owners], self.connect)
 
-    def connect(self, address: Address) -> ScriptedPrimary:
+    def connect(self, address: Address, *, quietly: bool = False) -> ScriptedPrimary:  # noqa: ARG002
         """A new connection to the server at this address."""
         self.servers[address] = ScriptedPrimary(self, address)
         return self.servers[address]

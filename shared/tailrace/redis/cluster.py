@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisRefused, RedisUnavailable
 from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels
 from tailrace.redis.check_steps import Uses
@@ -90,8 +90,8 @@ class RedisCluster(RedisServer):
 
     @property
     def is_away(self) -> bool:
-        """Whether a primary did not respond when it was needed last."""
-        return any(primary.is_away for primary in self._primaries.all)
+        """Whether a primary did not respond when it was needed last, or none of the servers."""
+        return self._primaries.is_away
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -190,7 +190,10 @@ class RedisCluster(RedisServer):
         Raises:
             RedisUnavailable: a primary does not respond.
         """
-        primaries = await self.primaries()
+        try:
+            primaries = await self.primaries()
+        except RedisRefused as error:
+            return [f"it is no cluster, or this Redis user may not read its topology (CLUSTER SHARDS): {error}"], []
         found = await asyncio.gather(*(primary.problems(uses, tag or primary.tag) for primary in primaries))
         named = [
             [[f"{primary}: {problem}" for problem in problems] for problems in each]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import RedisRefused, RedisUnavailable
 from tailrace.redis.pipeline import ConnectionInterrupted
 from tailrace.redis.primaries import Primaries, Primary
 from tailrace.redis.redirects import Redirected, SlotUnavailable
@@ -80,7 +80,7 @@ class ClusterRepetition:
             self._pause_s *= 2
             return
         if any(not isinstance(error, Redirected | SlotUnavailable) for error in errors):
-            with suppress(RedisUnavailable):
+            with suppress(RedisUnavailable, RedisRefused):
                 await self._primaries.read()
         else:
             self._primaries.request_read()

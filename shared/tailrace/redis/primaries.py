@@ -14,10 +14,12 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from tailrace.errors import Misconfigured, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.redirects import Address, Redirected
 from tailrace.redis.server import RedisServer, checked
 from tailrace.redis.slot import SLOTS, tags
@@ -30,6 +32,12 @@ ANSWER_S = 1.0
 """How long one server may take to report the topology, before the next one is asked."""
 
 logger = logging.getLogger(__name__)
+
+
+class Connect(Protocol):
+    """Makes the connections to a server."""
+
+    def __call__(self, address: Address, *, quietly: bool) -> "Primary": ...
 
 
 class Primary(RedisServer):
@@ -50,14 +58,17 @@ class Primary(RedisServer):
 class Primaries:
     """The primaries of one cluster.
 
-    `seeds`: addresses of some of its servers. `connect` makes the connections to a server. `tls`: whether they are
-    encrypted.
+    `seeds`: addresses of some of its servers. `connect` makes the connections to a server; its outages are logged, or
+    not, where `quietly`. `tls`: whether they are encrypted. `outages`: of the whole cluster.
     """
 
-    def __init__(self, seeds: Sequence[Address], connect: Callable[[Address], Primary], *, tls: bool = False) -> None:
+    def __init__(
+        self, seeds: Sequence[Address], connect: Connect, *, tls: bool = False, outages: OutageLog | None = None
+    ) -> None:
         self._seeds = seeds
         self._connect = connect
         self._tls = tls
+        self._outages = outages or OutageLog()
         self._nodes: Sequence[Address] = ()
         self._servers: dict[Address, Primary] = {}
         self._owners: list[Primary | None] = [None] * SLOTS
@@ -89,13 +100,15 @@ class Primaries:
                 f"{setting} is not the address of a cluster, as redis+cluster://127.0.0.1:7000,127.0.0.1:7001."
             ) from None
 
-        def connect(address: Address) -> Primary:
+        def connect(address: Address, *, quietly: bool) -> Primary:
             host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            server = Primary.connect(f"{scheme}://{login}{at}{host}:{address[1]}/0{query}", setting, retries=0)
+            node = f"{scheme}://{login}{at}{host}:{address[1]}/0{query}"
+            server = Primary.connect(node, "" if quietly else setting, retries=0)
             server.address = address
             return server
 
-        return cls(seeds, connect, tls=scheme == "rediss")
+        outages = OutageLog(f"The cluster at {place_of(url)} ({setting})")
+        return cls(seeds, connect, tls=scheme == "rediss", outages=outages)
 
     # ── what is known ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -103,7 +116,7 @@ class Primaries:
         """Read the topology, unless it is known.
 
         Raises:
-            RedisUnavailable: no server responds.
+            RedisUnavailable, RedisRefused: as `read`.
         """
         if not self._all:
             await self.read()
@@ -132,7 +145,7 @@ class Primaries:
     def at_address(self, address: Address) -> Primary:
         """The server at an address that another one has named."""
         if address not in self._servers:
-            self._servers[address] = self._connect(address)
+            self._servers[address] = self._connect(address, quietly=False)
         return self._servers[address]
 
     def on_read(self, call: Callable[[], None]) -> None:
@@ -140,8 +153,9 @@ class Primaries:
         self._after_read.append(call)
 
     def cancel_on_read(self, call: Callable[[], None]) -> None:
-        """Undo `on_read`."""
-        self._after_read.remove(call)
+        """Undo `on_read`, if it was called."""
+        if call in self._after_read:
+            self._after_read.remove(call)
 
     # ── changes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -166,6 +180,7 @@ class Primaries:
 
         Raises:
             RedisUnavailable: no server responds.
+            RedisRefused: those that respond are none of a cluster, or the user may not ask.
         """
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="topology")
@@ -176,6 +191,10 @@ class Primaries:
         self._wanted.clear()
         try:
             self._apply(await self._ask_for_topology())
+            self._outages.report_success("topology")
+        except RedisUnavailable as error:
+            self._outages.report_failure("topology", error)
+            raise
         finally:
             self._read_at = time.monotonic()
         self.start()
@@ -184,6 +203,7 @@ class Primaries:
         """
         Raises:
             RedisUnavailable: no server responds.
+            RedisRefused: those that respond are none of a cluster, or the user may not ask.
         """
         known = [primary.address for primary in self._all]
         random.shuffle(known)  # so that not all processes ask the same one
@@ -201,9 +221,11 @@ class Primaries:
                 self._newest = None
                 return topology
             minority = minority or topology
-        if minority is None or not minority.slots:
-            raise RedisUnavailable(detail=str(failure or "no server of the cluster has slots")) from failure
-        return minority
+        if minority is not None and minority.slots:
+            return minority
+        if isinstance(failure, RedisRefused):
+            raise failure
+        raise RedisUnavailable(detail=str(failure or "no server of the cluster has slots")) from failure
 
     async def _topology_from(self, address: Address) -> tuple[Topology, bool]:
         """What one server reports, and whether its own view of the cluster is `ok`.
@@ -212,7 +234,7 @@ class Primaries:
             RedisUnavailable, RedisRefused.
         """
         is_kept = address in self._servers
-        server = self._servers[address] if is_kept else self._connect(address)
+        server = self._servers[address] if is_kept else self._connect(address, quietly=True)
         try:
             async with asyncio.timeout(ANSWER_S):
                 commands = [("CLUSTER", "SHARDS"), ("CLUSTER", "INFO")]
@@ -261,12 +283,12 @@ class Primaries:
         """Read the topology when it is due, until cancelled."""
         while True:
             await self._wait_until_due()
-            with suppress(RedisUnavailable):
+            with suppress(RedisUnavailable, RedisRefused):
                 await self.read()
 
     async def _wait_until_due(self) -> None:
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
-        while time.monotonic() < self._read_at + spread * (READ_EVERY_S if self._is_whole else STUCK_S):
+        while time.monotonic() < self._read_at + spread * (READ_EVERY_S if self._all and not self.is_away else STUCK_S):
             waiting = [(primary, since) for primary in self._all if (since := primary.is_waiting_since) is not None]
             with suppress(TimeoutError):
                 async with asyncio.timeout(STUCK_S / 2):
@@ -276,9 +298,9 @@ class Primaries:
                 return
 
     @property
-    def _is_whole(self) -> bool:
-        """Whether every primary responds."""
-        return bool(self._all) and not any(primary.is_away for primary in self._all)
+    def is_away(self) -> bool:
+        """Whether a primary did not respond when it was needed last, or none of the servers."""
+        return self._outages.is_away or any(primary.is_away for primary in self._all)
 
     async def close(self) -> None:
         """Close all connections."""

@@ -44,6 +44,10 @@ ASKING: Command = ("ASKING",)
 LARGE_BYTES = 64 * 1024
 """Beyond this size a command's arguments are large."""
 
+ONE_OF_A_CLUSTER = (
+    "it is one server of a cluster; logs need all of them (redis+cluster://), a queue a server of its own"
+)
+
 PAGE_READS = 8
 """Pages that a process reads at the same time. Replies in flight take memory, and so do readers that wait. Measured as
 KB a reader (one run each): 10,000 readers that connect take 16.0 with 4 at a time, 13.9 with 8, 13.1 with 16; 2,000
@@ -278,10 +282,12 @@ class RedisServer:
         """
         try:
             info = await self._info()
+            if info.get("cluster_enabled") == "1" and not self.tag:
+                return [ONE_OF_A_CLUSTER], []
             if lacking := await self._fitness.lacking(self._check(uses), uses, tag, info.get("run_id", "")):
                 return list(lacking), []
-        except Redirected as error:  # of a cluster: the slot of the tag is being moved
-            return [] if self.tag else [str(error)], []
+        except Redirected:  # the slot of the tag is being moved
+            return [], []
         except RedisRefused as error:
             return [f"this Redis user lacks a permission that Tailrace needs: {error}"], []
         wrong, warnings = [], []
