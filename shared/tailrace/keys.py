@@ -92,7 +92,7 @@ those of access, those of the audit, and those of a check of a server (`redis.fi
 server are used one at a time. The queue is a single node.
 
 In a cluster, what is unfinished is noted in the slot of the generation: so the note shares the fate of the state, also
-where its primary fails over with older data, and where the slot moves. `{slot}` is a tag in that slot (`redis.slot`),
+where its primary fails over with older data, and where the slot moves. `{slot}` is a tag in that slot,
 or in the lowest slot of a primary, for what concerns the primary.
 """
 

@@ -19,9 +19,9 @@ from itertools import chain
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull
 from tailrace.redis.cluster import RedisCluster
+from tailrace.redis.hash_slots import slot_of, tags
 from tailrace.redis.primaries import Primary
 from tailrace.redis.server import RedisServer, checked
-from tailrace.redis.slot import slot_of, tags
 from tailrace.scripts import Command
 
 SHARD_SLOTS = 1024

@@ -1,7 +1,7 @@
 """Redis Cluster, as the rest of Tailrace sees it: one server that is many.
 
 Each primary is a `RedisServer` with its own shared connection, subscriber, run, clock and memory. This module finds the
-primary of a command's slot (`slot`), and follows the servers where they disagree:
+primary of a command's slot (`hash_slots`), and follows the servers where they disagree:
 
     reply or event                       what it means                         what follows
     MOVED                                the slot has another server           it goes there; the topology is read
@@ -26,10 +26,10 @@ from tailrace.redis.channels import Channels
 from tailrace.redis.check_steps import Uses
 from tailrace.redis.cluster_repetition import REPEATABLE, ClusterRepetition, Refusal
 from tailrace.redis.cluster_subscriber import ClusterSubscriber
+from tailrace.redis.hash_slots import key_of, slot_of
 from tailrace.redis.primaries import Primaries, Primary
 from tailrace.redis.redirects import SlotUnavailable
 from tailrace.redis.server import ASKING, RETRIES, RedisServer
-from tailrace.redis.slot import key_of, slot_of
 from tailrace.redis.subscriber import OnRedirect
 from tailrace.scripts import Command, with_text
 

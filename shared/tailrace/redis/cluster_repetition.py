@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from tailrace.errors import RedisRefused, RedisUnavailable
+from tailrace.redis.hash_slots import key_of, slot_of
 from tailrace.redis.pipeline import ConnectionInterrupted
 from tailrace.redis.primaries import Primaries, Primary
 from tailrace.redis.redirects import Redirected, SlotUnavailable
-from tailrace.redis.slot import key_of, slot_of
 from tailrace.scripts import Command
 
 REDIRECT_S = 3.0

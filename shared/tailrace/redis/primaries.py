@@ -19,10 +19,10 @@ from urllib.parse import urlsplit
 
 from tailrace.errors import Misconfigured, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.hash_slots import SLOTS, tags
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.redirects import Address, Redirected
 from tailrace.redis.server import RedisServer, checked
-from tailrace.redis.slot import SLOTS, tags
 from tailrace.redis.topology import Topology
 
 READ_EVERY_S = 30.0

@@ -11,10 +11,10 @@ from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
 from tailrace.redis import cluster_repetition as repetition
 from tailrace.redis import primaries as module
 from tailrace.redis.cluster import RedisCluster, connect_log_server
+from tailrace.redis.hash_slots import slot_of, tags
 from tailrace.redis.pipeline import ConnectionInterrupted
 from tailrace.redis.redirects import Redirected, SlotUnavailable
 from tailrace.redis.server import RedisServer
-from tailrace.redis.slot import slot_of, tags
 from tailrace.scripts import Command
 
 THIRDS = {1: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}

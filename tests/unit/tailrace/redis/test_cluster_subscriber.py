@@ -8,7 +8,7 @@ import pytest
 from support.scripted_cluster import ScriptedCluster
 from tailrace.redis import primaries as module
 from tailrace.redis.cluster_subscriber import ClusterSubscriber
-from tailrace.redis.slot import tags
+from tailrace.redis.hash_slots import tags
 
 THIRDS = {1: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}
 LOW, MIDDLE, HIGH = (f"{{{tags()[slot]}}}" for slot in (0, 8000, 16000))

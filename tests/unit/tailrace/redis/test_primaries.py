@@ -8,9 +8,9 @@ import pytest
 from support.scripted_cluster import ScriptedCluster
 from tailrace.errors import Misconfigured, RedisUnavailable
 from tailrace.redis import primaries as module
+from tailrace.redis.hash_slots import slot_of
 from tailrace.redis.primaries import Primaries, Primary
 from tailrace.redis.redirects import Redirected
-from tailrace.redis.slot import slot_of
 
 THIRDS = {1: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}
 

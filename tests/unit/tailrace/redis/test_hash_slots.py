@@ -5,7 +5,7 @@ from binascii import crc_hqx
 import pytest
 
 from tailrace import keys, scripts
-from tailrace.redis.slot import SLOTS, key_of, slot_of, tags
+from tailrace.redis.hash_slots import SLOTS, key_of, slot_of, tags
 from tailrace.scripts import Command
 
 
