@@ -117,10 +117,14 @@ class Appender:
         self, calls: Sequence[tuple[Writer, AppendBatch]], results: Sequence[AppendResult | Exception], seconds: float
     ) -> None:
         self._round_trips.observe(seconds)
-        for (_, batch), result in zip(calls, results, strict=True):
-            if isinstance(result, AppendResult) and result.outcome is Outcome.OK:
-                self._entries.value += len(batch.rows)
-                self._rows.observe(len(batch.rows))
+        sizes = [
+            len(batch.rows)
+            for (_, batch), result in zip(calls, results, strict=True)
+            if isinstance(result, AppendResult) and result.outcome is Outcome.OK
+        ]
+        self._entries.value += sum(sizes)
+        for size in set(sizes):
+            self._rows.observe(size, sizes.count(size))
 
     async def _restore(self, writer: Writer) -> None:
         """Restore a log, and have its batch in flight sent again. Until then none of its batches is sent."""

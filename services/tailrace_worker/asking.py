@@ -295,14 +295,13 @@ class Asking:
 
     def _write(self, translated: list[Translated]) -> int:
         """Add events to the log; return how many of them were content."""
+        content = 0
         for event, extra in translated:
             self._writer.add(event, extra)
-        content = sum(
-            event.text != "" or _has_content_of_its_own(extra)
-            if isinstance(event, Delta)
-            else isinstance(event, ItemOpened)
-            for event, extra in translated
-        )
+            if isinstance(event, Delta):
+                content += event.text != "" or _has_content_of_its_own(extra)
+            else:
+                content += isinstance(event, ItemOpened)
         if content:
             self._timings.record(time.monotonic(), content)
         return content

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tailrace.errors import RedisFull, RedisUnavailable
-from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemClosed, ItemOpened, seq_span
+from tailrace.events import NO_EXTRA, Delta, Done, Entry, Event, Extra, ItemClosed, ItemOpened, Text, seq_span
 from tailrace.failures import FailureCode
 from tailrace.ids import EntryId
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Outcome
@@ -125,20 +125,22 @@ class Writer:
         row = to_row(entry)
         self.output.add(entry)
         self.rows.append(row)
+        if type(event) is not Text or row.extra:
+            self._count_beside_text(event, row)
+        return row
+
+    def _count_beside_text(self, event: Event, row: Row) -> None:
         if row.extra:
             self.output_bytes += byte_length(row.extra)
         if len(row.field) > PLAIN_FIELD:
             self.output_bytes += byte_length(row.field)
         if type(event) is ItemOpened or (type(event) is ItemClosed and event.whole.type == "other"):
             self.output_bytes += byte_length(row.value)
-        return row
 
     def on_result(self, result: AppendResult | Exception) -> None:
         """The result of the batch in flight: the batch is in the log, must be sent again, or writing stops."""
-        if isinstance(result, RedisUnavailable):
-            return self._wake(self)
         if isinstance(result, Exception):
-            return self.stop(refusal(result))
+            return self._wake(self) if isinstance(result, RedisUnavailable) else self.stop(refusal(result))
         match result.outcome:
             case Outcome.OK:
                 self._in_flight = None

@@ -305,4 +305,7 @@ def _tombstone_life_ms(record: GenerationRecord, lease_ms: int) -> int:
 
 
 def _flat(rows: Sequence[Row]) -> list[str]:
-    return [part for row in rows for part in (f"{row.epoch}-{row.seq}", row.field, row.value, row.extra)]
+    flat: list[str] = []
+    for row in rows:
+        flat += f"{row.epoch}-{row.seq}", row.field, row.value, row.extra
+    return flat

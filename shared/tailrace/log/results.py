@@ -65,7 +65,7 @@ class LeaseGrant(NamedTuple):
     measures: Measures = Measures()
 
 
-class AppendBatch(NamedTuple):
+class AppendBatch(msgspec.Struct, frozen=True):
     """Rows to add: `after_seq` is the sequence number before the first of them."""
 
     generation_id: str
@@ -74,7 +74,7 @@ class AppendBatch(NamedTuple):
     rows: Sequence[Row]
 
 
-class AppendResult(NamedTuple):
+class AppendResult(msgspec.Struct, frozen=True):
     """Result of `append` and `finish`: `seq` with OK, BEHIND and CHANGED; `done` with DONE."""
 
     outcome: Outcome
@@ -102,7 +102,7 @@ def lease_grant_of(raw: list[Any]) -> LeaseGrant:
 
 
 def append_result_of(raw: list[Any]) -> AppendResult:
-    outcome, rest = outcome_of(raw[0]), raw[1:]
-    if outcome is Outcome.DONE:
-        return AppendResult(outcome, done=_row(rest[0]) if rest else None)
-    return AppendResult(outcome, int(rest[0]) if rest else -1)
+    outcome = outcome_of(raw[0])
+    if len(raw) == 1:
+        return AppendResult(outcome)
+    return AppendResult(outcome, done=_row(raw[1])) if outcome is Outcome.DONE else AppendResult(outcome, int(raw[1]))

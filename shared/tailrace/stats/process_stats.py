@@ -36,10 +36,10 @@ class Durations:
         self.counts = [0] * (len(bounds) + 1)
         self.total = 0.0
 
-    def observe(self, value: float) -> None:
-        """Count one value. A bound belongs to the bucket below it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, count: int = 1) -> None:
+        """Count a value, or so many of it. A bound belongs to the bucket below it."""
+        self.counts[bisect_left(self.bounds, value)] += count
+        self.total += value * count
 
     def observe_sorted(self, values: Sequence[float]) -> None:
         """Count many values, the smallest first: a search for each bound instead of one for each value."""

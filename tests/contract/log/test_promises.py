@@ -38,7 +38,7 @@ async def test_immutable_no_call_changes_an_entry(log: Log, redis: Redis, writer
     batch = await writer.write(*ANSWER)
     before = await stored_entries(redis, writer.generation_id)
     forged = [structs.replace(row, value="other", extra='{"chunk_fields":{}}') for row in batch.rows]
-    assert (await writer.send(batch._replace(rows=forged))).outcome is Outcome.OK
+    assert (await writer.send(structs.replace(batch, rows=forged))).outcome is Outcome.OK
     await log.renew([(writer.generation_id, writer.epoch, False)])
     await log.touch_presence([writer.generation_id])
     await log.release(writer.generation_id, writer.epoch, "another job")

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
 from support.log_writer import LogWriter
@@ -61,7 +62,7 @@ async def test_subscribers_receive_nothing_for_calls_that_add_nothing(
     assert await rows_of_next(published) == batch.rows
     await writer.send(batch)
     await writer.send(AppendBatch(generation_id, writer.epoch, writer.last_seq + 5, batch.rows))
-    await writer.send(batch._replace(epoch=1))
+    await writer.send(structs.replace(batch, epoch=1))
     await log.finish(generation_id, writer.epoch, writer.last_seq + 1, writer.done())
     await log.renew([(generation_id, writer.epoch, False)])
     await writer.finish()
