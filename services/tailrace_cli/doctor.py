@@ -15,6 +15,8 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
+from tailrace.errors import InvalidRequest
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.settings import Settings
 from tailrace_cli import proxy_findings
 from tailrace_cli.frontend_client import opened_frontend
@@ -26,6 +28,9 @@ from tailrace_cli.terminal import BOLD, GREEN, RED, RESET, YELLOW, has_colours, 
 EVENTS, INTERVAL_MS = 20, 100
 BEATS_MS, MAX_BEATS = 200, 600
 """Between two events of the stream beside the silent one, and as many as a frontend sends."""
+
+MOST_SILENCE_S = 300
+"""For which a frontend is silent on purpose."""
 
 TICK_S = 1.0
 ERASE_LINE = "\r\x1b[K"
@@ -44,8 +49,11 @@ def main(settings: Settings, *, as_json: bool, silence_s: int | None) -> int:
     """Look, and print what was found. Returns the exit status: 1 where something is wrong.
 
     Raises:
+        InvalidRequest: a frontend cannot be silent for so long.
         Unavailable, Misconfigured, TailraceError: no frontend answers there, or it refuses the key.
     """
+    if silence_s is not None and not 0 <= silence_s <= MOST_SILENCE_S:
+        raise InvalidRequest(f"--silence takes seconds from 0 to {MOST_SILENCE_S}")
     return asyncio.run(interruptible(_run(settings, as_json=as_json, silence_s=silence_s)))
 
 
@@ -134,7 +142,7 @@ class Examination:
         if self.reached is None or self._silence_s == 0:
             return
         keepalive_s = self.reached.keepalive_s
-        planned_s = self._silence_s or proxy_findings.wanted_silence_s(keepalive_s)
+        planned_s = self._silence_s or min(proxy_findings.wanted_silence_s(keepalive_s), MOST_SILENCE_S)
         async with self._waiting("silence", planned_s):
             silent, beating = await self._both(planned_s)
         self._add(*proxy_findings.silence(silent, beating, planned_s, keepalive_s))
@@ -144,14 +152,14 @@ class Examination:
         cut."""
         interval_ms = max(BEATS_MS, math.ceil(1000 * planned_s / MAX_BEATS))
         beats = self.probe.stream(events=1000 * planned_s // interval_ms, interval_ms=interval_ms)
-        async with asyncio.TaskGroup() as group:
-            beating = group.create_task(beats)
+        beating = asyncio.create_task(beats, name="beats")
+        try:
             silent = await self.probe.stream(events=0, silence_s=planned_s)
             longer_s = None if silent.is_whole else proxy_findings.SAME_CUT * silent.lasted_s + TICK_S
             done, _ = await asyncio.wait([beating], timeout=longer_s)
-            if not done:
-                beating.cancel()
-        return silent, beating.result() if done else None
+            return silent, beating.result() if done else None
+        finally:
+            await cancel_and_wait(beating)
 
     def _add(self, *findings: Finding) -> None:
         self.findings += findings

@@ -42,6 +42,9 @@ GRACE_S = 20.0
 ATTEMPTS = 3
 """A frontend that stops ends the stream with a retry hint: another one is asked."""
 
+CUT = (HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT)
+"""How a proxy ends a silent stream whose head it has held back until more follows. Or it closes the connection."""
+
 GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -117,13 +120,14 @@ class ProxyProbe:
 
     async def _stream(self, query: Mapping[str, int], planned_s: float) -> StreamResult:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=planned_s + GRACE_S)
-        reader = _StreamReader()
-        with failures_in_words(self.url, planned_s + GRACE_S):
+        reader, is_silent = _StreamReader(), query["silence_s"] > 0
+        cuts = (aiohttp.ServerDisconnectedError,) if is_silent else ()
+        with failures_in_words(self.url, planned_s + GRACE_S), contextlib.suppress(*cuts):
             async with self._http.get(
                 self.url + PATH, params=query, headers=SENT | self._authorization, timeout=timeout,
                 allow_redirects=False,
             ) as answer:  # fmt: skip
-                if answer.status == HTTPStatus.GATEWAY_TIMEOUT:  # a proxy that holds the head back until a byte follows
+                if is_silent and answer.status in CUT:
                     return reader.result(answer.headers)
                 if answer.status != HTTPStatus.OK or answer.content_type != "text/event-stream":
                     raise self._refusal(answer, await answer.read())
@@ -135,6 +139,7 @@ class ProxyProbe:
                 except (ValueError, zlib.error):
                     raise Misconfigured(f"{self.url} changes the bytes of an event stream") from None
                 return reader.result(answer.headers)
+        return reader.result({})
 
     def _refusal(self, answer: aiohttp.ClientResponse, data: bytes) -> TailraceError:
         with contextlib.suppress(ValueError):

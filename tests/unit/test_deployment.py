@@ -1,6 +1,7 @@
 """The compose file, the proxy in front of it and the CI workflow: required settings, and their own tools' verdict."""
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose, PyOptions
 
-from support.proxy_servers import CONFIGURATIONS
+from support.proxy_servers import CONFIGURATIONS, installed, make_certificate
 from tailrace.settings import Settings
 from tailrace.tracing.provider import is_wanted
 from tailrace_cli.arguments import parser
@@ -25,6 +26,9 @@ COMPOSE = ROOT / "docker-compose.yml"
 NGINX = ROOT / "services" / "deploy" / "nginx.conf"
 WORKFLOW = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
 SECRETS = {"TAILRACE_API_KEYS": "me:a-key-of-mine", "TAILRACE_TICKET_SECRET": "0123456789abcdef"}
+
+
+CHECKS = {"haproxy": ["-c", "-f"], "caddy": ["validate", "--adapter", "caddyfile", "--config"]}
 
 
 @pytest.fixture
@@ -174,6 +178,21 @@ def test_proxy_configuration_is_accepted_by_nginx(tmp_path: Path) -> None:
     command = ["nginx", "-t", "-p", str(tmp_path), "-e", str(tmp_path / "error.log"), "-g", f"pid {tmp_path}/pid;"]
     check = subprocess.run([*command, "-c", str(NGINX)], check=True, capture_output=True, text=True)
     assert "[warn]" not in check.stderr
+
+
+@pytest.mark.parametrize(("kind", "arguments"), CHECKS.items())
+def test_other_proxy_configuration_is_accepted_whole(kind: str, arguments: list[str], tmp_path: Path) -> None:
+    """With the addresses of docker-compose.yml, which the tests that run it replace."""
+    path, configuration = installed(kind), tmp_path / "configuration"
+    certificate = str(make_certificate(tmp_path).both)
+    text = CONFIGURATIONS[kind].read_text().replace("/usr/local/etc/haproxy/tls.pem", certificate)
+    configuration.write_text(text)
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    command = [path, *arguments, str(configuration)]
+    check = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    assert check.returncode == 0, check.stderr
+    for word in ("[WARNING]", "[ALERT]", "deprecated", "not formatted"):
+        assert word not in check.stderr
 
 
 @pytest.mark.parametrize("kind", ["haproxy", "caddy"])

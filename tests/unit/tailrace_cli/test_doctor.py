@@ -7,17 +7,19 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tailrace.errors import Misconfigured, TailraceError, Unauthenticated, Unavailable
+from tailrace.errors import InvalidRequest, Misconfigured, TailraceError, Unauthenticated, Unavailable
 from tailrace.settings import Settings
-from tailrace_cli.doctor import Examination
+from tailrace_cli.doctor import MOST_SILENCE_S, Examination, main
 from tailrace_cli.frontend_client import opened_frontend
 from tailrace_cli.proxy_findings import Outcome
 from tailrace_cli.proxy_probe import ATTEMPTS, opened_probe
+from tailrace_frontend.http.diagnostics import PARAMETERS
 
 HELLO = {
     "version": "1", "keepalive_s": 15.0, "http_version": "1.1", "time": 1.0,
     "received": {"last-event-id": "7-7", "idempotency-key": "tailrace-doctor", "authorization": "Bearer"},
 }  # fmt: skip
+LIMITED = {"error": {"message": "As many as allowed.", "code": "concurrency_limit_exceeded", "param": None}}
 REFUSED = {"error": {"message": "The API key is missing or wrong.", "code": "invalid_api_key", "param": None}}
 
 
@@ -37,6 +39,7 @@ class Server:
     def __init__(self, *bodies: bytes, status: int = 200, kind: str = "text/event-stream", packed: bytes = b"") -> None:
         self.bodies = list(bodies)
         self.asked = 0
+        self.on_silence: int | None = None
         self._status, self._kind, self._packed = status, kind, packed
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -45,17 +48,21 @@ class Server:
                 return web.Response(body=self._packed, headers={"content-encoding": "gzip"})
             return web.Response(body=b"file")
         self.asked += 1
+        if request.query["silence_s"] != "0" and self.on_silence is not None:
+            if self.on_silence == 0:
+                assert request.transport is not None
+                request.transport.abort()
+            return web.json_response(LIMITED, status=self.on_silence)
         body = self.bodies.pop(0) if len(self.bodies) > 1 else self.bodies[0]
         return web.Response(status=self._status, body=body, headers={"content-type": self._kind})
 
-    async def examine(self, key: str = "") -> Examination:
-        """Without silence."""
+    async def examine(self, key: str = "", silence_s: int = 0) -> Examination:
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self.answer)
         async with TestServer(application) as server:
             settings = Settings(url=str(server.make_url("/")), api_key=key)
             async with opened_frontend(settings) as frontend, opened_probe(frontend, key) as probe:
-                examination = Examination(probe, 0, None)
+                examination = Examination(probe, silence_s, None)
                 await examination.run()
                 return examination
 
@@ -118,3 +125,25 @@ async def test_key_that_is_refused_is_an_error() -> None:
 async def test_what_is_no_frontend_is_an_error(server: Server, error: type[TailraceError], words: str) -> None:
     with pytest.raises(error, match=words):
         await server.examine()
+
+
+async def test_refusal_of_the_silent_stream_is_an_error_of_its_own() -> None:
+    server = Server(WHOLE, packed=gzip.compress(b"file"))
+    server.on_silence = 429
+    with pytest.raises(TailraceError, match="As many as allowed"):
+        await server.examine(silence_s=2)
+
+
+@pytest.mark.parametrize("answer", [0, 502, 504])
+async def test_silent_stream_that_is_cut_before_its_head_is_a_finding(answer: int) -> None:
+    server = Server(WHOLE, packed=gzip.compress(b"file"))
+    server.on_silence = answer
+    examination = await server.examine(silence_s=2)
+    assert [each.name for each in examination.findings if each.outcome is Outcome.FAULT] == ["silence"]
+
+
+@pytest.mark.parametrize("silence_s", [-1, 301])
+def test_silence_that_no_frontend_keeps_is_refused(silence_s: int) -> None:
+    with pytest.raises(InvalidRequest, match="from 0 to 300"):
+        main(Settings(), as_json=True, silence_s=silence_s)
+    assert PARAMETERS["silence_s"].most == MOST_SILENCE_S
