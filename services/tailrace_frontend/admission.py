@@ -130,7 +130,7 @@ class Admission:
     async def _memory_percent(self, generation_id: str) -> float:
         """Of the server that would have the log. (In a cluster others may have room: a repeated request has another id,
         and may come to one of them.)"""
-        now, server = time.monotonic(), self._log.server.primary_of(keys.state(generation_id))
+        now, server = time.monotonic(), await self._log.server.find_primary(keys.state(generation_id))
         checked_at, percent = self._memory.get(server, (float("-inf"), 0.0))
         if now - checked_at > MAX_AGE_S:
             percent = await server.memory_percent()

@@ -65,7 +65,8 @@ class ReadableGenerations:
         try:
             return await self._log.state(generation_id, owner)
         except NotFound:
-            run = await self._log.server.primary_of(keys.state(generation_id)).run()
+            server = await self._log.server.find_primary(keys.state(generation_id))
+            run = await server.run()
             if run.age_s < self._settings.restart_grace_s:
                 raise Unavailable("Redis has just started.") from None
             if await self._log.is_restoring(generation_id):

@@ -216,7 +216,7 @@ class Log(ReadableLog):
 
     async def announce_restore(self, generation_id: str) -> None:
         """Have readers of logs that are missing, on this one's server, wait for another lease (`is_restoring`)."""
-        name = keys.restoring(self.server.primary_of(keys.state(generation_id)).tag)
+        name = keys.restoring((await self.server.find_primary(keys.state(generation_id))).tag)
         with suppress(RedisFull):  # a restore itself is never refused for want of room
             await self.server.execute("SET", name, b"", "PX", self.lease_ms)
 

@@ -129,7 +129,7 @@ class ReadableLog:
     async def is_restoring(self, generation_id: str) -> bool:
         """Whether a process has begun within the last lease to restore a log on this one's server: what is missing
         there may still come back."""
-        tag = self.server.primary_of(keys.state(generation_id)).tag
+        tag = (await self.server.find_primary(keys.state(generation_id))).tag
         return bool(await self.server.execute("EXISTS", keys.restoring(tag)))
 
     async def are_deleted(self, generation_ids: Sequence[str]) -> list[bool | TailraceError]:

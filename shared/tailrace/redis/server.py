@@ -130,6 +130,15 @@ class RedisServer:
         """The servers that have keys: this one."""
         return [self]
 
+    async def find_primary(self, key: str) -> "RedisServer":
+        """As `primary_of`, of a cluster that may not be known yet.
+
+        Raises:
+            RedisUnavailable: no server has its slot, or none responds.
+        """
+        await self.primaries()
+        return self.primary_of(key)
+
     def primary_of(self, key: str) -> "RedisServer":  # noqa: ARG002 - as a cluster's
         """The server that has this key: this one."""
         return self
