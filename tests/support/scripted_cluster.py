@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 from tailrace.errors import RedisUnavailable
 from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels, Listener
-from tailrace.redis.primaries import Primaries, Primary
+from tailrace.redis.primaries import Primaries
+from tailrace.redis.primary import Primary
 from tailrace.redis.redirects import Address
 from tailrace.redis.subscriber import OnRedirect
 from tailrace.scripts import Command

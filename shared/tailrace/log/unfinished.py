@@ -10,7 +10,7 @@ one in each slot, because a slot is what a failover or a move of slots treats as
 further than the states that it names. No script uses a set together with the keys of a generation.
 
 The sets are swept in shards, each on one server: of a single server each set is one, of a primary each thousand slots.
-(16,384 empty sets take 31 ms of CPU in pieces of 2 ms, and 1.5 ms of Redis, once in a period by one process of the fleet.)
+(16,384 empty sets take 31 ms of CPU, in pieces of 2 ms, and 1.5 ms of Redis, once in a period by one process.)
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from tailrace import keys, scripts
 from tailrace.errors import RedisFull
 from tailrace.redis.cluster import RedisCluster
 from tailrace.redis.hash_slots import slot_of, tags
-from tailrace.redis.primaries import Primary
+from tailrace.redis.primary import Primary
 from tailrace.redis.server import RedisServer, checked
 from tailrace.scripts import Command
 

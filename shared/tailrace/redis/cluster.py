@@ -27,7 +27,8 @@ from tailrace.redis.check_steps import Uses
 from tailrace.redis.cluster_repetition import REPEATABLE, ClusterRepetition, Refusal
 from tailrace.redis.cluster_subscriber import ClusterSubscriber
 from tailrace.redis.hash_slots import key_of, slot_of
-from tailrace.redis.primaries import Primaries, Primary
+from tailrace.redis.primaries import Primaries
+from tailrace.redis.primary import Primary
 from tailrace.redis.redirects import SlotUnavailable
 from tailrace.redis.server import ASKING, RETRIES, RedisServer
 from tailrace.redis.subscriber import OnRedirect

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from tailrace.errors import RedisRefused, RedisUnavailable
 from tailrace.redis.hash_slots import key_of, slot_of
 from tailrace.redis.pipeline import ConnectionInterrupted
-from tailrace.redis.primaries import Primaries, Primary
+from tailrace.redis.primaries import Primaries
+from tailrace.redis.primary import Primary
 from tailrace.redis.redirects import Redirected, SlotUnavailable
 from tailrace.scripts import Command
 

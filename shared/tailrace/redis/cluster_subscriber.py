@@ -12,7 +12,8 @@ from collections.abc import Callable
 from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels, Listener
 from tailrace.redis.hash_slots import slot_of
-from tailrace.redis.primaries import Primaries, Primary
+from tailrace.redis.primaries import Primaries
+from tailrace.redis.primary import Primary
 
 
 class ClusterSubscriber(Channels):

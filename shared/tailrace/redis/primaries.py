@@ -14,15 +14,14 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Protocol
-from urllib.parse import urlsplit
 
-from tailrace.errors import Misconfigured, RedisRefused, RedisUnavailable, TailraceError
+from tailrace.errors import RedisRefused, RedisUnavailable, TailraceError
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.redis.hash_slots import SLOTS, tags
+from tailrace.redis.hash_slots import SLOTS
 from tailrace.redis.outage import OutageLog, place_of
+from tailrace.redis.primary import Connect, Connector, Primary
 from tailrace.redis.redirects import Address, Redirected
-from tailrace.redis.server import RedisServer, checked
+from tailrace.redis.server import checked
 from tailrace.redis.topology import Topology
 
 READ_EVERY_S = 30.0
@@ -32,27 +31,6 @@ ANSWER_S = 1.0
 """How long one server may take to report the topology, before the next one is asked."""
 
 logger = logging.getLogger(__name__)
-
-
-class Connect(Protocol):
-    """Makes the connections to a server."""
-
-    def __call__(self, address: Address, *, quietly: bool) -> "Primary": ...
-
-
-class Primary(RedisServer):
-    """A server of a cluster that has slots. `slots`: which; `address`: where."""
-
-    address: Address = ("", 0)
-    slots: Sequence[range] = ()
-
-    def __str__(self) -> str:
-        return f"{self.address[0]}:{self.address[1]}"
-
-    @property
-    def tag(self) -> str:  # type: ignore[override]
-        """A hash tag of the lowest of its slots. Keys of this server alone have it."""
-        return tags()[self.slots[0].start]
 
 
 class Primaries:
@@ -83,32 +61,14 @@ class Primaries:
 
     @classmethod
     def at(cls, url: str, setting: str) -> "Primaries":
-        """As `redis+cluster://[user:password@]host:port[,host:port…]` names them; `rediss+cluster://` with TLS.
+        """As an address of a cluster names them (`primary.Connector`).
 
         Raises:
             Misconfigured: the address has another form.
         """
-        parts = urlsplit(url)
-        login, at, places = parts.netloc.rpartition("@")
-        scheme, query = parts.scheme.partition("+")[0], f"?{parts.query}" if parts.query else ""
-        try:
-            seeds = [_address(place) for place in places.split(",")]
-            if parts.path.strip("/") not in ("", "0"):
-                raise ValueError
-        except ValueError:  # its text may hold part of a password
-            raise Misconfigured(
-                f"{setting} is not the address of a cluster, as redis+cluster://127.0.0.1:7000,127.0.0.1:7001."
-            ) from None
-
-        def connect(address: Address, *, quietly: bool) -> Primary:
-            host = f"[{address[0]}]" if ":" in address[0] else address[0]
-            node = f"{scheme}://{login}{at}{host}:{address[1]}/0{query}"
-            server = Primary.connect(node, "" if quietly else setting, retries=0)
-            server.address = address
-            return server
-
+        connector = Connector(url, setting)
         outages = OutageLog(f"The cluster at {place_of(url)} ({setting})")
-        return cls(seeds, connect, tls=scheme == "rediss", outages=outages)
+        return cls(connector.seeds, connector.connect, tls=connector.tls, outages=outages)
 
     # ── what is known ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -184,6 +144,7 @@ class Primaries:
         """
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="topology")
+            self._reading.add_done_callback(_note_failure)
         await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
@@ -308,15 +269,10 @@ class Primaries:
         await asyncio.gather(*self._closing, *(server.close() for server in self._servers.values()))
 
 
-def _address(place: str) -> Address:
-    """
-    Raises:
-        ValueError
-    """
-    parts = urlsplit(f"//{place}")
-    if not parts.hostname:
-        raise ValueError(place)
-    return parts.hostname, parts.port or 6379
+def _note_failure(reading: asyncio.Task[None]) -> None:
+    """Those who waited for it may have been cancelled. Without this call, asyncio would log the error."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def _ranges(owners: Sequence[Primary | None], owner: Primary) -> Sequence[range]:

@@ -9,7 +9,8 @@ from support.scripted_cluster import ScriptedCluster
 from tailrace.errors import Misconfigured, RedisUnavailable
 from tailrace.redis import primaries as module
 from tailrace.redis.hash_slots import slot_of
-from tailrace.redis.primaries import Primaries, Primary
+from tailrace.redis.primaries import Primaries
+from tailrace.redis.primary import Primary
 from tailrace.redis.redirects import Redirected
 
 THIRDS = {1: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}
