@@ -17,12 +17,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from support.api import Api, eventually
+from support.api import Api, body, eventually
 from support.cutting_backends import backends
 from support.log_writer import LogWriter
 from support.metrics import sums
 from support.proxied_clients import Creator, Reader
 from support.proxy_servers import KINDS, ProxyServer, proxy_server
+from support.sse import Stream
 from support.stack import Frontend, Stack, stack
 from tailrace.events import Text
 from tailrace.log import Log
@@ -121,6 +122,13 @@ async def test_proxy_passes_the_cursor(behind: Behind, log: Log) -> None:
     assert (await behind.api.events(writer.generation_id, Last_Event_ID=str(whole.events[-1].id))).status == 204
 
 
+def leave(stream: Stream) -> None:
+    """Close the connection as a browser does that goes away."""
+    assert stream.response.connection is not None
+    assert stream.response.connection.transport is not None
+    stream.response.connection.transport.abort()
+
+
 async def test_client_that_leaves_is_noticed_without_a_further_event(behind: Behind, product: Stack, log: Log) -> None:
     """Otherwise it counts as a reader until the next event, and `on_disconnect: cancel` waits for that."""
 
@@ -134,10 +142,27 @@ async def test_client_that_leaves_is_noticed_without_a_further_event(behind: Beh
         await writer.write_text("one")
         await stream.until_text("one")
         assert await readers(product) == 1
-        assert stream.response.connection is not None
-        assert stream.response.connection.transport is not None
-        stream.response.connection.transport.abort()
+        leave(stream)
         await eventually(none_left)
+
+
+async def test_client_that_leaves_the_stream_of_its_post_is_noticed_too(
+    behind: Behind, product: Stack, log: Log
+) -> None:
+    """As those of OpenAI's routes are. Behind HAProxy it takes another way."""
+
+    async def none_left() -> bool:
+        return await readers(product) == 0
+
+    await eventually(none_left)
+    url, headers = f"{behind.proxy.url}/v1/generations", {"Accept": "text/event-stream"}
+    stream = Stream(await behind.http.post(url, json=body(), headers=headers))
+    writer = await LogWriter.start(log, stream.response.headers["Location"].rpartition("/")[2])
+    for text in ("one", "two", "three"):
+        await writer.write_text(text)
+        await stream.until_text(text)
+    leave(stream)
+    await eventually(none_left)
 
 
 class Load(NamedTuple):
