@@ -29,8 +29,9 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def is_good(self) -> bool:
+        """What was run has passed."""
         has_passed = self.contract is not None and not self.contract.failures
-        return not self.lacking and has_passed and self.chaos is not None and not any(self.chaos.values())
+        return not self.lacking and has_passed and not any((self.chaos or {}).values())
 
 
 def load() -> list[Result]:

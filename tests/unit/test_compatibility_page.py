@@ -49,4 +49,4 @@ def test_server_that_ended_everything_well_is_good() -> None:
     good = Result("Redis 9", "x", "", [], Suite(10, 0, []), {"kills": 0})
     assert good.is_good
     assert not Result("Redis 9", "x", "", [], Suite(10, 0, []), {"kills": -1}).is_good
-    assert not Result("Redis 9", "x", "", [], Suite(10, 0, []), None).is_good
+    assert not Result("Redis 9", "x", "", [], None, None).is_good
