@@ -49,6 +49,7 @@ from tailrace.lifecycle.steps import log_step
 from tailrace.lifecycle.termination import CONFIRM_S
 from tailrace.lifecycle.webhook_jobs import enqueue_due_webhooks
 from tailrace.log import Log, Outcome
+from tailrace.log.standing import standings
 from tailrace.log.state import GenerationState
 from tailrace.log.unfinished import UnfinishedShard
 from tailrace.queue import Queue
@@ -139,6 +140,7 @@ class Sweeper:
         return run.age_s < max(self._lease_s, CONFIRM_S) + HOLD_OFF_S
 
     async def _check(self, shard: UnfinishedShard, generation_ids: list[str]) -> None:
+        generation_ids = await self._not_in_order(generation_ids, await shard.server.now())
         states = await self._log.states(generation_ids)
         now = await shard.server.now()
         job_ids = [state.job_id if isinstance(state, GenerationState) else "" for state in states]
@@ -154,6 +156,17 @@ class Sweeper:
             await self._guarded(generation_id, judge)
         for start in range(0, len(lost), REQUEUES_AT_ONCE):
             await asyncio.gather(*(requeue() for requeue in lost[start : start + REQUEUES_AT_ONCE]))
+
+    async def _not_in_order(self, generation_ids: list[str], now: int) -> list[str]:
+        """Those that do not run under a live lease, and do not simply wait for a worker."""
+        found = await standings(self._log.server, generation_ids, now)
+        job_ids = [each.job_id for each in found if each.waits_first]
+        waiting = dict(zip(job_ids, await self._queue.jobs.is_waiting(job_ids), strict=True))
+        return [
+            generation_id
+            for generation_id, each in zip(generation_ids, found, strict=True)
+            if not each.is_running and not waiting.get(each.job_id)
+        ]
 
     async def _guarded(self, generation_id: str, step: Callable[[], Awaitable[None]]) -> None:
         """Do something for one generation. Only a server that cannot be reached stops the sweep of the others.

@@ -52,6 +52,9 @@ RUNNING_LEASES = 3
 
 MOVED_AT_ONCE = 500
 
+ASKED_AT_ONCE = 250
+"""Jobs in one command, which takes Redis some 0.1 ms."""
+
 OLDEST = 5
 """Jobs that are looked at together for the one that has waited for longest: the first one has, as a rule."""
 
@@ -265,7 +268,29 @@ class Jobs:
 
     async def is_waiting(self, job_ids: list[str]) -> list[bool]:
         """For each job, whether a worker will find it in its turn. A worker does not find one that was taken and not
-        begun; and one that an earlier version scored has its turn after all others."""
+        begun; and one that an earlier version scored has its turn after all others.
+
+        Asked together first: the jobs of a long queue simply wait. Then those of which that does not hold, one by one.
+        """
+        waiting: set[str] = set()
+        for start in range(0, len(job_ids), ASKED_AT_ONCE):
+            waiting |= await self._plainly_waiting(job_ids[start : start + ASKED_AT_ONCE])
+        others = [job_id for job_id in job_ids if job_id not in waiting]
+        waiting |= {job_id for job_id, waits in zip(others, await self._are_waiting(others), strict=True) if waits}
+        return [job_id in waiting for job_id in job_ids]
+
+    async def _plainly_waiting(self, job_ids: list[str]) -> set[str]:
+        """Those that are in the queue, where all of these jobs have their payloads and no worker has taken any."""
+        marks, jobs = ([prefix + job_id for job_id in job_ids] for prefix in (in_progress_key_prefix, job_key_prefix))
+        commands: list[Command] = [("ZMSCORE", keys.QUEUE, *job_ids), ("EXISTS", *marks), ("EXISTS", *jobs)]
+        scores, taken, known = checked(await self._server.execute_many(commands))
+        if taken or known < len(job_ids):
+            return set()
+        return {
+            job_id for job_id, score in zip(job_ids, scores, strict=True) if score is not None and float(score) < CLOCK
+        }
+
+    async def _are_waiting(self, job_ids: list[str]) -> list[bool]:
         commands: list[Command] = []
         for job_id in job_ids:
             mark = in_progress_key_prefix + job_id

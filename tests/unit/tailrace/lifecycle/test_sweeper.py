@@ -135,7 +135,7 @@ async def test_sweeper_logs_an_unreadable_state_once_and_sweeps_the_others(
     if unknown == record:
         unknown = record.replace('"deadline_s":60', '"deadline_s":60,"on_interrupt":"resume"')
     assert unknown != record
-    await harness.set(later, record=unknown)
+    await harness.set(later, record=unknown, lease=1)
     await harness.set(lost, lease=1)
     for _ in range(3):
         await harness.sweep()
@@ -357,6 +357,25 @@ async def test_sweeper_holds_off_while_the_server_is_young(harness: Harness, mon
     await harness.set(generation_id, lease=1)
     await harness.sweep()
     assert (await harness.log.state(generation_id)).status == "running"
+
+
+async def test_sweeper_reads_no_state_of_what_runs_or_waits(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    running, waiting, lost, not_queued = (
+        await harness.running(), await harness.submitted(), await harness.running(), await harness.submitted(),
+    )  # fmt: skip
+    await harness.set(lost, lease=1)
+    await harness.queue.jobs.remove((await harness.log.state(not_queued)).job_id)
+    read: list[str] = []
+    states = harness.log.states
+
+    async def noted(ids: Sequence[str]) -> list[GenerationState | CorruptEntry | None]:
+        read.extend(ids)
+        return await states(ids)
+
+    monkeypatch.setattr(harness.log, "states", noted)
+    await harness.sweep()
+    assert sorted(read) == sorted([lost, not_queued])
+    assert {running, waiting}.isdisjoint(read)
 
 
 async def test_sweeper_that_finds_another_server_while_it_sweeps_judges_nothing(
