@@ -64,6 +64,12 @@ async def end(cluster: Cluster, slot: int, target: Node) -> None:
             await node.execute("CLUSTER", "SETSLOT", slot, "NODE", target.id)
 
 
+async def abandon(slot: int, source: Node, target: Node) -> None:
+    """Leave an open slot where it was."""
+    for node in (source, target):
+        await node.execute("CLUSTER", "SETSLOT", slot, "STABLE")
+
+
 async def move_at_once(source: Node, slots: Collection[int], target: Node) -> None:
     """Move slots of one node in the atomic way, and wait for the end.
 
@@ -72,8 +78,8 @@ async def move_at_once(source: Node, slots: Collection[int], target: Node) -> No
     """
     await begin_at_once(source, slots, target)
     await until(partial(_has_ended, source), "the migration does not end")
-    for each in await migrations(source):
-        assert each["state"] == "success", each
+    newest, *_ = await migrations(source)
+    assert newest["state"] == "success", newest
 
 
 async def begin_at_once(source: Node, slots: Collection[int], target: Node) -> None:

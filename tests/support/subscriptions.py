@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from tailrace.log.codec import Row, take_stamp, unpack
 from tailrace.redis.channels import Channels
+from tailrace.redis.server import RedisServer
 from tailrace.redis.subscriber import Subscriber
 
 TIMEOUT_S = 5.0
@@ -15,10 +16,10 @@ Messages = asyncio.Queue[bytes | None]
 
 
 @asynccontextmanager
-async def subscribed(client: Redis, *channels: str) -> AsyncIterator[Messages]:
+async def subscribed(server: Redis | RedisServer, *channels: str) -> AsyncIterator[Messages]:
     """The messages that are published on these channels within the block; None after a reconnect."""
     messages: Messages = asyncio.Queue()
-    subscriber = Subscriber(client)
+    subscriber = server.subscriber() if isinstance(server, RedisServer) else Subscriber(server)
     for channel in channels:
         subscriber.add(channel, messages.put_nowait)
     subscriber.start()

@@ -1,7 +1,7 @@
 """Each primary of a cluster is tried, with keys of a slot of its own."""
 
 from support.cluster import Cluster, slot_of
-from support.slot_moves import begin, end
+from support.slot_moves import abandon, begin
 from tailrace.redis.check_steps import Uses
 from tailrace.redis.cluster import RedisCluster
 from tailrace.redis.server import RedisServer
@@ -31,7 +31,7 @@ async def test_slot_that_is_being_moved_makes_no_primary_unfit(cluster: Cluster)
         target = next(node for node in nodes if node is not source)
         await begin(slot, source, target)
         assert (await server.problems())[0] == []
-        await end(cluster, slot, source)
+        await abandon(slot, source, target)
         assert (await server.problems())[0] == []
     finally:
         await server.close()

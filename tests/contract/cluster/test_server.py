@@ -102,6 +102,7 @@ async def test_read_of_one_key_follows_the_key(cluster: Cluster, generation: Gen
     assert len(await generation.at_source.execute("XRANGE", log, "-", "+")) == 1
     assert await generation.at_target.ask("XRANGE", log, "-", "+") == [], "asked too early"
     assert await generation.at_source.execute("GET", f"{state}:missing") == ask
+    await move_keys(generation.source, generation.target, log, tombstone)
     await end(cluster, generation.slot, generation.target)
 
 

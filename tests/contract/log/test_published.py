@@ -20,9 +20,9 @@ from tailrace.log.codec import STAMPED, Row, from_row, take_stamp, unpack
 
 
 @pytest.fixture
-async def published(redis: Redis, generation_id: str) -> AsyncIterator[Messages]:
+async def published(log: Log, generation_id: str) -> AsyncIterator[Messages]:
     """The messages on the generation's channel."""
-    async with subscribed(redis, keys.events(generation_id)) as messages:
+    async with subscribed(log.server, keys.events(generation_id)) as messages:
         yield messages
 
 
@@ -83,8 +83,8 @@ async def test_subscribers_receive_an_empty_message_when_a_log_is_restored(
     assert await rows_of_next(published) == []
 
 
-async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, redis: Redis, writer: LogWriter) -> None:
-    async with subscribed(redis, keys.worker("first"), keys.worker("")) as messages, asyncio.timeout(TIMEOUT_S):
+async def test_worker_that_holds_the_lease_is_notified_and_no_other(log: Log, writer: LogWriter) -> None:
+    async with subscribed(log.server, keys.worker("first"), keys.worker("")) as messages, asyncio.timeout(TIMEOUT_S):
         queued = await create_generation(log)
         await log.notify_worker(await log.state(queued))
         await log.notify_worker(await log.state(writer.generation_id))

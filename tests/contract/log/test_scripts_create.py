@@ -63,14 +63,14 @@ async def test_created_is_stored_as_a_worker_encodes_it_on_restoring(log: Log, r
         assert list(fields.values()) == [to_row(created).value.encode()]
 
 
-async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log) -> None:
+async def test_request_is_stored_beside_the_state_and_restored_with_it(log: Log, redis: Redis) -> None:
     record, request = record_of(id=new_generation_id()), {"messages": ["x" * 100_000]}
     await log.create(record, request, "job_id")
     assert await log.states([record.id]) == [await log.state(record.id)]
     grant = await log.acquire(record.id, "token", worker="w")
     assert grant.state is not None
     assert grant.request == await log.request(record.id) == request
-    await log.server.client.delete(*keys.of_generation(record.id))
+    await redis.delete(*keys.of_generation(record.id))
     with pytest.raises(NotFound):
         await log.request(record.id)
     assert await log.restore(grant.state, grant.request, grant.rows) is Outcome.OK

@@ -39,6 +39,7 @@ async def test_states_of_many_generations_are_read_in_one_round_trip(
     assert states == [await log.state(generation_id), None, await log.state(other, "bob")]
 
 
+@pytest.mark.parametrize("place", ["server"], indirect=True)
 async def test_reply_of_megabytes_does_not_delay_the_shared_connection(log: Log, writer: LogWriter) -> None:
     """Pages, `done` and the request have connections of their own: the shared one carries nothing here."""
     await writer.write(STARTED, text_opened(), Text(0, "x" * 1_000_000))
@@ -59,6 +60,7 @@ async def received_bytes(log: Log, client_id: int) -> int:
     return int(line.partition("tot-net-out=")[2].split()[0])
 
 
+@pytest.mark.parametrize("place", ["server"], indirect=True)
 async def test_server_reports_its_run_id_and_age(log: Log, redis: Redis) -> None:
     run = await log.server.run()
     assert run.run_id.startswith((await redis.info("server"))["run_id"])

@@ -30,9 +30,9 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )  # fmt: skip
-from redis.asyncio import Redis
 
 from support.actors import Attempt, Reader
+from support.log_places import Place, client_of, server_of
 from support.logs import REQUEST
 from support.logs import record as record_of
 from support.model import Model, ModelState
@@ -45,9 +45,6 @@ from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import Row, from_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
-from tailrace.redis.connection import connect
-from tailrace.redis.server import RedisServer
-from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 600_000  # longer than an example takes: a lease expires when the machine writes it into the past
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -69,7 +66,7 @@ class Data:
 
 @dataclass
 class Server:
-    redis: Redis
+    redis: Any
     log: Log
     run: Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -330,12 +327,8 @@ class GenerationMachine(RuleBasedStateMachine):
             self.past.append(Data(self.do(self.dumps()), self.model.copy()))
 
     async def dumps(self) -> dict[str, tuple[bytes, int]]:
-        pipe = self.redis.pipeline(transaction=False)
-        for key in self.keys:
-            pipe.dump(key)
-            pipe.pttl(key)
-        replies = await pipe.execute()
-        return {k: (d, t) for k, d, t in zip(self.keys, replies[::2], replies[1::2], strict=True) if d is not None}
+        found = {key: (await self.redis.dump(key), await self.redis.pttl(key)) for key in self.keys}
+        return {key: (data, ttl_ms) for key, (data, ttl_ms) in found.items() if data is not None}
 
     @invariant()
     def server_equals_model(self) -> None:
@@ -386,10 +379,11 @@ def as_stored(row: Row) -> tuple[bytes, dict[bytes, bytes]]:
 
 
 @pytest.fixture
-def server(valkey: EmbeddedServer) -> Iterator[Server]:
-    redis = connect(valkey.url)
+def server(place: Place) -> Iterator[Server]:
     with asyncio.Runner() as runner:
-        yield Server(redis, Log(RedisServer(redis), LEASE_MS), runner.run)
+        redis, found = client_of(place), runner.run(server_of(place))
+        yield Server(redis, Log(found, LEASE_MS), runner.run)
+        runner.run(found.close())
         runner.run(redis.aclose())
 
 

@@ -9,10 +9,18 @@ from support.cluster import Cluster
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def formed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     found = Cluster(tmp_path_factory.mktemp("cluster"), config={"appendonly": "no"})
     try:
         asyncio.run(found.form())
         yield found
     finally:
         found.kill()
+
+
+@pytest.fixture
+async def cluster(formed_cluster: Cluster) -> Cluster:
+    """It has no keys at the start of each test."""
+    for node in await formed_cluster.primaries():
+        await node.execute("FLUSHALL")
+    return formed_cluster
