@@ -97,18 +97,24 @@ def _grid(x: Scale, y: Scale) -> list[str]:
 
 
 def _lines(lines: Sequence[Line], x: Scale, y: Scale) -> list[str]:
-    parts, taken = [], list[float]()
+    parts, taken = [], list[tuple[float, float]]()
     for number, line in enumerate(lines):
         points = " ".join(f"{x.place(each):.1f},{y.place(value):.1f}" for each, value in line.points)
         dash = f' stroke-dasharray="{DASHES[number]}"' if DASHES[number] else ""
         parts.append(f'<polyline class="line c{number}" points="{points}"{dash}/>')
-        last_x, last_y = line.points[-1]
-        at = y.place(last_y) + 4
-        while any(abs(at - other) < 14 for other in taken):
-            at -= 14
-        taken.append(at)
-        parts.append(f'<text class="t{number}" x="{x.place(last_x) + 6:.1f}" y="{at:.1f}">{escape(line.name)}</text>')
+        beside, at = _label(line, x, y, taken)
+        taken.append((beside, at))
+        parts.append(f'<text class="t{number}" x="{beside:.1f}" y="{at:.1f}">{escape(line.name)}</text>')
     return parts
+
+
+def _label(line: Line, x: Scale, y: Scale, taken: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Beside the end of a line, or beside its highest point where others go on further; not on another label."""
+    point = line.points[-1] if line.points[-1][0] >= x.high else max(line.points, key=lambda each: each[1])
+    beside, at = x.place(point[0]) + 6, y.place(point[1]) + 4
+    while any(abs(at - other) < 14 and abs(beside - place) < RIGHT for place, other in taken):
+        at -= 14
+    return beside, at
 
 
 def _number(value: float) -> str:

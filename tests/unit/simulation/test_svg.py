@@ -1,4 +1,5 @@
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 
 import pytest
 
@@ -19,6 +20,22 @@ def test_chart_is_well_formed_and_keeps_its_lines_inside(is_log: bool) -> None:
             assert LEFT <= x <= WIDTH - RIGHT
             assert TOP <= y <= HEIGHT - BOTTOM
     assert "a & b" in [text.text for text in root.iter(f"{SPACE}text")]
+
+
+def test_line_that_ends_early_is_named_at_its_highest_point() -> None:
+    short = Line("short", [(1.0, 0.0), (20.0, 1000.0), (30.0, 0.0)])
+    root = ET.fromstring(chart("t", "x", "y", [short, LINES[0]]))
+    (label,) = [text for text in root.iter(f"{SPACE}text") if text.text == "short"]
+    assert float(label.get("x") or 0) == pytest.approx(
+        Scale(1, 100, LEFT, WIDTH - RIGHT, is_log=False).place(20) + 6, abs=0.1
+    )
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    same = [Line(name, [(0.0, 0.0), (1.0, 5.0)]) for name in "abcd"]
+    root = ET.fromstring(chart("t", "x", "y", same))
+    places = sorted(float(text.get("y") or 0) for text in root.iter(f"{SPACE}text") if text.text in list("abcd"))
+    assert all(later - earlier >= 14 for earlier, later in pairwise(places))
 
 
 def test_chart_has_colors_for_dark_pages() -> None:
