@@ -39,7 +39,7 @@ def costs(trials: Sequence[Trial]) -> PathCosts:
         [trial.cores["redis"] - idle_redis for trial in trials],
     )
     worker = _solve([(row.appends, row.pipelines) for row in rows], [trial.cores["append"] for trial in trials])
-    (client_s,) = _solve([(row.writes,) for row in rows], [trial.cores["readers"] for trial in trials])
+    clients = _solve([(row.writes, row.reads) for row in rows], [trial.cores["readers"] for trial in trials])
     return PathCosts(
         token_s=worker[0],
         pipeline_s=worker[1],
@@ -50,7 +50,8 @@ def costs(trials: Sequence[Trial]) -> PathCosts:
         message_s=frontend[1],
         frame_s=FRAME_SHARE * frontend[2],
         write_s=(1 - FRAME_SHARE) * frontend[2],
-        client_s=client_s,
+        client_s=clients[0],
+        clients_wake_s=clients[1],
         frontend_idle=idle_frontend,
         redis_idle=idle_redis,
     )

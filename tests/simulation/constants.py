@@ -80,7 +80,8 @@ CONSTANTS: Mapping[str, Constant] = {
     # The load process and the clients of the bench, for the comparison on one machine.
     "load_token": Constant(40, "µs", "load process: a token", VALIDATE, NOVEMBER_23),
     "load_pipeline": Constant(220, "µs", "load process: a pipeline", VALIDATE, NOVEMBER_23),
-    "client": Constant(15, "µs", "clients' process: a read of a socket", VALIDATE, NOVEMBER_23),
+    "client": Constant(10, "µs", "clients' process: a read of a socket", VALIDATE, NOVEMBER_23),
+    "clients_wake": Constant(30, "µs", "clients' process: a wake-up", VALIDATE, NOVEMBER_23),
 }  # fmt: skip
 
 POLICIES: Mapping[str, Constant] = {
@@ -159,5 +160,6 @@ def path_costs() -> PathCosts:
         frame_s=seconds("frame"),
         write_s=seconds("write"),
         client_s=seconds("client"),
+        clients_wake_s=seconds("clients_wake"),
         frontend_idle=CONSTANTS["frontend_idle"].value,
     )

@@ -253,7 +253,9 @@ class Clients:
                 unread += tokens
             else:
                 self._unread[client] = list(tokens)
-                self.process.do(self._path.costs.client_s, lambda client=client: self._read(client))  # type: ignore[misc]
+                costs = self._path.costs
+                wake_s = costs.clients_wake_s if self.process.is_idle else 0.0
+                self.process.do(wake_s + costs.client_s, lambda client=client: self._read(client))  # type: ignore[misc]
 
     def _read(self, client: int) -> None:
         now, lags = self._path.simulation.now, self._path.window.lags

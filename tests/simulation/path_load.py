@@ -11,7 +11,8 @@ class PathCosts(NamedTuple):
     The load process spends `token_s` and `pipeline_s`; `sleep_s` is by how much its sleeps are late. Redis spends
     `batch_s` for each turn, `append_s` for each append, and `notify_s` for each frontend that gets messages of it. A
     frontend spends `read_s` for each read of its subscription, `message_s` for each message in it, `frame_s` for each
-    client that gets the message, and `write_s` for each client to which the read leads to a write.
+    client that gets the message, and `write_s` for each client to which the read leads to a write. The clients' process
+    spends `client_s` for each read of a socket, and `clients_wake_s` when it was idle.
     """
 
     token_s: float
@@ -24,6 +25,7 @@ class PathCosts(NamedTuple):
     frame_s: float
     write_s: float
     client_s: float
+    clients_wake_s: float = 0.0
     frontend_idle: float = 0.0
     redis_idle: float = 0.0
     sleep_s: float = 0.00006

@@ -21,8 +21,8 @@ FILE = Path(__file__).parent / "validation.json"
 CORES = 2
 TOLERANCE = 0.15
 QUIET_CORES = 0.15
-LOADS = tuple(PathShape(frontends, *load) for load in ((200, 20.0, 1), (20, 30.0, 25)) for frontends in (1, 2, 4))
-"""4,000 tokens a second with a client each, and 600 of which each has 25 clients: 15,000 deliveries."""
+LOADS = tuple(PathShape(frontends, *load) for load in ((200, 20.0, 1), (40, 50.0, 8)) for frontends in (1, 2, 4))
+"""4,000 tokens a second with a client each, and 2,000 of which each has eight: 16,000 deliveries."""
 
 
 class Compared(msgspec.Struct, frozen=True):

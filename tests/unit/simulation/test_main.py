@@ -6,6 +6,8 @@ import pytest
 
 from simulation.__main__ import main
 from simulation.constants import CONSTANTS, POLICIES
+from simulation.tables import FIGURES, agreement, validation_table
+from simulation.validation import Compared, Validation
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -63,6 +65,17 @@ def test_mistake_is_named(
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
     assert why in capsys.readouterr().err
+
+
+def test_agreement_counts_what_is_within_the_tolerance() -> None:
+    figures = [
+        Compared("load", frontends, figure, 100.0, simulated, 0.1)
+        for figure in FIGURES
+        for frontends, simulated in ((1, 100.0), (2, 114.0), (4, 120.0))
+    ]
+    found = Validation("machine", "2026-11-23", 3.0, {}, figures)
+    assert agreement(found).startswith("deliveries/s 2 of 3 (1.00 to 1.20), cores 2 of 3")
+    assert validation_table(found)[2].startswith("| load | 1 | 100, 100 |")
 
 
 def test_every_constant_has_its_unit_source_and_date() -> None:
