@@ -10,7 +10,7 @@ from support.cluster import Cluster
 
 @pytest.fixture(scope="session")
 def formed_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    found = Cluster(tmp_path_factory.mktemp("cluster"), config={"appendonly": "no"})
+    found = Cluster(tmp_path_factory.mktemp("cluster"), config={"appendonly": "no", "cluster-node-timeout": "4000"})
     try:
         asyncio.run(found.form())
         yield found
