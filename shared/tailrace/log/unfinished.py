@@ -71,6 +71,7 @@ class UnfinishedIndex:
 
     def __init__(self, server: RedisServer) -> None:
         self._server = server
+        self._shards: dict[Primary, tuple[Sequence[range], Sequence[UnfinishedShard]]] = {}
 
     async def shards(self) -> Sequence[UnfinishedShard]:
         """All of them.
@@ -79,9 +80,17 @@ class UnfinishedIndex:
             RedisUnavailable: no server of the cluster responds.
         """
         if isinstance(self._server, RedisCluster):
-            return [shard for primary in await self._server.primaries() for shard in _shards_of(self._server, primary)]
+            primaries = await self._server.primaries()
+            self._shards = {primary: self._shards_of(primary, self._server) for primary in primaries}
+            return [shard for _, shards in self._shards.values() for shard in shards]
         server = self._server
         return [UnfinishedShard(server, server, number, [key]) for number, key in enumerate(keys.all_unfinished())]
+
+    def _shards_of(self, primary: Primary, cluster: RedisCluster) -> tuple[Sequence[range], Sequence[UnfinishedShard]]:
+        """The slots of a primary and their shards: the same as before, unless the topology was read since then. (All
+        sets of a cluster are named in 5 ms of CPU, and every process does so for each sweep.)"""
+        known = self._shards.get(primary)
+        return known if known and known[0] is primary.slots else (primary.slots, _shards_of(cluster, primary))
 
     def _set_of(self, generation_id: str) -> str:
         if isinstance(self._server, RedisCluster):

@@ -128,6 +128,22 @@ async def test_messages_continue_after_a_failover(cluster: Cluster, log: Log, wr
     await cluster.wait_until_agreed()
 
 
+async def test_shards_of_the_unfinished_follow_the_slots(
+    cluster: Cluster, log: Log, writer: LogWriter, home: Node, target: Node
+) -> None:
+    """They are made once for each state of the topology."""
+    before = await log.unfinished.shards()
+    assert all(one is other for one, other in zip(before, await log.unfinished.shards(), strict=True))
+    await move(cluster, [slot(writer)], target, "atomic")
+    await until(partial(_is_swept_at, log, writer, target), "it is not swept where its slot is")
+
+
+async def _is_swept_at(log: Log, writer: LogWriter, node: Node) -> bool:
+    shards = await log.unfinished.shards()
+    found = [str(shard.server) for shard in shards if writer.generation_id in await shard.list()]
+    return found == [f"127.0.0.1:{node.port}"]
+
+
 @pytest.mark.parametrize("way", [pytest.param("legacy", marks=pytest.mark.long), "atomic"])
 async def test_reader_of_a_silent_log_whose_slot_has_moved_receives_its_next_event(
     cluster: Cluster, valkey: EmbeddedServer, log: Log, home: Node, target: Node, writer: LogWriter, way: Way
