@@ -163,7 +163,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "slots-moved": Scenario(
         cluster_faults.slots_moved, "slots", "longest gap between two events", cluster_faults.GAP_S,
-        {"rounds": 2, "logs": 24, "tokens": 60}, {"rounds": 6, "logs": 200, "tokens": 160}, ON_A_CLUSTER,
+        {"rounds": 2, "logs": 24, "tokens": 60}, {"rounds": 4, "logs": 200, "tokens": 160}, ON_A_CLUSTER,
     ),
     "nodes-join": Scenario(
         cluster_faults.nodes_join, "nodes", "longest gap between two events", cluster_faults.GAP_S,
