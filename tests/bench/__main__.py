@@ -35,6 +35,7 @@ from bench.workloads.redis_memory import redis_memory
 from bench.workloads.replay import replay
 from bench.workloads.scattered import scattered
 from bench.workloads.stalled import stalled
+from bench.workloads.storm import storm
 from bench.workloads.traces import traces
 from bench.workloads.whole_answers import whole_answers
 from bench.workloads.wires import wires
@@ -50,6 +51,7 @@ WORKLOADS: Mapping[str, Workload] = {
     "ingest": ingest,
     "dialects": dialects,
     "stalled": stalled,
+    "storm": storm,
     "create": create,
     "long-log": long_log,
     "first-text": first_text,
