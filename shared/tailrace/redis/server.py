@@ -26,6 +26,7 @@ from tailrace.redis.check_steps import Names, Uses
 from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
 from tailrace.redis.fitness import TAG, Check, Fitness, check
+from tailrace.redis.idle_connections import IdleConnections
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
@@ -75,6 +76,7 @@ class RedisServer:
         self._page_reads = Slots(PAGE_READS)
         self._runs = RunWatch()
         self._primary = PrimaryWatch(self._pool, self._pipeline)
+        self._connections = IdleConnections(self._pool, self._primary.was_left_since)
         self._fitness = Fitness()
 
     @classmethod
@@ -221,7 +223,7 @@ class RedisServer:
             return await self._on_connection(with_text(command), call)
 
     async def _on_connection(self, command: Command, call: Callable[[Any, Command], Awaitable[T]]) -> T:
-        connection = await self._pool.get_connection()
+        connection = await self._connections.take()
         began = time.monotonic()
         is_usable = False
         try:
@@ -243,7 +245,7 @@ class RedisServer:
         finally:
             if not is_usable or self._primary.was_left_since(began):
                 await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            await self._connections.give(connection)
 
     async def _leave(self, began: float) -> None:
         """Leave a server whose reply to a call that was sent at `began` shows that it is a replica."""

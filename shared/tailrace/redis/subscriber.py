@@ -15,7 +15,7 @@ two samples for one long outage.)
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import hiredis
@@ -26,6 +26,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels, Listener
 from tailrace.redis.connection import CONNECT_TIMEOUT_S, TRANSIENT_ERRORS
+from tailrace.redis.hash_slots import slot_of
 from tailrace.redis.outage import OutageLog
 from tailrace.redis.protocol import RedisProtocol
 
@@ -37,6 +38,10 @@ logger = logging.getLogger(__name__)
 BACKOFF_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 CONNECTION_ERRORS = (RedisError, hiredis.HiredisError, OSError, EOFError)
 """Expected while a server is away. Any other error is a defect, and is logged with its traceback."""
+
+AT_ONCE = 250
+PAUSE_S = 0.005
+"""A new connection subscribes to so many channels at a time, with a pause in between: to 10,000 within 0.2 s."""
 
 PING_S = 2.0
 """Interval of pings. A connection whose packets vanish is closed after two intervals."""
@@ -149,10 +154,23 @@ class Subscriber(Channels):
 
         protocol = RedisProtocol(self._connection, self._on_reply, on_close, self._throttle)
         self._protocol = protocol
-        for channel in list(self._listeners):
-            self._send("SSUBSCRIBE", channel)
+        self._resubscribe(protocol, _by_slot(self._listeners))
         self._ping(protocol)
         return closed
+
+    def _resubscribe(self, protocol: RedisProtocol, commands: Iterator[Sequence[bytes]]) -> None:
+        """Subscribe to all channels anew, some at a time: each confirmation has the readers of a log read it."""
+        count = 0
+        while count < AT_ONCE and (channels := next(commands, None)) is not None:
+            if kept := [each for each in channels if each in self._listeners]:
+                self._send("SSUBSCRIBE", *kept)
+                count += len(kept)
+        if count >= AT_ONCE:
+            asyncio.get_running_loop().call_later(PAUSE_S, self._resubscribe_on, protocol, commands)
+
+    def _resubscribe_on(self, protocol: RedisProtocol, commands: Iterator[Sequence[bytes]]) -> None:
+        if self._protocol is protocol:
+            self._resubscribe(protocol, commands)
 
     def _on_connected(self) -> None:
         self._failures, self._is_reported = 0, False
@@ -206,3 +224,11 @@ class Subscriber(Channels):
         if self._connection is not None:
             connection, self._connection = self._connection, None
             await connection.disconnect(nowait=True)
+
+
+def _by_slot(channels: Iterable[bytes]) -> Iterator[Sequence[bytes]]:
+    """The channels by their hash slot: a server of a cluster refuses a command with channels of several."""
+    of_slot: dict[int, list[bytes]] = {}
+    for channel in channels:
+        of_slot.setdefault(slot_of(channel.decode()), []).append(channel)
+    return iter(of_slot.values())

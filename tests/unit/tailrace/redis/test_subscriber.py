@@ -441,3 +441,60 @@ def test_subscriber_receives_over_tls(
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(receive())
+
+
+# many channels
+
+
+async def test_channels_are_subscribed_anew_by_slot_and_some_at_a_time(
+    redis: Redis, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber_module, "AT_ONCE", 4)
+    tags = ["{a}", "{b}", "{c}", "{d}", "{e}"]
+    channels = [f"{tag}:{number}" for number in range(3) for tag in tags]
+    listeners = {channel: RecordingListener() for channel in channels}
+    for channel, listener in listeners.items():
+        subscriber.add(channel, listener)
+        assert await listener.next() is None
+    sent: list[tuple[str, ...]] = []
+    send = Subscriber._send
+
+    def sending(self: Subscriber, command: str, *names: str | bytes) -> None:
+        sent.append((command, *(name if isinstance(name, str) else name.decode() for name in names)))
+        if len(sent) == 1:
+            self.remove("{e}:1")  # before its turn has come
+        send(self, command, *names)
+
+    monkeypatch.setattr(Subscriber, "_send", sending)
+    await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    for channel, listener in listeners.items():
+        if channel != "{e}:1":
+            assert await listener.next() is None
+            assert await publish(redis, channel, b"message") == 1
+            assert await listener.next() == b"message"
+    assert await publish(redis, "{e}:1", b"message") == 0
+    expected = {tag: {f"{tag}:{number}" for number in range(3)} for tag in tags}
+    expected["{e}"].discard("{e}:1")
+    subscriptions = [set(names) for command, *names in sent if command == "SSUBSCRIBE"]
+    assert subscriptions == list(expected.values())
+    assert [command for command, *_ in sent].index("PING") == 3  # behind what one turn may subscribe to
+
+
+async def test_resubscription_ends_with_its_connection(
+    redis: Redis, subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subscriber_module, "AT_ONCE", 1)
+    monkeypatch.setattr(subscriber_module, "PAUSE_S", 0.02)
+    listeners = {f"{{{number}}}": RecordingListener() for number in range(5)}
+    for channel, listener in listeners.items():
+        subscriber.add(channel, listener)
+        assert await listener.next() is None
+    first = listeners["{0}"]
+    for _ in range(3):
+        await redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert await first.next() is None
+    for channel, listener in listeners.items():
+        while await publish(redis, channel, b"message") != 1:
+            pass
+        while await listener.next() != b"message":
+            pass
