@@ -9,14 +9,15 @@ reference counting, so frequent collections find almost nothing.
 
 import gc
 
-YOUNG = 10_000
-"""New containers before a collection of the youngest generation: it takes 1 to 3 ms."""
+YOUNG = 20_000
+"""New containers before a collection of the youngest generation."""
 
 TIMES = 0
-"""Collections of the youngest generation before the middle one is collected too. What thousands of readers need
-survives: of 400,000 such containers (20 times 20,000) a collection of the middle generation took 300 ms."""
+"""Collections of the youngest generation before the middle one is collected too: in turns, so that one has twice as
+many containers at most. What thousands of readers need survives: of 400,000 containers (20 times 20,000), a collection
+of the middle generation took 300 ms."""
 
-OLD_TIMES = 400
+OLD_TIMES = 200
 """Collections of the middle generation before everything is collected, if a quarter of it is new."""
 
 
