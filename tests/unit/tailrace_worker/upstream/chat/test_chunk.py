@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from support.chat_chunks import USAGE, Json, call_chunk, choice, chunk, citation, end, fragment, logprob, text_chunk
 from support.translation import Translation
@@ -112,7 +113,7 @@ def test_lone_surrogates_in_fields_become_replacement_characters() -> None:
         call_chunk(fragment(0, half, half, "{}", more=half)),
     )
     for entry in answer.entries:
-        standard_json.dumps(codec.to_row(entry), ensure_ascii=False).encode()
+        standard_json.dumps(structs.astuple(codec.to_row(entry)), ensure_ascii=False).encode()
     translator = answer.translator
     assert translator.upstream == Upstream("x\ufffd", "x\ufffd")
     assert (translator.usage, translator.finish[0].finish_reason) == ({"u": "x\ufffd"}, "x\ufffd")
