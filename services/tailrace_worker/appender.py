@@ -28,7 +28,7 @@ from tailrace.events import GenerationRecord
 from tailrace.failures import FailureCode
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.process.throttle import Throttle
+from tailrace.process.throttle import Throttle, shared_interval
 from tailrace.stats import Stats
 from tailrace_worker.writer import Writer, refusal
 
@@ -58,7 +58,8 @@ class Appender:
         self._restoring: dict[Writer, asyncio.Task[None]] = {}
         self._restores = asyncio.Semaphore(RESTORES)
         self._wake = asyncio.Event()
-        self._throttle = Throttle(PIPELINE_INTERVAL_S, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
+        interval_s = shared_interval(PIPELINE_INTERVAL_S, log.server.primary_count)
+        self._throttle = Throttle(interval_s, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
 
     def wake(self, writer: Writer) -> None:
         """Include the writer in the next pipeline."""

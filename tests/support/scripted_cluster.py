@@ -6,7 +6,6 @@ from typing import Any
 from redis.asyncio import Redis
 
 from tailrace.errors import RedisUnavailable
-from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels, Listener
 from tailrace.redis.primaries import Primaries
 from tailrace.redis.primary import Primary
@@ -59,11 +58,12 @@ class ScriptedPrimary(Primary):
 
     def subscriber(
         self,
-        throttle: Callable[[], Throttle] | None = None,  # noqa: ARG002
+        read_interval_s: float = 0.0,
         on_connected: Callable[[], None] | None = None,
         on_redirect: OnRedirect | None = None,
     ) -> Channels:
         self.channels = ScriptedChannels(self, on_connected, on_redirect)
+        self.channels.read_interval_s = read_interval_s
         return self.channels
 
     async def close(self) -> None:
@@ -81,6 +81,7 @@ class ScriptedChannels(Channels):
         self.listeners: dict[str, Listener] = {}
         self.calls: list[str] = []
         self.since: float | None = 5.0
+        self.read_interval_s = 0.0
         self.at = float("-inf")
 
     @property

@@ -17,7 +17,6 @@ import random
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from functools import partial
 from typing import Protocol
 
 from tailrace import keys
@@ -25,7 +24,6 @@ from tailrace.errors import ConcurrencyLimited, RateLimited, RedisUnavailable, T
 from tailrace.events import GenerationRecord
 from tailrace.log import Log
 from tailrace.process.tasks import cancel_and_wait
-from tailrace.process.throttle import Throttle
 from tailrace.queue import CallerLimits, LimitsOf
 from tailrace.settings import Settings
 from tailrace.stats import Stats
@@ -88,7 +86,7 @@ class Hub:
         self.delivery = DeliveryCounts(self.stats)
         self.log = log
         self.limits_of = limits_of or (lambda _: CallerLimits.of(self.settings))
-        self.subscriber = log.server.subscriber(partial(Throttle, READ_INTERVAL_S))
+        self.subscriber = log.server.subscriber(READ_INTERVAL_S)
         self.draining = False
         self._connections: set[Connection] = set()
         self._per_owner: Counter[str] = Counter()

@@ -21,7 +21,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self, TypeVar
 
 from tailrace.errors import RedisRefused, RedisUnavailable
-from tailrace.process.throttle import Throttle
 from tailrace.redis.channels import Channels
 from tailrace.redis.check_steps import Uses
 from tailrace.redis.cluster_repetition import REPEATABLE, ClusterRepetition, Refusal
@@ -79,12 +78,16 @@ class RedisCluster(RedisServer):
 
     def subscriber(
         self,
-        throttle: Callable[[], Throttle] | None = None,
+        read_interval_s: float = 0.0,
         on_connected: Callable[[], None] | None = None,
         on_redirect: OnRedirect | None = None,  # noqa: ARG002 - of a primary's
     ) -> Channels:
         """A connection to each primary that receives what is published there. Start it, and close it before this."""
-        return ClusterSubscriber(self._primaries, throttle, on_connected)
+        return ClusterSubscriber(self._primaries, read_interval_s, on_connected)
+
+    @property
+    def primary_count(self) -> int:
+        return max(1, len(self._primaries.all))
 
     async def close(self) -> None:
         await self._primaries.close()

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from tailrace.process.throttle import Throttle
+from tailrace.process.throttle import shared_interval
 from tailrace.redis.channels import Channels, Listener
 from tailrace.redis.hash_slots import slot_of
 from tailrace.redis.primaries import Primaries
@@ -19,17 +19,17 @@ from tailrace.redis.primary import Primary
 class ClusterSubscriber(Channels):
     """Many connections as one; `of` has that of a channel.
 
-    `throttle` makes that of each connection. `on_connected` is called whenever one is made.
+    `read_interval_s`: of all connections together, while they are few. `on_connected` is called whenever one is made.
     """
 
     def __init__(
         self,
         primaries: Primaries,
-        throttle: Callable[[], Throttle] | None = None,
+        read_interval_s: float = 0.0,
         on_connected: Callable[[], None] | None = None,
     ) -> None:
         self._primaries = primaries
-        self._throttle = throttle
+        self._read_interval_s = read_interval_s
         self._on_connected = on_connected
         self._listeners: dict[str, Listener] = {}
         self._homes: dict[str, Channels] = {}
@@ -97,7 +97,8 @@ class ClusterSubscriber(Channels):
         primaries = self._primaries.all
         for primary in primaries:
             if primary not in self._subscribers:
-                subscriber = primary.subscriber(self._throttle, self._on_connected, self._on_redirect)
+                interval_s = shared_interval(self._read_interval_s, len(primaries))
+                subscriber = primary.subscriber(interval_s, self._on_connected, self._on_redirect)
                 self._subscribers[primary] = subscriber
                 subscriber.start()
         for channel in self._listeners:

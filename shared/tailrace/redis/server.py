@@ -97,16 +97,20 @@ class RedisServer:
 
     def subscriber(
         self,
-        throttle: Callable[[], Throttle] | None = None,
+        read_interval_s: float = 0.0,
         on_connected: Callable[[], None] | None = None,
         on_redirect: OnRedirect | None = None,
     ) -> Channels:
         """A connection of its own that receives what is published. Start it, and close it before the server.
 
-        The arguments are those of `Subscriber`; `throttle` makes its throttle.
+        The arguments are those of `Subscriber`. `read_interval_s`: between two reads, where many messages come; 0: none.
         """
         subscriber = Subscriber(
-            self._client, throttle() if throttle else None, self._outages, on_connected, on_redirect
+            self._client,
+            Throttle(read_interval_s) if read_interval_s else None,
+            self._outages,
+            on_connected,
+            on_redirect,
         )
         self._primary.subscribers.append(subscriber)
         return subscriber
@@ -144,6 +148,11 @@ class RedisServer:
     def primary_of(self, key: str) -> "RedisServer":  # noqa: ARG002 - as a cluster's
         """The server that has this key: this one."""
         return self
+
+    @property
+    def primary_count(self) -> int:
+        """How many servers have keys, as far as is known; at least 1."""
+        return 1
 
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 

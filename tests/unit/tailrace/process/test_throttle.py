@@ -1,7 +1,7 @@
 import pytest
 
 from tailrace.process import throttle as module
-from tailrace.process.throttle import Throttle
+from tailrace.process.throttle import Throttle, shared_interval
 
 
 class Clock:
@@ -46,3 +46,7 @@ def test_interval_grows_with_the_batch_up_to_its_limit(clock: Clock) -> None:
     for count, interval_s in ((1, 0.5), (5, 0.5), (6, 0.6), (20, 2.0), (1000, 2.0)):
         assert throttle.charge(count) == pytest.approx(interval_s)
         clock.now += interval_s
+
+
+def test_connections_share_an_interval_while_they_are_few() -> None:
+    assert [shared_interval(0.002, count) for count in (0, 1, 3, 5, 40)] == [0.002, 0.002, 0.006, 0.01, 0.01]

@@ -124,3 +124,12 @@ async def test_every_connection_is_reported(cluster: ScriptedCluster) -> None:
     assert len(connected) == 3
     await subscriber.close()
     assert cluster.subscribers() == {}
+
+
+async def test_connections_share_the_interval_of_reads(cluster: ScriptedCluster) -> None:
+    """A process so wakes as often as with one connection."""
+    subscriber = ClusterSubscriber(cluster.primaries, 0.002)
+    await cluster.primaries.known()
+    subscriber.start()
+    assert [each.read_interval_s for each in cluster.subscribers().values()] == [0.006] * 3
+    await subscriber.close()
