@@ -103,7 +103,7 @@ class RedisServer:
     ) -> Channels:
         """A connection of its own that receives what is published. Start it, and close it before the server.
 
-        The arguments are those of `Subscriber`. `read_interval_s`: between two reads, where many messages come; 0: none.
+        The arguments are those of `Subscriber`. `read_interval_s`: between reads of many messages; 0: none.
         """
         subscriber = Subscriber(
             self._client,
