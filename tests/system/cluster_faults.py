@@ -2,6 +2,7 @@
 cut off from one of them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from functools import partial
@@ -161,7 +162,11 @@ async def nodes_leave(run: Run) -> None:
 
 async def frontend_partitioned(run: Run) -> None:
     """A frontend cannot reach one primary, which all others reach: its clients are served, by it or by another one."""
-    async with run.stack(workers=2, frontends=1, config=UNNAMED) as stack, process_links(run, stack, 0) as links:
+    async with (
+        contextlib.AsyncExitStack() as opened,  # first: the links outlive the audit of the stack
+        run.stack(workers=2, frontends=1, config=UNNAMED) as stack,
+    ):
+        links = await opened.enter_async_context(process_links(run, stack, 0))
         await stack.add_frontend(**links.settings)
         await run.take_baseline(stack)
         load = run.load(stack)

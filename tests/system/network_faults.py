@@ -15,8 +15,10 @@ from system.process_links import UNNAMED, ProcessLinks, process_links
 @contextlib.asynccontextmanager
 async def behind_links(run: Run, workers: int, frontends: int) -> AsyncIterator[tuple[ChaosStack, list[ProcessLinks]]]:
     """A stack in which every process has its own links to Redis. Those of the frontends come last."""
-    async with contextlib.AsyncExitStack() as opened:
-        stack = await opened.enter_async_context(run.stack(workers=0, frontends=0, config=UNNAMED))
+    async with (
+        contextlib.AsyncExitStack() as opened,  # first: the links outlive the audit of the stack
+        run.stack(workers=0, frontends=0, config=UNNAMED) as stack,
+    ):
         links = [
             await opened.enter_async_context(process_links(run, stack, number)) for number in range(workers + frontends)
         ]
