@@ -69,7 +69,10 @@ async def trial(stack: Stack, pid: int, port: int, seconds: float) -> Trial:
 
 
 async def post(
-    connections: Sequence[tuple[asyncio.StreamReader, asyncio.StreamWriter]], until: float, most: float = float("inf")
+    connections: Sequence[tuple[asyncio.StreamReader, asyncio.StreamWriter]],
+    until: float,
+    most: float = float("inf"),
+    request: bytes = REQUEST,
 ) -> int:
     """Send requests over all connections, until a time of `time.monotonic()` or so many; returns how many."""
     sent = 0
@@ -78,7 +81,7 @@ async def post(
         nonlocal sent
         while sent < most and time.monotonic() < until:
             sent += 1
-            writer.write(REQUEST)
+            writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 202"), head
             length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])

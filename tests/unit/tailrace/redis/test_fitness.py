@@ -272,7 +272,30 @@ async def test_user_with_the_documented_permissions_lacks_nothing(
     assert await server.problems() == ([], [])
 
 
+async def test_transaction_that_cannot_end_stays_on_the_connection_of_the_check(
+    limited: Limited, fit: RedisServer
+) -> None:
+    server = await limited("-exec")
+    assert "'exec'" in (await server.problems())[0][0]
+    for _ in range(3):
+        assert await server.execute_alone("GET", "x") is None
+        assert await server.execute("GET", "x") is None
+
+
+async def test_server_that_runs_no_script_lacks_no_flags(lacking: Lacking) -> None:
+    server, _ = await lacking(lambda command: "ERR scripting is off" if command[0].startswith(b"EVAL") else "")
+    ((wrong,), _) = await server.problems()
+    assert wrong.endswith(" refuses EVAL: scripting is off")
+
+
 # How often
+
+
+async def test_calls_at_the_same_time_share_a_check(lacking: Lacking, fit: RedisServer) -> None:
+    assert await fit.problems() == ([], [])  # the server knows every script now
+    server, proxy = await lacking(lambda _: "")
+    assert await asyncio.gather(*(server.problems() for _ in range(5))) == [([], [])] * 5
+    assert proxy.seen.count("BITFIELD") == 1
 
 
 async def test_check_is_kept_for_a_while_and_repeated_sooner_where_something_is_missing(

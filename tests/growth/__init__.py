@@ -1,0 +1,1 @@
+"""`scripts/growth`: how each cost grows with the work that there is."""
