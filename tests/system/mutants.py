@@ -112,7 +112,7 @@ MUTANTS: dict[str, Mutant] = {
         [
             Edit(
                 "shared/tailrace/log/unfinished.py",
-                'return ("SADD", keys.unfinished(generation_id), generation_id)',
+                'return ("SADD", self._set_of(generation_id), generation_id)',
                 'return ("PING",)',
             )
         ],
