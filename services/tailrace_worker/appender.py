@@ -29,6 +29,7 @@ from tailrace.failures import FailureCode
 from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.process.tasks import cancel_and_wait
 from tailrace.process.throttle import Throttle, shared_interval
+from tailrace.redis.redirects import SlotUnavailable
 from tailrace.stats import Stats
 from tailrace_worker.writer import Writer, refusal
 
@@ -91,7 +92,10 @@ class Appender:
             failures += 1
 
     async def _send(self, writers: list[Writer]) -> Exception | None:
-        """Send one pipeline; return the first transient error. Its batches stay in flight and are sent again."""
+        """Send one pipeline; return the first transient error. Its batches stay in flight and are sent again.
+
+        A slot that is moving, while others are not, is none: its batches go with the next pipeline.
+        """
         calls = [(writer, batch) for writer in writers if writer not in self._restoring and (batch := _freeze(writer))]
         if not calls:
             return None
@@ -101,10 +105,10 @@ class Appender:
             results = await self._log.append([batch for _, batch in calls])
         except RedisUnavailable as error:
             results = [error] * len(calls)
-        failed = next((result for result in results if isinstance(result, RedisUnavailable)), None)
-        if failed:
+        away = [result for result in results if isinstance(result, RedisUnavailable)]
+        if away:
             self._failures.value += 1
-        else:
+        if len(away) < len(results):
             self._measure(calls, results, time.monotonic() - began)
         for (writer, _), result in zip(calls, results, strict=True):
             if isinstance(result, AppendResult) and result.outcome is Outcome.UNKNOWN:
@@ -112,7 +116,8 @@ class Appender:
                 self._restoring[writer] = task
             else:
                 writer.on_result(result)
-        return failed
+        only_slots = len(away) < len(results) and all(isinstance(error, SlotUnavailable) for error in away)
+        return away[0] if away and not only_slots else None
 
     def _measure(
         self, calls: Sequence[tuple[Writer, AppendBatch]], results: Sequence[AppendResult | Exception], seconds: float

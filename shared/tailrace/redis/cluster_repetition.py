@@ -50,11 +50,16 @@ class Refusal(NamedTuple):
 
 
 class ClusterRepetition:
-    """Of the commands of one call, up to `retries` times where a connection was lost."""
+    """Of the commands of one call, up to `retries` times where a connection was lost.
+
+    With none, a call does not wait for a slot that is between two servers either: commands of other slots would wait
+    with it, and the caller sends it again.
+    """
 
     def __init__(self, primaries: Primaries, retries: int) -> None:
         self._primaries = primaries
         self._retries = retries
+        self._waits = retries > 0
         self._pause_s = BACKOFF_S
         self._until: float | None = None
 
@@ -68,7 +73,10 @@ class ClusterRepetition:
         for refusal in refusals.values():
             if isinstance(refusal.error, Redirected) and refusal.primary:
                 self._primaries.follow(refusal.error, refusal.primary)
-        await self._wait([refusal.error for refusal in refusals.values()])
+        errors = [refusal.error for refusal in refusals.values()]
+        if any(isinstance(error, SlotUnavailable) for error in errors):
+            self._primaries.request_read()
+        await self._wait([error for error in errors if self._waits or not isinstance(error, SlotUnavailable)])
         is_over = time.monotonic() > self._until
         due = [index for index, each in refusals.items() if not is_over and self._is_due(commands[index], each)]
         if any(refusals[index].is_interrupted for index in due):
@@ -83,13 +91,13 @@ class ClusterRepetition:
         if any(not isinstance(error, Redirected | SlotUnavailable) for error in errors):
             with suppress(RedisUnavailable, RedisRefused):
                 await self._primaries.read()
-        else:
-            self._primaries.request_read()
         await asyncio.sleep(self._pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads load
         self._pause_s = min(2 * self._pause_s, LONGEST_BACKOFF_S)
 
     def _is_due(self, command: Command, refusal: Refusal) -> bool:
-        if isinstance(refusal.error, Redirected | SlotUnavailable):
+        if isinstance(refusal.error, Redirected):
             return True
+        if isinstance(refusal.error, SlotUnavailable):
+            return self._waits
         owner = self._primaries.owner_of(slot_of(key_of(command)))
         return owner is not refusal.primary or (refusal.is_interrupted and self._retries > 0)

@@ -1,7 +1,7 @@
 """The appender: one round trip for all writers, failures that stay with one writer, logs that are restored."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -9,12 +9,13 @@ from redis.asyncio import Redis
 
 from support.logs import REQUEST
 from tailrace import keys
-from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
+from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable, TailraceError
 from tailrace.events import Created, Event, GenerationRecord, ItemOpened, Options, Started, Text
 from tailrace.ids import new_generation_id
-from tailrace.log import AppendBatch, Log, Outcome
+from tailrace.log import AppendBatch, AppendResult, Log, Outcome
 from tailrace.log.codec import from_row
 from tailrace.process.tasks import cancel_and_wait
+from tailrace.redis.redirects import SlotUnavailable
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
 
@@ -71,6 +72,35 @@ async def test_fenced_writer_does_not_delay_the_others(harness: Harness) -> None
     fine.add(Started(1, 1.0))
     await fine.flush()
     assert (await fenced.stopped).outcome is Outcome.FENCED
+
+
+@pytest.mark.parametrize("others", [1, 0], ids=["beside another", "alone"])
+async def test_slot_that_moves_delays_only_its_own_logs(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, others: int
+) -> None:
+    """Its batches go with the next pipeline. Pipelines pause only where no log takes anything."""
+    moving, rest = await harness.writer(), [await harness.writer() for _ in range(others)]
+    append, refused = harness.log.append, 0
+
+    async def append_or_refuse(batches: Sequence[AppendBatch]) -> list[AppendResult | TailraceError]:
+        nonlocal refused
+        results = await append(batches)
+        for index, batch in enumerate(batches):
+            if batch.generation_id == moving.generation_id and refused < 3:
+                refused += 1
+                results[index] = SlotUnavailable()
+        for writer in rest:
+            writer.add(Text(0, "x"))
+        return results
+
+    monkeypatch.setattr(harness.log, "append", append_or_refuse)
+    for writer in (*rest, moving):
+        writer.add(Started(1, 1.0))
+        writer.add(ItemOpened(0, "text", choices=[0]))
+    await moving.flush()
+    assert refused == 3
+    assert [event for event in await harness.events(moving) if isinstance(event, Started)] == [Started(1, 1.0)]
+    assert sum("transient error" in message for message in caplog.messages) == (0 if others else 1)
 
 
 async def test_writer_whose_event_cannot_be_encoded_does_not_delay_the_others(harness: Harness) -> None:

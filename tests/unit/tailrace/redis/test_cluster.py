@@ -90,6 +90,16 @@ async def test_command_is_repeated_while_its_slot_is_between_two_servers(
     assert scripted.at(3).sent == [("GET", LOW)]
 
 
+async def test_call_without_retries_waits_for_no_slot(scripted: ScriptedCluster, cluster: RedisCluster) -> None:
+    """Commands of other slots would wait with it. A slot that has moved is followed all the same."""
+    scripted.at(1).reply = lambda _: SlotUnavailable(detail="TRYAGAIN")
+    scripted.at(2).reply = lambda _: moved(MIDDLE, 3)
+    low, middle, high = await cluster.execute_many([("GET", LOW), ("GET", MIDDLE), ("GET", HIGH)], retries=0)
+    assert isinstance(low, SlotUnavailable)
+    assert (middle, high) == (b"OK", b"OK")
+    assert len(scripted.at(1).sent) == 1
+
+
 async def test_slot_that_stays_unavailable_is_given_up(
     scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
