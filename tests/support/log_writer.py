@@ -1,5 +1,6 @@
 """Writes to a real log as a worker does: takes the lease, numbers events, appends them and ends the generation."""
 
+import asyncio
 from typing import Any
 
 from support.logs import LogBuilder, text_opened
@@ -8,6 +9,7 @@ from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
 from tailrace.log.codec import Row, from_row, to_row
 from tailrace.log.output import Output
 from tailrace.log.state import GenerationState
+from tailrace.redis.redirects import SlotUnavailable
 
 
 class LogWriter:
@@ -65,6 +67,9 @@ class LogWriter:
 
     async def send(self, batch: AppendBatch) -> AppendResult:
         (result,) = await self.log.append([batch])
+        while isinstance(result, SlotUnavailable):  # as the appender does: its slot is being moved
+            await asyncio.sleep(0.005)
+            (result,) = await self.log.append([batch])
         if isinstance(result, Exception):
             raise result
         return result
