@@ -5,7 +5,7 @@
 Lag: from the append of an event to its client, over TLS (`none`: of a frontend itself, without TLS), `LIVE` logs with a
 reader each, `RATE` events a second in all. Writer and readers are one process, which is part of each figure.
 
-Idle: streams of logs that say nothing, over plain HTTP, held for longer than the proxy's timeout, which is shortened as
+Idle: streams of silent logs, over plain HTTP, held for longer than the proxy's timeout, which is shortened as
 the beat is. Reached is what was open then: a process may open so many files, and a stream takes two of a proxy.
 """
 

@@ -107,7 +107,7 @@ async def test_append_waits_for_an_open_slot_and_reads_follow_the_keys(
 async def test_subscriber_receives_what_is_published_after_its_slot_has_moved(
     cluster: Cluster, log: Log, writer: LogWriter, home: Node, target: Node, way: Way
 ) -> None:
-    """Nothing but the server's `sunsubscribe` tells it: the channel is silent, and no command is sent."""
+    """Only the server's `sunsubscribe` shows it: the channel is silent, and no command is sent."""
     async with subscribed(log.server, keys.events(writer.generation_id)) as messages:
         for node in (target, home):
             await move(cluster, [slot(writer)], node, way)
