@@ -4,9 +4,7 @@ Event streams are answered by the table below; every other request goes to FastA
 21.4 KB as a FastAPI route, measured.) FastAPI documents the routes by stubs.
 """
 
-import asyncio
 import re
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -20,8 +18,11 @@ from tailrace_frontend.http.api import create_api, create_operations
 from tailrace_frontend.http.diagnostics import answer_diagnostics
 from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
+from tailrace_frontend.turnstile import BEGIN, Turnstile
 
-REQUESTS_A_TURN = 25
+REQUESTS_A_TURN = 5
+"""Requests that begin in a turn of the event loop, beside event streams (`Hub.arrivals`): each takes up to half a
+millisecond until it first waits for Redis."""
 
 AnswerStream = Callable[[Services, str, Scope, Send], Awaitable[None]]
 
@@ -43,39 +44,6 @@ STREAM_ROUTES = (
 )  # fmt: skip
 
 
-class Turnstile:
-    """Lets a few requests begin in each turn of the event loop. The others wait for a later turn, in order.
-
-    A request takes up to half a millisecond until it first waits for Redis. A thousand that arrive together would
-    otherwise begin in one turn, and all readers would wait for it (0.7 s, measured).
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = self._left = at_once
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def enter(self) -> None:
-        """Wait for a turn, if this one is full."""
-        if self._left == self._at_once:
-            asyncio.get_running_loop().call_soon(self._next_turn)
-        if self._left:
-            self._left -= 1
-        else:
-            entered = asyncio.get_running_loop().create_future()
-            self._waiting.append(entered)
-            await entered
-
-    def _next_turn(self) -> None:
-        self._left = self._at_once
-        while self._left and self._waiting:
-            entered = self._waiting.popleft()
-            if not entered.done():  # it is when its task was cancelled
-                entered.set_result(None)
-                self._left -= 1
-        if self._left < self._at_once:
-            asyncio.get_running_loop().call_soon(self._next_turn)
-
-
 class Frontend:
     """The application; `services` is what its parts share. `operations`: where `/readyz` and `/metrics` are, if they
     have an address of their own."""
@@ -83,14 +51,17 @@ class Frontend:
     def __init__(self, settings: Settings) -> None:
         self.services = Services(settings)
         self.api = create_api(self.services)
-        self._turnstile = Turnstile(REQUESTS_A_TURN)
+        self._requests = Turnstile(REQUESTS_A_TURN)
         self.operations = create_operations(self.services) if settings.operations_address else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._turnstile.enter()
+        answer, streamed_id = find_stream(scope)
+        if answer is None:
+            await self._requests.enter()
+        else:
+            await self.services.hub.arrivals.enter(BEGIN)
         if tracing.is_on() and scope["type"] == "http":
             tracing.enter_request(scope["headers"])
-        answer, streamed_id = find_stream(scope)
         if answer is None:
             await self.api(scope, receive, send)
         else:

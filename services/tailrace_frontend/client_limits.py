@@ -11,6 +11,7 @@ from tailrace import jsoncodec
 from tailrace.errors import TailraceError
 from tailrace.ids import new_request_id
 from tailrace_frontend.inflight import Inflight
+from tailrace_frontend.turnstile import Turnstile
 
 HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 256
@@ -26,6 +27,13 @@ answered 500."""
 
 SMALL_HEAD_BYTES = 1024
 """A smaller incomplete head is not counted, so large ones never cut it. All connections together have 11 MB of them."""
+
+HEADS_A_TURN = 8
+"""Heads that are parsed in a turn of the event loop, 0.1 ms each."""
+
+DEFERRED_BYTES = 2048
+"""A larger piece of a head is parsed at once: what waits for a later turn is not counted as a head is. All connections
+together have 22 MB of it."""
 
 SESSION_COOKIE = re.compile(rb"(?:^|; ?)tailrace_admin=([A-Za-z0-9_.~-]{1,512})(?:;|$)")
 SESSION_HEADER = b"tailrace-session"
@@ -63,6 +71,7 @@ class ClientLimits:
         """Incomplete heads. The oldest is cut where a further one does not fit: an honest head is complete after one or
         two round trips. (In the budget of bodies, 395 heads of 63 KiB refused all large requests for 10 s.)"""
 
+        self.parsing = Turnstile(HEADS_A_TURN)
         self.keeps_alive = True
         """Whether a connection may have another request. A process that stops closes each after its answer, so that the
         next one goes elsewhere."""

@@ -27,6 +27,7 @@ import contextlib
 import socket
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar
 
 import httptools
@@ -41,6 +42,7 @@ from tailrace_frontend.client_limits import (
     ANSWER,
     BODY,
     CLOSING,
+    DEFERRED_BYTES,
     HEAD,
     HEAD_BYTES,
     MAX_HEADERS,
@@ -128,6 +130,24 @@ class Protocol(HttpToolsProtocol):
         request = self._request
         if request.phase == ANSWER and not self._is_answering:
             request.phase, request.framing, request.body = HEAD, 0, 0
+        if request.phase == HEAD and len(data) <= DEFERRED_BYTES and not self.limits.parsing.has_passed():
+            self._defer(data)
+        else:
+            self._receive(data)
+
+    def _defer(self, data: bytes) -> None:
+        """Parse this, which is a head or a part of one, in a later turn of the event loop."""
+        self._stop_timer()
+        self.flow.pause_reading()
+        self.limits.parsing.wait(partial(self._receive_deferred, data))
+
+    def _receive_deferred(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        request = self._request
         left = memoryview(data)
         while left:
             room = HEAD_BYTES - request.framing + (request.body if request.phase == BODY else 0)

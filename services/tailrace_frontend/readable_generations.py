@@ -14,6 +14,7 @@ from tailrace.log.codec import StoredDone
 from tailrace.log.state import GenerationState
 from tailrace.queue import Queue
 from tailrace.settings import Settings
+from tailrace_frontend.state_reads import StateReads
 from tailrace_frontend.streaming.completion_waiter import Client, MayWait, wait_for_completion
 from tailrace_frontend.streaming.hub import Hub
 
@@ -53,6 +54,7 @@ class ReadableGenerations:
         self._log = log
         self._queue = queue
         self._hub = hub
+        self._states = StateReads(log)
         self.reads = asyncio.Semaphore(READS)
 
     async def find(self, generation_id: str, owner: str) -> GenerationState:
@@ -62,6 +64,9 @@ class ReadableGenerations:
             NotFound, Gone: there is no such generation, or no longer.
             Unavailable: it is missing on a server so young that it may yet be restored, or while workers restore logs.
         """
+        state = await self._states.read(generation_id)
+        if state is not None and state.record.owner == owner:
+            return state
         try:
             return await self._log.state(generation_id, owner)
         except NotFound:

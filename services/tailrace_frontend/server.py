@@ -17,8 +17,11 @@ client.
 
 import asyncio
 import logging
+import os
 import socket
 import time
+from functools import partial
+from typing import Any
 
 import uvicorn
 
@@ -35,6 +38,10 @@ from tailrace_frontend.app import Frontend
 from tailrace_frontend.client_limits import HEAD_BYTES, ClientLimits
 from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
+
+ACCEPTS_A_TURN = 4
+BACKLOG = 65_535
+"""Connections that the kernel accepts for a process that is busy; it allows `net.core.somaxconn` (4,096) at most."""
 
 OPERATIONS_CONNECTIONS = 100
 OPERATIONS_INFLIGHT_BYTES = 1024 * 1024
@@ -60,9 +67,25 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        await self._accept_more()
         if self._operations:
             await self._operations.startup()
         self._announcing = asyncio.create_task(self._announce(), name="announce")
+
+    async def _accept_more(self) -> None:
+        """Accept up to `ACCEPTS_A_TURN` connections in a turn of the event loop.
+
+        libuv accepts one for each handle that listens, so more handles listen on the same sockets. (With one, the
+        kernel's queue of 2,048 overflowed where 8,000 readers came at once; their systems repeated after 1, 3, 7 and
+        15 s.)
+        """
+        loop, config = asyncio.get_running_loop(), self.config
+        protocol: Any = config.http_protocol_class
+        create = partial(protocol, config=config, server_state=self.server_state, app_state=self.lifespan.state)
+        for listener in [each for server in self.servers for each in server.sockets]:
+            for _ in range(ACCEPTS_A_TURN - 1):
+                again = socket.socket(fileno=os.dup(listener.fileno()))
+                self.servers.append(await loop.create_server(create, sock=again, backlog=config.backlog))
 
     async def _announce(self) -> None:
         """Log where the frontend listens, and whether it can serve."""
@@ -84,7 +107,7 @@ class Server(uvicorn.Server):
     def _places(self) -> list[str]:
         """Host and port of each socket; the true port where 0 was configured."""
         names = [listener.getsockname() for server in self.servers for listener in server.sockets]
-        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port, *_ in names]
+        return [f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port, *_ in dict.fromkeys(names)]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await cancel_and_wait(self._announcing)
@@ -125,6 +148,7 @@ def build(settings: Settings) -> Server:
         proxy_headers=False,  # the address of a client is never used
         timeout_graceful_shutdown=min(GRACEFUL_S, max(1, round(settings.drain_s))),
         timeout_keep_alive=15,
+        backlog=BACKLOG,
     )
     return Server(config, frontend, limits, operations_server(frontend, settings))
 

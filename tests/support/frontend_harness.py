@@ -22,7 +22,9 @@ class FrontendHarness(HubHarness):
         super().__init__(**settings)
         self.services = Services(Settings(**settings))
         self.services.log = self.hub.log
-        self.services.generations._log = self.services.encoders._log = self.hub.log
+        self.services.generations._states._log = self.services.generations._log = self.services.encoders._log = (
+            self.hub.log
+        )
         self.hub = self.services.hub
         self.hub.log = self.log
         self.log.done = self._done  # type: ignore[method-assign]

@@ -156,7 +156,7 @@ class Collector(Received):
 
     def __init__(self) -> None:
         self.is_idle = False
-        self.has_room = True
+        self.has_room = self.has_begun = True
         self.held, self.most_held = 0, 1024 * 1024
         self._writes: list[bytes] = []
         self._wakeup = asyncio.Event()
@@ -170,6 +170,9 @@ class Collector(Received):
         self._writes.append(data)
         if not self.has_room:
             self.wake()
+
+    async def begin(self) -> None:
+        raise AssertionError("it has begun")
 
     def hold(self, size: int) -> bool:
         self.held = size

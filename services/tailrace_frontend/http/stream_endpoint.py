@@ -27,6 +27,7 @@ from tailrace_frontend.http.head import refuse_stream
 from tailrace_frontend.http.negotiation import check_value, native_format, wants_events
 from tailrace_frontend.services import Services
 from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
+from tailrace_frontend.turnstile import OPEN
 
 RawHeaders = list[tuple[bytes, bytes]]
 
@@ -116,6 +117,7 @@ async def _find(
     await services.rate_limits.charge_stream(caller.owner)
     async with services.rate_limits.turn(caller.owner):
         state = await services.generations.find(generation_id, caller.owner)
+    await services.hub.arrivals.enter(OPEN)
     return caller, state, cursor
 
 

@@ -14,6 +14,13 @@ class FrameSink(Protocol):
     def has_room(self) -> bool:
         """Whether more may be written now."""
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the response has; nothing is written before."""
+
+    async def begin(self) -> None:
+        """Begin the response."""
+
     def write(self, data: bytes) -> None:
         """Send bytes. A sink that is full then calls `wake` itself."""
 

@@ -21,6 +21,7 @@ from tailrace.log.codec import received
 from tailrace.stats import Stats
 from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.delivery_counts import DeliveryCounts
+from tailrace_frontend.streaming.recent_pages import RecentPages
 from tailrace_frontend.streaming.single_flight import SingleFlightPages
 
 TAIL_BYTES = 256 * 1024
@@ -78,11 +79,13 @@ class LiveTail:
         "watchers",
     )  # fmt: skip
 
-    def __init__(self, record: GenerationRecord, counts: DeliveryCounts | None = None) -> None:
+    def __init__(
+        self, record: GenerationRecord, counts: DeliveryCounts | None = None, recent: RecentPages | None = None
+    ) -> None:
         self.record = record
         self._counts = counts or DeliveryCounts(Stats("frontend"))
         self.resync_count = 0
-        self.pages = SingleFlightPages(record.id)
+        self.pages = SingleFlightPages(record.id, recent or RecentPages())
         self.subscribed = False
         self.watchers = 0
         self.verified_at = time.monotonic()
@@ -109,6 +112,10 @@ class LiveTail:
     @property
     def is_followed(self) -> bool:
         return bool(self._lanes)
+
+    def is_shared(self) -> bool:
+        """Whether it has more than one follower."""
+        return len(self._lanes) > 1 or any(len(lane.followers) > 1 for lane in self._lanes)
 
     @property
     def readers(self) -> int:

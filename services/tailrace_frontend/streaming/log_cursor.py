@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from tailrace.errors import Gone, NotFound, RedisUnavailable
 from tailrace.events import Entry, GenerationRecord, Restarted
 from tailrace.ids import START, EntryId
-from tailrace.log import Page
 from tailrace.log.reading import FIRST_PAGE, PAGE_BYTES, Position
 from tailrace.log.state import GenerationState
 from tailrace.tracing.span import Span
@@ -24,6 +23,8 @@ from tailrace.wire import Encode, Frame, WireFormat
 from tailrace_frontend.streaming.cursor_state import FINAL, TRANSITIONS, State
 from tailrace_frontend.streaming.frame_sink import FrameSink
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.recent_pages import EncodedPage
+from tailrace_frontend.turnstile import READ
 
 FOLLOWING = State.FOLLOWING  # read for every event: an attribute of an Enum takes 40 ns
 
@@ -74,7 +75,7 @@ class LogCursor:
     @property
     def needs_tick(self) -> bool:
         """Whether `advance` has something to try again with the next tick."""
-        return self._missing_since is not None or self._failing_since is not None or self._is_away
+        return self.state is not FOLLOWING or self._failing_since is not None or self._is_away
 
     # ── called by the live tail ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -119,6 +120,8 @@ class LogCursor:
             if self._send_tail():
                 return self._settle()
             self._enter(State.CATCHING_UP)
+        if self.state is State.CATCHING_UP and self._hub.awaits_confirmation(self._tail):
+            return False
         try:
             if self.state is State.SEEKING:
                 await self._seek_last_restart()
@@ -157,30 +160,34 @@ class LogCursor:
     async def _catch_up(self) -> None:
         """Send one page of the log. Behind its last page the live tail continues."""
         resync_count = self._tail.resync_count
-        page = await self._read_page(resync_count)
+        encoded = await self._read_page(resync_count)
+        page = encoded.page
+        if not self._sink.has_begun:
+            await self._sink.begin()
         self._failing_since = None
         if page.before != self.position.seq:
             return self._restart()
         self._limit = page.limit
         if page.entries:
             self._enter(State.CATCHING_UP)
-            if not self._send_page(page.entries):
+            if not self._send_page(encoded):
                 return None
         elif not await self._is_at_end_of_log():
             return None
         is_current = page.is_last and resync_count == self._tail.resync_count
         return self._enter(FOLLOWING if is_current else State.CATCHING_UP)
 
-    async def _read_page(self, resync_count: int) -> Page:
+    async def _read_page(self, resync_count: int) -> EncodedPage:
         """The next page, shared with the readers at the same position. One that does not continue the position is read
         once more, alone."""
         log, coalesce = self._hub.log, self.format.coalesces
-        page = await self._tail.pages.read(
-            log, self.position, self._limit, coalesce=coalesce, resync_count=resync_count
+        await self._hub.arrivals.enter(READ)
+        found = await self._tail.pages.read(
+            log, self.position, self._limit, coalesce=coalesce, resync_count=resync_count, keep=self._tail.is_shared
         )
-        if page.before != self.position.seq:
-            page = await log.page(self.record.id, self.position, self._limit, coalesce=coalesce)
-        return page
+        if found.page.before != self.position.seq:
+            found = EncodedPage(await log.page(self.record.id, self.position, self._limit, coalesce=coalesce))
+        return found
 
     async def _is_at_end_of_log(self) -> bool:
         """Whether an empty page is due to the position being the log's newest, rather than to a change of the log."""
@@ -239,12 +246,11 @@ class LogCursor:
 
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _send_page(self, entries: Sequence[Entry]) -> bool:
+    def _send_page(self, encoded: EncodedPage) -> bool:
         """Send a page in writes of about 64 KiB, whatever the page weighs. False if the sink filled before the last
         entry (the rest is read again later), or the response has ended."""
-        start, frames, size = 0, list[Frame](), 0
-        for end, entry in enumerate(entries, 1):
-            frame = self._encode(entry)
+        entries, start, frames, size = encoded.page.entries, 0, list[Frame](), 0
+        for end, frame in enumerate(encoded.frames(self.format, self._encode), 1):
             frames.append(frame)
             size += len(frame or b"")
             if size >= PAGE_BYTES or end == len(entries):

@@ -92,19 +92,23 @@ class StreamConnection:
         """
         client, cursor = self._client, self.cursor
         try:
-            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
-            self._headers = ()
             client.on_lost = self.wake
             while not (client.lost or cursor.is_final):
                 if client.is_full:
                     await self._while_blocked(client.drained())
                 elif self._draining:
                     break
-                elif not await cursor.advance() and self._may_sleep():
+                elif await cursor.advance():
+                    continue
+                elif not self.has_begun:
+                    await self.begin()
+                elif self._may_sleep():
                     self._waiter, self.is_idle = asyncio.get_running_loop().create_future(), True
                     await self._waiter
                     self.is_idle = False
             if not client.lost:
+                if not self.has_begun:
+                    await self.begin()
                 await self._end()
         finally:
             client.on_lost = None
@@ -117,6 +121,15 @@ class StreamConnection:
         return not (self._client.lost or self._client.is_full or self._draining or self.cursor.is_final)
 
     # ── the sink of the cursor ───────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def has_begun(self) -> bool:
+        return not self._headers
+
+    async def begin(self) -> None:
+        """Send the headers. A cursor does so when it has its first page, so that both leave in one write."""
+        headers, self._headers = self._headers, ()
+        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     @property
     def has_room(self) -> bool:

@@ -43,13 +43,14 @@ class Page(NamedTuple):
     """The entries that follow a cursor.
 
     `before` is the sequence number before the first entry, `limit` the number of entries to ask for next. `is_last`
-    is true where the page reached the end of the log as it stands.
+    is true where the page reached the end of the log as it stands. `size`: bytes of the entries as they are stored.
     """
 
     entries: list[Entry]
     before: int
     limit: int
     is_last: bool
+    size: int = 0
 
 
 class Position(NamedTuple):
@@ -97,11 +98,17 @@ class ReadableLog:
 
         A state that cannot be read, because a later version wrote it, yields its exception, alone.
         """
-        states: list[GenerationState | CorruptEntry | None] = []
+        return [
+            each if isinstance(each, CorruptEntry) else _raised(each) for each in await self.look_up(generation_ids)
+        ]
+
+    async def look_up(self, generation_ids: Sequence[str]) -> list[GenerationState | TailraceError | None]:
+        """As `states`, but the logs of a primary that is away, in a cluster, yield its error, too."""
+        states: list[GenerationState | TailraceError | None] = []
         replies = await self.server.execute_many([("HMGET", keys.state(each), *FIELDS) for each in generation_ids])
-        for values in checked(replies):
+        for values in replies:
             try:
-                states.append(state_of(values))
+                states.append(values if isinstance(values, TailraceError) else state_of(values))
             except CorruptEntry as error:
                 states.append(error)
         return states
@@ -185,7 +192,7 @@ class ReadableLog:
         else:
             entries, size = [from_row(_row(each)) for each in stored], stored_size(stored)
         return Page(
-            entries, first.id.seq - first.seq_span, _next_limit(limit, len(stored), size), is_last=len(stored) < limit
+            entries, first.id.seq - first.seq_span, _next_limit(limit, len(stored), size), len(stored) < limit, size
         )
 
     async def _stored(self, generation_id: str, after: EntryId, limit: int, until: EntryId | None) -> Any:
@@ -199,11 +206,12 @@ class ReadableLog:
         """The entries that follow the cursor, read in pages of about 64 KiB; `coalesce` and `until` as for `page`."""
         limit, is_last = FIRST_PAGE, False
         while not is_last:
-            entries, _, limit, is_last = await self.page(generation_id, after, limit, coalesce=coalesce, until=until)
-            for entry in entries:
+            page = await self.page(generation_id, after, limit, coalesce=coalesce, until=until)
+            limit, is_last = page.limit, page.is_last
+            for entry in page.entries:
                 yield entry
-            if entries:
-                after = entries[-1].id
+            if page.entries:
+                after = page.entries[-1].id
 
     async def output(self, generation_id: str, *, logprobs: bool = False, until: EntryId | None = None) -> Output:
         """The fold of the log, or of its entries up to `until`. Other tasks run between the pages.
@@ -329,6 +337,12 @@ def _position(epoch: bytes | None, seq: bytes, status: bytes) -> Position | None
     if epoch is None:
         return None
     return Position(EntryId(int(epoch), int(seq)), status not in (b"queued", b"running"))
+
+
+def _raised(found: GenerationState | TailraceError | None) -> GenerationState | None:
+    if isinstance(found, TailraceError):
+        raise found
+    return found
 
 
 def _next_limit(limit: int, entries: int, size: int) -> int:

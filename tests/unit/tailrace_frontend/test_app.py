@@ -1,5 +1,3 @@
-import asyncio
-from collections import Counter
 from typing import Any
 
 import pytest
@@ -9,7 +7,7 @@ from support.asgi import Response, ask
 from tailrace.errors import Misconfigured
 from tailrace.redis import connection
 from tailrace.settings import Settings
-from tailrace_frontend.app import Frontend, Turnstile, find_stream
+from tailrace_frontend.app import Frontend, find_stream
 from tailrace_frontend.http import cors
 
 GENERATION = "gen_abcdefghijklmnopqrstuvwxyz"
@@ -182,29 +180,3 @@ def test_frontend_does_not_start_open_to_strangers_or_with_forgeable_tickets() -
         frontend(host="0.0.0.0")
     with pytest.raises(Misconfigured):
         frontend(api_keys=SecretStr("anna:anna-key-1"))
-
-
-async def test_turnstile_lets_few_requests_begin_in_each_turn_and_all_in_order() -> None:
-    turnstile, turn, began = Turnstile(3), 0, list[tuple[int, int]]()
-
-    async def request(number: int) -> None:
-        await turnstile.enter()
-        began.append((turn, number))
-
-    requests = [asyncio.create_task(request(number)) for number in range(10)]
-    while not all(each.done() for each in requests):
-        turn += 1
-        await asyncio.sleep(0)
-    assert [number for _, number in began] == list(range(10))
-    assert max(Counter(turn for turn, _ in began).values()) <= 3
-    await turnstile.enter()
-
-
-async def test_turnstile_gives_no_turn_to_a_cancelled_request() -> None:
-    turnstile = Turnstile(1)
-    await turnstile.enter()
-    cancelled, other = asyncio.create_task(turnstile.enter()), asyncio.create_task(turnstile.enter())
-    await asyncio.sleep(0)
-    cancelled.cancel()
-    async with asyncio.timeout(1):
-        await other

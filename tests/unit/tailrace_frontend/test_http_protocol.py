@@ -5,6 +5,7 @@ import contextlib
 import json
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,9 +17,17 @@ from support.hub_harness import until
 from tailrace_demo.server import Server
 from tailrace_frontend import http_protocol
 from tailrace_frontend.client_connection import REQUEST_ID, SCOPE, ClientConnection
-from tailrace_frontend.client_limits import HEAD_BYTES, MAX_HEADERS, URL_BYTES, WITHOUT_BODY, ClientLimits
+from tailrace_frontend.client_limits import (
+    DEFERRED_BYTES,
+    HEAD_BYTES,
+    MAX_HEADERS,
+    URL_BYTES,
+    WITHOUT_BODY,
+    ClientLimits,
+)
 from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
+from tailrace_frontend.turnstile import Turnstile
 
 App = Callable[[dict[str, Any], Any, Any], Awaitable[None]]
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -696,3 +705,55 @@ async def test_refused_connection_keeps_nothing_of_its_request() -> None:
         await client.receive()
         (connection,) = server.limits.lingering
         assert [vars(connection)[name] for name in ("parser", "headers", "scope")] == [None, None, None]
+
+
+# ── turns of the event loop ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_few_heads_are_parsed_in_a_turn_and_all_are_answered() -> None:
+    turn, parsed, shared = 0, list[int](), Turnstile(2)
+    loop = asyncio.get_running_loop()
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        loop.call_soon(count)
+
+    class App(Echo):
+        async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+            parsed.append(turn)
+            await super().__call__(scope, receive, send)
+
+    async with served(app := App()) as server:
+        server.limits.parsing = shared
+        clients = [await server.client() for _ in range(20)]
+        loop.call_soon(count)
+        for client in clients:
+            await client.send(GET + b"\r\n")
+        for client in clients:
+            assert await client.response() == (200, b"0")
+        for client in clients:
+            await client.send(POST + b"Content-Length: 3\r\n\r\n" + b"abc")
+        for client in clients:
+            assert await client.response() == (200, b"3")
+        assert app.answered == 40
+        assert max(Counter(parsed).values()) <= 2
+
+
+async def test_client_that_leaves_while_its_head_waits_leaves_nothing() -> None:
+    async with served(Echo()) as server:
+        server.limits.parsing = Turnstile(0)
+        waiting = server.limits.parsing._waiting[0]
+        client = await server.client()
+        await client.send(GET + b"\r\n")
+        await until(lambda: len(waiting) == 1)
+        client.reset()
+        waiting.popleft()()
+        await until(lambda: server.connections == 0)
+
+
+async def test_large_piece_of_a_head_does_not_wait() -> None:
+    async with served(Echo()) as server:
+        server.limits.parsing = Turnstile(0)
+        client = await server.client(GET + b"X: " + b"x" * DEFERRED_BYTES + b"\r\n\r\n")
+        assert await client.response() == (200, b"0")

@@ -64,10 +64,11 @@ async def _lines(log: Log, record: GenerationRecord, until: EntryId) -> AsyncIte
     """The entries in pages of about 64 KiB; the next one is read once the client has taken the one before."""
     after, limit, is_last = EntryId(0, -1), FIRST_PAGE, False
     while not is_last:
-        entries, _, limit, is_last = await log.page(record.id, after, limit, until=until)
-        if entries:
-            after = entries[-1].id
-            yield b"".join(native.encode_line(record, entry) for entry in entries)
+        page = await log.page(record.id, after, limit, until=until)
+        limit, is_last = page.limit, page.is_last
+        if page.entries:
+            after = page.entries[-1].id
+            yield b"".join(native.encode_line(record, entry) for entry in page.entries)
 
 
 @router.post("/rerun", dependencies=[require(Scope.ADMIN_OPERATE)])

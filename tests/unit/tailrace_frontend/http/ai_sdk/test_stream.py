@@ -34,7 +34,7 @@ class ChatHarness(HubHarness):
         self.services = Services(Settings(**settings))
         self.services.log = self.hub.log
         self.services.chats._queue.index._server = self.log.server
-        self.services.generations._log = self.services.encoders._log = self.log
+        self.services.generations._states._log = self.services.generations._log = self.services.encoders._log = self.log
         self.hub = self.services.hub
         self.hub.log = self.log
 
