@@ -85,7 +85,7 @@ class LiveTail:
         self.record = record
         self._counts = counts or DeliveryCounts(Stats("frontend"))
         self.resync_count = 0
-        self.pages = SingleFlightPages(record.id, recent or RecentPages())
+        self.pages = SingleFlightPages(record.id, RecentPages() if recent is None else recent)
         self.subscribed = False
         self.watchers = 0
         self.verified_at = time.monotonic()

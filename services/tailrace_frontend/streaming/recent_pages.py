@@ -59,16 +59,21 @@ class RecentPages:
         self._older: Mapping[Place, EncodedPage] = {}
         self._bytes = 0
 
-    def __len__(self) -> int:
+    @property
+    def count(self) -> int:
         return len(self._pages) + len(self._older)
 
     def find(self, place: Place) -> EncodedPage | None:
         return self._pages.get(place) or self._older.get(place)
 
     def keep(self, place: Place, page: EncodedPage) -> None:
-        """Keep a page for a second, unless it is large, or too much is kept."""
-        size = ENTRY_BYTES * len(page.page.entries) + page.page.size
-        if self._bytes + size <= self._most_bytes // 2:
+        """Keep a page for a second, unless it is empty or large, or too much is kept.
+
+        An empty page would tell a reader that is behind its tail again and again that it has read everything.
+        """
+        entries = page.page.entries
+        size = ENTRY_BYTES * len(entries) + page.page.size
+        if entries and self._bytes + size <= self._most_bytes // 2:
             self._bytes += size
             self._pages[place] = page
 

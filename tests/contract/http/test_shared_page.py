@@ -108,6 +108,6 @@ async def test_readers_of_many_logs_read_each_once_and_leave_no_page(redis: Redi
     await asyncio.gather(*(joins.join(generation_id, after) for generation_id, after in positions.items()))
     (after,) = await calls(redis, "xrange")
     assert len(positions) <= after - before < 1.5 * len(positions)  # the last ones find nobody waiting
-    assert len(hub.recent_pages) == 0
+    assert hub.recent_pages.count == 0
     for task in joins.tasks:
         task.cancel()

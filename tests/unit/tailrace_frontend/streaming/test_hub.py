@@ -104,6 +104,23 @@ async def test_end_too_large_for_a_tail_is_sent_at_once(harness: HubHarness) -> 
     assert client.kinds == ["done"]
 
 
+async def test_readers_that_share_a_page_keep_it_for_those_of_the_next_second(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    clients = [await harness.connect(RECORD) for _ in range(3)]
+    await until(lambda: all(len(client.events) == 3 for client in clients))
+    assert harness.hub.recent_pages.count == 1
+
+
+async def test_page_that_readers_found_empty_is_read_again_by_the_next(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    clients = [await harness.connect(RECORD, after=ENTRIES[2].id) for _ in range(3)]
+    await until(lambda: all(client.stream.is_idle for client in clients))
+    await harness.append(RECORD, ENTRIES[3:], published=False)
+    late = await harness.connect(RECORD, after=ENTRIES[2].id)
+    await until(lambda: late.completed)
+    assert late.kinds == ["text", "done"]
+
+
 # admission
 
 

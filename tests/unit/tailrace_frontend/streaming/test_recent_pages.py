@@ -64,7 +64,7 @@ def test_page_is_kept_over_one_tick_and_not_over_two() -> None:
     assert recent.find(place("a")) is kept
     recent.age()
     assert recent.find(place("a")) is None
-    assert len(recent) == 0
+    assert recent.count == 0
 
 
 def test_what_is_kept_is_bounded_in_bytes() -> None:
@@ -72,11 +72,17 @@ def test_what_is_kept_is_bounded_in_bytes() -> None:
     recent = RecentPages(most_bytes=2 * 3 * each)
     for number in range(10):
         recent.keep(place(str(number)), page())
-    assert len(recent) == 3
+    assert recent.count == 3
     recent.age()
     for number in range(10, 20):
         recent.keep(place(str(number)), page())
-    assert len(recent) == 6
+    assert recent.count == 6
     recent.age()
     recent.keep(place("large"), page(size=7 * each))
     assert recent.find(place("large")) is None
+
+
+def test_page_without_entries_is_not_kept() -> None:
+    recent = RecentPages()
+    recent.keep(place("a"), EncodedPage(Page([], 7, 128, is_last=True)))
+    assert recent.count == 0
