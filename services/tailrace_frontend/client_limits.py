@@ -28,7 +28,7 @@ answered 500."""
 SMALL_HEAD_BYTES = 1024
 """A smaller incomplete head is not counted, so large ones never cut it. All connections together have 11 MB of them."""
 
-HEADS_A_TURN = 8
+HEADS_A_TURN = 3
 """Heads that are parsed in a turn of the event loop, 0.1 ms each."""
 
 DEFERRED_BYTES = 2048

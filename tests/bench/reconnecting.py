@@ -95,6 +95,7 @@ class Reconnecting:
     async def _dial(self, number: int, reader: Reader) -> None:
         loop, client_socket = asyncio.get_running_loop(), socket.socket()
         client_socket.setblocking(False)
+        client_socket.setsockopt(socket.IPPROTO_IP, socket.IP_BIND_ADDRESS_NO_PORT, 1)
         client_socket.bind((f"127.0.0.{1 + number // CLIENTS_AN_ADDRESS}", 0))
         await loop.sock_connect(client_socket, ("127.0.0.1", self._port))
         await loop.create_connection(lambda: reader, sock=client_socket)

@@ -37,7 +37,7 @@ from tailrace_frontend.turnstile import STAGES, Turnstile
 TICK_S = 0.5
 AT_ONCE = 50
 CHECKED_AT_ONCE = 500
-ARRIVALS_A_TURN = 12
+ARRIVALS_A_TURN = 6
 """Steps of readers that arrive, or that read a page, in a turn of the event loop: 2 ms at most."""
 
 READ_INTERVAL_S = 0.002

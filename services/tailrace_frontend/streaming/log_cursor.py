@@ -64,9 +64,11 @@ class LogCursor:
         self._tail = hub.subscribe(self, self.record, wire, encode, live=not state.is_final, watches=watches)
 
     def close(self) -> None:
-        """Follow no longer."""
+        """Follow no longer. (The sink has the cursor: without the cycle, all that a reader needed is freed at once, and
+        not by a collection of everything, which takes 0.1 ms a reader.)"""
         self._end_span()
         self._hub.unsubscribe(self, self.record.id, self.format, watches=self.watches)
+        del self._sink
 
     @property
     def is_final(self) -> bool:

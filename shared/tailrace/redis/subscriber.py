@@ -74,6 +74,7 @@ class Subscriber(Channels):
         self._outages = outages or OutageLog()
         self._connection: Any = None
         self._protocol: RedisProtocol | None = None
+        self._unsent: list[bytes] = []
         self._listeners: dict[bytes, Listener] = {}
         self._task: asyncio.Task[None] | None = None
         self._ping_timer: asyncio.TimerHandle | None = None
@@ -115,8 +116,17 @@ class Subscriber(Channels):
             self._send("SUNSUBSCRIBE", channel)
 
     def _send(self, command: str, *channels: str | bytes) -> None:
+        """Send a command with the others of this turn of the event loop: of the readers that arrive in it, each
+        follows a log of its own, and a write takes 25 µs."""
         if self._protocol is not None:
-            self._protocol.write(self._connection.pack_command(command, *channels))
+            if not self._unsent:
+                asyncio.get_running_loop().call_soon(self._flush)
+            self._unsent += self._connection.pack_command(command, *channels)
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        if unsent and self._protocol is not None:
+            self._protocol.write(unsent)
 
     async def _run(self) -> None:
         while True:
@@ -182,6 +192,7 @@ class Subscriber(Channels):
 
     def _on_disconnected(self) -> None:
         self._protocol = None
+        self._unsent.clear()
         if self._disconnected_since is None:
             self._disconnected_since = time.monotonic()
 

@@ -4,7 +4,7 @@ import shutil
 import signal
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -145,6 +145,24 @@ async def test_listener_receives_its_own_channel_only(redis: Redis, subscriber: 
     for channel, listener in listeners.items():
         assert await listener.next() == channel.encode()
         assert not listener.has_more
+
+
+async def test_subscriptions_of_one_turn_are_one_write(subscriber: Subscriber, monkeypatch: pytest.MonkeyPatch) -> None:
+    writes: list[bytes] = []
+    write = RedisProtocol.write
+
+    def recorded(self: RedisProtocol, parts: Iterable[bytes]) -> None:
+        writes.append(b"".join(parts))
+        write(self, [writes[-1]])
+
+    monkeypatch.setattr(RedisProtocol, "write", recorded)
+    listeners = [RecordingListener() for _ in range(5)]
+    for number, listener in enumerate(listeners):
+        subscriber.add(f"{{{number}}}", listener)
+    for listener in listeners:
+        assert await listener.next() is None
+    assert len(writes) == 1
+    assert writes[0].count(b"SSUBSCRIBE") == 5
 
 
 async def test_removed_listener_receives_nothing_more(redis: Redis, subscriber: Subscriber) -> None:

@@ -1,6 +1,7 @@
 """The connection with a fake socket (`Client` of the hub's harness). The cursor's rules are in test_log_cursor.py."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator
 
@@ -15,6 +16,7 @@ from tailrace.log import Log
 from tailrace.log.codec import pack, to_row
 from tailrace.log.reading import PAGE_BYTES
 from tailrace_frontend.streaming.hub import Hub
+from tailrace_frontend.streaming.log_cursor import LogCursor
 from tailrace_frontend.streaming.stream_connection import retry_ms
 
 RECORD = record()
@@ -336,3 +338,17 @@ def test_retry_delays_are_spread_over_one_to_three_seconds() -> None:
     delays = {retry_ms() for _ in range(200)}
     assert len(delays) > 50
     assert 1000 <= min(delays) <= max(delays) <= 3000
+
+
+async def test_reader_that_leaves_needs_no_collection_of_garbage(harness: HubHarness) -> None:
+    client = await idle_client(harness)
+    gc.collect()
+    gc.disable()
+    try:
+        client.disconnect()
+        await until(lambda: harness.running == 0)
+        del client.stream
+        harness.tasks.clear()
+        assert not [each for each in gc.get_objects() if isinstance(each, LogCursor)]
+    finally:
+        gc.enable()
