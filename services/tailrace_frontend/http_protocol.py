@@ -251,6 +251,7 @@ class Protocol(HttpToolsProtocol):
         scope[SCOPE] = self._client_connection
         scope[REQUEST_ID] = new_request_id()
         super().on_headers_complete()
+        self.cycle.transport = self._client_connection  # type: ignore[assignment]
         self.cycle.keep_alive = self.cycle.keep_alive and self.limits.keeps_alive
         self.cycle.default_headers = [*self.cycle.default_headers, (b"x-request-id", scope[REQUEST_ID].encode())]
         request = self._request

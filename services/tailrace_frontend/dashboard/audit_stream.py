@@ -104,7 +104,7 @@ class AuditStream(OperatorStream):
 
     def _write(self, data: bytes) -> None:
         self._written_at = time.monotonic()
-        self._client.write(data)
+        self._client.write_chunk(data)
 
     def _on_tick(self, now: float) -> None:
         if now - self._written_at >= self._hub.settings.keepalive_s:

@@ -82,13 +82,13 @@ class DiagnosticStream(OperatorStream):
 
     async def _follow(self) -> None:
         plan, began = self._plan, time.monotonic()
-        self._client.write(_frame("hello", self._hello | {"time": round(time.time(), 3)}))
+        self._client.write_chunk(_frame("hello", self._hello | {"time": round(time.time(), 3)}))
         for number in range(1, plan.events + 1):
             if not await self._until(began + number * plan.interval_ms / 1000):
                 return
-            self._client.write(_frame("beat", {"number": number, "at_ms": _since_ms(began)}))
+            self._client.write_chunk(_frame("beat", {"number": number, "at_ms": _since_ms(began)}))
         if await self._until(began + plan.seconds):
-            self._client.write(_frame("end", {"at_ms": _since_ms(began)}))
+            self._client.write_chunk(_frame("end", {"at_ms": _since_ms(began)}))
 
     async def _until(self, due: float) -> bool:
         """Wait, unless the stream is over before."""

@@ -48,7 +48,7 @@ class OperatorStream:
             client.on_lost = self.wake
             await self._follow()
             if not client.lost:
-                client.write(b"retry: %d\n\n" % retry_ms())
+                client.write_chunk(b"retry: %d\n\n" % retry_ms())
                 await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             client.on_lost = None

@@ -40,4 +40,4 @@ class SnapshotStream(OperatorStream):
             self._blocked_since = self._blocked_since or time.monotonic()
         else:
             self._blocked_since = None
-            self._client.write(event)
+            self._client.write_chunk(event)

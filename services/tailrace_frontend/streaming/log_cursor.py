@@ -79,6 +79,11 @@ class LogCursor:
         """Whether `advance` has something to try again with the next tick."""
         return self.state is not FOLLOWING or self._failing_since is not None or self._is_away
 
+    @property
+    def awaits_confirmation(self) -> bool:
+        """Whether the log is read once its subscription is confirmed (`Hub.awaits_confirmation`)."""
+        return self.state is State.CATCHING_UP and self._hub.awaits_confirmation(self._tail)
+
     # ── called by the live tail ──────────────────────────────────────────────────────────────────────────────────────
 
     def on_entries(self, before_seq: int, frames: Sequence[Frame], entries: Sequence[Entry]) -> bool:
@@ -122,7 +127,7 @@ class LogCursor:
             if self._send_tail():
                 return self._settle()
             self._enter(State.CATCHING_UP)
-        if self.state is State.CATCHING_UP and self._hub.awaits_confirmation(self._tail):
+        if self.awaits_confirmation:
             return False
         try:
             if self.state is State.SEEKING:

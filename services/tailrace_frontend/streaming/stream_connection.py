@@ -100,7 +100,7 @@ class StreamConnection:
                     break
                 elif await cursor.advance():
                     continue
-                elif not self.has_begun:
+                elif not (self.has_begun or cursor.awaits_confirmation):
                     await self.begin()
                 elif self._may_sleep():
                     self._waiter, self.is_idle = asyncio.get_running_loop().create_future(), True
@@ -129,6 +129,7 @@ class StreamConnection:
     async def begin(self) -> None:
         """Send the headers. A cursor does so when it has its first page, so that both leave in one write."""
         headers, self._headers = self._headers, ()
+        self._client.hold_head()
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
     @property
@@ -137,7 +138,7 @@ class StreamConnection:
 
     def write(self, data: bytes) -> None:
         self._written_at = time.monotonic()
-        if not self._client.write(data):
+        if not self._client.write_chunk(data):
             self.wake()
 
     def hold(self, size: int) -> bool:

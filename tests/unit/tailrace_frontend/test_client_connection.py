@@ -100,12 +100,12 @@ async def test_socket_of_a_stalled_client_fills_up_and_drains_when_read() -> Non
 
 async def test_write_frames_data_as_a_chunk_of_the_response() -> None:
     async def answer(app: ScriptedApp) -> None:
-        app.connection.write(b"hello, ")
+        app.connection.write_chunk(b"hello, ")
         await app.write(b"wor")
-        app.connection.write(b"ld")
+        app.connection.write_chunk(b"ld")
         await app.write(b"", more=False)
         app.connection.abort()
-        app.connection.write(b"after the abort")
+        app.connection.write_chunk(b"after the abort")
 
     app = ScriptedApp(answer)
     async with served(app) as client:
@@ -115,6 +115,49 @@ async def test_write_frames_data_as_a_chunk_of_the_response() -> None:
     head, _, body = received.partition(b"\r\n\r\n")
     assert b"transfer-encoding: chunked" in head
     assert body == b"7\r\nhello, \r\n3\r\nwor\r\n2\r\nld\r\n0\r\n\r\n"
+
+
+def recorded() -> tuple[ClientConnection, list[bytes]]:
+    """A connection, and what is written to its socket."""
+    transport, writes = Transport(), list[bytes]()
+    transport.on_write = writes.append
+    return ClientConnection(transport, FlowControl(transport), Inflight(1)), writes
+
+
+async def test_head_leaves_with_the_first_chunk() -> None:
+    connection, writes = recorded()
+    connection.hold_head()
+    connection.write(b"HEAD ")
+    connection.write_chunk(b"text")
+    connection.write_chunk(b"more")
+    await asyncio.sleep(0)
+    assert writes == [b"HEAD 4\r\ntext\r\n", b"4\r\nmore\r\n"]
+
+
+async def test_head_without_a_chunk_leaves_with_the_next_turn() -> None:
+    connection, writes = recorded()
+    connection.hold_head()
+    connection.write(b"HEAD ")
+    assert writes == []
+    await asyncio.sleep(0)
+    assert writes == [b"HEAD "]
+
+
+async def test_head_leaves_before_the_end_of_the_response() -> None:
+    connection, writes = recorded()
+    connection.hold_head()
+    connection.write(b"HEAD ")
+    connection.write(b"0\r\n\r\n")
+    assert writes == [b"HEAD ", b"0\r\n\r\n"]
+
+
+async def test_head_of_an_aborted_connection_is_discarded() -> None:
+    connection, writes = recorded()
+    connection.hold_head()
+    connection.write(b"HEAD ")
+    connection.abort()
+    await asyncio.sleep(0)
+    assert writes == []
 
 
 async def test_abort_omits_the_last_chunk_and_calls_on_lost_once() -> None:

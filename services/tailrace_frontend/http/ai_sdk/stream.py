@@ -75,7 +75,7 @@ def _begun_with(frames: bytes, client: ClientConnection, send: Send) -> Send:
             client.inflight.hold(begun, len(left), client.abort)
             try:
                 while left and not client.lost:
-                    client.write(bytes(left[:SLICE_BYTES]))
+                    client.write_chunk(bytes(left[:SLICE_BYTES]))
                     left = left[SLICE_BYTES:]
                     await client.drained()
             finally:
