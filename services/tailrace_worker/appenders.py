@@ -1,7 +1,7 @@
 """An appender for each server of logs: one that is away delays no other.
 
-A writer keeps its appender while its slot moves to another primary of a cluster, or a replica takes over: the cluster's
-router finds the server of each batch.
+A writer keeps its appender while its slot moves to another primary of a cluster: the cluster's router finds the server
+of each batch. So does a replica that takes over, and there are never more appenders than there were primaries at once.
 """
 
 import asyncio
@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from tailrace import keys
 from tailrace.events import GenerationRecord
 from tailrace.log import Log
-from tailrace.redis.server import RedisServer
 from tailrace.stats import Stats
 from tailrace_worker.appender import Appender
 
@@ -24,7 +23,7 @@ class Appenders:
         self._log = log
         self._on_restored = on_restored
         self._stats = stats
-        self._appenders: dict[RedisServer, Appender] = {}
+        self._appenders: dict[int, Appender] = {}
         self._new: asyncio.Queue[Appender] = asyncio.Queue()
 
     def of(self, generation_id: str) -> Appender:
@@ -33,11 +32,11 @@ class Appenders:
         Raises:
             RedisUnavailable: no server of the cluster has its slot.
         """
-        server = self._log.server.primary_of(keys.log(generation_id))
-        if server not in self._appenders:
-            self._appenders[server] = appender = Appender(self._log, self._on_restored, self._stats)
+        number = self._log.server.primary_number(keys.log(generation_id))
+        if number not in self._appenders:
+            self._appenders[number] = appender = Appender(self._log, self._on_restored, self._stats)
             self._new.put_nowait(appender)
-        return self._appenders[server]
+        return self._appenders[number]
 
     async def run(self) -> None:
         """Have all of them send until cancelled."""

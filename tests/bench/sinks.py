@@ -16,6 +16,7 @@ from tailrace.errors import TailraceError
 from tailrace.events import Event, GenerationRecord, Options, Started, Text
 from tailrace.ids import new_generation_id, new_token
 from tailrace.log import AppendBatch, AppendResult, LeaseGrant, Log, Outcome
+from tailrace.redis.cluster import connect_log_server
 from tailrace.redis.server import RedisServer
 from tailrace_worker.appender import Appender
 from tailrace_worker.writer import Writer
@@ -46,7 +47,7 @@ class LogWriterSink:
 
     def __init__(self, url: str) -> None:
         self.round_trips = 0
-        self._log = Log(RedisServer.connect(url), LEASE_MS)
+        self._log = Log(connect_log_server(url, "TAILRACE_REDIS_URL"), LEASE_MS)
         self._writers: list[LogWriter] = []
 
     async def create(self, count: int, owner: str) -> Sequence[str]:
