@@ -60,6 +60,7 @@ from tailrace_frontend.client_limits import (
     refusal_bytes,
 )
 from tailrace_frontend.inflight import Inflight
+from tailrace_frontend.late_event import LateEvent
 
 MIB = 1024 * 1024
 HEAD_S = 10.0
@@ -94,6 +95,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.access_logger, self.access_log = ACCESS_LOG, ACCESS_LOG.is_on  # type: ignore[assignment]
+        self.flow._is_writable_event = LateEvent(is_set=True)  # type: ignore[assignment] # noqa: SLF001
         self._client_connection = ClientConnection(transport, self.flow, self.limits.inflight)
         self._request = ReceivedRequest()
         if not self.limits.make_room(len(self.connections)):
@@ -251,6 +253,7 @@ class Protocol(HttpToolsProtocol):
         scope[SCOPE] = self._client_connection
         scope[REQUEST_ID] = new_request_id()
         super().on_headers_complete()
+        self.cycle.message_event = LateEvent()  # type: ignore[assignment]
         self.cycle.transport = self._client_connection  # type: ignore[assignment]
         self.cycle.keep_alive = self.cycle.keep_alive and self.limits.keeps_alive
         self.cycle.default_headers = [*self.cycle.default_headers, (b"x-request-id", scope[REQUEST_ID].encode())]

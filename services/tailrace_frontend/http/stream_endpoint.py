@@ -49,6 +49,7 @@ async def answer_events(services: Services, generation_id: str, scope: Scope, se
     """
     stream = await _open_or_refuse(services, generation_id, scope, send)
     if stream is not None:
+        stream.request = scope
         await stream.run()
 
 

@@ -21,7 +21,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
-from starlette.types import Send
+from starlette.types import Scope, Send
 
 from tailrace.ids import EntryId
 from tailrace.log.state import GenerationState
@@ -49,7 +49,7 @@ class StreamConnection:
 
     __slots__ = (
         "_authorized_until", "_blocked_since", "_caller", "_client", "_draining", "_headers", "_hub", "_may_read",
-        "_send", "_waiter", "_written_at", "cursor", "is_idle", "owner",
+        "_send", "_waiter", "_written_at", "cursor", "is_idle", "owner", "request",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +68,8 @@ class StreamConnection:
         self.owner = caller.owner if watches else state.record.owner
         self._hub = hub
         self._headers = headers
+        self.request: Scope | None = None
+        """The scope of a request that nothing needs once the response has begun: 2 KB a reader."""
         self._client = client
         self._send = send
         self._caller = caller
@@ -131,6 +133,12 @@ class StreamConnection:
         headers, self._headers = self._headers, ()
         self._client.hold_head()
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        if self.request is not None:
+            request, self.request = self.request, None
+            method = request["method"]  # all that uvicorn still asks for
+            request["headers"].clear()
+            request.clear()
+            request["method"] = method
 
     @property
     def has_room(self) -> bool:
