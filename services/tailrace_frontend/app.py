@@ -20,7 +20,7 @@ from tailrace_frontend.http.stream_endpoint import answer_events
 from tailrace_frontend.services import Services
 from tailrace_frontend.turnstile import BEGIN, Turnstile
 
-REQUESTS_A_TURN = 5
+REQUESTS_A_TURN = 25
 """Requests that begin in a turn of the event loop, beside event streams (`Hub.arrivals`): each takes up to half a
 millisecond until it first waits for Redis."""
 

@@ -29,7 +29,7 @@ SMALL_HEAD_BYTES = 1024
 """A smaller incomplete head is not counted, so large ones never cut it. All connections together have 11 MB of them."""
 
 HEADS_A_TURN = 3
-"""Heads that are parsed in a turn of the event loop, 0.1 ms each."""
+"""Heads of new connections that are parsed in a turn of the event loop, 0.1 ms each."""
 
 DEFERRED_BYTES = 2048
 """A larger piece of a head is parsed at once: what waits for a later turn is not counted as a head is. All connections

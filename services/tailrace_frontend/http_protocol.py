@@ -117,6 +117,11 @@ class Protocol(HttpToolsProtocol):
             connection.on_lost()
 
     @property
+    def _is_new(self) -> bool:
+        """Whether the connection has not had the head of a request."""
+        return self._request.phase == HEAD and self.cycle is None
+
+    @property
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -132,13 +137,14 @@ class Protocol(HttpToolsProtocol):
         request = self._request
         if request.phase == ANSWER and not self._is_answering:
             request.phase, request.framing, request.body = HEAD, 0, 0
-        if request.phase == HEAD and len(data) <= DEFERRED_BYTES and not self.limits.parsing.has_passed():
+        if self._is_new and len(data) <= DEFERRED_BYTES and not self.limits.parsing.has_passed():
             self._defer(data)
         else:
             self._receive(data)
 
     def _defer(self, data: bytes) -> None:
-        """Parse this, which is a head or a part of one, in a later turn of the event loop."""
+        """Parse this, of the head of the connection's first request, in a later turn of the event loop. (Readers that
+        arrive have a connection each. What follows on a connection would pay for two system calls.)"""
         self._stop_timer()
         self.flow.pause_reading()
         self.limits.parsing.wait(partial(self._receive_deferred, data))
