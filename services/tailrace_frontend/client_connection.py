@@ -104,5 +104,7 @@ class ClientConnection:
             self._transport.set_write_buffer_limits()
 
     def abort(self) -> None:
-        """Close the connection at once and discard its write buffer."""
+        """Close the connection at once and discard its write buffer. A head that is held is sent: a proxy repeats a
+        request that had no answer."""
+        self._release_head()
         self._transport.abort()

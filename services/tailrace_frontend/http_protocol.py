@@ -118,8 +118,8 @@ class Protocol(HttpToolsProtocol):
 
     @property
     def _is_new(self) -> bool:
-        """Whether the connection has not had the head of a request."""
-        return self._request.phase == HEAD and self.cycle is None
+        """Whether nothing was received on the connection."""
+        return self._request.phase == HEAD and not self._request.framing and self.cycle is None
 
     @property
     def _is_answering(self) -> bool:
@@ -143,15 +143,19 @@ class Protocol(HttpToolsProtocol):
             self._receive(data)
 
     def _defer(self, data: bytes) -> None:
-        """Parse this, of the head of the connection's first request, in a later turn of the event loop. (Readers that
-        arrive have a connection each. What follows on a connection would pay for two system calls.)"""
+        """Parse the first piece of a connection's first head in a later turn of the event loop.
+
+        (Readers that arrive have a connection each. Pausing and resuming the socket costs two system calls.)
+        """
         self._stop_timer()
+        self.limits.set_busy(self)  # an idle connection may be closed for another
         self.flow.pause_reading()
         self.limits.parsing.wait(partial(self._receive_deferred, data))
 
     def _receive_deferred(self, data: bytes) -> None:
         if not self.transport.is_closing():
             self.flow.resume_reading()
+            self.limits.set_idle(self)
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:

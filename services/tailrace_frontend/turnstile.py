@@ -62,7 +62,13 @@ class Turnstile:
         self._is_counting = any(self._waiting)
         if self._is_counting:  # first, because a step may fail
             asyncio.get_running_loop().call_soon(self._next_turn)
+        if self._steps > len(self._waiting):
+            for waiting in filter(None, self._waiting):  # one of each, so that long replays keep nobody from arriving
+                self._pass(waiting)
         for waiting in reversed(self._waiting):
             while self._left and waiting:
-                self._left -= 1
-                waiting.popleft()()
+                self._pass(waiting)
+
+    def _pass(self, waiting: deque[Step]) -> None:
+        self._left -= 1
+        waiting.popleft()()

@@ -1,7 +1,9 @@
 """An appender for each server of logs: one that is away delays no other.
 
 A writer keeps its appender while its slot moves to another primary of a cluster: the cluster's router finds the server
-of each batch. So does a replica that takes over, and there are never more appenders than there were primaries at once.
+of each batch. It keeps it also when a replica takes over, because appenders are numbered as primaries are. Where a
+primary joins or leaves, these numbers change: until the answers of that moment have ended, an appender may have writers
+of two primaries.
 """
 
 import asyncio

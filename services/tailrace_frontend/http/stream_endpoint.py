@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import Scope, Send
 
 from tailrace import jsoncodec, tracing
-from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unavailable
+from tailrace.errors import NotFound, RateLimited, RetryableError, TailraceError, Unauthenticated, Unavailable
 from tailrace.ids import EntryId, is_generation_id
 from tailrace.log.state import GenerationState
 from tailrace.scopes import READERS
@@ -119,6 +119,8 @@ async def _find(
     async with services.rate_limits.turn(caller.owner):
         state = await services.generations.find(generation_id, caller.owner)
     await services.hub.arrivals.enter(OPEN)
+    if not services.callers.may_read(caller):
+        raise Unauthenticated  # it was withdrawn meanwhile
     return caller, state, cursor
 
 

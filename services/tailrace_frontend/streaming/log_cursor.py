@@ -76,7 +76,7 @@ class LogCursor:
 
     @property
     def needs_tick(self) -> bool:
-        """Whether `advance` has something to try again with the next tick."""
+        """Whether the next tick has `advance` try again: it does not follow, or Redis is away."""
         return self.state is not FOLLOWING or self._failing_since is not None or self._is_away
 
     @property

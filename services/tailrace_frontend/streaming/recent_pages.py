@@ -19,9 +19,9 @@ KEPT_BYTES = 2 * 1024 * 1024
 ENTRY_BYTES = 512
 """An entry, beside its text."""
 
-Place = tuple[str, EntryId, int, bool, int]
-"""The generation's id, the position, how many entries were asked for, whether adjacent ones were joined, and the resync
-count of the live tail."""
+Place = tuple[int, EntryId, int, bool, int]
+"""The number of the live tail, the position, how many entries were asked for, whether adjacent ones were joined, and
+the resync count of the live tail."""
 
 
 class EncodedPage:

@@ -6,20 +6,24 @@ the log has other readers (`recent_pages`).
 """
 
 import asyncio
+import itertools
 from collections.abc import Callable
 
 from tailrace.ids import EntryId
 from tailrace.log import Log
 from tailrace_frontend.streaming.recent_pages import EncodedPage, Place, RecentPages
 
+_NUMBERS = itertools.count()
+
 
 class SingleFlightPages:
     """The pages of one log that are being read."""
 
-    __slots__ = ("_generation_id", "_reading", "_recent")
+    __slots__ = ("_generation_id", "_number", "_reading", "_recent")
 
     def __init__(self, generation_id: str, recent: RecentPages) -> None:
         self._generation_id = generation_id
+        self._number = next(_NUMBERS)  # a page is only for readers of the same live tail
         self._recent = recent
         self._reading: dict[Place, asyncio.Future[EncodedPage]] = {}
 
@@ -31,13 +35,13 @@ class SingleFlightPages:
         *,
         coalesce: bool,
         resync_count: int,
-        keep: Callable[[], bool] = bool,
+        keep: Callable[[], bool] = lambda: False,
     ) -> EncodedPage:
         """As `log.page`. `resync_count`: the live tail's; a page that was requested before it rose may be too old for a
         reader that comes after. `keep`: whether to keep the page for readers that come within a second; asked when it
         has been read.
         """
-        place = self._generation_id, after, limit, coalesce, resync_count
+        place = self._number, after, limit, coalesce, resync_count
         if (kept := self._recent.find(place)) is not None:
             return kept
         while (reading := self._reading.get(place)) is not None:

@@ -112,6 +112,10 @@ class StreamConnection:
                 if not self.has_begun:
                     await self.begin()
                 await self._end()
+        except Exception:
+            if not (client.lost or self.has_begun):
+                await self.begin()  # an `EventSource` reconnects after a response that breaks off, never after a 500
+            raise
         finally:
             client.on_lost = None
             client.inflight.release(self)

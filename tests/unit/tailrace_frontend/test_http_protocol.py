@@ -757,6 +757,21 @@ async def test_client_that_leaves_while_its_head_waits_leaves_nothing() -> None:
         await until(lambda: server.connections == 0)
 
 
+async def test_connection_whose_head_waits_is_not_idle() -> None:
+    async with served(Echo()) as server:
+        server.limits.parsing = Turnstile(0)
+        waiting = server.limits.parsing._waiting[0]
+        client = await server.client()
+        await until(lambda: len(server.limits.idle) == 1)
+        await client.send(GET)
+        await until(lambda: len(waiting) == 1)
+        assert not server.limits.idle
+        waiting.popleft()()
+        assert len(server.limits.idle) == 1
+        await client.send(b"\r\n")
+        assert await client.response() == (200, b"0"), "only the first piece waits"
+
+
 async def test_large_piece_of_a_head_does_not_wait() -> None:
     async with served(Echo()) as server:
         server.limits.parsing = Turnstile(0)

@@ -64,6 +64,22 @@ async def test_a_join_that_has_begun_passes_before_those_that_have_not() -> None
     assert most_begun <= 2
 
 
+async def test_late_stages_that_never_end_keep_nobody_from_arriving() -> None:
+    turnstile, arrived = Turnstile(6, STAGES), list[int]()
+
+    def read() -> None:
+        turnstile.wait(read, READ)
+
+    for _ in range(20):
+        turnstile.wait(read, READ)
+    for number in range(10):
+        turnstile.wait(lambda number=number: arrived.append(number), BEGIN)  # type: ignore[misc]
+    turnstile.has_passed()
+    for _ in range(12):
+        await asyncio.sleep(0)
+    assert arrived == list(range(10))
+
+
 async def test_a_cancelled_join_keeps_no_other_from_passing() -> None:
     turnstile = Turnstile(1)
     await turnstile.enter()

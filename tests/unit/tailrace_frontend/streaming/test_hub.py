@@ -121,6 +121,19 @@ async def test_page_that_readers_found_empty_is_read_again_by_the_next(harness: 
     assert late.kinds == ["text", "done"]
 
 
+async def test_page_is_not_kept_for_readers_of_a_later_tail(harness: HubHarness) -> None:
+    await harness.create(RECORD, ENTRIES[:3])
+    clients = [await harness.connect(RECORD) for _ in range(3)]
+    await until(lambda: all(client.stream.is_idle for client in clients))
+    for client in clients:
+        client.disconnect()
+    await until(lambda: harness.hub.tails == 0)
+    await harness.append(RECORD, ENTRIES[3:], published=False)
+    late = await harness.connect(RECORD)
+    await until(lambda: late.completed)
+    assert streamed_text(late.events) == TEXT
+
+
 # admission
 
 

@@ -26,8 +26,8 @@ def page(size: int = 100) -> EncodedPage:
     return EncodedPage(Page(ENTRIES, -1, 128, is_last=True, size=size))
 
 
-def place(name: str) -> Place:
-    return name, START, 32, False, 1
+def place(tail: int) -> Place:
+    return tail, START, 32, False, 1
 
 
 def test_page_is_encoded_once_in_each_format() -> None:
@@ -57,13 +57,13 @@ def test_frames_beyond_the_size_of_a_page_are_not_kept() -> None:
 
 def test_page_is_kept_over_one_tick_and_not_over_two() -> None:
     recent, kept = RecentPages(), page()
-    recent.keep(place("a"), kept)
-    assert recent.find(place("a")) is kept
-    assert recent.find(place("b")) is None
+    recent.keep(place(1), kept)
+    assert recent.find(place(1)) is kept
+    assert recent.find(place(2)) is None
     recent.age()
-    assert recent.find(place("a")) is kept
+    assert recent.find(place(1)) is kept
     recent.age()
-    assert recent.find(place("a")) is None
+    assert recent.find(place(1)) is None
     assert recent.count == 0
 
 
@@ -71,18 +71,18 @@ def test_what_is_kept_is_bounded_in_bytes() -> None:
     each = ENTRY_BYTES * len(ENTRIES) + 100
     recent = RecentPages(most_bytes=2 * 3 * each)
     for number in range(10):
-        recent.keep(place(str(number)), page())
+        recent.keep(place(number), page())
     assert recent.count == 3
     recent.age()
     for number in range(10, 20):
-        recent.keep(place(str(number)), page())
+        recent.keep(place(number), page())
     assert recent.count == 6
     recent.age()
-    recent.keep(place("large"), page(size=7 * each))
-    assert recent.find(place("large")) is None
+    recent.keep(place(99), page(size=7 * each))
+    assert recent.find(place(99)) is None
 
 
 def test_page_without_entries_is_not_kept() -> None:
     recent = RecentPages()
-    recent.keep(place("a"), EncodedPage(Page([], 7, 128, is_last=True)))
+    recent.keep(place(1), EncodedPage(Page([], 7, 128, is_last=True)))
     assert recent.count == 0

@@ -11,7 +11,7 @@ from support.hub_harness import HEADERS, Client, HubHarness, until
 from support.logs import LogBuilder, record, text_opened, texts
 from support.named_logs import LOGS
 from support.sse import streamed_text
-from tailrace.errors import RedisUnavailable
+from tailrace.errors import CorruptEntry, RedisUnavailable
 from tailrace.log import Log
 from tailrace.log.codec import pack, to_row
 from tailrace.log.reading import PAGE_BYTES
@@ -352,3 +352,17 @@ async def test_reader_that_leaves_needs_no_collection_of_garbage(harness: HubHar
         assert not [each for each in gc.get_objects() if isinstance(each, LogCursor)]
     finally:
         gc.enable()
+
+
+async def test_error_before_the_first_page_breaks_a_response_off_that_has_begun(
+    harness: HubHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*_: object, **__: object) -> None:
+        raise CorruptEntry
+
+    await harness.create(RECORD, ENTRIES[:3])
+    monkeypatch.setattr(Log, "page", fails)
+    client = await harness.connect(RECORD)
+    await until(lambda: harness.running == 0)
+    assert [message["type"] for message in client.messages] == ["http.response.start"]
+    assert isinstance(harness.tasks.pop().exception(), CorruptEntry)
