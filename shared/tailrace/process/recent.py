@@ -5,6 +5,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
+from tailrace.process.tasks import retrieve_error
+
 MAX_AGE_S = 1.0
 
 T = TypeVar("T")
@@ -25,6 +27,7 @@ class Recent(Generic[T]):
         """
         if self._run is None or (self._run.done() and time.monotonic() - self._ended_at > MAX_AGE_S):
             self._run = asyncio.create_task(self._checked(), name="check")
+            self._run.add_done_callback(retrieve_error)
         return await asyncio.shield(self._run)
 
     async def _checked(self) -> T:

@@ -1,4 +1,4 @@
-"""Reliable cancellation of tasks."""
+"""Reliable cancellation of tasks, and their errors."""
 
 import asyncio
 from typing import Any
@@ -17,3 +17,10 @@ async def cancel_and_wait(*tasks: "asyncio.Task[Any] | None") -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=RETRY_S)
+
+
+def retrieve_error(task: asyncio.Task[Any]) -> None:
+    """A callback for a task that many await: where all of them were cancelled, asyncio would log its error as one that
+    was never retrieved."""
+    if not task.cancelled():
+        task.exception()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from tailrace.errors import RedisRefused, RedisUnavailable, TailraceError
-from tailrace.process.tasks import cancel_and_wait
+from tailrace.process.tasks import cancel_and_wait, retrieve_error
 from tailrace.redis.hash_slots import SLOTS
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.primary import Connect, Connector, Primary
@@ -144,7 +144,7 @@ class Primaries:
         """
         if self._reading is None or self._reading.done():
             self._reading = asyncio.create_task(self._read(), name="topology")
-            self._reading.add_done_callback(_note_failure)
+            self._reading.add_done_callback(retrieve_error)
         await asyncio.shield(self._reading)
 
     async def _read(self) -> None:
@@ -267,12 +267,6 @@ class Primaries:
         """Close all connections."""
         await cancel_and_wait(self._watching, self._reading)
         await asyncio.gather(*self._closing, *(server.close() for server in self._servers.values()))
-
-
-def _note_failure(reading: asyncio.Task[None]) -> None:
-    """Those who waited for it may have been cancelled. Without this call, asyncio would log the error."""
-    if not reading.cancelled():
-        reading.exception()
 
 
 def _ranges(owners: Sequence[Primary | None], owner: Primary) -> Sequence[range]:

@@ -16,6 +16,7 @@ NOT_PUBLIC = (
     IPv4Network("192.0.0.0/24"),  # protocols of the IETF; not global since Python 3.12.4
     IPv4Network("192.88.99.0/24"),  # the nearest 6to4 relay, RFC 7526
     IPv4Network("168.63.129.16/32"),  # Azure's own services for a host, under the same address on each
+    IPv6Network("2001:20::/28"),  # names of hosts that no router knows, RFC 7343; not global since Python 3.11.4
     IPv6Network("3fff::/20"),  # documentation, RFC 9637
 )
 """Networks that `ipaddress` takes for global ones."""

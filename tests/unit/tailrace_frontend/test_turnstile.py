@@ -64,7 +64,7 @@ async def test_a_join_that_has_begun_passes_before_those_that_have_not() -> None
     assert most_begun <= 2
 
 
-async def test_late_stages_that_never_end_keep_nobody_from_arriving() -> None:
+async def test_late_stages_that_never_end_do_not_stop_arrivals() -> None:
     turnstile, arrived = Turnstile(6, STAGES), list[int]()
 
     def read() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -66,3 +67,25 @@ async def test_request_that_is_cancelled_leaves_the_check_to_the_others() -> Non
     await asyncio.sleep(0)
     check.ends.set()
     assert await second == 1
+
+
+async def test_error_that_no_request_waits_for_any_more_is_not_logged() -> None:
+    check = Check()
+    check.error = RedisUnavailable()
+    problems: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context))
+    recent = Recent(check)
+    waiting = asyncio.create_task(recent.get())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert check.runs == 1
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    check.ends.set()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert recent._run is not None
+    assert recent._run.done()
+    del waiting, recent, check
+    gc.collect()
+    assert problems == []

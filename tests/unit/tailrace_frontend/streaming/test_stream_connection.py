@@ -340,7 +340,7 @@ def test_retry_delays_are_spread_over_one_to_three_seconds() -> None:
     assert 1000 <= min(delays) <= max(delays) <= 3000
 
 
-async def test_reader_that_leaves_needs_no_collection_of_garbage(harness: HubHarness) -> None:
+async def test_reader_that_leaves_is_freed_without_a_collection(harness: HubHarness) -> None:
     client = await idle_client(harness)
     gc.collect()
     gc.disable()
