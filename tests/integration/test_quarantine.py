@@ -68,7 +68,9 @@ async def test_quarantined_generations_leave_new_ones_their_latency(product: Pro
     worker = await product.stack.add_worker()
 
     async def one_runs() -> bool:
-        return await product.statuses(quarantined) == ["queued"] * MAX_JOBS + ["running"]
+        statuses = await product.statuses(quarantined)
+        waiting = await product.waiting()  # a job leaves the queue after its generation has begun
+        return statuses == ["queued"] * MAX_JOBS + ["running"] and len(waiting) == MAX_JOBS
 
     await worker.wait_for_log("runs up to")
     await eventually(one_runs)
