@@ -24,7 +24,7 @@ from bench.sinks import LogWriterSink
 from support.cluster import running_cluster
 from tailrace_cli.embedded import EmbeddedServer
 
-LOGS, ROWS, SECONDS, RUNS = 240, 8, 4.0, 5
+LOGS, ROWS, SECONDS, RUNS = 240, 8, 4.0, 3
 TEXT = "eight characters or so"
 NO_FILE: Mapping[str, Any] = {"appendonly": "no"}
 PROCESSES = (1, 2)
