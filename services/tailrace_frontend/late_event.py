@@ -1,4 +1,4 @@
-"""An event that costs nothing until somebody waits for it.
+"""An event that has no queue until a task waits for it.
 
 An `asyncio.Event` has a queue of 0.6 KB. uvicorn makes two for each connection: one for what its client sends while a
 response is under way, and one for room in its socket. A live reader sends nothing, and mostly has room.

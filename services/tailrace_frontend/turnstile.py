@@ -5,8 +5,8 @@ many requests and readers arrive: a thousand requests that began in one turn kep
 and 8,000 readers that connected for up to 0.3 s (measured).
 
 Each piece of such work, up to about 0.2 ms until it next waits for something, is a *step*. A turn has a number of them;
-the others wait in order, those of a later stage first. So what has begun is completed before more begins, and what
-waits at a late stage, and may hold something, is little.
+the others wait in order: one of each stage, then those of a later stage first. So what has begun is completed before
+more begins, what waits at a late stage, and may hold something, is little, and long replays never stop arrivals.
 
 The rule counts steps and not time: a slow machine has longer turns, and not fewer readers a turn.
 """
@@ -63,7 +63,7 @@ class Turnstile:
         if self._is_counting:  # first, because a step may fail
             asyncio.get_running_loop().call_soon(self._next_turn)
         if self._steps > len(self._waiting):
-            for waiting in filter(None, self._waiting):  # one of each, so that long replays keep nobody from arriving
+            for waiting in filter(None, self._waiting):
                 self._pass(waiting)
         for waiting in reversed(self._waiting):
             while self._left and waiting:

@@ -77,7 +77,7 @@ def stream_headers(wire: WireFormat, extra: Iterable[tuple[bytes, bytes]] = ()) 
 
 async def _open_or_refuse(services: Services, generation_id: str, scope: Scope, send: Send) -> StreamConnection | None:
     """The stream that the request asks for; None where the request has been answered: refused, or at the log's end."""
-    headers = Headers(scope=scope)
+    headers = Headers(raw=scope["headers"])  # with `scope=`, Starlette would copy them
     accept, query = headers.get("accept", ""), dict(parse_qsl(scope["query_string"].decode("latin-1")))
     wire = WIRE_FORMATS["native"]
     allowed = cors.headers_for(headers.get("origin"), services.settings.origins)

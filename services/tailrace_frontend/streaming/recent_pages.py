@@ -69,7 +69,7 @@ class RecentPages:
     def keep(self, place: Place, page: EncodedPage) -> None:
         """Keep a page for a second, unless it is empty or large, or too much is kept.
 
-        An empty page would tell a reader that is behind its tail again and again that it has read everything.
+        A reader behind its tail would read an empty page again and again: it says that the log ends there.
         """
         entries = page.page.entries
         size = ENTRY_BYTES * len(entries) + page.page.size

@@ -11,7 +11,7 @@ import gc
 
 YOUNG = 5_000
 """New containers before a collection of the youngest generation. While 8,000 readers arrive, all that is new survives:
-a collection took up to 28 ms at 20,000, and takes up to 12 ms at 5,000."""
+a collection took up to 31 ms at 20,000, and takes up to 12 to 22 ms at 5,000 (two runs)."""
 
 TIMES = 0
 """Collections of the youngest generation before the middle one is collected too: in turns, so that one has twice as

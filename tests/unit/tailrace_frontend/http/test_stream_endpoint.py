@@ -78,6 +78,24 @@ async def test_get_sends_the_log_in_the_accepted_format(frontend: FrontendHarnes
     assert frontend.count("streams_opened") == 3
 
 
+async def test_stream_that_has_begun_keeps_the_method_of_its_request_alone(frontend: FrontendHarness) -> None:
+    client = Client()
+    scope = frontend.scope(client, headers={"accept": "text/plain"})
+    headers = scope["headers"]
+    await answer_events(frontend.services, RECORD.id, scope, client.send)
+    assert client.completed
+    assert (scope, headers) == ({"method": "POST"}, [])
+
+
+async def test_key_that_was_withdrawn_while_its_reader_waited_is_refused(
+    frontend: FrontendHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frontend.services.callers, "may_read", lambda _: False)
+    client = await frontend.get(RECORD.id, accept="text/event-stream")
+    assert client.start["status"] == 401
+    assert frontend.hub.count == 0
+
+
 async def test_get_from_a_cursor_sends_the_rest_and_at_the_end_204(frontend: FrontendHarness) -> None:
     resumed = await frontend.get(RECORD.id, last_event_id=str(ENTRIES[-2].id))
     assert resumed.kinds == ["done"]
