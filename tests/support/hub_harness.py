@@ -218,7 +218,8 @@ class HubHarness:
     def __init__(self, **settings: Any) -> None:
         self.redis: Any = FakeRedis()
         self.log = Log(RedisServer(self.redis), 5000)
-        self.log.server._pipeline = SequentialPipeline(self.redis)  # type: ignore[assignment]
+        pipeline: Any = SequentialPipeline(self.redis)
+        self.log.server._pipeline = self.log.server._pages = pipeline
         self.hub = Hub(Settings(**settings), self.log)
         self.valid_owners = {"anna"}
         self.tasks: list[asyncio.Task[None]] = []

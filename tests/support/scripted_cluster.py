@@ -50,6 +50,9 @@ class ScriptedPrimary(Primary):
         self.sent += commands
         return [self.reply(command) for command in commands]
 
+    async def read_page(self, *command: Any) -> Any:
+        return await self.execute_alone(*command)
+
     async def execute_alone(self, *command: Any) -> Any:
         (reply,) = await self.execute_many([command])
         if isinstance(reply, Exception):

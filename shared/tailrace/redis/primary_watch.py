@@ -11,6 +11,7 @@ is a replica, in each period of its sweeper. So a process that only reads leaves
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from tailrace.redis.pipeline import Pipeline
@@ -23,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class PrimaryWatch:
-    """The connections of one process to one server: `pool`, `pipeline`, and `subscribers`."""
+    """The connections of one process to one server: `pool`, `pipelines`, and `subscribers`."""
 
-    def __init__(self, pool: Any, pipeline: Pipeline) -> None:
+    def __init__(self, pool: Any, pipelines: Sequence[Pipeline]) -> None:
         self._pool = pool
-        self._pipeline = pipeline
+        self._pipelines = pipelines
         self.subscribers: list[Subscriber] = []
         self._left_at = float("-inf")
         self._run_id = ""
@@ -41,7 +42,8 @@ class PrimaryWatch:
             return False
         self._left_at = time.monotonic()
         logger.warning("redis: the server is a replica: its connections are closed")
-        self._pipeline.reset()
+        for pipeline in self._pipelines:
+            pipeline.reset()
         # Not by the pool's `disconnect`, which waits for each end: a call could take a connection meanwhile.
         for connection in list(self._pool._available_connections):  # noqa: SLF001
             await connection.disconnect(nowait=True)

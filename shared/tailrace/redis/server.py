@@ -4,9 +4,9 @@ Rule 1: only this package imports redis-py. (The queue's arq module is the excep
 Rule 2: the errors that leave are ours. `RedisUnavailable` passes, `RedisFull` needs room, `RedisRefused` is a mistake
 of ours or of the operator. Rule 3: commands share one pipelined connection (`pipeline`). A command that blocks, or that
 carries megabytes either way, gets a connection of its own (`execute_alone`), because it would delay all others; pages
-do so too, a few at a time (`read_page`). Rule 4: every command may be sent again, because keys and scripts are made for
-that. A command whose reply was lost is repeated with backoff; one that timed out is not, because the caller has waited
-long enough. Rule 5: a server that has become a replica is left (`primary_watch`).
+share a second one, a few at a time (`read_page`). Rule 4: every command may be sent again, because keys and scripts
+are made for that. A command whose reply was lost is repeated with backoff; one that timed out is not, because the
+caller has waited long enough. Rule 5: a server that has become a replica is left (`primary_watch`).
 """
 
 import time
@@ -73,9 +73,10 @@ class RedisServer:
         self._outages = outages or OutageLog()
         self._pool = client.connection_pool
         self._pipeline = Pipeline(client)
+        self._pages = Pipeline(client)
         self._page_reads = Slots(PAGE_READS)
         self._runs = RunWatch()
-        self._primary = PrimaryWatch(self._pool, self._pipeline)
+        self._primary = PrimaryWatch(self._pool, (self._pipeline, self._pages))
         self._connections = IdleConnections(self._pool, self._primary.was_left_since)
         self._fitness = Fitness()
 
@@ -118,6 +119,7 @@ class RedisServer:
     async def close(self) -> None:
         """Close all connections. What waits on the shared one fails."""
         self._pipeline.reset()
+        self._pages.reset()
         await self._client.aclose()
 
     @property
@@ -183,21 +185,7 @@ class RedisServer:
         Raises:
             RedisUnavailable: whether the commands were carried out is unknown.
         """
-        began, retries = time.monotonic(), self._retries if retries is None else retries
-        replies = await repeated(lambda: self._pipeline.execute(commands), retries, self._outages)
-        failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
-        if not failed:
-            return replies
-        if any(isinstance(replies[i], DEMOTED) for i in failed):
-            await self._leave(began)
-        unknown = [i for i in failed if isinstance(replies[i], NoScriptError)]
-        for i in failed:
-            replies[i] = translated(replies[i])
-        if unknown:
-            sent = await self.execute_many([with_text(commands[i]) for i in unknown], retries=retries)
-            for i, reply in zip(unknown, sent, strict=True):
-                replies[i] = reply
-        return replies
+        return await self._through(self._pipeline, commands, self._retries if retries is None else retries)
 
     async def execute_alone(self, *command: Any) -> Any:
         """The reply to a command that blocks, or whose arguments or reply may be megabytes. One behind `ASKING` is
@@ -209,7 +197,7 @@ class RedisServer:
         return await repeated(lambda: self._alone(command, exchange), self._retries, self._outages)
 
     async def read_page(self, *command: Any) -> Any:
-        """The reply to a read of many entries: as `execute_alone`, at most `PAGE_READS` at a time, in order.
+        """The reply to a read of many entries, on the connection for those: at most `PAGE_READS` at a time, in order.
 
         Raises:
             RedisUnavailable: also where a page that was read meanwhile found the server unavailable.
@@ -217,12 +205,16 @@ class RedisServer:
         """
         await self._page_reads.acquire()
         try:
-            return await self.execute_alone(*command)
+            commands = [ASKING, command[1:]] if command[:1] == ASKING else [command]
+            reply = (await self._through(self._pages, commands, self._retries))[-1]
         except RedisUnavailable as error:
             self._page_reads.fail_waiting(error)
             raise
         finally:
             self._page_reads.release()
+        if isinstance(reply, TailraceError):
+            raise reply
+        return reply
 
     async def read_bulk(self, *command: Any) -> memoryview | None:
         """The reply to a command that replies with one string, which may be megabytes, in one buffer of its size.
@@ -231,6 +223,24 @@ class RedisServer:
             RedisUnavailable, RedisFull, RedisRefused.
         """
         return await repeated(lambda: self._alone(command, read_bulk), self._retries, self._outages)
+
+    async def _through(self, pipeline: Pipeline, commands: Sequence[Command], retries: int) -> list[Any]:
+        """The replies to commands that are sent over this connection: as `execute_many`."""
+        began = time.monotonic()
+        replies = await repeated(lambda: pipeline.execute(commands), retries, self._outages)
+        failed = [i for i, reply in enumerate(replies) if isinstance(reply, Exception)]
+        if not failed:
+            return replies
+        if any(isinstance(replies[i], DEMOTED) for i in failed):
+            await self._leave(began)
+        unknown = [i for i in failed if isinstance(replies[i], NoScriptError)]
+        for i in failed:
+            replies[i] = translated(replies[i])
+        if unknown:
+            sent = await self._through(pipeline, [with_text(commands[i]) for i in unknown], retries)
+            for i, reply in zip(unknown, sent, strict=True):
+                replies[i] = reply
+        return replies
 
     async def _alone(self, command: Command, call: Callable[[Any, Command], Awaitable[T]]) -> T:
         """A command and its reply on a connection of the pool; again with the script's text where it is unknown."""

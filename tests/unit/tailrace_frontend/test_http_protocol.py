@@ -160,6 +160,16 @@ class Ids:
         await send({"type": "http.response.body", "body": body})
 
 
+@pytest.mark.parametrize("path", [b"/v1/admin/keys", b"/v1/%61dmin/keys", b"/v1/models"])
+async def test_scope_has_the_address_of_a_client_whose_request_is_audited(path: bytes) -> None:
+    async def address(scope: dict[str, Any], _: Any, send: Any) -> None:
+        await answer(send, repr(scope["client"] and scope["client"][0]).encode())
+
+    async with served(address) as server:
+        client = await server.client(b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path)
+        assert await client.response() == (200, b"None" if path == b"/v1/models" else b"'127.0.0.1'")
+
+
 async def test_each_response_has_the_id_of_its_request() -> None:
     async with served(Ids()) as server:
         client = await server.client()

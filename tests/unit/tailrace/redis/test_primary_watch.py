@@ -33,7 +33,7 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def watch(recorder: Recorder) -> PrimaryWatch:
-    watch = PrimaryWatch(recorder, recorder)  # type: ignore[arg-type]  # it has what is called
+    watch = PrimaryWatch(recorder, [recorder])  # type: ignore[list-item]  # it has what is called
     watch.subscribers.append(recorder)  # type: ignore[arg-type]
     return watch
 

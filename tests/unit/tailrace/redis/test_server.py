@@ -144,19 +144,34 @@ async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redi
 
 
 async def test_read_page_runs_a_few_at_a_time(redis: Redis, server: RedisServer) -> None:
-    async def blocked() -> int:
-        clients: int = (await redis.info("clients"))["blocked_clients"]
-        return clients
-
-    async def are_blocked() -> bool:
-        return await blocked() >= PAGE_READS
+    async def is_blocked() -> bool:
+        return bool((await redis.info("clients"))["blocked_clients"])
 
     reads = [asyncio.create_task(server.read_page("BLPOP", "list", 60)) for _ in range(3 * PAGE_READS)]
-    await eventually(are_blocked)
+    await eventually(is_blocked)
     await server.execute_many([("ECHO", "a")] * 100)  # time for more of them, if there were more
-    assert await blocked() == PAGE_READS
+    assert len(server._pages._waiting) == PAGE_READS
     await server.execute("RPUSH", "list", *range(len(reads)))
     assert sorted(int(element) for _, element in await asyncio.gather(*reads)) == list(range(len(reads)))
+
+
+async def test_pages_share_a_connection_of_their_own(redis: Redis, server: RedisServer) -> None:
+    own = {await server.execute("CLIENT", "ID"), await server.execute_alone("CLIENT", "ID")}
+    pages = await asyncio.gather(*(server.read_page("CLIENT", "ID") for _ in range(2 * PAGE_READS)))
+    assert len(set(pages)) == 1
+    assert own.isdisjoint(pages)
+
+
+async def test_page_of_a_slot_that_is_being_moved_follows_asking(redis: Redis, server: RedisServer) -> None:
+    await redis.set("key", "value")
+    assert await server.read_page("ASKING", "GET", "key") == b"value"
+
+
+async def test_page_that_is_refused_raises_the_error(redis: Redis, server: RedisServer) -> None:
+    await redis.set("text", "value")
+    with pytest.raises(RedisRefused):
+        await server.read_page("XRANGE", "text", "-", "+")
+    assert await server.read_page("GET", "text") == b"value"
 
 
 async def test_read_bulk_returns_a_string_in_one_buffer_and_keeps_the_connection(redis: Redis) -> None:
