@@ -145,7 +145,7 @@ class Protocol(HttpToolsProtocol):
         request = self._request
         if request.phase == ANSWER and not self._is_answering:
             request.phase, request.framing, request.body = HEAD, 0, 0
-        if self._is_new and len(data) <= DEFERRED_BYTES and not self.limits.parsing.has_passed():
+        if self._is_new and len(data) <= DEFERRED_BYTES and not self.limits.parsing.take_step():
             self._defer(data)
         else:
             self._receive(data)

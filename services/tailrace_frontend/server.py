@@ -40,6 +40,8 @@ from tailrace_frontend.http_protocol import Protocol
 from tailrace_frontend.inflight import Inflight
 
 ACCEPTS_A_TURN = 4
+"""Connections that are accepted in a turn of the event loop, 0.1 ms each."""
+
 BACKLOG = 65_535
 """Connections that the kernel accepts for a process that is busy; it allows `net.core.somaxconn` (4,096) at most."""
 

@@ -36,8 +36,8 @@ class Turnstile:
         """Steps that wait."""
         return sum(map(len, self._waiting))
 
-    def has_passed(self) -> bool:
-        """Take a step of this turn; False: none is left."""
+    def take_step(self) -> bool:
+        """Take a step of this turn. Returns False where none is left."""
         if not self._is_counting:
             self._is_counting = True
             asyncio.get_running_loop().call_soon(self._next_turn)
@@ -52,7 +52,7 @@ class Turnstile:
 
     async def enter(self, stage: int = 0) -> None:
         """Wait for a step, if none is left."""
-        if not self.has_passed():
+        if not self.take_step():
             entered = asyncio.get_running_loop().create_future()
             self.wait(lambda: None if entered.done() else entered.set_result(None), stage)  # done: its task has ended
             await entered

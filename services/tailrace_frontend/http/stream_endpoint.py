@@ -48,7 +48,7 @@ async def answer_events(services: Services, generation_id: str, scope: Scope, se
     """
     stream = await _open_or_refuse(services, generation_id, scope, send)
     if stream is not None:
-        stream.request = scope
+        stream.request_scope = scope
         await stream.run()
 
 

@@ -49,7 +49,7 @@ class StreamConnection:
 
     __slots__ = (
         "_authorized_until", "_blocked_since", "_caller", "_client", "_draining", "_headers", "_hub", "_may_read",
-        "_send", "_waiter", "_written_at", "cursor", "is_idle", "owner", "request",
+        "_send", "_waiter", "_written_at", "cursor", "is_idle", "owner", "request_scope",
     )  # fmt: skip
 
     def __init__(
@@ -68,7 +68,7 @@ class StreamConnection:
         self.owner = caller.owner if watches else state.record.owner
         self._hub = hub
         self._headers = headers
-        self.request: Scope | None = None
+        self.request_scope: Scope | None = None
         """The scope of a request that nothing needs once the response has begun: 2 KB a reader."""
         self._client = client
         self._send = send
@@ -137,12 +137,12 @@ class StreamConnection:
         headers, self._headers = self._headers, ()
         self._client.hold_head()
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        if self.request is not None:
-            request, self.request = self.request, None
-            method = request["method"]  # all that uvicorn still asks for
-            request["headers"].clear()
-            request.clear()
-            request["method"] = method
+        if self.request_scope is not None:
+            scope, self.request_scope = self.request_scope, None
+            method = scope["method"]  # all that uvicorn still asks for
+            scope["headers"].clear()
+            scope.clear()
+            scope["method"] = method
 
     @property
     def has_room(self) -> bool:

@@ -16,7 +16,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.redis import subscriber as subscriber_module
 from tailrace_frontend.streaming import hub as module
 from tailrace_frontend.streaming.cursor_state import State
-from tailrace_frontend.streaming.hub import DRAINED, drain_delays
+from tailrace_frontend.streaming.hub import DRAIN_SHARE, drain_delays
 from tailrace_frontend.streaming.stream_connection import StreamConnection, retry_ms
 
 RECORD = record()
@@ -352,7 +352,7 @@ async def test_drain_sends_every_client_elsewhere_and_returns_when_they_have_lef
 async def test_drain_sends_no_more_readers_elsewhere_a_second_than_twice_the_average(grace_s: float) -> None:
     """Of several frontends that stop at the same moment, too; with the time that each client waits by its hint."""
     drained = [delay for _ in range(3) for delay in drain_delays(4000, grace_s)]
-    assert 0 <= min(drained) <= max(drained) <= DRAINED * grace_s
+    assert 0 <= min(drained) <= max(drained) <= DRAIN_SHARE * grace_s
     for moments in (drained, [moment + retry_ms() / 1000 for moment in drained]):
         busiest = max(Counter(math.floor(moment / (grace_s / 10)) for moment in moments).values())
         assert busiest <= 2 * len(drained) / 10
