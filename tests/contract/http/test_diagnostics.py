@@ -32,7 +32,7 @@ async def test_stream_has_hello_its_beats_and_an_end(product: Product) -> None:
     assert [each.kind for each in events] == ["hello", "beat", "beat", "beat", "end"]
     times = [each.value["at_ms"] for each in events[1:]]
     assert times == sorted(times)
-    assert times[0] >= 10
+    assert times[0] > 9  # libuv's clock has whole milliseconds, so a timer may be up to one early
     assert [each.value["number"] for each in events[1:-1]] == [1, 2, 3]
     assert stream.response.headers["cache-control"] == "no-cache, no-transform"
 
