@@ -66,8 +66,8 @@ from tailrace_frontend.late_event import LateEvent
 
 MIB = 1024 * 1024
 AUDITED = "/v1/admin/"
-"""Paths of which the application is told the client's address, in its scope. uvicorn asks for both addresses of every
-socket, which takes 30 µs a connection."""
+"""Requests to these paths have the client's address in their scope. uvicorn asks for both addresses of every socket,
+which takes 30 µs a connection."""
 
 HEAD_S = 10.0
 BODY_S = 10.0

@@ -200,7 +200,8 @@ class RedisServer:
         """The reply to a read of many entries, on the connection for those: at most `PAGE_READS` at a time, in order.
 
         Raises:
-            RedisUnavailable: also where a page that was read meanwhile found the server unavailable.
+            RedisUnavailable: also where a page that was read meanwhile had no reply. (An error reply concerns its page
+                alone: in a cluster, the slot of another one may be served.)
             RedisFull, RedisRefused.
         """
         await self._page_reads.acquire()

@@ -144,11 +144,11 @@ async def test_execute_alone_keeps_no_connection_that_carried_a_large_reply(redi
 
 
 async def test_read_page_runs_a_few_at_a_time(redis: Redis, server: RedisServer) -> None:
-    async def is_blocked() -> bool:
-        return bool((await redis.info("clients"))["blocked_clients"])
+    async def are_sent() -> bool:
+        return len(server._pages._waiting) >= PAGE_READS
 
     reads = [asyncio.create_task(server.read_page("BLPOP", "list", 60)) for _ in range(3 * PAGE_READS)]
-    await eventually(is_blocked)
+    await eventually(are_sent)
     await server.execute_many([("ECHO", "a")] * 100)  # time for more of them, if there were more
     assert len(server._pages._waiting) == PAGE_READS
     await server.execute("RPUSH", "list", *range(len(reads)))
@@ -163,8 +163,14 @@ async def test_pages_share_a_connection_of_their_own(redis: Redis, server: Redis
 
 
 async def test_page_of_a_slot_that_is_being_moved_follows_asking(redis: Redis, server: RedisServer) -> None:
+    async def asked() -> int:
+        calls: int = (await redis.info("commandstats")).get("cmdstat_asking", {"calls": 0})["calls"]
+        return calls
+
     await redis.set("key", "value")
+    before = await asked()
     assert await server.read_page("ASKING", "GET", "key") == b"value"
+    assert await asked() == before + 1
 
 
 async def test_page_that_is_refused_raises_the_error(redis: Redis, server: RedisServer) -> None:
