@@ -4,8 +4,10 @@ The topology is read from a primary that responds, else from any other server th
 it, every `READ_EVERY_S`, and whenever something shows that it has changed: a MOVED, a subscription that the server
 ended, a primary that is away, or a call that has waited for `STUCK_S` (a primary that is paused or cut off keeps its
 connections, so nothing else would show its failover before the command timeout). A server whose own view is `fail` is
-cut off from the majority, and is asked last. The one that a MOVED names is asked first: for 35 to 70 ms after a slot
-has moved, others do not know of it. Reads are shared, and `READ_PAUSE_S` apart.
+cut off from the majority, or a failover is under way: its view is taken where there is no better one. A server at which
+a call waits is asked only where no other one has replied: it costs up to `ANSWER_S`, within which the failover may be
+over. The one that a MOVED names is asked first: for 35 to 70 ms after a slot has moved, others do not know of it. Reads
+are shared, and `READ_PAUSE_S` apart.
 """
 
 import asyncio
@@ -53,6 +55,7 @@ class Primaries:
         self._all: Sequence[Primary] = ()
         self._after_read: list[Callable[[], None]] = []
         self._newest: Address | None = None
+        self._waiting: dict[Address, object] = {}
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self._wanted = asyncio.Event()
@@ -172,7 +175,10 @@ class Primaries:
         others = [address for address in (*self._nodes, *self._seeds) if address not in known]
         minority: Topology | None = None
         failure: TailraceError | None = None
-        for address in dict.fromkeys((*([self._newest] if self._newest else []), *known, *others)):
+        newest = [self._newest] if self._newest else []
+        for address in sorted(dict.fromkeys((*newest, *known, *others)), key=self._is_stuck):
+            if minority is not None and self._is_stuck(address):
+                break
             try:
                 topology, is_ok = await self._topology_from(address)
             except (RedisUnavailable, RedisRefused) as error:
@@ -250,13 +256,19 @@ class Primaries:
     async def _wait_until_due(self) -> None:
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
         while time.monotonic() < self._read_at + spread * (READ_EVERY_S if self._all and not self.is_away else STUCK_S):
-            waiting = [(primary, since) for primary in self._all if (since := primary.is_waiting_since) is not None]
+            waiting = {primary.address: primary.is_waiting_since for primary in self._all}
+            self._waiting = {address: since for address, since in waiting.items() if since is not None}
             with suppress(TimeoutError):
                 async with asyncio.timeout(STUCK_S / 2):
                     await self._wanted.wait()
                 return
-            if any(primary.is_waiting_since is since for primary, since in waiting):
+            if any(map(self._is_stuck, self._waiting)):
                 return
+
+    def _is_stuck(self, address: Address) -> bool:
+        """Whether the call that waits at a server has waited there since the watch looked last."""
+        since, server = self._waiting.get(address), self._servers.get(address)
+        return since is not None and server is not None and server.is_waiting_since is since
 
     @property
     def is_away(self) -> bool:

@@ -129,8 +129,9 @@ class RedisServer:
 
     @property
     def is_waiting_since(self) -> object | None:
-        """What stands for the oldest call that waits for replies on the shared connection; None where none waits."""
-        return self._pipeline.oldest
+        """What stands for the oldest call that waits for replies, on the connection of commands or else on that of
+        pages; None where none waits."""
+        return self._pipeline.oldest or self._pages.oldest
 
     # ── as a cluster of one ──
 

@@ -122,6 +122,20 @@ async def test_call_that_waits_for_long_has_the_topology_read(cluster: ScriptedC
     await until(lambda: bool(cluster.asked))
 
 
+@pytest.mark.parametrize("away", [set[int](), {2}, {2, 3}])
+async def test_server_at_which_a_call_waits_is_asked_where_no_other_one_replies(
+    cluster: ScriptedCluster, away: set[int]
+) -> None:
+    """While a primary is failed over, all others are `fail`: a read that waited for it would miss its successor."""
+    await cluster.primaries.known()
+    cluster.minority = {("h", port) for port in THIRDS}
+    cluster.cut = {("h", port) for port in away}
+    cluster.asked.clear()
+    cluster.at(1).oldest = object()
+    await until(lambda: len(cluster.asked) > 10)
+    assert set(cluster.asked) == {2, 3} - away or (set(cluster.asked) == {1} and away == {2, 3})
+
+
 async def test_topology_is_not_read_while_calls_are_answered(cluster: ScriptedCluster) -> None:
     await cluster.primaries.known()
     cluster.asked.clear()

@@ -162,6 +162,27 @@ async def test_pages_share_a_connection_of_their_own(redis: Redis, server: Redis
     assert own.isdisjoint(pages)
 
 
+@pytest.mark.parametrize("way", ["execute", "read_page"])
+async def test_oldest_call_that_waits_is_known(server: RedisServer, way: str) -> None:
+    def oldest() -> object | None:
+        return server.is_waiting_since
+
+    async def is_sent() -> bool:
+        return oldest() is not None
+
+    other = RedisServer(server.client)
+    assert oldest() is None
+    calls = [asyncio.create_task(getattr(server, way)("BLPOP", "list", 60)) for _ in range(2)]
+    await eventually(is_sent)
+    first = oldest()
+    await other.execute("RPUSH", "list", 1)
+    await asyncio.wait(calls, return_when="FIRST_COMPLETED")
+    assert oldest() not in (None, first)
+    await other.execute("RPUSH", "list", 2)
+    await asyncio.gather(*calls)
+    assert oldest() is None
+
+
 async def test_page_of_a_slot_that_is_being_moved_follows_asking(redis: Redis, server: RedisServer) -> None:
     async def asked() -> int:
         calls: int = (await redis.info("commandstats")).get("cmdstat_asking", {"calls": 0})["calls"]
