@@ -33,7 +33,7 @@ from tailrace.redis.redirects import SlotUnavailable
 from tailrace.stats import Stats
 from tailrace_worker.writer import Writer, refusal
 
-BACKOFF_S = (0.05, 0.1, 0.2, 0.5)
+BACKOFF_S = (0.05, 0.1, 0.2)
 PIPELINE_INTERVAL_S = 0.002
 INTERVAL_PER_APPEND_S = 1 / 20_000
 MAX_INTERVAL_S = 0.04

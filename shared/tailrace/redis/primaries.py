@@ -2,12 +2,14 @@
 
 The topology is read from a primary that responds, else from any other server that is known, when a command first needs
 it, every `READ_EVERY_S`, and whenever something shows that it has changed: a MOVED, a subscription that the server
-ended, a primary that is away, or a call that has waited for `STUCK_S` (a primary that is paused or cut off keeps its
-connections, so nothing else would show its failover before the command timeout). A server whose own view is `fail` is
-cut off from the majority, or a failover is under way: its view is taken where there is no better one. A server at which
-a call waits is asked only where no other one has replied: it costs up to `ANSWER_S`, within which the failover may be
-over. The one that a MOVED names is asked first: for 35 to 70 ms after a slot has moved, others do not know of it. Reads
-are shared, and `READ_PAUSE_S` apart.
+ended, a primary that is away, or a call that has waited for half of `STUCK_S` or more (a primary that is paused or cut
+off keeps its connections, so nothing else would show its failover before the command timeout). Reads are shared, and
+`READ_PAUSE_S` apart.
+
+The server that a MOVED names is asked first: for 35 to 70 ms after a slot has moved, others do not know of it. A server
+whose own view is `fail` is cut off from the majority, or a failover is under way: its view is taken where there is no
+better one. A server that is away is asked after all others, and one at which a call waits only where no other has
+replied: either may take up to `ANSWER_S`, within which a failover may be over.
 """
 
 import asyncio
@@ -171,14 +173,13 @@ class Primaries:
         """
         known = [primary.address for primary in self._all]
         random.shuffle(known)  # so that not all processes ask the same one
-        known.sort(key=lambda address: self._servers[address].is_away)
         others = [address for address in (*self._nodes, *self._seeds) if address not in known]
         minority: Topology | None = None
         failure: TailraceError | None = None
         newest = [self._newest] if self._newest else []
-        for address in sorted(dict.fromkeys((*newest, *known, *others)), key=self._is_stuck):
+        for address in sorted(dict.fromkeys((*newest, *known, *others)), key=self._is_slow):
             if minority is not None and self._is_stuck(address):
-                break
+                continue
             try:
                 topology, is_ok = await self._topology_from(address)
             except (RedisUnavailable, RedisRefused) as error:
@@ -255,15 +256,20 @@ class Primaries:
 
     async def _wait_until_due(self) -> None:
         spread = random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
-        while time.monotonic() < self._read_at + spread * (READ_EVERY_S if self._all and not self.is_away else STUCK_S):
+        while time.monotonic() < self._read_at + spread * READ_EVERY_S:
             waiting = {primary.address: primary.is_waiting_since for primary in self._all}
             self._waiting = {address: since for address, since in waiting.items() if since is not None}
             with suppress(TimeoutError):
                 async with asyncio.timeout(STUCK_S / 2):
                     await self._wanted.wait()
                 return
-            if any(map(self._is_stuck, self._waiting)):
+            if not self._all or self.is_away or any(map(self._is_stuck, self._waiting)):
                 return
+
+    def _is_slow(self, address: Address) -> bool:
+        """Whether a server may take long to reply, or to fail."""
+        server = self._servers.get(address)
+        return self._is_stuck(address) or (server is not None and server.is_away)
 
     def _is_stuck(self, address: Address) -> bool:
         """Whether the call that waits at a server has waited there since the watch looked last."""

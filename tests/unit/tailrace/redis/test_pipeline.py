@@ -84,6 +84,50 @@ async def test_connection_that_swallows_everything_is_given_up(
         assert await pipeline.execute([("ECHO", "b")]) == [b"b"]
 
 
+async def test_callers_share_an_attempt_to_connect_that_began_after_their_call(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = list[asyncio.Future[None]]()
+
+    async def get_connection() -> None:
+        attempts.append(asyncio.get_running_loop().create_future())
+        await attempts[-1]
+
+    monkeypatch.setattr(pipeline._pool, "get_connection", get_connection)
+    first = asyncio.create_task(pipeline.execute([("PING",)]))
+    await asyncio.sleep(0)
+    others = [asyncio.create_task(pipeline.execute([("PING",)])) for _ in range(50)]
+    await asyncio.sleep(0)
+    for number in range(2):
+        attempts[number].set_exception(RedisConnectionError(f"attempt {number}"))
+        await asyncio.wait([first] if number == 0 else others)
+    errors = await asyncio.gather(first, *others, return_exceptions=True)
+    assert [str(error) for error in errors] == ["attempt 0"] + 50 * ["attempt 1"]
+    assert len(attempts) == 2
+
+
+async def test_caller_whose_attempt_is_cancelled_leaves_the_next_one_to_another(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = 0
+
+    async def get_connection() -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts > 1:
+            raise RedisConnectionError(f"attempt {attempts}")
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pipeline._pool, "get_connection", get_connection)
+    first = asyncio.create_task(pipeline.execute([("PING",)]))
+    await asyncio.sleep(0)
+    other = asyncio.create_task(pipeline.execute([("PING",)]))
+    await asyncio.sleep(0)
+    first.cancel()
+    with pytest.raises(RedisConnectionError, match="attempt 2"):
+        await other
+
+
 async def test_empty_batch_sends_nothing() -> None:
     async with connect("redis://127.0.0.1:1/0") as redis:
         assert await Pipeline(redis).execute([]) == []
