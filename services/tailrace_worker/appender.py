@@ -59,6 +59,7 @@ class Appender:
         self._restoring: dict[Writer, asyncio.Task[None]] = {}
         self._restores = asyncio.Semaphore(RESTORES)
         self._wake = asyncio.Event()
+        self._is_stopped = False
         interval_s = shared_interval(PIPELINE_INTERVAL_S, log.server.primary_count)
         self._throttle = Throttle(interval_s, each_s=INTERVAL_PER_APPEND_S, longest_s=MAX_INTERVAL_S)
 
@@ -67,17 +68,25 @@ class Appender:
         self._ready[writer] = None
         self._wake.set()
 
+    def stop(self) -> None:
+        """End `run`: there are no more writers."""
+        self._is_stopped = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Send pipelines until cancelled. After a transient error the same batches are sent again, with a backoff."""
+        """Send pipelines until stopped or cancelled. After a transient error the same batches are sent again, with a
+        backoff."""
         try:
-            await self._send_until_cancelled()
+            await self._send_until_stopped()
         finally:
             await cancel_and_wait(*self._restoring.values())
 
-    async def _send_until_cancelled(self) -> None:
+    async def _send_until_stopped(self) -> None:
         failures = 0
         while True:
             await self._wake.wait()
+            if self._is_stopped:
+                return
             self._wake.clear()
             writers, self._ready = list(self._ready), {}
             failed = await self._send(writers)

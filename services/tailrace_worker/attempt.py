@@ -77,7 +77,9 @@ class Attempt:
         earlier: Measures | None = None,
     ) -> None:
         assert grant.state is not None, "no lease was granted"
-        self.writer = Writer(grant, appenders.of(grant.state.record.id).wake)
+        self._appenders = appenders
+        self._appender = appenders.join(grant.state.record.id)
+        self.writer = Writer(grant, self._appender.wake)
         self.ending = Ending(log, queue, self.writer)
         self._settings = settings
         self._log = log
@@ -116,6 +118,12 @@ class Attempt:
         Raises:
             UpstreamInterrupted: the generation needs another attempt.
         """
+        try:
+            await self._run(reason)
+        finally:
+            self._appenders.leave(self._appender)
+
+    async def _run(self, reason: RestartReason) -> None:
         if reason != "worker_lost":
             self.background.end()  # the attempt before has cancelled it
         execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")

@@ -78,8 +78,9 @@ async def move_at_once(source: Node, slots: Collection[int], target: Node) -> No
     """
     await begin_at_once(source, slots, target)
     await until(partial(_has_ended, source), "the migration does not end")
-    newest, *_ = await migrations(source)
-    assert newest["state"] == "success", newest
+    for newest in (await migrations(source))[:1]:  # none where it has given its last slot, and become a replica
+        assert newest["state"] == "success", newest
+    await until(partial(_has, target, frozenset(slots)), f"{target} has not got the slots")
 
 
 async def begin_at_once(source: Node, slots: Collection[int], target: Node) -> None:
@@ -93,6 +94,10 @@ async def migrations(node: Node) -> list[dict[str, Any]]:
     return [
         dict(zip(each[::2], each[1::2], strict=True)) for each in await node.execute("CLUSTER", "GETSLOTMIGRATIONS")
     ]
+
+
+async def _has(node: Node, slots: frozenset[int]) -> bool:
+    return slots <= (await node.peers())[node.id].slots
 
 
 async def _has_ended(source: Node) -> bool:

@@ -76,11 +76,6 @@ class RedisCluster(RedisServer):
         """
         return self._primaries.of_slot(slot_of(key))
 
-    def primary_number(self, key: str) -> int:
-        """As of `RedisServer`, by the lowest slots; 0 for a server of which only a MOVED is known."""
-        primary, known = self.primary_of(key), self._primaries.all
-        return known.index(primary) if primary in known else 0
-
     def subscriber(
         self,
         read_interval_s: float = 0.0,

@@ -157,14 +157,6 @@ class RedisServer:
         """How many servers have keys, as far as is known; at least 1."""
         return 1
 
-    def primary_number(self, key: str) -> int:  # noqa: ARG002 - as a cluster's
-        """Which of the servers has this key, from 0. A replica that takes over has the number of its primary.
-
-        Raises:
-            RedisUnavailable: as `primary_of`.
-        """
-        return 0
-
     # ── commands ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def execute(self, *command: Any) -> Any:

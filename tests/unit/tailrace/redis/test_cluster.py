@@ -141,25 +141,6 @@ async def test_command_goes_to_the_replica_that_took_over(
     assert scripted.at(4).sent == [("GET", LOW)]
 
 
-async def test_replica_that_took_over_has_the_number_of_its_primary(
-    scripted: ScriptedCluster, cluster: RedisCluster
-) -> None:
-    numbers = [cluster.primary_number(key) for key in (LOW, MIDDLE, HIGH)]
-    assert numbers == [0, 1, 2]
-    scripted.owners = {1: (0, 5460), 4: (5461, 10922), 3: (10923, 16383)}
-    await scripted.primaries.read()
-    assert cluster.primary_of(MIDDLE) is scripted.at(4)
-    assert [cluster.primary_number(key) for key in (LOW, MIDDLE, HIGH)] == numbers
-
-
-async def test_server_of_which_only_a_move_is_known_has_a_number(
-    scripted: ScriptedCluster, cluster: RedisCluster
-) -> None:
-    scripted.at(1).reply = lambda _: moved(LOW, 4)
-    await cluster.execute("GET", LOW)
-    assert cluster.primary_number(LOW) == 0
-
-
 async def test_command_whose_connection_was_lost_is_repeated(
     scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
