@@ -97,7 +97,6 @@ def parser() -> argparse.ArgumentParser:
         storm.add_argument("--primaries", type=whole(1, 1000), default=1)
         storm.add_argument("--client", choices=[each.value for each in Client], default=Client.TAILRACE_JS.value)
         storm.add_argument("--balancing", choices=[each.value for each in Balancing], default=Balancing.IN_TURN.value)
-        storm.add_argument("--live-first", action="store_true", help="live events go before connections")
         storm.add_argument("--seed", type=whole(0, 2**31), default=1)
     commands.choices["death"].add_argument(
         "--dead", type=whole(1, MOST_FRONTENDS), default=1, help="frontends that die"
@@ -154,7 +153,7 @@ def size(options: argparse.Namespace, console: Console) -> int:
 def shape_of(options: argparse.Namespace) -> StormShape:
     return StormShape(
         options.frontends, options.readers, options.use, options.primaries, client=Client(options.client),
-        balancing=Balancing(options.balancing), yields=options.live_first,
+        balancing=Balancing(options.balancing),
     )  # fmt: skip
 
 

@@ -1,10 +1,17 @@
 """The frontends and primaries of a storm: cores with work in the order of arrival, beside a share for live events."""
 
-import math
+from simulation.constants import seconds
+
+LEAST_SHARE = 0.1
+"""Of a core that is nearly full, for connections: each turn of the loop has steps for them. Assumed."""
 
 
 class Core:
-    """A core with work in the order of arrival; `live` is the share that live events take, as a fluid."""
+    """A core with work in the order of arrival; `live` is the share that live events take, as a fluid.
+
+    `yields`: live events go first, after at most a turn of the loop; else, and where they take more than the core has,
+    they queue with the work.
+    """
 
     __slots__ = ("_at", "live", "work_s", "yields")
 
@@ -27,22 +34,20 @@ class Core:
     def add(self, now: float, cost_s: float) -> float:
         """The time at which this work is done. Without `yields` only what arrived before it is ahead of it."""
         self.work_s = self.advance(now) + cost_s
-        if not self.yields:
-            return now + self.work_s
-        return now + self.work_s / (1 - self.live) if self.live < 1 else math.inf
+        return now + self.wait_s(now)
 
     def wait_s(self, now: float) -> float:
         """How long new work waits before it begins."""
         work_s = self.advance(now)
-        if not self.yields:
-            return work_s
-        return work_s / (1 - self.live) if self.live < 1 else math.inf
+        if self.yields and self.live < 1:
+            return work_s / max(1 - self.live, LEAST_SHARE)
+        return work_s
 
-    def delay_s(self, now: float, step_s: float) -> float:
+    def delay_s(self, now: float) -> float:
         """How long a live event that arrives now waits."""
         work_s = self.advance(now)
         if self.yields and self.live < 1:
-            return min(work_s, step_s)
+            return min(work_s, seconds("turn"))
         return work_s
 
 
@@ -51,8 +56,8 @@ class Node:
 
     __slots__ = ("core", "is_dead", "is_stopping", "opening", "readers")
 
-    def __init__(self, yields: bool) -> None:
-        self.core = Core(0.0, yields=yields)
+    def __init__(self) -> None:
+        self.core = Core(0.0, yields=True)
         self.readers: set[int] = set()
         self.opening = 0
         self.is_dead = self.is_stopping = False

@@ -77,10 +77,9 @@ def refusals() -> str:
         points = []
         for tick in range(120):
             storm.simulation.run(tick / 2)
-            delay_s = max(node.core.delay_s(storm.simulation.now, 0.005) for node in storm.nodes[2:])
-            points.append((tick / 2, delay_s))
+            points.append((tick / 2, max(node.core.wait_s(storm.simulation.now) for node in storm.nodes[2:])))
         lines.append(Line(f"{frontends} × {each:,}", points))
-    return chart("Delay of live events after two frontends died", "seconds", "seconds behind", lines)
+    return chart("Wait of a new connection after two frontends died", "seconds", "seconds of wait", lines)
 
 
 PLOTS: Mapping[str, Callable[[], str]] = {

@@ -4,8 +4,9 @@ A reader    connected → (its connection ends) → waiting → connecting → c
             `/tailrace.js`: 0.5 to 1.5 times a `retry:` hint; without one the wait doubles with each failure
             an `EventSource`: the last hint, else 3 s, to the millisecond
             a connection that is not answered within 10 s is given up, and counts as a failure
-A frontend  one core. What connections need is done in the order of their arrival. Live events go first (`yields`) or
-            queue with it. A frontend of `max_readers` refuses with a hint; one that stops, likewise; a dead one fails.
+A frontend  one core. What connections need is done in the order of their arrival. Live events go first: they wait for
+            one turn of the loop, in which the work for connections is bounded (`turnstile`). A frontend of
+            `max_readers` refuses with a hint; one that stops, likewise; a dead one fails.
 A primary   one core: what a connection reads, in the order of arrival, beside the appends.
 A balancer  gives each connection to a frontend that it takes for alive: the next one in turn, or of two at random the
             one with fewer readers. It notices a death after some seconds, until when connections to it fail at once.
@@ -47,7 +48,7 @@ class StormShape(NamedTuple):
     """A fleet before the fault.
 
     `use`: the share of a frontend's core that live events take; `redis_use`: of a primary's. `notice_s`: until the
-    balancer knows of a death. `yields`: live events go first, after at most `step_s` of other work.
+    balancer knows of a death.
     """
 
     frontends: int
@@ -58,8 +59,6 @@ class StormShape(NamedTuple):
     client: Client = Client.TAILRACE_JS
     balancing: Balancing = Balancing.IN_TURN
     notice_s: float = 1.0
-    yields: bool = False
-    step_s: float = 0.005
     max_readers: int = int(policy("max_readers"))
 
 
@@ -71,7 +70,7 @@ class Storm:
         self.shape = shape
         self.simulation = Simulation(seed)
         self.counts = Counts()
-        self.nodes = [Node(shape.yields) for _ in range(shape.frontends)]
+        self.nodes = [Node() for _ in range(shape.frontends)]
         self.primaries = [Core(shape.redis_use, yields=False) for _ in range(shape.primaries)]
         self.node_of: dict[int, Node] = {}
         self.lost_at: dict[int, float] = {}
@@ -121,7 +120,7 @@ class Storm:
 
     def start(self) -> Node:
         """Another frontend."""
-        node = Node(self.shape.yields)
+        node = Node()
         self.nodes.append(node)
         self._listed.append(node)
         return node
@@ -247,10 +246,10 @@ class Storm:
     # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _tick(self, until: float) -> None:
-        now, step_s = self.simulation.now, self.shape.step_s
+        now = self.simulation.now
         for node in self.nodes:
             if node.readers:
-                delay_s = node.core.delay_s(now, step_s)
+                delay_s = node.core.delay_s(now)
                 self.counts.delays.append((delay_s, len(node.readers)))
                 if delay_s > policy("silence_s"):
                     for reader in sorted(node.readers):

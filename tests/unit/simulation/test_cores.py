@@ -2,6 +2,7 @@
 
 import pytest
 
+from simulation.constants import seconds
 from simulation.cores import Cores, Process
 from simulation.engine import Simulation
 from simulation.nodes import Core
@@ -72,9 +73,9 @@ def test_live_share_slows_what_yields_to_it() -> None:
     assert (first.add(0.0, 1.0), last.add(0.0, 1.0)) == (1.0, 2.0)
     assert first.advance(2.0) == last.advance(2.0) == 0.0
     assert first.add(2.0, 3.0) == 5.0
-    assert first.delay_s(2.0, 0.01) == 3.0
+    assert first.delay_s(2.0) == 3.0
     assert last.add(2.0, 3.0) == 8.0
-    assert last.delay_s(2.0, 0.01) == 0.01
+    assert last.delay_s(2.0) == seconds("turn")
 
 
 def test_core_with_more_than_it_can_do_falls_behind() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from simulation.constants import policy
+from simulation.constants import policy, seconds
 from simulation.faults import all_return, deploy, frontends_die, primary_fails_over, weighted_quantile, worker_dies
 from simulation.storm import Balancing, Client, Storm, StormShape
 
@@ -81,11 +81,10 @@ def test_drain_spreads_its_hints() -> None:
     assert storm.counts.failed == 0
 
 
-def test_yielding_frontend_delays_live_events_by_a_step_at_most() -> None:
-    shape = StormShape(2, 4000, 0.3)
-    first, last = (all_return(shape._replace(yields=yields), watched_s=20.0) for yields in (False, True))
-    assert last.delay[1] == shape.step_s < first.delay[1]
-    assert last.is_over
+def test_connections_delay_live_events_by_a_turn_at_most() -> None:
+    found = all_return(StormShape(2, 4000, 0.3), watched_s=20.0)
+    assert found.delay[1] == seconds("turn")
+    assert found.is_over
 
 
 def test_failover_has_every_reader_of_the_primary_resubscribe() -> None:
