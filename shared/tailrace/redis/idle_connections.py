@@ -2,7 +2,8 @@
 
 The pool takes a lock and three timeouts to give a connection and to take it back, and reads from it in between to see
 whether it is still open: 150 µs of CPU a page, as much as the page itself. Here a connection whose end has been seen is
-closed when it is next needed; one that breaks later fails its call, which is repeated.
+closed when it is next needed; one that breaks later fails its call, which is repeated. Those that no call has used for
+`IDLE_S` are closed: a fleet on a cluster has many processes and many servers, and a process at rest needs two to each.
 """
 
 import time
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 MOST = 8
+IDLE_S = 10.0
 
 
 class IdleConnections:
@@ -30,8 +32,7 @@ class IdleConnections:
             connection, kept_at = self._idle.pop()
             if _is_open(connection) and not self._was_left_since(kept_at):
                 return connection
-            await connection.disconnect(nowait=True)
-            await self._pool.release(connection)
+            await self._close(connection)
         return await self._pool.get_connection()
 
     async def give(self, connection: Any) -> None:
@@ -39,7 +40,17 @@ class IdleConnections:
         if len(self._idle) < MOST and _is_open(connection):
             self._idle.append((connection, time.monotonic()))
         else:
-            await self._pool.release(connection)
+            await self._close(connection)
+
+    async def close_unused(self) -> None:
+        """Close those that no call has used for `IDLE_S`."""
+        before = time.monotonic() - IDLE_S
+        while self._idle and self._idle[0][1] <= before:
+            await self._close(self._idle.pop(0)[0])
+
+    async def _close(self, connection: Any) -> None:
+        await connection.disconnect(nowait=True)
+        await self._pool.release(connection)
 
 
 def _is_open(connection: Any) -> bool:

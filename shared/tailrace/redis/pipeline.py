@@ -7,6 +7,7 @@ when sixty do (30,000 each).
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -59,6 +60,7 @@ class Pipeline:
         self._connection: Any = None
         self._protocol: RedisProtocol | None = None
         self._waiting: deque[Batch] = deque()
+        self._used_at = time.monotonic()
 
     async def execute(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """The replies, in order. An error reply is redis-py's exception, as a value.
@@ -85,6 +87,11 @@ class Pipeline:
     def oldest(self) -> Batch | None:
         """The batch whose replies are due first; None where none waits."""
         return self._waiting[0] if self._waiting else None
+
+    def close_unused(self, seconds: float) -> None:
+        """Close the connection if no call has used it for so long."""
+        if not self._waiting and time.monotonic() - self._used_at >= seconds:
+            self.reset()
 
     def reset(self) -> None:
         """Close the connection; the next command opens another."""
@@ -117,6 +124,8 @@ class Pipeline:
     def _on_reply(self, reply: Any) -> None:
         if self._waiting[0].add(reply):
             self._waiting.popleft()
+            if not self._waiting:
+                self._used_at = time.monotonic()
 
     def _on_close(self, why: Exception) -> None:
         self._protocol = None

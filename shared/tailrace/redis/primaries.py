@@ -2,9 +2,9 @@
 
 The topology is read from a primary that responds, else from any other server that is known, when a command first needs
 it, every `READ_EVERY_S`, and whenever something shows that it has changed: a MOVED, a subscription that the server
-ended, a primary that is away, or a call that has waited for half of `STUCK_S` or more (a primary that is paused or cut
-off keeps its connections, so nothing else would show its failover before the command timeout). Reads are shared, and
-`READ_PAUSE_S` apart.
+ended, a primary that is away, or a call that has waited for `STUCK_S` (a primary that is paused or cut off keeps its
+connections, so nothing else would show its failover before the command timeout). Reads are shared, and `READ_PAUSE_S`
+apart.
 
 The server that a MOVED names is asked first: for 35 to 70 ms after a slot has moved, others do not know of it. A server
 whose own view is `fail` is cut off from the majority, or a failover is under way: its view is taken where there is no
@@ -30,7 +30,9 @@ from tailrace.redis.topology import Topology
 
 READ_EVERY_S = 30.0
 READ_PAUSE_S = 0.1
-STUCK_S = 0.5
+STUCK_S = 0.25
+"""A server is stuck when a call has waited there for so long, or up to twice as long; the watch looks this often."""
+
 ANSWER_S = 1.0
 """How long one server may take to report the topology, before the next one is asked."""
 
@@ -260,7 +262,7 @@ class Primaries:
             waiting = {primary.address: primary.is_waiting_since for primary in self._all}
             self._waiting = {address: since for address, since in waiting.items() if since is not None}
             with suppress(TimeoutError):
-                async with asyncio.timeout(STUCK_S / 2):
+                async with asyncio.timeout(STUCK_S):
                     await self._wanted.wait()
                 return
             if not self._all or self.is_away or any(map(self._is_stuck, self._waiting)):

@@ -26,7 +26,7 @@ from tailrace.redis.check_steps import Names, Uses
 from tailrace.redis.connection import DEMOTED, Demoted, connect, translated
 from tailrace.redis.exchange import exchange
 from tailrace.redis.fitness import TAG, Check, Fitness, check
-from tailrace.redis.idle_connections import IdleConnections
+from tailrace.redis.idle_connections import IDLE_S, IdleConnections
 from tailrace.redis.outage import OutageLog, place_of
 from tailrace.redis.pipeline import ConnectionInterrupted, Pipeline
 from tailrace.redis.primary_watch import PrimaryWatch
@@ -284,8 +284,11 @@ class RedisServer:
     async def run(self) -> ServerRun:
         """The current run. A server that does not let us ask counts as one that has always run.
 
-        A server that has become a replica is left.
+        A server that has become a replica is left. As every process asks in each period of its sweeper, connections
+        for pages and large replies that no call has used for a while are closed then.
         """
+        self._pages.close_unused(IDLE_S)
+        await self._connections.close_unused()
         try:
             info = await self._info("server", "replication")
         except RedisRefused:

@@ -22,6 +22,7 @@ from support.subscriptions import Messages, rows_of, subscribed
 from tailrace import keys
 from tailrace.events import Text
 from tailrace.log import Log
+from tailrace.redis.idle_connections import IDLE_S
 from tailrace_cli.embedded import EmbeddedServer
 
 LEASE_MS = 60_000
@@ -166,12 +167,26 @@ async def test_reader_of_a_silent_log_whose_slot_has_moved_receives_its_next_eve
 
 
 @pytest.mark.long
-async def test_process_has_two_connections_to_each_primary(cluster: Cluster, valkey: EmbeddedServer) -> None:
-    """One for commands, one for messages; a page has one of its own while it is read."""
-    async with stack(workers=0, frontends=2, redis_url=cluster.url, queue_url=valkey.url) as product:
+async def test_process_has_two_connections_to_each_primary(
+    cluster: Cluster, valkey: EmbeddedServer, home: Node, writer: LogWriter
+) -> None:
+    """One for commands, one for messages; pages share a third, which is closed when no call has used it for a while."""
+    async with (
+        stack(workers=0, frontends=2, redis_url=cluster.url, queue_url=valkey.url) as product,
+        aiohttp.ClientSession() as http,
+    ):
         pids = {frontend.pid for frontend in product.frontends}
         for node in await cluster.primaries():
             await eventually(partial(_has_connections, node, pids, 2 * len(pids)))
+        await writer.write_text("text")
+        for frontend in product.frontends:
+            url = f"{frontend.url}/v1/generations/{writer.generation_id}/events"
+            async with http.get(url, headers={"Accept": "text/event-stream"}) as response:
+                reader = Stream(response)
+                await reader.until_text("text")
+                reader.cut()
+        assert await _has_connections(home, pids, 3 * len(pids))
+        await eventually(partial(_has_connections, home, pids, 2 * len(pids)), 2 * IDLE_S)
 
 
 async def _has_connections(node: Node, pids: set[int], count: int) -> bool:

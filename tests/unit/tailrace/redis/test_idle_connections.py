@@ -3,6 +3,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
+from tailrace.redis import idle_connections as module
 from tailrace.redis.idle_connections import MOST, IdleConnections
 
 
@@ -62,8 +63,25 @@ async def test_no_more_connections_are_kept_than_pages_are_read_at_a_time(redis:
     taken = [await idle.take() for _ in range(MOST + 3)]
     for connection in taken:
         await idle.give(connection)
-    assert len(redis.connection_pool._available_connections) == 3
+    given_back = redis.connection_pool._available_connections
+    assert len(given_back) == 3
+    assert not any(connection.is_connected for connection in given_back)
     broken = await idle.take()
     await broken.disconnect()
     await idle.give(broken)
     assert len(redis.connection_pool._available_connections) == 4
+
+
+async def test_connection_that_no_call_has_used_for_a_while_is_closed(
+    redis: Redis, idle: IdleConnections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await idle.take(), await idle.take()
+    await idle.give(first)
+    await idle.close_unused()
+    assert first.is_connected
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    await idle.close_unused()
+    assert not first.is_connected
+    assert second.is_connected, "a call uses it"
+    assert first in redis.connection_pool._available_connections
+    await idle.give(second)

@@ -84,6 +84,20 @@ async def test_connection_that_swallows_everything_is_given_up(
         assert await pipeline.execute([("ECHO", "b")]) == [b"b"]
 
 
+async def test_connection_that_no_call_uses_is_closed_and_opened_again(pipeline: Pipeline, redis: Redis) -> None:
+    (before,) = await pipeline.execute([("CLIENT", "ID")])
+    pipeline.close_unused(60)
+    assert await pipeline.execute([("CLIENT", "ID")]) == [before]
+    waiting = asyncio.create_task(pipeline.execute([("BLPOP", "list", 60)]))
+    await asyncio.sleep(0)
+    pipeline.close_unused(0)
+    await redis.rpush("list", "a")  # type: ignore[misc]
+    assert await waiting == [[b"list", b"a"]]
+    pipeline.close_unused(0)
+    (after,) = await pipeline.execute([("CLIENT", "ID")])
+    assert after != before
+
+
 async def test_callers_share_an_attempt_to_connect_that_began_after_their_call(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
