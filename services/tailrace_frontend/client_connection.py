@@ -8,6 +8,7 @@ without a task. uvicorn writes its responses to it, so that a response's head ca
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
@@ -56,6 +57,12 @@ class ClientConnection:
         return self._transport.is_closing()
 
     # ── what a stream needs ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def release_parser(self) -> None:
+        """Free what the server needs of a request that was received, until the next one."""
+        protocol: Any = self._transport.get_protocol()
+        if protocol is not None:  # uvloop: the connection is lost
+            protocol.release_parser()
 
     def hold_head(self) -> None:
         """Keep the head of a response, which uvicorn writes next, for a chunk of the same turn of the event loop: a

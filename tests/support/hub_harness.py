@@ -50,6 +50,13 @@ class Transport(asyncio.Transport):
         self.on_write: Callable[[bytes], None] = lambda _: None
         self.on_limit: Callable[[], None] = lambda: None
 
+    def get_protocol(self) -> Any:
+        """None, as uvloop's, once the connection is lost."""
+        return None if self.aborted else self
+
+    def release_parser(self) -> None:
+        """As of the protocol."""
+
     def write(self, data: Any) -> None:
         self.on_write(bytes(data))
 

@@ -137,6 +137,7 @@ class StreamConnection:
         headers, self._headers = self._headers, ()
         self._client.hold_head()
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        self._client.release_parser()
         if self.request_scope is not None:
             scope, self.request_scope = self.request_scope, None
             method = scope["method"]  # all that uvicorn still asks for

@@ -420,6 +420,53 @@ async def test_length_may_have_19_digits() -> None:
         assert await client.response() == (200, b"2")
 
 
+async def without_parser(scope: dict[str, Any], _: Any, send: Any) -> None:
+    """Answers with a body of two parts, between which the connection has no parser."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"11")]})
+    connection = scope[SCOPE]
+    connection.release_parser()
+    assert connection._transport.get_protocol().parser is None
+    await send({"type": "http.response.body", "body": b"begun ", "more_body": True})
+    await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"ended"})
+
+
+async def test_connection_whose_parser_was_released_serves_the_next_request() -> None:
+    async with served(without_parser) as server:
+        client = await server.client(GET + b"\r\n")
+        for _ in range(2):
+            assert await client.response() == (200, b"begun ended")
+            await client.send(GET + b"\r\n")
+        assert await client.response() == (200, b"begun ended")
+
+
+@pytest.mark.parametrize("sent", [GET + b"\r\n", b"zz\r\n\r\n"])
+async def test_request_behind_one_whose_parser_was_released_is_discarded(sent: bytes) -> None:
+    async with served(without_parser) as server:
+        client = await server.client(GET + b"\r\n")
+        await client.receive()
+        await client.send(sent)
+        rest = await client.receive_all()
+        assert b"HTTP/1.1" not in rest
+        await until(lambda: server.connections == 0)
+
+
+async def test_parser_of_a_request_whose_body_is_under_way_is_kept() -> None:
+    kept = list[bool]()
+
+    async def early(scope: dict[str, Any], _: Any, send: Any) -> None:
+        scope[SCOPE].release_parser()
+        kept.append(scope[SCOPE]._transport.get_protocol().parser is not None)
+        await answer(send, b"early")
+
+    async with served(early) as server:
+        client = await server.client(POST + b"Content-Length: 4\r\n\r\n{")
+        assert await client.response() == (200, b"early")
+        await client.send(b"  }" + GET + b"\r\n")
+        assert await client.response() == (200, b"early")
+    assert kept == [True, False]
+
+
 async def test_malformed_http_during_a_response_aborts_the_connection() -> None:
     async with served(endless) as server:
         client = await server.client(POST + b"Transfer-Encoding: chunked\r\n\r\n")
