@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from copy import copy
 from typing import Any
 
 import hiredis
@@ -54,9 +55,9 @@ class Pipeline:
 
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
-        self._connecting = asyncio.Lock()
+        self._attempt: asyncio.Task[None] | None = None
         self._attempts = 0
-        self._why: Exception | None = None
+        self._why: Exception = RedisConnectionError("not connected")
         self._connection: Any = None
         self._protocol: RedisProtocol | None = None
         self._waiting: deque[Batch] = deque()
@@ -72,15 +73,18 @@ class Pipeline:
         if not commands:
             return []
         packed, batch = list(map(pack, commands)), Batch(len(commands))
+        protocol, written_at = self._protocol, 0.0
         try:
             async with asyncio.timeout(COMMAND_TIMEOUT_S):
-                protocol = self._protocol or await self._connect()
+                if protocol is None:
+                    protocol = await self._connect()
+                    written_at = time.monotonic()
                 self._waiting.append(batch)
                 protocol.write(packed)
                 return await batch.replies
         except TimeoutError:
-            if self._protocol is not None:
-                self._protocol.cut(TimeoutError("no reply in time"))
+            if protocol is self._protocol and time.monotonic() - written_at > COMMAND_TIMEOUT_S / 2:
+                self._cut(TimeoutError("no reply in time"))  # (one that has just been opened serves others)
             raise RedisTimeoutError("no reply in time") from None
 
     @property
@@ -95,31 +99,41 @@ class Pipeline:
 
     def reset(self) -> None:
         """Close the connection; the next command opens another."""
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self._cut(ConnectionResetError("closed by this process"))
+
+    def _cut(self, why: Exception) -> None:
         if self._protocol is not None:
-            self._protocol.cut(ConnectionResetError("closed by this process"))
+            self._protocol.cut(why)
 
     async def _connect(self) -> RedisProtocol:
         """The connection. A caller fails with an attempt that began after its call, whoever made it: if each made its
-        own, which takes up to 0.3 s, the fiftieth would wait for ten seconds."""
+        own, which takes up to 0.3 s, the fiftieth would wait for ten seconds. An attempt goes on without its caller: in
+        the time that a caller has left, behind others, none might succeed.
+        """
         attempts = self._attempts
-        async with self._connecting:
-            if self._protocol is not None:
-                return self._protocol
-            if self._attempts > attempts and self._why is not None:
-                raise self._why
-            self._attempts, self._why = self._attempts + 1, None
-            try:
-                self._protocol = await self._open()
-            except (RedisError, OSError) as error:
-                self._why = error
-                raise
-            return self._protocol
+        while self._protocol is None:
+            if self._attempt is None:
+                if self._attempts > attempts:
+                    raise copy(self._why)  # (raised by many, one exception would keep the frames of all of them)
+                self._attempts += 1
+                self._attempt = asyncio.create_task(self._open(), name="connect")
+            await asyncio.wait([self._attempt])
+        return self._protocol
 
-    async def _open(self) -> RedisProtocol:
-        await self._disconnect()
-        self._connection = await self._pool.get_connection()
-        errors = self._connection._parser.parse_error  # noqa: SLF001 - the names of redis-py's exceptions
-        return RedisProtocol(self._connection, self._on_reply, self._on_close, replyError=errors)
+    async def _open(self) -> None:
+        """Connect, or note why not."""
+        self._why = RedisConnectionError("closed by this process")
+        try:
+            await self._disconnect()
+            self._connection = await self._pool.get_connection()
+            errors = self._connection._parser.parse_error  # noqa: SLF001 - the names of redis-py's exceptions
+            self._protocol = RedisProtocol(self._connection, self._on_reply, self._on_close, replyError=errors)
+        except (RedisError, OSError) as error:
+            self._why = copy(error)
+        finally:
+            self._attempt = None
 
     def _on_reply(self, reply: Any) -> None:
         if self._waiting[0].add(reply):
@@ -128,7 +142,7 @@ class Pipeline:
                 self._used_at = time.monotonic()
 
     def _on_close(self, why: Exception) -> None:
-        self._protocol = None
+        self._protocol, self._why = None, copy(why)
         waiting, self._waiting = self._waiting, deque()
         for batch in waiting:
             batch.fail(why)

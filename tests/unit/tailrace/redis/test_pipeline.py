@@ -3,6 +3,7 @@
 import asyncio
 import random
 import re
+from typing import Any
 
 import pytest
 from redis import Redis as BlockingRedis
@@ -120,26 +121,65 @@ async def test_callers_share_an_attempt_to_connect_that_began_after_their_call(
     assert len(attempts) == 2
 
 
-async def test_caller_whose_attempt_is_cancelled_leaves_the_next_one_to_another(
+async def test_attempt_goes_on_without_the_caller_that_began_it(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    attempts = 0
+    """A caller has only so much time: each that comes before an attempt ends would begin another one."""
+    get_connection, is_open, attempts = pipeline._pool.get_connection, asyncio.Event(), 0
 
-    async def get_connection() -> None:
+    async def slowly() -> Any:
         nonlocal attempts
         attempts += 1
-        if attempts > 1:
-            raise RedisConnectionError(f"attempt {attempts}")
-        await asyncio.Event().wait()
+        await is_open.wait()
+        return await get_connection()
 
-    monkeypatch.setattr(pipeline._pool, "get_connection", get_connection)
-    first = asyncio.create_task(pipeline.execute([("PING",)]))
-    await asyncio.sleep(0)
+    monkeypatch.setattr(pipeline._pool, "get_connection", slowly)
+    monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 0.02)
+    for _ in range(3):
+        with pytest.raises(RedisTimeoutError):
+            await pipeline.execute([("PING",)])
+    monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 5)
+    last = asyncio.create_task(pipeline.execute([("PING",)]))
+    is_open.set()
+    assert await last == [b"PONG"]
+    assert attempts == 1
+
+
+async def test_caller_that_waited_for_the_connection_does_not_cut_it(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its time is over soon after the connection was opened, which serves others."""
+    get_connection = pipeline._pool.get_connection
+
+    async def slowly() -> Any:
+        await asyncio.sleep(0.3)
+        return await get_connection()
+
+    monkeypatch.setattr(pipeline._pool, "get_connection", slowly)
+    monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 0.4)
+    late = asyncio.create_task(pipeline.execute([("BLPOP", "nothing", 60)]))
+    await asyncio.sleep(0.35)
+    monkeypatch.setattr(pipeline_module, "COMMAND_TIMEOUT_S", 60)
     other = asyncio.create_task(pipeline.execute([("PING",)]))
-    await asyncio.sleep(0)
-    first.cancel()
-    with pytest.raises(RedisConnectionError, match="attempt 2"):
+    with pytest.raises(RedisTimeoutError):
+        await late
+    assert pipeline._protocol is not None
+    pipeline.reset()
+    with pytest.raises(RedisConnectionError):
         await other
+
+
+async def test_failed_attempt_keeps_nothing_of_its_callers(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refused() -> None:
+        raise ConnectionRefusedError(111, "refused")
+
+    monkeypatch.setattr(pipeline._pool, "get_connection", refused)
+    errors = await asyncio.gather(*(pipeline.execute([("PING",)]) for _ in range(10)), return_exceptions=True)
+    assert [(type(error), error.args) for error in errors if isinstance(error, OSError)] == 10 * [
+        (ConnectionRefusedError, (111, "refused"))
+    ]
+    assert len(set(map(id, errors))) == 10
+    assert pipeline._why.__traceback__ is None
 
 
 async def test_empty_batch_sends_nothing() -> None:
