@@ -69,12 +69,12 @@ class Appender:
         self._wake.set()
 
     def stop(self) -> None:
-        """End `run`: there are no more writers."""
+        """End `run` once nothing is left to send or to restore: there are no more writers."""
         self._is_stopped = True
         self._wake.set()
 
     async def run(self) -> None:
-        """Send pipelines until stopped or cancelled. After a transient error the same batches are sent again, with a
+        """Send pipelines until stopped, or cancelled. After a transient error the same batches are sent again, with a
         backoff."""
         try:
             await self._send_until_stopped()
@@ -83,10 +83,8 @@ class Appender:
 
     async def _send_until_stopped(self) -> None:
         failures = 0
-        while True:
+        while self._ready or self._restoring or not self._is_stopped:
             await self._wake.wait()
-            if self._is_stopped:
-                return
             self._wake.clear()
             writers, self._ready = list(self._ready), {}
             failed = await self._send(writers)
@@ -154,6 +152,7 @@ class Appender:
             outcome = "internal_error"
         finally:
             del self._restoring[writer]
+            self._wake.set()
         if outcome is Outcome.OK:
             writer.on_restored()
         else:

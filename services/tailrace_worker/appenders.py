@@ -47,6 +47,7 @@ class Appenders:
 
     def leave(self, appender: Appender) -> None:
         """The writer has ended; the last one ends the appender."""
+        assert self._writers[appender] > 0, "it has left already"
         self._writers[appender] -= 1
         if not self._writers[appender]:
             del self._writers[appender]

@@ -32,7 +32,7 @@ from tailrace.queue import Queue
 from tailrace.settings import Settings
 from tailrace.stats.ends import record_end
 from tailrace.upstreams import Price, Target
-from tailrace_worker.appenders import Appenders
+from tailrace_worker.appender import Appender
 from tailrace_worker.asking import UpstreamFailed
 from tailrace_worker.ending import Ending
 from tailrace_worker.fallback import Fallback, NoUpstream
@@ -70,16 +70,14 @@ class Attempt:
         log: Log,
         queue: Queue,
         confirmations: Confirmations,
-        appenders: Appenders,
+        appender: Appender,
         pool: UpstreamPool,
         grant: LeaseGrant,
         json_checker: JsonChecker,
         earlier: Measures | None = None,
     ) -> None:
         assert grant.state is not None, "no lease was granted"
-        self._appenders = appenders
-        self._appender = appenders.join(grant.state.record.id)
-        self.writer = Writer(grant, self._appender.wake)
+        self.writer = Writer(grant, appender.wake)
         self.ending = Ending(log, queue, self.writer)
         self._settings = settings
         self._log = log
@@ -118,12 +116,6 @@ class Attempt:
         Raises:
             UpstreamInterrupted: the generation needs another attempt.
         """
-        try:
-            await self._run(reason)
-        finally:
-            self._appenders.leave(self._appender)
-
-    async def _run(self, reason: RestartReason) -> None:
         if reason != "worker_lost":
             self.background.end()  # the attempt before has cancelled it
         execution = asyncio.create_task(self._execute(reason), name=f"attempt {self.writer.generation_id}")

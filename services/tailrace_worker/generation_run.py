@@ -24,6 +24,7 @@ from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
 from tailrace.settings import Settings
+from tailrace_worker.appender import Appender
 from tailrace_worker.appenders import Appenders
 from tailrace_worker.attempt import Attempt, UpstreamInterrupted
 from tailrace_worker.attempt_span import run_traced
@@ -60,6 +61,7 @@ class GenerationRun:
         self._json_checker = json_checker or JsonChecker()
         self._worker = worker
         self._count_neighbours = count_neighbours
+        self._appender: Appender | None = None
         self._current: Attempt | None = None
         self._storing: set[asyncio.Task[None]] = set()
 
@@ -86,6 +88,13 @@ class GenerationRun:
     async def run(self, generation_id: str, job_id: str) -> None:
         """Run the generation until it ends, or until another process has acquired it. Its end is to be confirmed."""
         log_fields.bind(generation=generation_id, worker=self._worker)
+        try:
+            await self._run(generation_id, job_id)
+        finally:
+            if self._appender:
+                self._appenders.leave(self._appender)
+
+    async def _run(self, generation_id: str, job_id: str) -> None:
         reason: RestartReason = "worker_lost"
         earlier: Measures | None = None
         while True:
@@ -93,8 +102,9 @@ class GenerationRun:
             if grant.outcome is not Outcome.OK:
                 logger.info("%s: nothing to run: %s", generation_id, grant.outcome)
                 return await self._mark_started(job_id)
+            self._appender = self._appender or self._appenders.join(generation_id)
             self._current = Attempt(
-                self._settings, self._log, self._queue, self._confirmations, self._appenders, self._pool, grant,
+                self._settings, self._log, self._queue, self._confirmations, self._appender, self._pool, grant,
                 self._json_checker, earlier,
             )  # fmt: skip
             self._current.background.on_change = self._store

@@ -45,8 +45,9 @@ class AttemptHarness:
 
     async def attempt(self, earlier: Measures | None = None) -> Attempt:
         grant = await self.log.acquire(self.generation_id, new_token(), worker="this worker")
+        appender = self.appenders.join(self.generation_id)
         return Attempt(
-            self.settings, self.log, self.queue, self.confirmations, self.appenders, self.pool, grant,
+            self.settings, self.log, self.queue, self.confirmations, appender, self.pool, grant,
             self.json_checker, earlier,
         )  # fmt: skip
 

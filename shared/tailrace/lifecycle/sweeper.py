@@ -36,8 +36,9 @@ generations were run again, measured).
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
+from typing import Any
 
 from tailrace.errors import CorruptEntry, Gone, NotFound, RedisFull, RedisRefused, RedisUnavailable, Unavailable
 from tailrace.failures import failure
@@ -52,6 +53,7 @@ from tailrace.log import Log, Outcome
 from tailrace.log.standing import standings
 from tailrace.log.state import GenerationState
 from tailrace.log.unfinished import UnfinishedShard
+from tailrace.process.tasks import cancel_and_wait
 from tailrace.queue import Queue
 from tailrace.redis.outage import level_of
 from tailrace.redis.server import RedisServer
@@ -94,37 +96,50 @@ class Sweeper:
         self._connected_for = connected_for
         self._lease_s = log.lease_ms / 1000
         self._period_s = self._lease_s / 4
+        self._sweeping: dict[object, asyncio.Task[None]] = {}
         self._logged: set[str] = set()
 
     async def run(self) -> None:
-        while True:
-            await asyncio.sleep(self._period_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
-            try:
-                await self.sweep()
-            except (Unavailable, RedisRefused) as error:
-                logger.log(level_of(error), "sweep: %s: %s", type(error).__name__, error)
-            except Exception:
-                logger.exception("sweep")
+        try:
+            while True:
+                await asyncio.sleep(self._period_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
+                await self._sweep_and_log()
+        finally:
+            await cancel_and_wait(*self._sweeping.values())
+
+    async def _sweep_and_log(self) -> None:
+        try:
+            await self.sweep()
+        except (Unavailable, RedisRefused) as error:
+            logger.log(level_of(error), "sweep: %s: %s", type(error).__name__, error)
+        except Exception:
+            logger.exception("sweep")
 
     async def sweep(self) -> None:
         """Check every shard that no other process checks in this period.
 
+        A server that takes longer than a period is not waited for. It is swept on beside the next sweep, which leaves
+        it out: one that does not reply keeps the sweep from no other.
+
         Raises:
-            RedisUnavailable: a server cannot be reached.
+            RedisUnavailable: a server cannot be reached; all others were swept.
         """
         by_server: dict[RedisServer, list[UnfinishedShard]] = {}
         for shard in await self._log.unfinished.shards():
             by_server.setdefault(shard.server, []).append(shard)
-        swept = await asyncio.gather(
-            *(self._sweep_server(server, shards) for server, shards in by_server.items()), return_exceptions=True
-        )
-        for error in swept:
-            if isinstance(error, BaseException):
-                raise error
-        await enqueue_due_webhooks(self._log, self._queue, int(self._period_s * 1000))
+        calls: dict[object, Callable[[], Coroutine[Any, Any, None]]] = {
+            server: partial(self._sweep_server, server, shards) for server, shards in by_server.items()
+        }
+        calls["webhooks"] = partial(enqueue_due_webhooks, self._log, self._queue, int(self._period_s * 1000))
+        for part in calls.keys() - self._sweeping.keys():
+            self._sweeping[part] = asyncio.create_task(calls[part](), name="sweep")
+        await asyncio.wait(self._sweeping.values(), timeout=self._period_s if len(by_server) > 1 else None)
+        swept = [part for part, task in self._sweeping.items() if task.done()]
+        errors = [self._sweeping.pop(part).exception() for part in swept]
+        for error in filter(None, errors):
+            raise error
 
     async def _sweep_server(self, server: RedisServer, shards: Sequence[UnfinishedShard]) -> None:
-        """Check the shards of one server. One that is away keeps the sweep from no other."""
         if await self._must_hold_off(server):
             return
         for shard in shards:

@@ -23,6 +23,8 @@ from tailrace_worker.writer import Writer
 class Harness:
     """An appender on the real server, and writers on new generations."""
 
+    running: asyncio.Task[None]
+
     def __init__(self, log: Log) -> None:
         self.log = log
         self.restored: list[str] = []
@@ -44,9 +46,9 @@ class Harness:
 @pytest.fixture
 async def harness(log: Log) -> AsyncIterator[Harness]:
     harness = Harness(log)
-    running = asyncio.create_task(harness.appender.run())
+    harness.running = asyncio.create_task(harness.appender.run())
     yield harness
-    await cancel_and_wait(running)
+    await cancel_and_wait(harness.running)
 
 
 async def test_batches_of_several_writers_share_one_append(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,3 +296,28 @@ async def test_restore_that_fails_stops_its_writer_alone(
     other.add(Started(1, 1.0))
     await other.flush()
     assert any(record.exc_info for record in caplog.records) is is_logged
+
+
+async def test_appender_without_writers_ends_once_nothing_is_left(
+    harness: Harness, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log that the server has lost is restored also where its writer, the last one, has ended."""
+    begun, may_go_on, restore = asyncio.Event(), asyncio.Event(), harness.log.restore
+
+    async def slow(*args: Any) -> Outcome:
+        begun.set()
+        await may_go_on.wait()
+        return await restore(*args)
+
+    monkeypatch.setattr(harness.log, "restore", slow)
+    writer = await lost(harness, redis)
+    before = len(writer.rows)
+    writer.add(Started(2, 2.0))
+    await begun.wait()
+    harness.appender.stop()
+    await asyncio.sleep(0.01)
+    assert not harness.running.done()
+    may_go_on.set()
+    await harness.running
+    assert harness.restored == [writer.generation_id]
+    assert len(await harness.events(writer)) == before + 1

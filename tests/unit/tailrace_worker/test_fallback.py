@@ -105,8 +105,9 @@ class Harness:
         created = record(id=generation_id, model=model, foreground=foreground)
         await submit(self.log, self.queue, created, {"model": model, "messages": [], **fields})
         grant = await self.log.acquire(generation_id, new_token(), worker="this worker")
+        appender = self.appenders.join(generation_id)
         await Attempt(
-            self.settings, self.log, self.queue, self.confirmations, self.appenders, self.pool, grant,
+            self.settings, self.log, self.queue, self.confirmations, appender, self.pool, grant,
             JsonChecker(),
         ).run("worker_lost")  # fmt: skip
         done = await done_of_log(self.log, generation_id)

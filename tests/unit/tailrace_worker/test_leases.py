@@ -184,8 +184,9 @@ async def test_late_answer_to_the_renewal_of_an_attempt_does_not_concern_the_nex
     async def acquired_again(*_: Any, **__: Any) -> list[Outcome]:
         """The upstream has interrupted the attempt while its renewal was on its way."""
         grant = await harness.log.acquire(generation_id, "next", worker=process.name)
+        appender = process.appenders.join(generation_id)
         run._current = Attempt(
-            process.settings, process.log, process.queue, process.confirmations, process.appenders, process.pool,
+            process.settings, process.log, process.queue, process.confirmations, appender, process.pool,
             grant, process.json_checker,
         )  # fmt: skip
         return [outcome]

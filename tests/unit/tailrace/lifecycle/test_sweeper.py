@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -468,3 +469,56 @@ async def test_sweeper_goes_on_after_every_kind_of_error(
     with pytest.raises(asyncio.CancelledError):
         await harness.sweeper.run()
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR"]  # an outage is logged elsewhere
+
+
+async def test_server_that_does_not_reply_keeps_the_sweep_from_no_other(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards = [SimpleNamespace(server=name) for name in ("slow", "quick")]
+    swept, may_go_on = list[str](), asyncio.Event()
+
+    async def listed() -> list[SimpleNamespace]:
+        return shards
+
+    async def sweep_server(server: str, _: object) -> None:
+        if server == "slow":
+            await may_go_on.wait()
+        swept.append(server)
+
+    async def webhooks(*_: object) -> None:
+        swept.append("webhooks")
+
+    monkeypatch.setattr(harness.log.unfinished, "shards", listed)
+    monkeypatch.setattr(harness.sweeper, "_sweep_server", sweep_server)
+    monkeypatch.setattr(harness.sweeper, "_period_s", 0.02)
+    monkeypatch.setattr(sweeper, "enqueue_due_webhooks", webhooks)
+    for _ in range(2):
+        await harness.sweeper.sweep()
+    assert sorted(swept) == ["quick", "quick", "webhooks", "webhooks"]
+    may_go_on.set()
+    for _ in range(2):
+        await harness.sweeper.sweep()
+    assert swept.count("slow") == 2
+    assert not harness.sweeper._sweeping
+
+
+async def test_error_of_one_server_is_raised_once_all_others_were_swept(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = list[str]()
+
+    async def listed() -> list[SimpleNamespace]:
+        return [SimpleNamespace(server=name) for name in ("away", "there")]
+
+    async def sweep_server(server: str, _: object) -> None:
+        if server == "away":
+            raise RedisUnavailable(detail=server)
+        await asyncio.sleep(0.01)
+        swept.append(server)
+
+    monkeypatch.setattr(harness.log.unfinished, "shards", listed)
+    monkeypatch.setattr(harness.sweeper, "_sweep_server", sweep_server)
+    for count in (1, 2):
+        with pytest.raises(RedisUnavailable):
+            await harness.sweeper.sweep()
+        assert len(swept) == count
