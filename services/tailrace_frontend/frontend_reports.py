@@ -97,7 +97,7 @@ class FrontendReports:
         wrong, warnings = await self._problems.get()
         if wrong:
             raise Unavailable("; ".join(wrong))
-        if self._hub.is_away():
+        if self._hub.is_cut_off:
             raise Unavailable(f"The subscriber connection is down; streams end with a retry hint. {SEE_LOG}")
         if not self._hub.subscriber.connected:
             return [*warnings, f"the subscriber connection is down: {SEE_LOG}"]

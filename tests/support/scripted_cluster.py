@@ -125,7 +125,7 @@ class ScriptedCluster:
     """`owners`: the ranges of slots, by port. `views`: what a server reports instead, by its port.
 
     `asked`: the ports of those that reported the topology. Servers in `cut` do not reply; those in `minority` report
-    that they are cut off.
+    that they are cut off; those in `failed` have, as all report.
     """
 
     def __init__(self, owners: dict[int, tuple[int, int]]) -> None:
@@ -134,6 +134,7 @@ class ScriptedCluster:
         self.asked: list[int] = []
         self.cut: set[Address] = set()
         self.minority: set[Address] = set()
+        self.failed: set[int] = set()
         self.why: Exception | None = None
         self.servers: dict[Address, ScriptedPrimary] = {}
         self.primaries = Primaries([("h", port) for port in owners], self.connect)
@@ -154,7 +155,8 @@ class ScriptedCluster:
     def view_of(self, address: Address) -> list[Any]:
         """What `CLUSTER SHARDS` replies at this address."""
         owners = self.views.get(address[1], self.owners)
-        return [shard([*slots], [node(port)]) for port, slots in owners.items()]
+        health = {port: "fail" if port in self.failed else "online" for port in owners}
+        return [shard([*slots], [node(port, health=health[port])]) for port, slots in owners.items()]
 
 
 def shard(slots: Sequence[int], nodes: Sequence[list[Any]]) -> list[Any]:

@@ -147,11 +147,16 @@ class Hub:
         """When the connection that receives what is appended to this log was made, of `time.monotonic()`."""
         return self.subscriber.of(keys.events(generation_id)).connected_at
 
-    def is_away(self, generation_id: str | None = None) -> bool:
-        """Whether the log's server, or with None any server of logs, has been away for longer than a restart or a
-        failover should take."""
-        connection = self.subscriber.of(keys.events(generation_id)) if generation_id else self.subscriber
-        since = connection.disconnected_since
+    def is_away(self, generation_id: str) -> bool:
+        """Whether the log's server has been away for longer than a restart or a failover should take."""
+        return self._is_long(self.subscriber.of(keys.events(generation_id)).disconnected_since)
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether this process has not reached a server of logs for that long, which others may reach."""
+        return self._is_long(self.subscriber.cut_off_since)
+
+    def _is_long(self, since: float | None) -> bool:
         return since is not None and time.monotonic() - since > self.settings.restart_grace_s
 
     # ── connections ──────────────────────────────────────────────────────────────────────────────────────────────────

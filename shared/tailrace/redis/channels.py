@@ -18,6 +18,12 @@ class Channels(ABC):
         of the first that was lost."""
 
     @property
+    def cut_off_since(self) -> float | None:
+        """As `disconnected_since`, without a server of a cluster whose failure the others have seen: it is not this
+        process that fails to reach it."""
+        return self.disconnected_since
+
+    @property
     @abstractmethod
     def connected_at(self) -> float:
         """When the newest connection was made."""

@@ -36,6 +36,9 @@ from tailrace.scripts import Command, with_text
 CLUSTERS = ("redis+cluster://", "rediss+cluster://")
 """How the address of a cluster begins."""
 
+PROBLEMS_S = 2.0
+"""For how long a primary's problems are looked for. A probe of readiness waits for some seconds itself."""
+
 T = TypeVar("T")
 
 
@@ -189,21 +192,44 @@ class RedisCluster(RedisServer):
         return max(await asyncio.gather(*(primary.memory_percent() for primary in await self.primaries())))
 
     async def problems(self, uses: Uses = Uses.LOG, tag: str = "") -> tuple[list[str], list[str]]:
-        """As of `RedisServer`, of each primary, by its address. `tag`: in place of one of its own.
+        """As of `RedisServer`, of each primary, by its address. One that does not respond deserves a warning: the logs
+        of all others go on. `tag`: in place of one of its own.
 
         Raises:
-            RedisUnavailable: a primary does not respond.
+            RedisUnavailable: no primary responds.
         """
         try:
             primaries = await self.primaries()
         except RedisRefused as error:
             return [f"it is no cluster, or this Redis user may not read its topology (CLUSTER SHARDS): {error}"], []
-        found = await asyncio.gather(*(primary.problems(uses, tag or primary.tag) for primary in primaries))
-        named = [
-            [[f"{primary}: {problem}" for problem in problems] for problems in each]
-            for primary, each in zip(primaries, found, strict=True)
-        ]
-        return [text for wrong, _ in named for text in wrong], [text for _, warnings in named for text in warnings]
+        found = await asyncio.gather(
+            *(_problems_of(primary, uses, tag or primary.tag) for primary in primaries), return_exceptions=True
+        )
+        wrong, warnings, away = list[str](), list[str](), list[BaseException]()
+        for primary, each in zip(primaries, found, strict=True):
+            if isinstance(each, RedisUnavailable):
+                away.append(each)
+                warnings.append(f"{primary} does not respond, and its logs wait for it")
+            elif isinstance(each, BaseException):
+                raise each
+            else:
+                wrong += [f"{primary}: {problem}" for problem in each[0]]
+                warnings += [f"{primary}: {problem}" for problem in each[1]]
+        if len(away) == len(primaries):
+            raise away[0]
+        return wrong, warnings
+
+
+async def _problems_of(primary: Primary, uses: Uses, tag: str) -> tuple[list[str], list[str]]:
+    """
+    Raises:
+        RedisUnavailable: also where it takes long.
+    """
+    try:
+        async with asyncio.timeout(PROBLEMS_S):
+            return await primary.problems(uses, tag)
+    except TimeoutError as error:
+        raise RedisUnavailable(detail=f"{primary}: no reply in time") from error
 
 
 def _whole(command: Command) -> Command:

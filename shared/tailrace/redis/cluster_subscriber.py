@@ -15,6 +15,9 @@ from tailrace.redis.hash_slots import slot_of
 from tailrace.redis.primaries import Primaries
 from tailrace.redis.primary import Primary
 
+FAILURE_SEEN_S = 15.0
+"""After which the others have seen that a server has failed: the default of `cluster-node-timeout`."""
+
 
 class ClusterSubscriber(Channels):
     """Many connections as one; `of` has that of a channel.
@@ -35,6 +38,7 @@ class ClusterSubscriber(Channels):
         self._homes: dict[str, Channels] = {}
         self._subscribers: dict[Primary, Channels] = {}
         self._unplaced: set[str] = set()
+        self._changes = -1
         self._made_at = time.monotonic()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -45,6 +49,14 @@ class ClusterSubscriber(Channels):
         if not self._subscribers:
             return self._made_at
         return min(filter(None, (each.disconnected_since for each in self._subscribers.values())), default=None)
+
+    @property
+    def cut_off_since(self) -> float | None:
+        if not self._subscribers:
+            return self._made_at
+        needed = [each for primary, each in self._subscribers.items() if not primary.has_failed]
+        since = min(filter(None, (each.disconnected_since for each in needed)), default=None)
+        return since and since + FAILURE_SEEN_S
 
     @property
     def connected_at(self) -> float:
@@ -93,15 +105,17 @@ class ClusterSubscriber(Channels):
         return self._subscribers.get(primary) if primary else None
 
     def _place_all(self) -> None:
-        """Have a connection to each primary, and move what is not where it belongs."""
+        """Have a connection to each primary, and move what is not where it belongs. (Where no slot has moved, that is
+        what has no place: to look at 10,000 channels takes 12 ms.)"""
         primaries = self._primaries.all
+        changes, self._changes = self._changes, self._primaries.changes
         for primary in primaries:
             if primary not in self._subscribers:
                 interval_s = shared_interval(self._read_interval_s, len(primaries))
                 subscriber = primary.subscriber(interval_s, self._on_connected, self._on_redirect)
                 self._subscribers[primary] = subscriber
                 subscriber.start()
-        for channel in self._listeners:
+        for channel in list(self._unplaced if changes == self._changes else self._listeners):
             if channel in self._unplaced or self._homes.get(channel) is not self._subscriber_of(channel):
                 self._place(channel)
         for primary in [each for each in self._subscribers if each not in primaries]:
@@ -112,7 +126,7 @@ class ClusterSubscriber(Channels):
     def _on_redirect(self, channel_or_slot: bytes | int) -> None:
         """A server has ended, or refused, the subscriptions of a channel or a slot."""
         if isinstance(channel_or_slot, bytes):
-            self._unplaced.add(channel_or_slot.decode())
+            self._unplaced.update({channel_or_slot.decode()} & self._listeners.keys())
         else:
             self._unplaced.update(each for each in self._listeners if slot_of(each) == channel_or_slot)
         self._primaries.request_read()

@@ -16,7 +16,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 from tailrace.errors import RedisRefused, RedisUnavailable, TailraceError
@@ -59,6 +59,9 @@ class Primaries:
         self._all: Sequence[Primary] = ()
         self._after_read: list[Callable[[], None]] = []
         self._newest: Address | None = None
+        self._applied: Mapping[Address, Sequence[range]] | None = None
+        self.changes = 0
+        """Grows whenever a slot has another server."""
         self._waiting: dict[Address, object] = {}
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
@@ -133,6 +136,8 @@ class Primaries:
         primary = self.at_address((host or sender.address[0], port))
         if not redirected.asking and self._owners[redirected.slot] is not primary:
             self._owners[redirected.slot] = primary
+            self._applied = None
+            self.changes += 1
             primary.slots = primary.slots or [range(redirected.slot, redirected.slot + 1)]
             self._newest = primary.address
             self.request_read()
@@ -187,11 +192,13 @@ class Primaries:
             except (RedisUnavailable, RedisRefused) as error:
                 failure = error
                 continue
-            if is_ok:
+            if address == self._newest:
                 self._newest = None
+            if is_ok:
                 return topology
-            minority = minority or topology
-        if minority is not None and minority.slots:
+            if topology.slots:  # (a server that was reset knows none)
+                minority = minority or topology
+        if minority is not None:
             return minority
         if isinstance(failure, RedisRefused):
             raise failure
@@ -217,10 +224,25 @@ class Primaries:
         return Topology.of(shards, address, tls=self._tls), b"cluster_state:ok" in info
 
     def _apply(self, topology: Topology) -> None:
-        """Give each slot to its server. A slot that no server has keeps the one that had it, which may return."""
-        before = self._owners.copy()
+        """Give each slot to its server. A slot that no server has keeps the one that had it, which may return.
+
+        (One that is the same as before, as most are while a primary is away, takes no time: the slots of 38 primaries
+        take 18 ms.)
+        """
         self._nodes = topology.nodes
-        for address, ranges in topology.slots.items():
+        if topology.slots != self._applied:
+            self._applied = topology.slots
+            self._give(topology.slots)
+        for address, server in self._servers.items():
+            server.has_failed = address in topology.failed
+        for call in list(self._after_read):
+            call()
+        for address in [address for address, server in self._servers.items() if server not in self._all]:
+            self._retire(self._servers.pop(address))
+
+    def _give(self, slots: Mapping[Address, Sequence[range]]) -> None:
+        before = self._owners.copy()
+        for address, ranges in slots.items():
             primary = self.at_address(address)
             for each in ranges:
                 self._owners[each.start : each.stop] = [primary] * len(each)
@@ -231,10 +253,7 @@ class Primaries:
         moved = sum(one is not other for one, other in zip(self._owners, before, strict=True))
         if moved and any(before):
             logger.info("%d slots of the cluster have another primary; it has %d primaries", moved, len(self._all))
-        for call in list(self._after_read):
-            call()
-        for address in [address for address, server in self._servers.items() if server not in owners]:
-            self._retire(self._servers.pop(address))
+        self.changes += bool(moved)
 
     def _retire(self, server: Primary) -> None:
         """Close the connections to a server that has no slots. Calls that wait there fail, and are sent elsewhere."""

@@ -11,10 +11,11 @@ from tailrace.redis.server import RedisServer
 
 
 class Primary(RedisServer):
-    """A server of a cluster that has slots. `slots`: which; `address`: where."""
+    """A server of a cluster that has slots. `slots`: which; `address`: where; `has_failed`: as the others see it."""
 
     address: Address = ("", 0)
     slots: Sequence[range] = ()
+    has_failed = False
 
     def __str__(self) -> str:
         return f"{self.address[0]}:{self.address[1]}"

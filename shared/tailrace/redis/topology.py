@@ -9,10 +9,12 @@ FAILED = (b"fail", b"failed")
 
 
 class Topology(NamedTuple):
-    """`slots`: of each primary that has some. `nodes`: every server that can be asked, replicas too."""
+    """`slots`: of each primary that has some. `nodes`: every server that can be asked, replicas too. `failed`: those
+    primaries that do not respond to the others."""
 
     slots: dict[Address, list[range]]
     nodes: list[Address]
+    failed: frozenset[Address] = frozenset()
 
     @classmethod
     def of(cls, shards: Sequence[Sequence[Any]], asked: Address, *, tls: bool) -> "Topology":
@@ -21,7 +23,7 @@ class Topology(NamedTuple):
         A shard whose primary has failed is listed with that one until a replica has been promoted, and then with both.
         """
         slots: dict[Address, list[range]] = {}
-        nodes: list[Address] = []
+        nodes, failed = list[Address](), set[Address]()
         for shard in map(_fields, shards):
             members = [_fields(node) for node in shard[b"nodes"]]
             addresses = [_address(member, asked, tls=tls) for member in members]
@@ -29,9 +31,11 @@ class Topology(NamedTuple):
             found = list(_ranges(shard[b"slots"]))
             primary = _primary(members)
             address = addresses[primary] if primary is not None else None
-            if found and address:
+            if primary is not None and found and address:
                 slots.setdefault(address, []).extend(found)
-        return cls(slots, nodes)
+                if members[primary][b"health"] in FAILED:
+                    failed.add(address)
+        return cls(slots, nodes, frozenset(failed))
 
 
 def _fields(flat: Sequence[Any]) -> dict[bytes, Any]:

@@ -1,5 +1,6 @@
 """The router of a cluster: which primary a command goes to, and when it goes to another one."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 from support.scripted_cluster import ScriptedCluster
 from tailrace import keys, scripts
 from tailrace.errors import RedisFull, RedisRefused, RedisUnavailable
+from tailrace.redis import cluster as cluster_module
 from tailrace.redis import cluster_repetition as repetition
 from tailrace.redis import primaries as module
 from tailrace.redis.cluster import RedisCluster, connect_log_server
 from tailrace.redis.hash_slots import slot_of, tags
 from tailrace.redis.pipeline import ConnectionInterrupted
+from tailrace.redis.primary import Primary
 from tailrace.redis.redirects import Redirected, SlotUnavailable
 from tailrace.redis.server import RedisServer
 from tailrace.scripts import Command
@@ -139,6 +142,38 @@ async def test_command_goes_to_the_replica_that_took_over(
     scripted.owners = {4: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}
     assert await getattr(cluster, method)("GET", LOW) == b"OK"
     assert scripted.at(4).sent == [("GET", LOW)]
+
+
+async def test_primary_that_is_away_makes_no_process_unfit(
+    scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logs of all others go on."""
+
+    async def found(primary: Primary, *_: Any) -> tuple[list[str], list[str]]:
+        await primary.execute_many([("PING",)])
+        return ([], ["slow disk"]) if primary is scripted.at(3) else ([], [])
+
+    monkeypatch.setattr(Primary, "problems", found)
+    scripted.cut = {("h", 2)}
+    assert await cluster.problems() == ([], ["h:2 does not respond, and its logs wait for it", "h:3: slow disk"])
+    scripted.cut = {("h", port) for port in (1, 2, 3)}
+    with pytest.raises(RedisUnavailable):
+        await cluster.problems()
+
+
+async def test_primary_that_does_not_reply_is_away(
+    scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def found(primary: Primary, *_: Any) -> tuple[list[str], list[str]]:
+        if primary is scripted.at(1):
+            await asyncio.Event().wait()
+        return ["no room"], []
+
+    monkeypatch.setattr(Primary, "problems", found)
+    monkeypatch.setattr(cluster_module, "PROBLEMS_S", 0.01)
+    assert await cluster.problems() == (
+        ["h:2: no room", "h:3: no room"], ["h:1 does not respond, and its logs wait for it"]
+    )  # fmt: skip
 
 
 async def test_command_whose_connection_was_lost_is_repeated(

@@ -7,7 +7,7 @@ import pytest
 
 from support.scripted_cluster import ScriptedCluster
 from tailrace.redis import primaries as module
-from tailrace.redis.cluster_subscriber import ClusterSubscriber
+from tailrace.redis.cluster_subscriber import FAILURE_SEEN_S, ClusterSubscriber
 from tailrace.redis.hash_slots import tags
 
 THIRDS = {1: (0, 5460), 2: (5461, 10922), 3: (10923, 16383)}
@@ -53,6 +53,34 @@ async def test_channels_are_subscribed_at_the_primaries_of_their_slots(
     subscriber.remove(HIGH)
     subscriber.remove("unknown")
     assert cluster.subscribers()[3].calls[2:] == [f"-{HIGH}"]
+
+
+async def test_process_is_cut_off_from_a_server_that_the_others_reach(
+    cluster: ScriptedCluster, subscriber: ClusterSubscriber
+) -> None:
+    assert subscriber.cut_off_since == subscriber.disconnected_since
+    await cluster.primaries.known()
+    subscriber.start()
+    for port, channels in cluster.subscribers().items():
+        channels.since = 5.0 if port == 2 else None
+    assert subscriber.disconnected_since == 5.0
+    assert subscriber.cut_off_since == 5.0 + FAILURE_SEEN_S
+    cluster.failed = {2}
+    await cluster.primaries.read()
+    assert subscriber.disconnected_since == 5.0
+    assert subscriber.cut_off_since is None
+
+
+async def test_channel_that_was_removed_is_not_subscribed_after_a_redirection(
+    cluster: ScriptedCluster, subscriber: ClusterSubscriber
+) -> None:
+    await cluster.primaries.known()
+    subscriber.start()
+    subscriber.add(LOW, ignore)
+    subscriber.remove(LOW)
+    cluster.subscribers()[1].redirect(LOW.encode())
+    await cluster.primaries.read()
+    assert cluster.subscribers()[1].calls == ["start", LOW, f"-{LOW}"]
 
 
 async def test_channel_moves_with_its_slot(cluster: ScriptedCluster, subscriber: ClusterSubscriber) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
@@ -135,6 +136,40 @@ async def test_server_at_which_a_call_waits_is_asked_where_no_other_one_replies(
     cluster.asked.clear()
     await until(lambda: len(cluster.asked) > 10)
     assert set(cluster.asked[1:]) == {2, 3} - away or (set(cluster.asked) == {1} and away == {2, 3})
+
+
+async def test_view_without_slots_is_no_view(cluster: ScriptedCluster) -> None:
+    """Of a server that was reset. A slow primary would not be asked behind it."""
+    cluster.minority, cluster.views = {("h", 1)}, {1: {}}
+    cluster.primaries._waiting = {("h", 2): (waits := object())}
+    cluster.cut = {("h", 3)}
+    cluster.primaries.at_address(("h", 2))
+    cluster.at(2).oldest = waits
+    await cluster.primaries.read()
+    assert cluster.asked == [1, 2]
+    assert len(cluster.primaries.all) == 3
+
+
+async def test_topology_that_is_the_same_is_not_applied_again(
+    cluster: ScriptedCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await cluster.primaries.known()
+    given, changes = list[object](), cluster.primaries.changes
+    give = cluster.primaries._give
+
+    def counted(slots: Any) -> None:
+        given.append(slots)
+        give(slots)
+
+    monkeypatch.setattr(cluster.primaries, "_give", counted)
+    await cluster.primaries.read()
+    assert (given, cluster.primaries.changes) == ([], changes)
+    cluster.primaries.follow(Redirected("5 h:2", asking=False), cluster.at(1))
+    assert cluster.primaries.of_slot(5) is cluster.at(2)
+    await cluster.primaries.read()
+    assert len(given) == 1
+    assert cluster.primaries.of_slot(5) is cluster.at(1), "the others know better"
+    assert cluster.primaries.changes == changes + 2
 
 
 async def test_topology_is_not_read_while_calls_are_answered(cluster: ScriptedCluster) -> None:

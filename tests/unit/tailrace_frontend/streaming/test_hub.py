@@ -201,9 +201,9 @@ async def test_redis_is_away_once_the_grace_period_of_an_outage_has_passed(harne
     seen: list[bool] = []
     for passed_s in (0.0, 0.99 * grace_s, 0.02 * grace_s):
         clock.now += passed_s
-        seen.append(harness.hub.is_away())
+        seen.append(harness.hub.is_cut_off)
     harness.reconnect()
-    assert [*seen, harness.hub.is_away()] == [False, False, True, False]
+    assert [*seen, harness.hub.is_cut_off] == [False, False, True, False]
 
 
 async def test_short_outages_less_than_a_tick_apart_end_no_stream(harness: HubHarness, clock: Clock) -> None:
@@ -218,7 +218,7 @@ async def test_short_outages_less_than_a_tick_apart_end_no_stream(harness: HubHa
         assert client.stream.is_idle
         harness.reconnect()
         clock.now += 0.1 * module.TICK_S
-    assert not harness.hub.is_away()
+    assert not harness.hub.is_cut_off
 
 
 # background loops
