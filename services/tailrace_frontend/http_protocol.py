@@ -295,7 +295,7 @@ class Protocol(HttpToolsProtocol):
             self._await_next()
 
     def release_parser(self) -> None:
-        """Free the parser, which knows nothing any more: it and what it calls take 0.8 KB a reader. The next bytes have
+        """Free the parser, which knows nothing any more: it and what it calls take 1.0 KB a reader. The next bytes have
         another one. (A request that has begun behind this one keeps it.)"""
         if self._request.phase == ANSWER and not self._request.framing:
             self.parser = None  # type: ignore[assignment]

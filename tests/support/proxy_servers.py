@@ -219,7 +219,7 @@ def _caddy(text: str, server: ProxyServer, frontends: Sequence[int]) -> str:
         {
             "admin off\n": "admin off\n\tauto_https disable_redirects\n",
             "{$DOMAIN:localhost} {\n\timport frontends\n}\n": f"{plain}\n{site}\n{secured}\n{site}",
-            "{$FRONTENDS:tailrace-frontend-1:8080 tailrace-frontend-2:8080}": addresses,
+            "{$FRONTEND_ADDRESSES:tailrace-frontend-1:8080 tailrace-frontend-2:8080}": addresses,
             "\t\thealth_port 9090\n": "",
         },
     )

@@ -71,7 +71,7 @@ def test_queries_are_of_metrics_that_exist_and_fail_without_an_answer() -> None:
     ]
     assert len(queries) == 2
     for metadata in queries:
-        found = re.fullmatch(r'sum\((\w+)\{job="tailrace-(\w+)"\}\)', metadata["query"])
+        found = re.fullmatch(r'sum\((\w+)\{job="tailrace-(\w+)",namespace="tailrace"\}\)', metadata["query"])
         assert found, "one element"
         assert found[1] in metrics
         assert metadata["ignoreNullValues"] == "false"
