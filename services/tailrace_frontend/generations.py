@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tailrace import tracing
+from tailrace import keys, tracing
 from tailrace.errors import InvalidValue, NotFound, RedisFull, RedisUnavailable, Unavailable
 from tailrace.events import Api, GenerationRecord, Json, Options
 from tailrace.ids import new_generation_id
@@ -43,6 +43,10 @@ from tailrace_frontend.token_allowances import TokenAllowances
 NO_FIELDS: Json = {}
 
 logger = logging.getLogger(__name__)
+
+
+ID_TRIES = 32
+"""For an id on a server that responds. With one of three away, all of them are in vain once in 10^15 times."""
 
 
 class IdempotencyKey(NamedTuple):
@@ -209,7 +213,7 @@ class Generations(ReadableGenerations):
         self, owner: str, api: Api, request: Json, options: Options, key: IdempotencyKey | None, body_bytes: int
     ) -> tuple[str, bool]:
         """The id to create: a fresh one, or the one that the key names; and whether no generation has it."""
-        generation_id, charge = new_generation_id(), self._admission.charge(owner, body_bytes)
+        generation_id, charge = self._new_id(), self._admission.charge(owner, body_bytes)
         terms = await self._admission.terms(owner, generation_id, api, request, options, body_bytes)
         load = await self._load(owner, generation_id, options, key, charge, terms)
         if load.quota.refused == "unfinished" and not await self._admission.is_beyond_unfinished(owner):
@@ -222,6 +226,15 @@ class Generations(ReadableGenerations):
             generation_id = claimed
         self._admission.check(owner, load)
         return generation_id, True
+
+    def _new_id(self) -> str:
+        """A new generation's id, on a server that responds if there is one: in a cluster, others may."""
+        for _ in range(ID_TRIES):
+            generation_id = new_generation_id()
+            with contextlib.suppress(RedisUnavailable):
+                if not self._log.server.primary_of(keys.log(generation_id)).is_away:
+                    break
+        return generation_id
 
     async def _load(
         self, owner: str, generation_id: str, options: Options, key: IdempotencyKey | None, charge: Charge, terms: Terms

@@ -184,6 +184,7 @@ class Protocol(HttpToolsProtocol):
         phase, body = request.phase, request.body
         if self.parser is None:
             self.parser = httptools.HttpRequestParser(self)  # type: ignore[unreachable]
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
         try:
             self.parser.feed_data(piece)
         except httptools.HttpParserUpgrade:  # the request is served without it; what follows is not HTTP/1.1

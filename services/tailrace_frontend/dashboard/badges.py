@@ -77,7 +77,7 @@ def _badges(facts: Facts) -> Iterator[Badge]:
         text = f"Redis has {facts.memory_percent:.0f} % of its memory in use: new generations are refused."
         yield Badge("memory", "bad", text)
     if not facts.subscribed:
-        yield Badge("subscriber", "bad", "This frontend receives nothing that is appended: its subscriber is away.")
+        yield Badge("subscriber", "bad", "This frontend does not receive all that is appended: a subscriber is away.")
     if abs(facts.skew) > SKEW_S:
         yield Badge("skew", "warning", f"The clocks of this frontend and of Redis differ by {abs(facts.skew):.1f} s.")
     yield from _recent_badges(facts.recent)

@@ -223,8 +223,11 @@ class RedisCluster(RedisServer):
 async def _problems_of(primary: Primary, uses: Uses, tag: str) -> tuple[list[str], list[str]]:
     """
     Raises:
-        RedisUnavailable: also where it takes long.
+        RedisUnavailable: also where it takes long, and at once where the server did not respond to the last call. (The
+            sweepers call each server once a period.)
     """
+    if primary.is_away:
+        raise RedisUnavailable(detail=f"{primary} does not respond")
     try:
         async with asyncio.timeout(PROBLEMS_S):
             return await primary.problems(uses, tag)

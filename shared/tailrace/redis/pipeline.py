@@ -16,7 +16,6 @@ from typing import Any
 import hiredis
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from tailrace.redis.connection import COMMAND_TIMEOUT_S
@@ -99,9 +98,13 @@ class Pipeline:
 
     def reset(self) -> None:
         """Close the connection; the next command opens another."""
+        self._cut(ConnectionResetError("closed by this process"))
+
+    def close(self) -> None:
+        """Close the connection, also one that is being opened."""
         if self._attempt is not None:
             self._attempt.cancel()
-        self._cut(ConnectionResetError("closed by this process"))
+        self.reset()
 
     def _cut(self, why: Exception) -> None:
         if self._protocol is not None:
@@ -130,7 +133,8 @@ class Pipeline:
             self._connection = await self._pool.get_connection()
             errors = self._connection._parser.parse_error  # noqa: SLF001 - the names of redis-py's exceptions
             self._protocol = RedisProtocol(self._connection, self._on_reply, self._on_close, replyError=errors)
-        except (RedisError, OSError) as error:
+            self._used_at = time.monotonic()
+        except Exception as error:  # noqa: BLE001 - it is raised in each caller
             self._why = copy(error)
         finally:
             self._attempt = None

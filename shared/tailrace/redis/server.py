@@ -118,8 +118,8 @@ class RedisServer:
 
     async def close(self) -> None:
         """Close all connections. What waits on the shared one fails."""
-        self._pipeline.reset()
-        self._pages.reset()
+        self._pipeline.close()
+        self._pages.close()
         await self._client.aclose()
 
     @property

@@ -5,6 +5,7 @@ import contextlib
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,6 +35,7 @@ from tailrace.log.state import GenerationState
 from tailrace.queue import Queue, Submission
 from tailrace.queue.index import GENERATION_BYTES
 from tailrace.queue.quotas import USUAL_OUTPUT
+from tailrace.redis.hash_slots import slot_of
 from tailrace.redis.server import RedisServer
 from tailrace.redis.server_run import ServerRun
 from tailrace.scripts import Command
@@ -703,3 +705,31 @@ async def test_get_of_a_long_log_that_is_being_written_folds_joined_deltas(
     snapshot = await generations.snapshot(await generations.wait(generation_id, OWNER))
     assert snapshot.output[0].text == " word" * rows
     assert folded < rows / 1000
+
+
+async def test_new_generation_is_on_a_server_that_responds(
+    generations: Generations, server: CountingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster of which a primary is away, the others take what is new."""
+    servers = {is_away: SimpleNamespace(is_away=is_away) for is_away in (False, True)}
+
+    def is_on_the_other(key: str) -> bool:
+        return slot_of(key) < 10_000
+
+    monkeypatch.setattr(server, "primary_of", lambda key: servers[is_on_the_other(key)])
+    ids = [generations._new_id() for _ in range(100)]
+    assert not any(is_on_the_other(keys.log(each)) for each in ids)
+    servers[False].is_away = True
+    assert generations._new_id(), "where no server responds, its request fails"
+
+
+async def test_new_generation_whose_slot_has_no_server_has_another_id(
+    generations: Generations, server: CountingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def primary_of(key: str) -> SimpleNamespace:
+        if slot_of(key) < 10_000:
+            raise RedisUnavailable(detail="no server")
+        return SimpleNamespace(is_away=False)
+
+    monkeypatch.setattr(server, "primary_of", primary_of)
+    assert all(slot_of(keys.log(generations._new_id())) >= 10_000 for _ in range(20))

@@ -78,7 +78,7 @@ def _check(name: str, level: str, text: str) -> Json:
 def _subscriber(services: Services) -> Json:
     if services.hub.subscriber.connected:
         return _check("this frontend", "ok", f"It serves {services.hub.count:,} connections and receives every append.")
-    return _check("this frontend", "bad", "Its subscriber is not connected: live streams wait for it.")
+    return _check("this frontend", "bad", "A subscriber is not connected: the live streams of that server wait for it.")
 
 
 async def _servers(services: Services) -> list[Json]:
