@@ -131,13 +131,21 @@ class Sweeper:
             server: partial(self._sweep_server, server, shards) for server, shards in by_server.items()
         }
         calls["webhooks"] = partial(enqueue_due_webhooks, self._log, self._queue, int(self._period_s * 1000))
+        errors = self._collect()
         for part in calls.keys() - self._sweeping.keys():
             self._sweeping[part] = asyncio.create_task(calls[part](), name="sweep")
         await asyncio.wait(self._sweeping.values(), timeout=self._period_s if len(by_server) > 1 else None)
-        swept = [part for part, task in self._sweeping.items() if task.done()]
-        errors = [self._sweeping.pop(part).exception() for part in swept]
-        for error in filter(None, errors):
+        errors += self._collect()
+        if len(errors) > 1:
+            logger.log(logging.DEBUG, "sweep: further errors: %s", errors[1:])
+        for error in errors:
             raise error
+
+    def _collect(self) -> list[BaseException]:
+        """Take out the parts that have ended; their errors, defects before outages."""
+        ended = [part for part, task in self._sweeping.items() if task.done()]
+        errors = [error for part in ended if (error := self._sweeping.pop(part).exception())]
+        return sorted(errors, key=lambda error: isinstance(error, Unavailable))
 
     async def _sweep_server(self, server: RedisServer, shards: Sequence[UnfinishedShard]) -> None:
         if await self._must_hold_off(server):

@@ -25,6 +25,7 @@ from tailrace.redis.channels import Channels
 from tailrace.redis.check_steps import Uses
 from tailrace.redis.cluster_repetition import REPEATABLE, ClusterRepetition, Refusal
 from tailrace.redis.cluster_subscriber import ClusterSubscriber
+from tailrace.redis.fitness import RECEIVED_S
 from tailrace.redis.hash_slots import key_of, slot_of
 from tailrace.redis.primaries import Primaries
 from tailrace.redis.primary import Primary
@@ -36,8 +37,8 @@ from tailrace.scripts import Command, with_text
 CLUSTERS = ("redis+cluster://", "rediss+cluster://")
 """How the address of a cluster begins."""
 
-PROBLEMS_S = 2.0
-"""For how long a primary's problems are looked for. A probe of readiness waits for some seconds itself."""
+PROBLEMS_S = RECEIVED_S + 1.0
+"""For how long a primary's problems are looked for: longer than a message that does not come is waited for."""
 
 T = TypeVar("T")
 

@@ -56,6 +56,7 @@ class Pipeline:
         self._pool = redis.connection_pool
         self._attempt: asyncio.Task[None] | None = None
         self._attempts = 0
+        self._is_closed = False
         self._why: Exception = RedisConnectionError("not connected")
         self._connection: Any = None
         self._protocol: RedisProtocol | None = None
@@ -101,7 +102,8 @@ class Pipeline:
         self._cut(ConnectionResetError("closed by this process"))
 
     def close(self) -> None:
-        """Close the connection, also one that is being opened."""
+        """Close the connection, also one that is being opened, for good: later calls fail."""
+        self._is_closed = True
         if self._attempt is not None:
             self._attempt.cancel()
         self.reset()
@@ -117,6 +119,8 @@ class Pipeline:
         """
         attempts = self._attempts
         while self._protocol is None:
+            if self._is_closed:
+                raise RedisConnectionError("closed by this process")
             if self._attempt is None:
                 if self._attempts > attempts:
                     raise copy(self._why)  # (raised by many, one exception would keep the frames of all of them)
@@ -127,7 +131,6 @@ class Pipeline:
 
     async def _open(self) -> None:
         """Connect, or note why not."""
-        self._why = RedisConnectionError("closed by this process")
         try:
             await self._disconnect()
             self._connection = await self._pool.get_connection()

@@ -239,6 +239,8 @@ class Primaries:
             call()
         for address in [address for address, server in self._servers.items() if server not in self._all]:
             self._retire(self._servers.pop(address))
+        if self._newest not in self._servers:
+            self._newest = None
 
     def _give(self, slots: Mapping[Address, Sequence[range]]) -> None:
         before = self._owners.copy()

@@ -169,6 +169,32 @@ async def test_caller_that_waited_for_the_connection_does_not_cut_it(
         await other
 
 
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_closed_pipeline_opens_no_other_connection(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """Whenever it is closed: before the attempt has begun, and for callers that came during the attempt."""
+    attempts = 0
+
+    async def hanging() -> None:
+        nonlocal attempts
+        attempts += 1
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(pipeline._pool, "get_connection", hanging)
+    first = asyncio.create_task(pipeline.execute([("PING",)]))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(pipeline.execute([("PING",)]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    pipeline.close()
+    for caller in (first, second, asyncio.create_task(pipeline.execute([("PING",)]))):
+        with pytest.raises(RedisConnectionError, match="closed by this process"):
+            async with asyncio.timeout(1):
+                await caller
+    assert attempts <= 1
+
+
 async def test_failed_attempt_keeps_nothing_of_its_callers(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     async def refused() -> None:
         raise ConnectionRefusedError(111, "refused")

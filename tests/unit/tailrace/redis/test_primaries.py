@@ -138,6 +138,17 @@ async def test_server_at_which_a_call_waits_is_asked_where_no_other_one_replies(
     assert set(cluster.asked[1:]) == {2, 3} - away or (set(cluster.asked) == {1} and away == {2, 3})
 
 
+async def test_server_that_a_redirection_named_and_the_cluster_has_not_is_forgotten(cluster: ScriptedCluster) -> None:
+    await cluster.primaries.known()
+    cluster.cut = {("h", 9)}
+    cluster.primaries.follow(Redirected("5 h:9", asking=False), cluster.at(1))
+    await cluster.primaries.read()
+    made = len(cluster.servers)
+    assert cluster.primaries._newest is None
+    await cluster.primaries.read()
+    assert len(cluster.servers) == made
+
+
 async def test_view_without_slots_is_no_view(cluster: ScriptedCluster) -> None:
     """Of a server that was reset. A slow primary would not be asked behind it."""
     cluster.minority, cluster.views = {("h", 1)}, {1: {}}
