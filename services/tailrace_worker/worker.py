@@ -154,6 +154,7 @@ class GenerationWorker:
         self._listen()
         tune_gc()
         async with asyncio.TaskGroup() as tasks:
+            heartbeats = tasks.create_task(self._send_heartbeats(), name="heartbeats")
             background = [
                 tasks.create_task(self.appenders.run(), name="appenders"),
                 tasks.create_task(self.leases.run(), name="leases"),
@@ -161,14 +162,13 @@ class GenerationWorker:
                 tasks.create_task(self.policies.run(), name="policies"),
                 tasks.create_task(self.confirmations.run(), name="confirmations"),
                 tasks.create_task(self.models.run(), name="models"),  # its first step loads the CA certificates
-                tasks.create_task(self._send_heartbeats(), name="heartbeats"),
                 tasks.create_task(self.metrics.run(), name="metrics"),
                 tasks.create_task(self._take_jobs(), name="job_runner"),
             ]
             startup.logger.info("worker %s runs up to %d generations", short_name(self.name), self.settings.max_jobs)
             await stopping.wait()
             self.health.is_stopping = True
-            await self._drain()
+            await self._drain(heartbeats)
             await cancel_and_wait(*background)
         return await self._close()
 
@@ -230,8 +230,9 @@ class GenerationWorker:
         status = self._status.status(self.running.values(), runner.job_counter, draining=draining)
         return msgspec.structs.replace(status, refusal=refusal, warnings=warnings)
 
-    async def _drain(self) -> None:
-        """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then."""
+    async def _drain(self, heartbeats: "asyncio.Task[None] | None" = None) -> None:
+        """Take no new generation, give the running ones DRAIN_S, and hand over what still runs then. `heartbeats`: they
+        end before the worker deregisters, as one behind that would have it count as alive for three leases."""
         self.job_runner.stop_picking()
         drained_at = time.monotonic() + self.settings.drain_s
         with contextlib.suppress(TimeoutError):
@@ -244,6 +245,7 @@ class GenerationWorker:
         await asyncio.gather(self.confirmations.drain(left_s), self.webhooks.drain(left_s))
         held = self.leases.held()
         await self.job_runner.cancel_jobs()
+        await cancel_and_wait(heartbeats)
         with contextlib.suppress(Unavailable, RedisRefused, TimeoutError):
             async with asyncio.timeout(5):
                 await self.leases.hand_over(held)

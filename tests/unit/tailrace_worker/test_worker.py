@@ -271,3 +271,21 @@ async def test_commands_reach_the_worker_that_listens(harness: WorkerHarness) ->
     while not await send_command(server, process.name, "drain"):  # noqa: ASYNC110 - until it is subscribed
         await asyncio.sleep(0.01)
     await until(lambda: not process.job_runner.allow_pick_jobs)
+
+
+async def test_no_heartbeat_follows_the_end_of_a_worker(
+    harness: WorkerHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would count as alive for three leases."""
+    process, ended = harness.process, list[bool]()
+    heartbeats = asyncio.create_task(process._send_heartbeats())
+    deregister = process.queue.presence.deregister
+
+    async def checked(name: str) -> None:
+        ended.append(heartbeats.done())
+        await deregister(name)
+
+    monkeypatch.setattr(process.queue.presence, "deregister", checked)
+    await asyncio.sleep(0)
+    await process._drain(heartbeats)
+    assert ended == [True]
