@@ -42,11 +42,10 @@ from tailrace_frontend.token_allowances import TokenAllowances
 
 NO_FIELDS: Json = {}
 
-logger = logging.getLogger(__name__)
-
-
 ID_TRIES = 32
 """For an id on a server that responds. With one of three away, all of them are in vain once in 10^15 times."""
+
+logger = logging.getLogger(__name__)
 
 
 class IdempotencyKey(NamedTuple):

@@ -54,7 +54,7 @@ CONSTANTS: Mapping[str, Constant] = {
     "refusal": Constant(300, "µs", "frontend: a connection that is refused or given up", MEASURE, NOVEMBER_23),
     "page": Constant(100, "µs", "frontend: a page for a reader that resubscribes", MEASURE, NOVEMBER_23),
     "turn": Constant(14_000, "µs", "frontend: live events behind connections, p99", FIGURES, NOVEMBER_23),
-    "reader_bytes": Constant(10_230, "B", "frontend: memory of a reader", FIGURES, NOVEMBER_23),
+    "reader_bytes": Constant(10_190, "B", "frontend: memory of a reader", FIGURES, NOVEMBER_23),
     "replay": Constant(1 / 4.6, "µs", "frontend: a token that is caught up", FIGURES, NOVEMBER_21),
     # A worker.
     "worker_token": Constant(8, "µs", "worker: a token of the upstream, translated", FIGURES, NOVEMBER_21),

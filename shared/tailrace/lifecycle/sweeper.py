@@ -103,17 +103,12 @@ class Sweeper:
         try:
             while True:
                 await asyncio.sleep(self._period_s * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load
-                await self._sweep_and_log()
+                try:
+                    await self.sweep()
+                except Exception as error:  # noqa: BLE001 - the last resort must go on
+                    _log(error)
         finally:
             await cancel_and_wait(*self._sweeping.values())
-
-    async def _sweep_and_log(self) -> None:
-        try:
-            await self.sweep()
-        except (Unavailable, RedisRefused) as error:
-            logger.log(level_of(error), "sweep: %s: %s", type(error).__name__, error)
-        except Exception:
-            logger.exception("sweep")
 
     async def sweep(self) -> None:
         """Check every shard that no other process checks in this period.
@@ -122,7 +117,8 @@ class Sweeper:
         it out: one that does not reply keeps the sweep from no other.
 
         Raises:
-            RedisUnavailable: a server cannot be reached; all others were swept.
+            RedisUnavailable: a server cannot be reached; all others were swept. Of several errors the first is raised,
+                and the others are logged.
         """
         by_server: dict[RedisServer, list[UnfinishedShard]] = {}
         for shard in await self._log.unfinished.shards():
@@ -132,20 +128,20 @@ class Sweeper:
         }
         calls["webhooks"] = partial(enqueue_due_webhooks, self._log, self._queue, int(self._period_s * 1000))
         errors = self._collect()
-        for part in calls.keys() - self._sweeping.keys():
-            self._sweeping[part] = asyncio.create_task(calls[part](), name="sweep")
+        for part, call in calls.items():
+            if part not in self._sweeping:
+                self._sweeping[part] = asyncio.create_task(call(), name="sweep")
         await asyncio.wait(self._sweeping.values(), timeout=self._period_s if len(by_server) > 1 else None)
         errors += self._collect()
-        if len(errors) > 1:
-            logger.log(logging.DEBUG, "sweep: further errors: %s", errors[1:])
-        for error in errors:
-            raise error
+        for error in errors[1:]:
+            _log(error)
+        if errors:
+            raise errors[0]
 
     def _collect(self) -> list[BaseException]:
-        """Take out the parts that have ended; their errors, defects before outages."""
+        """Take out the parts that have ended; their errors."""
         ended = [part for part, task in self._sweeping.items() if task.done()]
-        errors = [error for part in ended if (error := self._sweeping.pop(part).exception())]
-        return sorted(errors, key=lambda error: isinstance(error, Unavailable))
+        return [error for part in ended if (error := self._sweeping.pop(part).exception())]
 
     async def _sweep_server(self, server: RedisServer, shards: Sequence[UnfinishedShard]) -> None:
         if await self._must_hold_off(server):
@@ -264,3 +260,10 @@ def _is_suspect(state: GenerationState | CorruptEntry | None, now: int, is_waiti
     if isinstance(state, GenerationState):
         return state.status == "queued" and state.lease <= now and not is_waiting
     return state is None
+
+
+def _log(error: BaseException) -> None:
+    if isinstance(error, Unavailable | RedisRefused):
+        logger.log(level_of(error), "sweep: %s: %s", type(error).__name__, error)
+    else:
+        logger.error("sweep", exc_info=error)

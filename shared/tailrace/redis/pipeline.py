@@ -113,9 +113,9 @@ class Pipeline:
             self._protocol.cut(why)
 
     async def _connect(self) -> RedisProtocol:
-        """The connection. A caller fails with an attempt that began after its call, whoever made it: if each made its
-        own, which takes up to 0.3 s, the fiftieth would wait for ten seconds. An attempt goes on without its caller: in
-        the time that a caller has left, behind others, none might succeed.
+        """The connection. Callers share attempts, and a caller fails with one that began after its call: if each made
+        its own, which takes up to 0.3 s, the fiftieth would wait for ten seconds. An attempt goes on without its
+        caller: in the time that a caller has left, behind others, none might succeed.
         """
         attempts = self._attempts
         while self._protocol is None:

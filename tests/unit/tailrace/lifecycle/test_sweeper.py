@@ -522,3 +522,25 @@ async def test_error_of_one_server_is_raised_once_all_others_were_swept(
         with pytest.raises(RedisUnavailable):
             await harness.sweeper.sweep()
         assert len(swept) == count
+
+
+async def test_further_errors_of_a_sweep_are_logged(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage of one server does not hide a defect that concerns another one."""
+
+    async def listed() -> list[SimpleNamespace]:
+        return [SimpleNamespace(server=name) for name in ("away", "defect")]
+
+    async def sweep_server(server: str, _: object) -> None:
+        if server == "away":
+            raise RedisUnavailable(detail=server)
+        raise ZeroDivisionError(server)
+
+    monkeypatch.setattr(harness.log.unfinished, "shards", listed)
+    monkeypatch.setattr(harness.sweeper, "_sweep_server", sweep_server)
+    with pytest.raises(RedisUnavailable):
+        await harness.sweeper.sweep()
+    (logged,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert logged.exc_info
+    assert logged.exc_info[0] is ZeroDivisionError

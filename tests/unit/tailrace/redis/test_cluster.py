@@ -161,6 +161,19 @@ async def test_primary_that_is_away_makes_no_process_unfit(
         await cluster.problems()
 
 
+async def test_primary_that_is_back_is_looked_at(
+    scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Although no other call has shown so yet: a process that starts makes none before."""
+
+    async def found(*_: Any) -> tuple[list[str], list[str]]:
+        return ["no room"], []
+
+    monkeypatch.setattr(Primary, "problems", found)
+    monkeypatch.setattr(type(scripted.at(1)), "is_away", property(lambda _: True))
+    assert await cluster.problems() == ([f"h:{port}: no room" for port in THIRDS], [])
+
+
 async def test_primary_that_does_not_reply_is_away(
     scripted: ScriptedCluster, cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
